@@ -1,0 +1,50 @@
+# Two commands do all the set-up by themselves: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What this machine needs of Dagster lies in one folder, out of the way of everything else.
+export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+export DAGSTER_DISABLE_TELEMETRY := 1
+STORE := $(or $(TRANSCRIPTION_STORE),store)
+
+.PHONY: install models fmt check test demo dev validate clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+models: install
+	$(BIN)/transcription-assets models pull
+
+fmt: install
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) validate
+
+validate: install
+	$(BIN)/python -W ignore -m dagster definitions validate --workspace workspace.yaml
+
+test: models
+	$(BIN)/pytest
+
+demo: models
+	mkdir -p $(STORE)/video/demo
+	cp -R -p demo/recordings/. $(STORE)/video/demo/
+	$(BIN)/transcription-assets process
+	$(BIN)/transcription-assets search --limit 2 "what the wizard hid behind the curtain"
+	$(BIN)/transcription-assets search --limit 1 "somebody lost a ring in the bread dough"
+
+dev: models
+	@echo "Dagster on http://localhost:3000 - drop recordings into $(STORE)/video or $(STORE)/audio"
+	$(BIN)/dagster dev --workspace workspace.yaml
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

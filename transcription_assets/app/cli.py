@@ -1,0 +1,244 @@
+"""transcription-assets: process, search, models, doctor."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from transcription_assets import models, settings
+from transcription_assets.app import process as processing
+from transcription_assets.failures import TranscriptionError
+from transcription_assets.index import Hit
+from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.settings import Settings
+from transcription_assets.transcript import clock
+
+FAILED = 1
+SOME_STILL_GROWING = 3
+
+shown = Console(highlight=False)
+aside = Console(stderr=True, highlight=False)
+
+
+class Command(click.Group):
+    """Errors raised on purpose are one line and exit code 1, not a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what went wrong is one line."""
+        try:
+            return super().invoke(ctx)
+        except TranscriptionError as error:
+            aside.print(f"[bold red]error:[/] {_plain(str(error))}")
+            sys.exit(FAILED)
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Say what the libraries say.")
+@click.version_option(package_name="transcription_assets")
+def main(*, verbose: bool) -> None:
+    """Media in, searchable moments out. Settings are TRANSCRIPTION_* variables; `doctor` checks them."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.argument("media_keys", nargs=-1)
+def process(media_keys: tuple[str, ...]) -> None:
+    """Process everything in the inbox (or only MEDIA_KEYS) now, without a UI.
+
+    Exit code 0: all is done; 1: some recordings failed, each with its reason; 3: some are still being copied.
+    """
+    from transcription_assets.app.tools import Tools
+
+    chosen = settings.load()
+    tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
+    inbox = processing.look(tools)
+    todo = media_keys or inbox.ready
+    if not todo:
+        shown.print(f"nothing to do: put recordings into {_plain(tools.store.url)}/video or /audio")
+    started = time.monotonic()
+    report = processing.Report()
+    with _bar() as bar:
+        overall = bar.add_task("recordings", total=len(todo), detail="")
+        current = bar.add_task("", total=None, detail="")
+
+        def show(step: processing.Step) -> None:
+            bar.update(
+                current,
+                description=step.name,
+                total=step.total_s,
+                completed=step.done_s,
+                detail=_plain(step.key),
+            )
+
+        for report in processing.process(tools, todo, show):
+            bar.update(overall, completed=len(report.done) + len(report.reused) + len(report.failed))
+        bar.remove_task(current)
+    _say_how_it_ended(report, inbox, time.monotonic() - started)
+    if report.failed:
+        sys.exit(FAILED)
+    if inbox.growing:
+        sys.exit(SOME_STILL_GROWING)
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=aside,
+    )
+
+
+def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s: float) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for key in report.done:
+        table.add_row("[green]done[/]", _plain(key))
+    for key in report.reused:
+        table.add_row("[dim]unchanged[/]", _plain(key))
+    for key in inbox.growing:
+        table.add_row("[yellow]still being copied[/]", _plain(key))
+    for key, reason in report.failed.items():
+        table.add_row("[bold red]failed[/]", _plain(reason if reason.startswith(key) else f"{key}: {reason}"))
+    shown.print(table)
+    speed = f", {report.audio_s:.0f} s of sound at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
+    ignored = f", {inbox.ignored} files are no recordings" if inbox.ignored else ""
+    shown.print(
+        f"{len(report.done)} done, {len(report.reused)} unchanged, {len(report.failed)} failed{ignored}; "
+        f"{wall_s:.1f} s{speed}"
+    )
+
+
+@main.command()
+@click.argument("query")
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 100), help="How many moments.")
+@click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url.")
+def search(query: str, limit: int, *, as_json: bool) -> None:
+    """Find the moment in which something like QUERY was said."""
+    from transcription_assets.app.tools import Tools, installed
+    from transcription_assets.steps import search_index
+
+    chosen = settings.load()
+    tools = Tools(chosen, installed(chosen))
+    hits = search_index.search(tools.table, tools.encoder, search_index.Query(query, limit))
+    found = [_moment(hit, tools.store.public_url(hit.media_key)) for hit in hits]
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    if not found:
+        aside.print("nothing found: is anything processed yet? (transcription-assets process)")
+    for number, hit in enumerate(hits, 1):
+        _show_moment(number, hit, found[number - 1]["url"])
+
+
+def _moment(hit: Hit, url: str) -> dict[str, Any]:
+    """The media fragment `#t=` makes browsers and VLC start at the second."""
+    return {
+        "media_key": hit.media_key,
+        "start": hit.start,
+        "end": hit.end,
+        "text": hit.text,
+        "score": hit.score,
+        "url": f"{url}#t={hit.start:.2f}",
+    }
+
+
+def _show_moment(number: int, hit: Hit, url: str) -> None:
+    before, sentence, after = hit.context.partition(hit.text)
+    shown.print(
+        f"[bold]{number}. {_plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
+    )
+    shown.print(f"   [dim]{_plain(before)}[/][bold yellow]{_plain(sentence or hit.text)}[/][dim]{_plain(after)}[/]")
+    shown.print(f"   [blue]{_plain(url)}[/]\n", soft_wrap=True)
+
+
+@main.group("models")
+def weights() -> None:
+    """Model weights: what there is, and fetching it."""
+
+
+@weights.command("list")
+def list_models() -> None:
+    """Which models are known, and which are on this machine with the right digests."""
+    chosen = settings.load()
+    table = Table("model", "kind", "MB", "state", box=None, padding=(0, 2, 0, 0))
+    for state in models.catalogue_state(chosen.models_dir):
+        says = (
+            "[green]verified[/]"
+            if state.verified
+            else "[red]wrong digest: pull again[/]"
+            if state.present
+            else "not here"
+        )
+        table.add_row(state.name, state.kind, f"{state.size / 1e6:.0f}", says)
+    shown.print(table)
+    shown.print(f"[dim]{_plain(str(chosen.models_dir))}[/]", soft_wrap=True)
+
+
+@weights.command("pull")
+@click.argument("names", nargs=-1)
+def pull_models(names: tuple[str, ...]) -> None:
+    """Fetch the models of the settings, or the catalogue models NAMES; what is here already is only verified."""
+    chosen = settings.load()
+    wanted = [(chosen.whisper_model, "speech"), (chosen.encoder_model, "encoder")]
+    if names:
+        wanted = [(name, _kind(name)) for name in names]
+    for name, kind in wanted:
+        located = _pulled(chosen, name, kind)
+        shown.print(f"{_plain(located.name)} is here, verified: {_plain(str(located.path))}", soft_wrap=True)
+
+
+def _kind(name: str) -> str:
+    if name not in CATALOGUE:
+        raise click.UsageError(f"{name} is not in the catalogue ({', '.join(CATALOGUE)}); others are set by settings")
+    return CATALOGUE[name].kind
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is missing or wrong (ffmpeg, models, device, store) and how to mend it; exit code 1 if anything is."""
+    from transcription_assets.app import doctor as examination
+
+    healthy = True
+    for diagnosis in examination.examine(settings.load()):
+        mark = "[green]ok   [/]" if diagnosis.healthy else "[bold red]wrong[/]"
+        shown.print(f"{mark} {diagnosis.name:<14} {_plain(diagnosis.says)}", soft_wrap=True)
+        healthy &= diagnosis.healthy
+    sys.exit(0 if healthy else FAILED)
+
+
+def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
+    """The model; fetched with a progress bar where it is not here."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=aside, transient=True
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(f"{name}: {file}", total=total or None)
+            bar.update(tasks[file], completed=done, total=total or None)
+
+        return models.pull(name, kind, chosen.models_dir, progress=show)
+
+
+def _plain(text: str) -> str:
+    """Text of others is not markup."""
+    return escape(text)

@@ -1,0 +1,114 @@
+"""Everything in the inbox, now: the same steps as the assets, one recording after another, without a UI."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from transcription_assets import catalog
+from transcription_assets.app.tools import Tools
+from transcription_assets.failures import TranscriptionError
+from transcription_assets.steps import audio, embeddings, transcript, video
+from transcription_assets.steps.embeddings import Embeddings
+
+PUBLISH_EVERY = 20
+"""Recordings between two commits to the search table: a commit for each would leave many small fragments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """What lies in the inbox: recordings that are whole, those still being copied, and files that are none."""
+
+    ready: Sequence[str]
+    growing: Sequence[str]
+    ignored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress of one recording: the step that runs now, and how much of the recording it has done (seconds)."""
+
+    key: str
+    name: str
+    done_s: float = 0.0
+    total_s: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """How it ended: `failed` maps a recording to its reason."""
+
+    done: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    audio_s: float = 0.0
+
+
+Progress = Callable[[Step], None]
+
+
+def look(tools: Tools) -> Inbox:
+    """List the inbox; what was dropped a moment ago is given its time to settle, once."""
+    ready, growing, ignored = _listed(tools)
+    if growing:
+        time.sleep(tools.settings.settle_s)
+        ready, growing, ignored = _listed(tools)
+    return Inbox(ready, growing, ignored)
+
+
+def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
+    listing = tools.store.list_media()
+    settle_s = tools.settings.settle_s if tools.store.is_local else 0.0
+    ready, growing = catalog.settled(listing.frame, datetime.now(UTC), settle_s)
+    return ready["key"].to_list(), growing["key"].to_list(), listing.ignored
+
+
+def process(tools: Tools, media_keys: Sequence[str], progress: Progress) -> Iterator[Report]:
+    """Run all steps for each recording; yields the growing report after each. One bad file never stops the others."""
+    report = Report()
+    waiting: list[Embeddings] = []
+    for number, key in enumerate(media_keys, 1):
+        try:
+            waiting.append(_made(tools, key, progress, report))
+        except TranscriptionError as error:
+            report.failed[key] = str(error)
+        except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
+            report.failed[key] = f"{key}: {type(error).__name__}: {error}"
+        if len(waiting) >= PUBLISH_EVERY or number == len(media_keys):
+            _publish(tools, waiting, report)
+            waiting = []
+        yield report
+
+
+def _made(tools: Tools, key: str, progress: Progress, report: Report) -> Embeddings:
+    progress(Step(key, "video"))
+    seen = video.materialise(tools.store, key, tools.decoder)
+    total = seen.probe.duration
+    progress(Step(key, "audio", 0.0, total))
+    heard = audio.materialise(tools.store, key, tools.decoder)
+    total = heard.duration
+    progress(Step(key, "transcript", 0.0, total))
+    _, reused = transcript.materialise(
+        tools.store,
+        key,
+        tools.engine,
+        tools.decoder.ffmpeg,
+        lambda done_s: progress(Step(key, "transcript", done_s, total)),
+    )
+    progress(Step(key, "embeddings", total, total))
+    made = embeddings.materialise(tools.store, key, tools.encoder, tools.settings.passage_s)
+    report.audio_s += 0.0 if reused else heard.duration
+    (report.reused if reused and made.reused else report.done).append(key)
+    return made
+
+
+def _publish(tools: Tools, waiting: Sequence[Embeddings], report: Report) -> None:
+    try:
+        embeddings.publish(tools.table, waiting)
+    except TranscriptionError as error:
+        for item in waiting:
+            report.failed[item.key] = str(error)
+    else:
+        return
+    report.done = [key for key in report.done if key not in report.failed]
+    report.reused = [key for key in report.reused if key not in report.failed]

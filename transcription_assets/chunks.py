@@ -1,0 +1,102 @@
+"""Where to cut sound: windows that fit in memory, chunks that fit in Whisper's 30 seconds. Seconds everywhere.
+
+A *region* is a voiced stretch that the voice activity detector found; regions are ordered and do not overlap.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from transcription_assets.transcript import Speech, Word
+
+CHUNK_S = 30.0
+LONGEST_PAUSE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """[start, end) in seconds."""
+
+    start: float
+    end: float
+
+    @property
+    def length(self) -> float:
+        """Seconds between start and end."""
+        return self.end - self.start
+
+
+def pack(regions: Sequence[Region], longest_s: float = CHUNK_S, pause_s: float = LONGEST_PAUSE_S) -> list[Region]:
+    """Join neighbouring regions into chunks of at most `longest_s`, never across a pause longer than `pause_s`.
+
+    Every region is inside exactly one chunk, except one longer than `longest_s`, which is cut into equal parts.
+    Long pauses stay outside: inside a chunk they invite invented text.
+    """
+    chunks: list[Region] = []
+    for region in _shortened(regions, longest_s):
+        last = chunks[-1] if chunks else None
+        if last and region.end - last.start <= longest_s and region.start - last.end <= pause_s:
+            chunks[-1] = Region(last.start, region.end)
+        else:
+            chunks.append(region)
+    return chunks
+
+
+def _shortened(regions: Iterable[Region], longest_s: float) -> Iterable[Region]:
+    for region in regions:
+        parts = max(1, -int(-region.length // longest_s))
+        step = region.length / parts
+        for part in range(parts):
+            end = region.end if part == parts - 1 else region.start + (part + 1) * step
+            yield Region(region.start + part * step, end)
+
+
+def cut(regions: Sequence[Region], length_s: float, earliest_s: float) -> float:
+    """Where a window of `length_s` seconds ends: the middle of its last pause after `earliest_s`.
+
+    Without a pause there the cut is the end of the window: somebody who never breathes loses at most a word.
+    """
+    edges = [(left.end, right.start) for left, right in pairwise(regions)]
+    if not regions:
+        return length_s
+    edges.append((regions[-1].end, length_s))
+    pauses = [(end + start) / 2 for end, start in edges if start > end and (end + start) / 2 >= earliest_s]
+    return pauses[-1] if pauses else length_s
+
+
+def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> Speech:
+    """How much of the voiced time has words; each word reaches `tolerance_s` to both sides, as breaths do."""
+    spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
+    voiced = sum(region.length for region in regions)
+    gaps = [gap for region in regions for gap in _uncovered(region, spoken)]
+    return Speech(
+        vad_seconds=round(voiced, 3),
+        covered_seconds=round(voiced - sum(gap.length for gap in gaps), 3),
+        largest_gap=round(max((gap.length for gap in gaps), default=0.0), 3),
+    )
+
+
+def _union(spans: Iterable[Region]) -> list[Region]:
+    merged: list[Region] = []
+    for span in sorted(spans, key=lambda item: item.start):
+        if merged and span.start <= merged[-1].end:
+            merged[-1] = Region(merged[-1].start, max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _uncovered(region: Region, spoken: Sequence[Region]) -> list[Region]:
+    gaps: list[Region] = []
+    clock = region.start
+    for span in spoken:
+        if span.end <= clock:
+            continue
+        if span.start >= region.end:
+            break
+        if span.start > clock:
+            gaps.append(Region(clock, span.start))
+        clock = max(clock, span.end)
+    if clock < region.end:
+        gaps.append(Region(clock, region.end))
+    return gaps

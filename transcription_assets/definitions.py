@@ -1,0 +1,86 @@
+"""The code location, on one page: assets, checks, jobs, sensors, executor, resources."""
+
+import dagster as dg
+
+from transcription_assets import settings
+from transcription_assets.defs import assets, jobs
+from transcription_assets.defs.automation import automation_sensor
+from transcription_assets.defs.resources import (
+    DecoderResource,
+    EncoderResource,
+    SpeechResource,
+    StoreResource,
+)
+from transcription_assets.defs.sensors import Pace, inbox_sensor
+from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.settings import Settings
+from transcription_assets.steps import audio, embeddings, video
+
+EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+
+
+def code_versions(chosen: Settings) -> dict[str, str]:
+    """What would change an asset's output: a new value marks what was made before as stale in the UI."""
+    whisper, encoder = _pinned(chosen.whisper_model), _pinned(chosen.encoder_model)
+    return {
+        "video": video.VERSION,
+        "audio": audio.VERSION,
+        "transcript": f"{whisper}, beam {chosen.beam_size}, {chosen.language or 'language detected'}",
+        "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s",
+    }
+
+
+def _pinned(name: str) -> str:
+    """A catalogue name with the revision that it stands for in this release."""
+    known = CATALOGUE.get(name)
+    return f"{name}@{known.revision[:12]}" if known else name
+
+
+def build(chosen: Settings) -> dg.Definitions:
+    """The definitions for these settings."""
+    versions = code_versions(chosen)
+    folder = str(chosen.models_dir)
+    return dg.Definitions(
+        assets=dg.map_asset_specs(
+            lambda spec: spec.replace_attributes(code_version=versions.get(spec.key.to_user_string())),
+            assets.GRAPH,
+        ),
+        jobs=[jobs.process_recordings, jobs.refresh_search],
+        sensors=[
+            inbox_sensor(
+                Pace(
+                    interval_s=chosen.sensor_interval_s,
+                    settle_s=chosen.settle_s,
+                    max_adds=chosen.sensor_max_adds,
+                    run_max_files=chosen.run_max_files,
+                    run_max_bytes=int(chosen.run_max_gb * 1e9),
+                    remove_gone=chosen.remove_gone,
+                    remove_max_share=chosen.remove_max_share,
+                )
+            ),
+            automation_sensor,
+        ],
+        executor=EXECUTORS[chosen.executor],
+        resources={
+            "store": StoreResource(url=chosen.store),
+            "decoder": DecoderResource(
+                ffmpeg=chosen.ffmpeg, floor_s=chosen.decode_floor_s, per_second=chosen.decode_per_second
+            ),
+            "speech": SpeechResource(
+                name=chosen.whisper_model,
+                models_dir=folder,
+                device=chosen.device,
+                compute_type=chosen.compute_type,
+                cpu_threads=chosen.cpu_threads,
+                language=chosen.language,
+                beam_size=chosen.beam_size,
+                batch_size=chosen.batch_size,
+            ),
+            "encoder": EncoderResource(
+                name=chosen.encoder_model, models_dir=folder, device=chosen.device, passage_s=chosen.passage_s
+            ),
+        },
+    )
+
+
+defs = build(settings.load())

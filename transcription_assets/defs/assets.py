@@ -1,0 +1,164 @@
+"""The graph: inbox → video → audio → transcript → embeddings → search_index. Docstrings are what the UI shows."""
+
+import dagster as dg
+
+from transcription_assets import keys
+from transcription_assets.defs import findings, shown
+from transcription_assets.defs.automation import follow, refresh
+from transcription_assets.defs.batch import RETRIES, Events, Made, materialise_each
+from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.resources import (
+    DecoderResource,
+    EncoderResource,
+    SpeechResource,
+    StoreResource,
+)
+from transcription_assets.steps import audio as audio_step
+from transcription_assets.steps import embeddings as embeddings_step
+from transcription_assets.steps import search_index as search_index_step
+from transcription_assets.steps import transcript as transcript_step
+from transcription_assets.steps import video as video_step
+
+OWNERS = ["team:transcription"]
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+inbox = dg.AssetSpec(
+    "inbox",
+    group_name="inbox",
+    kinds={"file"},
+    owners=OWNERS,
+    description="What people drop into `video/` and `audio/` of the store, nested folders welcome. "
+    "The sensor `inbox_sensor` looks for new and changed files and starts the graph for them.",
+)
+
+
+@dg.asset(
+    partitions_def=recordings,
+    deps=[inbox],
+    group_name="media",
+    kinds={"ffmpeg"},
+    owners=OWNERS,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRIES,
+    check_specs=[findings.PLAYABLE],
+)
+def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
+    """What the recording is: length, picture, sound, and a poster frame.
+
+    A file that cannot be played (empty, cut off, not a recording, without sound) fails here with the decoder's words.
+    """
+    place, ffmpeg = store.open(), decoder.open()
+
+    def work(key: str) -> Made:
+        made = video_step.materialise(place, key, ffmpeg)
+        thumbnail = place.read(keys.thumbnail(key)) if made.has_poster else b""
+        return Made(
+            key,
+            f"{made.etag}:{made.version}",
+            shown.video(made, thumbnail, place),
+            (findings.playable(made),),
+        )
+
+    yield from materialise_each(context, work)
+
+
+@dg.asset(
+    partitions_def=recordings,
+    deps=[video],
+    group_name="media",
+    kinds={"ffmpeg"},
+    owners=OWNERS,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRIES,
+    automation_condition=follow,
+    check_specs=[findings.WHOLE],
+)
+def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
+    """The sound as 16 kHz mono FLAC: what Whisper hears.
+
+    Where less is decoded than the file promises, the rest is kept and the check `whole` says so.
+    """
+    place, ffmpeg = store.open(), decoder.open()
+
+    def work(key: str) -> Made:
+        made = audio_step.materialise(place, key, ffmpeg)
+        return Made(key, f"{made.etag}:{made.version}", shown.audio(made, place), (findings.whole(made),))
+
+    yield from materialise_each(context, work)
+
+
+@dg.asset(
+    partitions_def=recordings,
+    deps=[audio],
+    group_name="text",
+    kinds={"whisper"},
+    owners=OWNERS,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRIES,
+    automation_condition=follow,
+    check_specs=[findings.COVERAGE, findings.CONFIDENCE],
+)
+def transcript(
+    context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource, speech: SpeechResource
+) -> Events:
+    """What was said and when, to the word: JSON, plain text, and SRT / VTT subtitles.
+
+    Silence and music give an empty transcript marked `no_speech`; nothing is invented.
+    """
+    place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
+
+    def work(key: str) -> Made:
+        made, reused = transcript_step.materialise(place, key, engine, ffmpeg)
+        return Made(
+            key,
+            f"{made.media.etag}:{made.model.name}@{made.model.revision}",
+            shown.transcript(made, place, reused=reused),
+            (findings.speech_coverage(made), findings.confidence(made)),
+        )
+
+    yield from materialise_each(context, work)
+
+
+@dg.asset(
+    partitions_def=recordings,
+    deps=[transcript],
+    group_name="search",
+    kinds={"sentencetransformers", "polars", "lancedb"},
+    owners=OWNERS,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRIES,
+    automation_condition=follow,
+    check_specs=[findings.COMPLETE],
+    metadata={"dagster/column_schema": shown.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
+)
+def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
+    """Passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
+
+    From here on the recording is found. A new version of a recording replaces its rows in one step.
+    """
+    place, table, model = store.open(), store.table(), encoder.open()
+    results: list[embeddings_step.Embeddings] = []
+
+    def work(key: str) -> Made:
+        made = embeddings_step.materialise(place, key, model, encoder.passage_s)
+        results.append(made)
+        return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
+
+    yield from materialise_each(context, work, publish=lambda: embeddings_step.publish(table, results))
+
+
+@dg.asset(
+    deps=[dg.AssetDep(embeddings, partition_mapping=dg.AllPartitionMapping())],
+    group_name="search",
+    kinds={"lancedb"},
+    owners=OWNERS,
+    retry_policy=RETRIES,
+    automation_condition=refresh,
+)
+def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
+    """The search table in good order: compacted, old versions dropped, vector index fresh. Readers never wait."""
+    state = search_index_step.materialise(store.table())
+    return dg.MaterializeResult(metadata=shown.search_index(state))
+
+
+GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index]

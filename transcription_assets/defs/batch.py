@@ -1,0 +1,144 @@
+"""Many recordings in one run: one bad file never stops or hides the others.
+
+An asset body has two exits. All good: each partition is materialised with its own metadata and the chain goes on.
+Some failed: the good ones are recorded as materialised, and the step fails with a table of the others and their
+reasons. Downstream, declarative automation carries on with the good ones.
+"""
+
+import hashlib
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from transcription_assets.failures import TranscriptionError, TransientFailure
+
+RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""For transient failures only; a permanent one fails at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one asset check for one recording."""
+
+    name: str
+    passed: bool
+    description: str
+    metadata: Mapping[str, dg.MetadataValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One materialised recording, ready to be shown; `version` names the content (ETag, model and options)."""
+
+    key: str
+    version: str
+    metadata: Mapping[str, dg.MetadataValue]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One recording that could not be materialised, and why."""
+
+    key: str
+    reason: str
+    transient: bool
+
+
+Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
+
+
+def materialise_each(
+    context: dg.AssetExecutionContext,
+    work: Callable[[str], Made],
+    publish: Callable[[], None] = lambda: None,
+) -> Events:
+    """Do `work` for each recording of the run, `publish` once what is good, and leave by one of the two exits."""
+    made, failed = _outcomes(context, work)
+    publish()
+    if failed:
+        _leave_with_failures(context, made, failed)
+    for item in made:
+        context.add_asset_metadata(item.metadata, asset_key=context.asset_key, partition_key=item.key)
+    yield dg.MaterializeResult(data_version=dg.DataVersion(_joint_version(made)))
+    _log_findings(context, made)
+    for name, spec in context.assets_def.check_specs_by_output_name.items():
+        if spec.asset_key == context.asset_key:
+            yield dg.Output(None, output_name=name)
+
+
+def _outcomes(context: dg.AssetExecutionContext, work: Callable[[str], Made]) -> tuple[list[Made], list[Failed]]:
+    made: list[Made] = []
+    failed: list[Failed] = []
+    keys = sorted(context.partition_keys)
+    for number, key in enumerate(keys, 1):
+        try:
+            made.append(work(key))
+            context.log.info(f"{number}/{len(keys)} {key}")
+        except TranscriptionError as error:
+            failed.append(Failed(key, str(error), isinstance(error, TransientFailure)))
+            context.log.error(f"{number}/{len(keys)} {key}: {error}")
+        except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
+            failed.append(Failed(key, f"{type(error).__name__}: {error}", transient=False))
+            context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
+    return made, failed
+
+
+def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
+    again = any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries
+    if not again:
+        # A retry finds the good ones done and records them then; recorded twice they would start the chain twice.
+        for item in made:
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key,
+                    partition=item.key,
+                    metadata=item.metadata,
+                    tags={"dagster/data_version": item.version},
+                )
+            )
+        _log_findings(context, made)
+    raise dg.Failure(
+        description=_summary(failed, len(made) + len(failed)),
+        metadata={"failed recordings": _table(failed)},
+        allow_retries=again,
+    )
+
+
+def _summary(failed: Sequence[Failed], total: int) -> str:
+    if total == 1:
+        return failed[0].reason
+    reasons = "\n".join(f"- {item.reason}" for item in failed)
+    return f"{len(failed)} of {total} recordings failed, the others are materialised:\n{reasons}"
+
+
+def _table(failed: Sequence[Failed]) -> dg.TableMetadataValue:
+    kinds = {True: "transient: a retry may help", False: "permanent: mend the recording"}
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"recording": f.key, "reason": f.reason, "kind": kinds[f.transient]}) for f in failed]
+    )
+
+
+def _joint_version(made: Sequence[Made]) -> str:
+    """Dagster gives all partitions of one run one data version: it changes when that of any of them does."""
+    if len(made) == 1:
+        return made[0].version
+    return hashlib.sha256("\n".join(item.version for item in made).encode()).hexdigest()[:32]
+
+
+def _log_findings(context: dg.AssetExecutionContext, made: Sequence[Made]) -> None:
+    for item in made:
+        for finding in item.findings:
+            context.log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=context.asset_key,
+                    check_name=finding.name,
+                    passed=finding.passed,
+                    description=finding.description,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata=finding.metadata,
+                    partition=item.key,
+                )
+            )

@@ -1,0 +1,87 @@
+"""Asset checks: what is declared on the assets, and how each finding follows from a step's record."""
+
+import dagster as dg
+
+from transcription_assets.defs.batch import Finding
+from transcription_assets.defs.partitions import recordings
+from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.embeddings import Embeddings
+from transcription_assets.steps.video import Video
+from transcription_assets.transcript import Transcript
+
+COVERAGE_LIMIT = 0.85
+GAP_LIMIT_S = 10.0
+CONFIDENCE_LIMIT = 0.5
+
+
+def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=recordings)
+
+
+PLAYABLE = _spec("playable", "video", "The recording can be opened, has sound, and says how long it is.")
+WHOLE = _spec("whole", "audio", "As much sound was decoded as the file promises: a broken download falls short.")
+COVERAGE = _spec(
+    "speech_coverage",
+    "transcript",
+    f"At least {COVERAGE_LIMIT:.0%} of the voiced time has words, and no hole is longer than {GAP_LIMIT_S:.0f} s.",
+)
+CONFIDENCE = _spec(
+    "confidence",
+    "transcript",
+    f"The words have a mean probability of at least {CONFIDENCE_LIMIT} by Whisper's own count.",
+)
+COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage that can be searched.")
+
+
+def playable(video: Video) -> Finding:
+    """Judged on the probe; a recording that cannot be opened at all fails the asset itself."""
+    duration = video.probe.duration
+    if duration is None:
+        return Finding("playable", passed=False, description="It plays, but the file does not say how long it is.")
+    return Finding("playable", passed=True, description=f"{video.probe.audio_codec} sound, {duration:.1f} s.")
+
+
+def whole(audio: Audio) -> Finding:
+    """Judged on the decoded and the promised length."""
+    promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
+    description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
+    if audio.warnings:
+        description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
+    return Finding("whole", passed=audio.is_whole, description=description)
+
+
+def speech_coverage(transcript: Transcript) -> Finding:
+    """Judged on the voice activity detector against the words."""
+    speech = transcript.speech
+    if not speech.vad_seconds:
+        return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")
+    return Finding(
+        "speech_coverage",
+        passed=speech.coverage >= COVERAGE_LIMIT and speech.largest_gap <= GAP_LIMIT_S,
+        description=f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words; "
+        f"the longest hole is {speech.largest_gap:.1f} s.",
+        metadata={"coverage": dg.MetadataValue.float(round(speech.coverage, 4))},
+    )
+
+
+def confidence(transcript: Transcript) -> Finding:
+    """Judged on the mean probability of the words."""
+    words = transcript.words
+    if not words:
+        return Finding("confidence", passed=True, description="There are no words to doubt.")
+    mean = sum(word.probability for word in words) / len(words)
+    return Finding(
+        "confidence",
+        passed=mean >= CONFIDENCE_LIMIT,
+        description=f"Mean word probability {mean:.2f} over {len(words)} words.",
+        metadata={"mean probability": dg.MetadataValue.float(round(mean, 4))},
+    )
+
+
+def complete(embeddings: Embeddings) -> Finding:
+    """Judged on the sentences in the rows against those of the transcript."""
+    return Finding(
+        "complete",
+        passed=embeddings.is_complete,
+        description=f"{embeddings.sentences} sentences in {embeddings.rows.height} passages.",
+    )

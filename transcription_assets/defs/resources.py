@@ -1,0 +1,79 @@
+"""What the assets work with; configured once in definitions.py, visible in the UI, loaded where first used."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from transcription_assets import media, models
+from transcription_assets.embedding import Encoder, SentenceEncoder
+from transcription_assets.index import Index
+from transcription_assets.speech import Engine, SpeechOptions, Whisper
+from transcription_assets.steps.video import Decoder
+from transcription_assets.storage import Store
+
+
+class StoreResource(dg.ConfigurableResource["StoreResource"]):
+    """The one place that holds recordings, artefacts, the catalogue and the search table."""
+
+    url: str
+
+    def open(self) -> Store:
+        """The store, its inboxes made."""
+        return Store.open(self.url)
+
+    def table(self) -> Index:
+        """The search table in the store."""
+        store = self.open()
+        return Index(store.lancedb_uri, store.lancedb_options)
+
+
+class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
+    """ffmpeg and the time that one recording may take."""
+
+    ffmpeg: str = ""
+    floor_s: float = 120.0
+    per_second: float = 0.5
+
+    def open(self) -> Decoder:
+        """The decoder; raises PermanentFailure where there is no ffmpeg."""
+        return Decoder(media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second)
+
+
+class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
+    """The speech model."""
+
+    name: str
+    models_dir: str
+    device: str = "auto"
+    compute_type: str = "auto"
+    cpu_threads: int = 0
+    language: str = ""
+    beam_size: int = 5
+    batch_size: int = 8
+
+    def open(self) -> Engine:
+        """The engine; raises PermanentFailure where the weights are not on this machine."""
+        located = models.locate(self.name, "speech", Path(self.models_dir))
+        return Whisper(
+            located.path,
+            name=located.name,
+            revision=located.revision,
+            device=self.device,
+            compute_type=self.compute_type,
+            cpu_threads=self.cpu_threads,
+            options=SpeechOptions(self.language, self.beam_size, self.batch_size),
+        )
+
+
+class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
+    """The sentence encoder."""
+
+    name: str
+    models_dir: str
+    device: str = "auto"
+    passage_s: float = 30.0
+
+    def open(self) -> Encoder:
+        """The encoder; raises PermanentFailure where the weights are not on this machine."""
+        located = models.locate(self.name, "encoder", Path(self.models_dir))
+        return SentenceEncoder(located.path, name=located.name, revision=located.revision, device=self.device)

@@ -1,0 +1,122 @@
+"""Names: how a recording is called everywhere, and where its artefacts lie.
+
+A *media key* is the object's name below the store root (`video/talks/a.mp4`), written so that it is at once
+a Dagster partition key, a legal path in every store, and readable. Plain names stay as they are; only what
+breaks something is percent-encoded, and `decode` gives the very name back.
+"""
+
+import re
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v",
+        ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm",
+        ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+    }
+)
+AUDIO_SUFFIXES = frozenset(
+    {
+        ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".awb", ".caf", ".dss",
+        ".dts", ".eac3", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".mpga", ".oga", ".ogg",
+        ".opus", ".ra", ".spx", ".w64", ".wav", ".weba", ".wma", ".wv",
+    }
+)
+# fmt: on
+SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
+
+INBOXES = ("video/", "audio/")
+
+_BREAKS = re.compile(
+    r"""
+      [%,"'*\\\[\]{}<>]                 # Dagster's range syntax, shells, markup, and the escape itself
+    | [\x00-\x1f\x7f-\x9f\u2028\u2029]  # control characters and line separators: refused, or not shown
+    | [\udc80-\udcff]                   # bytes that are not UTF-8, as os.fsdecode gives them
+    | \.{3,}                            # Dagster's range operator
+    | (?<![^/])[\s.\ufeff/]             # starts a path segment: trimmed by UIs; `.`, `..` and empty segments
+    | [\s.\ufeff](?![^/])               # ends one
+    | /\Z
+    """,
+    re.VERBOSE,
+)
+_ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
+
+
+def encode(name: str) -> str:
+    """The media key of an object.
+
+    `name` is relative to the store root, parts joined by `/`, bytes that are not UTF-8 as `os.fsdecode` gives
+    them. Reversible, so two names never share a key.
+    """
+    return _BREAKS.sub(lambda match: _percent(match[0]), name)
+
+
+def decode(key: str) -> str:
+    """The object's name: the inverse of `encode`."""
+    return _ESCAPES.sub(lambda match: _bytes(match[0]).decode("utf-8", "surrogateescape"), key)
+
+
+def is_media(name: str) -> bool:
+    """Whether a file of this name is taken for a recording: by its suffix, in any case.
+
+    The `._a.mp4` that macOS puts beside `a.mp4` on foreign disks is not a recording.
+    """
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and not stem.startswith("._") and (dot + suffix).lower() in SUFFIXES
+
+
+def flac(key: str) -> str:
+    """16 kHz mono speech."""
+    return f"extracted/{key}.flac"
+
+
+def audio_record(key: str) -> str:
+    """What is known of the extracted speech (JSON): which object it was made from, lengths, warnings."""
+    return f"extracted/{key}.json"
+
+
+def video_record(key: str) -> str:
+    """What the probe saw (JSON)."""
+    return f"posters/{key}.json"
+
+
+def poster(key: str) -> str:
+    """A representative picture (JPEG)."""
+    return f"posters/{key}.jpg"
+
+
+def thumbnail(key: str) -> str:
+    """The picture in small, as it is shown in the Dagster UI (JPEG)."""
+    return f"posters/{key}.small.jpg"
+
+
+def transcript(key: str, suffix: str = ".json") -> str:
+    """The transcript; `suffix` is one of `.json`, `.txt`, `.srt`, `.vtt`."""
+    return f"transcripts/{key}{suffix}"
+
+
+def passages(key: str) -> str:
+    """Passages with their vectors (Parquet)."""
+    return f"embeddings/{key}.parquet"
+
+
+def artefacts(key: str) -> list[str]:
+    """Everything that is made from one recording."""
+    texts = [transcript(key, suffix) for suffix in (".json", ".txt", ".srt", ".vtt")]
+    return [
+        video_record(key),
+        poster(key),
+        thumbnail(key),
+        audio_record(key),
+        flac(key),
+        *texts,
+        passages(key),
+    ]
+
+
+def _percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
+
+
+def _bytes(escapes: str) -> bytes:
+    return bytes.fromhex(escapes.replace("%", ""))

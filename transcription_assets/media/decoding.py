@@ -1,0 +1,247 @@
+"""The four things asked of ffmpeg: what a recording is, a picture, its speech as a file and as samples."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.failures import PermanentFailure, TranscriptionError
+from transcription_assets.media import process, report
+from transcription_assets.media.report import Probe
+from transcription_assets.media.source import address, input_arguments, is_remote
+
+SAMPLE_RATE = 16_000
+"""Samples per second of all speech that leaves this module."""
+
+_BLOCK_S = 10
+_BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
+_STALL_S = 120.0
+_LENGTH_TOLERANCE_S = 1.0
+_SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
+_FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
+_NO_AUDIO = "no audio stream, so there is nothing to transcribe"
+
+_log = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """How much speech was written (seconds), and what a reader should know about it."""
+
+    duration: float
+    warnings: tuple[str, ...]
+
+
+def find_ffmpeg(configured: str = "") -> str:
+    """The ffmpeg to call: the configured one, else that on PATH, else that of the wheel imageio-ffmpeg."""
+    found = shutil.which(configured or "ffmpeg")
+    if found:
+        return found
+    if configured:
+        raise PermanentFailure(f"there is no program {configured}: correct the setting, or leave it empty")
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        raise PermanentFailure(
+            "there is no ffmpeg: apt install ffmpeg, brew install ffmpeg, or pip install imageio-ffmpeg"
+        ) from error
+
+
+def decode_limit(duration: float | None, size: int, *, floor_s: float, per_second: float) -> float:
+    """Wall time (seconds) that decoding may take: `floor_s`, and `per_second` for each second of audio.
+
+    `size` (bytes) stands in for a duration that the container does not state, or states far too short.
+    """
+    if duration is None:
+        return floor_s + per_second * size / _SLOWEST_BYTES_PER_S
+    return floor_s + per_second * max(duration, size / _FASTEST_BYTES_PER_S)
+
+
+def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
+    """Open `source` and decode its first second of audio; `name` is what messages call it.
+
+    PermanentFailure, with what the decoder said: empty, truncated, no recording, no audio, hanging, crashing.
+    NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
+    """
+    where = address(source)
+    command = [
+        ffmpeg,
+        *input_arguments(where),
+        "-map",
+        "0:a:0",
+        "-t",
+        "1",
+        "-progress",
+        "pipe:1",
+        "-f",
+        "null",
+        "-",
+    ]
+    ending = process.run(command, limit_s)
+    header = report.header(report.text(ending.printed, where))
+    if header is None or not report.ended(ending):
+        raise report.failure(ending, "it cannot be opened", name=name, where=where, limit_s=limit_s)
+    if not header.audio_tracks:
+        raise PermanentFailure(f"{name}: {_NO_AUDIO}")
+    if not ending.decoded_s:
+        raise report.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
+    return header
+
+
+def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> bool:
+    """Write a JPEG of a typical frame near `at` seconds, or of the cover, at most `width` pixels wide.
+
+    False where there is no picture or none can be decoded: a poster is an ornament and never fails a file.
+    """
+    target.unlink(missing_ok=True)
+    deadline = time.monotonic() + limit_s
+    # A seek may land behind the last frame: the beginning is the second choice, an embedded cover the third.
+    for stream, start in dict.fromkeys([("0:V:0", max(at, 0.0)), ("0:V:0", 0.0), ("0:v:0", 0.0)]):
+        left = deadline - time.monotonic()
+        arguments = ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width)]
+        header = _picture(address(source), target, arguments, start=start, ffmpeg=ffmpeg, limit_s=left)
+        if target.is_file() and target.stat().st_size:
+            return True
+        if header is None or not header.has_picture:
+            break
+    target.unlink(missing_ok=True)
+    return False
+
+
+def _picture_filter(width: int) -> str:
+    """Square pixels, the most typical of some frames; scaled first, for 4K frames are big."""
+    scale = f"scale='max(2,2*trunc(min({width},iw*sar)/2))':'max(2,2*trunc(ow/dar/2))',setsar=1"
+    return f"{scale},thumbnail=24,setpts=0,format=yuvj420p"  # a cover's own time lies before the start
+
+
+def _picture(
+    where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
+) -> Probe | None:
+    """Try to write one picture; the header if the source could be opened, to tell whether to try further."""
+    command = [
+        *(ffmpeg, *input_arguments(where, "-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")),
+        *(*arguments, "-c:v", "mjpeg", "-q:v", "4"),
+        *("-map_metadata", "-1", "-bitexact", "-f", "mjpeg", "-y", address(target)),
+    ]
+    try:
+        ending = process.run(command, limit_s)
+    except TranscriptionError as error:
+        _log.warning("no poster: %s", error)
+        return None
+    if not report.ended(ending):
+        target.unlink(missing_ok=True)
+        _log.warning("no poster of %s: ffmpeg was stopped or crashed", report.shown(where))
+        return None
+    return report.header(report.text(ending.printed, where))
+
+
+def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s: float) -> Extraction:
+    """Write the first audio track of `source` to `target` (on local disk) as 16 kHz mono FLAC.
+
+    Its times are the player's: a track that begins late begins with silence, and lost packets leave silence.
+    What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
+    """
+    where = address(source)
+    command = [
+        *(
+            ffmpeg,
+            *input_arguments(where),
+            "-map",
+            "0:a:0",
+            "-af",
+            f"aresample={SAMPLE_RATE}:async=1:first_pts=0",
+        ),
+        *("-ac", "1", "-ar", str(SAMPLE_RATE), "-c:a", "flac", "-sample_fmt", "s16", "-max_error_rate", "1"),
+        *("-map_metadata", "-1", "-map_chapters", "-1", "-bitexact", "-progress", "pipe:1"),
+        *("-f", "flac", "-y", address(target)),
+    ]
+    complete = False
+    try:
+        ending = process.run(command, limit_s)
+        said = report.text(ending.printed, where)
+        header = report.header(said)
+        if header is not None and not header.audio_tracks and report.ended(ending):
+            raise PermanentFailure(f"{name}: {_NO_AUDIO}")
+        usable = report.ended(ending) and ending.decoded_s > 0
+        if header is None or not usable or _is_cut_off(ending.decoded_s, header.duration, said, where):
+            what = f"decoding stopped after {ending.decoded_s:.1f} s"
+            raise report.failure(ending, what, name=name, where=where, limit_s=limit_s)
+        complete = True
+    finally:
+        if not complete:
+            target.unlink(missing_ok=True)
+    return Extraction(ending.decoded_s, _warnings(ending.decoded_s, header, said))
+
+
+def _is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
+    """Whether more would come another time: ffmpeg ends with code 0 when the connection breaks half-way."""
+    short = stated_s is None or decoded_s < stated_s - _LENGTH_TOLERANCE_S
+    return report.disk_away(said) or (short and is_remote(where) and report.store_away(said))
+
+
+def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:
+    warnings = []
+    if quote := report.quoted(said):
+        warnings.append(f"stepped over what could not be decoded: {quote}")
+    if header.duration is not None and abs(decoded_s - header.duration) > _LENGTH_TOLERANCE_S:
+        warnings.append(f"decoded {decoded_s:.1f} s of audio, the container states {header.duration:.1f} s")
+    return tuple(warnings)
+
+
+def read_samples(
+    path: Path | str, *, ffmpeg: str, start: float = 0.0, duration: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield mono 16 kHz samples of `path` from `start` (seconds) on, for `duration` seconds or to the end.
+
+    float32 in [-1, 1), blocks of 10 s of shape (samples,), the last one shorter; memory stays flat.
+    PermanentFailure or TransientFailure as `probe`; the process is gone when the iterator ends or is closed.
+    """
+    where = address(path)
+    span = () if duration is None else ("-t", f"{duration:.6f}")
+    command = [
+        *(ffmpeg, *input_arguments(where, "-ss", f"{start:.6f}", *span), "-map", "0:a:0", "-ac", "1"),
+        *("-ar", str(SAMPLE_RATE), "-max_error_rate", "1", "-f", "s16le", "-"),
+    ]
+    return _blocks(command, where, start, duration)
+
+
+def _blocks(command: list[str], where: str, start: float, duration: float | None) -> Generator[NDArray[np.float32]]:
+    printed = process.Printed()
+    pending = bytearray()
+    given = 0
+    code: int | None = None
+    with process.started(command) as running, suppress(subprocess.TimeoutExpired):
+        for data in process.output(running, printed, lambda: _STALL_S):
+            pending += data
+            given += len(data)
+            while len(pending) >= _BLOCK_BYTES:
+                yield _samples(pending[:_BLOCK_BYTES])
+                del pending[:_BLOCK_BYTES]
+        code = running.wait(_STALL_S)
+    if len(pending) > 1:
+        yield _samples(pending[: len(pending) // 2 * 2])
+    said = report.text(bytes(printed), where)
+    given_s = given / 2 / SAMPLE_RATE
+    if code != 0 or _is_cut_off(given_s, _expected(report.header(said), start, duration), said, where):
+        ending = process.Ending(code, bytes(printed))
+        what = f"decoding stopped after {given_s:.1f} s"
+        raise report.failure(ending, what, name=report.shown(where), where=where, limit_s=_STALL_S)
+
+
+def _expected(header: Probe | None, start: float, duration: float | None) -> float | None:
+    """How many seconds of samples should come; None where the container does not state its length."""
+    rest = None if header is None or header.duration is None else max(header.duration - start, 0.0)
+    return rest if duration is None or rest is None else min(rest, duration)
+
+
+def _samples(data: bytearray) -> NDArray[np.float32]:
+    return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32_768)

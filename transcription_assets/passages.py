@@ -1,0 +1,86 @@
+"""Sentences and passages: what is embedded, found, and played from its first second.
+
+A passage is a run of whole sentences of about 30 s that repeats the end of the one before, so that what was
+said across a border is still found as one thought.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from transcription_assets.transcript import Segment
+from transcription_assets.words import is_unspaced, sentence_runs, spoken_words
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence with its times (seconds from the start of the medium)."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A run of whole sentences; `index` counts from 0 within the recording, times are seconds."""
+
+    index: int
+    start: float
+    end: float
+    text: str
+    sentences: tuple[Sentence, ...]
+
+
+def sentences(segments: Iterable[Segment]) -> list[Sentence]:
+    """Cut what was said into sentences, at full stops, long pauses, and at 25 s where there are neither.
+
+    Segment borders do not count: Whisper cuts in the middle of sentences. No word is cut, none is lost.
+    """
+    return [
+        Sentence(run[0].start, run[-1].end, "".join(word.word for word in run).strip())
+        for run in sentence_runs(spoken_words(segments))
+    ]
+
+
+def cut(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float = 8.0) -> list[Passage]:
+    """Passages of about `target_s` seconds; each begins with up to `overlap_s` seconds of the one before.
+
+    Every sentence is in at least one passage. The same segments always give the same passages and indexes.
+    Longest: twice `target_s`, or `overlap_s` plus one sentence, whichever is more.
+    """
+    spoken = sentences(segments)
+    passages: list[Passage] = []
+    first = fresh = 0  # sentences before `fresh` are in a passage already
+    while fresh < len(spoken):
+        last = _last(spoken, first, fresh, target_s)
+        passages.append(_passage(len(passages), spoken[first:last]))
+        first, fresh = _overlap(spoken, first, last, overlap_s), last
+    return passages
+
+
+def _last(spoken: Sequence[Sentence], first: int, fresh: int, target_s: float) -> int:
+    """Take sentences for as long as the length comes nearer to the target; at least one fresh one."""
+    start = spoken[first].start
+    last = fresh + 1
+    while last < len(spoken):
+        shortfall = target_s - (spoken[last - 1].end - start)
+        excess = spoken[last].end - start - target_s
+        if shortfall <= 0 or excess > shortfall:
+            break
+        last += 1
+    return last
+
+
+def _overlap(spoken: Sequence[Sentence], first: int, last: int, overlap_s: float) -> int:
+    """Where the next passage starts: whole sentences back from `last`, never the whole passage again."""
+    if last == len(spoken):
+        return last
+    start = last
+    while start - 1 > first and spoken[last].start - spoken[start - 1].start <= overlap_s:
+        start -= 1
+    return start
+
+
+def _passage(index: int, spoken: Sequence[Sentence]) -> Passage:
+    text = "".join(item.text if is_unspaced(item.text[0]) else f" {item.text}" for item in spoken).strip()
+    return Passage(index, spoken[0].start, spoken[-1].end, text, tuple(spoken))

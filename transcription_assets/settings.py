@@ -1,0 +1,103 @@
+"""Every environment variable that the project reads: described, bounded, in one place.
+
+`TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on; a value out of bounds is refused with its name when the
+definitions load or a command starts. The README's table is this class, held to it by a test.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from transcription_assets.failures import PermanentFailure
+
+PREFIX = "TRANSCRIPTION_"
+
+
+class Settings(BaseSettings):
+    """All settings, with the defaults of a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    store: str = Field("store", min_length=1, description="Folder or `s3://bucket/prefix` that holds everything.")
+    models_dir: Path = Field(
+        Path.home() / ".cache" / "transcription_assets" / "models",
+        description="Where model weights are kept.",
+    )
+    ffmpeg: str = Field("", description="Path of ffmpeg; empty = from PATH, else the one that comes with the wheel.")
+
+    whisper_model: str = Field(
+        "base",
+        min_length=1,
+        description="Speech model: `base`, `tiny.en`, a Hub name `owner/name[@revision]`, or a folder.",
+    )
+    encoder_model: str = Field(
+        "all-MiniLM-L6-v2",
+        min_length=1,
+        description="Sentence encoder: `all-MiniLM-L6-v2`, a Hub name `owner/name[@revision]`, or a folder.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the GPU where there is one.")
+    compute_type: Literal["auto", "int8", "int8_float16", "float16", "bfloat16", "float32"] = Field(
+        "auto", description="Whisper's arithmetic; `auto` = int8 on a CPU, float16 on a GPU."
+    )
+    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model; 0 = all cores.")
+    language: str = Field(
+        "",
+        pattern=r"^([a-z]{2,3})?$",
+        description="Language code of all recordings; empty = detected, and followed where it changes.",
+    )
+    beam_size: int = Field(5, ge=1, le=20, description="Beams of the decoder: 1 is faster, 5 is a little better.")
+    batch_size: int = Field(8, ge=1, le=128, description="Chunks of 30 s that are decoded together.")
+    passage_s: float = Field(30.0, ge=5, le=300, description="Seconds of speech in one searchable passage.")
+
+    settle_s: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="A file of a local inbox is taken when it has not changed for so many seconds.",
+    )
+    sensor_interval_s: int = Field(15, ge=5, le=3600, description="Seconds between two looks at the inbox.")
+    sensor_max_adds: int = Field(300, ge=1, le=2000, description="New recordings that one look takes at most.")
+    run_max_files: int = Field(20, ge=1, le=500, description="Recordings in one run.")
+    run_max_gb: float = Field(20.0, gt=0, le=10_000, description="Gigabytes of recordings in one run.")
+    remove_gone: bool = Field(
+        default=False, description="Whether what left the inbox also leaves the search (partition, artefacts, rows)."
+    )
+    remove_max_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of all recordings that one look may remove; more needs a person.",
+    )
+    decode_floor_s: float = Field(
+        120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording: so many seconds, plus …"
+    )
+    decode_per_second: float = Field(
+        0.5, ge=0, le=100, description="… so many seconds for each second that the recording lasts."
+    )
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process",
+        description="How the steps of a run are executed; in_process loads each model once a run.",
+    )
+
+
+def load() -> Settings:
+    """The settings of this process; raises PermanentFailure that names each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}={item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise PermanentFailure(f"wrong setting: {wrong}. The README lists all settings with their bounds.") from error
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, description) of every setting, as the README shows them."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = str(field.default).replace(str(Path.home()), "~")
+        rows.append((f"{PREFIX}{name.upper()}", default, field.description or ""))
+    return rows

@@ -1,0 +1,70 @@
+"""audio: what can be heard, as 16 kHz mono FLAC (`extracted/<key>.flac`)."""
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transcription_assets import keys, media
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.steps import video
+from transcription_assets.steps.record import read, write
+from transcription_assets.steps.video import Decoder
+from transcription_assets.storage import Store
+
+VERSION = "1"
+TOLERANCE = 0.02
+TOLERANCE_FLOOR_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims."""
+
+    key: str
+    etag: str
+    duration: float
+    container_duration: float | None
+    warnings: tuple[str, ...]
+    version: str = VERSION
+    reused: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether as much was decoded as the container promises (2 %, at least a second, is not worth a word)."""
+        if self.container_duration is None:
+            return True
+        allowed = max(TOLERANCE_FLOOR_S, TOLERANCE * self.container_duration)
+        return abs(self.duration - self.container_duration) <= allowed
+
+
+def load(store: Store, key: str) -> Audio | None:
+    """The record of the last materialisation, if there is one that this release understands."""
+    document = read(store, keys.audio_record(key), VERSION)
+    return Audio(**document | {"warnings": tuple(document["warnings"]), "reused": True}) if document else None
+
+
+def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
+    """Extract the speech of the recording that `video` looked at."""
+    source = store.stat(key)
+    known = load(store, key)
+    if known and known.etag == source.etag:
+        return known
+    seen = video.load(store, key)
+    if seen is None or seen.etag != source.etag:
+        raise PermanentFailure(f"{key}: `video` has not looked at this version of it yet; materialise `video` first")
+    store.delete(keys.audio_record(key))
+    with tempfile.TemporaryDirectory() as folder:
+        flac = Path(folder) / "speech.flac"
+        extraction = media.extract_speech(
+            store.media_url(key),
+            flac,
+            name=key,
+            ffmpeg=decoder.ffmpeg,
+            limit_s=decoder.limit(seen.probe.duration, source.size),
+        )
+        if store.stat(key).etag != source.etag:
+            raise TransientFailure(f"{key} was replaced while it was read; the new version is read next")
+        store.upload(keys.flac(key), flac)
+    audio = Audio(key, source.etag, extraction.duration, seen.probe.duration, extraction.warnings)
+    write(store, keys.audio_record(key), asdict(audio))
+    return audio

@@ -1,0 +1,98 @@
+"""embeddings: passages with their vectors (`embeddings/<key>.parquet`) and their rows in the search table."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from transcription_assets import index, keys, passages
+from transcription_assets.embedding import Encoder
+from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.index import Index
+from transcription_assets.storage import Store
+from transcription_assets.transcript import Transcript, from_json
+
+VERSION = "1"
+FINGERPRINT = "fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The rows of one recording, and whether they were there already."""
+
+    key: str
+    etag: str
+    rows: pl.DataFrame
+    sentences: int
+    fingerprint: str
+    reused: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sentence of the transcript is in a passage."""
+        held = {item["start_s"] for group in self.rows["sentences"].to_list() for item in group}
+        return len(held) == self.sentences
+
+
+def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> Embeddings:
+    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable."""
+    try:
+        document = store.read(keys.transcript(key))
+    except NotFound as error:
+        raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
+    transcript = from_json(document)
+    fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
+    spoken = len(passages.sentences(transcript.segments))
+    known = _load(store, key, fingerprint)
+    if known is not None:
+        return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
+    rows = _rows(transcript, passages.cut(transcript.segments, target_s=passage_s), encoder)
+    target = io.BytesIO()
+    rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
+    store.write(keys.passages(key), target.getvalue())
+    return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
+
+
+def publish(table: Index, made: Sequence[Embeddings]) -> None:
+    """Replace the rows of these recordings in the search table, in one version."""
+    if made:
+        table.replace(pl.concat([item.rows for item in made]), [item.key for item in made])
+
+
+def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
+    try:
+        source = io.BytesIO(store.read(keys.passages(key)))
+    except NotFound:
+        return None
+    if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
+        return None
+    source.seek(0)
+    return pl.read_parquet(source)
+
+
+def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Encoder) -> pl.DataFrame:
+    texts = [item.text for item in cut]
+    spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
+    vectors = encoder.encode(texts + spoken)
+    sentence_vectors = dict(zip(spoken, vectors[len(texts) :], strict=True))
+    key = transcript.media.key
+    return pl.DataFrame(
+        {
+            "id": [f"{key}#{item.index}" for item in cut],
+            "media_key": [key] * len(cut),
+            "start_s": [item.start for item in cut],
+            "end_s": [item.end for item in cut],
+            "text": texts,
+            "language": [transcript.language] * len(cut),
+            "vector": vectors[: len(texts)].tolist(),
+            "embedding_model": [str(encoder.model)] * len(cut),
+            "media_etag": [transcript.media.etag] * len(cut),
+            "sentences": [
+                [{"start_s": s.start, "end_s": s.end, "text": s.text} for s in item.sentences] for item in cut
+            ],
+            "sentence_vectors": [[sentence_vectors[s.text].tolist() for s in item.sentences] for item in cut],
+        },
+        schema=index.schema(vectors.shape[1]),
+    )

@@ -1,0 +1,25 @@
+"""The small JSON beside an artefact: which object it was made from. It is written last and removed first.
+
+So an artefact whose maker was killed in the middle has no record, and is made again.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from transcription_assets.failures import NotFound
+from transcription_assets.storage import Store
+
+
+def read(store: Store, path: str, version: str) -> dict[str, Any] | None:
+    """The record, or None where there is none or another release wrote it."""
+    try:
+        document: dict[str, Any] = json.loads(store.read(path))
+    except NotFound:
+        return None
+    return document if document.get("version") == version else None
+
+
+def write(store: Store, path: str, document: Mapping[str, Any]) -> None:
+    """Make the artefact valid."""
+    store.write(path, json.dumps(document, ensure_ascii=False, indent=1).encode())

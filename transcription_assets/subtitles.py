@@ -1,0 +1,194 @@
+"""Subtitles that people can read: at most two lines, broken where the sentence allows it, held long enough.
+
+The figures are those of the Netflix and BBC guides for subtitles.
+"""
+
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from transcription_assets.transcript import Transcript, Word
+from transcription_assets.words import ends_clause, sentence_runs, spoken_words, whole_words
+
+COLUMNS = 42
+"""Longest line; a Chinese or Japanese character takes two columns."""
+
+COLUMNS_PER_S = 17
+"""Reading speed of an adult: a subtitle stays longer than its speech where this asks for it."""
+
+SHORTEST_MS = 833
+LONGEST_MS = 7000
+"""Five sixths of a second to see that there is a text at all; after seven it is read a second time."""
+
+GAP_MS = 80
+"""Two frames: without them the eye does not see that the text has changed."""
+
+CHAIN_MS = 500
+"""A shorter gap flickers: the subtitle stays until the next one."""
+
+_BREATH_MS = 300
+_BREAK_BONUS = 0.5  # may move a break by a quarter of the width, no further
+_BACKSLASH = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One subtitle: seconds from the start of the medium, one or two lines of plain text."""
+
+    start: float
+    end: float
+    text: str
+
+
+def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
+    """Lay words out as subtitles: in order, none lost, no overlap, in whole milliseconds.
+
+    Only a word wider than COLUMNS makes a line wider than that; it has its subtitle to itself. A subtitle
+    starts with its first word; it ends with its last one, or later to be read, but not after the next one
+    starts nor after `duration` (seconds). None is longer than LONGEST_MS, none is of no length.
+    """
+    blocks = _blocks(sentence_runs(whole_words(words)))
+    return _timed([part for block in blocks for part in _parts(block)], duration)
+
+
+def to_srt(transcript: Transcript) -> str:
+    """The transcript as a SubRip file; empty where nothing was said."""
+    return _written(transcript, "srt", _srt_text)
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """The transcript as a WebVTT file; only its header where nothing was said."""
+    return _written(transcript, "vtt", _vtt_text)
+
+
+def _blocks(runs: Sequence[list[Word]]) -> list[list[Word]]:
+    """Sentences; one too short to be read alone goes with the one before it, if that was just now."""
+    blocks: list[list[Word]] = []
+    for run in runs:
+        is_short = bool(blocks) and min(_span_ms(blocks[-1]), _span_ms(run)) < SHORTEST_MS
+        if is_short and _ms(run[0].start) - _ms(blocks[-1][-1].end) < CHAIN_MS:
+            blocks[-1] = blocks[-1] + run
+        else:
+            blocks.append(run)
+    return blocks
+
+
+def _parts(words: list[Word]) -> list[list[Word]]:
+    """The block in parts that fit a subtitle each, as equal and as well ended as can be."""
+    if len(words) == 1 or (_lines(words) and _span_ms(words) <= LONGEST_MS):
+        return [words]
+    middle = _best_break(words)
+    return _parts(words[:middle]) + _parts(words[middle:])
+
+
+def _lines(words: Sequence[Word]) -> list[str]:
+    """One line, or two of about equal width; nothing if the words do not fit."""
+    whole = _text(words)
+    if len(words) == 1 or _columns(whole) <= COLUMNS:
+        return [whole]
+    middle = _best_break(words, COLUMNS)
+    lines = [_text(words[:middle]), _text(words[middle:])]
+    return lines if max(map(_columns, lines)) <= COLUMNS else []
+
+
+def _best_break(words: Sequence[Word], widest: float = math.inf) -> int:
+    """Where to part words: in the middle, or not far from it where speech itself has a break."""
+    text_widths = [_columns(word.word) for word in words]
+    total = sum(text_widths)
+
+    def cost(item: tuple[int, int]) -> tuple[bool, float]:
+        index, left = item
+        right = total - left - words[index].word.startswith(" ")
+        left -= words[0].word.startswith(" ")
+        bonus = _BREAK_BONUS if _is_natural(words[index - 1], words[index]) else 0.0
+        return max(left, right) > widest, abs(left - right) / max(1, total) - bonus
+
+    return min(enumerate(accumulate(text_widths[:-1]), start=1), key=cost)[0]
+
+
+def _is_natural(word: Word, following: Word) -> bool:
+    return ends_clause(word.word) or _ms(following.start) - _ms(word.end) >= _BREATH_MS
+
+
+def _timed(parts: Sequence[Sequence[Word]], duration: float | None) -> list[Cue]:
+    starts = _starts(parts)
+    timed: list[Cue] = []
+    for index, (part, start) in enumerate(zip(parts, starts, strict=True)):
+        text = "\n".join(_lines(part))
+        following = starts[index + 1] if index + 1 < len(starts) else None
+        latest = _latest(start, following, duration)
+        timed.append(Cue(start / 1000, _end(start, _ms(part[-1].end), latest, text) / 1000, text))
+    return timed
+
+
+def _latest(start: int, following: int | None, duration: float | None) -> int:
+    """When it must be gone: two frames before the next one, at the end of the medium, after LONGEST_MS."""
+    longest = start + LONGEST_MS
+    if following is not None:
+        has_room = following - start > 2 * GAP_MS
+        return min(following - GAP_MS if has_room else following, longest)
+    return longest if duration is None else min(max(int(duration * 1000), start + 1), longest)
+
+
+def _starts(parts: Sequence[Sequence[Word]]) -> list[int]:
+    """Milliseconds; parts put at one instant move apart: players skip a cue of no length."""
+    starts: list[int] = []
+    for part in parts:
+        start = _ms(part[0].start)
+        starts.append(max(start, starts[-1] + 1) if starts else start)
+    return starts
+
+
+def _end(start: int, spoken: int, latest: int, text: str) -> int:
+    """Until it is spoken and can be read; on to `latest` where the gap would only flicker."""
+    readable = start + max(SHORTEST_MS, math.ceil(_columns(text) * 1000 / COLUMNS_PER_S))
+    end = min(max(spoken, readable), latest)
+    return latest if latest - end < CHAIN_MS else end
+
+
+def _written(transcript: Transcript, file_format: str, escape: Callable[[str], str]) -> str:
+    import pysubs2
+
+    subtitles = pysubs2.SSAFile()
+    for cue in cues(spoken_words(transcript.segments), duration=transcript.duration):
+        # pysubs2 takes a backslash and `n` or `h` for white space: backslashes go round it.
+        text = escape(cue.text).replace("\\", _BACKSLASH)
+        subtitles.append(pysubs2.SSAEvent(start=_ms(cue.start), end=_ms(cue.end), text=text))
+    # Otherwise what stands in braces would be taken for a style and dropped.
+    return subtitles.to_string(file_format, keep_ssa_tags=True).replace(_BACKSLASH, "\\")
+
+
+def _vtt_text(text: str) -> str:
+    """pysubs2 does not escape; in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
+    return html.escape(text, quote=False)
+
+
+def _srt_text(text: str) -> str:
+    """SubRip has no escapes; an invisible word joiner keeps players from seeing a tag or a time line."""
+    return re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
+
+
+def _text(words: Sequence[Word]) -> str:
+    return "".join(word.word for word in words).strip()
+
+
+def _columns(text: str) -> int:
+    return len(text) if text.isascii() else sum(_width(character) for character in text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf", "Cc"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _span_ms(words: Sequence[Word]) -> int:
+    return _ms(words[-1].end) - _ms(words[0].start)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

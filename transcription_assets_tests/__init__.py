@@ -1,0 +1,1 @@
+"""Tests of transcription_assets, one module each."""

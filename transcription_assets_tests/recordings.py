@@ -1,0 +1,105 @@
+"""Recordings made on the spot with the ffmpeg of the wheel imageio-ffmpeg: it has every encoder needed."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import imageio_ffmpeg
+
+# A voice-like signal: harmonics of 140 Hz, four syllables a second, a pause of half a second every two seconds.
+SPEECH_LIKE = (
+    "0.25*(sin(2*PI*140*t)+0.7*sin(2*PI*280*t)+0.5*sin(2*PI*560*t)+0.3*sin(2*PI*1120*t))"
+    "*pow(sin(PI*4*t),2)*lt(mod(t,2),1.5)"
+)
+_CHORD = "0.2*(sin(2*PI*220*t)+sin(2*PI*277.18*t)+sin(2*PI*329.63*t))*(0.6+0.4*sin(2*PI*2*t))"
+
+
+@cache
+def wheel_ffmpeg() -> str:
+    """Path of the ffmpeg in the wheel."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def make(path: Path, *arguments: str) -> Path:
+    """Run ffmpeg with `arguments` and `path` as its output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [wheel_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments, f"file:{path.absolute()}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return path
+
+
+def sound(path: Path, expression: str, seconds: float, *options: str, rate: int = 44_100, layout: str = "") -> Path:
+    """Audio from an expression of `t` (one a channel, parted by `|`); the suffix decides on the codec."""
+    layout = f":c={layout}" if layout else ""
+    source = f"aevalsrc='{expression}':s={rate}:d={seconds}{layout}"
+    return make(path, "-f", "lavfi", "-i", source, *options)
+
+
+def tone(path: Path, seconds: float = 2.0, *, rate: int = 44_100, frequency: float = 440.0) -> Path:
+    """A sine at half of full scale."""
+    return sound(path, f"0.5*sin(2*PI*{frequency}*t)", seconds, rate=rate)
+
+
+def silence(path: Path, seconds: float = 2.0) -> Path:
+    """Digital silence."""
+    return sound(path, "0", seconds)
+
+
+def noise(path: Path, seconds: float = 2.0) -> Path:
+    """White noise, the same at each call."""
+    return make(path, "-f", "lavfi", "-i", f"anoisesrc=d={seconds}:seed=7:a=0.3")
+
+
+def music(path: Path, seconds: float = 2.0) -> Path:
+    """A chord with a beat, in stereo."""
+    return sound(path, f"{_CHORD}|{_CHORD}", seconds)
+
+
+def speech_like(path: Path, seconds: float = 4.0, *options: str, rate: int = 44_100) -> Path:
+    """Mono, the rhythm and spectrum of a voice; no recogniser hears words in it."""
+    return sound(path, SPEECH_LIKE, seconds, *options, rate=rate)
+
+
+def surround_with_centre_only(path: Path, seconds: float = 3.0) -> Path:
+    """5.1 as films have it: the voice in the centre channel, nothing in the other five."""
+    return sound(path, f"0|0|{SPEECH_LIKE}|0|0|0", seconds, layout="5.1")
+
+
+def video(path: Path, seconds: float = 4.0, *options: str, size: str = "320x240") -> Path:
+    """A moving test picture with a voice-like sound; `options` go to the output (`-movflags +faststart`)."""
+    picture = f"testsrc=s={size}:r=25:d={seconds}"
+    voice = f"aevalsrc='{SPEECH_LIKE}':s=44100:d={seconds}"
+    codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-g", "25")
+    return make(path, "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", voice, *codecs, *options)
+
+
+def video_without_audio(path: Path, seconds: float = 2.0) -> Path:
+    """A picture and no audio track."""
+    picture = ("-f", "lavfi", "-i", f"testsrc=s=320x240:r=25:d={seconds}")
+    return make(path, *picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+
+
+def mp3_with_cover(path: Path, seconds: float = 2.0) -> Path:
+    """An mp3 with an embedded 200 x 200 cover and a title."""
+    audio = ("-f", "lavfi", "-i", f"aevalsrc='{_CHORD}':s=44100:d={seconds}")
+    cover = ("-f", "lavfi", "-i", "color=c=red:s=200x200:d=1:r=1")
+    tags = ("-metadata", "title=Der große Abend: Teil 1", "-metadata", "date=2024")
+    return make(
+        path, *audio, *cover, "-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic", "-c:v", "png", *tags
+    )
+
+
+def cut(source: Path, target: Path, share: float) -> Path:
+    """The first `share` of the bytes of `source`, as an interrupted copy leaves them."""
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+def damage(source: Path, target: Path, *, at: float, share: float) -> Path:
+    """A copy in which a `share` of the bytes, from `at` on, is overwritten with a fixed pattern."""
+    data = bytearray(source.read_bytes())
+    start, length = int(len(data) * at), int(len(data) * share)
+    data[start : start + length] = bytes((index * 97 + 31) % 256 for index in range(length))
+    target.write_bytes(data)
+    return target
