@@ -5,12 +5,15 @@ definitions load or a command starts. The README's table is this class, held to 
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transcription_assets.failures import PermanentFailure
+from transcription_assets.models import default_folder
 
 PREFIX = "TRANSCRIPTION_"
 
@@ -95,9 +98,22 @@ def load() -> Settings:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """(variable, default, description) of every setting, as the README shows them."""
+    """(variable, default, description with its bounds) of every setting, as the README shows them."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = str(field.default).replace(str(Path.home()), "~")
-        rows.append((f"{PREFIX}{name.upper()}", default, field.description or ""))
+        rows.append((f"{PREFIX}{name.upper()}", default, f"{field.description or ''}{_bounds(field)}"))
     return rows
+
+
+def _bounds(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return f" One of {', '.join(f'`{choice}`' for choice in get_args(field.annotation))}."
+    signs = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}
+    bounds = [
+        f"{sign} {getattr(item, kind.__name__.lower()):g}"
+        for item in field.metadata
+        for kind, sign in signs.items()
+        if isinstance(item, kind)
+    ]
+    return f" {', '.join(bounds)}." if bounds else ""

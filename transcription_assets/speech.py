@@ -6,6 +6,7 @@ so each result is checked against them here, and what fails is decoded once more
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -127,7 +128,8 @@ class Whisper:
             str(self._path),
             device=self._device,
             compute_type=self._model.compute_type,
-            cpu_threads=self._cpu_threads,
+            # CTranslate2 would take four at most by itself.
+            cpu_threads=self._cpu_threads or os.cpu_count() or 1,
             local_files_only=True,
         )
         return BatchedInferencePipeline(model)

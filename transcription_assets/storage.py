@@ -227,8 +227,8 @@ class _Folder:
     def entries(self, folder: str) -> list[_Entry]:
         """Every file below `folder`, by way of links too."""
         top = self._root / folder
-        if not top.exists():
-            raise NotFound(f"{top}: there is no such folder")
+        with _explained(str(top)):
+            top.stat()
         return list(self._walk(str(top), frozenset()))
 
     def entry(self, name: str) -> _Entry:
@@ -264,33 +264,31 @@ class _Folder:
             with os.scandir(directory) as scan:
                 found = list(scan)
         except OSError as error:
-            shown = f"{self.url}/{encode(self._name(directory))}"
-            raise TransientFailure(
-                f"{shown}: cannot be read ({error.strerror}); mend its mount or permissions"
-            ) from error
+            raise self._unreadable(directory, error) from error
         identity = (here.st_dev, here.st_ino)
         if identity in above:
             log.warning("%r: a link to a folder above it, not followed", directory)
             return
         for item in found:
-            if _is_folder(item):
-                yield from self._walk(item.path, above | {identity})
-            elif (entry := self._look(item)) is not None:
+            try:
+                entry = None if item.is_dir() else _local_entry(self._name(item.path), item.stat())
+            except OSError as error:
+                self._leave_out(item, error)
+                continue
+            if entry is not None:
                 yield entry
+            elif item.is_dir():
+                yield from self._walk(item.path, above | {identity})
 
-    def _look(self, item: os.DirEntry[str]) -> _Entry | None:
-        try:
-            return _local_entry(self._name(item.path), item.stat())
-        except OSError as error:
-            log.warning("%r: left out, %s", item.path, error.strerror)
-            return None
+    def _leave_out(self, item: os.DirEntry[str], error: OSError) -> None:
+        """Go on without a file that vanished or a link that leads nowhere; anything else hides more than one."""
+        if error.errno != errno.ENOENT and not item.is_symlink():
+            raise self._unreadable(item.path, error) from error
+        log.warning("%r: left out, %s", item.path, error.strerror)
 
-
-def _is_folder(item: os.DirEntry[str]) -> bool:
-    try:
-        return item.is_dir()
-    except OSError:
-        return False
+    def _unreadable(self, path: str, error: OSError) -> TransientFailure:
+        shown = f"{self.url}/{encode(self._name(path))}"
+        return TransientFailure(f"{shown}: cannot be read ({error.strerror}); mend its mount or permissions")
 
 
 def _local_entry(name: str, about: os.stat_result) -> _Entry | None:
@@ -320,7 +318,6 @@ class _Bucket:
 
     def entries(self, folder: str) -> list[_Entry]:
         """Every object below `folder`."""
-        self._check()  # some servers list a bucket that is gone as empty
         with self._answered(f"{self.url}/{folder}"):
             try:
                 return self._listed(folder)

@@ -2,7 +2,7 @@ import os
 
 import obstore
 import pytest
-from dagster._core.definitions.partitions.utils.base import (  # noqa: TID251 - Dagster is the judge of its keys
+from dagster._core.definitions.partitions.utils.base import (
     raise_error_on_invalid_partition_key_substring,
 )
 from hypothesis import given, settings

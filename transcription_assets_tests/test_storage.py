@@ -311,9 +311,8 @@ def test_one_bad_entry_does_not_stop_the_others(folder: Path, caplog: pytest.Log
     (folder / "video" / "round").symlink_to(folder / "video")
     os.mkfifo(folder / "video" / "pipe.mp4")
     assert listed(store) == ["video/a.mp4"]
-    assert {"broken.mp4", "itself.mp4", "round"} <= {
-        Path(record.args[0]).name for record in caplog.records if isinstance(record.args, tuple)
-    }
+    for name in ("broken.mp4", "itself.mp4", "round"):
+        assert name in caplog.text
     for name in ("pipe", "broken"):
         with pytest.raises(NotFound):
             store.stat(f"video/{name}.mp4")
@@ -358,11 +357,14 @@ def test_an_inbox_that_cannot_be_read_is_not_an_empty_inbox(folder: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-def test_a_folder_that_is_closed_to_us_is_not_an_empty_folder(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["cannot be listed", "can be listed only"])
+def test_a_folder_that_is_closed_to_us_is_not_an_empty_folder(folder: Path, mode: int) -> None:
     store = Store.open(str(folder))
     closed = folder / "video" / "closed"
-    closed.mkdir(mode=0)
-    with pytest.raises(TransientFailure, match="closed: cannot be read"):
+    closed.mkdir()
+    (closed / "a.mp4").write_bytes(b"x")
+    closed.chmod(mode)
+    with pytest.raises(TransientFailure, match=r"closed.*: cannot be read"):
         store.list_media()
 
 
