@@ -41,7 +41,7 @@ demo: models
 	cp -R -p demo/recordings/. $(STORE)/video/demo/
 	$(BIN)/transcription-assets process
 	$(BIN)/transcription-assets search --limit 2 "what the wizard hid behind the curtain"
-	$(BIN)/transcription-assets search --limit 1 "somebody lost a ring in the bread dough"
+	$(BIN)/transcription-assets search --limit 1 "insects that stopped the traffic"
 
 dev: models
 	@echo "Dagster on http://localhost:3000 - drop recordings into $(STORE)/video or $(STORE)/audio"

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class _Server(ThreadingHTTPServer):
     moods: list[Mood]
     served: int
     closing: threading.Event
+    scheme: str = "http"
 
     def handle_error(self, *_: object) -> None:
         """Readers go away in the middle: that is what the tests are about."""
@@ -93,7 +95,7 @@ class HttpStore:
     def url(self, name: str) -> str:
         """A presigned-looking link to a file of the folder."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/{quote(name)}?{SECRET}"
+        return f"{self._server.scheme}://{host!s}:{port}/{quote(name)}?{SECRET}"
 
     def answer(self, *moods: Mood) -> None:
         """Answer the next requests with `moods`, one each, and all further ones with the last."""
@@ -106,9 +108,14 @@ class HttpStore:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[HttpStore]:
-    """Serve `folder` on a free port of this machine until the block is left."""
+def serving(folder: Path, certificate: Path | None = None) -> Iterator[HttpStore]:
+    """Serve `folder` on a free port of this machine until the block is left; over https with a `certificate`."""
     server = _Server(("127.0.0.1", 0), _Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.scheme = "https"
     server.folder, server.moods, server.served, server.closing = folder, ["well"], 0, threading.Event()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -55,7 +55,7 @@ def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(source, "RECONNECT_S", 1)
+    monkeypatch.setattr(source, "RECONNECT_S", 0)
     monkeypatch.setattr(source, "STALL_S", 1)
     with http_store.serving(tmp_path) as serving:
         yield serving
@@ -117,7 +117,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             super().__init__(*args, **options)
             seen.append(self)
 
-    monkeypatch.setattr(process.subprocess, "Popen", Noted)
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     return seen
 
 
@@ -238,6 +238,14 @@ def test_a_sound_track_that_begins_late_keeps_the_times_of_the_player(ffmpeg: st
     assert loudness(sound[int(2.1 * 16_000) : int(3.9 * 16_000)]) > 0.3
 
 
+def test_a_jump_of_the_clock_in_a_broadcast_is_not_filled_with_hours_of_silence(ffmpeg: str, tmp_path: Path) -> None:
+    before = recordings.tone(tmp_path / "before.ts", 5.0)
+    after = recordings.make(tmp_path / "after.ts", "-i", str(before), "-c", "copy", "-output_ts_offset", "40000")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(before.read_bytes() + after.read_bytes())
+    assert extract(joined, tmp_path / "a.flac", ffmpeg).duration == pytest.approx(10.0, abs=0.2)
+
+
 def test_two_extractions_of_one_recording_are_the_same_bytes(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.mp3_with_cover(tmp_path / "a.mp3")
     first, second = tmp_path / "first.flac", tmp_path / "second.flac"
@@ -344,7 +352,7 @@ def test_a_recording_that_complains_without_end_a_fake_script_takes_no_memory(tm
     finally:
         tracemalloc.stop()
     assert len(str(caught.value)) < 500
-    assert peak < 45_000_000
+    assert peak < 15_000_000
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(0, 3))
@@ -386,7 +394,7 @@ def test_a_decoder_a_fake_script_that_closes_its_pipes_and_lives_on_is_killed_to
 def test_a_child_a_fake_script_left_behind_does_not_hold_the_caller(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $! > {tmp_path}/pid; exit 1")
     with pytest.raises(PermanentFailure):
-        probe("/in.mp4", fake, limit_s=2.0)
+        probe("/in.mp4", fake, limit_s=0.5)
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -578,9 +586,10 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_no_file_name_changes_what_is_read_or_said(name: str, ffmpeg: str, film: Path, tmp_path: Path) -> None:
+def test_no_file_name_changes_what_is_read_or_said(name: str, film: Path, tmp_path: Path) -> None:
     recording = tmp_path / name
     shutil.copy(film, recording)
+    ffmpeg = recordings.wheel_ffmpeg()
     target, picture = recording.with_suffix(".flac"), recording.with_suffix(".jpg")
     assert probe(recording, ffmpeg) == probe(film, ffmpeg)
     assert extract(f"file:{recording}", target, ffmpeg).duration == pytest.approx(2.0, abs=0.1)
@@ -704,11 +713,13 @@ def test_a_store_that_recovers_in_time_costs_nothing(
     assert (tmp_path / "a.flac").read_bytes() == (tmp_path / "b.flac").read_bytes()
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mp3", "wav", "mka", "ogg", "flac", "avi", "ts", "webm", "aac", "wma"])
 def test_half_an_object_is_not_retried_for_ever_as_if_the_network_had_cut_it(
-    ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore
+    suffix: str, ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore
 ) -> None:
-    recordings.cut(streamable, tmp_path / "half.mp4", 0.5)
-    assert extract(store.url("half.mp4"), tmp_path / "a.flac", ffmpeg).duration < 8.0
+    whole = streamable if suffix == "mp4" else recordings.speech_like(tmp_path / f"whole.{suffix}", 10.0)
+    recordings.cut(whole, tmp_path / f"half.{suffix}", 0.5)
+    assert 2.0 < extract(store.url(f"half.{suffix}"), tmp_path / "a.out", ffmpeg).duration < 8.0
 
 
 def test_a_store_that_is_not_there_is_to_be_asked_again(ffmpeg: str, store: HttpStore) -> None:
@@ -723,6 +734,35 @@ def test_a_refused_link_says_so_and_asks_for_the_credentials(ffmpeg: str, store:
     with pytest.raises(PermanentFailure, match=r"refuses.*Check credentials") as caught:
         probe(store.url("a.mp4"), ffmpeg)
     assert_no_secret(str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    openssl = shutil.which("openssl") or pytest.skip("no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "store.pem"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    subprocess.run([openssl, *made, *names], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_is_read_over_https_only_if_its_certificate_is_trusted(
+    ffmpeg: str, film: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_store.serving(film.parent, certificate) as secure:
+        with pytest.raises(PermanentFailure, match="Let SSL_CERT_FILE name") as caught:
+            probe(secure.url(film.name), ffmpeg)
+        assert_no_secret(str(caught.value))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+        assert probe(secure.url(film.name), ffmpeg) == probe(film, ffmpeg)
+
+
+def test_an_ffmpeg_that_is_too_old_a_fake_script_is_blamed_and_not_the_recording(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Option reconnect_on_http_error not found.' >&2; exit 1")
+    with pytest.raises(PermanentFailure, match=r"ffmpeg is older than 4.4.*reconnect_on_http_error"):
+        probe("https://store.example/a.mp4", fake)
 
 
 def test_samples_that_stop_because_of_the_network_are_no_end(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:

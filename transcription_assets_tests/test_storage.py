@@ -218,6 +218,13 @@ def test_all_that_is_asked_for_is_deleted_and_nothing_beside_it(case: Case) -> N
     assert case.store.list("transcripts2") == ["transcripts2/a.json"]
 
 
+def test_a_stray_name_among_the_artefacts_hides_none_of_them(case: Case) -> None:
+    case.store.write("transcripts/a.json", b"{}")
+    case.store.write("transcripts2/a.json", b"{}")
+    case.put("transcripts/two\nlines.json", b"{}")
+    assert case.store.list("transcripts") == ["transcripts/a.json", "transcripts/two\nlines.json"]
+
+
 def test_a_reader_never_sees_half_a_file(case: Case) -> None:
     versions = [bytes([letter]) * (6 << 20) for letter in b"ab"]
     case.store.write("transcripts/a.json", versions[0])

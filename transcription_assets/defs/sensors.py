@@ -51,7 +51,7 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
         known = _known(place, context.cursor)
         listing = place.list_media()
         found = catalog.difference(listing.frame, known)
-        todo, growing = _settled(place, pl.concat([found.new, found.changed]).sort("key"), pace.settle_s)
+        todo, growing = _settled(place, _oldest_first(found), pace.settle_s)
         taken = todo.head(pace.max_adds)
         removed = _removed(context, store, found.gone, known, pace)
         message = _message(
@@ -88,6 +88,11 @@ def _known(place: Store, cursor: str | None) -> pl.DataFrame:
         raise TranscriptionError(
             f"the catalogue {cursor} is gone from the store: reset the sensor's cursor in the UI to start afresh"
         ) from error
+
+
+def _oldest_first(found: catalog.Difference) -> pl.DataFrame:
+    """What has to be done, in an order that later arrivals do not disturb: a tick that died is repeated as it was."""
+    return pl.concat([found.new, found.changed]).sort("last_modified", "key")
 
 
 def _settled(place: Store, todo: pl.DataFrame, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from transcription_assets.failures import PermanentFailure, TransientFailure
 
-_HEAD_BYTES = 4 << 20  # the header comes first; an audio book's chapters are thousands of lines of it
+_HEAD_BYTES = 1 << 20  # the header comes first; an audio book's chapters are thousands of lines of it
 _TAIL_BYTES = 64 << 10
 _READ_BYTES = 64 << 10
 

@@ -16,7 +16,7 @@ from transcription_assets.media.source import is_remote
 
 _LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info)\] ?")
 _URL = re.compile(rb"https?://\S*")
-_PLACE = re.compile(r"^(?:https?://\S*|the file|Error opening input): ")
+_PLACE = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
 _INPUT = re.compile(r"^\[info\] Input #0, (?P<format>.*?), from '", re.MULTILINE)
 _AFTER_INPUT = re.compile(r"^\[info\] (?:Stream mapping:|Output #0)|^.*matches no streams", re.MULTILINE)
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -28,14 +28,16 @@ _LINK_EXPIRED = re.compile(r"HTTP error 40[013]")
 _HTTP_STATUS = re.compile(r"HTTP error (\d{3})")
 _STORE_AWAY = re.compile(
     r"HTTP error (?:5\d\d|429|408)|Server returned 5XX|Connection (?:reset|refused|timed out|to \S+ failed)"
-    r"|Operation timed out|Input/output error|I/O error|prematurely|Failed to resolve hostname|Broken pipe"
+    r"|Operation timed out|Input/output error|I/O error|Stream ends prematurely|Failed to resolve hostname|Broken pipe"
     r"|(?:Network|Host) is unreachable|No route to host",
     re.IGNORECASE,
 )
+_UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
 _DISK_AWAY = re.compile(r"Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left")
+_UNFIT = re.compile(r"Option \S+ not found|Unrecognized option|[Pp]rotocol not found")
 _NOISE = re.compile(
     r"^(?:Error opening (?:input|output) file|Error while decoding stream|Error submitting packet"
-    r"|Conversion failed)"
+    r"|Failed to compensate for timestamp delta|Conversion failed)"
 )
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
 _INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT
@@ -163,6 +165,8 @@ def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float)
     said = text(ending.printed, where)
     if not ended(ending):
         return _killed(ending.code, quoted(said), name=name, remote=is_remote(where), limit_s=limit_s)
+    if _UNFIT.search(said):
+        return PermanentFailure(f"{name}: ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another")
     if "not on whitelist" in said:
         return PermanentFailure(f"{name}: {what}: it is a playlist, a picture or text, not a recording")
     why = f"{what}: {quoted(said) or f'ffmpeg ended with code {ending.code} and no word'}"
@@ -205,6 +209,8 @@ def _local(said: str, why: str, name: str, path: Path) -> TranscriptionError:
 
 
 def _remote(said: str, why: str, name: str) -> TranscriptionError:
+    if _UNTRUSTED.search(said):
+        return PermanentFailure(f"{name}: {why}. Let SSL_CERT_FILE name the certificates of the store's authority")
     if _STORE_AWAY.search(said):
         return TransientFailure(f"{name}: the store failed while it was read: {why}")
     statuses = _HTTP_STATUS.findall(said)
@@ -214,8 +220,6 @@ def _remote(said: str, why: str, name: str) -> TranscriptionError:
         return PermanentFailure(f"{name}: the object is empty (0 bytes). Upload it again")
     if "401" in statuses or "403" in statuses:
         return _refused(said, why, name)
-    if "certificate" in said.lower():
-        return PermanentFailure(f"{name}: {why}. Let SSL_CERT_FILE name the certificates of the store's authority")
     return PermanentFailure(f"{name}: {why}. The object is broken or incomplete: upload it again")
 
 

@@ -1,0 +1,116 @@
+"""A batch takes at most 1.15 x the time of the bare engines on the same files, models already there.
+
+python -m benchmarks.pipeline [RECORDINGS] [--rounds N]
+
+Every measurement is a fresh process: interpreter, imports and model loads are part of the time. Bare: `bare.py`.
+Ours: `transcription-assets process`, and the Dagster graph over the batch as one partition range in one run.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import recordings
+from benchmarks.machine import MODELS, Run, describe, measured, wait_until_quiet
+from transcription_assets import models
+
+BAR = 1.15
+Contestant = Callable[[Path, Path], Run]
+BIN = Path(sys.executable).parent
+CHAIN = "video,audio,transcript,embeddings"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recordings", nargs="?", type=Path, help="folder; default: made from demo/recordings")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each of the three runs, alternating")
+    chosen = parser.parse_args()
+    print(describe())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        source = chosen.recordings or folder / "recordings"
+        if chosen.recordings is None:
+            recordings.batch(source)
+        files = recordings.found(source)
+        print(f"{len(files)} recordings, {sum(map(recordings.seconds, files)) / 60:.1f} minutes")
+        return _compare(source.resolve(), folder, chosen.rounds)
+
+
+def _compare(source: Path, folder: Path, rounds: int) -> int:
+    contestants: dict[str, Contestant] = {"bare": _bare, "process": _process, "dagster": _dagster}
+    runs: dict[str, list[Run]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name, run in contestants.items():
+            wait_until_quiet()
+            place = folder / f"{name}-{number}"
+            runs[name].append(run(source, place))
+            print(f"{name:8} {runs[name][-1]}", flush=True)
+    ratios = {name: _ratio(runs[name], runs["bare"]) for name in ("process", "dagster")}
+    for name, (wall, cpu) in ratios.items():
+        verdict = "held" if wall <= BAR else "MISSED"
+        print(f"{name}: {wall:.3f} x the bare engines' wall time ({cpu:.3f} x their CPU), the bar is {BAR}: {verdict}")
+    return int(any(wall > BAR for wall, _ in ratios.values()))
+
+
+def _ratio(ours: list[Run], bare: list[Run]) -> tuple[float, float]:
+    """Medians of wall and of CPU time, ours by theirs."""
+    wall = statistics.median(run.wall_s for run in ours) / statistics.median(run.wall_s for run in bare)
+    return wall, statistics.median(run.cpu_s for run in ours) / statistics.median(run.cpu_s for run in bare)
+
+
+def _bare(source: Path, place: Path) -> Run:
+    speech = models.locate("base", models.SPEECH, MODELS).path
+    encoder = models.locate("all-MiniLM-L6-v2", models.ENCODER, MODELS).path
+    return measured([sys.executable, Path(__file__).with_name("bare.py"), source, place, speech, encoder])
+
+
+def _process(source: Path, place: Path) -> Run:
+    _inbox(source, place)
+    return measured([BIN / "transcription-assets", "process"], _settings(place))
+
+
+def _dagster(source: Path, place: Path) -> Run:
+    keys = _inbox(source, place)
+    home = place / "dagster_home"
+    home.mkdir()
+    _register(home, keys)
+    graph = ["-m", "transcription_assets.definitions", "--select", CHAIN]
+    batch = ["--partition-range", f"{keys[0]}...{keys[-1]}"]
+    return measured(
+        [BIN / "dagster", "asset", "materialize", *graph, *batch],
+        {**_settings(place), "DAGSTER_HOME": str(home)},
+    )
+
+
+def _settings(place: Path) -> dict[str, str]:
+    """The defaults; but files that were linked a moment ago are whole, nobody has to wait for them."""
+    return {"TRANSCRIPTION_STORE": str(place), "TRANSCRIPTION_SETTLE_S": "0"}
+
+
+def _inbox(source: Path, place: Path) -> list[str]:
+    """Drop the batch into a new store; returns its keys in order."""
+    inbox = place / "video"
+    inbox.mkdir(parents=True)
+    for path in recordings.found(source):
+        target = inbox / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    return sorted(f"video/{path.relative_to(source)}" for path in recordings.found(source))
+
+
+def _register(home: Path, keys: list[str]) -> None:
+    """What the sensor does before it requests the run."""
+    from dagster import DagsterInstance  # noqa: TID251 -- the graph is what is measured
+
+    from transcription_assets.defs.partitions import recordings as partitions
+
+    with DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(str(partitions.name), keys)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
