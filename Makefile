@@ -37,14 +37,13 @@ test: models
 	$(BIN)/pytest
 
 demo: models
-	mkdir -p $(STORE)/video/demo
-	cp -R -p demo/recordings/. $(STORE)/video/demo/
+	$(BIN)/transcription-assets put --into demo demo/recordings
 	$(BIN)/transcription-assets process
 	$(BIN)/transcription-assets search --limit 2 "what the wizard hid behind the curtain"
 	$(BIN)/transcription-assets search --limit 1 "insects that stopped the traffic"
 
 dev: models
-	@echo "Dagster on http://localhost:3000 - drop recordings into $(STORE)/video or $(STORE)/audio"
+	@echo "Dagster on http://localhost:3000 - put recordings into $(STORE)/video or $(STORE)/audio"
 	$(BIN)/dagster dev --workspace workspace.yaml
 
 clean:

@@ -30,7 +30,7 @@ def repeated(sources: Sequence[Path], target: Path, times: int) -> None:
     """Write `sources`, one after the other, `times` over, to `target` without decoding them."""
     listing = target.with_suffix(".txt")
     listing.write_text("".join(f"file '{path}'\n" for path in sources) * times, encoding="utf-8")
-    _ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", target)
+    make("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", target)
     listing.unlink()
 
 
@@ -39,6 +39,7 @@ def seconds(path: Path) -> float:
     return media.probe(str(path), path.name, ffmpeg=media.find_ffmpeg(), limit_s=60).duration or 0.0
 
 
-def _ffmpeg(*arguments: str | Path) -> None:
+def make(*arguments: str | Path) -> None:
+    """Run ffmpeg with these arguments, an output among them."""
     command = [media.find_ffmpeg(), "-nostdin", "-v", "error", "-y", *map(str, arguments)]
     subprocess.run(command, check=True)

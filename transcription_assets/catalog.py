@@ -4,14 +4,17 @@ A change is a difference of (key, etag), never of a time: a store's times do not
 Every frame here has the columns of `SCHEMA`, one row a recording, each key once.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
+from typing import Self
 
 import polars as pl
 
 from transcription_assets.failures import PermanentFailure
+from transcription_assets.keys import SUFFIXES, encode
 
 SCHEMA = pl.Schema(
     {
@@ -23,6 +26,23 @@ SCHEMA = pl.Schema(
 )
 
 
+# Every name that `keys.encode` changes, and a few more: only these go through Python, one by one.
+_ODD = (
+    r"""[%,"'*\\\[\]{}<>\x00-\x1f\x7f-\x9f\u2028\u2029]|\.\.\."""
+    r"""|(?:^|/)[\s.\x{feff}/]|[\s.\x{feff}](?:/|$)|/$"""
+)
+
+
+def recordings(objects: pl.DataFrame) -> pl.DataFrame:
+    """Of a store's objects (name, etag, size, last_modified) those that `keys.is_media`, by media key."""
+    name = pl.col("name")
+    suffix = name.str.extract(r"[^/](\.[^./]*)$").str.to_lowercase()
+    media = objects.filter(suffix.is_in(sorted(SUFFIXES)) & ~name.str.contains(r"(?:^|/)\._[^/]*$"))
+    odd = media.filter(name.str.contains(_ODD))["name"].unique().to_list()
+    key = name.replace(odd, [encode(each) for each in odd])
+    return media.select(key.alias("key"), "etag", "size", "last_modified").cast(SCHEMA)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Difference:
     """Listed and not known; known with another etag (as listed now); known and not listed (as known)."""
@@ -32,6 +52,29 @@ class Difference:
     gone: pl.DataFrame
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What the sensor's cursor holds: the name of its snapshot, and when everything was last listed with nothing left.
+
+    Written `catalog/abc.parquet` or `catalog/abc.parquet 2026-03-01T12:00:00+00:00`.
+    """
+
+    snapshot: str = ""
+    listed: datetime | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Read what `str` wrote; a time that cannot be read is no time."""
+        snapshot, _, listed = (text or "").partition(" ")
+        try:
+            return cls(snapshot, datetime.fromisoformat(listed).astimezone(UTC) if listed else None)
+        except ValueError:
+            return cls(snapshot)
+
+    def __str__(self) -> str:
+        return self.snapshot + (f" {self.listed.isoformat(timespec='seconds')}" if self.listed else "")
+
+
 def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
     """What changed between the known state and the listing, each part in the order of its frame."""
     other = listing.join(known, on=["key", "etag"], how="anti", maintain_order="left")
@@ -39,6 +82,16 @@ def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
         new=other.join(known, on="key", how="anti", maintain_order="left"),
         changed=other.join(known, on="key", how="semi", maintain_order="left"),
         gone=known.join(listing, on="key", how="anti", maintain_order="left"),
+    )
+
+
+def rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """What is listed as it is known, but of another time (in whole seconds): put there once more."""
+    second = pl.col("last_modified").dt.truncate("1s")
+    return (
+        listing.join(known, on=["key", "etag"], how="semi")
+        .with_columns(second)
+        .join(known.with_columns(second), on=["key", "last_modified"], how="anti")
     )
 
 
@@ -65,6 +118,35 @@ def batches(todo: pl.DataFrame, max_files: int, max_bytes: int) -> list[list[str
         cut[-1].append(key)
         room -= size
     return cut
+
+
+def runs(todo: pl.DataFrame, order: Sequence[str], max_files: int, max_bytes: int) -> list[pl.DataFrame]:
+    """What has to be done, one frame a run: recordings side by side in `order`, the partitions' own, as `batches` cuts.
+
+    A run over a range means every partition from its first to its last, so nothing else may lie between them.
+    Every key of `todo` has to be in `order`.
+    """
+    position = pl.DataFrame({"key": order}, schema={"key": pl.String()}).with_row_index("position")
+    rows = todo.join(position, on="key").sort("position")
+    stretch = (pl.col("position").diff() != 1).fill_null(value=False).cum_sum()
+    found = []
+    for part in rows.with_columns(stretch.alias("stretch")).partition_by("stretch", maintain_order=True):
+        first = 0
+        for batch in batches(part, max_files, max_bytes):
+            found.append(part.slice(first, len(batch)).select(SCHEMA.names()))
+            first += len(batch)
+    return found
+
+
+def within(todo: pl.DataFrame, order: Sequence[str], limit: int) -> pl.DataFrame:
+    """What can be done with at most `limit` partitions, of which `order` are there: always what needs no new one."""
+    new = ~pl.col("key").is_in(pl.Series(order, dtype=pl.String()).implode())
+    return todo.filter(~new | (new.cum_sum() <= limit - len(order)))
+
+
+def without(rows: pl.DataFrame, held: Collection[str]) -> pl.DataFrame:
+    """The rows with other keys than these."""
+    return rows.filter(~pl.col("key").is_in(list(held)))
 
 
 def advance(known: pl.DataFrame, taken: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
@@ -99,9 +181,10 @@ def snapshot_name(known: pl.DataFrame) -> str:
 def run_key(rows: pl.DataFrame) -> str:
     """The name of the run over these recordings: the same versions have the same name.
 
-    The time is part of it because an old version that is put back has its old etag and has to run again.
+    The time is part of it because an old version that is put back has its old etag and has to run again; in whole
+    seconds, because S3 tells no more of one object, and sometimes more in a listing.
     """
-    return _digest(rows, ["key", "etag", "last_modified"])[:32]
+    return _digest(rows.with_columns(pl.col("last_modified").dt.truncate("1s")), ["key", "etag", "last_modified"])[:32]
 
 
 def removable(gone: pl.DataFrame, known: pl.DataFrame, *, complete: bool, max_share: float) -> list[str]:

@@ -30,6 +30,17 @@ def code_versions(chosen: Settings) -> dict[str, str]:
     }
 
 
+def _store(chosen: Settings) -> StoreResource:
+    """A folder, or a bucket by way of dagster-aws, which is loaded only then."""
+    if not chosen.store.startswith("s3://"):
+        return StoreResource(url=chosen.store, done_prefix=chosen.done_prefix)
+    from dagster_aws.s3 import S3Resource
+
+    from transcription_assets.defs.bucket import BucketResource
+
+    return BucketResource(url=chosen.store, done_prefix=chosen.done_prefix, s3=S3Resource())
+
+
 def _pinned(name: str) -> str:
     """A catalogue name with the revision that it stands for in this release."""
     known = CATALOGUE.get(name)
@@ -56,13 +67,16 @@ def build(chosen: Settings) -> dg.Definitions:
                     run_max_bytes=int(chosen.run_max_gb * 1e9),
                     remove_gone=chosen.remove_gone,
                     remove_max_share=chosen.remove_max_share,
+                    max_runs=chosen.sensor_max_runs,
+                    queue_url=chosen.inbox_queue,
+                    list_every_s=chosen.list_every_s,
                 )
             ),
             automation_sensor,
         ],
         executor=EXECUTORS[chosen.executor],
         resources={
-            "store": StoreResource(url=chosen.store),
+            "store": _store(chosen),
             "decoder": DecoderResource(
                 ffmpeg=chosen.ffmpeg, floor_s=chosen.decode_floor_s, per_second=chosen.decode_per_second
             ),

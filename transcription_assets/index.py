@@ -5,21 +5,37 @@ embedding_model, media_etag, sentences (start_s, end_s, text), sentence_vectors 
 """
 
 import logging
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import obstore
 import polars as pl
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from transcription_assets.failures import PermanentFailure, TransientFailure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from obstore.store import ObjectStore
 
 TABLE = "passages"
 VECTOR_INDEX_ROWS = 20_000
 """Below this a scan of all vectors answers in milliseconds, and an index only costs."""
 KEEP_VERSIONS = timedelta(hours=1)
 """A reader that opened an older version finishes in peace."""
+ATTEMPTS = 8
+"""At one write, each after LanceDB has lost ten races in a row itself; with growing pauses, about a minute in all."""
+LONGEST_PAUSE_S = 16.0
+
+_PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_LOST_A_RACE = ("conflict", "contention", "incompatible transaction", "preempted")
 
 Written = TypeVar("Written")
 log = logging.getLogger(__name__)
@@ -78,21 +94,19 @@ class Index:
         Raises PermanentFailure where the table holds vectors of another length, TransientFailure where others kept
         writing at the same time.
         """
-        table = self._opened(create_as=rows)
-        self._require_dimension(table, rows)
-        gone = f"media_key IN ({', '.join(map(_quoted, media_keys))})"
-        merge = (
-            table.merge_insert("id")
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .when_not_matched_by_source_delete(gone)
-        )
-        return _written(lambda: int(merge.execute(rows.to_arrow()).version))
+        table = self._opened()
+        self._require_dimension(self._created(rows) if table is None else table, rows)
+
+        def merge(table: Any) -> int:
+            merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            return int(merged.when_not_matched_by_source_delete(_of(media_keys)).execute(_keyed(rows)).version)
+
+        return self._written(merge)
 
     def remove(self, media_keys: Sequence[str]) -> None:
         """Take all rows of `media_keys` out."""
-        if (table := self._opened()) is not None:
-            _written(lambda: table.delete(f"media_key IN ({', '.join(map(_quoted, media_keys))})"))
+        if self._opened() is not None:
+            self._written(lambda table: table.delete(_of(media_keys)))
 
     def search(self, vector: np.ndarray, *, embedding_model: str, limit: int = 10) -> list[Hit]:
         """The best moments for a query vector (unit length), best first; no two from the same sentence."""
@@ -117,6 +131,14 @@ class Index:
         table = self._opened()
         return 0 if table is None else int(table.count_rows(f"media_key = {_quoted(media_key)}"))
 
+    def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        """How many passages of each (media key, etag) can be found; those without any are left out."""
+        table = self._opened()
+        if table is None or not media_keys:
+            return {}
+        found = table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
+        return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
     def count(self) -> int:
         """How many passages can be found in all."""
         table = self._opened()
@@ -132,19 +154,22 @@ class Index:
         if rows >= VECTOR_INDEX_ROWS and not indexed:
             from lancedb.index import HnswSq
 
-            _written(lambda: table.create_index("vector", config=HnswSq(distance_type="dot")))
+            self._written(lambda table: table.create_index("vector", config=HnswSq(distance_type="dot")))
             indexed = True
-        _written(lambda: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+        self._written(lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+        table = self._opened()
+        rows = int(table.count_rows())
         keys = table.search().select(["media_key"]).limit(rows).to_polars()["media_key"] if rows else []
         return IndexState(
             rows=rows,
             recordings=len(set(keys)),
-            fragments=int(table.stats().fragment_stats.num_fragments),
+            fragments=int(table.stats()["fragment_stats"]["num_fragments"]),
             version=int(table.version),
             vector_index=indexed,
         )
 
-    def _opened(self, create_as: pl.DataFrame | None = None) -> Any:
+    def _opened(self) -> Any:
+        """The newest version of the table, or None where there is none yet."""
         import lancedb
 
         connection = lancedb.connect(self._uri, storage_options=self._options or None)
@@ -153,9 +178,53 @@ class Index:
         except ValueError as error:
             if "not found" not in str(error):
                 raise
-        if create_as is None:
-            return None
-        return connection.create_table(TABLE, schema=create_as.clear().to_arrow().schema, exist_ok=True)
+        return None
+
+    def _created(self, rows: pl.DataFrame) -> Any:
+        """The table, made for rows like these, unless another process made it in this moment.
+
+        LanceDB's own `create_table` writes an empty version over a table that appeared after it had looked (0.40), and
+        the rows of others are gone. So an empty table is made aside, and its manifest put where none is yet.
+        """
+        import lancedb
+
+        with TemporaryDirectory() as folder:
+            lancedb.connect(folder).create_table(TABLE, schema=_keyed(rows.clear()).schema)
+            (manifest,) = Path(folder).rglob("*.manifest")
+            path = str(manifest.relative_to(folder))
+            try:
+                obstore.put(self._files(), path, manifest.read_bytes(), mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                log.info("%s: another process made the search table", self._uri)
+            except BaseError as error:
+                raise TransientFailure(f"{self._uri}: the search table cannot be made ({error})") from error
+        return self._opened()
+
+    def _written(self, write: Callable[[Any], Written]) -> Written:
+        """Write to the newest version; LanceDB tries again ten times itself where others are first, then we do."""
+        for attempt in range(ATTEMPTS):
+            try:
+                # Opened anew: one that has lost a race stays at the version that it knows, and loses again.
+                return write(self._opened())
+            except (OSError, RuntimeError, ValueError) as error:
+                if not any(words in str(error).lower() for words in _LOST_A_RACE):
+                    raise
+                lost = error
+            log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
+            time.sleep(random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt)))  # noqa: S311 -- no secret
+        raise TransientFailure(f"others keep writing to the search table: {lost}") from lost
+
+    def _files(self) -> "ObjectStore":
+        """The folder of the tables, without LanceDB."""
+        from obstore.store import LocalStore, S3Store
+
+        if "://" not in self._uri:
+            return LocalStore(self._uri, mkdir=True)
+        options = dict(self._options)
+        allow_http = options.pop("allow_http", "false") == "true"
+        # Not `from_url`: obstore 0.12 does not know `aws_endpoint_url_s3` there.
+        bucket, _, prefix = self._uri.partition("://")[2].partition("/")
+        return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
 
     def _require_dimension(self, table: Any, rows: pl.DataFrame) -> None:
         held = table.schema.field("vector").type.list_size
@@ -184,15 +253,17 @@ def _moment(row: Mapping[str, Any], vector: np.ndarray) -> Hit:
     )
 
 
+def _keyed(rows: pl.DataFrame) -> "pa.Table":
+    """As Arrow, `id` declared as the key: else two who insert the same id at once both succeed, and it is doubled."""
+    table = rows.to_arrow()
+    position = table.schema.get_field_index("id")
+    field = table.schema.field(position).with_nullable(False).with_metadata(_PRIMARY_KEY)  # noqa: FBT003
+    return table.cast(table.schema.set(position, field))
+
+
+def _of(media_keys: Sequence[str]) -> str:
+    return f"media_key IN ({', '.join(map(_quoted, media_keys))})"
+
+
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _written(write: Callable[[], Written]) -> Written:
-    """LanceDB retries conflicting commits itself; what still conflicts after that may succeed later."""
-    try:
-        return write()
-    except (OSError, RuntimeError) as error:
-        if "conflict" in str(error).lower():
-            raise TransientFailure(f"others keep writing to the search table: {error}") from error
-        raise

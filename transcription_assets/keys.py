@@ -26,6 +26,8 @@ AUDIO_SUFFIXES = frozenset(
 SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
 INBOXES = ("video/", "audio/")
+DONE = "DONE_"
+"""Before an inbox's name: where a recording goes after its last step, if that is turned on. Its key stays."""
 
 _BREAKS = re.compile(
     r"""
@@ -98,6 +100,16 @@ def transcript(key: str, suffix: str = ".json") -> str:
 def passages(key: str) -> str:
     """Passages with their vectors (Parquet)."""
     return f"embeddings/{key}.parquet"
+
+
+def moved(key: str) -> str:
+    """Which object of the inbox the one below `DONE_` was (JSON): its ETag may have changed on the way."""
+    return f"moved/{key}.json"
+
+
+def heard(digest: str) -> str:
+    """Which recording with this sound was transcribed by this model already (JSON)."""
+    return f"heard/{digest}.json"
 
 
 def artefacts(key: str) -> list[str]:

@@ -62,8 +62,24 @@ class Settings(BaseSettings):
     )
     sensor_interval_s: int = Field(15, ge=5, le=3600, description="Seconds between two looks at the inbox.")
     sensor_max_adds: int = Field(300, ge=1, le=2000, description="New recordings that one look takes at most.")
+    sensor_max_runs: int = Field(
+        100, ge=1, le=1000, description="Runs that may be queued or working; the sensor asks for no more above it."
+    )
+    inbox_queue: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of an SQS queue with the bucket's event notifications; empty = every look lists everything.",
+    )
+    list_every_s: int = Field(
+        3600, ge=60, le=604_800, description="With a queue: seconds between two complete listings, which are the truth."
+    )
     run_max_files: int = Field(20, ge=1, le=500, description="Recordings in one run.")
-    run_max_gb: float = Field(20.0, gt=0, le=10_000, description="Gigabytes of recordings in one run.")
+    run_max_gb: float = Field(
+        20.0,
+        gt=0,
+        le=10_000,
+        description="Gigabytes of recordings in one run; they stand for hours, which only the probe finds out.",
+    )
     remove_gone: bool = Field(
         default=False, description="Whether what left the inbox also leaves the search (partition, artefacts, rows)."
     )
@@ -72,6 +88,11 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="Largest share of all recordings that one look may remove; more needs a person.",
+    )
+    done_prefix: bool = Field(
+        default=False,
+        description="Whether a recording leaves the inbox when it is done, for `DONE_video/` or `DONE_audio/`, in place"
+        " of an older one of that name; its partition and its name in the search stay.",
     )
     decode_floor_s: float = Field(
         120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording: so many seconds, plus …"

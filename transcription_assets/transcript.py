@@ -38,10 +38,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Which object was read: its key and the ETag that it had."""
+    """Which object was read: its key, the ETag that it had, and the SHA-256 of its extracted sound."""
 
     key: str
     etag: str
+    sound: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Transcript:
     options: dict[str, Any] = field(default_factory=dict)
     speech: Speech = Speech(0.0, 0.0, 0.0)
     timing: Timing = Timing(0.0, 0.0)
+    reused_from: str = ""
+    """The media key of a recording with the same sound, where its words were taken over."""
 
     @property
     def text(self) -> str:
@@ -141,6 +144,7 @@ def from_json(data: bytes) -> Transcript:
         options=document["options"],
         speech=Speech(**document["speech"]),
         timing=Timing(**document["timing"]),
+        reused_from=document.get("reused_from", ""),
     )
 
 

@@ -58,12 +58,13 @@ def serve(weed: str, directory: Path) -> Iterator[S3Server]:
     data = directory / "data"
     data.mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = {
         "dir": data,
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
         "master.volumeSizeLimitMB": 64,
+        "volume.max": 64,
         "s3": "true",
         "s3.autoCreateBucket": "false",
         "s3.config": config,
@@ -87,7 +88,7 @@ def _identity(account: Account, *actions: str) -> dict[str, Any]:
     return {"name": account.access_key, "credentials": [keys], "actions": list(actions)}
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, all different because all are held at once."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

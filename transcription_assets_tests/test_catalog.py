@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets import catalog
+from transcription_assets import catalog, keys
 from transcription_assets.failures import PermanentFailure
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -217,3 +217,17 @@ def test_a_few_that_are_gone_may_be_removed() -> None:
         catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
     )
     assert catalog.removable(NOTHING, NOTHING, complete=True, max_share=0.1) == []
+
+
+odd_text = st.text(st.sampled_from("aK\u017f.. \t\n%,'*/\\[<\x85\xa0\u2028\u3000\ufeff\u212aé"), max_size=8)
+object_names = st.tuples(odd_text, st.sampled_from([".mp4", ".MKV", ".m\u212av", ".txt", ".t\u017f", ""])).map("".join)
+
+
+@given(st.lists(object_names, max_size=20))
+@settings(max_examples=200)
+def test_a_hundred_thousand_names_at_once_are_taken_as_one_by_one(names: list[str]) -> None:
+    rows = [(f"video/{name}", "1", 1, NOW) for name in names]
+    objects = pl.DataFrame(rows, {"name": pl.String(), **dict(list(catalog.SCHEMA.items())[1:])}, orient="row")
+    found = catalog.recordings(objects)
+    assert found.schema == catalog.SCHEMA
+    assert found["key"].to_list() == [keys.encode(row[0]) for row in rows if keys.is_media(row[0])]

@@ -70,7 +70,10 @@ def extract(path: Path | str, target: Path, ffmpeg: str, *, limit_s: float = LIM
 
 
 def take_picture(path: Path | str, target: Path, ffmpeg: str, *, at: float = 1.0) -> bool:
-    return media.poster(str(path), target, ffmpeg=ffmpeg, limit_s=LIMIT_S, at=at, width=640)
+    small = target.with_suffix(".small.jpg")
+    made = media.posters(str(path), {target: 640, small: 240}, ffmpeg=ffmpeg, limit_s=LIMIT_S, at=at)
+    assert made.taken == target.exists() == small.exists()
+    return made.taken
 
 
 def samples(path: Path | str, ffmpeg: str, **span: float) -> NDArray[np.float32]:
@@ -374,7 +377,7 @@ def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_res
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $$ $! > {pids}; : > {target}; wait")
     begin = time.monotonic()
     if call == "poster":
-        assert not media.poster("/in.mp4", target, ffmpeg=fake, limit_s=1.0, width=640, at=0.0)
+        assert not media.posters("/in.mp4", {target: 640}, ffmpeg=fake, limit_s=1.0, at=0.0).taken
     else:
         with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: stopped after its time limit of 1 s.*hangs"):
             probe("/in.mp4", fake, limit_s=1.0) if call == "probe" else extract("/in.mp4", target, fake, limit_s=1.0)

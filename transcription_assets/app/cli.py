@@ -1,9 +1,10 @@
-"""transcription-assets: process, search, models, doctor."""
+"""transcription-assets: put, process, search, models, doctor."""
 
 import json
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from transcription_assets import models, settings
 from transcription_assets.app import process as processing
-from transcription_assets.failures import TranscriptionError
+from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.index import Hit
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.settings import Settings
@@ -53,6 +54,23 @@ class Command(click.Group):
 def main(*, verbose: bool) -> None:
     """Media in, searchable moments out. Settings are TRANSCRIPTION_* variables; `doctor` checks them."""
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--into", default="", metavar="FOLDER", help="Folder below `video/` and `audio/`.")
+def put(paths: tuple[Path, ...], into: str) -> None:
+    """Copy recordings, or all recordings in folders, into the inbox: of a folder or of a bucket."""
+    from transcription_assets.app import put as putting
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    store = Tools(chosen, installed(chosen)).store
+    found = putting.found(paths, into)
+    if not found:
+        raise PermanentFailure(f"no recordings in {', '.join(map(str, paths))}")
+    for name, path in found.items():
+        shown.print(f"[green]put[/] {_plain(store.put_media(name, path))}", soft_wrap=True)
 
 
 @main.command()
@@ -131,14 +149,17 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
 @click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 100), help="How many moments.")
 @click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url.")
 def search(query: str, limit: int, *, as_json: bool) -> None:
-    """Find the moment in which something like QUERY was said."""
+    """Find the moment in which something like QUERY was said.
+
+    A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
+    """
     from transcription_assets.app.tools import Tools, installed
     from transcription_assets.steps import search_index
 
     chosen = settings.load()
     tools = Tools(chosen, installed(chosen))
     hits = search_index.search(tools.table, tools.encoder, search_index.Query(query, limit))
-    found = [_moment(hit, tools.store.public_url(hit.media_key)) for hit in hits]
+    found = [_moment(hit, tools.store.playable_url(hit.media_key)) for hit in hits]
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))
         return

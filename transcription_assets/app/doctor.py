@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from transcription_assets import media, models
-from transcription_assets.failures import TranscriptionError
+from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.index import Index
 from transcription_assets.settings import Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
@@ -74,9 +74,12 @@ def _device(settings: Settings) -> str:
 
 def _store(settings: Settings) -> str:
     store = Store.open(settings.store)
-    store.write("catalog/doctor", b"written by transcription-assets doctor")
-    store.delete("catalog/doctor")
     listing = store.list_media()
+    try:
+        store.write("catalog/doctor", b"written by transcription-assets doctor")
+        store.delete("catalog/doctor")
+    except PermanentFailure as error:
+        raise PermanentFailure(f"{store.url} can be read but not written: {error}") from error
     says = f"{store.url}: readable and writable, {listing.frame.height} recordings"
     if store.is_local and (free := shutil.disk_usage(settings.store).free) < LOW_DISK_BYTES:
         raise TranscriptionError(f"{says}, but only {free / 1e9:.1f} GB of disk are free: make room")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from transcription_assets import catalog
 from transcription_assets.app.tools import Tools
 from transcription_assets.failures import TranscriptionError
-from transcription_assets.steps import audio, embeddings, transcript, video
+from transcription_assets.steps import audio, done, embeddings, transcript, video
 from transcription_assets.steps.embeddings import Embeddings
 
 PUBLISH_EVERY = 20
@@ -105,10 +105,9 @@ def _made(tools: Tools, key: str, progress: Progress, report: Report) -> Embeddi
 def _publish(tools: Tools, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
         embeddings.publish(tools.table, waiting)
+        unfinished = done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
     except TranscriptionError as error:
-        for item in waiting:
-            report.failed[item.key] = str(error)
-    else:
-        return
+        unfinished = dict.fromkeys((item.key for item in waiting), error)
+    report.failed |= {key: str(error) for key, error in unfinished.items()}
     report.done = [key for key in report.done if key not in report.failed]
     report.reused = [key for key in report.reused if key not in report.failed]

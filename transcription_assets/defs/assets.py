@@ -1,5 +1,7 @@
 """The graph: inbox → video → audio → transcript → embeddings → search_index. Docstrings are what the UI shows."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from transcription_assets import keys
@@ -13,7 +15,9 @@ from transcription_assets.defs.resources import (
     SpeechResource,
     StoreResource,
 )
+from transcription_assets.failures import TranscriptionError
 from transcription_assets.steps import audio as audio_step
+from transcription_assets.steps import done as done_step
 from transcription_assets.steps import embeddings as embeddings_step
 from transcription_assets.steps import search_index as search_index_step
 from transcription_assets.steps import transcript as transcript_step
@@ -134,7 +138,8 @@ def transcript(
 def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
     """Passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
 
-    From here on the recording is found. A new version of a recording replaces its rows in one step.
+    From here on the recording is found. A new version of a recording replaces its rows in one step. Where that is
+    turned on, the recording then leaves the inbox for `DONE_video/` or `DONE_audio/`.
     """
     place, table, model = store.open(), store.table(), encoder.open()
     results: list[embeddings_step.Embeddings] = []
@@ -144,7 +149,11 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
         results.append(made)
         return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
 
-    yield from materialise_each(context, work, publish=lambda: embeddings_step.publish(table, results))
+    def publish() -> Mapping[str, TranscriptionError]:
+        embeddings_step.publish(table, results)
+        return done_step.move(place, table, results) if store.done_prefix else {}
+
+    yield from materialise_each(context, work, publish)
 
 
 @dg.asset(

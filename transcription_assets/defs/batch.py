@@ -53,11 +53,16 @@ Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 def materialise_each(
     context: dg.AssetExecutionContext,
     work: Callable[[str], Made],
-    publish: Callable[[], None] = lambda: None,
+    publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
 ) -> Events:
-    """Do `work` for each recording of the run, `publish` once what is good, and leave by one of the two exits."""
+    """Do `work` for each recording of the run, `publish` once what is good, and leave by one of the two exits.
+
+    `publish` returns the recordings with which it could not finish.
+    """
     made, failed = _outcomes(context, work)
-    publish()
+    unfinished = publish()
+    failed += [Failed(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()]
+    made = [item for item in made if item.key not in unfinished]
     if failed:
         _leave_with_failures(context, made, failed)
     for item in made:

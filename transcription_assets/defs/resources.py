@@ -16,6 +16,7 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
     """The one place that holds recordings, artefacts, the catalogue and the search table."""
 
     url: str
+    done_prefix: bool = False
 
     def open(self) -> Store:
         """The store, its inboxes made."""

@@ -1,31 +1,41 @@
 """The inbox sensor: a thin shell around the decisions in `catalog`.
 
-A tick reads the snapshot that the cursor names, lists the inbox, takes the difference, and returns partitions, run
-requests and the name of the next snapshot together. If the tick dies the old name stands, the same difference is
-found again, and run keys stop a second run.
+A tick reads the snapshot that the cursor names, looks at the inbox, takes the difference, and returns partitions, run
+requests and the name of the next snapshot together. If the tick dies the old name stands and the same difference is
+found again; run keys stop a second run of the same batch, and what a run in flight works on waits until it is over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from transcription_assets import catalog, keys
+from transcription_assets.defs.flight import RANGE_END, RANGE_START, Flight, runs_in_flight
+from transcription_assets.defs.inbox import Look, everything, notified
 from transcription_assets.defs.jobs import process_recordings
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.failures import NotFound, TranscriptionError
+from transcription_assets.sqs import Queue
 from transcription_assets.storage import Store
 
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
+PARTITIONS_MOST = 100_000
+"""What Dagster is made for, for one asset."""
+PARTITIONS_MANY = 80_000
+RUNS_A_TICK = 40
+"""The daemon needs a bit more than 0.1 s to submit one."""
+SNAPSHOTS_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much one tick does, so that it ends well within the daemon's minute."""
+    """How much one tick does, so that it ends well within the daemon's minute.
+
+    With the URL of a queue, ticks look at what its messages name, and list everything every `list_every_s` seconds.
+    """
 
     interval_s: int
     settle_s: float
@@ -34,6 +44,23 @@ class Pace:
     run_max_bytes: int
     remove_gone: bool
     remove_max_share: float
+    max_runs: int = 100
+    queue_url: str = ""
+    list_every_s: int = 3600
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What one tick asks for, and why the rest of what has to be done waits."""
+
+    runs: list[pl.DataFrame]
+    taken: pl.DataFrame
+    added: list[str]
+    removed: pl.DataFrame
+    partitions: int
+    todo: int
+    in_flight: int
+    no_room: int
 
 
 def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
@@ -46,48 +73,60 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
         description="Looks for new and changed recordings in the inbox and starts the graph for them; a file that is "
         "still being copied waits.",
     )
-    def inbox_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
-        place = store.open()
-        known = _known(place, context.cursor)
-        listing = place.list_media()
-        found = catalog.difference(listing.frame, known)
+    def inbox_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+        place, cursor = store.open(), catalog.Cursor.parse(context.cursor)
+        known = _known(place, cursor.snapshot)
+        flight = runs_in_flight(context.instance, pace.max_runs)
+        look = _look(place, known, cursor, pace, free=pace.max_runs - len(flight.runs))
+        found = catalog.difference(look.frame, look.known)
         todo, growing = _settled(place, _oldest_first(found), pace.settle_s)
-        taken = todo.head(pace.max_adds)
-        removed = _removed(context, store, found.gone, known, pace)
-        message = _message(
-            taken=taken, todo=todo, growing=growing, gone=found.gone, removed=removed, ignored=listing.ignored
-        )
-        if taken.is_empty() and removed.is_empty():
-            return dg.SkipReason(message)
+        plan = _plan(context.instance, todo, _removable(context, found.gone, known, look, pace), flight, pace)
+        message = _message(plan, look, growing=growing.height, gone=found.gone.height, full=_full(flight, pace))
+        if plan.partitions + len(plan.added) >= PARTITIONS_MANY:
+            context.log.warning(_crowded(plan))
+        nothing_left = look.complete and plan.todo == plan.taken.height and growing.is_empty()
+        listed = datetime.now(UTC) if nothing_left and pace.queue_url else cursor.listed
+        if plan.taken.is_empty() and plan.removed.is_empty():
+            return dg.SensorResult(skip_reason=message, cursor=str(catalog.Cursor(cursor.snapshot, listed)))
         context.log.info(message)
-        snapshot = catalog.advance(known, taken, removed)
+        _take_out(store, plan.removed)
+        snapshot = catalog.advance(known, plan.taken, plan.removed)
         name = catalog.snapshot_name(snapshot)
         place.write(name, catalog.to_bytes(snapshot))
-        existing = context.instance.get_dynamic_partitions(str(recordings.name))
-        held = set(existing)
-        added = [key for key in taken["key"] if key not in held]
+        _clean(place, keep={name, cursor.snapshot})
         return dg.SensorResult(
-            run_requests=list(_run_requests(taken, [*existing, *added], pace)),
-            dynamic_partitions_requests=[
-                *([recordings.build_add_request(added)] if added else []),
-                *([recordings.build_delete_request(removed["key"].to_list())] if removed.height else []),
-            ],
-            cursor=name,
+            run_requests=[_run_request(rows) for rows in plan.runs],
+            dynamic_partitions_requests=_partition_requests(plan),
+            cursor=str(catalog.Cursor(name, listed)),
         )
 
     return inbox_sensor
 
 
-def _known(place: Store, cursor: str | None) -> pl.DataFrame:
-    if not cursor:
+def _known(place: Store, snapshot: str) -> pl.DataFrame:
+    if not snapshot:
         return pl.DataFrame(schema=catalog.SCHEMA)
     try:
-        return catalog.from_bytes(place.read(cursor))
+        return catalog.from_bytes(place.read(snapshot))
     except NotFound as error:
         # Everything is looked at again: what is done already is found done, so this costs time, not work.
         raise TranscriptionError(
-            f"the catalogue {cursor} is gone from the store: reset the sensor's cursor in the UI to start afresh"
+            f"the catalogue {snapshot} is gone from the store: reset the sensor's cursor in the UI to start afresh"
         ) from error
+
+
+def _look(place: Store, known: pl.DataFrame, cursor: catalog.Cursor, pace: Pace, *, free: int) -> Look:
+    """All of the inbox; between two complete listings only what the messages in the queue name."""
+    age = datetime.now(UTC) - cursor.listed if cursor.listed else timedelta.max
+    if not pace.queue_url or age >= timedelta(seconds=pace.list_every_s):
+        return everything(place, known)
+    if free <= 0:  # nothing could be asked for, and each time that a message is received counts
+        return Look(known.clear(), known.clear(), complete=False)
+    queue = Queue(pace.queue_url)
+    # They are hidden until the next tick, which finds the recordings of this one known and deletes them.
+    look, served = notified(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
+    queue.delete(served)
+    return look
 
 
 def _oldest_first(found: catalog.Difference) -> pl.DataFrame:
@@ -100,69 +139,103 @@ def _settled(place: Store, todo: pl.DataFrame, settle_s: float) -> tuple[pl.Data
     return catalog.settled(todo, datetime.now(UTC), settle_s if place.is_local else 0.0)
 
 
-def _run_requests(taken: pl.DataFrame, order: Sequence[str], pace: Pace) -> Iterator[dg.RunRequest]:
-    position = {key: number for number, key in enumerate(order)}
-    for batch in catalog.batches(taken, pace.run_max_files, pace.run_max_bytes):
-        for piece in contiguous(batch, position):
-            rows = taken.filter(pl.col("key").is_in(piece))
-            tags = {RANGE_START: piece[0], RANGE_END: piece[-1]}
-            if len(piece) == 1:
-                yield dg.RunRequest(run_key=catalog.run_key(rows), partition_key=piece[0])
-            else:
-                yield dg.RunRequest(run_key=catalog.run_key(rows), tags=tags)
+def _plan(
+    instance: dg.DagsterInstance, todo: pl.DataFrame, removable: pl.DataFrame, flight: Flight, pace: Pace
+) -> Plan:
+    if todo.is_empty() and removable.is_empty():
+        return Plan([], todo, [], removable, partitions=0, todo=0, in_flight=0, no_room=0)
+    order = instance.get_dynamic_partitions(str(recordings.name))
+    busy = flight.keys(order)
+    waiting = catalog.without(todo, busy)
+    fitting = catalog.within(waiting, order, PARTITIONS_MOST)
+    chosen = fitting.head(pace.max_adds)
+    extended = [*order, *catalog.without(chosen, order)["key"]]
+    runs = catalog.runs(chosen, extended, pace.run_max_files, pace.run_max_bytes)
+    runs = runs[: max(0, min(RUNS_A_TICK, pace.max_runs - len(flight.runs)))]
+    taken = pl.concat([todo.clear(), *runs])
+    return Plan(
+        runs=runs,
+        taken=taken,
+        added=catalog.without(taken, order)["key"].to_list(),
+        removed=catalog.without(removable, busy).head(pace.max_adds),
+        partitions=len(order),
+        todo=todo.height,
+        in_flight=todo.height - waiting.height,
+        no_room=waiting.height - fitting.height,
+    )
 
 
-def contiguous(batch: Sequence[str], position: dict[str, int]) -> list[list[str]]:
-    """The batch in pieces that lie side by side in the partitions' own order, since a range means all between."""
-    pieces: list[list[str]] = []
-    for key in sorted(batch, key=position.__getitem__):
-        if pieces and position[key] == position[pieces[-1][-1]] + 1:
-            pieces[-1].append(key)
-        else:
-            pieces.append([key])
-    return pieces
+def _run_request(rows: pl.DataFrame) -> dg.RunRequest:
+    name = catalog.run_key(rows)
+    if rows.height == 1:
+        return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
+    return dg.RunRequest(run_key=name, tags={RANGE_START: rows["key"][0], RANGE_END: rows["key"][-1]})
 
 
-def _removed(
-    context: dg.SensorEvaluationContext,
-    store: StoreResource,
-    gone: pl.DataFrame,
-    known: pl.DataFrame,
-    pace: Pace,
+def _partition_requests(
+    plan: Plan,
+) -> Sequence[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    return [
+        *([recordings.build_add_request(plan.added)] if plan.added else []),
+        *([recordings.build_delete_request(plan.removed["key"].to_list())] if plan.removed.height else []),
+    ]
+
+
+def _removable(
+    context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, look: Look, pace: Pace
 ) -> pl.DataFrame:
-    """Take what is gone out of the store and the search table, where that is turned on; returns what was taken out."""
-    if gone.is_empty() or not pace.remove_gone:
+    """What may be taken out of everything, where that is turned on."""
+    if gone.is_empty() or not look.complete or not pace.remove_gone:
         return gone.clear()
-    removable = catalog.removable(gone, known, complete=True, max_share=pace.remove_max_share)
-    if not removable:
-        context.log.warning(
-            f"{gone.height} of {known.height} recordings are gone from the inbox: more than "
-            "TRANSCRIPTION_REMOVE_MAX_SHARE allows at once, so nothing was removed. Is the right folder mounted?"
-        )
-        return gone.clear()
-    removed = gone.head(pace.max_adds)
+    if catalog.removable(gone, known, complete=look.complete, max_share=pace.remove_max_share):
+        return gone
+    context.log.warning(
+        f"{gone.height} of {known.height} recordings are gone from the inbox: more than "
+        "TRANSCRIPTION_REMOVE_MAX_SHARE allows at once, so nothing was removed. Is the right folder mounted?"
+    )
+    return gone.clear()
+
+
+def _take_out(store: StoreResource, removed: pl.DataFrame) -> None:
+    """Delete the artefacts and the rows."""
+    if removed.is_empty():
+        return
     place = store.open()
     for key in removed["key"]:
         place.delete(*keys.artefacts(key))
     store.table().remove(removed["key"].to_list())
-    return removed
 
 
-def _message(
-    *,
-    taken: pl.DataFrame,
-    todo: pl.DataFrame,
-    growing: pl.DataFrame,
-    gone: pl.DataFrame,
-    removed: pl.DataFrame,
-    ignored: int,
-) -> str:
+def _clean(place: Store, keep: set[str]) -> None:
+    """Delete old snapshots, but neither the one that the cursor names now nor the one that it is going to name."""
+    for name in place.oldest_first("catalog/")[:-SNAPSHOTS_KEPT]:
+        if name not in keep:
+            place.delete(name)
+
+
+def _full(flight: Flight, pace: Pace) -> bool:
+    return len(flight.runs) >= pace.max_runs
+
+
+def _crowded(plan: Plan) -> str:
+    return (
+        f"{plan.partitions + len(plan.added)} recordings are partitions now; Dagster is made for {PARTITIONS_MOST} of "
+        "one asset, and none is added beyond. docs/scaling.md says what to do"
+    )
+
+
+def _message(plan: Plan, look: Look, *, growing: int, gone: int, full: bool) -> str:
+    taken, removed, more = plan.taken.height, plan.removed.height, plan.todo - plan.taken.height
     parts = [
-        f"{taken.height} recordings requested" if taken.height else "nothing new",
-        f"{todo.height - taken.height} more wait for the next tick" if todo.height > taken.height else "",
-        f"{growing.height} still being copied" if growing.height else "",
-        f"{gone.height} gone from the inbox" if gone.height else "",
-        f"{removed.height} removed" if removed.height else "",
-        f"{ignored} files ignored, they are no recordings" if ignored else "",
+        f"{taken} recordings requested" if taken else "nothing new" if not more else "nothing requested",
+        f"{more} more wait for the next tick" if more else "",
+        f"{plan.in_flight} of them changed while a run works on them or is queued" if plan.in_flight else "",
+        f"{plan.no_room} of them find no room among {PARTITIONS_MOST} partitions" if plan.no_room else "",
+        "as many runs as TRANSCRIPTION_SENSOR_MAX_RUNS allows are queued or working" if full else "",
+        f"{growing} still being copied" if growing else "",
+        f"{gone} gone from the inbox" if gone else "",
+        f"{removed} removed" if removed else "",
+        f"{look.unread} could not be looked at" if look.unread else "",
+        f"{look.ignored} files ignored, they are no recordings" if look.ignored else "",
     ]
     return "; ".join(part for part in parts if part)

@@ -45,6 +45,7 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
         "picture": dg.MetadataValue.text(picture),
         "sound": dg.MetadataValue.text(f"{probe.audio_codec}, {probe.sample_rate} Hz, {probe.channels}"),
         "size_mb": dg.MetadataValue.float(round(made.size / 1e6, 3)),
+        "bytes_read": dg.MetadataValue.int(made.bytes_read),
         "etag": dg.MetadataValue.text(made.etag),
         "recording": dg.MetadataValue.url(store.public_url(made.key)),
         "reused": dg.MetadataValue.bool(made.reused),
@@ -64,6 +65,7 @@ def audio(made: Audio, store: Store) -> Metadata:
         "duration_s": dg.MetadataValue.float(made.duration),
         "container_duration_s": dg.MetadataValue.float(made.container_duration or 0.0),
         "warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in made.warnings) or "none"),
+        "bytes_read": dg.MetadataValue.int(made.bytes_read),
         "flac": dg.MetadataValue.url(store.artefact_url(keys.flac(made.key))),
         "reused": dg.MetadataValue.bool(made.reused),
     }
@@ -87,6 +89,7 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
         "model": dg.MetadataValue.text(f"{made.model.name} @ {made.model.revision[:12]}, {made.model.compute_type}"),
         **files,
         "reused": dg.MetadataValue.bool(reused),
+        **({"reused_from": dg.MetadataValue.text(made.reused_from)} if made.reused_from else {}),
     }
 
 

@@ -6,10 +6,11 @@ A `source` is a local path, `file:` plus an absolute path, or an http(s) URL tha
 from transcription_assets.media.decoding import (
     SAMPLE_RATE,
     Extraction,
+    Posters,
     decode_limit,
     extract_speech,
     find_ffmpeg,
-    poster,
+    posters,
     probe,
     read_samples,
 )
@@ -18,11 +19,12 @@ from transcription_assets.media.report import Probe
 __all__ = [
     "SAMPLE_RATE",
     "Extraction",
+    "Posters",
     "Probe",
     "decode_limit",
     "extract_speech",
     "find_ffmpeg",
-    "poster",
+    "posters",
     "probe",
     "read_samples",
 ]

@@ -3,16 +3,16 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.failures import PermanentFailure, TranscriptionError
+from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.media import process, report
 from transcription_assets.media.report import Probe
 from transcription_assets.media.source import address, input_arguments, is_remote
@@ -33,10 +33,19 @@ _log = getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How much speech was written (seconds), and what a reader should know about it."""
+    """How much speech was written (seconds), what a reader should know about it, and how many bytes were read."""
 
     duration: float
     warnings: tuple[str, ...]
+    bytes_read: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Posters:
+    """Whether there is a picture, and how many bytes were read to find out."""
+
+    taken: bool
+    bytes_read: int
 
 
 def find_ffmpeg(configured: str = "") -> str:
@@ -97,24 +106,30 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     return header
 
 
-def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> bool:
-    """Write a JPEG of a typical frame near `at` seconds, or of the cover, at most `width` pixels wide.
+def posters(source: str, targets: Mapping[Path, int], *, ffmpeg: str, limit_s: float, at: float) -> Posters:
+    """Write JPEGs of a typical frame near `at` seconds, or of the cover: each target at most so many pixels wide.
 
-    False where there is no picture or none can be decoded: a poster is an ornament and never fails a file.
+    Not taken where there is no picture or none can be decoded: a poster is an ornament and never fails a file.
     """
-    target.unlink(missing_ok=True)
+    _forget(targets)
     deadline = time.monotonic() + limit_s
+    read = 0
     # A seek may land behind the last frame: the beginning is the second choice, an embedded cover the third.
     for stream, start in dict.fromkeys([("0:V:0", max(at, 0.0)), ("0:V:0", 0.0), ("0:v:0", 0.0)]):
         left = deadline - time.monotonic()
-        arguments = ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width)]
-        header = _picture(address(source), target, arguments, start=start, ffmpeg=ffmpeg, limit_s=left)
-        if target.is_file() and target.stat().st_size:
-            return True
+        header = _pictures(address(source), targets, stream, start=start, ffmpeg=ffmpeg, limit_s=left)
+        read += header.bytes_read if header else 0
+        if all(target.is_file() and target.stat().st_size for target in targets):
+            return Posters(taken=True, bytes_read=read)
         if header is None or not header.has_picture:
             break
-    target.unlink(missing_ok=True)
-    return False
+    _forget(targets)
+    return Posters(taken=False, bytes_read=read)
+
+
+def _forget(targets: Mapping[Path, int]) -> None:
+    for target in targets:
+        target.unlink(missing_ok=True)
 
 
 def _picture_filter(width: int) -> str:
@@ -123,30 +138,32 @@ def _picture_filter(width: int) -> str:
     return f"{scale},thumbnail=24,setpts=0,format=yuvj420p"  # a cover's own time lies before the start
 
 
-def _picture(
-    where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
+def _pictures(
+    where: str, targets: Mapping[Path, int], stream: str, *, start: float, ffmpeg: str, limit_s: float
 ) -> Probe | None:
-    """Try to write one picture; the header if the source could be opened, to tell whether to try further."""
-    command = [
-        *(ffmpeg, *input_arguments(where, "-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")),
-        *(*arguments, "-c:v", "mjpeg", "-q:v", "4"),
-        *("-map_metadata", "-1", "-bitexact", "-f", "mjpeg", "-y", address(target)),
-    ]
+    """Try to write the pictures; the header if the source could be opened, to tell whether to try further."""
+    command = [ffmpeg, *input_arguments(where, "-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20"), "-y"]
+    for target, width in targets.items():
+        command += ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width), "-c:v", "mjpeg", "-q:v", "4"]
+        command += ["-map_metadata", "-1", "-bitexact", "-f", "mjpeg", address(target)]
     try:
         ending = process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no poster: %s", error)
         return None
     if not report.ended(ending):
-        target.unlink(missing_ok=True)
+        _forget(targets)
         _log.warning("no poster of %s: ffmpeg was stopped or crashed", report.shown(where))
         return None
     return report.header(report.text(ending.printed, where))
 
 
-def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s: float) -> Extraction:
+def extract_speech(
+    source: str, target: Path, *, name: str, ffmpeg: str, limit_s: float, size: int | None = None
+) -> Extraction:
     """Write the first audio track of `source` to `target` (on local disk) as 16 kHz mono FLAC.
 
+    `size` is that of an object (bytes) that `probe` could open: a store whose answer ends earlier has failed.
     Its times are the player's: a track that begins late begins with silence, and lost packets leave silence.
     What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
     """
@@ -154,7 +171,7 @@ def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s
     command = [
         *(
             ffmpeg,
-            *input_arguments(where),
+            *input_arguments(where, size=size),
             "-map",
             "0:a:0",
             "-af",
@@ -172,20 +189,30 @@ def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s
         if header is not None and not header.audio_tracks and report.ended(ending):
             raise PermanentFailure(f"{name}: {_NO_AUDIO}")
         usable = report.ended(ending) and ending.decoded_s > 0
-        if header is None or not usable or _is_cut_off(ending.decoded_s, header.duration, said, where):
+        cut_off = header is not None and _is_cut_off(ending.decoded_s, header.duration, said, where)
+        if header is None or not usable or cut_off or _is_unread(header, said, where, size):
             what = f"decoding stopped after {ending.decoded_s:.1f} s"
+            if header is None and size and is_remote(where) and report.is_garbled(said):
+                raise TransientFailure(f"{name}: it could be opened before, what the store gives now cannot: {what}")
             raise report.failure(ending, what, name=name, where=where, limit_s=limit_s)
         complete = True
     finally:
         if not complete:
             target.unlink(missing_ok=True)
-    return Extraction(ending.decoded_s, _warnings(ending.decoded_s, header, said))
+    return Extraction(ending.decoded_s, _warnings(ending.decoded_s, header, said), header.bytes_read)
 
 
 def _is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
     """Whether more would come another time: ffmpeg ends with code 0 when the connection breaks half-way."""
     short = stated_s is None or decoded_s < stated_s - _LENGTH_TOLERANCE_S
     return report.disk_away(said) or (short and is_remote(where) and report.store_away(said))
+
+
+def _is_unread(header: Probe, said: str, where: str, size: int | None) -> bool:
+    """Whether the store withheld a second or more: formats without an index take the end of its answer for theirs."""
+    if not size or not is_remote(where) or not report.store_away(said):
+        return False
+    return report.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
 
 
 def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:

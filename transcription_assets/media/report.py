@@ -7,19 +7,20 @@ import os
 import re
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.media.process import Ending
 from transcription_assets.media.source import is_remote
 
-_LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info)\] ?")
+_LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info|verbose)\] ?")
 _URL = re.compile(rb"https?://\S*")
 _PLACE = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
 _INPUT = re.compile(r"^\[info\] Input #0, (?P<format>.*?), from '", re.MULTILINE)
 _AFTER_INPUT = re.compile(r"^\[info\] (?:Stream mapping:|Output #0)|^.*matches no streams", re.MULTILINE)
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_BYTES_READ = re.compile(r"Statistics: (\d+) bytes read")
 _TAG = re.compile(r"^\[info\] {5}(title|creation_time|date) *: (.*)$", re.MULTILINE)
 _STREAM = re.compile(r"^\[info\] +Stream #0:\d+\S*: (Audio|Video): (.*)$", re.MULTILINE)
 _SIZE = re.compile(r", ([1-9]\d*)x([1-9]\d*)(?=[ ,\[]|$)")
@@ -28,9 +29,15 @@ _LINK_EXPIRED = re.compile(r"HTTP error 40[013]")
 _HTTP_STATUS = re.compile(r"HTTP error (\d{3})")
 _STORE_AWAY = re.compile(
     r"HTTP error (?:5\d\d|429|408)|Server returned 5XX|Connection (?:reset|refused|timed out|to \S+ failed)"
-    r"|Operation timed out|Input/output error|I/O error|Stream ends prematurely|Failed to resolve hostname|Broken pipe"
+    r"|Operation timed out|Input/output error|I/O error|Stream ends prematurely|Unexpected offset"
+    r"|Failed to resolve hostname|Broken pipe"
     r"|(?:Network|Host) is unreachable|No route to host",
     re.IGNORECASE,
+)
+# What ffmpeg says when it gives up reading; of what it got over it complains in other words.
+_BROKEN_OFF = re.compile(
+    r"(?:Error during demuxing: )?(?:Connection (?:reset|refused|timed out)|Operation timed out|Input/output error"
+    r"|I/O error|Broken pipe|(?:Network|Host) is unreachable)"
 )
 _UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
 _DISK_AWAY = re.compile(r"Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left")
@@ -50,6 +57,7 @@ class Probe:
     `channels` is ffmpeg's name of the layout (`mono`, `stereo`, `5.1`); `width` and `height` are in pixels.
     `has_picture` is true for a video track and for an embedded cover; the video fields tell of a track only.
     `title` and `created` are the container's tags as they stand there, empty where there are none.
+    `bytes_read` is what it cost to find all this out.
     """
 
     duration: float | None
@@ -64,6 +72,7 @@ class Probe:
     audio_tracks: int = 1
     title: str = ""
     created: str = ""
+    bytes_read: int = field(default=0, compare=False)
 
 
 def text(printed: bytes, where: str) -> str:
@@ -114,7 +123,13 @@ def header(said: str) -> Probe | None:
         audio_tracks=len(audio),
         title=tags.get("title", ""),
         created=tags.get("creation_time") or tags.get("date", ""),
+        bytes_read=bytes_read(said),
     )
+
+
+def bytes_read(said: str) -> int:
+    """How much ffmpeg took in, by its own account; from a store a little more may have been under way."""
+    return sum(map(int, _BYTES_READ.findall(said)))
 
 
 def _duration(about: str) -> float | None:
@@ -158,6 +173,16 @@ def disk_away(said: str) -> bool:
 def store_away(said: str) -> bool:
     """Whether the store failed, the connection broke or the signed link expired, at least for a moment."""
     return _STORE_AWAY.search(said) is not None or _LINK_EXPIRED.search(said) is not None
+
+
+def broken_off(said: str) -> bool:
+    """Whether reading ended with an error and not with the end of the recording."""
+    return any(_BROKEN_OFF.match(complaint) for complaint in complaints(said))
+
+
+def is_garbled(said: str) -> bool:
+    """Whether the source answered, but with nothing that can be opened."""
+    return "Invalid data found" in said and not _HTTP_STATUS.search(said) and "not on whitelist" not in said
 
 
 def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:

@@ -31,18 +31,22 @@ def is_remote(where: str) -> bool:
     return where.startswith(("http://", "https://"))
 
 
-def input_arguments(where: str, *options: str) -> list[str]:
-    """The arguments up to and with `-i`: one thread, recordings only, and no other place than `where`."""
-    common = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info", "-threads", "1"]
-    return [*common, *_transport(where), "-format_whitelist", _FORMATS, *options, "-i", where]
+def input_arguments(where: str, *options: str, size: int | None = None) -> list[str]:
+    """The arguments up to and with `-i`: one thread, recordings only, and no other place than `where`.
+
+    `size` (bytes) of a remote source is what the store says that it is; an answer that ends earlier is an error then.
+    """
+    common = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+verbose", "-threads", "1"]
+    return [*common, *_transport(where, size), "-format_whitelist", _FORMATS, *options, "-i", where]
 
 
-def _transport(where: str) -> list[str]:
+def _transport(where: str, size: int | None) -> list[str]:
     if not is_remote(where):
         return ["-protocol_whitelist", "file"]
     again = ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "429,5xx"]
     waits = ["-reconnect_delay_max", str(RECONNECT_S), "-rw_timeout", str(STALL_S * 1_000_000)]
-    return ["-protocol_whitelist", "http,https,tcp,tls,httpproxy", *again, *waits, *_trust(where)]
+    end = ["-end_offset", str(size)] if size else []
+    return ["-protocol_whitelist", "http,https,tcp,tls,httpproxy", *again, *waits, *end, *_trust(where)]
 
 
 def _trust(where: str) -> list[str]:

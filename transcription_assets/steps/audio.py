@@ -1,5 +1,6 @@
 """audio: what can be heard, as 16 kHz mono FLAC (`extracted/<key>.flac`)."""
 
+import hashlib
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,20 +12,26 @@ from transcription_assets.steps.record import read, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
-VERSION = "1"
+VERSION = "2"
 TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims."""
+    """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims.
+
+    `sha256` of the FLAC is the name of what is heard: extraction gives the same bytes for the same sound, in whatever
+    file it comes.
+    """
 
     key: str
     etag: str
+    sha256: str
     duration: float
     container_duration: float | None
     warnings: tuple[str, ...]
+    bytes_read: int
     version: str = VERSION
     reused: bool = False
 
@@ -61,10 +68,21 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             name=key,
             ffmpeg=decoder.ffmpeg,
             limit_s=decoder.limit(seen.probe.duration, source.size),
+            size=source.size,
         )
         if store.stat(key).etag != source.etag:
             raise TransientFailure(f"{key} was replaced while it was read; the new version is read next")
+        with flac.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         store.upload(keys.flac(key), flac)
-    audio = Audio(key, source.etag, extraction.duration, seen.probe.duration, extraction.warnings)
+    audio = Audio(
+        key,
+        source.etag,
+        digest,
+        extraction.duration,
+        seen.probe.duration,
+        extraction.warnings,
+        extraction.bytes_read,
+    )
     write(store, keys.audio_record(key), asdict(audio))
     return audio

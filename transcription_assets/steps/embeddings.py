@@ -61,6 +61,11 @@ def publish(table: Index, made: Sequence[Embeddings]) -> None:
         table.replace(pl.concat([item.rows for item in made]), [item.key for item in made])
 
 
+def is_stored(store: Store, made: Embeddings) -> bool:
+    """Whether the Parquet file in the store is the one of this materialisation."""
+    return _load(store, made.key, made.fingerprint) is not None
+
+
 def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
     try:
         source = io.BytesIO(store.read(keys.passages(key)))

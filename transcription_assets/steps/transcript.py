@@ -1,16 +1,25 @@
-"""transcript: what was said and when (`transcripts/<key>.json`, `.txt`, `.srt`, `.vtt`)."""
+"""transcript: what was said and when (`transcripts/<key>.json`, `.txt`, `.srt`, `.vtt`).
 
+The same sound under another name, or in another container, is not transcribed again: `heard/` tells for each
+sound, model and options which recording has its words.
+"""
+
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import PurePosixPath
 
 from transcription_assets import keys, media, subtitles
-from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.speech import Engine, Heard
 from transcription_assets.steps import audio
 from transcription_assets.steps.audio import Audio
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
+
+LENGTH_TOLERANCE_S = 1.0
 
 
 def load(store: Store, key: str) -> Transcript | None:
@@ -23,8 +32,11 @@ def load(store: Store, key: str) -> Transcript | None:
 
 def is_current(transcript: Transcript, source: Audio, engine: Engine) -> bool:
     """Whether it was made from this very object with this model and these options."""
-    same_model = transcript.model == engine.model and transcript.options == engine.options.as_dict()
-    return same_model and transcript.media.etag == source.etag
+    return transcript.media.etag == source.etag and _is_by(transcript, engine)
+
+
+def _is_by(transcript: Transcript, engine: Engine) -> bool:
+    return transcript.model == engine.model and transcript.options == engine.options.as_dict()
 
 
 def materialise(
@@ -38,25 +50,70 @@ def materialise(
     if known and is_current(known, source, engine):
         return known, True
     started = time.monotonic()
-    blocks = media.read_samples(store.readable_url(keys.flac(key)), ffmpeg=ffmpeg)
-    heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
-    transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
+    alike = _heard_before(store, source, engine)
+    if alike:
+        transcript = _taken_over(alike, key, source, started)
+    else:
+        blocks = media.read_samples(store.readable_url(keys.flac(key)), ffmpeg=ffmpeg)
+        heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
+        _require_all_of_it(key, heard.duration, source.duration)
+        transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
     store.write(keys.transcript(key, ".txt"), f"{transcript.text}\n".encode())
     store.write(keys.transcript(key, ".srt"), subtitles.to_srt(transcript).encode())
     store.write(keys.transcript(key, ".vtt"), subtitles.to_vtt(transcript).encode())
     # The JSON comes last: it is what makes the transcript count as done.
     store.write(keys.transcript(key), transcript.to_json())
+    store.write(keys.heard(_sound(source, engine)), json.dumps({"media_key": key}).encode())
     return transcript, False
+
+
+def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
+    """A store may end its answer early and look as if that were all: then there is more to be heard."""
+    if heard_s < extracted_s - LENGTH_TOLERANCE_S:
+        raise TransientFailure(
+            f"{key}: the store gave {heard_s:.1f} s of its {extracted_s:.1f} s of extracted speech; try again"
+        )
+
+
+def _sound(source: Audio, engine: Engine) -> str:
+    """The name of what this engine hears in this sound: alike, the words are alike."""
+    document = [source.sha256, asdict(engine.model), engine.options.as_dict()]
+    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _heard_before(store: Store, source: Audio, engine: Engine) -> Transcript | None:
+    """A transcript of the same sound by the same model with the same options, if it is still there."""
+    try:
+        key = json.loads(store.read(keys.heard(_sound(source, engine))))["media_key"]
+    except (NotFound, ValueError, KeyError):
+        return None
+    found = load(store, key)
+    return found if found and found.media.sound == source.sha256 and _is_by(found, engine) else None
+
+
+def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
+    """The words of `alike` under the recording's own name; the time is what the taking over took."""
+    return replace(
+        alike,
+        filename=_filename(key),
+        media=Media(key, source.etag, source.sha256),
+        timing=Timing(wall_s=round(time.monotonic() - started, 3), audio_s=alike.duration),
+        reused_from=alike.media.key,
+    )
+
+
+def _filename(key: str) -> str:
+    return PurePosixPath(keys.decode(key)).name
 
 
 def _transcript(key: str, source: Audio, engine: Engine, heard: Heard, wall_s: float) -> Transcript:
     return Transcript(
-        filename=PurePosixPath(keys.decode(key)).name,
+        filename=_filename(key),
         language=heard.language,
         language_probability=heard.language_probability,
         duration=heard.duration,
         segments=heard.segments,
-        media=Media(key, source.etag),
+        media=Media(key, source.etag, source.sha256),
         model=engine.model,
         options=engine.options.as_dict(),
         speech=heard.speech,

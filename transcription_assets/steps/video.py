@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transcription_assets import keys, media
-from transcription_assets.media import Probe
+from transcription_assets.media import Posters, Probe
 from transcription_assets.steps.record import read, write
 from transcription_assets.storage import MediaObject, Store
 
-VERSION = "1"
+VERSION = "2"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
 THUMBNAIL_WIDTH = 240
@@ -31,13 +31,14 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What is known of a recording before it is decoded; `size` in bytes."""
+    """What is known of a recording before it is decoded; `size` and `bytes_read`, to find it out, in bytes."""
 
     key: str
     etag: str
     size: int
     probe: Probe
     has_poster: bool
+    bytes_read: int
     version: str = VERSION
     reused: bool = False
 
@@ -56,23 +57,22 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
         return known
     url = store.media_url(key)
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
-    video = Video(key, source.etag, source.size, probe, _take_picture(store, source, url, probe, decoder))
+    poster = _take_pictures(store, source, url, probe, decoder)
+    video = Video(key, source.etag, source.size, probe, poster.taken, probe.bytes_read + poster.bytes_read)
     write(store, keys.video_record(key), asdict(video))
     return video
 
 
-def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, decoder: Decoder) -> bool:
+def _take_pictures(store: Store, source: MediaObject, url: str, probe: Probe, decoder: Decoder) -> Posters:
     if not probe.has_picture:
-        return False
+        return Posters(taken=False, bytes_read=0)
     at = min((probe.duration or 0.0) * 0.1, LONGEST_LEAD_IN_S)
     limit = decoder.limit(0.0, source.size)
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.jpg"
-        for path, width in (
-            (keys.poster(source.key), POSTER_WIDTH),
-            (keys.thumbnail(source.key), THUMBNAIL_WIDTH),
-        ):
-            if not media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=width):
-                return False
-            store.upload(path, picture)
-    return True
+        poster, thumbnail = Path(folder) / "poster.jpg", Path(folder) / "thumbnail.jpg"
+        widths = {poster: POSTER_WIDTH, thumbnail: THUMBNAIL_WIDTH}
+        made = media.posters(url, widths, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at)
+        if made.taken:
+            store.upload(keys.poster(source.key), poster)
+            store.upload(keys.thumbnail(source.key), thumbnail)
+    return made

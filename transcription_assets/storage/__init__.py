@@ -4,28 +4,38 @@ Artefacts go through obstore, which writes both kinds atomically. Recordings car
 chose, and obstore cannot express all of them, so the folder or the bucket itself lists and looks them up.
 """
 
+import builtins
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import obstore
 import polars as pl
+from obstore.exceptions import BaseError
 
 from transcription_assets.catalog import SCHEMA
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.keys import INBOXES, decode, encode, is_media
-from transcription_assets.storage.bucket import Bucket
+from transcription_assets.keys import DONE, INBOXES, decode, encode, moved
+from transcription_assets.storage.bucket import Bucket, Patience
 from transcription_assets.storage.errors import explained
 from transcription_assets.storage.folder import Folder
-from transcription_assets.storage.place import Place
+from transcription_assets.storage.place import Entry, Listing, Place
 
-__all__ = ["Listing", "MediaObject", "Store"]
+if TYPE_CHECKING:
+    from obstore import GetResult
+
+__all__ = ["Listing", "MediaObject", "Patience", "Store"]
 
 _BLOCK = 8 << 20
+# An empty object has no first byte, and some stores may answer with the whole when asked for all of it.
+_NO_RANGE = re.compile(r"416 Range Not Satisfiable|non-partial response")
 _BEING_WRITTEN = re.compile(r"#\d+$")  # obstore's temporary names in a folder
 
 
@@ -39,17 +49,6 @@ class MediaObject:
     last_modified: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Every recording in the inboxes.
-
-    `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest.
-    """
-
-    frame: pl.DataFrame
-    ignored: int
-
-
 class Store:
     """A folder or a bucket. Paths are relative to its root; media keys are those of `keys.encode`."""
 
@@ -58,11 +57,19 @@ class Store:
         self.url = place.url
 
     @classmethod
-    def open(cls, url: str, *, s3_session: Any | None = None) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        s3_session: Any | None = None,
+        s3_endpoint: str | None = None,
+        patience: Patience | None = None,
+    ) -> Self:
         """Open the store at a local path, a `file://` or an `s3://bucket/prefix` URL.
 
         A local folder and its inboxes are made where they are missing; a bucket has to exist. `s3_session` is
-        a `boto3.Session`, by default the environment's: credentials, region and endpoint are taken from it.
+        a `boto3.Session`, by default the environment's: credentials, region and endpoint are taken from it, unless
+        `s3_endpoint` names another one.
         """
         scheme, separator, rest = url.partition("://")
         if not separator:
@@ -71,7 +78,7 @@ class Store:
             return cls(Folder(Path(url2pathname(urlsplit(url).path))))
         bucket, _, prefix = rest.partition("/")
         if scheme == "s3" and bucket:
-            return cls(Bucket(bucket, prefix.strip("/"), s3_session))
+            return cls(Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Patience()))
         raise PermanentFailure(f"{url}: not a store; give a folder, file:///folder or s3://bucket/prefix")
 
     @property
@@ -86,24 +93,73 @@ class Store:
         read, since what could not be read is not empty.
         """
         try:
-            entries = [entry for inbox in INBOXES for entry in self._place.entries(inbox)]
+            found = [self._place.recordings(inbox) for inbox in INBOXES]
         except NotFound as error:
             raise TransientFailure(f"{error}; is the store mounted?") from error
-        rows = [(encode(entry.name), *entry[1:]) for entry in entries if is_media(entry.name)]
-        return Listing(pl.DataFrame(rows, SCHEMA, orient="row").sort("key"), len(entries) - len(rows))
+        return Listing(pl.concat(part.frame for part in found).sort("key"), sum(part.ignored for part in found))
+
+    def list_done(self) -> pl.DataFrame:
+        """The recordings that were moved out of the inboxes when they were done.
+
+        By the key that they keep, in the columns of `catalog.SCHEMA`; an etag is that of the object where it is now.
+        """
+        found = [pl.DataFrame(schema=SCHEMA)]
+        for inbox in INBOXES:
+            with suppress(NotFound):
+                found.append(self._place.recordings(DONE + inbox).frame)
+        return pl.concat(found).with_columns(pl.col("key").str.strip_prefix(DONE)).sort("key")
 
     def stat(self, key: str) -> MediaObject:
-        """The recording as it is now; NotFound where it is gone."""
-        found = self._place.entry(decode(key))
+        """The recording as it is now, in its inbox or, where it is done, below `DONE_`; NotFound where it is gone.
+
+        One that was moved keeps the etag that it had in the inbox, though the store gave the copy another.
+        """
+        try:
+            found = self._place.entry(decode(key))
+        except NotFound:
+            if (done := self._done(key)) is None:
+                raise
+            return MediaObject(key, self._etag_in_the_inbox(key, done.etag), done.size, done.last_modified)
         return MediaObject(encode(found.name), found.etag, found.size, found.last_modified)
+
+    def move_when_done(self, key: str, etag: str) -> bool:
+        """Move the recording out of the inbox, below `DONE_`; it keeps its key, and `stat` and the URLs find it there.
+
+        False where there is nothing to move: it is another version than `etag` by now (which is new work), was moved
+        before, or lies elsewhere by way of a link. An older recording of the same name there is replaced.
+        """
+        name = decode(key)
+
+        def arrived(there: Entry) -> None:
+            if there.etag != etag:
+                self.write(moved(key), json.dumps({"etag": etag, "etag_when_moved": there.etag}).encode())
+
+        try:
+            return self._place.move(name, DONE + name, etag, arrived)
+        except NotFound:
+            if self._done(key) is None:
+                raise
+            return False
 
     def media_url(self, key: str) -> str:
         """What ffmpeg reads the recording from: `file:/path`, or an https URL that is good for one hour."""
-        return self._place.readable_url(decode(key))
+        return self._place.readable_url(self._name(key))
 
     def public_url(self, key: str) -> str:
         """Where the recording is, for people: a `file://` or `s3://` URL."""
-        return self._place.public_url(decode(key))
+        return self._place.public_url(self._name(key))
+
+    def playable_url(self, key: str) -> str:
+        """What a person can open in a browser: a `file://` URL, or one that is signed and good for one hour.
+
+        For the one who asked: it stands in for credentials, so it belongs in no log and no metadata.
+        """
+        return self._place.playable_url(self._name(key))
+
+    def put_media(self, name: str, source: Path) -> str:
+        """Copy a local recording into the store as `name` (`video/talks/a.mp4`); returns its media key."""
+        self._place.put(name, source)
+        return encode(name)
 
     def artefact_url(self, path: str) -> str:
         """Where an artefact is, for people: a `file://` or `s3://` URL."""
@@ -125,14 +181,18 @@ class Store:
     def read(self, path: str) -> bytes:
         """The whole artefact; NotFound where there is none."""
         with explained(f"{self.url}/{path}"):
-            return bytes(obstore.get(self._place.objects, path).bytes())
+            found, size = self._got(path)
+            data = bytes(found.bytes())
+            _require_all_of_it(len(data), size)
+        return data
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy the artefact to a local file, block by block; NotFound where there is none."""
         with explained(f"{self.url}/{path}"):
-            blocks = obstore.get(self._place.objects, path).stream(min_chunk_size=_BLOCK)
+            found, size = self._got(path)
             with target.open("wb") as file:
-                file.writelines(blocks)
+                file.writelines(found.stream(min_chunk_size=_BLOCK))
+                _require_all_of_it(file.tell(), size)
 
     def write(self, path: str, data: bytes) -> None:
         """Write an artefact; readers see the old one or the new one, never a part."""
@@ -161,6 +221,11 @@ class Store:
             return []
         return sorted(name for name in names if not (self.is_local and _BEING_WRITTEN.search(name)))
 
+    def oldest_first(self, prefix: str) -> builtins.list[str]:
+        """As `list`, what was written last at the end."""
+        entries = sorted(self._place.entries(prefix), key=attrgetter("last_modified", "name"))
+        return [entry.name for entry in entries if not (self.is_local and _BEING_WRITTEN.search(entry.name))]
+
     @property
     def lancedb_uri(self) -> str:
         """Where LanceDB keeps its tables."""
@@ -170,3 +235,48 @@ class Store:
     def lancedb_options(self) -> dict[str, str]:
         """LanceDB's `storage_options`, with the credentials of this moment: ask anew for each connection."""
         return self._place.lancedb_options()
+
+    def _got(self, path: str) -> "tuple[GetResult, int]":
+        """The object and its size; asked for as a range, so that the answer itself has to tell how long it is."""
+        objects = self._place.objects
+        if self.is_local:
+            found = obstore.get(objects, path)
+            return found, found.meta["size"]
+        try:
+            found = obstore.get(objects, path, options={"range": {"offset": 0}})
+            return found, found.meta["size"]
+        except BaseError as error:
+            if not _NO_RANGE.search(str(error)):
+                raise
+        return obstore.get(objects, path), obstore.head(objects, path)["size"]
+
+    def _name(self, key: str) -> str:
+        """What the recording is called now; the name in the inbox where it is nowhere."""
+        try:
+            return self._place.entry(decode(key)).name
+        except NotFound:
+            done = self._done(key)
+            return decode(key) if done is None else done.name
+
+    def _done(self, key: str) -> Entry | None:
+        """The recording below `DONE_`, if it is there."""
+        if not key.startswith(INBOXES):
+            return None
+        try:
+            return self._place.entry(DONE + decode(key))
+        except NotFound:
+            return None
+
+    def _etag_in_the_inbox(self, key: str, etag: str) -> str:
+        """The etag before the move; the one that it has now if it kept it, or was replaced where it is now."""
+        try:
+            record = json.loads(self.read(moved(key)))
+        except NotFound:
+            return etag
+        return str(record["etag"]) if record["etag_when_moved"] == etag else etag
+
+
+def _require_all_of_it(given: int, size: int) -> None:
+    """A store that ends its answer early may do so without a word."""
+    if given < size:
+        raise OSError(f"the store gave {given} bytes of {size}; try again")

@@ -1,11 +1,14 @@
 """A store in an S3 bucket, below a prefix."""
 
 import logging
+import mimetypes
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -13,10 +16,11 @@ import polars as pl
 from obstore.exceptions import InvalidPathError
 from obstore.store import ObjectStore, S3Store
 
+from transcription_assets import catalog
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.keys import encode
 from transcription_assets.storage.errors import by_status, explained, first_line, status
-from transcription_assets.storage.place import LONGEST_ADDITION, Entry, check_length
+from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -24,14 +28,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 URL_LIFETIME = timedelta(hours=1)
+"""Longer than any one call of ffmpeg should take, and short enough for a link that leaks."""
+
 _NAME_MAX = 1024  # bytes, S3's limit for the whole name
+_OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", "last_modified")
+_NOTHING = pl.DataFrame(
+    schema={"name": pl.String(), **{name: catalog.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
+)
+_COPY_PART = 256 << 20  # S3 copies at most 5 GB in one piece, and that takes a minute
+_KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
 _AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com/?")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a store is waited for (seconds), and how often and for how long it is asked again, with back-off."""
+
+    connect_s: float = 10.0
+    silence_s: float = 60.0
+    attempts: int = 6
+    retries_s: float = 120.0
 
 
 class Bucket:
     """A bucket, below a prefix. Names that obstore cannot express (a newline, `//`) go through boto3."""
 
-    def __init__(self, bucket: str, prefix: str, session: Any | None) -> None:
+    def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, patience: Patience) -> None:
         import boto3
         from botocore.config import Config
 
@@ -39,20 +61,30 @@ class Bucket:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._session = session or boto3.Session()
-        retries = {"mode": "standard", "max_attempts": 6}
+        self._patience = patience
+        config = Config(
+            signature_version="s3v4",
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
+            connect_timeout=patience.connect_s,
+            read_timeout=patience.silence_s,
+        )
         with self._answered(self.url):
-            self._client = self._session.client("s3", config=Config(signature_version="s3v4", retries=retries))
+            self._client = self._session.client("s3", endpoint_url=endpoint, config=config)
         self._region = self._check() or self._client.meta.region_name
         self.objects: ObjectStore = self._connect()
 
     def entries(self, folder: str) -> list[Entry]:
         """Every object below `folder`."""
-        with self._answered(f"{self.url}/{folder}"):
-            try:
-                return self._listed(folder)
-            except InvalidPathError as error:
-                log.warning("%s/%s: listed by boto3, %s", self.url, folder, first_line(error))
-                return self._paged(folder)
+        found = self._listed(folder)
+        return self._paged(folder) if found is None else list(map(Entry._make, found.iter_rows()))
+
+    def recordings(self, folder: str) -> Listing:
+        """Every recording below `folder`."""
+        found = self._listed(folder)
+        if found is None:
+            return listing(self._paged(folder))
+        media = catalog.recordings(found)
+        return Listing(media, found.height - media.height)
 
     def entry(self, name: str) -> Entry:
         """The object as it is now; its name has to leave room for its artefacts' names."""
@@ -62,19 +94,40 @@ class Bucket:
         check_length(f"{self._prefix}transcripts/{encode(name)}{LONGEST_ADDITION}", _NAME_MAX, shown)
         return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+        """Copy the object inside the bucket, in parts where it is large, and delete it once the copy is there."""
+        if self.entry(source).etag != etag or not self._copied(source, target, etag):
+            return False
+        here, there = self.entry(source), self.entry(target)
+        if here.etag != etag:
+            return False
+        if there.size != here.size:
+            raise TransientFailure(f"{self.url}/{encode(target)}: {there.size} bytes were copied of {here.size}")
+        arrived(there)
+        with self._answered(f"{self.url}/{encode(source)}"):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + source, IfMatch=etag)
+        return True
+
     def readable_url(self, name: str) -> str:
         """A signed GET, good for one hour or for as long as the session's credentials."""
-        with self._answered(f"{self.url}/{encode(name)}"):
-            url: str = self._client.generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self._bucket, "Key": self._prefix + name},
-                ExpiresIn=int(URL_LIFETIME.total_seconds()),
-            )
-        return url
+        return self._signed(name)
+
+    def playable_url(self, name: str) -> str:
+        """As `readable_url`; whatever type the object was uploaded with, browsers play it instead of saving it."""
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return self._signed(name, ResponseContentType=kind, ResponseContentDisposition="inline")
 
     def public_url(self, name: str) -> str:
         """The `s3://` URL."""
         return f"{self.url}/{name}"
+
+    def put(self, name: str, source: Path) -> None:
+        """Upload the file, in parts where it is large; the object appears when it is whole."""
+        kind = mimetypes.guess_type(name)[0]
+        with self._answered(f"{self.url}/{encode(name)}"), source.open("rb") as file:
+            self._client.upload_fileobj(
+                file, self._bucket, self._prefix + name, ExtraArgs={"ContentType": kind} if kind else None
+            )
 
     def lancedb_options(self) -> dict[str, str]:
         """The session's credentials as they are now, the region and the endpoint."""
@@ -87,8 +140,40 @@ class Bucket:
         if credentials.token:
             options["aws_session_token"] = credentials.token
         if endpoint := self._endpoint():
-            options |= {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+            options |= {"aws_endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+            options |= {"allow_http": str(endpoint.startswith("http://")).lower()}
         return options
+
+    def _copied(self, source: str, target: str, etag: str) -> bool:
+        """Copy with what the object says of itself; False where it is another version by now."""
+        from boto3.s3.transfer import TransferConfig
+
+        original = {"Bucket": self._bucket, "Key": self._prefix + source}
+        with self._answered(f"{self.url}/{encode(source)}"):
+            head = self._client.head_object(**original)
+            kept = {name: head[name] for name in _KEPT if head.get(name)}
+            try:
+                self._client.copy(
+                    original,
+                    self._bucket,
+                    self._prefix + target,
+                    ExtraArgs={"CopySourceIfMatch": etag, "MetadataDirective": "REPLACE", **kept},
+                    Config=TransferConfig(multipart_threshold=_COPY_PART, multipart_chunksize=_COPY_PART),
+                )
+            except self._client.exceptions.ClientError as error:
+                if status(error) == HTTPStatus.PRECONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    def _signed(self, name: str, **answer: str) -> str:
+        with self._answered(f"{self.url}/{encode(name)}"):
+            url: str = self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._prefix + name, **answer},
+                ExpiresIn=int(URL_LIFETIME.total_seconds()),
+            )
+        return url
 
     def _connect(self) -> S3Store:
         from obstore.auth.boto3 import Boto3CredentialProvider
@@ -96,7 +181,7 @@ class Bucket:
         endpoint = self._endpoint()
         config: S3Config = {"region": self._region}
         if endpoint:
-            config["endpoint"] = endpoint
+            config["aws_endpoint_url_s3"] = endpoint  # a plain `endpoint` would yield to AWS_ENDPOINT_URL_S3
         with self._answered(self.url):
             return S3Store(
                 self._bucket,
@@ -105,11 +190,14 @@ class Bucket:
                 credential_provider=Boto3CredentialProvider(self._session),
                 client_options={
                     "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                    "connect_timeout": timedelta(seconds=10),
-                    "read_timeout": timedelta(seconds=60),
+                    "connect_timeout": timedelta(seconds=self._patience.connect_s),
+                    "read_timeout": timedelta(seconds=self._patience.silence_s),
                     "timeout": timedelta(minutes=10),
                 },
-                retry_config={"max_retries": 8, "retry_timeout": timedelta(minutes=2)},
+                retry_config={
+                    "max_retries": self._patience.attempts,
+                    "retry_timeout": timedelta(seconds=self._patience.retries_s),
+                },
             )
 
     def _endpoint(self) -> str | None:
@@ -124,33 +212,44 @@ class Bucket:
                 head = self._client.head_bucket(Bucket=self._bucket)
             except self._client.exceptions.ClientError as error:
                 if status(error) == HTTPStatus.NOT_FOUND:
-                    raise PermanentFailure(f"{self.url}: there is no such bucket; make it first") from error
+                    where = self._client.meta.endpoint_url
+                    raise PermanentFailure(f"{self.url}: there is no such bucket at {where}; make it first") from error
                 raise
         region: str | None = head.get("BucketRegion")
         return region
 
-    def _listed(self, folder: str) -> list[Entry]:
-        found: list[Entry] = []
-        for batch in obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True):
-            frame = pl.DataFrame(batch).select("path", "e_tag", pl.col("size").cast(pl.Int64), "last_modified")
-            found.extend(map(Entry._make, frame.iter_rows()))
-        return found
+    def _listed(self, folder: str) -> pl.DataFrame | None:
+        """Every object below `folder` in the columns of `Entry`; None where obstore cannot express a name."""
+        with self._answered(f"{self.url}/{folder}"):
+            try:
+                stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)
+                pages = [_NOTHING, *(pl.DataFrame(page).select(_OBJECT).cast(_NOTHING.schema) for page in stream)]
+            except InvalidPathError as error:
+                log.warning("%s/%s: listed by boto3, %s", self.url, folder, first_line(error))
+                return None
+        return pl.concat(pages)
 
     def _paged(self, folder: str) -> list[Entry]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/"
-        )
-        return [
-            Entry(item["Key"].removeprefix(self._prefix), item["ETag"], item["Size"], item["LastModified"])
-            for page in pages
-            for item in page.get("Contents", [])
-            if not item["Key"].endswith("/")
-        ]
+        with self._answered(f"{self.url}/{folder}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/"
+            )
+            return [
+                Entry(item["Key"].removeprefix(self._prefix), item["ETag"], item["Size"], item["LastModified"])
+                for page in pages
+                for item in page.get("Contents", [])
+                if not item["Key"].endswith("/")
+            ]
 
     @contextmanager
     def _answered(self, what: str) -> Iterator[None]:
         """`explained` for boto3's errors too."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,  # noqa: A004 - botocore's name for it
+            NoCredentialsError,
+        )
 
         with explained(what):
             try:
@@ -159,5 +258,7 @@ class Bucket:
                 raise PermanentFailure(f"{what}: no AWS credentials; give a key, a profile or a role") from error
             except ClientError as error:
                 raise by_status(status(error), str(error), what) from error
+            except ConnectionError as error:
+                raise TransientFailure(f"{what}: {error}; does the store run, is AWS_ENDPOINT_URL_S3 right?") from error
             except BotoCoreError as error:
                 raise TransientFailure(f"{what}: {error}") from error

@@ -3,8 +3,10 @@
 import errno
 import logging
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from obstore.store import LocalStore, ObjectStore
 from transcription_assets.failures import NotFound, TransientFailure
 from transcription_assets.keys import INBOXES, encode
 from transcription_assets.storage.errors import explained
-from transcription_assets.storage.place import LONGEST_ADDITION, Entry, check_length
+from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,10 @@ class Folder:
             top.stat()
         return list(self._walk(str(top), frozenset()))
 
+    def recordings(self, folder: str) -> Listing:
+        """Every recording below `folder`."""
+        return listing(self.entries(folder))
+
     def entry(self, name: str) -> Entry:
         """The file as it is now; its name has to leave room for its artefacts' names."""
         shown = f"{self.url}/{encode(name)}"
@@ -47,9 +53,49 @@ class Folder:
         check_length(encode(name).rpartition("/")[2] + LONGEST_ADDITION, limit, shown)
         return found
 
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+        """Rename the file; where the target is another disk, copy it there under a temporary name first.
+
+        What is reached by way of a link lies elsewhere and stays there.
+        """
+        here, there = Path(self._path(source)), Path(self._path(target))
+        if self.entry(source).etag != etag:
+            return False
+        if here.resolve() != self._root.resolve() / source:
+            log.warning("%s/%s: reached by way of a link, so it stays where it is", self.url, encode(source))
+            return False
+        with explained(f"{self.url}/{encode(target)}"):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                here.replace(there)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return self._carry(source, target, etag, arrived)
+        if self.entry(target).etag == etag:
+            return True
+        with suppress(FileExistsError):
+            # Somebody replaced it in this very moment: unlike a rename, a link never replaces what is there by now.
+            here.hardlink_to(there)
+            there.unlink()
+        return False
+
     def readable_url(self, name: str) -> str:
         """`file:` and the path, which ffmpeg takes as it is."""
         return f"file:{self._path(name)}"
+
+    def playable_url(self, name: str) -> str:
+        """A `file://` URL."""
+        return self.public_url(name)
+
+    def put(self, name: str, source: Path) -> None:
+        """Copy the file with its date, under a temporary name until it is whole."""
+        target = Path(self._path(name))
+        with explained(f"{self.url}/{encode(name)}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(f"{target}#1")
+            shutil.copy2(source, unfinished)
+            unfinished.replace(target)
 
     def public_url(self, name: str) -> str:
         """A `file://` URL."""
@@ -63,6 +109,18 @@ class Folder:
         if {"", ".", ".."} & set(name.split("/")):
             raise NotFound(f"{self.url}/{encode(name)}: not the name of a file")
         return f"{self.url}/{name}"
+
+    def _carry(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+        here, there = Path(self._path(source)), Path(self._path(target))
+        unfinished = Path(f"{there}#1")
+        shutil.copy2(here, unfinished)
+        if self.entry(source).etag != etag:
+            unfinished.unlink()
+            return False
+        unfinished.replace(there)
+        arrived(self.entry(target))
+        here.unlink()
+        return True
 
     def _name(self, path: str) -> str:
         return path.removeprefix(f"{self.url}/")

@@ -1,11 +1,17 @@
 """What the store needs of a folder and of a bucket."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import polars as pl
 from obstore.store import ObjectStore
 
+from transcription_assets.catalog import SCHEMA
 from transcription_assets.failures import PermanentFailure
+from transcription_assets.keys import encode, is_media
 
 LONGEST_ADDITION = ".parquet#1"  # the longest artefact suffix, while it is being written
 
@@ -19,6 +25,17 @@ class Entry(NamedTuple):
     last_modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every recording in the inboxes.
+
+    `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest.
+    """
+
+    frame: pl.DataFrame
+    ignored: int
+
+
 class Place(Protocol):
     """What a folder and a bucket do differently."""
 
@@ -29,12 +46,32 @@ class Place(Protocol):
         """Every file or object below a folder; NotFound where there is no such folder on disk."""
         ...
 
+    def recordings(self, folder: str) -> Listing:
+        """The recordings below a folder; as `entries`, and fast for very many."""
+        ...
+
     def entry(self, name: str) -> Entry:
         """One file or object; NotFound where it is gone."""
         ...
 
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+        """Move a file or object; False, and nothing moved, where it is not the version `etag` any more.
+
+        Whenever it is stopped, the source is whole or the target is, and it can be called again. Where the target
+        gets an etag of its own, `arrived` is told of it before the source goes.
+        """
+        ...
+
     def readable_url(self, name: str) -> str:
         """What ffmpeg opens."""
+        ...
+
+    def playable_url(self, name: str) -> str:
+        """What a browser opens and plays, now."""
+        ...
+
+    def put(self, name: str, source: Path) -> None:
+        """Copy a local file to `name`; it is there only when it is whole."""
         ...
 
     def public_url(self, name: str) -> str:
@@ -44,6 +81,12 @@ class Place(Protocol):
     def lancedb_options(self) -> dict[str, str]:
         """LanceDB's `storage_options`."""
         ...
+
+
+def listing(entries: Sequence[Entry]) -> Listing:
+    """The recordings among these; one by one, so that names that are not UTF-8 get through."""
+    rows = [(encode(entry.name), *entry[1:]) for entry in entries if is_media(entry.name)]
+    return Listing(pl.DataFrame(rows, SCHEMA, orient="row"), len(entries) - len(rows))
 
 
 def check_length(name: str, limit: int, shown: str) -> None:

@@ -1,0 +1,28 @@
+"""The store in a bucket; apart from the other resources, for loading dagster-aws takes a second that folders save."""
+
+from dagster_aws.s3 import S3Resource
+
+from transcription_assets.defs.resources import StoreResource
+from transcription_assets.storage import Store
+
+
+class BucketResource(StoreResource):
+    """The store at `s3://bucket/prefix`, with the keys, profile, region and endpoint of dagster-aws's `S3Resource`.
+
+    What that resource leaves open comes from where all AWS tools take it: `AWS_*` variables, profiles, roles.
+    """
+
+    s3: S3Resource
+
+    def open(self) -> Store:
+        """The store; PermanentFailure where the bucket is missing or closed to us."""
+        import boto3
+
+        session = boto3.Session(
+            profile_name=self.s3.profile_name,
+            region_name=self.s3.region_name,
+            aws_access_key_id=self.s3.aws_access_key_id,
+            aws_secret_access_key=self.s3.aws_secret_access_key,
+            aws_session_token=self.s3.aws_session_token,
+        )
+        return Store.open(self.url, s3_session=session, s3_endpoint=self.s3.endpoint_url)

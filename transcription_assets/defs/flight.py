@@ -1,0 +1,47 @@
+"""Which recordings are being worked on, or wait for it in Dagster's queue: they are not asked for once more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from transcription_assets.defs.jobs import process_recordings
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+PARTITION = "dagster/partition"
+
+# Not NOT_STARTED: so is what a tick left that died between making a run and submitting it, and nothing else starts it.
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The runs in flight."""
+
+    runs: Sequence[dg.DagsterRun]
+
+    def keys(self, order: Sequence[str]) -> set[str]:
+        """Their recordings; `order` is that of the partitions."""
+        if not self.runs:
+            return set()
+        position = {key: number for number, key in enumerate(order)}
+        return {key for run in self.runs for key in _keys(run, order, position)}
+
+
+def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
+    """At most `most` of the runs of the whole chain, whoever asked for them."""
+    chosen = dg.RunsFilter(job_name=process_recordings.name, statuses=ACTIVE)
+    return Flight(instance.get_runs(chosen, limit=most))
+
+
+def _keys(run: dg.DagsterRun, order: Sequence[str], position: dict[str, int]) -> Sequence[str]:
+    if PARTITION in run.tags:
+        return [run.tags[PARTITION]]
+    first, last = (position.get(run.tags.get(tag, "")) for tag in (RANGE_START, RANGE_END))
+    return [] if first is None or last is None else order[first : last + 1]

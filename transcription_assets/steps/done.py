@@ -1,0 +1,46 @@
+"""done: where that is turned on, a recording goes to `DONE_video/` or `DONE_audio/` after its last step."""
+
+from collections.abc import Mapping, Sequence
+
+from transcription_assets import keys
+from transcription_assets.failures import PermanentFailure, TranscriptionError
+from transcription_assets.index import Index
+from transcription_assets.steps import embeddings, transcript
+from transcription_assets.steps.embeddings import Embeddings
+from transcription_assets.storage import Store
+
+
+def move(store: Store, table: Index, made: Sequence[Embeddings]) -> Mapping[str, TranscriptionError]:
+    """Move what is published; returns what could not be moved, with the reason. It is called again by any later run.
+
+    A recording that was replaced in the meantime stays: its new version is work to do.
+    """
+    found = table.held([item.key for item in made])
+    failed: dict[str, TranscriptionError] = {}
+    for item in made:
+        try:
+            _require_outputs(store, item, found.get((item.key, item.etag), 0))
+            store.move_when_done(item.key, item.etag)
+        except TranscriptionError as error:
+            failed[item.key] = error
+    return failed
+
+
+def _require_outputs(store: Store, item: Embeddings, rows: int) -> None:
+    """PermanentFailure unless transcript, subtitles, passages and rows are there, and all of this very version."""
+    texts = [keys.transcript(item.key, suffix) for suffix in (".txt", ".srt", ".vtt")]
+    missing = [path for path in texts if not store.exists(path)]
+    said = transcript.load(store, item.key)
+    if said is None or said.media.etag != item.etag:
+        missing.append(keys.transcript(item.key))
+    if not embeddings.is_stored(store, item):
+        missing.append(keys.passages(item.key))
+    if missing:
+        raise PermanentFailure(
+            f"{item.key} stays in the inbox: {', '.join(missing)} went missing or was replaced; materialise it again"
+        )
+    if rows != item.rows.height:
+        raise PermanentFailure(
+            f"{item.key} stays in the inbox: the search table holds {rows} of its {item.rows.height} passages; "
+            "materialise `embeddings` again"
+        )

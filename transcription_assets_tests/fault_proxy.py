@@ -1,0 +1,223 @@
+"""A proxy between the project and a real S3 server that misbehaves as networks and stores do, and counts bytes.
+
+It passes requests on unchanged, the Host header too: signatures are made for the proxy's address and stay valid.
+"""
+
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from html import escape
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+_BLOCK = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Not the server's answer but this status, with an error document that quotes the signed request, as S3's do."""
+
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The server's answer, and a connection reset after `share` of its body."""
+
+    share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`share` of the body under the full Content-Length, then the end of the connection."""
+
+    share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """`share` of the body as 200 with a Content-Length that fits it: nothing in the answer says that more exists."""
+
+    share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """No answer at all for as long as the client waits."""
+
+
+Fault = Answer | Reset | Cut | Shrunk | Silent
+
+SLOW_DOWN = Answer(503, "SlowDown")
+ACCESS_DENIED = Answer(403, "AccessDenied")
+EXPIRED = Answer(403, "ExpiredToken")
+GONE = Answer(404, "NoSuchKey")
+
+
+@dataclass(slots=True)
+class _Rule:
+    """A fault for the requests that match, `times` left of it."""
+
+    fault: Fault
+    methods: str
+    path: re.Pattern[str]
+    times: float
+
+    def takes(self, method: str, target: str) -> bool:
+        """Whether this request meets the fault; counts it off."""
+        wanted = self.times > 0 and method in self.methods.split() and self.path.search(unquote(target)) is not None
+        self.times -= wanted
+        return wanted
+
+
+@dataclass(slots=True)
+class FaultProxy:
+    """What a test holds: the address to use, the rules, and what was asked and sent."""
+
+    endpoint: str
+    upstream: str
+    sent: int = 0
+    requests: list[str] = field(default_factory=list)
+    _rules: list[_Rule] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def fail(self, fault: Fault, *, times: float = float("inf"), methods: str = "GET", path: str = "") -> None:
+        """Let the next `times` requests with one of `methods`, whose path matches `path`, meet the fault."""
+        with self._lock:
+            self._rules.append(_Rule(fault, methods, re.compile(path), times))
+
+    def behave(self) -> None:
+        """Drop all rules, and forget what was counted."""
+        with self._lock:
+            self._rules.clear()
+            self.requests.clear()
+            self.sent = 0
+
+    def _fault(self, method: str, target: str) -> Fault | None:
+        with self._lock:
+            self.requests.append(f"{method} {urlsplit(target).path}")
+            return next((rule.fault for rule in self._rules if rule.takes(method, target)), None)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: FaultProxy
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """A connection with a small buffer: what waits in it was counted, and may never be fetched."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BLOCK)
+        return connection, address
+
+    def handle_error(self, *_: object) -> None:
+        """Clients go away in the middle: that is what the tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _handle(self) -> None:
+        proxy = cast("_Server", self.server).proxy
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        match proxy._fault(self.command, self.path):  # noqa: SLF001 - the two are one thing
+            case Answer(status, code):
+                self._refuse(status, code)
+            case Silent():
+                proxy._closing.wait(60)  # noqa: SLF001
+                self.close_connection = True
+            case fault:
+                self._pass_on(proxy, body, fault)
+
+    def _refuse(self, status: int, code: str) -> None:
+        signed = "".join(f"{name}:{value}\n" for name, value in self.headers.items()) + self.path
+        document = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{code}</Code><Message>made by the fault proxy</Message>"
+            f"<CanonicalRequest>{escape(signed)}</CanonicalRequest></Error>"
+        ).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(document)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(document)
+
+    def _pass_on(self, proxy: FaultProxy, body: bytes, fault: Reset | Cut | Shrunk | None) -> None:
+        host, _, port = proxy.upstream.partition(":")
+        with closing(HTTPConnection(host, int(port), timeout=60)) as connection:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in {"connection", "expect"}:
+                    connection.putheader(name, value)
+            connection.endheaders(body or None)
+            self._answer(proxy, connection.getresponse(), fault)
+
+    def _answer(self, proxy: FaultProxy, response: HTTPResponse, fault: Reset | Cut | Shrunk | None) -> None:
+        length = response.getheader("Content-Length")
+        whole = b"" if length is not None or self.command == "HEAD" else response.read()
+        size = int(length) if length is not None else len(whole)
+        given = size if fault is None else int(size * fault.share)
+        shrunk = isinstance(fault, Shrunk)
+        self.send_response_only(200 if shrunk else response.status)
+        for name, value in response.getheaders():
+            hidden = {"content-length", "transfer-encoding", "connection", *(("content-range",) if shrunk else ())}
+            if name.lower() not in hidden:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(given if shrunk else size))
+        self.end_headers()
+        if self.command != "HEAD":
+            self._send(proxy, response, whole, given)
+        if isinstance(fault, Reset):
+            self._reset()
+        self.close_connection = self.close_connection or isinstance(fault, Cut)
+
+    def _send(self, proxy: FaultProxy, response: HTTPResponse, whole: bytes, size: int) -> None:
+        try:
+            while size > 0 and (block := (whole or response.read(min(_BLOCK, size)))[:size]):
+                self.wfile.write(block)
+                proxy._count(len(block))  # noqa: SLF001
+                size -= len(block)
+                whole = whole[len(block) :]
+        except OSError:
+            self.close_connection = True
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+
+for _method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+    setattr(_Handler, f"do_{_method}", _Handler._handle)  # noqa: SLF001
+
+
+@contextmanager
+def between(upstream: str) -> Iterator[FaultProxy]:
+    """Stand before the server at the URL `upstream`, on a free port, until the block is left."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.proxy = proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}", urlsplit(upstream).netloc)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy._closing.set()  # noqa: SLF001
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,88 @@
+"""What is fetched of a recording in a bucket: counted by a proxy before the S3 server, not by ffmpeg's own word."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
+
+import pytest
+
+from transcription_assets import keys, media
+from transcription_assets.steps import audio, video
+from transcription_assets.steps.video import Decoder
+from transcription_assets.storage import Store
+from transcription_assets_tests import fault_proxy, recordings, seaweed
+from transcription_assets_tests.fault_proxy import FaultProxy
+
+DECODER = Decoder(recordings.wheel_ffmpeg())
+MINUTES = 10
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_server: seaweed.S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy.between(s3_server.endpoint) as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
+def store(proxy: FaultProxy, s3_server: seaweed.S3Server) -> Store:
+    return Store.open(f"s3://{s3_server.bucket}/ranges", s3_session=seaweed.session(), s3_endpoint=proxy.endpoint)
+
+
+@pytest.fixture(scope="module", params=["index in front", "index behind"])
+def film(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Ten minutes at a bit rate of real recordings: a few seconds, over and over."""
+    folder = tmp_path_factory.mktemp("films")
+    piece = recordings.video(
+        folder / "piece.mp4", 10.0, "-b:v", "1M", "-minrate", "1M", "-maxrate", "1M", "-bufsize", "1M"
+    )
+    flags = ("-movflags", "+faststart") if request.param == "index in front" else ()
+    looped = ("-stream_loop", str(MINUTES * 6 - 1), "-i", f"file:{piece}", "-c", "copy", *flags)
+    path = recordings.make(folder / f"{request.param}.mp4", *looped)
+    assert path.stat().st_size > 30_000_000
+    return store.put_media(f"video/{path.name}", path)
+
+
+def test_a_film_costs_its_size_once_and_its_facts_and_pictures_a_small_part_of_it(
+    film: str, store: Store, proxy: FaultProxy
+) -> None:
+    size = store.stat(film).size
+    proxy.behave()
+    seen = video.materialise(store, film, DECODER)
+    assert seen.has_poster
+    assert 0 < seen.bytes_read <= proxy.sent < 0.2 * size
+    proxy.behave()
+    heard = audio.materialise(store, film, DECODER)
+    assert heard.duration == pytest.approx(MINUTES * 60, abs=2.0)  # each joint of the loop adds a few milliseconds
+    assert 0.9 * size < heard.bytes_read <= proxy.sent <= 1.05 * size
+
+
+def test_the_last_minute_of_a_film_costs_a_part_of_it(film: str, store: Store, proxy: FaultProxy) -> None:
+    size = store.stat(film).size
+    link = store.media_url(film)
+    proxy.behave()
+    start = (MINUTES - 1) * 60.0
+    assert sum(map(len, media.read_samples(link, ffmpeg=DECODER.ffmpeg, start=start))) == pytest.approx(
+        60 * media.SAMPLE_RATE, rel=0.05
+    )
+    assert proxy.sent < 0.2 * size
+
+
+def test_no_step_keeps_the_film_on_disk(
+    film: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert gettempdir() == str(tmp_path)
+    store.delete(keys.audio_record(film), keys.video_record(film))
+    largest = 0
+    upload = store.upload
+
+    def looked_at(path: str, source: Path) -> None:
+        nonlocal largest
+        largest = max(largest, sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+        upload(path, source)
+
+    monkeypatch.setattr(store, "upload", looked_at)
+    video.materialise(store, film, DECODER)
+    audio.materialise(store, film, DECODER)
+    assert 0 < largest < 0.5 * store.stat(film).size

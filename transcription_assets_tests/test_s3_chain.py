@@ -1,0 +1,193 @@
+"""The doors on a real S3 server: the graph with dagster-aws's resource, and the commands with nothing but variables."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+from dagster_aws.s3 import S3Resource
+
+from transcription_assets import definitions
+from transcription_assets.app import cli, doctor, put
+from transcription_assets.defs import assets, jobs
+from transcription_assets.defs.bucket import BucketResource
+from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.resources import DecoderResource, StoreResource
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.settings import Settings
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings, seaweed
+from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
+
+SECONDS = 6
+
+
+@pytest.fixture
+def environment(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """What a user exports; the store's URL."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.OWNER.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.OWNER.secret_key)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    url = f"s3://{s3_server.bucket}/doors/{tmp_path.name}"
+    monkeypatch.setenv("TRANSCRIPTION_STORE", url)
+    return url
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        yield made
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_graph_works_on_a_bucket_and_dagster_keeps_no_secret_and_no_signed_link(
+    environment: str, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    store = Store.open(environment)
+    key = store.put_media("video/a.mp4", recordings.video(tmp_path / "a.mp4", SECONDS))
+    instance.add_dynamic_partitions(str(partitions.name), [key])
+    graph = dg.Definitions(
+        assets=assets.GRAPH,
+        jobs=[jobs.process_recordings],
+        resources={
+            "store": definitions.build(Settings()).resources["store"],  # type: ignore[index]
+            "decoder": DecoderResource(ffmpeg=recordings.wheel_ffmpeg()),
+            "speech": ScriptedSpeech(engine=ScriptedEngine()),
+            "encoder": HashEncoding(encoder=HashEncoder()),
+        },
+        executor=dg.in_process_executor,
+    )
+    result = graph.resolve_job_def("process_recordings").execute_in_process(instance=instance, partition_key=key)
+    assert result.success
+    (seen,) = result.asset_materializations_for_node("video")
+    (heard,) = result.asset_materializations_for_node("audio")
+    size = store.stat(key).size
+    assert 0 < seen.metadata["bytes_read"].value < 2 * size
+    assert 0.9 * size < heard.metadata["bytes_read"].value < 1.2 * size
+    log = "".join(str(entry) for entry in instance.all_logs(result.run_id))
+    assert key in log
+    for secret in (seaweed.OWNER.secret_key, "X-Amz-", "Signature="):
+        assert secret not in log
+
+
+def test_a_folder_loads_no_aws_library_and_a_bucket_gets_its_resource(environment: str, tmp_path: Path) -> None:
+    assert isinstance(definitions.build(Settings()).resources["store"], BucketResource)  # type: ignore[index]
+    loading = (
+        "import sys, transcription_assets.definitions as d; print('boto3' in sys.modules, 'dagster_aws' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", loading],
+        env={**os.environ, "TRANSCRIPTION_STORE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == ["False", "False"]
+    assert type(definitions.build(Settings(store=str(tmp_path))).resources["store"]) is StoreResource  # type: ignore[index]
+    assert environment.startswith("s3://")
+
+
+def test_what_the_resource_is_given_comes_before_the_environment(
+    s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lancedb
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    given = S3Resource(
+        endpoint_url=s3_server.endpoint,
+        aws_access_key_id=seaweed.OWNER.access_key,
+        aws_secret_access_key=seaweed.OWNER.secret_key,
+        region_name="us-east-1",
+    )
+    opened = BucketResource(url=f"s3://{s3_server.bucket}/given", s3=given).open()
+    opened.write("transcripts/a.json", b"{}")
+    assert opened.read("transcripts/a.json") == b"{}"
+    database = lancedb.connect(opened.lancedb_uri, storage_options=opened.lancedb_options)
+    assert database.create_table("given", [{"id": "a"}], mode="overwrite").count_rows() == 1
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_put_copies_recordings_and_leaves_the_rest(place: str, environment: str, tmp_path: Path) -> None:
+    url = environment if place == "bucket" else str(tmp_path / "store")
+    source = tmp_path / "from"
+    for name in ("talks/a.mp4", "talks/b.MP3", "notes.txt", "._a.mp4"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(name.encode())
+    said = CliRunner().invoke(
+        cli.main, ["put", "--into", "2026", str(source)], env={"TRANSCRIPTION_STORE": url}, catch_exceptions=False
+    )
+    assert said.exit_code == 0
+    store = Store.open(url)
+    assert store.list_media().frame["key"].to_list() == ["audio/2026/talks/b.MP3", "video/2026/talks/a.mp4"]
+    before = store.stat("video/2026/talks/a.mp4").etag
+    store.put_media("video/2026/talks/a.mp4", source / "talks" / "a.mp4")
+    assert store.stat("video/2026/talks/a.mp4").etag == before  # the same file again is no new version
+
+
+def test_put_refuses_what_is_no_recording_and_what_would_overwrite_another(tmp_path: Path) -> None:
+    for name in ("a/x.mp4", "b/x.mp4", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(PermanentFailure, match="not a recording"):
+        put.found([tmp_path / "notes.txt"], "")
+    with pytest.raises(PermanentFailure, match=r"both become video/x\.mp4"):
+        put.found([tmp_path / "a", tmp_path / "b"], "")
+    with pytest.raises(PermanentFailure, match="leave the inbox"):
+        put.found([tmp_path / "a"], "../transcripts")
+
+
+def test_a_link_for_people_plays_in_a_browser_for_an_hour(environment: str, tmp_path: Path) -> None:
+    store = Store.open(environment)
+    film = recordings.video(tmp_path / "a film.mp4", 1)
+    link = store.playable_url(store.put_media("video/a film.mp4", film))
+    assert "X-Amz-Expires=3600" in link
+    with urlopen(Request(link, headers={"Range": "bytes=0-9"})) as answer:  # noqa: S310 - a URL that the store signed
+        assert answer.status == 206
+        assert answer.headers["Content-Type"] == "video/mp4"
+        assert answer.headers["Content-Disposition"] == "inline"
+        assert answer.read() == film.read_bytes()[:10]
+
+
+def diagnosis() -> doctor.Diagnosis:
+    return next(item for item in doctor.examine(Settings()) if item.name == "store")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "readable and writable"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "is AWS_ENDPOINT_URL_S3 right"),
+        ({"TRANSCRIPTION_STORE": "s3://nobody-made-this/x"}, "no such bucket at http://"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "correct or renew the credentials"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": seaweed.READER.access_key,
+                "AWS_SECRET_ACCESS_KEY": seaweed.READER.secret_key,
+            },
+            "can be read but not written",
+        ),
+    ],
+    ids=["all is well", "endpoint", "bucket", "credentials", "read-only"],
+)
+@pytest.mark.usefixtures("environment")
+def test_the_doctor_says_in_one_line_what_is_wrong_with_a_bucket(
+    variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = diagnosis()
+    assert says in found.says
+    assert "\n" not in found.says
+    assert found.healthy == (not variables)
+    assert "secret" not in json.dumps(found.says)

@@ -1,0 +1,433 @@
+"""The inbox sensor over a real S3 server: every upload is seen once, every change is followed, nothing is lost."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import dagster as dg
+import pytest
+
+from transcription_assets import catalog
+from transcription_assets.defs import sensors
+from transcription_assets.failures import PermanentFailure, TranscriptionError
+from transcription_assets.storage import Store
+from transcription_assets_tests import seaweed, sqs_server
+from transcription_assets_tests.sensor_ticks import PACE, Daemon
+
+numbers = count()
+
+
+class Archive:
+    """A prefix of its own in the server's bucket, written to without our code."""
+
+    def __init__(self, server: seaweed.S3Server) -> None:
+        self.client, self.bucket = server.client(), server.bucket
+        self.prefix = f"archive {next(numbers)}"
+
+    def put(self, *names: str, data: bytes = b"x") -> None:
+        for name in names:
+            self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=data)
+
+    def remove(self, *names: str) -> None:
+        for name in names:
+            self.client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
+
+    def place(self, name: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}"}
+
+
+@pytest.fixture
+def archive(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.OWNER.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.OWNER.secret_key)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return Archive(s3_server)
+
+
+@pytest.fixture
+def daemon(archive: Archive) -> Iterator[Daemon]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Daemon(Store.open(f"s3://{archive.bucket}/{archive.prefix}"), instance)
+
+
+def names(count: int, start: int = 0) -> list[str]:
+    return [f"video/{number:03}.mp4" for number in range(start, start + count)]
+
+
+def test_an_upload_that_began_before_and_ended_after_another_was_processed_is_found(
+    archive: Archive, daemon: Daemon
+) -> None:
+    place = archive.place("video/an hour.mp4")
+    upload = archive.client.create_multipart_upload(**place)["UploadId"]
+    archive.put("video/quick.mp4")
+    assert daemon.tick() == [["video/quick.mp4"]]
+    daemon.finish()
+    assert daemon.tick() == []
+    part = archive.client.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"x" * (5 << 20))
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    archive.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts)
+    assert daemon.tick() == [["video/an hour.mp4"]]
+
+
+def test_objects_of_the_same_second_are_all_found(archive: Archive, daemon: Daemon) -> None:
+    archive.put("video/b.mp4")
+    assert daemon.tick() == [["video/b.mp4"]]
+    archive.put("video/a.mp4", "video/c.mp4")
+    assert sorted(key for run in daemon.tick() for key in run) == ["video/a.mp4", "video/c.mp4"]
+
+
+def test_the_newest_object_may_be_deleted_and_the_next_ones_are_still_found(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(3))
+    daemon.tick()
+    archive.remove("video/002.mp4")
+    archive.put("video/000a.mp4")
+    assert daemon.tick() == [["video/000a.mp4"]]
+    assert daemon.partitions() == [*names(3), "video/000a.mp4"]
+
+
+def test_an_overwritten_object_runs_again_once_its_run_is_over(archive: Archive, daemon: Daemon) -> None:
+    archive.put("video/a.mp4", data=b"one")
+    daemon.tick()
+    archive.put("video/a.mp4", data=b"two")
+    assert daemon.tick() == [], "the run in the queue reads the new version, or the next one does"
+    assert "1 of them changed while a run works on them" in daemon.message
+    daemon.finish()
+    assert daemon.tick() == [["video/a.mp4"]]
+    daemon.finish()
+    assert daemon.tick() == []
+
+
+def test_a_backlog_is_requested_in_bounded_ticks_and_named(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(7), "audio/notes.txt")
+    daemon.pace = replace(PACE, max_adds=5, run_max_files=2, max_runs=3)
+    assert daemon.tick() == [["video/000.mp4", "video/001.mp4"], ["video/002.mp4", "video/003.mp4"], ["video/004.mp4"]]
+    assert daemon.tick() == []
+    assert "2 more wait" in daemon.message
+    assert "TRANSCRIPTION_SENSOR_MAX_RUNS" in daemon.message
+    daemon.finish()
+    assert daemon.tick() == [["video/005.mp4", "video/006.mp4"]]
+    assert daemon.partitions() == names(7)
+
+
+def test_a_run_is_cut_by_bytes_too(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(4), data=b"x" * 10)
+    daemon.pace = replace(PACE, run_max_bytes=25)
+    assert [len(run) for run in daemon.tick()] == [2, 2]
+
+
+@pytest.mark.parametrize("dies", ["at once", "after partitions", "after runs"])
+def test_a_tick_that_dies_loses_nothing_and_doubles_nothing(archive: Archive, daemon: Daemon, dies: str) -> None:
+    archive.put(*names(5))
+    daemon.pace = replace(PACE, run_max_files=2)
+    daemon.tick(dies=dies)  # type: ignore[arg-type]
+    archive.put(*names(3, start=5))
+    daemon.tick()
+    daemon.finish()
+    daemon.tick()
+    assert sorted(key for run in daemon.requested for key in run) == names(8)
+    assert daemon.partitions() == names(8)
+
+
+def test_a_batch_that_changed_since_its_tick_died_is_not_asked_for_while_it_is_in_flight(
+    archive: Archive, daemon: Daemon
+) -> None:
+    archive.put(*names(4))
+    daemon.tick(dies="after runs")
+    archive.put("video/001.mp4", data=b"new")
+    archive.put("video/004.mp4")
+    assert daemon.tick() == [["video/004.mp4"]]
+
+
+def test_a_run_that_was_made_and_never_submitted_does_not_hold_its_recordings_for_ever(
+    archive: Archive, daemon: Daemon
+) -> None:
+    archive.put(*names(2))
+    [request] = daemon.evaluate().run_requests or []
+    daemon._start(replace_key(request), dg.DagsterRunStatus.NOT_STARTED)  # noqa: SLF001
+    assert daemon.tick() == [names(2)]
+
+
+def replace_key(request: dg.RunRequest) -> dg.RunRequest:
+    """As another batch would have it; of a single recording, since the partitions are not there yet."""
+    return dg.RunRequest(run_key="another", partition_key=request.tags["dagster/asset_partition_range_start"])
+
+
+def test_a_cursor_that_was_reset_asks_again_only_for_what_is_not_in_flight(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(2))
+    daemon.tick()
+    archive.put("video/new.mp4")
+    daemon.cursor = None
+    assert daemon.tick() == [["video/new.mp4"]]
+
+
+def test_nothing_is_written_when_nothing_changed(archive: Archive, daemon: Daemon) -> None:
+    archive.put("video/a.mp4")
+    daemon.tick()
+    before, cursor = daemon.store.list("catalog/"), daemon.cursor
+    assert daemon.tick() == []
+    assert daemon.message == "nothing new"
+    assert (daemon.store.list("catalog/"), daemon.cursor) == (before, cursor)
+
+
+def test_old_snapshots_are_deleted_but_never_the_one_that_the_cursor_names(
+    archive: Archive, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "SNAPSHOTS_KEPT", 2)
+    archive.put("video/start.mp4")
+    daemon.tick()
+    for number in range(4):
+        archive.put(f"video/{number}.mp4")
+        daemon.tick(dies="at once")
+        assert daemon.cursor in daemon.store.list("catalog/")
+        assert len(daemon.store.list("catalog/")) <= 3
+    daemon.tick()
+    assert daemon.known().height == 5
+
+
+def test_a_snapshot_that_is_gone_is_not_taken_for_an_empty_catalogue(archive: Archive, daemon: Daemon) -> None:
+    archive.put("video/a.mp4")
+    daemon.tick()
+    daemon.store.delete(*daemon.store.list("catalog/"))
+    with pytest.raises(TranscriptionError, match="reset the sensor's cursor"):
+        daemon.tick()
+
+
+def test_what_is_gone_is_reported_and_stays_searchable_unless_that_is_turned_on(
+    archive: Archive, daemon: Daemon
+) -> None:
+    archive.put(*names(3))
+    daemon.tick()
+    archive.remove("video/001.mp4")
+    daemon.finish()
+    assert daemon.tick() == []
+    assert "1 gone from the inbox" in daemon.message
+    assert daemon.partitions() == names(3)
+
+
+def test_what_is_gone_is_taken_out_after_its_run_where_that_is_turned_on(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(3))
+    daemon.pace = replace(PACE, remove_gone=True)
+    daemon.tick()
+    daemon.store.write("transcripts/video/001.mp4.json", b"{}")
+    archive.remove("video/001.mp4")
+    daemon.tick()
+    assert daemon.partitions() == names(3), "a run is working on it, and a range may begin with it"
+    daemon.finish()
+    daemon.tick()
+    assert daemon.partitions() == ["video/000.mp4", "video/002.mp4"]
+    assert not daemon.store.exists("transcripts/video/001.mp4.json")
+    archive.put("video/001.mp4")
+    assert daemon.tick() == [["video/001.mp4"]], "what comes back is done again"
+
+
+def test_a_prefix_that_is_suddenly_nearly_empty_removes_nothing(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(3))
+    daemon.pace = replace(PACE, remove_gone=True)
+    daemon.tick()
+    daemon.finish()
+    archive.remove(*names(2))
+    daemon.tick()
+    assert "2 gone" in daemon.message
+    assert daemon.partitions() == names(3)
+
+
+def test_dagsters_limit_of_partitions_is_kept_and_announced(
+    archive: Archive, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sensors, "PARTITIONS_MOST", 5)
+    monkeypatch.setattr(sensors, "PARTITIONS_MANY", 4)
+    archive.put(*names(3))
+    daemon.tick()
+    daemon.finish()
+    assert "docs/scaling.md" not in capsys.readouterr().err
+    archive.put(*names(4, start=3))
+    assert daemon.tick() == [names(2, start=3)]
+    assert "docs/scaling.md" in capsys.readouterr().err
+    daemon.finish()
+    archive.put("video/000.mp4", data=b"changed")
+    assert daemon.tick() == [["video/000.mp4"]], "what is a partition already is followed as ever"
+    daemon.finish()
+    assert daemon.tick() == []
+    assert "2 of them find no room among 5 partitions" in daemon.message
+
+
+def test_a_recording_that_was_moved_when_it_was_done_is_not_gone(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(2))
+    daemon.pace = replace(PACE, remove_gone=True)
+    daemon.tick()
+    daemon.finish()
+    archive.put("DONE_video/000.mp4")
+    archive.remove("video/000.mp4")
+    daemon.tick()
+    assert "gone" not in daemon.message
+    assert daemon.partitions() == names(2)
+
+
+def test_scattered_recordings_that_changed_do_not_drag_their_neighbours_along(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(6))
+    daemon.tick()
+    daemon.finish()
+    archive.put("video/001.mp4", "video/002.mp4", "video/005.mp4", data=b"new")
+    assert daemon.tick() == [["video/001.mp4", "video/002.mp4"], ["video/005.mp4"]]
+
+
+def test_the_cursor_of_the_release_before_is_understood() -> None:
+    assert catalog.Cursor.parse("catalog/abc.parquet") == catalog.Cursor("catalog/abc.parquet")
+
+
+# With a queue of event notifications
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A queue, told of uploads by hand as S3 does it: SeaweedFS sends no notifications to SQS."""
+
+    server: sqs_server.SqsServer
+    url: str
+    archive: Archive
+
+    def tell(self, *names: str, event: str = "ObjectCreated:Put") -> None:
+        for name in names:
+            key = quote_plus(f"{self.archive.prefix}/{name}", safe="/*")
+            entity = {"bucket": {"name": self.archive.bucket}, "object": {"key": key}}
+            self.send(json.dumps({"Records": [{"eventSource": "aws:s3", "eventName": event, "s3": entity}]}))
+
+    def send(self, body: str) -> None:
+        self.server.client().send_message(QueueUrl=self.url, MessageBody=body)
+
+    def put(self, *names: str, data: bytes = b"x") -> None:
+        self.archive.put(*names, data=data)
+        self.tell(*names)
+
+    def left(self) -> int:
+        return sum(self.server.waiting(self.url))
+
+    def wait_until_visible(self, count: int) -> None:
+        until = time.monotonic() + 30
+        while self.server.waiting(self.url)[0] < count:
+            assert time.monotonic() < until, "the messages are lost"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def sqs() -> Iterator[sqs_server.SqsServer]:
+    pytest.importorskip("moto.server")
+    with sqs_server.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def queue(archive: Archive, daemon: Daemon, sqs: sqs_server.SqsServer, monkeypatch: pytest.MonkeyPatch) -> Notified:
+    """The sensor with a queue; everything has been listed already."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", sqs.endpoint)
+    url = sqs.queue()
+    daemon.pace = replace(PACE, queue_url=url)
+    assert daemon.tick() == []
+    assert catalog.Cursor.parse(daemon.cursor).listed
+    return Notified(sqs, url, archive)
+
+
+def test_a_notification_starts_a_run_without_a_listing(queue: Notified, daemon: Daemon) -> None:
+    queue.archive.put("video/not told of.mp4")
+    queue.put("video/a, b.mp4")
+    assert daemon.tick() == [["video/a%2C b.mp4"]]
+
+
+def test_messages_stay_until_the_cursor_that_knows_their_recordings_is_stored(queue: Notified, daemon: Daemon) -> None:
+    queue.put("video/a.mp4", "video/b.mp4")
+    daemon.tick(dies="at once")
+    queue.wait_until_visible(2)
+    assert daemon.tick() == [["video/a.mp4", "video/b.mp4"]]
+    assert queue.left() == 2
+    queue.wait_until_visible(2)
+    assert daemon.tick() == []
+    assert queue.left() == 0
+
+
+def test_duplicates_in_any_order_start_one_run(queue: Notified, daemon: Daemon) -> None:
+    queue.put("video/a.mp4", data=b"old")
+    queue.put("video/b.mp4")
+    queue.put("video/a.mp4", data=b"new")
+    queue.tell("video/a.mp4", event="ObjectRemoved:Delete")
+    queue.tell("video/a.mp4")
+    assert sorted(key for run in daemon.tick() for key in run) == ["video/a.mp4", "video/b.mp4"]
+    assert set(daemon.known()["etag"]) == set(daemon.store.list_media().frame["etag"])
+    daemon.finish()
+    queue.wait_until_visible(5)
+    assert daemon.tick() == []
+    assert queue.left() == 0
+
+
+def test_what_is_not_ours_is_deleted_and_hides_nothing(queue: Notified, daemon: Daemon) -> None:
+    queue.send(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": queue.archive.bucket}))
+    queue.send("rubbish")
+    queue.tell("video/never was.mp4", "video/notes.txt", "transcripts/video/a.mp4.json", "DONE_video/x.mp4")
+    queue.put("video/a.mp4")
+    assert daemon.tick() == [["video/a.mp4"]]
+    assert queue.left() == 1
+
+
+def test_a_deleted_object_is_reported_and_only_a_listing_takes_it_out(queue: Notified, daemon: Daemon) -> None:
+    daemon.pace = replace(daemon.pace, remove_gone=True, remove_max_share=1)
+    queue.put("video/a.mp4", "video/b.mp4")
+    daemon.tick()
+    daemon.finish()
+    queue.archive.remove("video/a.mp4")
+    queue.tell("video/a.mp4", event="ObjectRemoved:Delete")
+    queue.wait_until_visible(3)
+    daemon.tick()
+    assert "1 gone" in daemon.message
+    assert len(daemon.partitions()) == 2
+    assert queue.left() == 0
+    _listed_long_ago(daemon)
+    daemon.tick()
+    assert daemon.partitions() == ["video/b.mp4"]
+
+
+def test_what_no_message_told_of_is_found_by_the_next_listing(queue: Notified, daemon: Daemon) -> None:
+    queue.archive.put("video/not told of.mp4")
+    assert daemon.tick() == []
+    _listed_long_ago(daemon)
+    assert daemon.tick() == [["video/not told of.mp4"]]
+    listed = catalog.Cursor.parse(daemon.cursor).listed
+    assert listed
+    assert datetime.now(UTC) - listed < timedelta(minutes=1)
+
+
+def test_a_backlog_is_listed_until_nothing_of_it_is_left(queue: Notified, daemon: Daemon) -> None:
+    daemon.pace = replace(daemon.pace, max_adds=2)
+    queue.archive.put(*names(5))
+    _listed_long_ago(daemon)
+    while daemon.tick():
+        daemon.finish()
+    assert daemon.partitions() == names(5)
+
+
+def test_no_message_is_received_while_no_run_can_be_asked_for(queue: Notified, daemon: Daemon) -> None:
+    daemon.pace = replace(daemon.pace, max_runs=1)
+    queue.put("video/a.mp4")
+    daemon.tick()
+    queue.put("video/b.mp4")
+    queue.wait_until_visible(2)
+    daemon.tick()
+    assert queue.server.waiting(queue.url) == (2, 0), "each time that it is received brings it nearer the dead letters"
+    daemon.finish()
+    assert daemon.tick() == [["video/b.mp4"]]
+
+
+def test_a_queue_for_a_folder_is_refused_with_what_to_do(queue: Notified, daemon: Daemon, tmp_path: Path) -> None:
+    queue.put("video/a.mp4")
+    daemon.store = Store.open(str(tmp_path))
+    with pytest.raises(PermanentFailure, match="unset TRANSCRIPTION_INBOX_QUEUE"):
+        daemon.tick()
+
+
+def _listed_long_ago(daemon: Daemon) -> None:
+    cursor = catalog.Cursor.parse(daemon.cursor)
+    daemon.cursor = str(replace(cursor, listed=datetime.now(UTC) - timedelta(days=1)))
