@@ -299,16 +299,19 @@ def _overlap(region: Region, segment: Segment) -> float:
 
 
 def _segment(found: Any, *, repaired: bool = False) -> Segment:
-    words = tuple(Word(item.start, item.end, item.word, item.probability) for item in found.words or ())
+    """As plain Python numbers: faster-whisper's times are numpy's, and an event log takes none of those."""
+    words = tuple(
+        Word(float(item.start), float(item.end), item.word, float(item.probability)) for item in found.words or ()
+    )
     return Segment(
         id=0,
-        start=found.start,
-        end=found.end,
+        start=float(found.start),
+        end=float(found.end),
         text=found.text,
         words=words,
-        avg_logprob=found.avg_logprob,
-        no_speech_prob=found.no_speech_prob,
-        compression_ratio=found.compression_ratio,
+        avg_logprob=float(found.avg_logprob),
+        no_speech_prob=float(found.no_speech_prob),
+        compression_ratio=float(found.compression_ratio),
         repaired=repaired,
     )
 

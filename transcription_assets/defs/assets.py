@@ -5,7 +5,7 @@ import dagster as dg
 from transcription_assets import keys
 from transcription_assets.defs import findings, shown
 from transcription_assets.defs.automation import follow, refresh
-from transcription_assets.defs.batch import RETRIES, Events, Made, materialise_each
+from transcription_assets.defs.batch import RETRIES, Events, Made, explained, materialise_each
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
     DecoderResource,
@@ -47,7 +47,8 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     A file that cannot be played (empty, cut off, not a recording, without sound) fails here with the decoder's words.
     """
-    place, ffmpeg = store.open(), decoder.open()
+    with explained():
+        place, ffmpeg = store.open(), decoder.open()
 
     def work(key: str) -> Made:
         made = video_step.materialise(place, key, ffmpeg)
@@ -78,7 +79,8 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     Where less is decoded than the file promises, the rest is kept and the check `whole` says so.
     """
-    place, ffmpeg = store.open(), decoder.open()
+    with explained():
+        place, ffmpeg = store.open(), decoder.open()
 
     def work(key: str) -> Made:
         made = audio_step.materialise(place, key, ffmpeg)
@@ -105,7 +107,8 @@ def transcript(
 
     Silence and music give an empty transcript marked `no_speech`; nothing is invented.
     """
-    place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
+    with explained():
+        place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
 
     def work(key: str) -> Made:
         made, reused = transcript_step.materialise(place, key, engine, ffmpeg)
@@ -136,7 +139,8 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
 
     From here on the recording is found. A new version of a recording replaces its rows in one step.
     """
-    place, table, model = store.open(), store.table(), encoder.open()
+    with explained():
+        place, table, model = store.open(), store.table(), encoder.open()
     results: list[embeddings_step.Embeddings] = []
 
     def work(key: str) -> Made:
@@ -157,7 +161,8 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
 )
 def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     """The search table in good order: compacted, old versions dropped, vector index fresh. Readers never wait."""
-    state = search_index_step.materialise(store.table())
+    with explained():
+        state = search_index_step.materialise(store.table())
     return dg.MaterializeResult(metadata=shown.search_index(state))
 
 

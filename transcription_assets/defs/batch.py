@@ -8,6 +8,7 @@ reasons. Downstream, declarative automation carries on with the good ones.
 import hashlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -47,6 +48,15 @@ class Failed:
     transient: bool
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """What goes wrong for the whole run (no store, no ffmpeg, no weights): one sentence, retried only if that helps."""
+    try:
+        yield
+    except TranscriptionError as error:
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientFailure)) from error
+
+
 Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 
 
@@ -57,7 +67,8 @@ def materialise_each(
 ) -> Events:
     """Do `work` for each recording of the run, `publish` once what is good, and leave by one of the two exits."""
     made, failed = _outcomes(context, work)
-    publish()
+    with explained():
+        publish()
     if failed:
         _leave_with_failures(context, made, failed)
     for item in made:

@@ -73,19 +73,7 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
     """
     where = address(source)
-    command = [
-        ffmpeg,
-        *input_arguments(where),
-        "-map",
-        "0:a:0",
-        "-t",
-        "1",
-        "-progress",
-        "pipe:1",
-        "-f",
-        "null",
-        "-",
-    ]
+    command = [ffmpeg, *input_arguments(where), *["-map", "0:a:0", "-t", "1", "-progress", "pipe:1", "-f", "null", "-"]]
     ending = process.run(command, limit_s)
     header = report.header(report.text(ending.printed, where))
     if header is None or not report.ended(ending):
@@ -127,11 +115,9 @@ def _picture(
     where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
 ) -> Probe | None:
     """Try to write one picture; the header if the source could be opened, to tell whether to try further."""
-    command = [
-        *(ffmpeg, *input_arguments(where, "-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")),
-        *(*arguments, "-c:v", "mjpeg", "-q:v", "4"),
-        *("-map_metadata", "-1", "-bitexact", "-f", "mjpeg", "-y", address(target)),
-    ]
+    seek = ("-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")
+    jpeg = "-c:v mjpeg -q:v 4 -map_metadata -1 -f mjpeg -y"
+    command = [ffmpeg, *input_arguments(where, *seek), *arguments, *jpeg.split(), address(target)]
     try:
         ending = process.run(command, limit_s)
     except TranscriptionError as error:
@@ -151,19 +137,9 @@ def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s
     What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
     """
     where = address(source)
-    command = [
-        *(
-            ffmpeg,
-            *input_arguments(where),
-            "-map",
-            "0:a:0",
-            "-af",
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0",
-        ),
-        *("-ac", "1", "-ar", str(SAMPLE_RATE), "-c:a", "flac", "-sample_fmt", "s16", "-max_error_rate", "1"),
-        *("-map_metadata", "-1", "-map_chapters", "-1", "-bitexact", "-progress", "pipe:1"),
-        *("-f", "flac", "-y", address(target)),
-    ]
+    mono = f"-map 0:a:0 -af aresample={SAMPLE_RATE}:async=1:first_pts=0 -ac 1 -ar {SAMPLE_RATE}"
+    flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -map_chapters -1 -progress pipe:1 -f flac -y"
+    command = [ffmpeg, *input_arguments(where), *mono.split(), *flac.split(), address(target)]
     complete = False
     try:
         ending = process.run(command, limit_s)
@@ -206,11 +182,9 @@ def read_samples(
     PermanentFailure or TransientFailure as `probe`; the process is gone when the iterator ends or is closed.
     """
     where = address(path)
-    span = () if duration is None else ("-t", f"{duration:.6f}")
-    command = [
-        *(ffmpeg, *input_arguments(where, "-ss", f"{start:.6f}", *span), "-map", "0:a:0", "-ac", "1"),
-        *("-ar", str(SAMPLE_RATE), "-max_error_rate", "1", "-f", "s16le", "-"),
-    ]
+    span = ["-ss", f"{start:.6f}"] + ([] if duration is None else ["-t", f"{duration:.6f}"])
+    raw = f"-map 0:a:0 -ac 1 -ar {SAMPLE_RATE} -f s16le -"
+    command = [ffmpeg, *input_arguments(where, *span), *raw.split()]
     return _blocks(command, where, start, duration)
 
 

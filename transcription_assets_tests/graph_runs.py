@@ -1,0 +1,132 @@
+"""The real assets on a store in a temporary folder, with fakes for what recognises, and what Dagster recorded of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from transcription_assets.defs import assets, jobs
+from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.resources import DecoderResource, SpeechResource, StoreResource
+from transcription_assets.defs.sensors import RANGE_END, RANGE_START
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings
+from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
+
+CHAIN = ("video", "audio", "transcript", "embeddings")
+
+
+@dataclass(slots=True)
+class Graph:
+    """One store, one Dagster instance; recordings are told apart by their length in seconds."""
+
+    root: Path
+    instance: dg.DagsterInstance
+    engine: ScriptedEngine = field(default_factory=ScriptedEngine)
+    encoder: HashEncoder = field(default_factory=HashEncoder)
+    decoder: DecoderResource = field(default_factory=DecoderResource)
+    speech: SpeechResource | None = None
+    passage_s: float = 30.0
+
+    @property
+    def store(self) -> Store:
+        return Store.open(str(self.root))
+
+    def drop(self, *seconds: int) -> list[str]:
+        """A tone of each length in the inbox, as a partition each; returns their keys, which sort as given."""
+        keys = [f"audio/{length:02}.wav" for length in seconds]
+        for key, length in zip(keys, seconds, strict=True):
+            recordings.tone(self.root / key, length, rate=16_000)
+        self.instance.add_dynamic_partitions(str(partitions.name), keys)
+        return keys
+
+    def definitions(self) -> dg.Definitions:
+        return dg.Definitions(
+            assets=assets.GRAPH,
+            jobs=[jobs.process_recordings, jobs.refresh_search],
+            resources={
+                "store": StoreResource(url=str(self.root)),
+                "decoder": self.decoder,
+                "speech": self.speech or ScriptedSpeech(engine=self.engine),
+                "encoder": HashEncoding(encoder=self.encoder, passage_s=self.passage_s),
+            },
+            executor=dg.in_process_executor,
+        )
+
+    def run(self, keys: Sequence[str], *selected: str) -> dg.ExecuteInProcessResult:
+        """One run over the range from the first key to the last, or over a single one, as the sensor requests it."""
+        single = len(keys) == 1
+        return (
+            self.definitions()
+            .resolve_job_def("process_recordings")
+            .execute_in_process(
+                instance=self.instance,
+                partition_key=keys[0] if single else None,
+                tags=None if single else {RANGE_START: keys[0], RANGE_END: keys[-1]},
+                asset_selection=[dg.AssetKey(name) for name in selected] or None,
+                raise_on_error=False,
+            )
+        )
+
+    def refresh(self) -> dict[str, Any]:
+        """Materialise `search_index`; returns its metadata values."""
+        job = self.definitions().resolve_job_def("refresh_search")
+        (made,) = job.execute_in_process(instance=self.instance).asset_materializations_for_node("search_index")
+        return {name: value.value for name, value in made.metadata.items()}
+
+    def materialised(self, asset: str) -> list[str]:
+        """The key of every materialisation there ever was, in alphabetical order: none should be there twice."""
+        return sorted(str(record.partition_key) for record in self._records(asset))
+
+    def metadata(self, asset: str, key: str) -> dict[str, Any]:
+        """Metadata values of the newest materialisation."""
+        newest = next(record for record in self._records(asset) if record.partition_key == key)
+        assert newest.asset_materialization
+        return {name: value.value for name, value in newest.asset_materialization.metadata.items()}
+
+    def data_version(self, asset: str, key: str) -> str:
+        newest = next(record for record in self._records(asset) if record.partition_key == key)
+        assert newest.asset_materialization
+        assert newest.asset_materialization.tags
+        return newest.asset_materialization.tags["dagster/data_version"]
+
+    def statuses(self, asset: str, keys: Sequence[str]) -> dict[str, str]:
+        """MATERIALIZED or FAILED, as the partition bar of the UI shows it."""
+        found = self.instance.get_status_by_partition(dg.AssetKey(asset), keys, partitions)
+        return {key: status.value for key, status in (found or {}).items() if status}
+
+    def evaluations(self, result: dg.ExecuteInProcessResult, asset: str) -> Counter[tuple[str, str]]:
+        """How often each (check, partition) was evaluated in the run."""
+        found: Counter[tuple[str, str]] = Counter()
+        for entry in self.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+            evaluation: Any = entry.get_dagster_event().event_specific_data
+            if evaluation.asset_key == dg.AssetKey(asset):
+                found[evaluation.check_name, evaluation.partition] += 1
+        return found
+
+    def failure(self, result: dg.ExecuteInProcessResult, step: str) -> dg.Failure:
+        """What the step failed with, from the event that the UI shows."""
+        data = result.failure_data_for_node(step)
+        assert data
+        assert data.user_failure_data
+        return dg.Failure(data.user_failure_data.description, data.user_failure_data.metadata)
+
+    def passages(self) -> pl.DataFrame:
+        """All rows that can be found, by id."""
+        import lancedb
+
+        table = lancedb.connect(self.store.lancedb_uri).open_table("passages")
+        found: pl.DataFrame = table.to_polars().collect().sort("id")
+        return found
+
+    def _records(self, asset: str) -> Sequence[dg.EventLogRecord]:
+        return self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
+
+
+def retries(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> int:
+    """How often a step of the run was tried again."""
+    return len(instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_RESTARTED))
