@@ -139,7 +139,7 @@ class Index:
         return IndexState(
             rows=rows,
             recordings=len(set(keys)),
-            fragments=int(table.stats().fragment_stats.num_fragments),
+            fragments=int(table.stats()["fragment_stats"]["num_fragments"]),
             version=int(table.version),
             vector_index=indexed,
         )

@@ -28,7 +28,6 @@ WINDOW_S = 600.0
 """Seconds of sound in memory at once: 38 MB, and enough chunks that the last batch being short does not matter."""
 SHORT_CHUNK_S = 6.0
 """Below this the language of one chunk is a guess: such chunks are decoded in the language of the recording."""
-CONFIDENT_LANGUAGE = 0.85
 
 # Whisper's own thresholds (openai/whisper transcribe.py): loops compress well, bad guesses have low probability.
 COMPRESSION_RATIO_LIMIT = 2.4
@@ -85,6 +84,27 @@ def _silent(_seconds: float) -> None:
     """Progress that nobody watches."""
 
 
+class EncoderWithMemory:
+    """Whisper's encoder; the batch that told the language is not encoded a second time to tell the words."""
+
+    def __init__(self, encode: Callable[[Samples], Any]) -> None:
+        self._encode = encode
+        self._remembered: tuple[Samples, Any] | None = None
+
+    def remember(self, features: Samples) -> Any:
+        """The encoder's answer for `features`, shape (chunks, mels, frames); kept until it is asked for again."""
+        encoded = self._encode(features)
+        self._remembered = features, encoded
+        return encoded
+
+    def __call__(self, features: Samples) -> Any:
+        """As the encoder answers, from memory where it can."""
+        remembered, self._remembered = self._remembered, None
+        if remembered is not None and np.array_equal(remembered[0], features):
+            return remembered[1]
+        return self._encode(features)
+
+
 class Whisper:
     """faster-whisper's batched pipeline on windows, with selective repair. Loads its weights at first use, once."""
 
@@ -132,6 +152,7 @@ class Whisper:
             cpu_threads=self._cpu_threads or os.cpu_count() or 1,
             local_files_only=True,
         )
+        model.encode = EncoderWithMemory(model.encode)
         return BatchedInferencePipeline(model)
 
     def transcribe(self, blocks: Iterable[Samples], progress: Callable[[float], None] = _silent) -> Heard:
@@ -154,25 +175,25 @@ class Whisper:
         return Heard(settled, language, round(probability, 4), round(offset, 3), chunks.coverage(regions, words))
 
     def _detect(self, samples: Samples, chunked: Sequence[Region]) -> tuple[str, float]:
-        """The language of the recording, from its longest chunks; asks for more of them only while unsure."""
+        """The language of the recording: its first batch of chunks votes, each chunk with its length."""
         model = self._pipeline.model
         if not model.model.is_multilingual:
             return "en", 1.0
-        longest = sorted(chunked, key=lambda item: -item.length)[:3]
+        long, short = _by_length(chunked)
+        # The batch that is decoded first: its encoding is remembered, so the language costs next to nothing.
+        batch = (long or short)[: self._options.batch_size]
         votes: dict[str, float] = {}
-        for chunk in longest:
-            _, _, probabilities = model.detect_language(_samples(samples, chunk))
-            for language, probability in probabilities:
-                votes[language] = votes.get(language, 0.0) + probability
-            if max(votes.values()) >= CONFIDENT_LANGUAGE:
-                break
+        encoded = model.encode.remember(_features(model, samples, batch))
+        for chunk, probabilities in zip(batch, model.model.detect_language(encoded), strict=True):
+            for token, probability in probabilities:
+                language = token.strip("<|>")
+                votes[language] = votes.get(language, 0.0) + probability * chunk.length
         winner = max(votes, key=lambda language: votes[language])
         return winner, votes[winner] / sum(votes.values())
 
     def _decode(self, samples: Samples, chunked: Sequence[Region], language: str) -> Iterator[Segment]:
         followed = not self._options.language
-        long = [chunk for chunk in chunked if chunk.length >= SHORT_CHUNK_S]
-        short = [chunk for chunk in chunked if chunk.length < SHORT_CHUNK_S]
+        long, short = _by_length(chunked)
         for batch, multilingual in ((long, followed), (short, False)):
             if not batch:
                 continue
@@ -292,6 +313,19 @@ def resolve_compute_type(compute_type: str, device: str) -> str:
 
 def _samples(samples: Samples, region: Region) -> Samples:
     return samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
+
+
+def _by_length(chunked: Iterable[Region]) -> tuple[list[Region], list[Region]]:
+    """The chunks that can tell their own language, and those too short for it."""
+    long = [chunk for chunk in chunked if chunk.length >= SHORT_CHUNK_S]
+    return long, [chunk for chunk in chunked if chunk.length < SHORT_CHUNK_S]
+
+
+def _features(model: Any, samples: Samples, batch: Sequence[Region]) -> Samples:
+    """What faster-whisper's batched pipeline gives to the encoder for these chunks."""
+    from faster_whisper.audio import pad_or_trim
+
+    return np.stack([pad_or_trim(model.feature_extractor(_samples(samples, chunk))[..., :-1]) for chunk in batch])
 
 
 def _overlap(region: Region, segment: Segment) -> float:

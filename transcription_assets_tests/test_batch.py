@@ -128,16 +128,37 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     assert graph.passages()["media_key"].to_list() == good
 
 
-def test_automation_asks_for_the_good_ones_of_a_failed_batch_and_leaves_the_bad_one_alone(graph: Graph) -> None:
+def test_automation_carries_on_the_good_ones_and_tries_the_bad_one_once_more_but_not_for_ever(graph: Graph) -> None:
     definitions = graph.definitions()
     batch = graph.drop(1, 2, BAD, 4, 5)
-    before = dg.evaluate_automation_conditions(definitions, graph.instance)
+    bad = f"audio/{BAD:02}.wav"
+    good = [key for key in batch if key != bad]
     graph.engine.failures[BAD] = [PermanentFailure("no")] * 9
+    tick = dg.evaluate_automation_conditions(definitions, graph.instance)
+    assert tick.total_requested == 0, "a new recording is the sensor's to start"
+
     assert not graph.run(batch).success
-    after = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=before.cursor)
-    good = set(batch) - {f"audio/{BAD:02}.wav"}
-    assert after.get_requested_partitions(dg.AssetKey("embeddings")) == good
-    assert not after.get_requested_partitions(dg.AssetKey("audio"))
+    tick = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=tick.cursor)
+    assert tick.get_requested_partitions(dg.AssetKey("embeddings")) == set(batch)
+    assert tick.get_requested_partitions(dg.AssetKey("transcript")) == {bad}
+    assert not tick.get_requested_partitions(dg.AssetKey("audio"))
+
+    assert graph.run(good[:2], "embeddings").success
+    assert graph.run(good[2:], "embeddings").success
+    assert not graph.run([bad], "transcript", "embeddings").success
+    tick = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=tick.cursor)
+    assert {key for key in CHAIN if tick.get_requested_partitions(dg.AssetKey(key))} == set()
+
+
+def test_automation_starts_nothing_again_after_a_run_of_the_whole_chain_or_for_a_replaced_file(graph: Graph) -> None:
+    definitions = graph.definitions()
+    tick = dg.evaluate_automation_conditions(definitions, graph.instance)
+    batch = graph.drop(1, 2)
+    for changed in (batch, batch[1:]):
+        recordings.tone(graph.root / batch[1], 3, rate=16_000)
+        assert graph.run(changed).success
+        tick = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=tick.cursor)
+        assert not any(tick.get_requested_partitions(dg.AssetKey(asset)) for asset in CHAIN)
 
 
 def test_a_transient_failure_is_tried_again_and_then_nobody_is_recorded_twice(graph: Graph) -> None:
@@ -161,7 +182,7 @@ def test_a_lasting_transient_failure_ends_after_the_retries_and_says_that_trying
     assert graph.materialised("transcript") == [batch[0], batch[2]]
     assert graph.statuses("transcript", batch)[batch[1]] == "FAILED"
     assert reasons(graph.failure(result, "transcript")) == {
-        batch[1]: ("the store is away", "transient: a retry may help")
+        batch[1]: (f"{batch[1]}: the store is away", "transient: a retry may help")
     }
 
 
@@ -231,7 +252,7 @@ def test_the_failed_one_alone_is_worked_on_when_the_batch_is_run_again(graph: Gr
 
 def test_a_replaced_recording_is_done_anew_and_its_old_passages_are_gone(graph: Graph) -> None:
     graph.passage_s = 5.0
-    graph.engine.script = {20: [f"Old sentence number {number}." for number in range(10)], 2: ["New words."]}
+    graph.engine.script = {20: [f"Old sentence {number} ends here." for number in range(10)], 2: ["New words."]}
     batch = graph.drop(1, 20)
     assert graph.run(batch).success
     old = graph.data_version("transcript", batch[1])
@@ -318,7 +339,7 @@ def test_another_encoder_makes_only_embeddings_anew(graph: Graph) -> None:
 
 
 def test_another_passage_length_makes_only_embeddings_anew(graph: Graph) -> None:
-    graph.engine.script = {20: [f"Sentence number {number}." for number in range(10)]}
+    graph.engine.script = {20: [f"Sentence {number} ends here." for number in range(10)]}
     batch = graph.drop(20)
     assert graph.run(batch).success
     assert graph.passages().height == 1

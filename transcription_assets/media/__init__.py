@@ -12,6 +12,7 @@ from transcription_assets.media.decoding import (
     poster,
     probe,
     read_samples,
+    thumbnail,
 )
 from transcription_assets.media.report import Probe
 
@@ -25,4 +26,5 @@ __all__ = [
     "poster",
     "probe",
     "read_samples",
+    "thumbnail",
 ]

@@ -26,6 +26,8 @@ _STALL_S = 120.0
 _LENGTH_TOLERANCE_S = 1.0
 _SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
 _FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
+_POSTER = ("-nostdin", "-hide_banner", "-v", "error", "-f", "mjpeg", "-i")  # of our own making, unlike other input
+_THUMBNAILS = ((160, 40), (160, 20), (160, 8), (128, 4), (96, 2), (64, 1))  # width and quality, best first
 _NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _log = getLogger(__name__)
@@ -73,7 +75,8 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
     """
     where = address(source)
-    command = [ffmpeg, *input_arguments(where), *["-map", "0:a:0", "-t", "1", "-progress", "pipe:1", "-f", "null", "-"]]
+    first_second = "-map 0:a:0 -t 1 -progress pipe:1 -f null -"
+    command = [ffmpeg, *input_arguments(where), *first_second.split()]
     ending = process.run(command, limit_s)
     header = report.header(report.text(ending.printed, where))
     if header is None or not report.ended(ending):
@@ -128,6 +131,27 @@ def _picture(
         _log.warning("no poster of %s: ffmpeg was stopped or crashed", report.shown(where))
         return None
     return report.header(report.text(ending.printed, where))
+
+
+def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_bytes: int) -> bool:
+    """Write the picture as a WebP of at most `max_bytes`; False where this ffmpeg cannot make it so small."""
+    command = [ffmpeg, *_POSTER, address(picture)]
+    tries = [target.with_name(f"{target.name}.{number}") for number in range(len(_THUMBNAILS))]
+    # One process for all: to start ffmpeg takes longer than to write six stamps.
+    for (width, quality), path in zip(_THUMBNAILS, tries, strict=True):
+        webp = f"-vf scale={width}:-2 -c:v libwebp -compression_level 6 -quality {quality} -map_metadata -1 -f webp -y"
+        command += [*webp.split(), address(path)]
+    try:
+        ending = process.run(command, limit_s)
+    except TranscriptionError as error:
+        _log.warning("no thumbnail: %s", error)
+        return False
+    small = [path for path in tries if ending.code == 0 and path.stat().st_size <= max_bytes]
+    if small:
+        small[0].replace(target)
+    for path in tries:
+        path.unlink(missing_ok=True)
+    return bool(small)
 
 
 def extract_speech(source: str, target: Path, *, name: str, ffmpeg: str, limit_s: float) -> Extraction:

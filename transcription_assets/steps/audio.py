@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transcription_assets import keys, media
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.steps import video
-from transcription_assets.steps.record import read, write
+from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
@@ -50,8 +50,10 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     if known and known.etag == source.etag:
         return known
     seen = video.load(store, key)
-    if seen is None or seen.etag != source.etag:
-        raise PermanentFailure(f"{key}: `video` has not looked at this version of it yet; materialise `video` first")
+    if seen is None:
+        raise PermanentFailure(f"{key}: `video` has not looked at it yet; materialise `video` first")
+    if seen.etag != source.etag:
+        raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
     store.delete(keys.audio_record(key))
     with tempfile.TemporaryDirectory() as folder:
         flac = Path(folder) / "speech.flac"
@@ -62,8 +64,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             ffmpeg=decoder.ffmpeg,
             limit_s=decoder.limit(seen.probe.duration, source.size),
         )
-        if store.stat(key).etag != source.etag:
-            raise TransientFailure(f"{key} was replaced while it was read; the new version is read next")
+        require_unchanged(store, source)
         store.upload(keys.flac(key), flac)
     audio = Audio(key, source.etag, extraction.duration, seen.probe.duration, extraction.warnings)
     write(store, keys.audio_record(key), asdict(audio))

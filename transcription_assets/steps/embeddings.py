@@ -62,21 +62,23 @@ def publish(table: Index, made: Sequence[Embeddings]) -> None:
 
 
 def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
+    """The passages in the store, if they were made from this transcript in this way."""
     try:
         source = io.BytesIO(store.read(keys.passages(key)))
-    except NotFound:
+        if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
+            return None
+        source.seek(0)
+        return pl.read_parquet(source)
+    except (NotFound, pl.exceptions.PolarsError):
         return None
-    if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
-        return None
-    source.seek(0)
-    return pl.read_parquet(source)
 
 
 def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Encoder) -> pl.DataFrame:
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
-    vectors = encoder.encode(texts + spoken)
-    sentence_vectors = dict(zip(spoken, vectors[len(texts) :], strict=True))
+    vectors = encoder.encode(texts)
+    # Apart from the passages: a batch is as long as its longest text, and most sentences are short.
+    sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
     key = transcript.media.key
     return pl.DataFrame(
         {
@@ -86,7 +88,7 @@ def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Enco
             "end_s": [item.end for item in cut],
             "text": texts,
             "language": [transcript.language] * len(cut),
-            "vector": vectors[: len(texts)].tolist(),
+            "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * len(cut),
             "media_etag": [transcript.media.etag] * len(cut),
             "sentences": [

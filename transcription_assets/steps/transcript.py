@@ -1,8 +1,10 @@
 """transcript: what was said and when (`transcripts/<key>.json`, `.txt`, `.srt`, `.vtt`)."""
 
+import tempfile
 import time
-from collections.abc import Callable
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 from transcription_assets import keys, media, subtitles
 from transcription_assets.failures import NotFound, PermanentFailure
@@ -38,8 +40,8 @@ def materialise(
     if known and is_current(known, source, engine):
         return known, True
     started = time.monotonic()
-    blocks = media.read_samples(store.readable_url(keys.flac(key)), ffmpeg=ffmpeg)
-    heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
+    with _speech(store, key) as flac:
+        heard = engine.transcribe(media.read_samples(flac, ffmpeg=ffmpeg), progress or (lambda _seconds: None))
     transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
     store.write(keys.transcript(key, ".txt"), f"{transcript.text}\n".encode())
     store.write(keys.transcript(key, ".srt"), subtitles.to_srt(transcript).encode())
@@ -47,6 +49,18 @@ def materialise(
     # The JSON comes last: it is what makes the transcript count as done.
     store.write(keys.transcript(key), transcript.to_json())
     return transcript, False
+
+
+@contextmanager
+def _speech(store: Store, key: str) -> Iterator[str]:
+    """The extracted sound. From a bucket it is copied first: a link into it could expire during a long recording."""
+    if store.is_local:
+        yield store.readable_url(keys.flac(key))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        flac = Path(folder) / "speech.flac"
+        store.fetch(keys.flac(key), flac)
+        yield str(flac)
 
 
 def _transcript(key: str, source: Audio, engine: Engine, heard: Heard, wall_s: float) -> Transcript:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from transcription_assets import keys, media
 from transcription_assets.media import Probe
-from transcription_assets.steps.record import read, write
+from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
 VERSION = "1"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
-THUMBNAIL_WIDTH = 240
-"""Pixels: the thumbnail lies in the event log of every materialisation, so it stays under 10 KB."""
+THUMBNAIL_BYTES = 700
+"""As base64 in Markdown this stays under 1000 characters: what is longer, Dagster's UI hides behind a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,12 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
         return known
     url = store.media_url(key)
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
-    video = Video(key, source.etag, source.size, probe, _take_picture(store, source, url, probe, decoder))
+    has_poster = _take_picture(store, source, url, probe, decoder)
+    if not has_poster:
+        # The recording that this one replaced may have left its picture here.
+        store.delete(keys.poster(key), keys.thumbnail(key))
+    require_unchanged(store, source)
+    video = Video(key, source.etag, source.size, probe, has_poster)
     write(store, keys.video_record(key), asdict(video))
     return video
 
@@ -67,12 +72,12 @@ def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, dec
     at = min((probe.duration or 0.0) * 0.1, LONGEST_LEAD_IN_S)
     limit = decoder.limit(0.0, source.size)
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.jpg"
-        for path, width in (
-            (keys.poster(source.key), POSTER_WIDTH),
-            (keys.thumbnail(source.key), THUMBNAIL_WIDTH),
-        ):
-            if not media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=width):
-                return False
-            store.upload(path, picture)
+        picture, small = Path(folder) / "picture.jpg", Path(folder) / "small.webp"
+        if not media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=POSTER_WIDTH):
+            return False
+        store.upload(keys.poster(source.key), picture)
+        if media.thumbnail(picture, small, ffmpeg=decoder.ffmpeg, limit_s=limit, max_bytes=THUMBNAIL_BYTES):
+            store.upload(keys.thumbnail(source.key), small)
+        else:
+            store.delete(keys.thumbnail(source.key))
     return True
