@@ -4,11 +4,13 @@ Columns: id (`<media_key>#<index>`), media_key, start_s, end_s, text, language, 
 embedding_model, media_etag, sentences (start_s, end_s, text), sentence_vectors (float16, one for each sentence).
 """
 
+import functools
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,8 +23,13 @@ VECTOR_INDEX_ROWS = 20_000
 KEEP_VERSIONS = timedelta(hours=1)
 """A reader that opened an older version finishes in peace."""
 
-Written = TypeVar("Written")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
+
+_AWAY = re.compile(
+    r"conflict|time[d ]*out|connect|reset|throttl|slow ?down|dispatch|\b(?:429|50[0234])\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +72,35 @@ def schema(dimension: int) -> dict[str, pl.DataType]:
     }
 
 
+def explained(
+    method: Callable[Concatenate["Index", Arguments], Result],
+) -> Callable[Concatenate["Index", Arguments], Result]:
+    """Turn what LanceDB raises into the failures of this library; it has retried what it can by itself by then."""
+
+    @functools.wraps(method)
+    def wrapped(index: "Index", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return method(index, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            said = f"the search table at {index.uri} cannot be used: {error}"
+            if _AWAY.search(str(error)):
+                raise TransientFailure(said) from error
+            raise PermanentFailure(
+                f"{said}. If it is damaged, delete the folder lancedb/ of the store and materialise `embeddings` for "
+                "all partitions, or run `transcription-assets process`: nothing is transcribed again."
+            ) from error
+
+    return wrapped
+
+
 class Index:
     """The table at a LanceDB URI (a folder or `s3://…`); every method opens the newest version."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self._uri = uri
+        self.uri = uri
         self._options = dict(storage_options or {})
 
+    @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         """Make `rows` the only rows of `media_keys`, in one version: nobody reads a half; returns that version.
 
@@ -87,13 +116,15 @@ class Index:
             .when_not_matched_insert_all()
             .when_not_matched_by_source_delete(gone)
         )
-        return _written(lambda: int(merge.execute(rows.to_arrow()).version))
+        return int(merge.execute(rows.to_arrow()).version)
 
+    @explained
     def remove(self, media_keys: Sequence[str]) -> None:
         """Take all rows of `media_keys` out."""
         if (table := self._opened()) is not None:
-            _written(lambda: table.delete(f"media_key IN ({', '.join(map(_quoted, media_keys))})"))
+            table.delete(f"media_key IN ({', '.join(map(_quoted, media_keys))})")
 
+    @explained
     def search(self, vector: np.ndarray, *, embedding_model: str, limit: int = 10) -> list[Hit]:
         """The best moments for a query vector (unit length), best first; no two from the same sentence."""
         table = self._opened()
@@ -112,16 +143,19 @@ class Index:
             hits.setdefault((hit.media_key, hit.start), hit)
         return sorted(hits.values(), key=lambda hit: -hit.score)[:limit]
 
+    @explained
     def rows(self, media_key: str) -> int:
         """How many passages of a recording can be found."""
         table = self._opened()
         return 0 if table is None else int(table.count_rows(f"media_key = {_quoted(media_key)}"))
 
+    @explained
     def count(self) -> int:
         """How many passages can be found in all."""
         table = self._opened()
         return 0 if table is None else int(table.count_rows())
 
+    @explained
     def maintain(self) -> IndexState:
         """Compact small fragments, drop versions that nobody reads, build or refresh the vector index."""
         table = self._opened()
@@ -132,9 +166,9 @@ class Index:
         if rows >= VECTOR_INDEX_ROWS and not indexed:
             from lancedb.index import HnswSq
 
-            _written(lambda: table.create_index("vector", config=HnswSq(distance_type="dot")))
+            table.create_index("vector", config=HnswSq(distance_type="dot"))
             indexed = True
-        _written(lambda: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+        table.optimize(cleanup_older_than=KEEP_VERSIONS)
         keys = table.search().select(["media_key"]).limit(rows).to_polars()["media_key"] if rows else []
         return IndexState(
             rows=rows,
@@ -147,7 +181,7 @@ class Index:
     def _opened(self, create_as: pl.DataFrame | None = None) -> Any:
         import lancedb
 
-        connection = lancedb.connect(self._uri, storage_options=self._options or None)
+        connection = lancedb.connect(self.uri, storage_options=self._options or None)
         try:
             return connection.open_table(TABLE)
         except ValueError as error:
@@ -162,7 +196,7 @@ class Index:
         given = rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
         if held != given:
             raise PermanentFailure(
-                f"the table at {self._uri} holds vectors of {held} numbers, the encoder gives {given}: vectors of two "
+                f"the table at {self.uri} holds vectors of {held} numbers, the encoder gives {given}: vectors of two "
                 "models do not mix. Set TRANSCRIPTION_ENCODER_MODEL back, or delete the folder lancedb/ of the store "
                 "and materialise `embeddings` for all partitions (no new transcription is needed)."
             )
@@ -186,13 +220,3 @@ def _moment(row: Mapping[str, Any], vector: np.ndarray) -> Hit:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _written(write: Callable[[], Written]) -> Written:
-    """LanceDB retries conflicting commits itself; what still conflicts after that may succeed later."""
-    try:
-        return write()
-    except (OSError, RuntimeError) as error:
-        if "conflict" in str(error).lower():
-            raise TransientFailure(f"others keep writing to the search table: {error}") from error
-        raise

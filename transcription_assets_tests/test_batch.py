@@ -1,23 +1,28 @@
 """Many recordings in one run, through the real assets and a real Dagster instance; only the models are fakes."""
 
+import dataclasses
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from transcription_assets import keys
-from transcription_assets.defs.batch import RETRIES
+from transcription_assets.defs.batch import RETRIES, RETRY_RUN
 from transcription_assets.defs.resources import DecoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.media import find_ffmpeg
 from transcription_assets.speech import SpeechOptions
+from transcription_assets.steps import embeddings
+from transcription_assets.transcript import from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import DIMENSION, HashEncoder, ScriptedEngine
 from transcription_assets_tests.graph_runs import CHAIN, Graph, retries
+from transcription_assets_tests.strategies import segment
 
 CHECKS = {
     "video": ["playable"],
@@ -173,7 +178,7 @@ def test_a_transient_failure_is_tried_again_and_then_nobody_is_recorded_twice(gr
         assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
 
 
-def test_a_lasting_transient_failure_ends_after_the_retries_and_says_that_trying_again_may_help(graph: Graph) -> None:
+def test_a_lasting_transient_failure_ends_after_the_retries_and_leaves_the_rest_to_a_new_run(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
     result = graph.run(batch)
@@ -184,6 +189,19 @@ def test_a_lasting_transient_failure_ends_after_the_retries_and_says_that_trying
     assert reasons(graph.failure(result, "transcript")) == {
         batch[1]: (f"{batch[1]}: the store is away", "transient: a retry may help")
     }
+    assert _tags(graph, result)[RETRY_RUN] == "true", "nobody else would ever come back to what failed at `video`"
+
+
+def test_a_broken_recording_is_no_reason_to_run_the_batch_again(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    graph.engine.failures[2] = [PermanentFailure("no")]
+    assert RETRY_RUN not in _tags(graph, graph.run(batch))
+
+
+def _tags(graph: Graph, result: dg.ExecuteInProcessResult) -> Mapping[str, str]:
+    run = graph.instance.get_run_by_id(result.run_id)
+    assert run
+    return run.tags
 
 
 def test_a_permanent_failure_beside_a_transient_one_is_told_too_when_the_retry_has_helped(graph: Graph) -> None:
@@ -361,6 +379,22 @@ def test_vectors_of_another_length_are_refused_at_once_and_the_message_says_what
     assert graph.passages()["media_key"].to_list() == [key], "what could be found before is still found"
 
 
+def test_a_damaged_search_table_is_rebuilt_by_deleting_it_as_the_message_says(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch).success
+    for manifest in (graph.root / "lancedb").rglob("*.manifest"):
+        manifest.write_bytes(b"garbage")
+    result = graph.run(batch)
+    assert retries(graph.instance, result) == 0
+    description = graph.failure(result, "embeddings").description
+    assert description
+    assert "delete the folder lancedb/" in description
+    shutil.rmtree(graph.root / "lancedb")
+    assert graph.run(batch).success
+    assert graph.passages()["media_key"].to_list() == batch
+    assert graph.engine.heard == [1, 2]
+
+
 def test_a_model_that_is_not_there_fails_at_once_and_says_how_to_get_it(graph: Graph, tmp_path: Path) -> None:
     (key,) = graph.drop(1)
     graph.speech = SpeechResource(name="base", models_dir=str(tmp_path / "nothing"))
@@ -407,6 +441,17 @@ def test_a_damaged_artefact_is_made_again_and_not_a_failure_for_ever(graph: Grap
     graph.store.write(path(key), b'{"version": "1"')
     assert graph.run([key]).success
     assert graph.passages()["text"].to_list() == ["These are 2 seconds."]
+
+
+def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(graph: Graph) -> None:
+    (key,) = graph.drop(2)
+    assert graph.run([key]).success
+    spoken = from_json(graph.store.read(keys.transcript(key)))
+    twins = (segment("Yes indeed.", 1.0, 1.0), segment("Certainly not.", 1.0, 1.0))
+    graph.store.write(keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
+    made = embeddings.materialise(graph.store, key, graph.encoder, 30.0)
+    assert made.sentences == 2
+    assert made.is_complete
 
 
 def test_names_of_all_kinds_run_as_a_range_and_are_found_under_their_keys(graph: Graph, tmp_path: Path) -> None:

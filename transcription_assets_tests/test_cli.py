@@ -141,14 +141,18 @@ def test_a_store_that_is_a_file_is_said_so(command: Command, store: Path, monkey
     assert str(store / "file") in result.output
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]]
+)
 def test_a_wrong_command_is_explained_with_code_2(command: Command, arguments: list[str]) -> None:
     result = command(*arguments)
     assert result.exit_code == 2
     assert "Error:" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["process", "-h"], ["search", "-h"], ["models", "-h"], ["doctor", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["process", "-h"], ["search", "-h"], ["models", "-h"], ["doctor", "-h"]]
+)
 def test_help_is_there_for_everything(command: Command, arguments: list[str]) -> None:
     assert command(*arguments).exit_code == 0
 
@@ -236,6 +240,17 @@ def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
     assert float(second) == pytest.approx(moment["start"], abs=0.01)
     assert path == (store / name).as_uri()
     shutil.rmtree(store)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("arguments", [["search", "anything"], ["doctor"]])
+def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: Path, arguments: list[str]) -> None:
+    versions = store / "lancedb/passages.lance/_versions"
+    versions.mkdir(parents=True)
+    (versions / "1.manifest").write_bytes(b"garbage")
+    result = command(*arguments)
+    assert result.exit_code == 1
+    assert "delete the folder lancedb/" in result.output
 
 
 @pytest.mark.models

@@ -149,7 +149,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def test_a_dropped_recording_is_found_at_its_second_without_a_click(running: Machine) -> None:
     name = running.drop("video/the wizard.mp4")
     running.wait_for("the recording can be found", lambda: name in running.found())
-    command = [BIN / "transcription-assets", "search", "--json", "--limit", "1", "lit forty lamps with a single word"]
+    command = [
+        str(BIN / "transcription-assets"),
+        "search",
+        "--json",
+        "--limit",
+        "1",
+        "lit forty lamps with a single word",
+    ]
     answer = subprocess.run(command, env=running.environment(), capture_output=True, check=True, timeout=120)
     (moment,) = json.loads(answer.stdout)
     assert moment["media_key"] == name
@@ -167,8 +174,8 @@ def failures(instance: dg.DagsterInstance) -> list[str]:
 
 
 def status(instance: dg.DagsterInstance, asset: str, key: str) -> str:
-    found = instance.get_status_by_partition(dg.AssetKey(asset), [key], partitions)
-    return str(found[key].value) if found and found[key] else ""
+    found = (instance.get_status_by_partition(dg.AssetKey(asset), [key], partitions) or {}).get(key)
+    return found.value if found else ""
 
 
 @daemon

@@ -181,5 +181,5 @@ def test_the_linter_lets_dagster_into_its_own_door() -> None:
 @pytest.mark.parametrize("path", ["speech.py", "defs/assets.py", "app/cli.py"])
 def test_the_linter_refuses_heavy_libraries_at_the_top_of_a_module(path: str, heavy: str) -> None:
     assert "TID253" in ruff(f"transcription_assets/{path}", f"import {heavy}\n\nVALUE = {heavy}")
-    inside = f"def work() -> object:\n    \"\"\"Work.\"\"\"\n    import {heavy}\n\n    return {heavy}"
+    inside = f'def work() -> object:\n    """Work."""\n    import {heavy}\n\n    return {heavy}'
     assert "TID253" not in ruff(f"transcription_assets/{path}", inside)

@@ -162,7 +162,7 @@ def test_a_copy_that_keeps_the_old_time_still_has_to_settle(inbox: Inbox) -> Non
 
 ODD = [
     "video/a, b.mp4",
-    "video/it's \"[1]\".mp4",
+    'video/it\'s "[1]".mp4',
     "video/wait...what.mp4",
     "video/100%.mp4",
     "video/a%20b.mp4",
@@ -214,7 +214,9 @@ def test_a_tick_that_died_after_its_partitions_were_added_asks_for_the_very_same
     assert inbox.partitions() == sorted({*inbox.partitions()})
 
 
-def test_a_full_inbox_is_taken_in_bites_and_the_backlog_is_said(inbox: Inbox, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_inbox_is_taken_in_bites_and_the_backlog_is_said(
+    inbox: Inbox, capfd: pytest.CaptureFixture[str]
+) -> None:
     inbox.pace = replace(PACE, max_adds=4, run_max_files=3)
     inbox.drop(*(f"video/{number:02}.mp4" for number in range(10)))
     taken: list[str] = []
@@ -299,7 +301,9 @@ def test_a_removal_that_died_half_way_is_finished_by_the_next_tick(inbox: Inbox)
     assert inbox.partitions() == ["video/b.mp4"]
 
 
-def test_an_inbox_that_is_away_fails_the_tick_and_removes_nothing(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inbox_that_is_away_fails_the_tick_and_removes_nothing(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inbox.pace = replace(PACE, remove_gone=True, remove_max_share=1.0)
     inbox.drop("video/a.mp4")
     asked(inbox.tick())

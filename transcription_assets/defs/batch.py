@@ -19,6 +19,8 @@ from transcription_assets.failures import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For transient failures only; a permanent one fails at once."""
+RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
+"""The tag that lets run retries start a failed run again, once: `dagster.yaml` has this off for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,10 @@ def _about(key: str, reason: str) -> str:
 
 
 def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
-    again = any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries
+    transient = any(item.transient for item in failed)
+    again = transient and context.retry_number < RETRIES.max_retries
+    if transient and not again:
+        context.instance.add_run_tags(context.run_id, {RETRY_RUN: "true"})
     if not again:
         # A retry finds the good ones done and records them then; recorded twice they would start the chain twice.
         for item in made:

@@ -32,7 +32,7 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """Whether every sentence of the transcript is in a passage."""
-        held = {item["start_s"] for group in self.rows["sentences"].to_list() for item in group}
+        held = {(item["start_s"], item["text"]) for group in self.rows["sentences"].to_list() for item in group}
         return len(held) == self.sentences
 
 
@@ -44,7 +44,7 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
         raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
     transcript = from_json(document)
     fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
-    spoken = len(passages.sentences(transcript.segments))
+    spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
