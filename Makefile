@@ -7,7 +7,7 @@ export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_DISABLE_TELEMETRY := 1
 STORE := $(or $(TRANSCRIPTION_STORE),store)
 
-.PHONY: install models fmt check test demo dev validate clean
+.PHONY: install models fmt check test demo dev bench validate clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,12 @@ demo: models
 dev: models
 	@echo "Dagster on http://localhost:3000 - put recordings into $(STORE)/video or $(STORE)/audio"
 	$(BIN)/dagster dev --workspace workspace.yaml
+
+# About half an hour on two cores; docs/benchmarks.md holds the last results. A missed bar does not hide the others.
+bench: models
+	@missed=; for figure in load pipeline memory search; do \
+	  echo; echo "== $$figure"; $(BIN)/python -W ignore -m benchmarks.$$figure || missed="$$missed $$figure"; \
+	done; test -z "$$missed" || { echo "missed:$$missed"; exit 1; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

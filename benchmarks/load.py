@@ -6,7 +6,7 @@ python -m benchmarks.load
 import statistics
 import sys
 
-from benchmarks.machine import describe, measured, wait_until_quiet
+from benchmarks.machine import describe, measured, quietest
 
 ROUNDS = 11
 BAR_S = 1.5
@@ -18,7 +18,6 @@ def main() -> int:
     for statement in ("import dagster", "import transcription_assets.definitions"):
         _seconds(statement)  # writes bytecode, warms the disk cache
     for _ in range(ROUNDS):
-        wait_until_quiet()
         bare.append(_seconds("import dagster"))
         ours.append(_seconds("import transcription_assets.definitions"))
     more = statistics.median(ours) - statistics.median(bare)
@@ -35,7 +34,7 @@ def _show(statement: str, times: list[float]) -> None:
 
 
 def _seconds(statement: str) -> float:
-    return measured([sys.executable, "-W", "ignore", "-c", statement]).wall_s
+    return quietest(lambda: measured([sys.executable, "-W", "ignore", "-c", statement])).wall_s
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machine import describe
 from benchmarks.recordings import DEMO, found, make
 from transcription_assets import media
-from transcription_assets.steps.video import POSTER_WIDTH, THUMBNAIL_WIDTH
+from transcription_assets.steps.video import POSTER_WIDTH
 from transcription_assets.storage import Store
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import FaultProxy
@@ -72,10 +72,10 @@ def _ffmpegs() -> list[str]:
 def _measured(store: Store, proxy: FaultProxy, key: str, folder: Path, ffmpeg: str) -> bool:
     """Print a line for each thing that is asked of the film; whether a bar was missed."""
     size, link = store.stat(key).size, store.media_url(key)
-    target, pictures = folder / "a.flac", {folder / "a.jpg": POSTER_WIDTH, folder / "b.jpg": THUMBNAIL_WIDTH}
+    target, picture = folder / "a.flac", folder / "a.jpg"
     asked: dict[str, Callable[[], object]] = {
         "header": lambda: media.probe(link, key, ffmpeg=ffmpeg, limit_s=60),
-        "poster and thumbnail": lambda: media.posters(link, pictures, ffmpeg=ffmpeg, limit_s=60, at=60.0),
+        "poster": lambda: media.poster(link, picture, ffmpeg=ffmpeg, limit_s=60, at=60.0, width=POSTER_WIDTH),
         "speech": lambda: media.extract_speech(link, target, name=key, ffmpeg=ffmpeg, limit_s=600, size=size),
         "last 5 min": lambda: sum(map(len, media.read_samples(link, ffmpeg=ffmpeg, start=HOUR_S - LAST_S))),
     }

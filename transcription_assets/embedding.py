@@ -61,7 +61,7 @@ class SentenceEncoder:
     @property
     def dimension(self) -> int:
         """Numbers in a vector."""
-        return int(self._encoder.get_sentence_embedding_dimension())
+        return int(self._encoder.get_embedding_dimension())
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension); sentence-transformers sorts by length, so padding costs little."""

@@ -4,15 +4,17 @@ Columns: id (`<media_key>#<index>`), media_key, start_s, end_s, text, language, 
 embedding_model, media_etag, sentences (start_s, end_s, text), sentence_vectors (float16, one for each sentence).
 """
 
+import functools
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import obstore
@@ -37,8 +39,13 @@ LONGEST_PAUSE_S = 16.0
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 _LOST_A_RACE = ("conflict", "contention", "incompatible transaction", "preempted")
 
-Written = TypeVar("Written")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
+
+_AWAY = re.compile(
+    r"conflict|time[d ]*out|connect|reset|throttl|slow ?down|dispatch|\b(?:429|50[0234])\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,35 @@ def schema(dimension: int) -> dict[str, pl.DataType]:
     }
 
 
+def explained(
+    method: Callable[Concatenate["Index", Arguments], Result],
+) -> Callable[Concatenate["Index", Arguments], Result]:
+    """Turn what LanceDB raises into the failures of this library; it has retried what it can by itself by then."""
+
+    @functools.wraps(method)
+    def wrapped(index: "Index", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return method(index, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            said = f"the search table at {index.uri} cannot be used: {error}"
+            if _AWAY.search(str(error)):
+                raise TransientFailure(said) from error
+            raise PermanentFailure(
+                f"{said}. If it is damaged, delete the folder lancedb/ of the store and materialise `embeddings` for "
+                "all partitions, or run `transcription-assets process`: nothing is transcribed again."
+            ) from error
+
+    return wrapped
+
+
 class Index:
     """The table at a LanceDB URI (a folder or `s3://…`); every method opens the newest version."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self._uri = uri
+        self.uri = uri
         self._options = dict(storage_options or {})
 
+    @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         """Make `rows` the only rows of `media_keys`, in one version: nobody reads a half; returns that version.
 
@@ -103,11 +132,13 @@ class Index:
 
         return self._written(merge)
 
+    @explained
     def remove(self, media_keys: Sequence[str]) -> None:
         """Take all rows of `media_keys` out."""
         if self._opened() is not None:
             self._written(lambda table: table.delete(_of(media_keys)))
 
+    @explained
     def search(self, vector: np.ndarray, *, embedding_model: str, limit: int = 10) -> list[Hit]:
         """The best moments for a query vector (unit length), best first; no two from the same sentence."""
         table = self._opened()
@@ -126,11 +157,13 @@ class Index:
             hits.setdefault((hit.media_key, hit.start), hit)
         return sorted(hits.values(), key=lambda hit: -hit.score)[:limit]
 
+    @explained
     def rows(self, media_key: str) -> int:
         """How many passages of a recording can be found."""
         table = self._opened()
         return 0 if table is None else int(table.count_rows(f"media_key = {_quoted(media_key)}"))
 
+    @explained
     def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
         """How many passages of each (media key, etag) can be found; those without any are left out."""
         table = self._opened()
@@ -139,11 +172,13 @@ class Index:
         found = table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
 
+    @explained
     def count(self) -> int:
         """How many passages can be found in all."""
         table = self._opened()
         return 0 if table is None else int(table.count_rows())
 
+    @explained
     def maintain(self) -> IndexState:
         """Compact small fragments, drop versions that nobody reads, build or refresh the vector index."""
         table = self._opened()
@@ -172,7 +207,7 @@ class Index:
         """The newest version of the table, or None where there is none yet."""
         import lancedb
 
-        connection = lancedb.connect(self._uri, storage_options=self._options or None)
+        connection = lancedb.connect(self.uri, storage_options=self._options or None)
         try:
             return connection.open_table(TABLE)
         except ValueError as error:
@@ -195,12 +230,12 @@ class Index:
             try:
                 obstore.put(self._files(), path, manifest.read_bytes(), mode="create")
             except (AlreadyExistsError, PreconditionError):
-                log.info("%s: another process made the search table", self._uri)
+                log.info("%s: another process made the search table", self.uri)
             except BaseError as error:
-                raise TransientFailure(f"{self._uri}: the search table cannot be made ({error})") from error
+                raise TransientFailure(f"{self.uri}: the search table cannot be made ({error})") from error
         return self._opened()
 
-    def _written(self, write: Callable[[Any], Written]) -> Written:
+    def _written(self, write: Callable[[Any], Result]) -> Result:
         """Write to the newest version; LanceDB tries again ten times itself where others are first, then we do."""
         for attempt in range(ATTEMPTS):
             try:
@@ -218,12 +253,12 @@ class Index:
         """The folder of the tables, without LanceDB."""
         from obstore.store import LocalStore, S3Store
 
-        if "://" not in self._uri:
-            return LocalStore(self._uri, mkdir=True)
+        if "://" not in self.uri:
+            return LocalStore(self.uri, mkdir=True)
         options = dict(self._options)
         allow_http = options.pop("allow_http", "false") == "true"
         # Not `from_url`: obstore 0.12 does not know `aws_endpoint_url_s3` there.
-        bucket, _, prefix = self._uri.partition("://")[2].partition("/")
+        bucket, _, prefix = self.uri.partition("://")[2].partition("/")
         return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
 
     def _require_dimension(self, table: Any, rows: pl.DataFrame) -> None:
@@ -231,7 +266,7 @@ class Index:
         given = rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
         if held != given:
             raise PermanentFailure(
-                f"the table at {self._uri} holds vectors of {held} numbers, the encoder gives {given}: vectors of two "
+                f"the table at {self.uri} holds vectors of {held} numbers, the encoder gives {given}: vectors of two "
                 "models do not mix. Set TRANSCRIPTION_ENCODER_MODEL back, or delete the folder lancedb/ of the store "
                 "and materialise `embeddings` for all partitions (no new transcription is needed)."
             )

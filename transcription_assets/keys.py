@@ -88,8 +88,8 @@ def poster(key: str) -> str:
 
 
 def thumbnail(key: str) -> str:
-    """The picture in small, as it is shown in the Dagster UI (JPEG)."""
-    return f"posters/{key}.small.jpg"
+    """The picture in very small, as it is shown in the Dagster UI (WebP)."""
+    return f"posters/{key}.small.webp"
 
 
 def transcript(key: str, suffix: str = ".json") -> str:

@@ -24,10 +24,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     store: str = Field("store", min_length=1, description="Folder or `s3://bucket/prefix` that holds everything.")
-    models_dir: Path = Field(
-        Path.home() / ".cache" / "transcription_assets" / "models",
-        description="Where model weights are kept.",
-    )
+    models_dir: Path = Field(default_folder(), description="Where model weights are kept.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty = from PATH, else the one that comes with the wheel.")
 
     whisper_model: str = Field(

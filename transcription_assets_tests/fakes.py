@@ -59,15 +59,17 @@ class HashEncoder:
     """The vector of a text follows from its bytes: the same text is found, nothing like it is."""
 
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("hash", "1"))
+    dimension: int = DIMENSION
     encoded: list[str] = field(default_factory=list)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), DIMENSION), rows of length 1."""
+        """Shape (len(texts), dimension), rows of length 1."""
         self.encoded += texts
         seeds = [int.from_bytes(sha256(text.encode()).digest()[:8]) for text in texts]
-        vectors = np.array([np.random.default_rng(seed).normal(size=DIMENSION) for seed in seeds], np.float32)
-        vectors = vectors.reshape(len(texts), DIMENSION)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.array([np.random.default_rng(seed).normal(size=self.dimension) for seed in seeds], np.float32)
+        vectors = vectors.reshape(len(texts), self.dimension)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 class ScriptedSpeech(SpeechResource):

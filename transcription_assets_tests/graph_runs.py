@@ -11,7 +11,7 @@ import polars as pl
 
 from transcription_assets.defs import assets, jobs
 from transcription_assets.defs.partitions import recordings as partitions
-from transcription_assets.defs.resources import DecoderResource, SpeechResource, StoreResource
+from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
@@ -30,6 +30,7 @@ class Graph:
     encoder: HashEncoder = field(default_factory=HashEncoder)
     decoder: DecoderResource = field(default_factory=DecoderResource)
     speech: SpeechResource | None = None
+    encoding: EncoderResource | None = None
     passage_s: float = 30.0
 
     @property
@@ -52,7 +53,7 @@ class Graph:
                 "store": StoreResource(url=str(self.root)),
                 "decoder": self.decoder,
                 "speech": self.speech or ScriptedSpeech(engine=self.engine),
-                "encoder": HashEncoding(encoder=self.encoder, passage_s=self.passage_s),
+                "encoder": self.encoding or HashEncoding(encoder=self.encoder, passage_s=self.passage_s),
             },
             executor=dg.in_process_executor,
         )

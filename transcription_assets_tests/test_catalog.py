@@ -81,17 +81,14 @@ def _listings(inbox_over_time: list[dict[str, str]]) -> Iterator[pl.DataFrame]:
     for number, inbox in enumerate(inbox_over_time):
         moment = NOW + timedelta(minutes=number)
         times = {
-            key: times[key] if key in times and times[key][0] == etag else (etag, moment)
-            for key, etag in inbox.items()
+            key: times[key] if key in times and times[key][0] == etag else (etag, moment) for key, etag in inbox.items()
         }
         yield pl.DataFrame([(key, *version) for key, version in times.items()], LISTED, orient="row").select(
             "key", "etag", pl.lit(1, pl.Int64).alias("size"), "last_modified"
         )
 
 
-def _tick(
-    listing: pl.DataFrame, known: pl.DataFrame, most: int
-) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
+def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
     """What the sensor asks for, as (key, etag, run key), and the snapshot that it would keep."""
     found = catalog.difference(listing, known)
     todo = pl.concat([found.new, found.changed]).head(most)
@@ -167,9 +164,7 @@ def test_without_a_settling_time_everything_is_ready() -> None:
 
 @given(inboxes, st.randoms())
 @settings(max_examples=100)
-def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(
-    content: dict[str, str], random: Random
-) -> None:
+def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(content: dict[str, str], random: Random) -> None:
     known = frame(content)
     order = list(range(known.height))
     random.shuffle(order)
@@ -213,9 +208,7 @@ def test_an_unmounted_archive_is_not_taken_for_one_that_was_emptied() -> None:
 
 def test_a_few_that_are_gone_may_be_removed() -> None:
     known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert (
-        catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
-    )
+    assert catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
     assert catalog.removable(NOTHING, NOTHING, complete=True, max_share=0.1) == []
 
 

@@ -339,7 +339,7 @@ def test_no_message_of_a_failure_quotes_a_key_a_signature_or_a_signed_link(
             said = told(attempt)
             assert not [secret for secret in SECRETS if secret in said], said
     proxy.behave()
-    media.posters(link, {tmp_path / "a.jpg": 640}, ffmpeg=DECODER.ffmpeg, limit_s=20.0, at=0.0)
+    media.poster(link, tmp_path / "a.jpg", ffmpeg=DECODER.ffmpeg, limit_s=20.0, at=0.0, width=640)
     assert not [secret for secret in SECRETS if secret in caplog.text]
 
 

@@ -44,7 +44,7 @@ class Command(click.Group):
         try:
             return super().invoke(ctx)
         except TranscriptionError as error:
-            aside.print(f"[bold red]error:[/] {_plain(str(error))}")
+            aside.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
             sys.exit(FAILED)
 
 

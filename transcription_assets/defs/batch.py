@@ -6,16 +6,21 @@ reasons. Downstream, declarative automation carries on with the good ones.
 """
 
 import hashlib
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from transcription_assets.failures import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For transient failures only; a permanent one fails at once."""
+RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
+"""The tag that lets run retries start a failed run again, once: `dagster.yaml` has this off for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,20 @@ class Failed:
     reason: str
     transient: bool
 
+    @property
+    def kind(self) -> str:
+        """What a person can do about it."""
+        return "transient: a retry may help" if self.transient else "permanent: mend the recording"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What goes wrong for the whole run (no store, no ffmpeg, no weights): one sentence, retried only if that helps."""
+    try:
+        yield
+    except TranscriptionError as error:
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientFailure)) from error
+
 
 Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 
@@ -60,7 +79,8 @@ def materialise_each(
     `publish` returns the recordings with which it could not finish.
     """
     made, failed = _outcomes(context, work)
-    unfinished = publish()
+    with explained():
+        unfinished = publish()
     failed += [Failed(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()]
     made = [item for item in made if item.key not in unfinished]
     if failed:
@@ -83,16 +103,24 @@ def _outcomes(context: dg.AssetExecutionContext, work: Callable[[str], Made]) ->
             made.append(work(key))
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
-            failed.append(Failed(key, str(error), isinstance(error, TransientFailure)))
-            context.log.error(f"{number}/{len(keys)} {key}: {error}")
+            failed.append(Failed(key, _about(key, str(error)), isinstance(error, TransientFailure)))
+            context.log.error(f"{number}/{len(keys)} {failed[-1].reason}")
         except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
-            failed.append(Failed(key, f"{type(error).__name__}: {error}", transient=False))
+            failed.append(Failed(key, _about(key, f"{type(error).__name__}: {error}"), transient=False))
             context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
     return made, failed
 
 
+def _about(key: str, reason: str) -> str:
+    """The reason, with the recording that it is about: in a list of many nobody could tell."""
+    return reason if key in reason else f"{key}: {reason}"
+
+
 def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
-    again = any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries
+    transient = any(item.transient for item in failed)
+    again = transient and context.retry_number < RETRIES.max_retries
+    if transient and not again:
+        context.instance.add_run_tags(context.run_id, {RETRY_RUN: "true"})
     if not again:
         # A retry finds the good ones done and records them then; recorded twice they would start the chain twice.
         for item in made:
@@ -105,6 +133,10 @@ def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made]
                 )
             )
         _log_findings(context, made)
+        for lost in failed:
+            # The partition's page shows observations; of a failure it says only that there was one.
+            reason = {"reason": dg.MetadataValue.text(lost.reason), "kind": dg.MetadataValue.text(lost.kind)}
+            context.log_event(dg.AssetObservation(context.asset_key, partition=lost.key, metadata=reason))
     raise dg.Failure(
         description=_summary(failed, len(made) + len(failed)),
         metadata={"failed recordings": _table(failed)},
@@ -120,9 +152,8 @@ def _summary(failed: Sequence[Failed], total: int) -> str:
 
 
 def _table(failed: Sequence[Failed]) -> dg.TableMetadataValue:
-    kinds = {True: "transient: a retry may help", False: "permanent: mend the recording"}
     return dg.MetadataValue.table(
-        [dg.TableRecord({"recording": f.key, "reason": f.reason, "kind": kinds[f.transient]}) for f in failed]
+        [dg.TableRecord({"recording": f.key, "reason": f.reason, "kind": f.kind}) for f in failed]
     )
 
 
@@ -134,7 +165,15 @@ def _joint_version(made: Sequence[Made]) -> str:
 
 
 def _log_findings(context: dg.AssetExecutionContext, made: Sequence[Made]) -> None:
+    materialised = context.instance.get_latest_storage_id_by_partition(
+        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, {item.key for item in made}
+    )
     for item in made:
+        # Without the materialisation that it judges the UI takes a finding for outdated, and shows none.
+        at = materialised.get(item.key)
+        target = at and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=at, run_id=context.run_id, timestamp=time.time()
+        )
         for finding in item.findings:
             context.log_event(
                 dg.AssetCheckEvaluation(
@@ -145,5 +184,6 @@ def _log_findings(context: dg.AssetExecutionContext, made: Sequence[Made]) -> No
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata=finding.metadata,
                     partition=item.key,
+                    target_materialization_data=target or None,
                 )
             )

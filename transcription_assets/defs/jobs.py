@@ -2,12 +2,9 @@
 
 import dagster as dg
 
-from transcription_assets.defs.partitions import recordings
-
 process_recordings = dg.define_asset_job(
     "process_recordings",
     selection=["video", "audio", "transcript", "embeddings"],
-    partitions_def=recordings,
     description="The whole chain for one recording or a range of them: from the file to rows in the search table.",
 )
 

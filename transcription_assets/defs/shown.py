@@ -1,7 +1,9 @@
 """What a person sees in the UI of each materialisation: pure functions from a step's record to metadata."""
 
 import base64
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -11,10 +13,16 @@ from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.embeddings import Embeddings
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
-from transcription_assets.transcript import Segment, Transcript, clock
+from transcription_assets.transcript import Transcript, clock
 
+INLINE_LIMIT = 1000
+"""Markdown of so many characters or more is hidden behind a link by Dagster's UI."""
 EXCERPT_LINES = 12
-TABLE_ROWS = 50
+TABLE_ROWS = 20
+TIMELINE_SLOTS = 48
+LEVELS = "·▁▂▃▄▅▆▇█"
+PAUSE_S = 3.0
+PAUSES = 3
 
 Metadata = Mapping[str, dg.MetadataValue]
 
@@ -36,64 +44,74 @@ PASSAGE_COLUMNS = dg.TableSchema(
 
 
 def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
-    """Poster, length, what kind of file it is."""
+    """Picture, length, what kind of file it is; `thumbnail` is a WebP, empty where there is none."""
     probe = made.probe
     picture = f"{probe.video_codec} {probe.width}×{probe.height}" if probe.video_codec else "none"
-    shown: dict[str, dg.MetadataValue] = {
+    shown: dict[str, dg.MetadataValue] = {}
+    if thumbnail:
+        encoded = base64.b64encode(thumbnail).decode()
+        shown["poster"] = dg.MetadataValue.md(f"![poster](data:image/webp;base64,{encoded})")
+    if probe.title:
+        shown["title"] = dg.MetadataValue.text(probe.title)
+    shown |= {
         "duration": dg.MetadataValue.text(clock(probe.duration) if probe.duration else "not stated"),
-        "duration_s": dg.MetadataValue.float(probe.duration or 0.0),
         "picture": dg.MetadataValue.text(picture),
         "sound": dg.MetadataValue.text(f"{probe.audio_codec}, {probe.sample_rate} Hz, {probe.channels}"),
         "size_mb": dg.MetadataValue.float(round(made.size / 1e6, 3)),
+        "recording": dg.MetadataValue.path(store.public_url(made.key)),
+    }
+    if made.has_poster:
+        shown["poster_file"] = dg.MetadataValue.path(store.artefact_url(keys.poster(made.key)))
+    return shown | {
+        "duration_s": dg.MetadataValue.float(probe.duration or 0.0),
         "bytes_read": dg.MetadataValue.int(made.bytes_read),
         "etag": dg.MetadataValue.text(made.etag),
-        "recording": dg.MetadataValue.url(store.public_url(made.key)),
         "reused": dg.MetadataValue.bool(made.reused),
     }
-    if thumbnail:
-        encoded = base64.b64encode(thumbnail).decode()
-        shown = {"poster": dg.MetadataValue.md(f"![poster](data:image/jpeg;base64,{encoded})")} | shown
-    if probe.title:
-        shown["title"] = dg.MetadataValue.text(probe.title)
-    return shown
 
 
 def audio(made: Audio, store: Store) -> Metadata:
     """How much was decoded, and what the decoder complained about."""
     return {
         "duration": dg.MetadataValue.text(clock(made.duration)),
+        "warnings": dg.MetadataValue.md(_fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
+        "flac": dg.MetadataValue.path(store.artefact_url(keys.flac(made.key))),
         "duration_s": dg.MetadataValue.float(made.duration),
         "container_duration_s": dg.MetadataValue.float(made.container_duration or 0.0),
-        "warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in made.warnings) or "none"),
         "bytes_read": dg.MetadataValue.int(made.bytes_read),
-        "flac": dg.MetadataValue.url(store.artefact_url(keys.flac(made.key))),
         "reused": dg.MetadataValue.bool(made.reused),
     }
 
 
 def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
-    """Language, speed, coverage, and the first lines to read."""
-    key = made.media.key
-    files = {name: dg.MetadataValue.url(store.artefact_url(keys.transcript(key, f".{name}"))) for name in FORMATS}
+    """The first lines to read, where the words are, language, coverage, speed; then the bare figures, for plots."""
+    key, speech, timing = made.media.key, made.speech, made.timing
+    covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
+    speed = f"{timing.rtfx:.1f}× real time ({clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
+    language = f"{made.language} ({made.language_probability:.0%})" if made.language else "none"
+    files = {name: dg.MetadataValue.path(store.artefact_url(keys.transcript(key, f".{name}"))) for name in FORMATS}
     return {
         "excerpt": dg.MetadataValue.md(excerpt(made)),
-        "language": dg.MetadataValue.text(f"{made.language or 'none'} ({made.language_probability:.0%})"),
-        "no_speech": dg.MetadataValue.bool(made.no_speech),
-        "duration": dg.MetadataValue.text(clock(made.duration)),
+        "timeline": dg.MetadataValue.md(timeline(made)),
+        "language": dg.MetadataValue.text(language),
         "words": dg.MetadataValue.int(len(made.words)),
-        "real_time_factor": dg.MetadataValue.float(round(made.timing.rtfx, 2)),
-        "wall_s": dg.MetadataValue.float(made.timing.wall_s),
-        "speech_coverage": dg.MetadataValue.float(round(made.speech.coverage, 4)),
-        "largest_gap_s": dg.MetadataValue.float(made.speech.largest_gap),
-        "segments_repaired": dg.MetadataValue.int(sum(item.repaired for item in made.segments)),
+        "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "nobody speaks"),
+        "speed": dg.MetadataValue.text(speed),
         "model": dg.MetadataValue.text(f"{made.model.name} @ {made.model.revision[:12]}, {made.model.compute_type}"),
         **files,
+        "no_speech": dg.MetadataValue.bool(made.no_speech),
+        "segments_repaired": dg.MetadataValue.int(sum(item.repaired for item in made.segments)),
+        "duration_s": dg.MetadataValue.float(made.duration),
+        "wall_s": dg.MetadataValue.float(timing.wall_s),
+        "real_time_factor": dg.MetadataValue.float(round(timing.rtfx, 2)),
+        "speech_coverage": dg.MetadataValue.float(round(speech.coverage, 4)),
+        "largest_gap_s": dg.MetadataValue.float(speech.largest_gap),
         "reused": dg.MetadataValue.bool(reused),
         **({"reused_from": dg.MetadataValue.text(made.reused_from)} if made.reused_from else {}),
     }
 
 
-FORMATS = ("json", "txt", "srt", "vtt")
+FORMATS = ("txt", "srt", "vtt", "json")
 
 
 def embeddings(made: Embeddings, store: Store) -> Metadata:
@@ -105,19 +123,20 @@ def embeddings(made: Embeddings, store: Store) -> Metadata:
     shown: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(made.rows.height),
         "sentences": dg.MetadataValue.int(made.sentences),
-        "parquet": dg.MetadataValue.url(store.artefact_url(keys.passages(made.key))),
-        "reused": dg.MetadataValue.bool(made.reused),
     }
     if records:
         shown["passages"] = dg.MetadataValue.table(records)
-    return shown
+    return shown | {
+        "parquet": dg.MetadataValue.path(store.artefact_url(keys.passages(made.key))),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
 
 
 def search_index(state: IndexState) -> Metadata:
     """How large the table is and whether it is in good order."""
     return {
-        "dagster/row_count": dg.MetadataValue.int(state.rows),
         "recordings": dg.MetadataValue.int(state.recordings),
+        "dagster/row_count": dg.MetadataValue.int(state.rows),
         "fragments": dg.MetadataValue.int(state.fragments),
         "version": dg.MetadataValue.int(state.version),
         "vector_index": dg.MetadataValue.bool(state.vector_index),
@@ -125,15 +144,59 @@ def search_index(state: IndexState) -> Metadata:
 
 
 def excerpt(made: Transcript) -> str:
-    """The first lines with their times, as Markdown."""
+    """The first lines with their times, as Markdown that is short enough to be shown at once."""
     if made.no_speech:
         return "*Nobody speaks in this recording.*"
-    lines = [_line(segment) for segment in made.segments[:EXCERPT_LINES]]
-    if len(made.segments) > EXCERPT_LINES:
-        lines.append("…")
-    return "\n\n".join(lines)
+    lines = [f"`{clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
+    return _fitting(lines, "\n\n", most=EXCERPT_LINES)
 
 
-def _line(segment: Segment) -> str:
-    text = segment.text.replace("\\", "\\\\").replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
-    return f"`{clock(segment.start)}` {text}"
+def timeline(made: Transcript) -> str:
+    """Where in the recording the words are: a bar of equal slots, as high as their share of words, and the pauses."""
+    if made.no_speech or not made.duration:
+        return "no words"
+    bar = "".join(LEVELS[_level(share)] for share in _shares(made))
+    edges = [0.0, *(edge for word in made.words for edge in (word.start, word.end)), made.duration]
+    pauses = [(end - start, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    longest = sorted(sorted((item for item in pauses if item[0] >= PAUSE_S), reverse=True)[:PAUSES], key=lambda x: x[1])
+    without = ", ".join(f"{clock(start)}–{clock(end)} ({length:.0f} s)" for length, start, end in longest)
+    return f"`0:00 {bar} {clock(made.duration)}`" + (f"\n\nlongest without words: {without}" if without else "")
+
+
+def _shares(made: Transcript) -> list[float]:
+    """The share of each slot of the recording that has words, in [0, 1]."""
+    slot_s = made.duration / TIMELINE_SLOTS
+    held = [0.0] * TIMELINE_SLOTS
+    for word in made.words:
+        first, last = (min(int(at / slot_s), TIMELINE_SLOTS - 1) for at in (word.start, word.end))
+        for slot in range(first, last + 1):
+            held[slot] += max(0.0, min(word.end, (slot + 1) * slot_s) - max(word.start, slot * slot_s))
+    return [min(seconds / slot_s, 1.0) for seconds in held]
+
+
+def _level(share: float) -> int:
+    """A slot with any word at all is never shown as empty."""
+    return math.ceil(share * (len(LEVELS) - 1))
+
+
+def _fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
+    """As many of the lines as the UI shows at once; `…` stands for the rest."""
+    shown = list(lines[:most])
+    while shown and _length(separator.join([*shown, "…"])) >= INLINE_LIMIT:
+        shown.pop()
+    if lines and not shown:
+        shown = [lines[0][: INLINE_LIMIT // 2]]
+    return separator.join(shown if shown == list(lines) else [*shown, "…"])
+
+
+def _length(text: str) -> int:
+    """As a browser counts."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _plain(text: str) -> str:
+    """What somebody said is text, not Markdown."""
+    return MARKDOWN.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+MARKDOWN = re.compile(r"[\\`*_\[\]~|#]")

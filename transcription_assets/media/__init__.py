@@ -6,25 +6,27 @@ A `source` is a local path, `file:` plus an absolute path, or an http(s) URL tha
 from transcription_assets.media.decoding import (
     SAMPLE_RATE,
     Extraction,
-    Posters,
+    Poster,
     decode_limit,
     extract_speech,
     find_ffmpeg,
-    posters,
+    poster,
     probe,
     read_samples,
+    thumbnail,
 )
 from transcription_assets.media.report import Probe
 
 __all__ = [
     "SAMPLE_RATE",
     "Extraction",
-    "Posters",
+    "Poster",
     "Probe",
     "decode_limit",
     "extract_speech",
     "find_ffmpeg",
-    "posters",
+    "poster",
     "probe",
     "read_samples",
+    "thumbnail",
 ]

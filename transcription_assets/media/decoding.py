@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -26,6 +26,8 @@ _STALL_S = 120.0
 _LENGTH_TOLERANCE_S = 1.0
 _SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
 _FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
+_POSTER = ("-nostdin", "-hide_banner", "-v", "error", "-f", "mjpeg", "-i")  # of our own making, unlike other input
+_THUMBNAILS = ((160, 40), (160, 20), (160, 8), (128, 4), (96, 2), (64, 1))  # width and quality, best first
 _NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _log = getLogger(__name__)
@@ -41,7 +43,7 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class Posters:
+class Poster:
     """Whether there is a picture, and how many bytes were read to find out."""
 
     taken: bool
@@ -82,19 +84,8 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
     """
     where = address(source)
-    command = [
-        ffmpeg,
-        *input_arguments(where),
-        "-map",
-        "0:a:0",
-        "-t",
-        "1",
-        "-progress",
-        "pipe:1",
-        "-f",
-        "null",
-        "-",
-    ]
+    first_second = "-map 0:a:0 -t 1 -progress pipe:1 -f null -"
+    command = [ffmpeg, *input_arguments(where), *first_second.split()]
     ending = process.run(command, limit_s)
     header = report.header(report.text(ending.printed, where))
     if header is None or not report.ended(ending):
@@ -106,30 +97,26 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     return header
 
 
-def posters(source: str, targets: Mapping[Path, int], *, ffmpeg: str, limit_s: float, at: float) -> Posters:
-    """Write JPEGs of a typical frame near `at` seconds, or of the cover: each target at most so many pixels wide.
+def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> Poster:
+    """Write a JPEG, at most `width` pixels wide, of a typical frame near `at` seconds or of the cover to `target`.
 
     Not taken where there is no picture or none can be decoded: a poster is an ornament and never fails a file.
     """
-    _forget(targets)
+    target.unlink(missing_ok=True)
     deadline = time.monotonic() + limit_s
     read = 0
     # A seek may land behind the last frame: the beginning is the second choice, an embedded cover the third.
     for stream, start in dict.fromkeys([("0:V:0", max(at, 0.0)), ("0:V:0", 0.0), ("0:v:0", 0.0)]):
         left = deadline - time.monotonic()
-        header = _pictures(address(source), targets, stream, start=start, ffmpeg=ffmpeg, limit_s=left)
+        arguments = ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width)]
+        header = _picture(address(source), target, arguments, start=start, ffmpeg=ffmpeg, limit_s=left)
         read += header.bytes_read if header else 0
-        if all(target.is_file() and target.stat().st_size for target in targets):
-            return Posters(taken=True, bytes_read=read)
+        if target.is_file() and target.stat().st_size:
+            return Poster(taken=True, bytes_read=read)
         if header is None or not header.has_picture:
             break
-    _forget(targets)
-    return Posters(taken=False, bytes_read=read)
-
-
-def _forget(targets: Mapping[Path, int]) -> None:
-    for target in targets:
-        target.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
+    return Poster(taken=False, bytes_read=read)
 
 
 def _picture_filter(width: int) -> str:
@@ -138,24 +125,44 @@ def _picture_filter(width: int) -> str:
     return f"{scale},thumbnail=24,setpts=0,format=yuvj420p"  # a cover's own time lies before the start
 
 
-def _pictures(
-    where: str, targets: Mapping[Path, int], stream: str, *, start: float, ffmpeg: str, limit_s: float
+def _picture(
+    where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
 ) -> Probe | None:
-    """Try to write the pictures; the header if the source could be opened, to tell whether to try further."""
-    command = [ffmpeg, *input_arguments(where, "-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20"), "-y"]
-    for target, width in targets.items():
-        command += ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width), "-c:v", "mjpeg", "-q:v", "4"]
-        command += ["-map_metadata", "-1", "-bitexact", "-f", "mjpeg", address(target)]
+    """Try to write the picture; the header if the source could be opened, to tell whether to try further."""
+    seek = ("-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")
+    jpeg = "-c:v mjpeg -q:v 4 -map_metadata -1 -bitexact -f mjpeg -y"
+    command = [ffmpeg, *input_arguments(where, *seek), *arguments, *jpeg.split(), address(target)]
     try:
         ending = process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no poster: %s", error)
         return None
     if not report.ended(ending):
-        _forget(targets)
+        target.unlink(missing_ok=True)
         _log.warning("no poster of %s: ffmpeg was stopped or crashed", report.shown(where))
         return None
     return report.header(report.text(ending.printed, where))
+
+
+def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_bytes: int) -> bool:
+    """Write the picture as a WebP of at most `max_bytes`; False where this ffmpeg cannot make it so small."""
+    command = [ffmpeg, *_POSTER, address(picture)]
+    tries = [target.with_name(f"{target.name}.{number}") for number in range(len(_THUMBNAILS))]
+    # One process for all: to start ffmpeg takes longer than to write six stamps.
+    for (width, quality), path in zip(_THUMBNAILS, tries, strict=True):
+        webp = f"-vf scale={width}:-2 -c:v libwebp -compression_level 6 -quality {quality} -map_metadata -1 -f webp -y"
+        command += [*webp.split(), address(path)]
+    try:
+        ending = process.run(command, limit_s)
+    except TranscriptionError as error:
+        _log.warning("no thumbnail: %s", error)
+        return False
+    small = [path for path in tries if ending.code == 0 and path.stat().st_size <= max_bytes]
+    if small:
+        small[0].replace(target)
+    for path in tries:
+        path.unlink(missing_ok=True)
+    return bool(small)
 
 
 def extract_speech(
@@ -168,19 +175,11 @@ def extract_speech(
     What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
     """
     where = address(source)
-    command = [
-        *(
-            ffmpeg,
-            *input_arguments(where, size=size),
-            "-map",
-            "0:a:0",
-            "-af",
-            f"aresample={SAMPLE_RATE}:async=1:first_pts=0",
-        ),
-        *("-ac", "1", "-ar", str(SAMPLE_RATE), "-c:a", "flac", "-sample_fmt", "s16", "-max_error_rate", "1"),
-        *("-map_metadata", "-1", "-map_chapters", "-1", "-bitexact", "-progress", "pipe:1"),
-        *("-f", "flac", "-y", address(target)),
-    ]
+    mono = f"-map 0:a:0 -af aresample={SAMPLE_RATE}:async=1:first_pts=0 -ac 1 -ar {SAMPLE_RATE}"
+    # Bitexact: the same sound always gives the same bytes, which name it.
+    flac = "-c:a flac -sample_fmt s16 -max_error_rate 1 -map_metadata -1 -map_chapters -1 -bitexact"
+    output = ["-progress", "pipe:1", "-f", "flac", "-y", address(target)]
+    command = [ffmpeg, *input_arguments(where, size=size), *mono.split(), *flac.split(), *output]
     complete = False
     try:
         ending = process.run(command, limit_s)
@@ -233,11 +232,9 @@ def read_samples(
     PermanentFailure or TransientFailure as `probe`; the process is gone when the iterator ends or is closed.
     """
     where = address(path)
-    span = () if duration is None else ("-t", f"{duration:.6f}")
-    command = [
-        *(ffmpeg, *input_arguments(where, "-ss", f"{start:.6f}", *span), "-map", "0:a:0", "-ac", "1"),
-        *("-ar", str(SAMPLE_RATE), "-max_error_rate", "1", "-f", "s16le", "-"),
-    ]
+    span = ["-ss", f"{start:.6f}"] + ([] if duration is None else ["-t", f"{duration:.6f}"])
+    raw = f"-map 0:a:0 -ac 1 -ar {SAMPLE_RATE} -f s16le -"
+    command = [ffmpeg, *input_arguments(where, *span), *raw.split()]
     return _blocks(command, where, start, duration)
 
 

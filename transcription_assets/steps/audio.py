@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transcription_assets import keys, media
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.steps import video
-from transcription_assets.steps.record import read, write
+from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
@@ -57,8 +57,10 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     if known and known.etag == source.etag:
         return known
     seen = video.load(store, key)
-    if seen is None or seen.etag != source.etag:
-        raise PermanentFailure(f"{key}: `video` has not looked at this version of it yet; materialise `video` first")
+    if seen is None:
+        raise PermanentFailure(f"{key}: `video` has not looked at it yet; materialise `video` first")
+    if seen.etag != source.etag:
+        raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
     store.delete(keys.audio_record(key))
     with tempfile.TemporaryDirectory() as folder:
         flac = Path(folder) / "speech.flac"
@@ -70,8 +72,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             limit_s=decoder.limit(seen.probe.duration, source.size),
             size=source.size,
         )
-        if store.stat(key).etag != source.etag:
-            raise TransientFailure(f"{key} was replaced while it was read; the new version is read next")
+        require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         store.upload(keys.flac(key), flac)

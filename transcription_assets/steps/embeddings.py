@@ -32,7 +32,7 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """Whether every sentence of the transcript is in a passage."""
-        held = {item["start_s"] for group in self.rows["sentences"].to_list() for item in group}
+        held = {(item["start_s"], item["text"]) for group in self.rows["sentences"].to_list() for item in group}
         return len(held) == self.sentences
 
 
@@ -44,7 +44,7 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
         raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
     transcript = from_json(document)
     fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
-    spoken = len(passages.sentences(transcript.segments))
+    spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
@@ -67,21 +67,23 @@ def is_stored(store: Store, made: Embeddings) -> bool:
 
 
 def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
+    """The passages in the store, if they were made from this transcript in this way."""
     try:
         source = io.BytesIO(store.read(keys.passages(key)))
-    except NotFound:
+        if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
+            return None
+        source.seek(0)
+        return pl.read_parquet(source)
+    except (NotFound, pl.exceptions.PolarsError):
         return None
-    if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
-        return None
-    source.seek(0)
-    return pl.read_parquet(source)
 
 
 def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Encoder) -> pl.DataFrame:
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
-    vectors = encoder.encode(texts + spoken)
-    sentence_vectors = dict(zip(spoken, vectors[len(texts) :], strict=True))
+    vectors = encoder.encode(texts)
+    # Apart from the passages: a batch is as long as its longest text, and most sentences are short.
+    sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
     key = transcript.media.key
     return pl.DataFrame(
         {
@@ -91,7 +93,7 @@ def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Enco
             "end_s": [item.end for item in cut],
             "text": texts,
             "language": [transcript.language] * len(cut),
-            "vector": vectors[: len(texts)].tolist(),
+            "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * len(cut),
             "media_etag": [transcript.media.etag] * len(cut),
             "sentences": [

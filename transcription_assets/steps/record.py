@@ -7,15 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from transcription_assets.failures import NotFound
-from transcription_assets.storage import Store
+from transcription_assets.failures import NotFound, TransientFailure
+from transcription_assets.storage import MediaObject, Store
 
 
 def read(store: Store, path: str, version: str) -> dict[str, Any] | None:
-    """The record, or None where there is none or another release wrote it."""
+    """The record, or None where there is none, it is damaged, or another release wrote it."""
     try:
         document: dict[str, Any] = json.loads(store.read(path))
-    except NotFound:
+    except (NotFound, ValueError):
         return None
     return document if document.get("version") == version else None
 
@@ -23,3 +23,9 @@ def read(store: Store, path: str, version: str) -> dict[str, Any] | None:
 def write(store: Store, path: str, document: Mapping[str, Any]) -> None:
     """Make the artefact valid."""
     store.write(path, json.dumps(document, ensure_ascii=False, indent=1).encode())
+
+
+def require_unchanged(store: Store, source: MediaObject) -> None:
+    """TransientFailure where the recording is not the one that was read any more: two versions never mix."""
+    if store.stat(source.key).etag != source.etag:
+        raise TransientFailure(f"{source.key} was replaced while it was read; the new version is read next")

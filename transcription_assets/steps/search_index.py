@@ -21,8 +21,8 @@ def materialise(table: Index) -> IndexState:
 
 
 def search(table: Index, encoder: Encoder, query: Query) -> Sequence[Hit]:
-    """The moments that fit, best first; nothing for an empty query."""
-    if not query.text.strip():
+    """The moments that fit, best first; nothing for an empty query, and no model is loaded for an empty table."""
+    if not query.text.strip() or not table.count():
         return ()
     vector = encoder.encode([query.text])[0]
     return table.search(vector, embedding_model=str(encoder.model), limit=query.limit)

@@ -5,11 +5,13 @@ sound, model and options which recording has its words.
 """
 
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import sha256
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from transcription_assets import keys, media, subtitles
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
@@ -54,8 +56,8 @@ def materialise(
     if alike:
         transcript = _taken_over(alike, key, source, started)
     else:
-        blocks = media.read_samples(store.readable_url(keys.flac(key)), ffmpeg=ffmpeg)
-        heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
+        with _speech(store, key) as flac:
+            heard = engine.transcribe(media.read_samples(flac, ffmpeg=ffmpeg), progress or (lambda _seconds: None))
         _require_all_of_it(key, heard.duration, source.duration)
         transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
     store.write(keys.transcript(key, ".txt"), f"{transcript.text}\n".encode())
@@ -65,6 +67,18 @@ def materialise(
     store.write(keys.transcript(key), transcript.to_json())
     store.write(keys.heard(_sound(source, engine)), json.dumps({"media_key": key}).encode())
     return transcript, False
+
+
+@contextmanager
+def _speech(store: Store, key: str) -> Iterator[str]:
+    """The extracted sound. From a bucket it is copied first: a link into it could expire during a long recording."""
+    if store.is_local:
+        yield store.readable_url(keys.flac(key))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        flac = Path(folder) / "speech.flac"
+        store.fetch(keys.flac(key), flac)
+        yield str(flac)
 
 
 def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:

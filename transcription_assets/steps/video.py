@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transcription_assets import keys, media
-from transcription_assets.media import Posters, Probe
-from transcription_assets.steps.record import read, write
+from transcription_assets.media import Poster, Probe
+from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
 VERSION = "2"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
-THUMBNAIL_WIDTH = 240
-"""Pixels: the thumbnail lies in the event log of every materialisation, so it stays under 10 KB."""
+THUMBNAIL_BYTES = 700
+"""As base64 in Markdown this stays under 1000 characters: what is longer, Dagster's UI hides behind a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,29 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
         return known
     url = store.media_url(key)
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
-    poster = _take_pictures(store, source, url, probe, decoder)
+    poster = _take_picture(store, source, url, probe, decoder)
+    if not poster.taken:
+        # The recording that this one replaced may have left its picture here.
+        store.delete(keys.poster(key), keys.thumbnail(key))
+    require_unchanged(store, source)
     video = Video(key, source.etag, source.size, probe, poster.taken, probe.bytes_read + poster.bytes_read)
     write(store, keys.video_record(key), asdict(video))
     return video
 
 
-def _take_pictures(store: Store, source: MediaObject, url: str, probe: Probe, decoder: Decoder) -> Posters:
+def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, decoder: Decoder) -> Poster:
     if not probe.has_picture:
-        return Posters(taken=False, bytes_read=0)
+        return Poster(taken=False, bytes_read=0)
     at = min((probe.duration or 0.0) * 0.1, LONGEST_LEAD_IN_S)
     limit = decoder.limit(0.0, source.size)
     with tempfile.TemporaryDirectory() as folder:
-        poster, thumbnail = Path(folder) / "poster.jpg", Path(folder) / "thumbnail.jpg"
-        widths = {poster: POSTER_WIDTH, thumbnail: THUMBNAIL_WIDTH}
-        made = media.posters(url, widths, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at)
-        if made.taken:
-            store.upload(keys.poster(source.key), poster)
-            store.upload(keys.thumbnail(source.key), thumbnail)
+        picture, small = Path(folder) / "picture.jpg", Path(folder) / "small.webp"
+        made = media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=POSTER_WIDTH)
+        if not made.taken:
+            return made
+        store.upload(keys.poster(source.key), picture)
+        if media.thumbnail(picture, small, ffmpeg=decoder.ffmpeg, limit_s=limit, max_bytes=THUMBNAIL_BYTES):
+            store.upload(keys.thumbnail(source.key), small)
+        else:
+            store.delete(keys.thumbnail(source.key))
     return made

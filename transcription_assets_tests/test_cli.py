@@ -1,0 +1,261 @@
+"""The command line as people and scripts meet it: exit codes, one-line reasons, JSON."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from transcription_assets import settings
+from transcription_assets.app.cli import main
+from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets_tests import recordings
+
+ROOT = Path(__file__).parents[1]
+WIZARD = ROOT / "demo/recordings/stories/the-wizard-of-the-opera-house.mp4"
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store with its inboxes, set by environment variables as a person would."""
+    for name, _, _ in settings.table():
+        if name not in {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG"}:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "0")
+    monkeypatch.setenv("COLUMNS", "500")
+    (tmp_path / "store/video").mkdir(parents=True)
+    (tmp_path / "store/audio").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def command(store: Path) -> Command:
+    """Run a command in this process; whatever happens, nobody is shown a stack trace."""
+    assert store
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, list(arguments))
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+def test_nothing_in_the_inbox_is_a_success_that_says_where_to_put_recordings(command: Command, store: Path) -> None:
+    result = command("process")
+    assert result.exit_code == 0
+    assert str(store / "video") in result.output
+
+
+def test_bad_recordings_end_with_code_1_and_a_reason_for_each(command: Command, store: Path) -> None:
+    (store / "video/garbage.mp4").write_bytes(b"nothing of the kind" * 100)
+    (store / "video/empty.mkv").touch()
+    recordings.video_without_audio(store / "video/mute.mp4", 1.0)
+    (store / "video/notes.txt").touch()
+    result = command("process")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    for name, reason in {
+        "video/garbage.mp4": "Invalid data",
+        "video/empty.mkv": "empty (0 bytes)",
+        "video/mute.mp4": "no audio stream",
+    }.items():
+        assert any(name in line and reason in line for line in lines), name
+    assert "3 failed" in result.output
+    assert "1 files are no recordings" in result.output
+
+
+def test_a_recording_that_is_named_and_not_there_is_said_to_be_not_found(command: Command) -> None:
+    result = command("process", "video/nowhere.mp4")
+    assert result.exit_code == 1
+    assert "video/nowhere.mp4" in result.output
+    assert "not found" in result.output
+
+
+def test_a_name_cannot_lead_out_of_the_store(command: Command) -> None:
+    result = command("process", "video/../../secret.mp4")
+    assert result.exit_code == 1
+    assert "not the name of a file" in result.output
+
+
+def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "1")
+    enough = threading.Event()
+
+    def copy() -> None:
+        with (store / "video/big.mp4").open("wb", buffering=0) as file:
+            while not enough.wait(0.1):
+                file.write(b"more")
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    try:
+        result = command("process")
+    finally:
+        enough.set()
+        copying.join()
+    assert result.exit_code == 3
+    assert "still being copied" in result.output
+    assert "video/big.mp4" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRANSCRIPTION_BEAM_SIZE", "0"),
+        ("TRANSCRIPTION_DEVICE", "tpu"),
+        ("TRANSCRIPTION_STORE", "ftp://somewhere"),
+        ("TRANSCRIPTION_FFMPEG", "/nowhere/ffmpeg"),
+        ("TRANSCRIPTION_WHISPER_MODEL", "nonsense"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    recordings.tone(store / "audio/a.wav", 1.0)
+    monkeypatch.setenv(variable, value)
+    result = command("process")
+    assert result.exit_code == 1
+    assert value in result.output or variable in result.output
+
+
+def test_a_store_that_is_a_file_is_said_so(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store / "file").touch()
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(store / "file"))
+    result = command("process")
+    assert result.exit_code == 1
+    assert "error:" in result.output
+    assert str(store / "file") in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]]
+)
+def test_a_wrong_command_is_explained_with_code_2(command: Command, arguments: list[str]) -> None:
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert "Error:" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["process", "-h"], ["search", "-h"], ["models", "-h"], ["doctor", "-h"]]
+)
+def test_help_is_there_for_everything(command: Command, arguments: list[str]) -> None:
+    assert command(*arguments).exit_code == 0
+
+
+def test_search_without_its_model_says_how_to_get_it(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    result = command("search", "anything")
+    assert result.exit_code == 1
+    assert "models pull" in result.output
+
+
+def test_the_list_of_models_says_which_are_here(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    result = command("models", "list")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for name in CATALOGUE:
+        assert any(line.split()[:1] == [name] and "not here" in line for line in lines), name
+
+
+def test_the_doctor_names_what_is_missing_and_its_cure_with_code_1(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("TRANSCRIPTION_FFMPEG", "/nowhere/ffmpeg")
+    result = command("doctor")
+    assert result.exit_code == 1
+    wrong = [line for line in result.output.splitlines() if line.startswith("wrong")]
+    assert len(wrong) == 3
+    assert "/nowhere/ffmpeg" in wrong[0]
+    assert "models pull" in wrong[1]
+    assert "models pull" in wrong[2]
+
+
+@pytest.mark.models
+def test_the_doctor_is_content_with_a_machine_where_all_is_there(command: Command) -> None:
+    result = command("doctor")
+    assert result.exit_code == 0, result.output
+    assert "wrong" not in result.output
+
+
+def process(*arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+    """The installed program in a process of its own, its output in a pipe, as a script calls it."""
+    program = Path(sys.executable).with_name("transcription-assets")
+    return subprocess.run(
+        [program, *arguments], env=os.environ | changed, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+@pytest.mark.models
+def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_WHISPER_MODEL", "tiny.en")
+    empty = process("search", "--json", "anything")
+    assert (empty.returncode, empty.stdout.strip()) == (0, "[]"), empty.stderr
+
+    name = "video/The [wizard], part 1: 100% true.mp4"
+    recordings.make(store / name, "-i", str(WIZARD), "-t", "11.5", "-c", "copy")
+    (store / "video/broken.mp4").write_bytes(b"nothing")
+    done = process("process")
+    assert done.returncode == 1, "one of the two is broken"
+    assert "1 done, 0 unchanged, 1 failed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+    (store / "video/broken.mp4").unlink()
+    again = process("process")
+    assert again.returncode == 0
+    assert "0 done, 1 unchanged, 0 failed" in again.stdout
+
+    answer = process("search", "--json", "--limit", "1", "he lit forty lamps with a word")
+    assert answer.returncode == 0, answer.stderr
+    (moment,) = json.loads(answer.stdout)
+    assert list(moment) == ["media_key", "start", "end", "text", "score", "url"]
+    assert moment["media_key"] == "video/The %5Bwizard%5D%2C part 1: 100%25 true.mp4"
+    assert moment["start"] == pytest.approx(5.29, abs=2.0)
+    assert 0 < moment["start"] < moment["end"] <= 12
+    assert "lamps" in moment["text"]
+    assert 0 < moment["score"] <= 1
+    path, _, second = moment["url"].partition("#t=")
+    assert float(second) == pytest.approx(moment["start"], abs=0.01)
+    assert path == (store / name).as_uri()
+    shutil.rmtree(store)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("arguments", [["search", "anything"], ["doctor"]])
+def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: Path, arguments: list[str]) -> None:
+    versions = store / "lancedb/passages.lance/_versions"
+    versions.mkdir(parents=True)
+    (versions / "1.manifest").write_bytes(b"garbage")
+    result = command(*arguments)
+    assert result.exit_code == 1
+    assert "delete the folder lancedb/" in result.output
+
+
+@pytest.mark.models
+def test_an_empty_question_finds_nothing(command: Command) -> None:
+    result = command("search", "--json", "  ")
+    assert result.exit_code == 0
+    answer: Any = json.loads(result.stdout)
+    assert answer == []

@@ -1,0 +1,185 @@
+"""What the graph looks like from outside, and the borders that keep it light."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from transcription_assets import definitions
+from transcription_assets.defs.partitions import recordings
+from transcription_assets.settings import Settings
+
+ROOT = Path(definitions.__file__).parents[1]
+HEAVY = ("torch", "lancedb", "faster_whisper", "ctranslate2", "av", "boto3", "botocore", "sentence_transformers")
+
+# asset: (what it is made from, group, kinds, whether it has a partition for each recording, checks)
+GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
+    "inbox": (set(), "recordings", {"file"}, False, set()),
+    "video": ({"inbox"}, "recordings", {"ffmpeg"}, True, {"playable"}),
+    "audio": ({"video"}, "recordings", {"ffmpeg"}, True, {"whole"}),
+    "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence"}),
+    "embeddings": ({"transcript"}, "recordings", {"sentencetransformers", "polars", "lancedb"}, True, {"complete"}),
+    "search_index": ({"embeddings"}, "recordings", {"lancedb"}, False, set()),
+}
+
+
+@pytest.fixture(scope="module")
+def specs() -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.defs.resolve_all_asset_specs()}
+
+
+def test_the_graph_is_what_the_readme_draws(specs: dict[str, dg.AssetSpec]) -> None:
+    checks: dict[str, set[str]] = {name: set() for name in GRAPH}
+    for check in definitions.defs.resolve_asset_graph().asset_check_keys:
+        checks[check.asset_key.to_user_string()].add(check.name)
+    assert {
+        name: (
+            {dep.asset_key.to_user_string() for dep in spec.deps},
+            spec.group_name,
+            set(spec.kinds),
+            spec.partitions_def == recordings,
+            checks[name],
+        )
+        for name, spec in specs.items()
+    } == GRAPH
+
+
+def test_every_asset_says_what_it_is_and_whose(specs: dict[str, dg.AssetSpec]) -> None:
+    for name, spec in specs.items():
+        assert spec.description, name
+        assert len(spec.description) > 40, name
+        assert list(spec.owners) == ["team:transcription"], name
+
+
+def test_every_check_says_what_it_looks_at() -> None:
+    graph = definitions.defs.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        assert len(graph.get_check_spec(key).description or "") > 40, key
+
+
+def test_jobs_and_sensors_are_described_and_a_dropped_file_needs_no_click() -> None:
+    repository = definitions.defs.get_repository_def()
+    jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    assert set(jobs) == {"process_recordings", "refresh_search"}
+    assert all(job.description for job in jobs.values())
+    selected = jobs["process_recordings"].asset_layer.selected_asset_keys
+    assert {key.to_user_string() for key in selected} == {"video", "audio", "transcript", "embeddings"}
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert set(sensors) == {"inbox_sensor", "automation"}
+    assert all(sensor.description for sensor in sensors.values())
+    assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
+
+
+def test_a_batch_is_one_run_and_what_follows_runs_by_itself(specs: dict[str, dg.AssetSpec]) -> None:
+    graph = definitions.defs.resolve_asset_graph()
+    for name in ("video", "audio", "transcript", "embeddings"):
+        assert graph.get(specs[name].key).backfill_policy == dg.BackfillPolicy.single_run()
+    automated = {name for name, spec in specs.items() if spec.automation_condition}
+    assert automated == {"audio", "transcript", "embeddings", "search_index"}
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"whisper_model": "tiny.en"}, {"transcript"}),
+        ({"beam_size": 1}, {"transcript"}),
+        ({"language": "de"}, {"transcript"}),
+        ({"encoder_model": "somebody/encoder"}, {"embeddings"}),
+        ({"passage_s": 60.0}, {"embeddings"}),
+        ({"run_max_files": 3, "store": "elsewhere", "cpu_threads": 1}, set()),
+    ],
+)
+def test_a_setting_marks_as_stale_what_it_would_change_and_nothing_else(
+    change: dict[str, object], stale: set[str]
+) -> None:
+    before = definitions.code_versions(Settings.model_validate({}))
+    after = definitions.code_versions(Settings.model_validate(change))
+    assert {asset for asset in before if before[asset] != after[asset]} == stale
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "warnings at every start hide those that matter"
+    return done.stdout
+
+
+def test_loading_the_definitions_loads_nothing_heavy_and_warns_of_nothing() -> None:
+    loaded = python(f"import sys, transcription_assets.definitions; print([m for m in {HEAVY} if m in sys.modules])")
+    assert loaded.strip() == "[]", "every code server, daemon and step would pay for it"
+
+
+def test_the_library_and_the_command_line_do_not_know_dagster() -> None:
+    code = """
+import importlib, pkgutil, sys, json, transcription_assets
+modules = [
+    module.name
+    for module in pkgutil.walk_packages(transcription_assets.__path__, "transcription_assets.")
+    if not module.name.startswith(("transcription_assets.defs", "transcription_assets.definitions"))
+]
+for module in modules:
+    importlib.import_module(module)
+print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("dagster", "dagster_aws")]]))
+"""
+    # walk_packages imports packages to look inside, so the door of Dagster is kept shut first.
+    modules, dagster = json.loads(python(f"import sys\nsys.modules['transcription_assets.defs'] = None\n{code}"))
+    assert {"transcription_assets.keys", "transcription_assets.steps.video", "transcription_assets.app.cli"} <= {
+        *modules
+    }
+    assert dagster == []
+
+
+def test_the_library_loads_nothing_heavy_until_it_works() -> None:
+    code = f"""
+import sys
+from transcription_assets import storage, media, speech, embedding, index, models, settings
+from transcription_assets.app import cli, doctor, process, tools
+print([m for m in {HEAVY} if m in sys.modules])
+"""
+    assert python(code).strip() == "[]", "`--help` would take seconds"
+
+
+def test_the_parts_can_be_imported_without_the_definitions() -> None:
+    code = "import sys, transcription_assets.steps.audio; print('transcription_assets.definitions' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def ruff(path: str, code: str) -> str:
+    """What ruff says of this code, were it at `path`."""
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
+    done = subprocess.run(
+        [*command, "--stdin-filename", path, "-"],
+        cwd=ROOT,
+        input=f'"""A module."""\n\n{code}\n',
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "path", ["keys.py", "steps/video.py", "app/cli.py", "settings.py", "models/sources.py", "storage/folder.py"]
+)
+def test_the_linter_keeps_dagster_out_of_the_library_and_says_where_it_belongs(path: str) -> None:
+    said = ruff(f"transcription_assets/{path}", "import dagster as dg\n\nprint(dg)")
+    assert "TID251" in said
+    assert "defs/" in said
+
+
+def test_the_linter_lets_dagster_into_its_own_door() -> None:
+    for path in ("defs/assets.py", "definitions.py"):
+        assert "TID251" not in ruff(f"transcription_assets/{path}", "import dagster as dg\n\nVALUE = dg.AssetKey('a')")
+
+
+@pytest.mark.parametrize("heavy", ["torch", "faster_whisper", "lancedb", "av", "boto3", "sentence_transformers"])
+@pytest.mark.parametrize("path", ["speech.py", "defs/assets.py", "app/cli.py"])
+def test_the_linter_refuses_heavy_libraries_at_the_top_of_a_module(path: str, heavy: str) -> None:
+    assert "TID253" in ruff(f"transcription_assets/{path}", f"import {heavy}\n\nVALUE = {heavy}")
+    inside = f'def work() -> object:\n    """Work."""\n    import {heavy}\n\n    return {heavy}'
+    assert "TID253" not in ruff(f"transcription_assets/{path}", inside)

@@ -1,0 +1,81 @@
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from transcription_assets import speech
+from transcription_assets.chunks import Region
+from transcription_assets.speech import SAMPLE_RATE, Samples, by_sentence, is_doubtful, is_silence, windows
+from transcription_assets.transcript import Segment, Word
+
+
+def _segment(**changes: float) -> Segment:
+    good = {"avg_logprob": -0.2, "no_speech_prob": 0.1, "compression_ratio": 1.5}
+    return Segment(id=0, start=0.0, end=1.0, text="a", words=(), **good | changes)  # type: ignore[arg-type]
+
+
+def test_what_the_decoder_gives_becomes_plain_numbers_which_an_event_log_can_keep() -> None:
+    word = SimpleNamespace(start=np.float64(0.1), end=np.float64(0.4), word=" hello", probability=np.float32(0.9))
+    found = SimpleNamespace(
+        start=np.float64(0.1),
+        end=np.float64(0.4),
+        text=" hello",
+        words=[word],
+        avg_logprob=np.float32(-0.1),
+        no_speech_prob=np.float32(0.0),
+        compression_ratio=np.float64(1.0),
+    )
+    made = speech._segment(found)  # noqa: SLF001 -- where the foreign values enter
+    values = (
+        made.start,
+        made.end,
+        made.avg_logprob,
+        made.no_speech_prob,
+        made.words[0].start,
+        made.words[0].probability,
+    )
+    assert [type(value) for value in values] == [float] * len(values)
+
+
+def test_a_guess_where_the_decoder_itself_hears_nobody_is_silence_and_not_text() -> None:
+    assert is_silence(_segment(avg_logprob=-1.9, no_speech_prob=0.7))
+    assert not is_silence(_segment(avg_logprob=-0.2, no_speech_prob=0.7))
+    assert not is_silence(_segment(avg_logprob=-1.9, no_speech_prob=0.1))
+
+
+def test_a_loop_and_a_guess_are_doubtful_so_that_they_are_decoded_again() -> None:
+    assert is_doubtful(_segment(compression_ratio=2.5))
+    assert is_doubtful(_segment(avg_logprob=-1.1))
+    assert not is_doubtful(_segment())
+
+
+def test_a_chunk_of_many_sentences_becomes_lines_that_can_be_read() -> None:
+    texts = [" It", " rained.", " We", " stayed", " in."]
+    words = tuple(Word(float(number), number + 0.8, text, 0.9) for number, text in enumerate(texts))
+    chunk = Segment(0, 0.0, 4.8, "".join(texts), words, -0.2, 0.1, 1.5, repaired=True)
+    first, second = by_sentence(chunk)
+    assert (first.text, second.text) == (" It rained.", " We stayed in.")
+    assert (first.end, second.start) == (1.8, 2.0)
+    assert first.repaired
+    assert second.repaired
+
+
+def _blocks(sound: Samples, length: int) -> Iterator[Samples]:
+    for start in range(0, len(sound), length):
+        yield sound[start : start + length]
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 29, 30, 31, 95])
+def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The detector is scripted here: a second of speech, a second of silence, and so on.
+    def every_other_second(samples: Samples) -> list[Region]:
+        return [Region(float(start), start + 1.0) for start in range(0, len(samples) // SAMPLE_RATE, 2)]
+
+    monkeypatch.setattr(speech, "voiced_regions", every_other_second)
+    sound = np.arange(seconds * SAMPLE_RATE, dtype=np.float32)
+    found = list(windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
+    assert np.array_equal(np.concatenate([samples for samples, _ in found] or [sound[:0]]), sound)
+    for samples, regions in found:
+        assert all(0 <= region.start < region.end <= len(samples) / SAMPLE_RATE for region in regions)
+        assert len(samples) <= 37 * SAMPLE_RATE
