@@ -58,9 +58,7 @@ def segments(draw: st.DrawFn) -> tuple[Segment, ...]:
     return tuple(result)
 
 
-def segment(
-    text: str, start: float, end: float, words: list[Word] | None = None, *, number: int = 0
-) -> Segment:
+def segment(text: str, start: float, end: float, words: list[Word] | None = None, *, number: int = 0) -> Segment:
     """A segment; without `words` they share its time evenly."""
     if words is None:
         tokens = text.split()

@@ -56,12 +56,13 @@ def test_the_same_bytes_touched_again_are_not_transcribed_again() -> None:
 def test_no_order_of_ticks_loses_a_version_or_runs_one_twice(
     inbox_over_time: list[dict[str, str]], most: int, data: st.DataObject
 ) -> None:
-    known, runs = NOTHING, list[tuple[str, str, str]]()
+    known, runs, unsure = NOTHING, list[tuple[str, str, str]](), set[str]()
     listings = list(_listings(inbox_over_time))
     for listing in listings:
         for dies in data.draw(st.lists(st.booleans(), max_size=3)):
             todo, following = _tick(listing, known, most)
             runs.extend(todo)
+            unsure |= {key for key, _, _ in todo} if dies else set()
             known = known if dies else following
     while etags(known) != inbox_over_time[-1]:
         todo, following = _tick(listings[-1], known, most)
@@ -69,7 +70,9 @@ def test_no_order_of_ticks_loses_a_version_or_runs_one_twice(
         assert not following.equals(known), "the ticks no longer move, and the rest is lost"
         known = following
     last_run = {key: etag for key, etag, _ in runs}
-    assert {key: last_run[key] for key in inbox_over_time[-1]} == inbox_over_time[-1]
+    # A tick that died may have asked for a version that then gave way to the very one that was known before it.
+    assert {key: tag for key, tag in inbox_over_time[-1].items() if last_run[key] != tag and key not in unsure} == {}
+    assert set(inbox_over_time[-1].items()) <= {(key, etag) for key, etag, _ in runs}
     started = {run: (key, etag) for key, etag, run in runs}  # Dagster starts one run for a run key
     versions = {(row[0], row[1], row[3]) for listing in listings for row in listing.iter_rows()}
     assert len(started) <= len(versions)
@@ -81,17 +84,14 @@ def _listings(inbox_over_time: list[dict[str, str]]) -> Iterator[pl.DataFrame]:
     for number, inbox in enumerate(inbox_over_time):
         moment = NOW + timedelta(minutes=number)
         times = {
-            key: times[key] if key in times and times[key][0] == etag else (etag, moment)
-            for key, etag in inbox.items()
+            key: times[key] if key in times and times[key][0] == etag else (etag, moment) for key, etag in inbox.items()
         }
         yield pl.DataFrame([(key, *version) for key, version in times.items()], LISTED, orient="row").select(
             "key", "etag", pl.lit(1, pl.Int64).alias("size"), "last_modified"
         )
 
 
-def _tick(
-    listing: pl.DataFrame, known: pl.DataFrame, most: int
-) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
+def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
     """What the sensor asks for, as (key, etag, run key), and the snapshot that it would keep."""
     found = catalog.difference(listing, known)
     todo = pl.concat([found.new, found.changed]).head(most)
@@ -167,9 +167,7 @@ def test_without_a_settling_time_everything_is_ready() -> None:
 
 @given(inboxes, st.randoms())
 @settings(max_examples=100)
-def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(
-    content: dict[str, str], random: Random
-) -> None:
+def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(content: dict[str, str], random: Random) -> None:
     known = frame(content)
     order = list(range(known.height))
     random.shuffle(order)
@@ -213,7 +211,5 @@ def test_an_unmounted_archive_is_not_taken_for_one_that_was_emptied() -> None:
 
 def test_a_few_that_are_gone_may_be_removed() -> None:
     known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert (
-        catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
-    )
+    assert catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
     assert catalog.removable(NOTHING, NOTHING, complete=True, max_share=0.1) == []

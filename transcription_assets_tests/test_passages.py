@@ -11,8 +11,7 @@ from transcription_assets_tests.strategies import letters, segment
 
 def talk(sentence_count: int, seconds: float = 5.0) -> list[Segment]:
     return [
-        segment(f"Sentence number{i} is here.", i * seconds, (i + 1) * seconds, number=i)
-        for i in range(sentence_count)
+        segment(f"Sentence number{i} is here.", i * seconds, (i + 1) * seconds, number=i) for i in range(sentence_count)
     ]
 
 

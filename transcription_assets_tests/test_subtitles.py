@@ -93,9 +93,7 @@ def test_two_quick_answers_share_a_subtitle_instead_of_flashing_past() -> None:
 
 
 def test_an_answer_after_a_silence_has_its_own_subtitle_long_enough_to_be_read() -> None:
-    lone = cues(
-        spoken("Are you there?", 0.0, 2.0) + spoken("Yes.", 8.0, 8.2) + spoken("Good to know.", 20.0, 22.0)
-    )
+    lone = cues(spoken("Are you there?", 0.0, 2.0) + spoken("Yes.", 8.0, 8.2) + spoken("Good to know.", 20.0, 22.0))
     assert [(c.start, c.end, c.text) for c in lone[1:2]] == [(8.0, 8.833, "Yes.")]
 
 
@@ -274,9 +272,7 @@ def test_an_srt_has_one_time_line_a_subtitle_whatever_is_said(segments: tuple[Se
 def test_ffmpeg_reads_the_files_and_shows_a_spoken_tag_as_text(
     tmp_path: Path, suffix: str, write: Callable[[Transcript], str]
 ) -> None:
-    source = transcript(
-        segment("say <b>bold</b> & 00:00:03,000 --> 4", 0.0, 2.0), segment("and then this", 5.0, 7.0)
-    )
+    source = transcript(segment("say <b>bold</b> & 00:00:03,000 --> 4", 0.0, 2.0), segment("and then this", 5.0, 7.0))
     (tmp_path / f"a.{suffix}").write_text(write(source), encoding="utf-8")
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),

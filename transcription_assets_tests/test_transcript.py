@@ -122,16 +122,12 @@ def test_times_are_whole_milliseconds_so_that_files_stay_legible() -> None:
 
 def test_a_time_that_is_not_a_number_does_not_spread_to_the_words_after_it() -> None:
     nan = float("nan")
-    [settled] = settle(
-        [segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0
-    )
+    [settled] = settle([segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0)
     assert [(word.start, word.end) for word in settled.words] == [(1.0, 1.0), (2.0, 3.0)]
 
 
 wild_times = st.floats(-5.0, 120.0)
-wild_words = st.lists(
-    st.builds(Word, wild_times, wild_times, strategies.texts, st.floats(0.0, 1.0)), max_size=8
-)
+wild_words = st.lists(st.builds(Word, wild_times, wild_times, strategies.texts, st.floats(0.0, 1.0)), max_size=8)
 wild_segments = st.lists(
     st.builds(segment, st.sampled_from(["said", " said ", "", " "]), wild_times, wild_times, wild_words),
     max_size=8,
