@@ -80,7 +80,7 @@ def measured(command: Sequence[str | Path], settings: Mapping[str, str] | None =
     return Run(wall_s, cpu_s, others)
 
 
-def quietest(measure: Callable[[], Run], tries: int = 4) -> Run:
+def quietest(measure: Callable[[], Run], tries: int = 2) -> Run:
     """Measure again while others are loud; the run that they disturbed least."""
     runs: list[Run] = []
     while not runs or (runs[-1].others > QUIET_SHARE and len(runs) < tries):

@@ -218,9 +218,11 @@ def test_a_machine_that_loses_power_in_the_middle_of_a_run_loses_no_recording(tm
 
 
 def test_a_process_is_alive_until_it_ends_and_its_number_alone_is_no_proof() -> None:
-    code = "import time; time.sleep(60)  # like a run: multiprocessing"
-    with subprocess.Popen([sys.executable, "-c", code]) as running:
+    code = "import time; print(flush=True); time.sleep(60)  # like a run: multiprocessing"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as running:
         try:
+            assert running.stdout
+            running.stdout.readline()
             assert is_alive(running.pid)
         finally:
             running.kill()
