@@ -94,9 +94,11 @@ def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "1")
     enough = threading.Event()
+    growing = store / "video/big.mp4"
+    growing.touch()
 
     def copy() -> None:
-        with (store / "video/big.mp4").open("wb", buffering=0) as file:
+        with growing.open("wb", buffering=0) as file:
             while not enough.wait(0.1):
                 file.write(b"more")
 

@@ -5,18 +5,20 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets import keys
+from transcription_assets import catalog, keys
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensors import RANGE_END, RANGE_START, Pace, contiguous, inbox_sensor
+from transcription_assets.defs.sensors import RANGE_END, RANGE_START, Pace, inbox_sensor
 from transcription_assets.failures import TranscriptionError, TransientFailure
 
 PACE = Pace(
@@ -45,26 +47,25 @@ class Inbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
 
-    def look(self) -> dg.SensorResult | dg.SkipReason:
+    def look(self) -> dg.SensorResult:
         """Evaluate the sensor; nothing of what it asks for is done."""
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={"store": self.store}, sensor_name="inbox_sensor"
         )
         found = inbox_sensor(self.pace)(context)
-        assert isinstance(found, dg.SensorResult | dg.SkipReason)
+        assert isinstance(found, dg.SensorResult)
         return found
 
-    def tick(self) -> dg.SensorResult | dg.SkipReason:
+    def tick(self) -> dg.SensorResult:
         """Evaluate the sensor and do what the daemon does with the result: partitions, then the cursor."""
         result = self.look()
-        if isinstance(result, dg.SensorResult):
-            for request in result.dynamic_partitions_requests or ():
-                if isinstance(request, dg.AddDynamicPartitionsRequest):
-                    self.instance.add_dynamic_partitions(str(recordings.name), request.partition_keys)
-                else:
-                    for key in request.partition_keys:
-                        self.instance.delete_dynamic_partition(str(recordings.name), key)
-            self.cursor = result.cursor
+        for request in result.dynamic_partitions_requests or ():
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(str(recordings.name), request.partition_keys)
+            else:
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(str(recordings.name), key)
+        self.cursor = result.cursor
         return result
 
     def partitions(self) -> list[str]:
@@ -85,14 +86,14 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
         yield Inbox(tmp_path / "store", instance)
 
 
-def asked(result: dg.SensorResult | dg.SkipReason) -> list[dg.RunRequest]:
-    assert isinstance(result, dg.SensorResult), result
+def asked(result: dg.SensorResult) -> list[dg.RunRequest]:
+    assert result.skip_reason is None, result.skip_reason
     return list(result.run_requests or ())
 
 
-def reason(result: dg.SensorResult | dg.SkipReason) -> str:
-    assert isinstance(result, dg.SkipReason), result
-    return result.skip_message or ""
+def reason(result: dg.SensorResult) -> str:
+    assert result.skip_reason, result
+    return result.skip_reason.skip_message or ""
 
 
 def test_an_empty_inbox_is_nothing_new(inbox: Inbox) -> None:
@@ -334,11 +335,15 @@ def test_a_catalogue_that_is_gone_is_said_with_what_to_do(inbox: Inbox) -> None:
     chosen=st.sets(st.integers(0, 30).map(str)),
 )
 @settings(max_examples=200)
-def test_pieces_are_runs_without_a_gap_that_cover_the_batch_exactly(order: list[str], chosen: set[str]) -> None:
-    batch = [key for key in order if key in chosen]
+def test_runs_have_no_gap_between_their_recordings_and_cover_the_batch_exactly(
+    order: list[str], chosen: set[str]
+) -> None:
+    batch = sorted(key for key in order if key in chosen)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    todo = pl.DataFrame([(key, "e", 1, now) for key in batch], schema=catalog.SCHEMA, orient="row")
+    pieces = [rows["key"].to_list() for rows in catalog.runs(todo, order, max_files=100, max_bytes=10**9)]
     position = {key: number for number, key in enumerate(order)}
-    pieces = contiguous(sorted(batch), position)
-    assert sorted(key for piece in pieces for key in piece) == sorted(batch)
+    assert sorted(key for piece in pieces for key in piece) == batch
     for piece in pieces:
         first, last = position[piece[0]], position[piece[-1]]
         assert order[first : last + 1] == piece
