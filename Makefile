@@ -34,7 +34,7 @@ validate: install
 	$(BIN)/python -W ignore -m dagster definitions validate --workspace workspace.yaml
 
 test: models
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 demo: models
 	$(BIN)/transcription-assets put --into demo demo/recordings

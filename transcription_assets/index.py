@@ -97,14 +97,16 @@ def explained(
     def wrapped(index: "Index", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return method(index, *args, **kwargs)
-        except (OSError, RuntimeError) as error:
-            said = f"the search table at {index.uri} cannot be used: {error}"
+        except (OSError, RuntimeError, ValueError) as error:
+            # Not chained, and without the store's own document: it can quote the token that it refused.
+            told = re.split(r"<\?xml|<Error", str(error), maxsplit=1)[0]
+            said = f"the search table at {index.uri} cannot be used: {told}"
             if _AWAY.search(str(error)):
-                raise TransientFailure(said) from error
+                raise TransientFailure(said) from None
             raise PermanentFailure(
                 f"{said}. If it is damaged, delete the folder lancedb/ of the store and materialise `embeddings` for "
                 "all partitions, or run `transcription-assets process`: nothing is transcribed again."
-            ) from error
+            ) from None
 
     return wrapped
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
@@ -46,7 +47,8 @@ def test_old_passages_go_in_the_version_of_the_table_in_which_the_new_ones_come(
         assert own["media_etag"].n_unique() == 1
         assert rows.filter(pl.col("media_key") == "audio/other.wav").height == len(sentences(20))
         seen.append(own.height)
-    assert seen == [len(sentences(seconds)) for seconds in (60, 30, 45)]
+    # Maintenance makes versions too, with the same rows.
+    assert [count for count, _ in groupby(seen)] == [len(sentences(seconds)) for seconds in (60, 30, 45)]
 
 
 def test_a_replaced_recording_is_followed_by_everything_that_is_made_from_it(case: Case, tmp_path: Path) -> None:

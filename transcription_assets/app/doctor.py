@@ -81,7 +81,7 @@ def _store(settings: Settings) -> str:
     except PermanentFailure as error:
         raise PermanentFailure(f"{store.url} can be read but not written: {error}") from error
     says = f"{store.url}: readable and writable, {listing.frame.height} recordings"
-    if store.is_local and (free := shutil.disk_usage(settings.store).free) < LOW_DISK_BYTES:
+    if store.is_local and (free := shutil.disk_usage(store.url).free) < LOW_DISK_BYTES:
         raise TranscriptionError(f"{says}, but only {free / 1e9:.1f} GB of disk are free: make room")
     return says
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from transcription_assets import catalog
 from transcription_assets.app.tools import Tools
 from transcription_assets.failures import TranscriptionError
-from transcription_assets.steps import audio, done, embeddings, transcript, video
+from transcription_assets.steps import audio, done, embeddings, search_index, transcript, video
 from transcription_assets.steps.embeddings import Embeddings
 
 PUBLISH_EVERY = 20
@@ -78,6 +78,8 @@ def process(tools: Tools, media_keys: Sequence[str], progress: Progress) -> Iter
             _publish(tools, waiting, report)
             waiting = []
         yield report
+    if report.done:
+        search_index.materialise(tools.table)
 
 
 def _made(tools: Tools, key: str, progress: Progress, report: Report) -> Embeddings:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from transcription_assets.defs.jobs import process_recordings
-
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
@@ -35,9 +33,8 @@ class Flight:
 
 
 def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
-    """At most `most` of the runs of the whole chain, whoever asked for them."""
-    chosen = dg.RunsFilter(job_name=process_recordings.name, statuses=ACTIVE)
-    return Flight(instance.get_runs(chosen, limit=most))
+    """At most `most` of the runs that work or wait, whoever asked for them: a sensor, automation, a person."""
+    return Flight(instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=most))
 
 
 def _keys(run: dg.DagsterRun, order: Sequence[str], position: dict[str, int]) -> Sequence[str]:

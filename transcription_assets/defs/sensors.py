@@ -95,7 +95,7 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
         place.write(name, catalog.to_bytes(snapshot))
         _clean(place, keep={name, cursor.snapshot})
         return dg.SensorResult(
-            run_requests=[_run_request(rows) for rows in plan.runs],
+            run_requests=[_run_request(rows, cursor.snapshot) for rows in plan.runs],
             dynamic_partitions_requests=_partition_requests(plan),
             cursor=str(catalog.Cursor(name, listed)),
         )
@@ -165,8 +165,9 @@ def _plan(
     )
 
 
-def _run_request(rows: pl.DataFrame) -> dg.RunRequest:
-    name = catalog.run_key(rows)
+def _run_request(rows: pl.DataFrame, since: str) -> dg.RunRequest:
+    """A tick that died is repeated from the same snapshot, `since`, under the same name; what came back has another."""
+    name = f"{catalog.run_key(rows)} {since}".strip()
     if rows.height == 1:
         return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
     return dg.RunRequest(run_key=name, tags={RANGE_START: rows["key"][0], RANGE_END: rows["key"][-1]})

@@ -54,7 +54,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     """Extract the speech of the recording that `video` looked at."""
     source = store.stat(key)
     known = load(store, key)
-    if known and known.etag == source.etag:
+    if known and known.etag == source.etag and store.exists(keys.flac(key)):
         return known
     seen = video.load(store, key)
     if seen is None:

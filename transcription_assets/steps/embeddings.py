@@ -9,8 +9,9 @@ import polars as pl
 
 from transcription_assets import index, keys, passages
 from transcription_assets.embedding import Encoder
-from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.index import Index
+from transcription_assets.steps import audio
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript, from_json
 
@@ -43,6 +44,9 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
     except NotFound as error:
         raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
     transcript = from_json(document)
+    heard = audio.load(store, key)
+    if heard is not None and heard.etag != transcript.media.etag:
+        raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
     fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
     spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
     known = _load(store, key, fingerprint)

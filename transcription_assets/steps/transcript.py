@@ -60,13 +60,22 @@ def materialise(
             heard = engine.transcribe(media.read_samples(flac, ffmpeg=ffmpeg), progress or (lambda _seconds: None))
         _require_all_of_it(key, heard.duration, source.duration)
         transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
+    _require_same_sound(store, key, source)
+    # Removed first and written last: what makes the transcript count as done never lies beside texts of another.
+    store.delete(keys.transcript(key))
     store.write(keys.transcript(key, ".txt"), f"{transcript.text}\n".encode())
     store.write(keys.transcript(key, ".srt"), subtitles.to_srt(transcript).encode())
     store.write(keys.transcript(key, ".vtt"), subtitles.to_vtt(transcript).encode())
-    # The JSON comes last: it is what makes the transcript count as done.
     store.write(keys.transcript(key), transcript.to_json())
     store.write(keys.heard(_sound(source, engine)), json.dumps({"media_key": key}).encode())
     return transcript, False
+
+
+def _require_same_sound(store: Store, key: str, source: Audio) -> None:
+    """TransientFailure where `audio` was made anew meanwhile: nobody knows which of the two was heard."""
+    now = audio.load(store, key)
+    if now is None or (now.etag, now.sha256) != (source.etag, source.sha256):
+        raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
     known = load(store, key)
     if known and known.etag == source.etag:
         return known
+    store.delete(keys.video_record(key))
     url = store.media_url(key)
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
     poster = _take_picture(store, source, url, probe, decoder)
