@@ -3,6 +3,7 @@
 python bare.py RECORDINGS OUTPUT SPEECH_MODEL ENCODER_MODEL: no retries, no subtitles, no index, nothing kept but text.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from sentence_transformers import SentenceTransformer  # noqa: TID253
 
 
 def main(recordings: Path, output: Path, speech_model: str, encoder_model: str) -> None:
-    speech = BatchedInferencePipeline(WhisperModel(speech_model, device="cpu", compute_type="int8"))
+    speech = BatchedInferencePipeline(
+        WhisperModel(speech_model, device="cpu", compute_type="int8", cpu_threads=os.cpu_count() or 1)
+    )
     encoder = SentenceTransformer(encoder_model)
     output.mkdir()
     for recording in sorted(path for path in recordings.rglob("*") if path.is_file()):
