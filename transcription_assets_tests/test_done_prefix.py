@@ -1,5 +1,6 @@
 """TRANSCRIPTION_DONE_PREFIX: the source leaves the inbox after its last step, and nothing loses sight of it."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -195,8 +196,13 @@ class Moving(Graph):
         )
 
 
-def test_the_last_asset_moves_the_recording_and_all_can_be_materialised_again(tmp_path: Path) -> None:
-    graph = Moving(tmp_path / "store", dg.DagsterInstance.ephemeral())
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Moving]:
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path / "dagster")) as instance:
+        yield Moving(tmp_path / "store", instance)
+
+
+def test_the_last_asset_moves_the_recording_and_all_can_be_materialised_again(graph: Moving) -> None:
     found = graph.drop(2, 3)
     assert graph.run(found).success
     assert listed(graph.store) == []
@@ -207,8 +213,7 @@ def test_the_last_asset_moves_the_recording_and_all_can_be_materialised_again(tm
     assert graph.metadata("transcript", found[0])["reused"] is True
 
 
-def test_one_that_cannot_be_moved_fails_alone_and_the_others_are_recorded(tmp_path: Path) -> None:
-    graph = Moving(tmp_path / "store", dg.DagsterInstance.ephemeral())
+def test_one_that_cannot_be_moved_fails_alone_and_the_others_are_recorded(graph: Moving, tmp_path: Path) -> None:
     found = graph.drop(2, 3)
     (tmp_path / "store" / "DONE_audio" / "02.wav").mkdir(parents=True)
     result = graph.run(found)

@@ -93,6 +93,8 @@ def asked(result: dg.SensorResult) -> list[dg.RunRequest]:
 
 def reason(result: dg.SensorResult) -> str:
     assert result.skip_reason, result
+    assert not result.run_requests
+    assert not result.dynamic_partitions_requests
     return result.skip_reason.skip_message or ""
 
 
@@ -322,8 +324,9 @@ def test_an_inbox_that_is_away_fails_the_tick_and_removes_nothing(
 def test_a_catalogue_that_is_gone_is_said_with_what_to_do(inbox: Inbox) -> None:
     inbox.drop("video/a.mp4")
     asked(inbox.tick())
-    assert inbox.cursor
-    inbox.store.open().delete(inbox.cursor)
+    snapshot = catalog.Cursor.parse(inbox.cursor).snapshot
+    assert snapshot
+    inbox.store.open().delete(snapshot)
     with pytest.raises(TranscriptionError, match="reset the sensor's cursor"):
         inbox.look()
     inbox.cursor = None

@@ -87,7 +87,7 @@ def process(media_keys: tuple[str, ...]) -> None:
     inbox = processing.look(tools)
     todo = media_keys or inbox.ready
     if not todo:
-        shown.print(f"nothing to do: put recordings into {_plain(tools.store.url)}/video or /audio")
+        shown.print(f"nothing to do: put recordings into {_plain(tools.store.url)}/video or /audio", soft_wrap=True)
     started = time.monotonic()
     report = processing.Report()
     with _bar() as bar:
@@ -126,16 +126,13 @@ def _bar() -> Progress:
 
 
 def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s: float) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    for key in report.done:
-        table.add_row("[green]done[/]", _plain(key))
-    for key in report.reused:
-        table.add_row("[dim]unchanged[/]", _plain(key))
-    for key in inbox.growing:
-        table.add_row("[yellow]still being copied[/]", _plain(key))
+    lines = [("green", "done", key) for key in report.done]
+    lines += [("dim", "unchanged", key) for key in report.reused]
+    lines += [("yellow", "still being copied", key) for key in inbox.growing]
     for key, reason in report.failed.items():
-        table.add_row("[bold red]failed[/]", _plain(reason if reason.startswith(key) else f"{key}: {reason}"))
-    shown.print(table)
+        lines.append(("bold red", "failed", reason if reason.startswith(key) else f"{key}: {reason}"))
+    for style, state, says in lines:
+        shown.print(f" [{style}]{state:<9}[/] {_plain(says)}", soft_wrap=True)
     speed = f", {report.audio_s:.0f} s of sound at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
     ignored = f", {inbox.ignored} files are no recordings" if inbox.ignored else ""
     shown.print(

@@ -95,7 +95,7 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
         place.write(name, catalog.to_bytes(snapshot))
         _clean(place, keep={name, cursor.snapshot})
         return dg.SensorResult(
-            run_requests=[_run_request(rows, cursor.snapshot) for rows in plan.runs],
+            run_requests=[_run_request(rows, _before(rows, known, cursor, pace)) for rows in plan.runs],
             dynamic_partitions_requests=_partition_requests(plan),
             cursor=str(catalog.Cursor(name, listed)),
         )
@@ -165,9 +165,19 @@ def _plan(
     )
 
 
-def _run_request(rows: pl.DataFrame, since: str) -> dg.RunRequest:
-    """A tick that died is repeated from the same snapshot, `since`, under the same name; what came back has another."""
-    name = f"{catalog.run_key(rows)} {since}".strip()
+def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: catalog.Cursor, pace: Pace) -> str:
+    """What these recordings come after: the versions that they replace, whatever else was asked for meanwhile.
+
+    What was taken out leaves no version to replace, so where that is turned on it is the whole snapshot.
+    """
+    if pace.remove_gone:
+        return cursor.snapshot
+    return catalog.run_key(known.join(rows, on="key", how="semi").sort("key"))
+
+
+def _run_request(rows: pl.DataFrame, before: str) -> dg.RunRequest:
+    """A tick that died is repeated under the same name; a version that came back, be it with its old time, has another."""
+    name = f"{catalog.run_key(rows)} {before}".strip()
     if rows.height == 1:
         return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
     return dg.RunRequest(run_key=name, tags={RANGE_START: rows["key"][0], RANGE_END: rows["key"][-1]})
