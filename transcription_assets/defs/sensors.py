@@ -176,7 +176,7 @@ def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: catalog.Cursor, pac
 
 
 def _run_request(rows: pl.DataFrame, before: str) -> dg.RunRequest:
-    """A tick that died is repeated under the same name; a version that came back, be it with its old time, has another."""
+    """A tick that died is repeated under the same name; a version that came back has another, whatever its time."""
     name = f"{catalog.run_key(rows)} {before}".strip()
     if rows.height == 1:
         return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
