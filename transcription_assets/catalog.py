@@ -181,9 +181,10 @@ def snapshot_name(known: pl.DataFrame) -> str:
 def run_key(rows: pl.DataFrame) -> str:
     """The name of the run over these recordings: the same versions have the same name.
 
-    The time is part of it because an old version that is put back has its old etag and has to run again.
+    The time is part of it because an old version that is put back has its old etag and has to run again; in whole
+    seconds, because S3 tells no more of one object, and sometimes more in a listing.
     """
-    return _digest(rows, ["key", "etag", "last_modified"])[:32]
+    return _digest(rows.with_columns(pl.col("last_modified").dt.truncate("1s")), ["key", "etag", "last_modified"])[:32]
 
 
 def removable(gone: pl.DataFrame, known: pl.DataFrame, *, complete: bool, max_share: float) -> list[str]:

@@ -1,6 +1,5 @@
 """Vectors out of text: a sentence-transformers model, unit length, so that a dot product is the cosine."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,8 +52,6 @@ class SentenceEncoder:
 
     @cached_property
     def _encoder(self) -> Any:
-        # Torch's threads wait by spinning: where others need the cores, that made encoding three times slower.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when torch is imported
         from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar
 

@@ -145,6 +145,19 @@ def test_an_old_version_that_is_put_back_runs_again_though_dagster_has_seen_its_
     assert again.run_key != first.run_key
 
 
+def test_an_old_version_that_comes_back_with_its_very_time_runs_again_as_a_versioned_bucket_does_it(
+    inbox: Inbox,
+) -> None:
+    ahead = time.time_ns() + 86_400 * 10**9  # ahead of the time of the change, which nobody can set
+    run_keys = set()
+    for data in (b"first", b"second version", b"first"):
+        inbox.drop("video/a.mp4", data=data)
+        os.utime(inbox.root / "video/a.mp4", ns=(ahead, ahead))
+        (request,) = asked(inbox.tick())
+        run_keys.add(request.run_key)
+    assert len(run_keys) == 3
+
+
 def test_a_half_copied_file_waits_for_the_next_tick(inbox: Inbox) -> None:
     inbox.pace = replace(PACE, settle_s=0.6)
     inbox.drop("video/a.mp4", data=b"half")

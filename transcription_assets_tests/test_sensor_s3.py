@@ -103,13 +103,6 @@ def test_an_overwritten_object_runs_again_once_its_run_is_over(archive: Archive,
     assert daemon.tick() == []
 
 
-def test_an_old_version_that_comes_back_within_the_same_second_runs_again(archive: Archive, daemon: Daemon) -> None:
-    for data in (b"one", b"two", b"one"):
-        archive.put("video/a.mp4", data=data)
-        assert daemon.tick() == [["video/a.mp4"]]
-        daemon.finish()
-
-
 def test_a_backlog_is_requested_in_bounded_ticks_and_named(archive: Archive, daemon: Daemon) -> None:
     archive.put(*names(7), "audio/notes.txt")
     daemon.pace = replace(PACE, max_adds=5, run_max_files=2, max_runs=3)

@@ -31,9 +31,7 @@ URL_LIFETIME = timedelta(hours=1)
 """Longer than any one call of ffmpeg should take, and short enough for a link that leaks."""
 
 _NAME_MAX = 1024  # bytes, S3's limit for the whole name
-# In whole seconds: S3 tells no more of one object, and sometimes more in a listing.
-_LAST_MODIFIED = pl.col("last_modified").dt.truncate("1s")
-_OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", _LAST_MODIFIED)
+_OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", "last_modified")
 _NOTHING = pl.DataFrame(
     schema={"name": pl.String(), **{name: catalog.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
 )
