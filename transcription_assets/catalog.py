@@ -56,23 +56,28 @@ class Difference:
 class Cursor:
     """What the sensor's cursor holds: the name of its snapshot, and when everything was last listed with nothing left.
 
-    Written `catalog/abc.parquet` or `catalog/abc.parquet 2026-03-01T12:00:00+00:00`.
+    `reset` names the last run that ended before the cursor was reset: the runs that are asked for since then have names
+    of their own, for Dagster starts none of a name that it has seen. Written `catalog/abc.parquet`, then, where they
+    are known, ` 2026-03-01T12:00:00+00:00` and ` reset=0b3c…`.
     """
 
     snapshot: str = ""
     listed: datetime | None = None
+    reset: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
         """Read what `str` wrote; a time that cannot be read is no time."""
-        snapshot, _, listed = (text or "").partition(" ")
+        rest, _, reset = (text or "").partition(" reset=")
+        snapshot, _, listed = rest.partition(" ")
         try:
-            return cls(snapshot, datetime.fromisoformat(listed).astimezone(UTC) if listed else None)
+            return cls(snapshot, datetime.fromisoformat(listed).astimezone(UTC) if listed else None, reset)
         except ValueError:
-            return cls(snapshot)
+            return cls(snapshot, reset=reset)
 
     def __str__(self) -> str:
-        return self.snapshot + (f" {self.listed.isoformat(timespec='seconds')}" if self.listed else "")
+        listed = f" {self.listed.isoformat(timespec='seconds')}" if self.listed else ""
+        return self.snapshot + listed + (f" reset={self.reset}" if self.reset else "")
 
 
 def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
@@ -187,13 +192,13 @@ def run_key(rows: pl.DataFrame) -> str:
     return _digest(rows.with_columns(pl.col("last_modified").dt.truncate("1s")), ["key", "etag", "last_modified"])[:32]
 
 
-def removable(gone: pl.DataFrame, known: pl.DataFrame, *, complete: bool, max_share: float) -> list[str]:
+def removable(gone: pl.DataFrame, known: pl.DataFrame, *, max_share: float) -> list[str]:
     """The keys that may be removed: all that are gone, or none.
 
-    None where the listing was not complete, and where more than `max_share` (0 to 1) of what is known has
-    gone at once: then it is rather a wrong folder or prefix.
+    None where more than `max_share` (0 to 1) of what is known has gone at once: then it is rather a wrong folder or
+    prefix. Of a listing that is not complete nothing is known to be gone.
     """
-    if not complete or gone.height > max_share * known.height:
+    if gone.height > max_share * known.height:
         return []
     return gone["key"].to_list()
 

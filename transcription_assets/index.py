@@ -36,6 +36,9 @@ ATTEMPTS = 8
 """At one write, each after LanceDB has lost ten races in a row itself; with growing pauses, about a minute in all."""
 LONGEST_PAUSE_S = 16.0
 
+TOLD = ("id", "media_key", "start_s", "end_s", "text", "language", "embedding_model", "media_etag", "sentences")
+"""All columns but the vectors, which follow from the model and the texts."""
+
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 _LOST_A_RACE = ("conflict", "contention", "incompatible transaction", "preempted")
 
@@ -173,6 +176,15 @@ class Index:
             return {}
         found = table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
+    @explained
+    def told(self, media_keys: Sequence[str]) -> pl.DataFrame:
+        """The rows of these recordings by id, without vectors: the columns `TOLD`."""
+        table = self._opened()
+        if table is None or not media_keys:
+            return pl.DataFrame(schema={name: kind for name, kind in schema(1).items() if name in TOLD})
+        found: pl.DataFrame = table.search().where(_of(media_keys)).select(list(TOLD)).limit(None).to_polars()
+        return found.sort("id")
 
     @explained
     def count(self) -> int:

@@ -115,6 +115,7 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     assert graph.statuses(asset, batch) == dict.fromkeys(good, "MATERIALIZED") | {bad: "FAILED"}
     assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in good)
     assert all(graph.metadata(asset, key)["reused"] is False for key in good)
+    assert all(graph.tags(asset, key)["dagster/code_version"] == "7" for key in good), "else stale for ever in the UI"
 
     failure = graph.failure(result, asset)
     assert failure.description

@@ -206,14 +206,13 @@ def test_the_tick_after_one_that_died_asks_for_the_same_run() -> None:
 
 def test_an_unmounted_archive_is_not_taken_for_one_that_was_emptied() -> None:
     known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert catalog.removable(known, known, complete=True, max_share=0.1) == []
-    assert catalog.removable(known.head(1), known, complete=False, max_share=0.1) == []
+    assert catalog.removable(known, known, max_share=0.1) == []
 
 
 def test_a_few_that_are_gone_may_be_removed() -> None:
     known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert catalog.removable(known.head(10), known, complete=True, max_share=0.1) == known["key"].to_list()[:10]
-    assert catalog.removable(NOTHING, NOTHING, complete=True, max_share=0.1) == []
+    assert catalog.removable(known.head(10), known, max_share=0.1) == known["key"].to_list()[:10]
+    assert catalog.removable(NOTHING, NOTHING, max_share=0.1) == []
 
 
 odd_text = st.text(st.sampled_from("aK\u017f.. \t\n%,'*/\\[<\x85\xa0\u2028\u3000\ufeff\u212aé"), max_size=8)

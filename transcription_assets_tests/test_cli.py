@@ -89,6 +89,18 @@ def test_a_name_cannot_lead_out_of_the_store(command: Command) -> None:
     assert "not the name of a file" in result.output
 
 
+def test_a_recording_that_is_named_is_done_whatever_else_is_still_being_copied(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "3600")
+    (store / "video/big.mp4").write_bytes(b"the first of many")
+    (store / "video/empty.mkv").touch()
+    result = command("process", "video/empty.mkv")
+    assert result.exit_code == 1
+    assert "empty (0 bytes)" in result.output
+    assert "big.mp4" not in result.output
+
+
 def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,32 @@ def test_what_is_done_can_be_done_again_and_costs_nothing(case: Case, tmp_path: 
     assert chain.engine.heard == [30]
 
 
+def test_texts_that_somebody_deleted_are_written_again_without_a_transcription(case: Case, tmp_path: Path) -> None:
+    """Else nothing but deleting the JSON as well, and transcribing it all again, would bring them back."""
+    chain = Chain(case.store)
+    case.put(KEY, recording(tmp_path, 30))
+    chain.run(KEY)
+    texts = {suffix: case.store.read(keys.transcript(KEY, suffix)) for suffix in (".txt", ".srt", ".vtt")}
+    case.store.delete(*(keys.transcript(KEY, suffix) for suffix in texts))
+    assert chain.run(KEY).reused == [KEY]
+    assert {suffix: case.store.read(keys.transcript(KEY, suffix)) for suffix in texts} == texts
+    assert chain.engine.heard == [30]
+
+
+def test_a_run_in_which_nothing_is_new_leaves_the_search_table_as_it_is(case: Case, tmp_path: Path) -> None:
+    """A version each night for nothing would grow the table, and every reader would read it anew."""
+    chain = Chain(case.store)
+    case.put(KEY, recording(tmp_path, 30))
+    case.put("video/b.wav", recording(tmp_path, 20))
+    chain.run(KEY, "video/b.wav")
+    rows, version = chain.ids(KEY), chain.table().version
+    chain.run(KEY, "video/b.wav")
+    assert chain.table().version == version
+    chain.tools.table.remove([KEY])
+    chain.run(KEY, "video/b.wav")
+    assert chain.ids(KEY) == rows
+
+
 def test_a_new_extraction_of_what_is_done_reads_it_where_it_is_now(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 30))

@@ -307,6 +307,18 @@ def test_more_than_the_share_at_once_is_rather_a_wrong_folder_and_nothing_is_rem
     assert "TRANSCRIPTION_REMOVE_MAX_SHARE" in "".join(capfd.readouterr())
 
 
+def test_what_lies_behind_a_link_that_leads_nowhere_may_be_away_for_a_while_and_is_not_removed(inbox: Inbox) -> None:
+    inbox.pace = replace(PACE, remove_gone=True)
+    inbox.drop("video/a.mp4", "video/b.mp4", "disk/c.mp4")
+    (inbox.root / "video/disk").symlink_to(inbox.root / "disk")
+    asked(inbox.tick())
+    (inbox.root / "disk").rename(inbox.root / "unmounted")
+    said = reason(inbox.tick())
+    assert "1 gone from the inbox" in said
+    assert "1 could not be looked at" in said
+    assert len(inbox.partitions()) == 3
+
+
 def test_a_removal_that_died_half_way_is_finished_by_the_next_tick(inbox: Inbox) -> None:
     inbox.pace = replace(PACE, remove_gone=True)
     inbox.drop("video/a.mp4", "video/b.mp4")

@@ -11,6 +11,8 @@ from urllib.parse import quote_plus
 
 import dagster as dg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transcription_assets import catalog
 from transcription_assets.defs import sensors
@@ -277,8 +279,36 @@ def test_scattered_recordings_that_changed_do_not_drag_their_neighbours_along(ar
     assert daemon.tick() == [["video/001.mp4", "video/002.mp4"], ["video/005.mp4"]]
 
 
+def test_each_time_the_cursor_is_reset_everything_is_asked_for_again(archive: Archive, daemon: Daemon) -> None:
+    """Dagster starts no run of a name that it has seen: what failed could never be asked for again."""
+    daemon.pace = replace(PACE, max_adds=2)
+    archive.put(*names(4))
+    for _ in range(3):
+        daemon.cursor = None
+        assert [*daemon.tick(), *daemon.tick()] == [names(2), names(4)[2:]]
+        assert daemon.tick() == []
+        daemon.finish()
+
+
+def test_a_reset_asks_for_nothing_that_a_run_works_on(archive: Archive, daemon: Daemon) -> None:
+    archive.put(*names(3))
+    daemon.tick()
+    daemon.cursor = None
+    assert daemon.tick() == []
+
+
 def test_the_cursor_of_the_release_before_is_understood() -> None:
     assert catalog.Cursor.parse("catalog/abc.parquet") == catalog.Cursor("catalog/abc.parquet")
+
+
+@given(
+    snapshot=st.sampled_from(["", "catalog/abc.parquet"]),
+    listed=st.none() | st.datetimes(timezones=st.just(UTC)).map(lambda when: when.replace(microsecond=0)),
+    reset=st.sampled_from(["", "0b3c-42"]),
+)
+def test_a_cursor_is_read_as_it_was_written(snapshot: str, listed: datetime | None, reset: str) -> None:
+    cursor = catalog.Cursor(snapshot, listed, reset)
+    assert catalog.Cursor.parse(str(cursor)) == cursor
 
 
 # With a queue of event notifications

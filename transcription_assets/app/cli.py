@@ -84,8 +84,8 @@ def process(media_keys: tuple[str, ...]) -> None:
 
     chosen = settings.load()
     tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
-    inbox = processing.look(tools)
-    todo = media_keys or inbox.ready
+    inbox = processing.look(tools, media_keys)
+    todo = inbox.ready
     if not todo:
         shown.print(f"nothing to do: put recordings into {_plain(tools.store.url)}/video or /audio", soft_wrap=True)
     started = time.monotonic()

@@ -47,8 +47,13 @@ class Report:
 Progress = Callable[[Step], None]
 
 
-def look(tools: Tools) -> Inbox:
-    """List the inbox; what was dropped a moment ago is given its time to settle, once."""
+def look(tools: Tools, media_keys: Sequence[str] = ()) -> Inbox:
+    """List the inbox; what was dropped a moment ago is given its time to settle, once.
+
+    Recordings that are named are taken as they are, and nothing is said of the others.
+    """
+    if media_keys:
+        return Inbox(ready=media_keys, growing=(), ignored=0)
     ready, growing, ignored = _listed(tools)
     if growing:
         time.sleep(tools.settings.settle_s)

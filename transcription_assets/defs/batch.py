@@ -129,7 +129,7 @@ def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made]
                     context.asset_key,
                     partition=item.key,
                     metadata=item.metadata,
-                    tags={"dagster/data_version": item.version},
+                    tags={"dagster/data_version": item.version, **_code_version(context)},
                 )
             )
         _log_findings(context, made)
@@ -142,6 +142,12 @@ def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made]
         metadata={"failed recordings": _table(failed)},
         allow_retries=again,
     )
+
+
+def _code_version(context: dg.AssetExecutionContext) -> Mapping[str, str]:
+    """As Dagster itself tags what leaves by the other exit."""
+    version = context.assets_def.code_versions_by_key.get(context.asset_key)
+    return {"dagster/code_version": version} if version else {}
 
 
 def _summary(failed: Sequence[Failed], total: int) -> str:

@@ -37,6 +37,12 @@ def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
     return Flight(instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=most))
 
 
+def last_ended_run(instance: dg.DagsterInstance) -> str:
+    """Its id; nothing where none has ended yet."""
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    return next((run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=ended), limit=1)), "")
+
+
 def _keys(run: dg.DagsterRun, order: Sequence[str], position: dict[str, int]) -> Sequence[str]:
     if PARTITION in run.tags:
         return [run.tags[PARTITION]]

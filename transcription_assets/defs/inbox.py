@@ -33,8 +33,9 @@ class Look:
 
 
 def everything(place: Store, known: pl.DataFrame) -> Look:
-    """A complete listing. What left the inbox because it is done is not looked for in it.
+    """A listing, complete unless a link in it leads nowhere.
 
+    What left the inbox because it is done is not looked for in it.
     Put into the inbox once more it is new, though a bucket gives the same content the same etag.
     """
     listing = place.list_media()
@@ -43,7 +44,7 @@ def everything(place: Store, known: pl.DataFrame) -> Look:
         done = place.list_done()
         done = pl.concat([done.join(listing.frame, on="key", how="anti"), done.join(again, on="key", how="semi")])
         known = known.join(done, on="key", how="anti")
-    return Look(listing.frame, known, complete=True, ignored=listing.ignored)
+    return Look(listing.frame, known, listing.unread == 0, listing.ignored, listing.unread)
 
 
 def notified(place: Store, known: pl.DataFrame, messages: Sequence[Message]) -> tuple[Look, list[Message]]:

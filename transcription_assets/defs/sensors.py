@@ -6,14 +6,14 @@ found again; run keys stop a second run of the same batch, and what a run in fli
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from transcription_assets import catalog, keys
-from transcription_assets.defs.flight import RANGE_END, RANGE_START, Flight, runs_in_flight
+from transcription_assets.defs.flight import RANGE_END, RANGE_START, Flight, last_ended_run, runs_in_flight
 from transcription_assets.defs.inbox import Look, everything, notified
 from transcription_assets.defs.jobs import process_recordings
 from transcription_assets.defs.partitions import recordings
@@ -87,17 +87,18 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
         nothing_left = look.complete and plan.todo == plan.taken.height and growing.is_empty()
         listed = datetime.now(UTC) if nothing_left and pace.queue_url else cursor.listed
         if plan.taken.is_empty() and plan.removed.is_empty():
-            return dg.SensorResult(skip_reason=message, cursor=str(catalog.Cursor(cursor.snapshot, listed)))
+            return dg.SensorResult(skip_reason=message, cursor=str(replace(cursor, listed=listed)))
         context.log.info(message)
         _take_out(store, plan.removed)
         snapshot = catalog.advance(known, plan.taken, plan.removed)
         name = catalog.snapshot_name(snapshot)
+        reset = cursor.reset if cursor.snapshot else last_ended_run(context.instance)
         place.write(name, catalog.to_bytes(snapshot))
         _clean(place, keep={name, cursor.snapshot})
         return dg.SensorResult(
-            run_requests=[_run_request(rows, _before(rows, known, cursor, pace)) for rows in plan.runs],
+            run_requests=[_run_request(rows, _before(rows, known, cursor, pace), reset) for rows in plan.runs],
             dynamic_partitions_requests=_partition_requests(plan),
-            cursor=str(catalog.Cursor(name, listed)),
+            cursor=str(catalog.Cursor(name, listed, reset)),
         )
 
     return inbox_sensor
@@ -175,9 +176,9 @@ def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: catalog.Cursor, pac
     return catalog.run_key(known.join(rows, on="key", how="semi").sort("key"))
 
 
-def _run_request(rows: pl.DataFrame, before: str) -> dg.RunRequest:
+def _run_request(rows: pl.DataFrame, before: str, reset: str) -> dg.RunRequest:
     """A tick that died is repeated under the same name; a version that came back has another, whatever its time."""
-    name = f"{catalog.run_key(rows)} {before}".strip()
+    name = " ".join(filter(None, [catalog.run_key(rows), before, reset]))
     if rows.height == 1:
         return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
     return dg.RunRequest(run_key=name, tags={RANGE_START: rows["key"][0], RANGE_END: rows["key"][-1]})
@@ -198,7 +199,7 @@ def _removable(
     """What may be taken out of everything, where that is turned on."""
     if gone.is_empty() or not look.complete or not pace.remove_gone:
         return gone.clear()
-    if catalog.removable(gone, known, complete=look.complete, max_share=pace.remove_max_share):
+    if catalog.removable(gone, known, max_share=pace.remove_max_share):
         return gone
     context.log.warning(
         f"{gone.height} of {known.height} recordings are gone from the inbox: more than "

@@ -28,7 +28,7 @@ def move(store: Store, table: Index, made: Sequence[Embeddings]) -> Mapping[str,
 
 def _require_outputs(store: Store, item: Embeddings, rows: int) -> None:
     """PermanentFailure unless transcript, subtitles, passages and rows are there, and all of this very version."""
-    texts = [keys.transcript(item.key, suffix) for suffix in (".txt", ".srt", ".vtt")]
+    texts = [keys.transcript(item.key, suffix) for suffix in transcript.TEXTS]
     missing = [path for path in texts if not store.exists(path)]
     said = transcript.load(store, item.key)
     if said is None or said.media.etag != item.etag:

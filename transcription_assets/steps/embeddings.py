@@ -60,9 +60,15 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
 
 
 def publish(table: Index, made: Sequence[Embeddings]) -> None:
-    """Replace the rows of these recordings in the search table, in one version."""
-    if made:
-        table.replace(pl.concat([item.rows for item in made]), [item.key for item in made])
+    """Replace the rows of these recordings in the search table, in one version; none where all are there already."""
+    held = table.told([item.key for item in made])
+    stale = [item for item in made if not (item.reused and held.filter(media_key=item.key).equals(_told(item.rows)))]
+    if stale:
+        table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
+
+
+def _told(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(index.TOLD).sort("id")
 
 
 def is_stored(store: Store, made: Embeddings) -> bool:

@@ -7,7 +7,7 @@ sound, model and options which recording has its words.
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -22,6 +22,12 @@ from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
 
 LENGTH_TOLERANCE_S = 1.0
+TEXTS: Mapping[str, Callable[[Transcript], str]] = {
+    ".txt": lambda transcript: f"{transcript.text}\n",
+    ".srt": subtitles.to_srt,
+    ".vtt": subtitles.to_vtt,
+}
+"""What is written beside the JSON, for people and players."""
 
 
 def load(store: Store, key: str) -> Transcript | None:
@@ -50,6 +56,7 @@ def materialise(
         raise PermanentFailure(f"{key}: its speech is not extracted yet; materialise `audio` first")
     known = load(store, key)
     if known and is_current(known, source, engine):
+        _make_up_for_lost_texts(store, known)
         return known, True
     started = time.monotonic()
     alike = _heard_before(store, source, engine)
@@ -63,12 +70,19 @@ def materialise(
     _require_same_sound(store, key, source)
     # Removed first and written last: what makes the transcript count as done never lies beside texts of another.
     store.delete(keys.transcript(key))
-    store.write(keys.transcript(key, ".txt"), f"{transcript.text}\n".encode())
-    store.write(keys.transcript(key, ".srt"), subtitles.to_srt(transcript).encode())
-    store.write(keys.transcript(key, ".vtt"), subtitles.to_vtt(transcript).encode())
+    for suffix, text in TEXTS.items():
+        store.write(keys.transcript(key, suffix), text(transcript).encode())
     store.write(keys.transcript(key), transcript.to_json())
     store.write(keys.heard(_sound(source, engine)), json.dumps({"media_key": key}).encode())
     return transcript, False
+
+
+def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
+    """Write those again that somebody deleted."""
+    for suffix, text in TEXTS.items():
+        path = keys.transcript(known.media.key, suffix)
+        if not store.exists(path):
+            store.write(path, text(known).encode())
 
 
 def _require_same_sound(store: Store, key: str, source: Audio) -> None:

@@ -96,7 +96,11 @@ class Store:
             found = [self._place.recordings(inbox) for inbox in INBOXES]
         except NotFound as error:
             raise TransientFailure(f"{error}; is the store mounted?") from error
-        return Listing(pl.concat(part.frame for part in found).sort("key"), sum(part.ignored for part in found))
+        return Listing(
+            pl.concat(part.frame for part in found).sort("key"),
+            ignored=sum(part.ignored for part in found),
+            unread=sum(part.unread for part in found),
+        )
 
     def list_done(self) -> pl.DataFrame:
         """The recordings that were moved out of the inboxes when they were done.

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,14 +34,12 @@ class Folder:
 
     def entries(self, folder: str) -> list[Entry]:
         """Every file below `folder`, by way of links too."""
-        top = self._root / folder
-        with explained(str(top)):
-            top.stat()
-        return list(self._walk(str(top), frozenset()))
+        return self._found(folder)[0]
 
     def recordings(self, folder: str) -> Listing:
         """Every recording below `folder`."""
-        return listing(self.entries(folder))
+        entries, unread = self._found(folder)
+        return replace(listing(entries), unread=unread)
 
     def entry(self, name: str) -> Entry:
         """The file as it is now; its name has to leave room for its artefacts' names."""
@@ -125,7 +124,17 @@ class Folder:
     def _name(self, path: str) -> str:
         return path.removeprefix(f"{self.url}/")
 
-    def _walk(self, directory: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    def _found(self, folder: str) -> tuple[list[Entry], int]:
+        """The files, and how many links lead nowhere."""
+        top = self._root / folder
+        with explained(str(top)):
+            top.stat()
+        found = list(self._walk(str(top), frozenset()))
+        entries = [entry for entry in found if entry is not None]
+        return entries, len(found) - len(entries)
+
+    def _walk(self, directory: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry | None]:
+        """Every file; None for a link that leads nowhere."""
         try:
             here = Path(directory).stat()
             with os.scandir(directory) as scan:
@@ -141,6 +150,8 @@ class Folder:
                 entry = None if item.is_dir() else _local_entry(self._name(item.path), item.stat())
             except OSError as error:
                 self._leave_out(item, error)
+                if item.is_symlink():
+                    yield None
                 continue
             if entry is not None:
                 yield entry

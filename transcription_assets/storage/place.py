@@ -29,11 +29,13 @@ class Entry(NamedTuple):
 class Listing:
     """Every recording in the inboxes.
 
-    `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest.
+    `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest. `unread`
+    counts links that lead nowhere: what lies behind them may be away for a while only.
     """
 
     frame: pl.DataFrame
     ignored: int
+    unread: int = 0
 
 
 class Place(Protocol):
