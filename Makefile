@@ -46,9 +46,9 @@ dev: models
 	@echo "Dagster on http://localhost:3000 - put recordings into $(STORE)/video or $(STORE)/audio"
 	$(BIN)/dagster dev --workspace workspace.yaml
 
-# About half an hour on two cores; docs/benchmarks.md holds the last results. A missed bar does not hide the others.
+# About an hour on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: models
-	@missed=; for figure in load pipeline memory search; do \
+	@missed=; for figure in load pipeline memory search sensor partitions ranges; do \
 	  echo; echo "== $$figure"; $(BIN)/python -W ignore -m benchmarks.$$figure || missed="$$missed $$figure"; \
 	done; test -z "$$missed" || { echo "missed:$$missed"; exit 1; }
 
