@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -133,6 +133,17 @@ class Settings(BaseSettings):
     step_per_second: float = Field(
         4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
     )
+
+
+class Database(BaseSettings):
+    """Dagster's Postgres, where there is one: what dagster.yaml of the cluster reads from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="DAGSTER_PG_", extra="ignore", frozen=True)
+
+    host: str = Field("", description="Empty = Dagster keeps its runs in SQLite.")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    db: str = ""
 
 
 def load() -> Settings:
