@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -101,6 +101,22 @@ class Settings(BaseSettings):
         "in_process",
         description="How the steps of a run are executed; in_process loads each model once a run.",
     )
+
+    serve_token: SecretStr = Field(
+        SecretStr(""),
+        description="Who knows it may read the search page and its API (bearer token, or asked for by the page); empty"
+        " = everybody who reaches the port.",
+    )
+    serve_user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
+        " is refused. Only where nobody reaches the port past the proxy.",
+    )
+    serve_searches_per_minute: int = Field(
+        120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
+    )
+    serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
 
 
 def load() -> Settings:
