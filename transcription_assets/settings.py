@@ -134,6 +134,22 @@ class Settings(BaseSettings):
         4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
     )
 
+    serve_token: SecretStr = Field(
+        SecretStr(""),
+        description="Who knows it may read the search page and its API (bearer token, or asked for by the page); empty"
+        " = everybody who reaches the port.",
+    )
+    serve_user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
+        " is refused. Only where nobody reaches the port past the proxy.",
+    )
+    serve_searches_per_minute: int = Field(
+        120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
+    )
+    serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
+
 
 class Database(BaseSettings):
     """Dagster's Postgres, where there is one: what dagster.yaml of the cluster reads from the environment."""
