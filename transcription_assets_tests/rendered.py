@@ -163,11 +163,12 @@ def _port(ports: list[Document] | None, port: int, overlay: str, served: str) ->
 
 
 def references(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(kind, name, key or empty) of all that a pod's environment and volumes take from elsewhere."""
+    """(kind, name, key or empty) of all that a pod's environment and volumes take from elsewhere and need."""
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         for source in container.get("envFrom", []):
             for field, taken in source.items():
-                yield SOURCES[field], taken["name"], ""
+                if not taken.get("optional"):
+                    yield SOURCES[field], taken["name"], ""
         for variable in container.get("env", []):
             for field, taken in variable.get("valueFrom", {}).items():
                 yield SOURCES[field], taken["name"], taken["key"]
