@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import dagster as dg
 
 from transcription_assets import costs, settings
-from transcription_assets.defs import assets, jobs, placement
+from transcription_assets.defs import assets, jobs, k8s, placement
 from transcription_assets.defs.automation import automation_sensor
+from transcription_assets.defs.patience import Patience
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
@@ -63,15 +64,13 @@ def _encoder_device(chosen: Settings) -> str:
 
 
 def _executor(chosen: Settings) -> dg.ExecutorDefinition:
-    """As the setting says; dagster-k8s is loaded only where steps are pods."""
+    """As the setting says."""
     if chosen.executor != "k8s":
         return EXECUTORS[chosen.executor]
-    from transcription_assets.defs import k8s
-
     nodes = cluster(chosen)
     return k8s.executor(
         {step: placement.pod_config(step, nodes) for step in STEPS},
-        k8s.Patience(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
+        Patience(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
     )
 
 

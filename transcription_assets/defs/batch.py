@@ -117,6 +117,7 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
     except DagsterExecutionInterruptedError as interrupted:
         if context.job_def.executor_def.name != KUBERNETES:
             raise
+        context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
 

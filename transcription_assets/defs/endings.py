@@ -172,9 +172,11 @@ def _not_begun(pod: Pod, seen: Seen, now: datetime, start_limit_s: float) -> End
             f"{_said(pod.unplaced)}",
             Again.RUN,
         )
-    if pod.waiting in ERRORS and (pod.waiting in HOPELESS or seen.erring_s > min(ERROR_LIMIT_S, start_limit_s)):
+    placed_s = (now - pod.placed).total_seconds()
+    patience_s = 0.0 if pod.waiting in HOPELESS else ERROR_LIMIT_S
+    if pod.waiting in ERRORS and (seen.erring_s >= patience_s or placed_s > start_limit_s):
         return Ending(f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_said(pod.waiting_message)}", Again.NEVER)
-    if (now - pod.placed).total_seconds() > start_limit_s:
+    if placed_s > start_limit_s:
         what = pod.waiting or "ContainerCreating"
         return Ending(
             f"pod {pod.name}: {what} for {start_limit_s:.0f} s after it was placed: a volume, or a very large image"

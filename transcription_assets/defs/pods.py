@@ -1,18 +1,17 @@
 """Steps as pods: dagster-k8s's executor, with an end to all that it would wait for, and the pod's reason in words.
 
-Loaded only where TRANSCRIPTION_EXECUTOR=k8s. dagster-k8s looks at nothing but the Job's `failed`: a pod that is never
-placed, whose image or secret is missing, or that leaves without a word keeps its step in progress for ever; and it
-tries every failed pod again, also one that is sure to run out of memory again.
+Loaded in the process of a run only, and only where TRANSCRIPTION_EXECUTOR=k8s. dagster-k8s looks at nothing but the
+Job's `failed`: a pod that is never placed, whose image or secret is missing, or that leaves without a word keeps its
+step in progress for ever; and it tries every failed pod again, also one that is sure to run out of memory again.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._config import process_config
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import IStepContext
 from dagster._core.execution.plan.objects import StepFailureData
@@ -25,41 +24,19 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 
-from transcription_assets.defs.batch import KUBERNETES, RETRY_RUN
+from transcription_assets.defs.batch import RETRY_RUN
 from transcription_assets.defs.endings import Again, Ending, Pod, Seen, ending, is_erring
 from transcription_assets.defs.flight import keys_of
 from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.patience import Patience
 from transcription_assets.failures import PermanentFailure
 
-DAY_S = 86_400.0
 LENGTH_KNOWN = {"transcript", "embeddings"}
 """The steps behind the one that decodes."""
 VERSIONS = 4
 """Materialisations of one recording that are looked through, on average, for the newest of each."""
 WARNINGS = 3
 """So many of the cluster's last warnings about a pod are quoted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: until a pod must run, and that it may then work: `floor_s`, plus `per_second` x its sound."""
-
-    start_s: float
-    floor_s: float
-    per_second: float
-
-    def deadline(self, sounds_s: float | None) -> int:
-        """From when its node knows of it; pulling the image is a part of starting, waiting for a node is not.
-
-        None where the length is not known yet: then the step itself limits the time for each recording.
-        """
-        work_s = DAY_S if sounds_s is None else self.floor_s + self.per_second * sounds_s
-        return int(self.start_s + work_s)
-
-    @property
-    def look_every_s(self) -> int:
-        """Often enough to notice the end of its patience soon after."""
-        return max(1, min(20, int(self.start_s / 4)))
 
 
 class PodStepHandler(K8sStepHandler):
@@ -179,31 +156,22 @@ def sounds_s(context: StepHandlerContext) -> float | None:
     return sum(lengths.values()) if keys and lengths.keys() >= set(keys) else None
 
 
-def executor(pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> dg.ExecutorDefinition:
+def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> PodExecutor:
     """Each step in a pod of its own. `pods`: dagster-k8s's configuration for each step, by its name."""
-
-    def made(context: InitExecutorContext) -> PodExecutor:
-        if not isinstance(context.instance.run_launcher, K8sRunLauncher):
-            raise PermanentFailure(
-                "TRANSCRIPTION_EXECUTOR=k8s needs K8sRunLauncher in dagster.yaml, whose pods are like the steps': "
-                "see k8s/, or choose in_process"
-            )
-        configured: Any = k8s_job_executor.executor_creation_fn(context)  # type: ignore[misc]
-        # It is asked for its handler in no other way.
-        handler = PodStepHandler(configured._step_handler, patience)  # noqa: SLF001
-        return PodExecutor(handler, configured, patience.look_every_s)
-
-    in_pods = dg.ExecutorDefinition(
-        name=KUBERNETES,
-        config_schema=k8s_job_executor.config_schema.as_field(),
-        requirements=multiple_process_executor_requirements(),
-        executor_creation_fn=made,
+    if not isinstance(context.instance.run_launcher, K8sRunLauncher):
+        raise PermanentFailure(
+            "TRANSCRIPTION_EXECUTOR=k8s needs K8sRunLauncher in dagster.yaml, for a step gets what it gives: see "
+            "k8s/, or choose in_process"
+        )
+    wanted = {
+        "per_step_k8s_config": {step: dict(config) for step, config in pods.items()},
+        "enable_owner_references": True,  # a run that is deleted takes its steps along
+    }
+    checked = process_config(k8s_job_executor.config_schema.config_type, wanted)
+    if not checked.success:
+        raise PermanentFailure(f"dagster-k8s refuses the pods of this release: {checked.errors}")
+    made: Any = k8s_job_executor.executor_creation_fn(  # type: ignore[misc]
+        InitExecutorContext(context.job, context.executor_def, checked.value or {}, context.instance)
     )
-    configured: dg.ExecutorDefinition = in_pods.configured(
-        {
-            "per_step_k8s_config": {step: dict(config) for step, config in pods.items()},
-            "enable_owner_references": True,  # a run that is deleted takes its steps along
-        },
-        name=KUBERNETES,
-    )
-    return configured
+    # It gives its handler away in no other way.
+    return PodExecutor(PodStepHandler(made._step_handler, patience), made, patience.look_every_s)  # noqa: SLF001
