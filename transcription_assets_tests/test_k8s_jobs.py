@@ -1,6 +1,6 @@
 """The Jobs of all steps as dagster-k8s really builds them, held against those stored beside this test.
 
-What changes them on purpose stores them again, to be read in the diff: `python -m transcription_assets_tests.test_k8s_jobs`.
+What changes them on purpose stores them again: `python -m transcription_assets_tests.test_k8s_jobs`; read the diff.
 """
 
 import json
@@ -58,6 +58,7 @@ class Built:
     instance: dg.DagsterInstance
     settings: Settings
     jobs: dict[str, Any] = field(default_factory=dict)
+    """Of each step, by its name."""
 
     def executor(self) -> Any:
         """As the process of a run makes it."""
@@ -83,9 +84,7 @@ class Built:
         )
         job_origin = JobPythonOrigin("process_recordings", origin)
         range_tags = {RANGE_START: KEYS[0], RANGE_END: KEYS[1]}
-        run = dg.DagsterRun(
-            "process_recordings", RUN, job_code_origin=job_origin, tags={**range_tags, **(tags or {})}
-        )
+        run = dg.DagsterRun("process_recordings", RUN, job_code_origin=job_origin, tags={**range_tags, **(tags or {})})
         executor = self.executor()
         handler = executor._step_handler  # noqa: SLF001 -- who talks to the cluster
         handler._api_client.create_namespaced_job_with_retries = self._asked  # noqa: SLF001
@@ -123,10 +122,11 @@ def built(folder: Path, **settings: Any) -> Built:
     return Built(instance, Settings.model_validate({"executor": "k8s", **settings}))
 
 
-@pytest.fixture
-def gpu(tmp_path: Path) -> Iterator[Built]:
-    found = built(tmp_path, **CLUSTERS["gpu"])
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    found = built(tmp_path_factory.mktemp("gpu"), **CLUSTERS["gpu"])
     with found.instance:
+        found.all()
         yield found
 
 
@@ -144,7 +144,7 @@ def test_the_jobs_are_those_that_are_stored_and_every_step_has_one(tmp_path: Pat
 
 
 def test_what_the_launcher_says_of_nodes_does_not_leak_into_steps(gpu: Built) -> None:
-    for step, job in gpu.all().items():
+    for step, job in gpu.jobs.items():
         wanted = {"pool": "gpu"} if step == "transcript" else {"pool": "cpu"}
         assert pod(job)["nodeSelector"] == wanted, "a GPU step would wait for a node that is both"
         assert "only-for-runs" not in json.dumps(job)
@@ -160,14 +160,14 @@ def test_a_launcher_that_selects_cpu_nodes_does_not_keep_a_gpu_step_without_a_se
 
 
 def test_what_the_launcher_gives_to_all_reaches_the_steps(gpu: Built) -> None:
-    for job in gpu.all().values():
+    for job in gpu.jobs.values():
         names = [next(iter(source.values()))["name"] for source in pod(job)["containers"][0]["envFrom"]]
         assert names == ["transcription-settings", "transcription-secrets"]
 
 
 def test_no_step_is_ever_given_a_second_pod_by_its_job(gpu: Built) -> None:
     """It would find the step started and leave, and the run would wait for ever (dagster#33755)."""
-    for job in gpu.all().values():
+    for job in gpu.jobs.values():
         assert job["spec"]["backoffLimit"] == 0
         assert "podFailurePolicy" not in job["spec"]
         assert pod(job)["restartPolicy"] == "Never"
@@ -179,9 +179,12 @@ def test_the_tags_of_a_run_do_not_reach_step_pods(gpu: Built) -> None:
     assert gpu.all(tag) == json.loads((STORED / "gpu.json").read_text(encoding="utf-8"))
 
 
-def test_a_job_holds_no_secret_and_no_key_to_the_cluster(gpu: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_holds_no_secret_and_no_key_to_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    for job in gpu.all().values():
+    found = built(tmp_path, **CLUSTERS["gpu"])
+    with found.instance:
+        jobs = found.all()
+    for job in jobs.values():
         assert SECRET not in json.dumps(job)
         assert pod(job)["automountServiceAccountToken"] is False
 
@@ -189,7 +192,7 @@ def test_a_job_holds_no_secret_and_no_key_to_the_cluster(gpu: Built, monkeypatch
 def test_the_wait_for_a_node_is_no_part_of_the_time_limit(gpu: Built) -> None:
     """A Job's own `activeDeadlineSeconds` begins when it is made, a pod's when a node has it."""
     settings = gpu.settings
-    for step, job in gpu.all().items():
+    for step, job in gpu.jobs.items():
         assert "activeDeadlineSeconds" not in job["spec"]
         sounds = 5400 * settings.step_per_second + settings.step_floor_s
         known = step in {"transcript", "embeddings"}
@@ -200,7 +203,7 @@ def test_the_wait_for_a_node_is_no_part_of_the_time_limit(gpu: Built) -> None:
 def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
     """One table says both."""
     specs = {spec.key.to_user_string(): spec for spec in definitions.build(gpu.settings).resolve_all_asset_specs()}
-    for step, job in gpu.all().items():
+    for step, job in gpu.jobs.items():
         asked, told = pod(job)["containers"][0]["resources"], specs[step].metadata
         assert asked["requests"] == asked["limits"]
         assert asked["requests"]["cpu"] == f"{told['cpus'] * 1000:.0f}m"

@@ -145,6 +145,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "TRANSCRIPTION_STORE": str(folder / "store"),
         "TRANSCRIPTION_FFMPEG": recordings.wheel_ffmpeg(),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONPROFILEIMPORTTIME": "1",  # each pod's log names what it imports
         "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": "0.2",
     }
     cluster = Cluster(
@@ -185,6 +186,25 @@ def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world
     firsts = [world.metadata("transcript", key).get("first_decoded_s") for key in keys]
     assert firsts[0]
     assert firsts[1:] == [None], "it is told once, of the pod"
+
+
+def imported(pod: Pod) -> set[str]:
+    """The packages that a pod imported."""
+    assert pod.log
+    lines = [line for line in pod.log.read_text().splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def test_a_pod_imports_what_its_step_needs_and_nothing_heavier(world: World) -> None:
+    (run,) = [pod for pod in world.cluster.pods.values() if not pod.step][:1]
+    assert {"dagster", "kubernetes"} <= imported(run)
+    for pod in world.cluster.pods.values():
+        if pod.step in {"video", "audio"}:
+            assert "dagster" in imported(pod)
+            heavy = {"torch", "sentence_transformers", "faster_whisper", "ctranslate2", "av", "lancedb", "onnxruntime"}
+            assert not imported(pod) & heavy, "each batch would wait for them, twice"
+        if pod.step:
+            assert not imported(pod) & {"kubernetes", "dagster_k8s"}, "a step never talks to the cluster"
 
 
 def labels(job: dict[str, Any]) -> dict[str, str]:

@@ -1,12 +1,14 @@
-"""The graph: inbox → video → audio → transcript → embeddings → search_index. Docstrings are what the UI shows."""
+"""The graph: inbox → video → audio → transcript → embeddings → search_index; costs. Docstrings: what the UI shows."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from transcription_assets import keys
-from transcription_assets.defs import findings, meter, shown
-from transcription_assets.defs.automation import follow, refresh
+from transcription_assets.costs import days
+from transcription_assets.defs import bill, findings, meter, shown
+from transcription_assets.defs.automation import daily, follow, refresh
 from transcription_assets.defs.batch import RETRIES, Events, Made, explained, in_order, materialise_each
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
@@ -187,4 +189,21 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=shown.search_index(state))
 
 
-GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index]
+@dg.asset(
+    deps=[dg.AssetDep(embeddings, partition_mapping=dg.AllPartitionMapping())],
+    group_name=GROUP,
+    kinds={"report"},
+    owners=OWNERS,
+    retry_policy=RETRIES,
+    automation_condition=daily,
+)
+def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    """What an hour of sound has cost on each of the last 30 days, in parts, beside the list prices of hosted services.
+
+    Made from `cost_usd` and the seconds that each recording's materialisations tell.
+    """
+    found = days(bill.priced(context.instance, datetime.now(UTC)))
+    return dg.MaterializeResult(metadata=bill.shown(found))
+
+
+GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]
