@@ -38,7 +38,7 @@ FROM build AS gpu-dependencies
 # The only CUDA library that CTranslate2 4.8 opens; the driver comes with the node.
 ARG CUBLAS=12.9.1.4
 RUN pip install --constraint constraints.txt --requirement gpu.txt "nvidia-cublas-cu12==$CUBLAS" \
- && ln -s /opt/venv/lib/python3*/site-packages/nvidia/cublas/lib /opt/cublas
+ && ln -s /opt/venv/lib/python3*/site-packages/nvidia/cublas/lib /opt/venv/cublas
 
 FROM build AS package
 COPY pyproject.toml README.md ./
@@ -54,11 +54,10 @@ USER 10001:10001
 CMD ["weed", "mini"]
 
 FROM base AS gpu
-ENV LD_LIBRARY_PATH=/opt/cublas \
+ENV LD_LIBRARY_PATH=/opt/venv/cublas \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=gpu-dependencies /opt/venv /opt/venv
-COPY --from=gpu-dependencies /opt/cublas /opt/cublas
 COPY --from=package /opt/app /opt/app
 USER 10001:10001
 CMD ["transcription-assets", "--help"]
