@@ -56,6 +56,10 @@ class Pod:
         return str(self.body["metadata"]["name"])
 
     @property
+    def job(self) -> str:
+        return self.labels["job-name"]
+
+    @property
     def labels(self) -> Mapping[str, str]:
         found: Mapping[str, str] = self.body["metadata"]["labels"]
         return found
@@ -100,7 +104,7 @@ class Cluster:
     def delete_job(self, name: str) -> Json:
         with self.lock:
             self.jobs.pop(name, None)
-            gone = [pod for pod in self.pods.values() if pod.labels["job-name"] == name]
+            gone = [pod for pod in self.pods.values() if pod.job == name]
             for pod in gone:
                 self._stop(pod)
                 self.pods.pop(pod.name, None)
@@ -111,7 +115,7 @@ class Cluster:
     def _add_pod(self, job: Json) -> None:
         name = job["metadata"]["name"]
         template = json.loads(json.dumps(job["spec"]["template"]))
-        number = sum(1 for pod in self.pods.values() if pod.labels["job-name"] == name)
+        number = sum(1 for pod in self.pods.values() if pod.job == name)
         template["metadata"] |= {
             "name": f"{POD}{name}-{number}",
             "uid": f"uid-{POD}{name}-{number}",
@@ -199,7 +203,7 @@ class Cluster:
             self._job_ended(pod, failed=failed)
 
     def _job_ended(self, pod: Pod, *, failed: bool) -> None:
-        job = self.jobs.get(pod.labels["job-name"])
+        job = self.jobs.get(pod.job)
         if job is None:
             return
         status = job["status"]
@@ -224,7 +228,7 @@ class Cluster:
         with self.lock:
             pod.kill()
             self.pods.pop(pod.name, None)
-            job = self.jobs[pod.labels["job-name"]]
+            job = self.jobs[pod.job]
             job["status"] = {"startTime": job["status"]["startTime"], "failed": 1}
 
     @staticmethod
@@ -325,8 +329,8 @@ class Handler(BaseHTTPRequestHandler):
                 found = cluster.pods.get(pod[1])
                 self._one(found.body if found else None)
             elif path.endswith("/pods"):
-                job_name = _field(query, "labelSelector")
-                self._list([pod.body for pod in cluster.pods.values() if pod.labels["job-name"] == job_name])
+                job_name, name = _field(query, "labelSelector"), _field(query, "fieldSelector")
+                self._list([pod.body for pod in cluster.pods.values() if {job_name, name} & {pod.job, pod.name}])
             elif path.endswith("/events"):
                 wanted = _field(query, "fieldSelector")
                 self._list([event for event in cluster.events if event["involvedObject"]["name"] == wanted])

@@ -1,5 +1,6 @@
 """The real launcher and executor of dagster-k8s, over HTTP, with a stand-in for the cluster: each pod is a process."""
 
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,14 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.launcher import LaunchRunContext
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from transcription_assets import definitions
 from transcription_assets.defs.batch import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
+from transcription_assets.index import Index
 from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, video
 from transcription_assets.steps.video import Decoder
@@ -24,6 +26,7 @@ from transcription_assets.storage import Store
 from transcription_assets_tests import cluster_instance, recordings
 from transcription_assets_tests.standin_api_server import ROOT, Cluster, Node, Pod, eventually, serve
 
+DEMO = ROOT / "demo/recordings/talks/bees-on-the-library-roof.mp4"
 CHAIN = ("video", "audio", "transcript", "embeddings")
 SETTINGS = {
     "TRANSCRIPTION_EXECUTOR": "k8s",
@@ -163,10 +166,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world: World) -> None:
-    keys = world.drop(2, 3)
+    keys = [*world.drop(2), f"audio/{DEMO.name}"]
+    shutil.copy(DEMO, world.store / "audio")
+    world.instance.add_dynamic_partitions(str(partitions.name), keys[1:])
     run_id = world.launch(keys, *CHAIN)
     run = world.finished(run_id)
     assert run.status is dg.DagsterRunStatus.SUCCESS
+    found = Index(Store.open(str(world.store)).lancedb_uri).held(keys)
+    assert {key for key, _etag in found} == set(keys), "both can be found"
     placed = {step: world.cluster.of_run(run_id, step) for step in CHAIN}
     assert [len(pods) for pods in placed.values()] == [1, 1, 1, 1], "one pod takes the whole batch"
     nodes = {step: pods[0].body["spec"]["nodeSelector"]["pool"] for step, pods in placed.items()}
@@ -295,3 +302,30 @@ def test_a_pod_that_is_lost_or_leaves_without_a_word_is_replaced(
     run_id, status = ill_fated[fate]
     assert status == "SUCCESS"
     assert said in world.retries(run_id)[0]
+
+
+def test_the_pod_of_a_run_that_dies_fails_the_run_with_its_reason(world: World) -> None:
+    """Run monitoring asks this of the launcher; nobody else would ever end such a run."""
+    (key,) = world.drop(9)
+    run_id = world.launch([key], "video")
+    world.cluster.end(world.cluster.of_run(run_id, "")[0], "OOMKilled")
+    run = world.instance.get_run_by_id(run_id)
+    assert run
+    launcher = world.instance.run_launcher
+    eventually(lambda: launcher.check_run_worker_health(run).status is WorkerStatus.FAILED)
+    assert "OOMKilled" in str(launcher.get_run_worker_debug_info(run))
+
+
+def test_the_pool_bounds_the_pods_with_a_gpu_over_all_runs(world: World) -> None:
+    storage = world.instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    first, second = world.extracted(10, 11)
+    hold = world.hold(10)
+    holding = world.launch([first], "transcript")
+    world.in_the_middle_of(holding, 10)
+    waiting = world.launch([second], "transcript")
+    eventually(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(waiting)))
+    assert world.cluster.of_run(waiting, "transcript") == []
+    hold.unlink()
+    assert {world.finished(run_id).status for run_id in (holding, waiting)} == {dg.DagsterRunStatus.SUCCESS}
+    storage.delete_concurrency_limit("gpu")
