@@ -51,10 +51,22 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     }
     if (database := Database()).host:
         looks["database"] = lambda: _database(database)
+    wrong = set()
     for name, look in looks.items():
+        if name == "search table" and "store" in wrong:
+            continue  # it would say the same once more
         found = _looked(name, look)
-        hint = IN_A_POD.get(name) if in_a_pod and not found.healthy else None
-        yield replace(found, says=f"{found.says.rstrip('.')}. {hint}") if hint else found
+        if not found.healthy:
+            wrong.add(name)
+        yield _with_hint(found) if in_a_pod else found
+
+
+def _with_hint(found: Diagnosis) -> Diagnosis:
+    """Where in the cluster to look."""
+    if found.healthy or found.name not in IN_A_POD:
+        return found
+    stop = "" if found.says.endswith((".", "?")) else "."
+    return replace(found, says=f"{found.says}{stop} {IN_A_POD[found.name]}")
 
 
 def _looked(name: str, look: Callable[[], str]) -> Diagnosis:
