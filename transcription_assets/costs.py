@@ -33,7 +33,8 @@ class Size:
         return replace(
             self,
             cpus=round(max(0.1, self.cpus * factor), 2),
-            memory_gib=round(max(0.5, self.memory_gib * factor), 2),
+            memory_gib=round(max(1.0, self.memory_gib * factor), 2),
+            disk_gib=round(max(0.5, self.disk_gib * factor), 2),
             usd_per_hour=self.usd_per_hour if self.gpus else self.usd_per_hour * factor,
         )
 
@@ -49,7 +50,7 @@ CPU_SIZES: Mapping[str, Size] = {
     "video": _on_cpu(1.0, 2.0, 2.0),
     "audio": _on_cpu(1.0, 2.0, 8.0),
     "transcript": _on_cpu(4.0, 8.0, 8.0),
-    "embeddings": _on_cpu(2.0, 4.0, 2.0),
+    "embeddings": _on_cpu(2.0, 6.0, 2.0),
     "search_index": _on_cpu(1.0, 4.0, 4.0),
     "costs": _on_cpu(0.5, 2.0, 1.0),
 }

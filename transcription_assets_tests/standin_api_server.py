@@ -371,7 +371,7 @@ def serve(cluster: Cluster) -> Iterator[Path]:
         server.server_close()
 
 
-def eventually(what: Callable[[], bool], limit_s: float = 90.0) -> None:
+def eventually(what: Callable[[], bool], limit_s: float = 240.0) -> None:
     """Wait until it is so."""
     until = time.monotonic() + limit_s
     while not what():

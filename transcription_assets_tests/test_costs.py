@@ -37,7 +37,7 @@ def test_hosted_prices_say_where_and_when_they_were_read() -> None:
 def test_a_smaller_pod_is_never_too_small_to_start_a_python_in(step: str, factor: float) -> None:
     size = costs.size(step, gpu=False, scale=factor)
     assert size.cpus >= 0.1
-    assert size.memory_gib >= 0.5
+    assert size.memory_gib >= 1.0
     assert size.usd_per_hour == pytest.approx(costs.CPU_SIZES[step].usd_per_hour * factor)
 
 

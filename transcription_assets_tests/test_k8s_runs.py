@@ -219,29 +219,22 @@ def labels(job: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_a_pod_that_is_killed_in_the_middle_costs_the_file_in_hand_and_not_the_batch(world: World) -> None:
-    keys = world.extracted(4, 5, 6)
-    hold = world.hold(5)
+def test_a_pod_that_is_killed_or_told_to_leave_costs_the_file_in_hand_and_not_the_batch(world: World) -> None:
+    """Told to leave, Dagster itself fails the step, and nobody tries it again."""
+    keys = world.extracted(4, 5, 6, 7)
+    killed, evicted = world.hold(5), world.hold(6)
     run_id = world.launch(keys, "transcript")
     world.in_the_middle_of(run_id, 5).kill(signal.SIGKILL)
-    hold.unlink()
-    assert world.finished(run_id).status is dg.DagsterRunStatus.SUCCESS
-    assert sorted(item for item in world.heard() if item in "456") == ["4", "5", "5", "6"]
-    (told,) = world.retries(run_id)
-    assert "killed from outside" in told
-
-
-def test_a_pod_that_is_asked_to_leave_its_node_goes_on_elsewhere(world: World) -> None:
-    """Dagster itself fails a step that is interrupted, and nobody tries it again."""
-    keys = world.extracted(7, 8)
-    hold = world.hold(8)
-    run_id = world.launch(keys, "transcript")
-    pod = world.in_the_middle_of(run_id, 8)
+    killed.unlink()
+    pod = world.in_the_middle_of(run_id, 6)
     world.cluster.end(pod, "Evicted", signal.SIGTERM)
-    eventually(lambda: len(world.cluster.of_run(run_id, "transcript")) == 2)
-    hold.unlink()
+    eventually(lambda: len(world.cluster.of_run(run_id, "transcript")) == 3)
+    evicted.unlink()
     assert world.finished(run_id).status is dg.DagsterRunStatus.SUCCESS
-    assert sorted(item for item in world.heard() if item in "78") == ["7", "8", "8"]
+    assert sorted(item for item in world.heard() if item in "4567") == ["4", "5", "5", "6", "6", "7"]
+    told = world.retries(run_id)
+    assert "killed from outside" in told[0]
+    assert len(told) == 2
 
 
 @pytest.fixture(scope="module")

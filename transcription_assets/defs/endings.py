@@ -101,6 +101,11 @@ class Seen:
     pods: Sequence[Pod]
     erring_s: float = 0.0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process of it may ever have run."""
+        return self.failed or self.succeeded or any(pod.phase != "Pending" for pod in self.pods)
+
 
 def ending(seen: Seen, now: datetime, start_limit_s: float) -> Ending | None:
     """Why the step will not go on, or None while it may. `start_limit_s`: how long a pod may take to run."""

@@ -24,4 +24,4 @@ class Patience:
     @property
     def look_every_s(self) -> int:
         """Often enough to notice the end of its patience soon after."""
-        return max(1, min(20, int(self.start_s / 4)))
+        return max(1, min(10, int(self.start_s / 4)))

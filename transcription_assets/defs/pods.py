@@ -76,7 +76,7 @@ class PodStepHandler(K8sStepHandler):
         pods = self._api_client.get_pods_in_job(job_name=job, namespace=namespace)
         seen = self._seen(job, status, [Pod.of(pod) for pod in pods])
         found = ending(seen, datetime.now(UTC), self._patience.start_s)
-        if found is None or (seen.succeeded and self._is_news(job)):
+        if found is None or (seen.has_begun and self._is_news(job)):
             return CheckStepHealthResult.healthy()
         about = [job, *(pod.name for pod in seen.pods)]
         result = self._ended(step, found, self._warnings(namespace, about))
@@ -99,7 +99,10 @@ class PodStepHandler(K8sStepHandler):
         )
 
     def _is_news(self, job: str) -> bool:
-        """At the first look its last words may be on their way; they are read before the second."""
+        """A pod that worked may have said how the step ended, since that was read last: so it is looked at twice.
+
+        Else the step would end twice, which the executor does not survive.
+        """
         seen_before = job in self._done
         self._done.add(job)
         return not seen_before
