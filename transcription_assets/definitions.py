@@ -1,10 +1,13 @@
 """The code location, on one page: assets, checks, jobs, sensors, executor, resources."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
-from transcription_assets import settings
-from transcription_assets.defs import assets, jobs
+from transcription_assets import costs, settings
+from transcription_assets.defs import assets, jobs, k8s, placement
 from transcription_assets.defs.automation import automation_sensor
+from transcription_assets.defs.patience import Patience
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
@@ -17,6 +20,7 @@ from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, embeddings, video
 
 EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+STEPS = tuple(costs.CPU_SIZES)
 
 
 def code_versions(chosen: Settings) -> dict[str, str]:
@@ -41,6 +45,55 @@ def _store(chosen: Settings) -> StoreResource:
     return BucketResource(url=chosen.store, done_prefix=chosen.done_prefix, s3=S3Resource())
 
 
+def cluster(chosen: Settings) -> placement.Cluster:
+    """Where steps run on Kubernetes: with a GPU those whose device is said to be one; `auto` asks for none."""
+    devices = {"transcript": chosen.device, "embeddings": _encoder_device(chosen)}
+    return placement.Cluster(
+        gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
+        service_account=chosen.k8s_service_account,
+        gpu_image=chosen.k8s_gpu_image,
+        gpu_nodes=placement.selector(chosen.k8s_gpu_node_selector),
+        cpu_nodes=placement.selector(chosen.k8s_cpu_node_selector),
+        spot=chosen.k8s_spot,
+        scale=chosen.k8s_scale,
+    )
+
+
+def _encoder_device(chosen: Settings) -> str:
+    return chosen.device if chosen.encoder_device == "same" else chosen.encoder_device
+
+
+def _executor(chosen: Settings) -> dg.ExecutorDefinition:
+    """As the setting says."""
+    if chosen.executor != "k8s":
+        return EXECUTORS[chosen.executor]
+    nodes = cluster(chosen)
+    return k8s.executor(
+        {step: placement.pod_config(step, nodes) for step in STEPS},
+        Patience(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
+    )
+
+
+def _prices(chosen: Settings) -> dict[str, dict[str, float]]:
+    """For each step what its pod reserves and costs; a machine of one's own is not paid by the hour."""
+    nodes = cluster(chosen)
+    return {step: placement.price_tag(nodes.size(step)) for step in STEPS} if chosen.executor == "k8s" else {}
+
+
+def _threads(chosen: Settings) -> int:
+    """A pod is given cores, but sees all those of its node: then as many threads as cores."""
+    if chosen.cpu_threads or chosen.executor != "k8s":
+        return chosen.cpu_threads
+    return placement.threads(cluster(chosen).size("transcript"))
+
+
+def _described(
+    spec: dg.AssetSpec, versions: Mapping[str, str], prices: Mapping[str, Mapping[str, float]]
+) -> dg.AssetSpec:
+    name = spec.key.to_user_string()
+    return spec.replace_attributes(code_version=versions.get(name), metadata={**spec.metadata, **prices.get(name, {})})
+
+
 def _pinned(name: str) -> str:
     """A catalogue name with the revision that it stands for in this release."""
     known = CATALOGUE.get(name)
@@ -49,13 +102,10 @@ def _pinned(name: str) -> str:
 
 def build(chosen: Settings) -> dg.Definitions:
     """The definitions for these settings."""
-    versions = code_versions(chosen)
+    versions, prices = code_versions(chosen), _prices(chosen)
     folder = str(chosen.models_dir)
     return dg.Definitions(
-        assets=dg.map_asset_specs(
-            lambda spec: spec.replace_attributes(code_version=versions.get(spec.key.to_user_string())),
-            assets.GRAPH,
-        ),
+        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.GRAPH),
         jobs=[jobs.process_recordings, jobs.refresh_search],
         sensors=[
             inbox_sensor(
@@ -74,7 +124,7 @@ def build(chosen: Settings) -> dg.Definitions:
             ),
             automation_sensor,
         ],
-        executor=EXECUTORS[chosen.executor],
+        executor=_executor(chosen),
         resources={
             "store": _store(chosen),
             "decoder": DecoderResource(
@@ -85,13 +135,16 @@ def build(chosen: Settings) -> dg.Definitions:
                 models_dir=folder,
                 device=chosen.device,
                 compute_type=chosen.compute_type,
-                cpu_threads=chosen.cpu_threads,
+                cpu_threads=_threads(chosen),
                 language=chosen.language,
                 beam_size=chosen.beam_size,
                 batch_size=chosen.batch_size,
             ),
             "encoder": EncoderResource(
-                name=chosen.encoder_model, models_dir=folder, device=chosen.device, passage_s=chosen.passage_s
+                name=chosen.encoder_model,
+                models_dir=folder,
+                device=_encoder_device(chosen),
+                passage_s=chosen.passage_s,
             ),
         },
     )

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transcription_assets import loading
+
 Vectors = NDArray[np.float32]
 
 
@@ -52,6 +54,10 @@ class SentenceEncoder:
 
     @cached_property
     def _encoder(self) -> Any:
+        with loading.weights.running():
+            return self._loaded()
+
+    def _loaded(self) -> Any:
         from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,6 +16,7 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.models import default_folder
 
 PREFIX = "TRANSCRIPTION_"
+LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
 class Settings(BaseSettings):
@@ -97,10 +98,68 @@ class Settings(BaseSettings):
     decode_per_second: float = Field(
         0.5, ge=0, le=100, description="… so many seconds for each second that the recording lasts."
     )
-    executor: Literal["in_process", "multiprocess"] = Field(
+    executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",
-        description="How the steps of a run are executed; in_process loads each model once a run.",
+        description="How the steps of a run are executed; in_process loads each model once a run, k8s gives each step"
+        " a pod of its own.",
     )
+    encoder_device: Literal["same", "auto", "cpu", "cuda"] = Field(
+        "same",
+        description="Where sentences are encoded; `same` as `TRANSCRIPTION_DEVICE`. `cuda` on Kubernetes needs an image"
+        " with a torch that knows CUDA.",
+    )
+    k8s_service_account: str = Field(
+        "", pattern=r"^[a-z0-9.-]*$", description="Service account of step pods; empty = that of the run."
+    )
+    k8s_gpu_image: str = Field("", description="Image of pods with a GPU; empty = that of the run.")
+    k8s_gpu_node_selector: str = Field(
+        "", pattern=LABELS, description="Labels of nodes with a GPU, `key=value,key=value`; empty = any that has one."
+    )
+    k8s_cpu_node_selector: str = Field(
+        "", pattern=LABELS, description="Labels of nodes for the other steps; empty = any node without taints."
+    )
+    k8s_spot: bool = Field(
+        default=False, description="Whether GPU nodes are spot nodes: their taints are tolerated, their price is lower."
+    )
+    k8s_scale: float = Field(
+        1.0, ge=0.05, le=16, description="Factor on the CPU and memory of every pod; less than 1 for a small cluster."
+    )
+    k8s_start_limit_s: float = Field(
+        900.0, ge=5, le=86_400, description="A pod that does not run after so many seconds fails its step, with why."
+    )
+    step_floor_s: float = Field(
+        3600.0, ge=60, le=604_800, description="Time limit of a step's pod, once it is placed: so many seconds, plus …"
+    )
+    step_per_second: float = Field(
+        4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
+    )
+
+    serve_token: SecretStr = Field(
+        SecretStr(""),
+        description="Who knows it may read the search page and its API (bearer token, or asked for by the page); empty"
+        " = everybody who reaches the port.",
+    )
+    serve_user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
+        " is refused. Only where nobody reaches the port past the proxy.",
+    )
+    serve_searches_per_minute: int = Field(
+        120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
+    )
+    serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
+
+
+class Database(BaseSettings):
+    """Dagster's Postgres, where there is one: what dagster.yaml of the cluster reads from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="DAGSTER_PG_", extra="ignore", frozen=True)
+
+    host: str = Field("", description="Empty = Dagster keeps its runs in SQLite.")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    db: str = ""
 
 
 def load() -> Settings:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets import chunks
+from transcription_assets import chunks, loading
 from transcription_assets.chunks import Region
 from transcription_assets.transcript import Segment, Speech, SpeechModel, Word, settle
 from transcription_assets.words import sentence_runs, whole_words
@@ -160,6 +160,10 @@ class Whisper:
 
     @cached_property
     def _pipeline(self) -> Any:
+        with loading.weights.running():
+            return self._loaded()
+
+    def _loaded(self) -> Any:
         from faster_whisper import BatchedInferencePipeline, WhisperModel
 
         model = WhisperModel(

@@ -23,6 +23,7 @@ GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
     "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence"}),
     "embeddings": ({"transcript"}, "recordings", {"sentencetransformers", "polars", "lancedb"}, True, {"complete"}),
     "search_index": ({"embeddings"}, "recordings", {"lancedb"}, False, set()),
+    "costs": ({"embeddings"}, "recordings", {"report"}, False, set()),
 }
 
 
@@ -78,7 +79,7 @@ def test_a_batch_is_one_run_and_what_follows_runs_by_itself(specs: dict[str, dg.
     for name in ("video", "audio", "transcript", "embeddings"):
         assert graph.get(specs[name].key).backfill_policy == dg.BackfillPolicy.single_run()
     automated = {name for name, spec in specs.items() if spec.automation_condition}
-    assert automated == {"audio", "transcript", "embeddings", "search_index"}
+    assert automated == {"audio", "transcript", "embeddings", "search_index", "costs"}
 
 
 @pytest.mark.parametrize(

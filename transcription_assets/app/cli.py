@@ -1,4 +1,4 @@
-"""transcription-assets: put, process, search, models, doctor."""
+"""transcription-assets: put, process, search, models, doctor, serve."""
 
 import json
 import logging
@@ -240,6 +240,27 @@ def doctor() -> None:
         shown.print(f"{mark} {diagnosis.name:<14} {_plain(diagnosis.says)}", soft_wrap=True)
         healthy &= diagnosis.healthy
     sys.exit(0 if healthy else FAILED)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 = all of them.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 = any free one.")
+@click.pass_context
+def serve(context: click.Context, host: str, port: int) -> None:
+    """Serve the search page and its API; read-only, until Ctrl-C."""
+    from transcription_assets.app.serve import server
+    from transcription_assets.app.serve.archive import Archive
+    from transcription_assets.app.tools import installed
+
+    chosen = settings.load()
+    verbose = bool(context.parent and context.parent.params["verbose"])
+    server.run(
+        Archive(chosen, installed(chosen)),
+        host,
+        port,
+        verbose=verbose,
+        listening=lambda address: shown.print(f"Search page on {address} - Ctrl-C ends it", soft_wrap=True),
+    )
 
 
 def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:

@@ -1,20 +1,31 @@
 """What is missing or wrong on this machine, and how to mend it."""
 
+import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from transcription_assets import media, models
 from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.index import Index
-from transcription_assets.settings import Settings
+from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.storage import Store
 
 LOW_DISK_BYTES = 2_000_000_000
+DATABASE_ANSWERS_S = 10
+_WEIGHTS = "Does the pod mount the claim transcription-models, and did the Job fill-models succeed?"
+IN_A_POD = {
+    "speech model": _WEIGHTS,
+    "encoder model": _WEIGHTS,
+    "device": "Does the pod ask for nvidia.com/gpu, and does its node run NVIDIA's device plugin?",
+    "store": "See Secret transcription-secrets for the keys, ConfigMap transcription-settings for the rest.",
+    "database": "See Secret dagster-postgresql-secret for the password, ConfigMap transcription-settings for the rest.",
+}
+"""Where to look when the cure is not on the machine but in the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +39,34 @@ class Diagnosis:
 
 def examine(settings: Settings) -> Iterator[Diagnosis]:
     """Look at everything that a run needs; nothing is changed but an empty store that is made."""
-    yield _looked("ffmpeg", lambda: _ffmpeg(settings))
-    yield _looked("speech model", lambda: _model(settings.whisper_model, "speech", settings.models_dir))
-    yield _looked("encoder model", lambda: _model(settings.encoder_model, "encoder", settings.models_dir))
-    yield _looked("device", lambda: _device(settings))
-    yield _looked("store", lambda: _store(settings))
-    yield _looked("search table", lambda: _table(settings))
-    yield _looked("dagster", _dagster)
+    in_a_pod = settings.executor == "k8s"
+    looks: dict[str, Callable[[], str]] = {
+        "ffmpeg": lambda: _ffmpeg(settings),
+        "speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir),
+        "encoder model": lambda: _model(settings.encoder_model, "encoder", settings.models_dir),
+        "device": lambda: _device(settings),
+        "store": lambda: _store(settings),
+        "search table": lambda: _table(settings),
+        "dagster": lambda: _dagster(webserver=not in_a_pod),
+    }
+    if (database := Database()).host:
+        looks["database"] = lambda: _database(database)
+    wrong = set()
+    for name, look in looks.items():
+        if name == "search table" and "store" in wrong:
+            continue  # it would say the same once more
+        found = _looked(name, look)
+        if not found.healthy:
+            wrong.add(name)
+        yield _with_hint(found) if in_a_pod else found
+
+
+def _with_hint(found: Diagnosis) -> Diagnosis:
+    """Where in the cluster to look."""
+    if found.healthy or found.name not in IN_A_POD:
+        return found
+    stop = "" if found.says.endswith((".", "?")) else "."
+    return replace(found, says=f"{found.says}{stop} {IN_A_POD[found.name]}")
 
 
 def _looked(name: str, look: Callable[[], str]) -> Diagnosis:
@@ -42,6 +74,8 @@ def _looked(name: str, look: Callable[[], str]) -> Diagnosis:
         return Diagnosis(name, healthy=True, says=look())
     except TranscriptionError as error:
         return Diagnosis(name, healthy=False, says=str(error))
+    except ModuleNotFoundError as error:
+        return Diagnosis(name, healthy=False, says=f"{error.name} is not installed here: what needs it runs elsewhere")
     except Exception as error:  # noqa: BLE001 -- the doctor reports what is broken, whatever it is
         return Diagnosis(name, healthy=False, says=f"{type(error).__name__}: {error}")
 
@@ -67,8 +101,12 @@ def _device(settings: Settings) -> str:
 
         if not ctranslate2.get_cuda_device_count():
             raise TranscriptionError(
-                "TRANSCRIPTION_DEVICE=cuda, but no GPU is visible: install the driver and CUDA libraries, or set auto"
+                "TRANSCRIPTION_DEVICE=cuda, but no GPU is visible: install its driver, or set auto"
             )
+        try:
+            ctypes.CDLL("libcublas.so.12")
+        except OSError as error:
+            raise TranscriptionError(f"a GPU, but no cuBLAS 12: pip install nvidia-cublas-cu12 ({error})") from error
     return f"{device}, {resolve_compute_type(settings.compute_type, device)}"
 
 
@@ -92,8 +130,26 @@ def _table(settings: Settings) -> str:
     return f"{rows} passages" if rows else "empty: nothing was processed yet"
 
 
-def _dagster() -> str:
+def _dagster(*, webserver: bool) -> str:
     try:
-        return f"{version('dagster')}, webserver {version('dagster-webserver')}"
+        return f"{version('dagster')}, webserver {version('dagster-webserver')}" if webserver else version("dagster")
     except PackageNotFoundError as error:
         raise TranscriptionError(f"{error.name} is not installed: make install") from error
+
+
+def _database(database: Database) -> str:
+    import psycopg2
+
+    where = f"{database.username}@{database.host}/{database.db}"
+    try:
+        connection = psycopg2.connect(
+            host=database.host,
+            user=database.username,
+            password=database.password.get_secret_value(),
+            dbname=database.db,
+            connect_timeout=DATABASE_ANSWERS_S,
+        )
+    except psycopg2.OperationalError as error:
+        raise TranscriptionError(f"{where}: {' '.join(str(error).split())}") from error
+    connection.close()
+    return f"{where} lets us in"

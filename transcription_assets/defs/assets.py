@@ -1,13 +1,15 @@
-"""The graph: inbox → video → audio → transcript → embeddings → search_index. Docstrings are what the UI shows."""
+"""The graph: inbox → video → audio → transcript → embeddings → search_index; costs. Docstrings: what the UI shows."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from transcription_assets import keys
-from transcription_assets.defs import findings, shown
-from transcription_assets.defs.automation import follow, refresh
-from transcription_assets.defs.batch import RETRIES, Events, Made, explained, materialise_each
+from transcription_assets.costs import days
+from transcription_assets.defs import bill, findings, meter, shown
+from transcription_assets.defs.automation import daily, follow, refresh
+from transcription_assets.defs.batch import RETRIES, Events, Made, explained, in_order, materialise_each
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
     DecoderResource,
@@ -27,6 +29,10 @@ OWNERS = ["team:transcription"]
 GROUP = "recordings"
 """One group: with several, the UI's lineage opens on closed boxes instead of the six assets."""
 SINGLE_RUN = dg.BackfillPolicy.single_run()
+GPU_POOL = "gpu"
+"""So many pods with a speech model as this pool allows, over all runs; without a limit, as many as there are runs."""
+ENCODER_POOL = "encoder"
+"""The same for the sentence encoder: a pool of its own, for it is often on other nodes."""
 
 inbox = dg.AssetSpec(
     "inbox",
@@ -106,6 +112,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     retry_policy=RETRIES,
     automation_condition=follow,
     check_specs=[findings.COVERAGE, findings.CONFIDENCE],
+    pool=GPU_POOL,
 )
 def transcript(
     context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource, speech: SpeechResource
@@ -116,17 +123,20 @@ def transcript(
     """
     with explained():
         place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
+    first = meter.First()
 
-    def work(key: str) -> Made:
-        made, reused = transcript_step.materialise(place, key, engine, ffmpeg)
-        return Made(
-            key,
-            f"{made.media.etag}:{made.model.name}@{made.model.revision}",
-            shown.transcript(made, place, reused=reused),
-            (findings.speech_coverage(made), findings.confidence(made)),
-        )
+    with transcript_step.sounds(place, in_order(context), engine, ffmpeg) as batch:
 
-    yield from materialise_each(context, work)
+        def work(key: str) -> Made:
+            made, reused = transcript_step.materialise(place, key, engine, ffmpeg, first.progress, batch)
+            return Made(
+                key,
+                f"{made.media.etag}:{made.model.name}@{made.model.revision}",
+                {**shown.transcript(made, place, reused=reused), **first.shown()},
+                (findings.speech_coverage(made), findings.confidence(made)),
+            )
+
+        yield from materialise_each(context, work)
 
 
 @dg.asset(
@@ -139,6 +149,7 @@ def transcript(
     retry_policy=RETRIES,
     automation_condition=follow,
     check_specs=[findings.COMPLETE],
+    pool=ENCODER_POOL,
     metadata={"dagster/column_schema": shown.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
 )
 def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
@@ -178,4 +189,21 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=shown.search_index(state))
 
 
-GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index]
+@dg.asset(
+    deps=[dg.AssetDep(embeddings, partition_mapping=dg.AllPartitionMapping())],
+    group_name=GROUP,
+    kinds={"report"},
+    owners=OWNERS,
+    retry_policy=RETRIES,
+    automation_condition=daily,
+)
+def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    """What an hour of sound has cost on each of the last 30 days, in parts, beside the list prices of hosted services.
+
+    Made from `cost_usd` and the seconds that each recording's materialisations tell.
+    """
+    found = days(bill.priced(context.instance, datetime.now(UTC)))
+    return dg.MaterializeResult(metadata=bill.shown(found))
+
+
+GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]

@@ -12,6 +12,13 @@ refresh = (
 ).with_label("new passages since the last refresh, at most every five minutes")
 """`eager()` would wait for as long as any recording is missing or in progress: on a busy inbox, for ever."""
 
+daily = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & dg.AutomationCondition.cron_tick_passed("20 3 * * *")
+    & ~dg.AutomationCondition.in_progress()
+).with_label("new passages since the last report, once a night")
+"""The report reads a month of events."""
+
 automation_sensor = dg.AutomationConditionSensorDefinition(
     "automation",
     target=dg.AssetSelection.all(),

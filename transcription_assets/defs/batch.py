@@ -10,15 +10,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.errors import DagsterExecutionInterruptedError
 
+from transcription_assets.defs.meter import Meter
 from transcription_assets.failures import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For transient failures only; a permanent one fails at once."""
+KUBERNETES = "k8s"
+"""The executor's name where each step has a pod."""
 RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
 """The tag that lets run retries start a failed run again, once: `dagster.yaml` has this off for the others."""
 
@@ -78,11 +82,14 @@ def materialise_each(
 
     `publish` returns the recordings with which it could not finish.
     """
-    made, failed = _outcomes(context, work)
-    with explained():
-        unfinished = publish()
+    meter = Meter.begin(context)
+    with _told_to_leave(context):
+        made, failed = _outcomes(context, work, meter)
+        with explained(), meter.common():
+            unfinished = publish()
     failed += [Failed(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()]
-    made = [item for item in made if item.key not in unfinished]
+    spent = meter.shown([item.key for item in made if item.key not in unfinished])
+    made = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in made if item.key in spent]
     if failed:
         _leave_with_failures(context, made, failed)
     for item in made:
@@ -94,13 +101,36 @@ def materialise_each(
             yield dg.Output(None, output_name=name)
 
 
-def _outcomes(context: dg.AssetExecutionContext, work: Callable[[str], Made]) -> tuple[list[Made], list[Failed]]:
+def in_order(context: dg.AssetExecutionContext) -> list[str]:
+    """The recordings of the run, as they are worked on."""
+    return sorted(context.partition_keys)
+
+
+@contextmanager
+def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """A pod whose node is drained or taken away: another one goes on, and finds done what is done.
+
+    Dagster would fail the step without a retry. In a process of the run itself it is a person who stops it.
+    """
+    try:
+        yield
+    except DagsterExecutionInterruptedError as interrupted:
+        if context.job_def.executor_def.name != KUBERNETES:
+            raise
+        context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
+        raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
+
+
+def _outcomes(
+    context: dg.AssetExecutionContext, work: Callable[[str], Made], meter: Meter
+) -> tuple[list[Made], list[Failed]]:
     made: list[Made] = []
     failed: list[Failed] = []
-    keys = sorted(context.partition_keys)
+    keys = in_order(context)
     for number, key in enumerate(keys, 1):
         try:
-            made.append(work(key))
+            with meter.recording(key):
+                made.append(work(key))
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
             failed.append(Failed(key, _about(key, str(error)), isinstance(error, TransientFailure)))

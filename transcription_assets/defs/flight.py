@@ -1,6 +1,6 @@
 """Which recordings are being worked on, or wait for it in Dagster's queue: they are not asked for once more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -29,7 +29,7 @@ class Flight:
         if not self.runs:
             return set()
         position = {key: number for number, key in enumerate(order)}
-        return {key for run in self.runs for key in _keys(run, order, position)}
+        return {key for run in self.runs for key in _keys(run.tags, order, position)}
 
 
 def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
@@ -43,8 +43,13 @@ def last_ended_run(instance: dg.DagsterInstance) -> str:
     return next((run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=ended), limit=1)), "")
 
 
-def _keys(run: dg.DagsterRun, order: Sequence[str], position: dict[str, int]) -> Sequence[str]:
-    if PARTITION in run.tags:
-        return [run.tags[PARTITION]]
-    first, last = (position.get(run.tags.get(tag, "")) for tag in (RANGE_START, RANGE_END))
+def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
+    """The recordings of a run with these tags; `order` is that of the partitions."""
+    return _keys(tags, order, {key: number for number, key in enumerate(order)})
+
+
+def _keys(tags: Mapping[str, str], order: Sequence[str], position: dict[str, int]) -> Sequence[str]:
+    if PARTITION in tags:
+        return [tags[PARTITION]]
+    first, last = (position.get(tags.get(tag, "")) for tag in (RANGE_START, RANGE_END))
     return [] if first is None or last is None else order[first : last + 1]

@@ -74,7 +74,7 @@ def audio(made: Audio, store: Store) -> Metadata:
     """How much was decoded, and what the decoder complained about."""
     return {
         "duration": dg.MetadataValue.text(clock(made.duration)),
-        "warnings": dg.MetadataValue.md(_fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
+        "warnings": dg.MetadataValue.md(fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
         "flac": dg.MetadataValue.path(store.artefact_url(keys.flac(made.key))),
         "duration_s": dg.MetadataValue.float(made.duration),
         "container_duration_s": dg.MetadataValue.float(made.container_duration or 0.0),
@@ -148,7 +148,7 @@ def excerpt(made: Transcript) -> str:
     if made.no_speech:
         return "*Nobody speaks in this recording.*"
     lines = [f"`{clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
-    return _fitting(lines, "\n\n", most=EXCERPT_LINES)
+    return fitting(lines, "\n\n", most=EXCERPT_LINES)
 
 
 def timeline(made: Transcript) -> str:
@@ -179,7 +179,7 @@ def _level(share: float) -> int:
     return math.ceil(share * (len(LEVELS) - 1))
 
 
-def _fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
+def fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
     """As many of the lines as the UI shows at once; `…` stands for the rest."""
     shown = list(lines[:most])
     while shown and _length(separator.join([*shown, "…"])) >= INLINE_LIMIT:

@@ -5,19 +5,18 @@ sound, model and options which recording has its words.
 """
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from transcription_assets import keys, media, subtitles
+from transcription_assets import keys, subtitles
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.speech import Engine, Heard
 from transcription_assets.steps import audio
 from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.sounds import Sounds, alone
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
 
@@ -47,10 +46,30 @@ def _is_by(transcript: Transcript, engine: Engine) -> bool:
     return transcript.model == engine.model and transcript.options == engine.options.as_dict()
 
 
-def materialise(
-    store: Store, key: str, engine: Engine, ffmpeg: str, progress: Callable[[float], None] | None = None
+def sounds(store: Store, batch: Sequence[str], engine: Engine, ffmpeg: str) -> Sounds:
+    """For `materialise` of these recordings in this order: the next is decoded while one is transcribed."""
+
+    def is_needed(key: str) -> bool:
+        source, known = audio.load(store, key), load(store, key)
+        if source is None or (known and is_current(known, source, engine)):
+            return False
+        return _heard_before(store, source, engine) is None
+
+    return Sounds(store, ffmpeg, batch, is_needed)
+
+
+def materialise(  # noqa: PLR0917 -- tools, then options
+    store: Store,
+    key: str,
+    engine: Engine,
+    ffmpeg: str,
+    progress: Callable[[float], None] | None = None,
+    batch: Sounds | None = None,
 ) -> tuple[Transcript, bool]:
-    """Transcribe the extracted speech; returns the transcript and whether it was there already."""
+    """Transcribe the extracted speech; returns the transcript and whether it was there already.
+
+    `batch` has its sound ready, where it was made for several recordings.
+    """
     source = audio.load(store, key)
     if source is None:
         raise PermanentFailure(f"{key}: its speech is not extracted yet; materialise `audio` first")
@@ -63,8 +82,8 @@ def materialise(
     if alike:
         transcript = _taken_over(alike, key, source, started)
     else:
-        with _speech(store, key) as flac:
-            heard = engine.transcribe(media.read_samples(flac, ffmpeg=ffmpeg), progress or (lambda _seconds: None))
+        with batch.of(key) if batch else alone(store, key, ffmpeg) as blocks:
+            heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
         _require_all_of_it(key, heard.duration, source.duration)
         transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
     _require_same_sound(store, key, source)
@@ -90,18 +109,6 @@ def _require_same_sound(store: Store, key: str, source: Audio) -> None:
     now = audio.load(store, key)
     if now is None or (now.etag, now.sha256) != (source.etag, source.sha256):
         raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
-
-
-@contextmanager
-def _speech(store: Store, key: str) -> Iterator[str]:
-    """The extracted sound. From a bucket it is copied first: a link into it could expire during a long recording."""
-    if store.is_local:
-        yield store.readable_url(keys.flac(key))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        flac = Path(folder) / "speech.flac"
-        store.fetch(keys.flac(key), flac)
-        yield str(flac)
 
 
 def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:

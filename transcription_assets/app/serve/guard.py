@@ -1,0 +1,109 @@
+"""Before every request: its host, who asks, how often; after it: what browsers are told to forbid."""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.datastructures import MutableHeaders
+
+from transcription_assets.app.serve.access import Access
+from transcription_assets.app.serve.limits import Rate
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROBES = frozenset({"/healthz", "/readyz"})
+SIGN_IN = "/sign-in"
+OPEN = ("/static/", SIGN_IN)
+"""What the page for signing in needs itself."""
+COSTLY = frozenset({"/api/search", SIGN_IN})
+OTHERS_TIMES = 10
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def content_policy(media_origin: str = "") -> str:
+    """Nothing but what comes from here; recordings may come from the bucket's own address."""
+    sources = f"'self' {media_origin}".strip()
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        f"media-src {sources}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+@dataclass(slots=True)
+class Guard:
+    """Around the whole application. `policy` is asked for each answer: the bucket's address is not known at first."""
+
+    app: App
+    access: Access
+    per_minute: int
+    policy: Callable[[], str] = content_policy
+    _searches: Rate = field(init=False)
+    _others: Rate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._searches = Rate(self.per_minute, time.monotonic)
+        self._others = Rate(self.per_minute * OTHERS_TIMES, time.monotonic)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by itself, or let the application answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        policy = self.policy()
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("content-security-policy", policy)
+                headers.setdefault("cache-control", "private, no-cache")
+            await send(message)
+
+        answer = self._refusal(Request(scope))
+        await (answer or self.app)(scope, receive, sent)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """What is answered in place of the application, if it is."""
+        path = request.url.path
+        if path in PROBES:
+            return None
+        if not self.access.is_own_name(request.headers.get("host", "")):
+            return _said(400, "this page answers to localhost only; serve it with --host to use another name")
+        visitor = self.access.visitor(request.headers)
+        if visitor is None and not path.startswith(OPEN):
+            return self._unknown(request)
+        scope_name = visitor or (request.client.host if request.client else "")
+        wait_s = (self._searches if path in COSTLY else self._others).take(scope_name)
+        if wait_s:
+            return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
+        return None
+
+    def _unknown(self, request: Request) -> Response:
+        """A person is asked for the token, a program is told that it needs one."""
+        if not self.access.token:
+            return PlainTextResponse("Not signed in: open this page by way of the proxy in front of it.\n", 401)
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"{SIGN_IN}?next={quote(here, safe='')}", 303)
+        return _said(401, "a token is needed: Authorization: Bearer …", {"www-authenticate": "Bearer"})
+
+
+def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": detail}, status, headers=headers)

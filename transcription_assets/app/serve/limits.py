@@ -1,0 +1,29 @@
+"""How often one visitor may ask: a bucket of requests that fills again with time."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MOST_VISITORS = 10_000
+"""Buckets that are kept; the one that was used the longest time ago goes first, and is full again by then."""
+
+
+@dataclass(slots=True)
+class Rate:
+    """`per_minute` requests, as many of them at once; `now` is a clock in seconds."""
+
+    per_minute: float
+    now: Callable[[], float]
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def take(self, visitor: str) -> int:
+        """0 where the visitor may ask now, else the whole seconds until they may."""
+        now = self.now()
+        left, then = self._left.pop(visitor, (self.per_minute, now))
+        left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
+        allowed = left >= 1
+        self._left[visitor] = (left - 1 if allowed else left, now)
+        if len(self._left) > MOST_VISITORS:
+            self._left.popitem(last=False)
+        return 0 if allowed else math.ceil((1 - left) * 60 / self.per_minute)

@@ -1,0 +1,42 @@
+"""The application: routes, guard, answers to what goes wrong."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from transcription_assets.app.serve import api, health, problems
+from transcription_assets.app.serve.access import Access
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.guard import Guard
+from transcription_assets.app.serve.workers import Workers
+
+THREADS = 4
+"""LanceDB and the encoder use all cores for one search already."""
+
+
+def build(archive: Archive, host: str) -> Guard:
+    """The site for an archive; `host` is the address that it will listen on."""
+    chosen = archive.settings
+    access = Access(chosen.serve_token.get_secret_value(), chosen.serve_user_header, host)
+    workers = Workers(THREADS, chosen.serve_timeout_s)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        archive.encoder_ready  # noqa: B018 -- starts to load, so that the first question need not wait
+        yield
+        workers.close()
+
+    app = FastAPI(
+        title="transcription_assets",
+        summary="Find the second in which something was said.",
+        version="1",
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # they come from a CDN
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.include_router(health.router(archive, workers, may_tell=access.is_open))
+    app.include_router(api.router(archive, workers))
+    return Guard(app, access, chosen.serve_searches_per_minute)

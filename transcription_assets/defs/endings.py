@@ -1,0 +1,200 @@
+"""How pods end, or never begin: what the cluster says of a pod, and what follows for its step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+ERROR_LIMIT_S = 120.0
+"""For so long an image or a secret may be missing: registries and controllers are late at times."""
+LEAVING_LIMIT_S = 120.0
+"""A pod that was told to leave and has not for so long is on a node that does not answer any more."""
+
+HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
+ERRORS = {
+    "CreateContainerConfigError": "a Secret or ConfigMap that it names is missing",
+    "CreateContainerError": "its container cannot be made",
+    "CrashLoopBackOff": "its container does not stay up",
+    "ErrImageNeverPull": "its image is not on the node, and must not be pulled",
+    "ErrImagePull": "its image cannot be pulled",
+    "ImagePullBackOff": "its image cannot be pulled",
+    "InvalidImageName": "its image has no valid name",
+    "RunContainerError": "its container cannot be started",
+}
+NODE_SAYS = {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
+"""The pod's reason where not the pod but its node was at fault; `OutOf...` (cpu, memory, nvidia.com/gpu) as well."""
+CANNOT_START = {"ContainerCannotRun", "StartError"}
+
+
+class Again(Enum):
+    """What can help."""
+
+    STEP = "the step in another pod"
+    RUN = "the run, later"
+    NEVER = "nothing but a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why the step will not go on in this pod, for people, and what can help."""
+
+    reason: str
+    again: Again
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What the cluster says of a pod; texts are empty and times None where it says nothing."""
+
+    name: str
+    phase: str
+    created: datetime
+    placed: datetime | None = None
+    leaving: datetime | None = None
+    reason: str = ""
+    message: str = ""
+    unplaced: str = ""
+    disrupted: str = ""
+    waiting: str = ""
+    waiting_message: str = ""
+    ended: str = ""
+    exit_code: int | None = None
+    memory_limit: str = ""
+
+    @classmethod
+    def of(cls, pod: Any) -> "Pod":
+        """From the client's V1Pod; of its containers the first is ours."""
+        status, conditions = pod.status, {item.type: item for item in pod.status.conditions or ()}
+        scheduled, disrupted = conditions.get("PodScheduled"), conditions.get("DisruptionTarget")
+        placed = scheduled if scheduled and scheduled.status == "True" else None
+        state = (status.container_statuses or [None])[0]
+        waiting = state.state.waiting if state and state.state else None
+        ended = state.state.terminated if state and state.state else None
+        container = pod.spec.containers[0]
+        limits = (container.resources.limits if container.resources else None) or {}
+        return cls(
+            name=pod.metadata.name,
+            phase=status.phase or "",
+            created=pod.metadata.creation_timestamp,
+            placed=(placed.last_transition_time or pod.metadata.creation_timestamp) if placed else None,
+            leaving=pod.metadata.deletion_timestamp,
+            reason=status.reason or "",
+            message=status.message or "",
+            unplaced=(scheduled.message or scheduled.reason or "") if scheduled and not placed else "",
+            disrupted=(disrupted.message or disrupted.reason or "") if disrupted and disrupted.status == "True" else "",
+            waiting=(waiting.reason or "") if waiting else "",
+            waiting_message=(waiting.message or "") if waiting else "",
+            ended=(ended.reason or "") if ended else "",
+            exit_code=ended.exit_code if ended else None,
+            memory_limit=limits.get("memory", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A step's Job at one look. `asked` is when it was made, `erring_s` for how long its pod has had the same error."""
+
+    asked: datetime
+    failed: bool
+    succeeded: bool
+    pods: Sequence[Pod]
+    erring_s: float = 0.0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process of it may ever have run."""
+        return self.failed or self.succeeded or any(pod.phase != "Pending" for pod in self.pods)
+
+
+def ending(seen: Seen, now: datetime, start_limit_s: float) -> Ending | None:
+    """Why the step will not go on, or None while it may. `start_limit_s`: how long a pod may take to run."""
+    pod = max(seen.pods, key=lambda item: item.created, default=None)
+    if pod is None:
+        return _without_pod(seen, now, start_limit_s)
+    if pod.phase == "Failed" or pod.exit_code:
+        return _dead(pod)
+    if seen.failed:
+        return Ending(f"pod {pod.name} is being taken away{_said(pod.disrupted)}", Again.STEP)
+    if seen.succeeded or pod.phase == "Succeeded":
+        return Ending(
+            f"pod {pod.name} is done, but never said how the step ended: it was told to stop, or it lost the database",
+            Again.STEP,
+        )
+    if pod.leaving is not None and (now - pod.leaving).total_seconds() > LEAVING_LIMIT_S:
+        return Ending(
+            f"pod {pod.name} was told to leave and does not: its node is lost{_said(pod.disrupted)}", Again.STEP
+        )
+    return _not_begun(pod, seen, now, start_limit_s)
+
+
+def _without_pod(seen: Seen, now: datetime, start_limit_s: float) -> Ending | None:
+    if seen.failed or seen.succeeded:
+        return Ending("its pod is gone: somebody deleted it, or its node was lost", Again.STEP)
+    if (now - seen.asked).total_seconds() > start_limit_s:
+        return Ending(
+            f"no pod was made for it within {start_limit_s:.0f} s: a quota or an admission policy forbids it",
+            Again.NEVER,
+        )
+    return None
+
+
+def _dead(pod: Pod) -> Ending:
+    if pod.ended == "OOMKilled":
+        return Ending(
+            f"pod {pod.name}: OOMKilled, it needed more than its memory limit of {pod.memory_limit or 'the node'}, and "
+            "would again. Raise TRANSCRIPTION_K8S_SCALE or the step's size in costs.py; less is needed with a smaller "
+            "TRANSCRIPTION_BATCH_SIZE or model",
+            Again.NEVER,
+        )
+    if pod.reason == "DeadlineExceeded":
+        return Ending(
+            f"pod {pod.name}: DeadlineExceeded, it worked for longer than its recordings allow. A decoder hangs, or "
+            "this node is slow: then raise TRANSCRIPTION_STEP_PER_SECOND",
+            Again.NEVER,
+        )
+    if pod.disrupted or pod.reason in NODE_SAYS or pod.reason.startswith("OutOf"):
+        why = pod.reason or "disrupted"
+        return Ending(f"pod {pod.name}: {why}{_said(pod.message or pod.disrupted)}", Again.STEP)
+    if pod.ended in CANNOT_START:
+        return Ending(f"pod {pod.name}: {pod.ended}, its command cannot be run in this image", Again.NEVER)
+    what = f"exit code {pod.exit_code}" if pod.exit_code is not None else pod.reason or "failed"
+    killed = ", killed from outside: its node was lost or preempted" if pod.exit_code in KILLED else ""
+    return Ending(f"pod {pod.name}: {what}{killed}{_said(pod.message)}", Again.STEP)
+
+
+KILLED = {137, 143}
+
+
+def _not_begun(pod: Pod, seen: Seen, now: datetime, start_limit_s: float) -> Ending | None:
+    if pod.phase != "Pending":
+        return None
+    if pod.placed is None:
+        if (now - pod.created).total_seconds() <= start_limit_s:
+            return None
+        return Ending(
+            f"pod {pod.name}: Unschedulable for {start_limit_s:.0f} s (TRANSCRIPTION_K8S_START_LIMIT_S)"
+            f"{_said(pod.unplaced)}",
+            Again.RUN,
+        )
+    placed_s = (now - pod.placed).total_seconds()
+    patience_s = 0.0 if pod.waiting in HOPELESS else ERROR_LIMIT_S
+    if pod.waiting in ERRORS and (seen.erring_s >= patience_s or placed_s > start_limit_s):
+        return Ending(f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_said(pod.waiting_message)}", Again.NEVER)
+    if placed_s > start_limit_s:
+        what = pod.waiting or "ContainerCreating"
+        return Ending(
+            f"pod {pod.name}: {what} for {start_limit_s:.0f} s after it was placed: a volume, or a very large image"
+            f"{_said(pod.waiting_message)}",
+            Again.NEVER,
+        )
+    return None
+
+
+def is_erring(pods: Sequence[Pod]) -> bool:
+    """Whether a container cannot be made: that may pass, or not."""
+    return any(pod.waiting in ERRORS for pod in pods)
+
+
+def _said(message: str) -> str:
+    return f": {message.strip()}" if message.strip() else ""

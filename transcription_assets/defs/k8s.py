@@ -1,0 +1,26 @@
+"""The executor that gives each step a pod of its own, without loading dagster-k8s before a run needs it.
+
+Code servers and step pods load these definitions too, and would pay a second for a client that they never use.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.executor.init import InitExecutorContext
+
+from transcription_assets.defs.batch import KUBERNETES
+from transcription_assets.defs.patience import Patience
+
+
+def executor(pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> dg.ExecutorDefinition:
+    """`k8s_job_executor` with these pods (dagster-k8s's configuration for each step, by its name) and this patience."""
+
+    @dg.executor(name=KUBERNETES, config_schema={}, requirements=multiple_process_executor_requirements())
+    def in_pods(context: InitExecutorContext) -> dg.Executor:
+        from transcription_assets.defs import pods as made_of_pods
+
+        return made_of_pods.executor(context, pods, patience)
+
+    return in_pods

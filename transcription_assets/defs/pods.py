@@ -1,0 +1,180 @@
+"""Steps as pods: dagster-k8s's executor, with an end to all that it would wait for, and the pod's reason in words.
+
+Loaded in the process of a run only, and only where TRANSCRIPTION_EXECUTOR=k8s. dagster-k8s looks at nothing but the
+Job's `failed`: a pod that is never placed, whose image or secret is missing, or that leaves without a word keeps its
+step in progress for ever; and it tries every failed pod again, also one that is sure to run out of memory again.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster._config import process_config
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.context.system import IStepContext
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.execution.plan.state import KnownExecutionState
+from dagster._core.executor.init import InitExecutorContext
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
+from dagster_k8s import K8sRunLauncher, k8s_job_executor
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.executor import K8sStepHandler
+from dagster_k8s.job import UserDefinedDagsterK8sConfig
+from dagster_shared.error import SerializableErrorInfo
+
+from transcription_assets.defs.batch import RETRY_RUN
+from transcription_assets.defs.endings import Again, Ending, Pod, Seen, ending, is_erring
+from transcription_assets.defs.flight import keys_of
+from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.patience import Patience
+from transcription_assets.failures import PermanentFailure
+
+LENGTH_KNOWN = {"transcript", "embeddings"}
+"""The steps behind the one that decodes."""
+VERSIONS = 4
+"""Materialisations of one recording that are looked through, on average, for the newest of each."""
+WARNINGS = 3
+"""So many of the cluster's last warnings about a pod are quoted."""
+
+
+class PodStepHandler(K8sStepHandler):
+    """As `k8s_job_executor` configured it, with a time limit on each pod and an answer to how it ended."""
+
+    def __init__(self, configured: K8sStepHandler, patience: Patience) -> None:
+        # Taken over as it is: its own constructor would read the cluster's configuration once more.
+        self.__dict__.update(vars(configured))
+        self._patience = patience
+        self._deadlines: dict[str, int] = {}
+        self._endings: dict[str, Ending] = {}
+        self._erring: dict[str, float] = {}
+        self._done: set[str] = set()
+
+    def ending_of(self, step_key: str) -> Ending | None:
+        """How the step's last pod ended, where that was noticed from outside."""
+        return self._endings.get(step_key)
+
+    def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
+        """With the time limit of this batch. The pod's own, for a Job's counts the wait for a node as well."""
+        step = self._get_step_key(step_handler_context)
+        if step not in self._deadlines:
+            length = sounds_s(step_handler_context) if step in LENGTH_KNOWN else None
+            self._deadlines[step] = self._patience.deadline(length)
+        limit = UserDefinedDagsterK8sConfig(pod_spec_config={"active_deadline_seconds": self._deadlines[step]})
+        return super()._get_container_context(step_handler_context).merge(K8sContainerContext(run_k8s_config=limit))
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        """Unhealthy where the pod died, never began in time, or left without saying how the step ended."""
+        step = self._get_step_key(step_handler_context)
+        self._endings.pop(step, None)
+        job = self._get_k8s_step_job_name(step_handler_context)
+        namespace = self._get_container_context(step_handler_context).namespace
+        status = self._api_client.get_job_status(job_name=job, namespace=namespace)
+        if status is None:
+            return self._ended(step, Ending(f"its Job {job} is gone: somebody deleted it", Again.STEP), "")
+        pods = self._api_client.get_pods_in_job(job_name=job, namespace=namespace)
+        seen = self._seen(job, status, [Pod.of(pod) for pod in pods])
+        found = ending(seen, datetime.now(UTC), self._patience.start_s)
+        if found is None or (seen.has_begun and self._is_news(job)):
+            return CheckStepHealthResult.healthy()
+        about = [job, *(pod.name for pod in seen.pods)]
+        result = self._ended(step, found, self._warnings(namespace, about))
+        if not seen.failed:
+            # Else it might begin after all, beside the pod of the retry.
+            self._api_client.delete_job(job_name=job, namespace=namespace)
+        return result
+
+    def _seen(self, job: str, status: Any, pods: list[Pod]) -> Seen:
+        if is_erring(pods):
+            self._erring.setdefault(job, time.monotonic())
+        else:
+            self._erring.pop(job, None)
+        return Seen(
+            asked=status.start_time or datetime.now(UTC),
+            failed=bool(status.failed),
+            succeeded=bool(status.succeeded),
+            pods=pods,
+            erring_s=time.monotonic() - self._erring.get(job, time.monotonic()),
+        )
+
+    def _is_news(self, job: str) -> bool:
+        """A pod that worked may have said how the step ended, since that was read last: so it is looked at twice.
+
+        Else the step would end twice, which the executor does not survive.
+        """
+        seen_before = job in self._done
+        self._done.add(job)
+        return not seen_before
+
+    def _warnings(self, namespace: str | None, names: list[str]) -> str:
+        events = [event for name in names for event in self._api_client.retrieve_pod_events(name, namespace or "")]
+        said = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
+        return "; ".join(list(dict.fromkeys(said))[-WARNINGS:])
+
+    def _ended(self, step: str, found: Ending, warnings: str) -> CheckStepHealthResult:
+        self._endings[step] = found
+        return CheckStepHealthResult.unhealthy(found.reason + (f". The cluster says: {warnings}" if warnings else ""))
+
+
+class PodExecutor(StepDelegatingExecutor):
+    """Tries a step again only where another pod can help."""
+
+    def __init__(self, handler: PodStepHandler, made: StepDelegatingExecutor, look_every_s: int) -> None:
+        super().__init__(
+            handler,
+            retries=made.retries,
+            check_step_health_interval_seconds=look_every_s,
+            should_verify_step=True,
+            step_dependency_config=made.step_dependency_config,
+        )
+        self._pods = handler
+
+    def log_failure_or_retry_event_after_error(
+        self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
+    ) -> DagsterEvent:
+        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry."""
+        found = self._pods.ending_of(step_context.step.key)
+        if found is not None and found.again is not Again.NEVER:
+            # Also for when the step's own retries are used up: nodes are lost in swarms.
+            step_context.instance.add_run_tags(step_context.run_id, {RETRY_RUN: "true"})
+        if found is None or found.again is Again.STEP:
+            return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
+        failure = StepFailureData(err_info, user_failure_data=None)  # type: ignore[no-untyped-call]
+        return DagsterEvent.step_failure_event(step_context, failure)
+
+
+def sounds_s(context: StepHandlerContext) -> float | None:
+    """Seconds of sound in the run's recordings, as `audio` has told of each; None where it has not."""
+    instance = context.instance
+    keys = keys_of(context.dagster_run.tags, instance.get_dynamic_partitions(str(recordings.name)))
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey("audio"), asset_partitions=list(keys)), limit=VERSIONS * max(1, len(keys))
+    )
+    lengths: dict[str, float] = {}
+    for record in found.records:  # the newest first
+        told = record.asset_materialization and record.asset_materialization.metadata.get("duration_s")
+        if record.partition_key and isinstance(told, dg.FloatMetadataValue):
+            lengths.setdefault(record.partition_key, told.value or 0.0)
+    return sum(lengths.values()) if keys and lengths.keys() >= set(keys) else None
+
+
+def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> PodExecutor:
+    """Each step in a pod of its own. `pods`: dagster-k8s's configuration for each step, by its name."""
+    if not isinstance(context.instance.run_launcher, K8sRunLauncher):
+        raise PermanentFailure(
+            "TRANSCRIPTION_EXECUTOR=k8s needs K8sRunLauncher in dagster.yaml, for a step gets what it gives: see "
+            "k8s/, or choose in_process"
+        )
+    wanted = {
+        "per_step_k8s_config": {step: dict(config) for step, config in pods.items()},
+        "enable_owner_references": True,  # a run that is deleted takes its steps along
+    }
+    checked = process_config(k8s_job_executor.config_schema.config_type, wanted)
+    if not checked.success:
+        raise PermanentFailure(f"dagster-k8s refuses the pods of this release: {checked.errors}")
+    made: Any = k8s_job_executor.executor_creation_fn(  # type: ignore[misc]
+        InitExecutorContext(context.job, context.executor_def, checked.value or {}, context.instance)
+    )
+    # It gives its handler away in no other way.
+    return PodExecutor(PodStepHandler(made._step_handler, patience), made, patience.look_every_s)  # noqa: SLF001

@@ -1,0 +1,52 @@
+"""The real definitions with fakes for what recognises, for the pods of the stand-in cluster; pauses are shortened.
+
+FAKE: the engine writes a line for each recording that it hears, and waits in the middle of one as long as there is a
+file `hold-<seconds>` beside the store.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from transcription_assets import settings
+from transcription_assets.defs import batch
+
+batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets take it
+
+from transcription_assets import definitions  # noqa: E402
+from transcription_assets.speech import SAMPLE_RATE, Heard, Samples  # noqa: E402
+from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech  # noqa: E402
+
+
+@dataclass(slots=True)
+class WitnessedEngine(ScriptedEngine):
+    """FAKE: scripted, and leaves traces of what it heard."""
+
+    folder: Path = Path()
+
+    def transcribe(self, blocks: Iterable[Samples], progress: Callable[[float], None] = lambda _seconds: None) -> Heard:
+        """Tell which recording it is, wait while that is held, then say the script."""
+        held = list(blocks)
+        seconds = round(sum(map(len, held)) / SAMPLE_RATE)
+        with (self.folder / "heard").open("a", encoding="utf-8") as heard:
+            heard.write(f"{seconds}\n")
+        while (self.folder / f"hold-{seconds}").exists():
+            time.sleep(0.02)
+        return ScriptedEngine.transcribe(self, held, progress)
+
+
+chosen = settings.load()
+real = definitions.build(chosen)
+defs = dg.Definitions(
+    assets=real.assets,
+    jobs=real.jobs,
+    executor=real.executor,
+    resources={
+        **(real.resources or {}),
+        "speech": ScriptedSpeech(engine=WitnessedEngine(folder=Path(chosen.store).parent)),
+        "encoder": HashEncoding(encoder=HashEncoder()),
+    },
+)
