@@ -18,6 +18,7 @@ from transcription_assets.failures import NotFound, PermanentFailure, TransientF
 from transcription_assets.speech import Engine, Heard
 from transcription_assets.steps import audio
 from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.failure import noted
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
 
@@ -41,6 +42,7 @@ def _is_by(transcript: Transcript, engine: Engine) -> bool:
     return transcript.model == engine.model and transcript.options == engine.options.as_dict()
 
 
+@noted("transcript")
 def materialise(
     store: Store, key: str, engine: Engine, ffmpeg: str, progress: Callable[[float], None] | None = None
 ) -> tuple[Transcript, bool]:

@@ -1,6 +1,6 @@
 """What the API answers, as its schema says it."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +36,7 @@ class Moment(Shape):
 
     key: str = Field(description="The recording's name in the store.")
     title: str = Field(description="The recording's name for people.")
+    folder: str
     start: Seconds
     end: Seconds
     text: str = Field(description="What was said around it.")
@@ -59,3 +60,81 @@ class Found(Shape):
     passages: int = Field(description="How many passages can be found at all; 0 = nothing was processed yet.")
     took_ms: float
     note: str = Field(description="For people: why this is not the answer that it could be; mostly empty.")
+
+
+class Facets(Shape):
+    """What can be filtered by, each with its number of recordings."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    recordings: int
+    languages: dict[str, int]
+    speakers: dict[str, int]
+    collections: dict[str, int]
+    since: date | None
+    until: date | None
+
+
+class Recording(Shape):
+    """A recording and how far it is."""
+
+    key: str
+    title: str
+    folder: str
+    state: State
+    step: str = Field(description="The step that is running, waited for, or failed; empty where all are done.")
+    reason: str = Field(description="Why it failed.")
+    transient: bool = Field(description="Whether trying again may help.")
+    failed_at: datetime | None
+    duration: float | None = Field(description="Length in seconds, once it was looked at.")
+    has_picture: bool
+    language: str
+    passages: int
+    size: int = Field(description="In bytes.")
+    modified: datetime
+    poster: str = Field(description="Address of its picture; empty where it has none.")
+    url: str = Field(description="The page that plays it.")
+
+
+class Listed(Shape):
+    """A page of the library."""
+
+    recordings: list[Recording]
+    total: int = Field(description="How many there are with this filter.")
+    counts: dict[State, int] = Field(description="How many there are of each state, without any filter.")
+
+
+class Links(Shape):
+    """Where to get what of a recording."""
+
+    media: str
+    sound: str
+    poster: str
+    words: str
+    transcripts: dict[str, str]
+
+
+class Details(Recording):
+    """One recording with everything that can be got of it."""
+
+    links: Links
+
+
+class Paragraph(Shape):
+    """Sentences that belong together."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    start: Seconds
+    speaker: str
+    words: list[tuple[float, float, str]] = Field(description="Start, end, and the word with its leading space.")
+
+
+class Words(Shape):
+    """A transcript to be read beside a player."""
+
+    key: str
+    title: str
+    language: str
+    duration: float
+    paragraphs: list[Paragraph]

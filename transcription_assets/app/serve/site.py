@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from transcription_assets.app.serve import api, health, problems
+from transcription_assets.app.serve import api, files, health, pages, problems
 from transcription_assets.app.serve.access import Access
 from transcription_assets.app.serve.archive import Archive
-from transcription_assets.app.serve.guard import Guard
+from transcription_assets.app.serve.guard import Guard, content_policy
+from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.workers import Workers
 
 THREADS = 4
@@ -38,5 +39,7 @@ def build(archive: Archive, host: str) -> Guard:
     )
     problems.install(app)
     app.include_router(health.router(archive, workers, may_tell=access.is_open))
-    app.include_router(api.router(archive, workers))
-    return Guard(app, access, chosen.serve_searches_per_minute)
+    app.include_router(api.router(archive, Library(archive), workers))
+    app.include_router(files.router(archive, workers))
+    app.include_router(pages.router(archive, workers, access))
+    return Guard(app, access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
