@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets import media, models
-from transcription_assets.embedding import Encoder, SentenceEncoder
+from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
 from transcription_assets.index import Index
+from transcription_assets.models.encoders import profile
 from transcription_assets.speech import Engine, SpeechOptions, Whisper
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
@@ -77,4 +78,11 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     def open(self) -> Encoder:
         """The encoder; raises PermanentFailure where the weights are not on this machine."""
         located = models.locate(self.name, "encoder", Path(self.models_dir))
-        return SentenceEncoder(located.path, name=located.name, revision=located.revision, device=self.device)
+        known = profile(located.name)
+        return SentenceEncoder(
+            located.path,
+            name=located.name,
+            revision=located.revision,
+            device=self.device,
+            prompts=Prompts(known.query, known.passage, known.weak_below),
+        )
