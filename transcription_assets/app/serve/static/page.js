@@ -128,6 +128,8 @@ function route() {
   for (const link of document.querySelectorAll(".top nav a")) {
     link.toggleAttribute("aria-current", link.getAttribute("href") === pathname);
   }
+  document.body.classList.toggle("start", pathname === "/" && !query.trim());
+  document.body.classList.toggle("watching", pathname.startsWith("/watch/"));
   if (pathname.startsWith("/watch/")) watch(pathname.slice("/watch/".length), searchParams);
   else if (pathname === "/library") library(searchParams);
   else if (query.trim()) results(searchParams);
@@ -211,9 +213,7 @@ function step(event, direction) {
 
 async function start() {
   const shelf = h("div");
-  show("Search in what was said", h("div", { class: "lead" },
-    h("h1", {}, "Type what you remember"),
-    h("p", {}, "A word, a name, or roughly what was meant: you land on the second it was said.")), shelf);
+  show("Search in what was said", shelf);
   if (!matchMedia("(pointer: coarse)").matches) box.focus();
   try {
     const { recordings, counts } = await api("/api/media?state=done&limit=8");
@@ -245,9 +245,14 @@ async function results(params) {
   const list = h("ol", { class: "hits" });
   const told = h("p", { class: "told" });
   const more = h("button", { class: "small more", hidden: true }, "More moments");
-  const before = main.querySelector(".hits") ? null : "Searching …";
-  if (before) show(`${query} – search`, told, list, more);
-  const slow = setTimeout(() => { (main.querySelector(".told") ?? told).textContent = "Searching …"; }, 300);
+  // While somebody types, the last answer stays until there is a new one.
+  let view = main.querySelector(".results");
+  if (!view) {
+    view = h("div", { class: "results" }, h("p", { class: "told" }));
+    show(query, h("h1", { class: "unseen" }, "Moments"), filters(params), view);
+  }
+  document.title = `${query} – search`;
+  const slow = setTimeout(() => { view.firstChild.textContent = "Searching …"; }, 300);
   const asked = new URLSearchParams(params);
   asked.set("limit", PAGE);
 
@@ -256,18 +261,19 @@ async function results(params) {
     const found = await api(`/api/search?${asked}`);
     const first = list.children.length;
     list.append(...found.moments.map((moment) => h("li", {}, hit(moment, query))));
+    const number = list.children.length;
+    const total = `${counted(number, "moment")}${found.more ? ", and more" : ""}`;
+    const weak = !first && number && found.moments.every((moment) => moment.weak);
+    told.textContent = joined(weak ? "Nothing fits well. Nearest:" : number ? total : "", found.note);
+    tell(number ? told.textContent : "Nothing found");
     more.hidden = !found.more;
-    const total = `${counted(list.children.length, "moment")}${found.more ? ", and more" : ""}`;
-    told.textContent = found.note || (list.children.length ? total : "");
-    tell(list.children.length ? total : "Nothing found");
-    if (!list.children.length) list.replaceWith(noHits(found.passages));
-    else if (found.moments.every((moment) => moment.weak) && !first) told.textContent = "Nothing fits well. Nearest:";
-    return first;
+    view.replaceChildren(told, number ? list : noHits(found.passages, asked), more);
+    return list.children[first];
   }
 
   more.addEventListener("click", async () => {
     try {
-      list.children[await next()]?.firstChild.focus();
+      (await next())?.firstChild.focus();
     } catch (error) {
       const said = problem(error, () => { said.remove(); more.click(); });
       if (said) more.before(said);
@@ -275,23 +281,55 @@ async function results(params) {
   });
   try {
     await next();
-    // Only now: while somebody types, the last answer stays until there is a new one.
-    if (!before) show(`${query} – search`, told, ...[list.isConnected ? null : list], more);
-    if (!main.contains(told)) main.prepend(told);
-    document.title = `${query} – search`;
   } catch (error) {
     const said = problem(error, route);
-    if (said) show(`${query} – search`, said);
+    if (said) view.replaceChildren(said);
   } finally {
     clearTimeout(slow);
   }
 }
 
-function noHits(passages) {
+const FILTERS = ["prefix", "language", "speaker", "since", "until"];
+let known = null; // what can be filtered by
+
+function filters(params) {
+  const row = h("div", { class: "filters", role: "group", "aria-label": "Filters" });
+  const set = (name, value) => {
+    const address = new URL(location.href);
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
+    go(`/${address.search}`);
+  };
+  const choice = (name, label, counts, shown = (value) => value) => {
+    const values = Object.keys(counts).filter(Boolean);
+    if (values.length < 2 && !params.get(name)) return null;
+    const select = h("select", { onchange: () => set(name, select.value) }, h("option", { value: "" }, "all"),
+      ...values.map((value) => h("option", { value }, `${shown(value)} (${counts[value]})`)));
+    select.value = params.get(name) ?? "";
+    return h("label", {}, label, select);
+  };
+  const date = (name, label) => {
+    if (!known.since && !params.get(name)) return null;
+    const input = h("input", { type: "date", value: params.get(name), onchange: () => set(name, input.value) });
+    return h("label", {}, label, input);
+  };
+  const fill = () => row.replaceChildren(...[
+    choice("prefix", "Collection", known.collections),
+    choice("language", "Language", known.languages, language),
+    choice("speaker", "Speaker", known.speakers),
+    date("since", "From"), date("until", "to")].filter(Boolean));
+  if (known) fill();
+  api("/api/facets", null).then((found) => { known = found; fill(); }).catch(() => {}); // the search itself says why
+  return row;
+}
+
+function noHits(passages, asked) {
+  const filtered = passages && FILTERS.some((name) => asked.get(name));
   return h("section", { class: "notice" },
     h("h2", {}, passages ? "Nothing found" : "Nothing can be found yet"),
     h("p", {}, passages ? "Try fewer or other words, or say what was meant in a sentence."
       : "No recording has been transcribed so far."),
+    filtered ? h("p", {}, h("a", { href: `/?q=${encodeURIComponent(asked.get("q"))}` }, "Search without filters")) : null,
     h("p", {}, h("a", { href: "/library" }, "See what is in the library")));
 }
 
@@ -300,7 +338,7 @@ function hit(moment, query) {
   const about = joined(moment.folder, language(moment.language), moment.speaker, moment.recorded && day(moment.recorded));
   return h("a", { class: "hit", href: address, "aria-label": `${moment.title}, at ${spoken(moment.start)}` },
     still(moment.poster, moment.start),
-    h("div", {},
+    h("div", { class: "about" },
       h("div", { dir: "auto" }, h("span", { class: "name" }, moment.title), h("span", { class: "where" }, about)),
       h("p", { class: "said", dir: "auto" }, ...excerpt(moment.parts))));
 }
