@@ -2,7 +2,6 @@
 
 import gzip
 import time
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,12 +10,23 @@ from transcription_assets.app.serve import listing, naming, problems, reading
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.marked import parts
-from transcription_assets.app.serve.shapes import Details, Facets, Found, Listed, Moment, Paragraph, Part, State, Words
+from transcription_assets.app.serve.shapes import (
+    Asked,
+    Details,
+    Facets,
+    Found,
+    Listed,
+    Moment,
+    Paragraph,
+    Part,
+    State,
+    Words,
+)
 from transcription_assets.app.serve.workers import Workers
-from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUES, Filters, Hit
+from transcription_assets.query import MAX_LIMIT, Filters, Hit
 from transcription_assets.query import Query as Question
 
-LONGEST_VALUE = 300
+LONGEST_NAME = 300
 LONGEST_KEY = 3072
 
 KINDS = {
@@ -26,10 +36,6 @@ KINDS = {
     "vtt": "text/vtt; charset=utf-8",
 }
 
-Value = Annotated[str, Query(max_length=LONGEST_VALUE)]
-Values = Annotated[list[Value], Query(max_length=MAX_VALUES)]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-Length = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="Seconds.")]
 Key = Annotated[str, Path(max_length=LONGEST_KEY, description="The recording's name in the store.")]
 Kind = Literal["json", "txt", "srt", "vtt"]
 
@@ -43,27 +49,14 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
 
     @routes.get("/search")
-    async def search(
-        q: Annotated[str, Query(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')],
-        prefix: Annotated[str, Query(max_length=LONGEST_VALUE, description="Keys that begin so.")] = "",
-        language: Values = [],
-        speaker: Values = [],
-        since: Annotated[date | None, Query(description="Recorded on this day or later.")] = None,
-        until: Annotated[date | None, Query(description="Recorded on this day or earlier.")] = None,
-        shortest: Length = None,
-        longest: Length = None,
-        limit: Limit = 10,
-        offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
-    ) -> Found:
+    async def search(asked: Annotated[Asked, Query()]) -> Found:
         """Find the moments in which something like this was said, best first."""
         started = time.monotonic()
-        filters = Filters(prefix, tuple(language), tuple(speaker), since, until, shortest, longest)
-        question = Question(q, limit, offset, filters=filters)
-        # A page that is asked too early waits here, and keeps no thread.
+        # Who asks too early waits here, and keeps no thread.
         await workers.within(archive.encoder_ready)
-        answer = await workers.run(archive.search, question)
+        answer = await workers.run(archive.search, _question(asked))
         return Found(
-            query=q,
+            query=asked.q,
             moments=[_moment(hit) for hit in answer.hits],
             more=answer.more,
             passages=answer.passages,
@@ -79,8 +72,8 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     @routes.get("/media")
     async def media(
         state: Annotated[State | None, Query(description="Only those of this state.")] = None,
-        name: Annotated[str, Query(max_length=LONGEST_VALUE, description="Only those with this in their name.")] = "",
-        limit: Limit = 50,
+        name: Annotated[str, Query(max_length=LONGEST_NAME, description="Only those with this in their name.")] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> Listed:
         """All recordings, the newest first, and how far each of them is."""
@@ -106,6 +99,19 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         return await workers.run(listing.one, library, key)
 
     return routes
+
+
+def _question(asked: Asked) -> Question:
+    filters = Filters(
+        asked.prefix,
+        tuple(asked.language),
+        tuple(asked.speaker),
+        asked.since,
+        asked.until,
+        asked.shortest,
+        asked.longest,
+    )
+    return Question(asked.q, asked.limit, asked.offset, filters=filters)
 
 
 def _moment(hit: Hit) -> Moment:

@@ -3,24 +3,30 @@
 import mimetypes
 import os
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, RedirectResponse
-from typing import Annotated
 
 from transcription_assets import keys
 from transcription_assets.app.serve import problems
-from transcription_assets.app.serve.api import LONGEST_KEY
+from transcription_assets.app.serve.api import Key
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.workers import Workers
-
-Key = Annotated[str, Path(max_length=LONGEST_KEY, description="The recording's name in the store.")]
 
 PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
 """What lies in an inbox may claim to be anything: opened by itself it can run nothing here."""
 KEPT_S = 300
-_TYPES = {".mkv": "video/x-matroska", ".ts": "video/mp2t", ".m2ts": "video/mp2t", ".mts": "video/mp2t", ".m4a": "audio/mp4"}
-_RANGED = {
+_TYPES = {
+    ".m2ts": "video/mp2t",
+    ".m4a": "audio/mp4",
+    ".mkv": "video/x-matroska",
+    ".mts": "video/mp2t",
+    ".ts": "video/mp2t",
+}
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+_RANGED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
     206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
     307: {"description": "Where it can be read for an hour at most."},
@@ -53,18 +59,19 @@ def router(archive: Archive, workers: Workers) -> APIRouter:
         """Its sound alone, as FLAC: every browser plays that, whatever the recording is."""
         return _answered(await workers.run(_sound, archive, key), "audio/flac")
 
-    @routes.get("/posters/{key:path}", responses={200: {"content": {"image/jpeg": {}}}}, response_class=Response)
+    @routes.get("/posters/{key:path}", responses=_PICTURE, response_class=Response)
     async def poster(key: Key) -> Response:
         """Its picture."""
         data = await workers.run(archive.poster, key)
-        return Response(data, media_type="image/jpeg", headers=PASSIVE | {"cache-control": f"private, max-age={KEPT_S}"})
+        kept = {"cache-control": f"private, max-age={KEPT_S}"}
+        return Response(data, media_type="image/jpeg", headers=PASSIVE | kept)
 
     return routes
 
 
 def content_type(name: str) -> str:
     """Sound, film, or nothing that a browser would open: never a page."""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = PurePosixPath(name).suffix.lower()
     guessed = _TYPES.get(suffix) or mimetypes.guess_type(f"a{suffix}")[0] or ""
     return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
 
@@ -84,7 +91,7 @@ def _sound(archive: Archive, key: str) -> Place:
 
 def _here(url: str) -> Place:
     path = url.removeprefix("file:")
-    return Place(path, os.stat(path))
+    return Place(path, Path(path).stat())
 
 
 def _answered(place: Place, media_type: str) -> Response:

@@ -115,7 +115,7 @@ class Library:
         notes = self._notes(etags)
         state: dict[str, State] = dict.fromkeys(etags, "waiting")
         state |= self._begun(etags) | dict.fromkeys(notes, "failed")
-        states = pl.DataFrame({"key": list(state), "state": list(state.values())}, {"key": pl.String, "state": pl.String})
+        states = pl.DataFrame([*state.items()], {"key": pl.String, "state": pl.String}, orient="row")
         shown = frame.join(states, on="key", how="left").with_columns(
             pl.col("state").fill_null("done"), pl.col("passages").fill_null(0), pl.col("language").fill_null("")
         )

@@ -10,6 +10,7 @@ from transcription_assets.app.serve import naming
 from transcription_assets.app.serve.library import Library, Overview
 from transcription_assets.app.serve.shapes import Details, Links, Listed, Recording, State
 from transcription_assets.steps.failure import Failed
+from transcription_assets.storage import MediaObject
 
 KINDS = ("json", "txt", "srt", "vtt")
 
@@ -32,27 +33,22 @@ def one(library: Library, key: str) -> Details:
     source = library.archive.media(key)
     overview = library.overview()
     found = overview.frame.filter(pl.col("key") == key)
-    row = found.row(0, named=True) if found.height else _new(overview, key, source.etag, source.size, source.last_modified)
+    row = found.row(0, named=True) if found.height else _new(overview, source)
     return Details(**_shown(library, overview.notes, row), links=_links(key))
 
 
-def _new(overview: Overview, key: str, etag: str, size: int, modified: datetime) -> dict[str, Any]:
+def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
     """A recording that came after the overview was made."""
-    blank = dict.fromkeys(overview.frame.columns)
-    return blank | {"key": key, "etag": etag, "size": size, "last_modified": modified} | _NEW
-
-
-_NEW = {"state": "waiting", "passages": 0, "language": ""}
+    row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
+    known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
+    return row | known | {"state": "waiting", "passages": 0, "language": ""}
 
 
 def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
     seen = library.details(key, row["media_etag"] or etag)
-    if state == "done":
-        step = ""
-    else:
-        step = note.step if note else library.progress(key, etag).next_step
+    step = note.step if note else "" if state == "done" else library.progress(key, etag).next_step
     has_picture = bool(seen and seen.has_poster)
     return {
         "key": key,

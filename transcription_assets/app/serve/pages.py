@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
+from typing import Annotated
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from transcription_assets.app.serve import naming
@@ -26,6 +27,7 @@ TYPES = {
 }
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
+LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +43,39 @@ class Static:
 def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
     """The routes for people."""
     routes = APIRouter(include_in_schema=False)
-    statics = {name: _static(name) for name in TYPES}
     shell = Template(_read("page.html").decode())
-    form = Template(_read("sign-in.html").decode())
+
+    async def opened(title: str, status: int = 200) -> Response:
+        with suppress(TranscriptionError):  # the page itself tells people what is wrong with the store
+            await workers.run(archive.find_media_origin)
+        return HTMLResponse(shell.substitute(title=html.escape(title)), status)
 
     @routes.get("/")
+    async def search() -> Response:
+        return await opened("Search")
+
     @routes.get("/library")
-    async def page(request: Request) -> Response:
-        with suppress(TranscriptionError):
-            await workers.run(archive.find_media_origin)
-        title = "Library" if request.url.path == "/library" else "Search"
-        return HTMLResponse(shell.substitute(title=title))
+    async def library() -> Response:
+        return await opened("Library")
 
     @routes.get("/watch/{key:path}")
     async def watch(key: str) -> Response:
-        status = 200
-        with suppress(TranscriptionError):
-            await workers.run(archive.find_media_origin)
-            try:
-                await workers.run(archive.media, key)
-            except NotFound:
-                status = 404
-        return HTMLResponse(shell.substitute(title=html.escape(naming.title(key)[:200])), status)
+        title = naming.title(key)[:LONGEST_TITLE]
+        try:
+            await workers.run(archive.media, key)
+        except NotFound:
+            return await opened(title, 404)
+        except TranscriptionError:
+            return await opened(title, 503)
+        return await opened(title)
+
+    _add_static(routes)
+    _add_sign_in(routes, access)
+    return routes
+
+
+def _add_static(routes: APIRouter) -> None:
+    statics = {name: _static(name) for name in TYPES}
 
     @routes.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
@@ -80,24 +93,28 @@ def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
     async def icon() -> Response:
         return RedirectResponse("/static/icon.svg", 308)
 
+
+def _add_sign_in(routes: APIRouter, access: Access) -> None:
+    form = Template(_read("sign-in.html").decode())
+
+    def asked(to: str, *, again: bool) -> Response:
+        shown = form.substitute(next=html.escape(own_path(to)), wrong="" if again else "hidden")
+        return HTMLResponse(shown, 401 if again else 200)
+
     @routes.get(SIGN_IN)
-    async def ask(next: str = "/") -> Response:  # noqa: A002 -- the name in the address
-        if not access.token:
-            return RedirectResponse("/", 303)
-        return HTMLResponse(form.substitute(next=html.escape(own_path(next)), wrong="hidden"))
+    async def ask(to: Annotated[str, Query(alias="next")] = "/") -> Response:
+        return asked(to, again=False) if access.token else RedirectResponse("/", 303)
 
     @routes.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
         fields = parse_qs((await _body(request)).decode(errors="replace"))
         token, to = (fields.get(name, [""])[0] for name in ("token", "next"))
         if not access.opens(token):
-            return HTMLResponse(form.substitute(next=html.escape(own_path(to)), wrong=""), 401)
+            return asked(to, again=True)
         answer = RedirectResponse(own_path(to), 303)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, access.cookie, SIGNED_IN_S, secure=secure, httponly=True, samesite="lax")
         return answer
-
-    return routes
 
 
 def own_path(asked: str) -> str:

@@ -5,8 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUE, MAX_VALUES
+
 State = Literal["done", "working", "waiting", "failed"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
+
+Value = Annotated[str, Field(max_length=MAX_VALUE)]
+Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
 class Shape(BaseModel):
@@ -19,6 +24,21 @@ class Problem(Shape):
     """Why there is no answer."""
 
     detail: str = Field(description="What is wrong, and how to mend it.")
+
+
+class Asked(Shape):
+    """A question and its filters, all of which have to hold."""
+
+    q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
+    prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
+    language: list[Value] = Field([], max_length=MAX_VALUES, description="One of these codes.")
+    speaker: list[Value] = Field([], max_length=MAX_VALUES, description="One of these.")
+    since: date | None = Field(None, description="Recorded on this day or later.")
+    until: date | None = Field(None, description="Recorded on this day or earlier.")
+    shortest: Length = Field(None, description="Seconds that the recording lasts at least.")
+    longest: Length = Field(None, description="Seconds that the recording lasts at most.")
+    limit: int = Field(10, ge=1, le=MAX_LIMIT, description="How many moments.")
+    offset: int = Field(0, ge=0, le=MAX_OFFSET, description="How many to leave out.")
 
 
 class Part(Shape):
