@@ -24,6 +24,8 @@ from transcription_assets.transcript import Transcript, from_json
 log = logging.getLogger(__name__)
 
 
+SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
+
 CREDENTIALS_S = 900.0
 """How long one opening of a bucket's table is used: the credentials of a pod are good for about an hour."""
 
@@ -104,7 +106,7 @@ class Archive:
         store = self.store
         keys_here = [*store.list_media().frame["key"], *store.list_done()["key"]]
         rows = [(key, etag, "", count) for (key, etag), count in self.table.held(keys_here).items()]
-        return pl.DataFrame(rows, ["key", "media_etag", "language", "passages"], orient="row")
+        return pl.DataFrame(rows, SEARCHABLE, orient="row")
 
     def require_encoder(self) -> None:
         """TransientFailure while it loads, PermanentFailure where it cannot be loaded."""

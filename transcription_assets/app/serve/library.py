@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from transcription_assets import keys
-from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.archive import SEARCHABLE, Archive
 from transcription_assets.app.serve.shapes import State
 from transcription_assets.failures import TranscriptionError
 from transcription_assets.steps import audio, failure, video
@@ -147,9 +147,6 @@ class Library:
         except TranscriptionError:
             # The table is missing or damaged, and the search page says so: what there is can be listed all the same.
             return pl.DataFrame(schema=SEARCHABLE)
-
-
-SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
 
 
 def _all(store: Store) -> pl.DataFrame:
