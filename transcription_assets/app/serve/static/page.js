@@ -216,7 +216,7 @@ async function start() {
   show("Search in what was said", shelf);
   if (!matchMedia("(pointer: coarse)").matches) box.focus();
   try {
-    const { recordings, counts } = await api("/api/media?state=done&limit=8");
+    const { recordings, counts } = await api("/api/media?state=done&limit=4");
     if (!recordings.length) shelf.append(nothingYet(counts));
     else shelf.append(h("h2", { class: "quiet" }, "Newest recordings"), h("ul", { class: "shelf" },
       ...recordings.map((item) => h("li", {}, h("a", { href: item.url },
