@@ -23,24 +23,19 @@ FUZZY_LENGTH = 4
 
 _WORD = re.compile(r"\w+")
 _QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
-# The most frequent words of the languages that recordings are most often in: they say little about a moment.
-_STOP_WORDS = frozenset(
-    # English
-    "a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it"
-    " its me my no not of on one or our out she should so some than that the their them then there these they this to up"
-    " us was we were what when where which who why will with would you your"
-    # German
-    " aber als am an auf aus bei bin bis das dass dem den der des die dies doch du ein eine einem einen einer er es für"
-    " hat hatte ich ihm ihn ihr im in ist ja kein man mein mich mir mit nach nicht noch nur oder sich sie sind so um"
-    " und uns von vor wann war warum was wer wie wir wo zu zum zur"
-    # French, Spanish, Italian
-    " au aux avec ce ces dans de des du elle en est et eux il ils je la le les leur lui ma mais me même mes mon ne nos"
-    " notre nous on ou où par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous"
-    " al con cuando del donde e el ella ellos era es esta este ha hay la las le lo los mi muy nos o para pero por que"
-    " quien se si sin su sus te un una uno y yo"
-    " a che chi ci come cui da dal dalla dei del della di dove e gli ho i il io l lo ma mi nel nella non per più"
-    " perché quale quando questo se si sono sua suo tra un una uno".split()
-)
+# Of English, German, French, Spanish and Italian: they say little about a moment.
+_FREQUENT = """
+a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
+its me my no not of on one or our out she should so some than that the their them then there these they this to up
+us was we were what when where which who why will with would you your aber als am auf aus bei bin bis das dass dem
+den der des die dies doch du ein eine einem einen einer er es für hat hatte ich ihm ihn ihr im ist ja kein man mein
+mich mir mit nach nicht noch nur oder sich sie sind um und uns von vor wann war warum wer wie wir wo zu zum zur au
+aux avec ce ces dans de elle en est et eux il ils je la le les leur lui ma mais même mes mon ne nos notre nous ou où
+par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous al con cuando del donde e el ella ellos
+era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una uno y yo che chi ci come cui da dal
+dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
+"""
+_STOP_WORDS = frozenset(_FREQUENT.split())
 
 
 class QueryRefused(PermanentFailure):

@@ -82,6 +82,7 @@ def moments(
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
         speakers=frozenset(speakers),
+        unknown=weak_below if vector is not None else 0.0,
     )
     groups: list[list[_Scored]] = []
     scored = map(scorer.scored, fitting)
@@ -124,6 +125,7 @@ class _Scorer:
     mode: Mode
     best_words: float
     speakers: frozenset[str]
+    unknown: float
 
     def scored(self, item: Candidate) -> _Scored:
         held = [words_of(sentence.text) for sentence in item.sentences]
@@ -131,7 +133,8 @@ class _Scorer:
         fit = np.zeros(len(held))
         if self.mode is not Mode.VECTOR:
             fit = SENTENCE_WORDS * np.array([self._coverage(words) for words in held])
-        closeness = by_meaning = 0.0
+        # A passage that waits for its vector is neither near nor far.
+        closeness, by_meaning = 0.0, self.unknown
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
             by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())

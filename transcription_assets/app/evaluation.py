@@ -1,12 +1,17 @@
-"""eval search: the labelled set through the real index and encoder, in a folder of its own; nothing of a store is touched."""
+"""eval search: the labelled set through the real index and encoder, in a folder of its own, away from any store."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import click
 import polars as pl
+from rich.table import Table
 
+from transcription_assets.app.terminal import plain, shown
 from transcription_assets.embedding import Encoder
 from transcription_assets.evaluation.figures import DEPTH, Figures, Judged, figures, judge
 from transcription_assets.evaluation.talks import KINDS, Question, Talk, questions, talks
@@ -59,3 +64,67 @@ def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterato
 
 def _judged(searcher: Searcher, question: Question, mode: Mode) -> Judged:
     return judge(question, searcher.search(Query(question.text, limit=DEPTH, mode=mode)).hits)
+
+
+def document(made: Evaluation) -> dict[str, Any]:
+    """Everything as JSON values."""
+    return {
+        "embedding_model": made.embedding_model,
+        "passages": made.passages,
+        "overall": {mode.value: asdict(found) for mode, found in made.overall.items()},
+        "by_kind": {
+            kind: {mode.value: asdict(found) for mode, found in modes.items()} for kind, modes in made.by_kind.items()
+        },
+        "questions": [
+            {
+                "kind": item.question.kind,
+                "text": item.question.text,
+                "media_key": item.question.media_key,
+                "ranks": {mode.value: made.judged[mode][place].rank for mode in Mode},
+                "seconds_off": item.off_s,
+            }
+            for place, item in enumerate(made.judged[Mode.HYBRID])
+        ],
+    }
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """How good it is, measured with a labelled set that comes along."""
+
+
+@evaluation.command("search")
+@click.option("--json", "as_json", is_flag=True, help="All figures, and each question's rank.")
+def evaluate_search(*, as_json: bool) -> None:
+    """Ask the labelled questions by words, by meaning and by both, with the encoder of the settings.
+
+    Exit code 1 where both together are worse than the better of the two.
+    """
+    from transcription_assets import settings
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    made = evaluate(Tools(chosen, installed(chosen)).encoder, chosen.passage_s)
+    if as_json:
+        click.echo(json.dumps(document(made), ensure_ascii=False, indent=1))
+    else:
+        _show(made)
+    alone = (made.overall[Mode.VECTOR], made.overall[Mode.TEXT])
+    if made.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
+        raise click.exceptions.Exit(1)
+
+
+def _show(made: Evaluation) -> None:
+    table = Table("questions", "", "hit@1", "hit@5", "MRR", "seconds off", "none admitted", box=None)
+    rows = [("all", made.overall), *made.by_kind.items()]
+    for kind, modes in rows:
+        for mode, found in modes.items():
+            first = f"{kind} ({found.questions})" if mode is Mode.HYBRID else ""
+            if kind == "none":
+                figures_of = ["", "", "", ""]
+            else:
+                figures_of = [f"{found.hit_1:.2f}", f"{found.hit_5:.2f}", f"{found.mrr:.2f}", f"{found.off_s:.1f}"]
+            admitted = f"{found.admitted:.0%}" if kind in ("all", "none") else ""
+            table.add_row(first, mode.value, *figures_of, admitted)
+    shown.print(table)
+    shown.print(f"[dim]{plain(made.embedding_model)}, {made.passages} passages[/]")

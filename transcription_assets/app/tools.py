@@ -62,7 +62,6 @@ class Tools:
         """The sentence encoder."""
         return _encoder(self.locate(self.settings.encoder_model, "encoder"), self.settings)
 
-
     @cached_property
     def searcher(self) -> Searcher:
         """What answers questions; one for all requests of a process."""

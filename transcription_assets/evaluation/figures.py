@@ -1,4 +1,4 @@
-"""How good answers are: hit@1, hit@5, mean reciprocal rank, seconds off, and what is said where there is no answer. Pure."""
+"""How good answers are: hit@1, hit@5, mean reciprocal rank, seconds off, and honesty where there is none. Pure."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ DEPTH = 10
 class Judged:
     """One question with its answer: the rank of the true moment (0 = not in the answer), and the first hit's error.
 
-    `off_s` is None where the first hit is in another recording; `is_weak` is whether the answer admits that nothing fits.
+    `off_s` is None where the first hit is in another recording; `is_weak`: whether the answer admits that nothing fits.
     """
 
     question: Question

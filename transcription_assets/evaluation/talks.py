@@ -59,9 +59,7 @@ def _question(item: dict[str, Any], said: Sequence[Talk]) -> Question:
     places = [_place(words, said) for words in wanted if words]
     if len({key for key, _ in places}) > 1:
         raise PermanentFailure(f"{item['text']!r} of the labelled set has its moments in several recordings")
-    return Question(
-        item["kind"], item["text"], places[0][0] if places else "", tuple(start for _, start in places)
-    )
+    return Question(item["kind"], item["text"], places[0][0] if places else "", tuple(start for _, start in places))
 
 
 def _place(words: str, said: Sequence[Talk]) -> tuple[str, float]:

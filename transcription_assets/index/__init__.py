@@ -7,7 +7,7 @@ is the same. The table before is kept for a way back, older ones are dropped.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -24,6 +24,7 @@ from transcription_assets.ranking import Candidate, Vector
 
 __all__ = ["Facets", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
+BATCH_ROWS = 4096
 POINTER_S = 1.0
 """A reader looks so many seconds after the last time which table is served."""
 
@@ -87,7 +88,7 @@ class Index:
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
-        """Make `rows` the only rows of `media_keys`, in one version of a table: nobody reads a half; returns that version.
+        """Make `rows` the only rows of `media_keys`, in one version of a table, which is returned: nobody reads a half.
 
         Raises PermanentFailure where rows of several recipes are given, TransientFailure where others kept writing at
         the same time.
@@ -145,7 +146,9 @@ class Index:
         looked = self.look()
         if looked is None:
             return Facets(0, {}, {}, {}, None, None)
-        names = [name for name in ("media_key", "language", "speakers", "recorded") if name in looked.table.schema.names]
+        names = [
+            name for name in ("media_key", "language", "speakers", "recorded") if name in looked.table.schema.names
+        ]
         rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
         return _facets(rows)
@@ -167,14 +170,28 @@ class Index:
         return 0 if looked is None else looked.passages
 
     @explained
-    def passages(self) -> pl.DataFrame:
-        """All rows of the served table, with their vectors; empty where nothing was ever indexed."""
+    def dimension(self) -> int:
+        """Numbers in a vector of the served table; 0 where nothing was ever indexed."""
+        looked = self.look()
+        return int(looked.table.schema.field("vector").type.list_size) if looked else 0
+
+    def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
+        """The types of these columns."""
+        types = schema(self.dimension() or 1)
+        return {name: types[name] for name in columns}
+
+    def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """All served rows with these columns, some thousand at a time; what an old table lacks is null."""
         looked = self.look()
         if looked is None:
-            return pl.DataFrame(schema=schema(1))
-        found = pl.from_arrow(looked.table.to_arrow())
-        assert isinstance(found, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
-        return found
+            return
+        types = self.passage_schema(columns)
+        there = [name for name in columns if name in looked.table.schema.names]
+        for batch in looked.table.search().select(there).limit(looked.passages or 1).to_batches(BATCH_ROWS):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+            lacking = [pl.lit(None, dtype=types[name]).alias(name) for name in columns if name not in there]
+            yield frame.with_columns(lacking).select(pl.col(name).cast(types[name]) for name in columns)
 
     @explained
     def maintain(self) -> IndexState:
@@ -206,14 +223,16 @@ class Index:
         missing = len(self._missing(table, self._served_name()))
         if missing and not even_incomplete:
             raise PermanentFailure(
-                f"{table} lacks {missing} recordings of the served table: run `transcription-assets index rebuild` first"
+                f"{table} lacks {missing} recordings of the served table: run `transcription-assets index rebuild`"
             )
         self._switched(table)
 
     def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         def merge(table: Any) -> int:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            return int(merged.when_not_matched_by_source_delete(_of(media_keys)).execute(keyed(rows)).version)
+            merged = merged.when_not_matched_by_source_delete(_of(media_keys))
+            # A row of another model has no vector here; LanceDB takes that for a bad one unless it is told.
+            return int(merged.execute(keyed(rows).cast(_types(table)), on_bad_vectors="null").version)
 
         return self._tables.written(name, merge)
 
@@ -322,6 +341,11 @@ class Index:
             missing=len(self._missing(name, served)),
             indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
         )
+
+
+def _types(table: Any) -> Any:
+    """The table's own types, without what LanceDB notes beside them: the first release wrote others."""
+    return table.schema.remove_metadata()
 
 
 def _facets(rows: pl.DataFrame) -> Facets:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -46,17 +47,16 @@ def by_meaning(table: Any, vector: Vector, filters: Filters, most: int) -> Mappi
 
 def by_words(table: Any, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
     """The passages that hold the phrases and most of the words (BM25), by row id."""
-    from lancedb.query import BooleanQuery, MatchQuery, Occur, PhraseQuery
-
+    ask = _queries()
     clauses: list[tuple[Any, Any]] = [
-        (Occur.MUST, PhraseQuery(" ".join(phrase), "text") if len(phrase) > 1 else MatchQuery(phrase[0], "text"))
-        for phrase in wanted.phrases
+        (ask.Occur.MUST, ask.PhraseQuery(" ".join(said), "text") if said[1:] else ask.MatchQuery(said[0], "text"))
+        for said in wanted.phrases
     ]
     if wanted.terms:
-        clauses.append((Occur.SHOULD, MatchQuery(" ".join(wanted.terms), "text")))
+        clauses.append((ask.Occur.SHOULD, ask.MatchQuery(" ".join(wanted.terms), "text")))
     if not clauses:
         return {}
-    query = clauses[0][1] if len(clauses) == 1 else BooleanQuery(clauses)
+    query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
     return _found(table, table.search(query, query_type="fts"), filters, most, "_score")
 
 
@@ -65,13 +65,12 @@ def by_likeness(table: Any, words: Sequence[str], filters: Filters, most: int) -
 
     Rows that the index does not hold yet are not found this way (LanceDB 0.40); they are once it is refreshed.
     """
-    from lancedb.query import MatchQuery
-
+    ask = _queries()
     found: dict[str, Candidate] = {}
     for word in words:
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
-            query = MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
+            query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
             found = {**_found(table, table.search(query, query_type="fts"), filters, most, "_score"), **found}
     return found
 
@@ -101,8 +100,11 @@ def expression(filters: Filters, columns: Sequence[str]) -> str | None:
         # There is no typed form of array_has in LanceDB 0.40; its argument is a typed literal all the same.
         anyone = " OR ".join(f"array_has(speakers, {lit(name).to_sql()})" for name in filters.speakers)
         said.append(f"({anyone})")
-    needed = {"speakers": filters.speakers, "recorded": filters.since or filters.until}
-    needed["duration_s"] = filters.shortest_s is not None or filters.longest_s is not None
+    needed = {
+        "speakers": bool(filters.speakers),
+        "recorded": bool(filters.since or filters.until),
+        "duration_s": filters.shortest_s is not None or filters.longest_s is not None,
+    }
     if missing := [name for name, used in needed.items() if used and name not in columns]:
         raise ValueError(
             f"it is of an older release and has no {', '.join(missing)} to filter by: run `transcription-assets index "
@@ -111,13 +113,20 @@ def expression(filters: Filters, columns: Sequence[str]) -> str | None:
     return " AND ".join(said) or None
 
 
+def _queries() -> Any:
+    """LanceDB's queries; their defaults are not in what they say about their types."""
+    return import_module("lancedb.query")
+
+
 def _found(table: Any, search: Any, filters: Filters, most: int, measure: str) -> dict[str, Candidate]:
     columns = table.schema.names
     where = expression(filters, columns)
     if where:
         search = search.where(where)
     # The measure is named: LanceDB warns at each search that adds it by itself.
-    rows = search.select([*(name for name in COLUMNS if name in columns), measure]).limit(most).to_arrow(timeout=PATIENCE)
+    rows = (
+        search.select([*(name for name in COLUMNS if name in columns), measure]).limit(most).to_arrow(timeout=PATIENCE)
+    )
     vectors = _matrix(rows["vector"]) if rows.num_rows else {}
     plain = rows.drop_columns(["vector", "sentence_vectors"]).to_pylist()
     near = [_floats(item) for item in rows["sentence_vectors"]]

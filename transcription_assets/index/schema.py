@@ -2,8 +2,8 @@
 
 id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s, vector
 (float32, unit length), embedding_model, recipe, media_etag, sentences (start_s, end_s, text, speaker, word_at,
-word_s), sentence_vectors (float16, one for each sentence). `word_at` is where in the sentence each word begins, `word_s`
-the second at which it is said. `recipe` names all that the vectors depend on: rows of two recipes are never in one table.
+word_s), sentence_vectors (float16, one for each sentence). `word_at` is where in the sentence each word begins,
+`word_s` the second at which it is said. `recipe` names all that vectors depend on: a table holds rows of one recipe.
 """
 
 import hashlib
@@ -59,10 +59,26 @@ def table_name(recipe: str) -> str:
 
 def keyed(rows: pl.DataFrame) -> "pa.Table":
     """As Arrow, `id` declared as the key: else two who insert the same id at once both succeed, and it is doubled."""
+    import pyarrow as pa
+
     table = rows.to_arrow()
-    position = table.schema.get_field_index("id")
-    field = table.schema.field(position).with_nullable(False).with_metadata(_PRIMARY_KEY)  # noqa: FBT003
-    return table.cast(table.schema.set(position, field))
+    plain = pa.schema([field.with_type(_plain(field.type)) for field in table.schema])
+    position = plain.get_field_index("id")
+    field = plain.field(position).with_nullable(False).with_metadata(_PRIMARY_KEY)  # noqa: FBT003
+    return table.cast(plain.set(position, field))
+
+
+def _plain(kind: "pa.DataType") -> "pa.DataType":
+    """Polars' large strings and lists as plain ones: LanceDB indexes no others (0.40)."""
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind
 
 
 def fitted(rows: pl.DataFrame, target: "pa.Schema", *, same_model: bool) -> pl.DataFrame:

@@ -4,7 +4,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 VECTOR_INDEX_ROWS = 20_000
 """Below this a scan of all vectors answers in milliseconds, and an index only costs."""
-REFRESH_ROWS = 20
-"""So many new rows are worth a new word index where there is none yet; fewer are scanned."""
 KEEP_VERSIONS = timedelta(hours=1)
 """A reader that opened an older version finishes in peace."""
 ATTEMPTS = 8
@@ -50,9 +48,7 @@ class Tables:
         import lancedb
 
         # Every look is at the newest version; what was read of it before stays in memory.
-        return lancedb.connect(
-            self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0)
-        )
+        return lancedb.connect(self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0))
 
     def names(self) -> list[str]:
         """Of all tables that are there."""
@@ -154,10 +150,13 @@ class Tables:
         table = self.newest(name)
         rows = int(table.count_rows())
         there = {column for item in table.list_indices() for column in item.columns}
-        for column, config in _worthwhile(rows, table.schema.names):
+        for column, config in _worthwhile(rows, table.schema):
             if column not in there:
-                self.written(name, lambda table, c=column, with_=config: table.create_index(c, config=with_))
+                self._indexed(name, column, config)
         self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+
+    def _indexed(self, name: str, column: str, config: Any) -> None:
+        self.written(name, lambda table: table.create_index(column, config=config))
 
     @cached_property
     def _files(self) -> "ObjectStore":
@@ -173,7 +172,7 @@ class Tables:
         return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
 
 
-def _worthwhile(rows: int, columns: Sequence[str]) -> list[tuple[str, Any]]:
+def _worthwhile(rows: int, schema: "pa.Schema") -> list[tuple[str, Any]]:
     """The indexes that pay for so many rows: words first, then filters, then vectors."""
     from lancedb.index import FTS, Bitmap, BTree, IvfRq, LabelList
 
@@ -187,4 +186,9 @@ def _worthwhile(rows: int, columns: Sequence[str]) -> list[tuple[str, Any]]:
     if rows >= VECTOR_INDEX_ROWS:
         wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
         wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
-    return [(column, config) for column, config in wanted if column in columns]
+    # The first release wrote large strings, which have no indexes but that of words.
+    return [
+        (column, config)
+        for column, config in wanted
+        if column in schema.names and (column == "text" or "large" not in str(schema.field(column).type))
+    ]

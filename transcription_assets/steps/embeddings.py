@@ -20,7 +20,7 @@ from transcription_assets.transcript import Transcript, from_json
 
 VERSION = "2"
 OVERLAP_S = 8.0
-"""Of the passage before, repeated at the start of the next one; the evaluation found nothing better (docs/search.md)."""
+"""Of the passage before, repeated at the start of the next one; what the evaluation says of it: docs/search.md."""
 FINGERPRINT = "fingerprint"
 
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
