@@ -1,7 +1,6 @@
 """Passages with their vectors in Postgres with pgvector: a copy for those who ask in SQL."""
 
 import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -28,6 +27,8 @@ COLUMNS = {
 INDEXED_DIMENSION = 2000
 """pgvector's HNSW takes no longer vectors."""
 
+_ESCAPED = re.compile(r'[\\"]')
+_ESCAPE = r"\\\g<0>"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
 
@@ -111,25 +112,21 @@ def _indexes(table: str, dimension: int) -> list[Any]:
 
 def _csv(rows: pl.DataFrame) -> io.BytesIO:
     """As COPY reads it; Postgres knows no NUL character in a text."""
+    texts = [name for name in COLUMNS if rows.schema[name] == pl.String]
     target = io.BytesIO()
-    rows.select(
-        pl.col("vector").map_elements(_vector, return_dtype=pl.String)
-        if name == "vector"
-        else pl.col("speakers").map_elements(_array, return_dtype=pl.String)
-        if name == "speakers"
-        else pl.col(name).str.replace_all("\0", "", literal=True)
-        if rows.schema[name] == pl.String
-        else pl.col(name)
-        for name in COLUMNS
-    ).write_csv(target, include_header=False, quote_style="non_numeric", null_value="")
+    rows.with_columns(
+        pl.col(texts).str.replace_all("\0", "", literal=True),
+        pl.Series("vector", [_vector(item) for item in rows["vector"].to_list()], dtype=pl.String),
+        pl.Series("speakers", [_array(item) for item in rows["speakers"].to_list()], dtype=pl.String),
+    ).select(list(COLUMNS)).write_csv(target, include_header=False, quote_style="non_numeric")
     target.seek(0)
     return target
 
 
-def _vector(numbers: Sequence[float]) -> str:
-    return f"[{','.join(map(str, numbers))}]"
+def _vector(numbers: Sequence[float] | None) -> str | None:
+    return None if numbers is None else f"[{','.join(map(str, numbers))}]"
 
 
-def _array(names: Sequence[str]) -> str:
-    """A Postgres array: JSON's strings, within braces, are its quoting."""
-    return "{" + ",".join(json.dumps(name, ensure_ascii=False) for name in names) + "}"
+def _array(names: Sequence[str] | None) -> str | None:
+    """As Postgres writes an array: each text in double quotes, those and backslashes in it escaped."""
+    return None if names is None else "{" + ",".join(f'"{_ESCAPED.sub(_ESCAPE, name)}"' for name in names) + "}"
