@@ -157,7 +157,7 @@ def is_paused(page: Page) -> bool:
 
 
 def picture(page: Page, name: str) -> None:
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
     page.screenshot(path=PICTURES / f"{name}.png")
 
 
@@ -171,7 +171,7 @@ def test_typing_finds_the_moment_and_a_click_plays_it_from_that_second(opened: O
     page = opened("/")
     page.locator(".shelf li").first.wait_for()
     picture(page, "start")
-    search(page, "hidden behind the curtain", "wizard")
+    search(page, "hidden behind the curtain", "Wizard")
     assert "behind" in page.locator(".hit mark").all_inner_texts()
     assert "silver compass" in page.locator(".hit .sentence").first.inner_text()
     picture(page, "search")
@@ -245,7 +245,7 @@ def test_a_link_that_was_shared_stands_at_its_second_and_waits(opened: Opened) -
     stands_at(page, 30.5)
     page.locator("[data-i].now").wait_for()
     assert is_paused(page)
-    assert page.title() == "Bees on the library roof"
+    assert page.title() == "Bees on the Library Roof"
     picture(page, "watch-dark")
     again = opened("/?q=lime+trees", **DESK)
     again.locator(".hit .name").first.filter(has_text="Bees").wait_for()
@@ -299,7 +299,8 @@ CONTRASTS = """() => {
   };
   const pairs = [['--ink', '--paper'], ['--ink', '--card'], ['--soft', '--paper'], ['--soft', '--card'],
     ['--accent', '--paper'], ['--accent', '--card'], ['--on-accent', '--accent'], ['--ink', '--mark'],
-    ['--ink', '--mark-soft'], ['--soft', '--mark-soft'], ['--ink', '--bad-soft'], ['--bad', '--card'], ['--good', '--card']];
+    ['--ink', '--mark-soft'], ['--soft', '--mark-soft'], ['--ink', '--bad-soft'], ['--bad', '--card'],
+    ['--good', '--card']];
   return Object.fromEntries(pairs.map((pair) => [pair.join(' on '), contrast(...pair)]));
 }"""
 
@@ -349,6 +350,7 @@ def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: s
 
 def test_subtitles_are_there_for_who_turns_them_on(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}")
+    page.locator("video").wait_for()
     page.evaluate("document.querySelector('video').textTracks[0].mode = 'showing'")
     page.wait_for_function("() => document.querySelector('video').textTracks[0].cues?.length > 5")
 

@@ -12,7 +12,7 @@ from transcription_assets_tests import served
 from transcription_assets_tests.served import TALK
 
 ROUTES = 8
-REQUESTS = 35
+REQUESTS = 25
 """For each route and each kind, so that all of it stays within half a minute."""
 
 fuzzed = settings(max_examples=REQUESTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -14,7 +14,7 @@ from transcription_assets import index, keys, passages
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.index import Index
-from transcription_assets.steps import audio, video
+from transcription_assets.steps import audio, failure, video
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript, from_json
 
@@ -44,6 +44,7 @@ class Embeddings:
         return len(held) == self.sentences
 
 
+@failure.noted("embeddings")
 def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> Embeddings:
     """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable."""
     try:
@@ -65,6 +66,7 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(keys.passages(key), target.getvalue())
+    failure.forget(store, key)
     return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
 
 

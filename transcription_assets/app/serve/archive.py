@@ -103,10 +103,13 @@ class Archive:
 
     def searchable(self) -> pl.DataFrame:
         """Key, media_etag, language and number of passages of every recording that can be found."""
-        store = self.store
-        keys_here = [*store.list_media().frame["key"], *store.list_done()["key"]]
-        rows = [(key, etag, "", count) for (key, etag), count in self.table.held(keys_here).items()]
-        return pl.DataFrame(rows, SEARCHABLE, orient="row")
+        parts = self.table.passages(("media_key", "media_etag", "language"))
+        by = ("media_key", "media_etag", "language")
+        counted = [part.group_by(by).len("passages").rename({"media_key": "key"}) for part in parts]
+        rows = pl.concat([pl.DataFrame(schema=SEARCHABLE), *(part.cast(SEARCHABLE) for part in counted)])
+        return rows.group_by("key").agg(
+            pl.col("media_etag", "language").sort_by("passages").last(), pl.col("passages").sum()
+        )
 
     def require_encoder(self) -> None:
         """TransientFailure while it loads, PermanentFailure where it cannot be loaded."""
@@ -158,6 +161,8 @@ class Archive:
         try:
             self.tools.encoder.encode(["warm"])
         except Exception as error:  # whatever it is, those who wait for it have to be told
+            if not threading.main_thread().is_alive():
+                return  # ended while it loaded
             log.exception("the sentence encoder cannot be loaded")
             said = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
             ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {said}"))

@@ -144,7 +144,7 @@ class Library:
         """Key, media_etag, language, passages: one row a recording that can be found."""
         try:
             return self.archive.searchable()
-        except TranscriptionError:
+        except (TranscriptionError, OSError, RuntimeError, ValueError):
             # The table is missing or damaged, and the search page says so: what there is can be listed all the same.
             return pl.DataFrame(schema=SEARCHABLE)
 

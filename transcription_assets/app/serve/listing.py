@@ -52,7 +52,7 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
     has_picture = bool(seen and seen.has_poster)
     return {
         "key": key,
-        "title": naming.title(key),
+        "title": (seen and seen.probe.title) or naming.title(key),
         "folder": naming.folder(key),
         "state": state,
         "step": step,

@@ -7,6 +7,7 @@ from contextlib import suppress
 import uvicorn
 
 from transcription_assets.app.serve import site
+from transcription_assets.app.serve.access import LOOPBACK
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.failures import PermanentFailure
 
@@ -19,10 +20,12 @@ LEAVE_S = 5
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `listening` is told the address once it answers."""
+    """Serve until Ctrl-C or SIGTERM; `listening` is told where it answers, and whether to everybody, once it does."""
     bound = _bound(host, port)
     name, number, *_ = bound.getsockname()
     address = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+    if site.access(archive.settings, host).is_open and host not in LOOPBACK:
+        address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
     config = uvicorn.Config(
         site.build(archive, host),
         log_config=None,

@@ -413,7 +413,8 @@ function row(item) {
   const facts = joined(item.folder, item.duration && clock(item.duration), language(item.language), day(item.modified),
     label, item.state === "done" && !item.passages ? "nobody speaks" : "");
   const title = h("a", { class: "name", href: item.url, dir: "auto" }, item.title);
-  const why = item.reason ? h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `), item.reason,
+  const why = item.reason ? h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `),
+    item.reason.replace(`${item.key}: `, ""),
     item.transient ? " It is tried again by itself." : "") : null;
   return h("li", { class: "row" }, still(item.poster, null),
     h("div", {}, title, h("p", { class: "facts", dir: "auto" }, facts)),
