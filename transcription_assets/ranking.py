@@ -24,6 +24,7 @@ SENTENCE_WORDS = 0.3
 """What a sentence gains over its neighbours in a passage that holds all words."""
 ADJOINING_S = 2.0
 """Passages of a recording with no more silence than this between them are neighbours."""
+_NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
 """In a sentence longer than LONG_SENTENCE_S a moment starts so many seconds before the words that fit."""
@@ -55,9 +56,9 @@ class Candidate:
 class _Scored:
     candidate: Candidate
     score: float
-    best: int
     closeness: float
     coverage: float
+    near: Vector | None
 
 
 def moments(
@@ -77,11 +78,10 @@ def moments(
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
     scorer = _Scorer(
         words=wanted.words,
-        misspelt=frozenset(unknown_words(fitting, wanted)),
+        alike=_alike(fitting, wanted),
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
-        speakers=frozenset(speakers),
         unknown=weak_below if vector is not None else 0.0,
     )
     groups: list[list[_Scored]] = []
@@ -92,75 +92,108 @@ def moments(
             groups.append([item])
         else:
             home.append(item)
-    return Moments(groups, wanted, weak_below)
+    return Moments(groups, wanted, scorer, weak_below, frozenset(speakers))
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Moments in their order; `hits` writes a page of them out."""
 
-    groups: "list[list[_Scored]]"
+    groups: list[list[_Scored]]
     wanted: Sought
+    scorer: "_Scorer"
     weak_below: float
+    speakers: frozenset[str]
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """From the `offset`th on, at most `limit`."""
-        return tuple(_hit(group, self.wanted, self.weak_below) for group in self.groups[offset : offset + limit])
+        return tuple(self._hit(group) for group in self.groups[offset : offset + limit])
+
+    def _hit(self, group: Sequence[_Scored]) -> Hit:
+        best = group[0]
+        item = best.candidate
+        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        every = {(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}
+        context = [every[place] for place in sorted(every)]
+        text, places = joined(context)
+        place = places[context.index(every[found.start, found.end, found.text])]
+        matches = marked(text, self.wanted)
+        inside = [match for match in matches if place[0] <= match[0] < place[1]]
+        return Hit(
+            media_key=item.media_key,
+            recording=item.title,
+            start=_second(found, inside[0][0] - place[0] if inside else 0),
+            end=found.end,
+            text=text,
+            sentence=place,
+            matches=tuple(matches),
+            context_start=context[0].start,
+            context_end=max(sentence.end for sentence in context),
+            score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
+            weak=best.closeness < self.weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
+            language=item.language,
+            speaker=found.speaker,
+            recorded=item.recorded,
+            duration_s=item.duration_s,
+        )
 
 
 def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
     """Words that stand in no candidate: rare words come first in a search by words, so these are in no passage."""
-    held = frozenset[str]().union(*(words_of(item.text) for item in found))
+    held = _NONE.union(*(words_of(item.text) for item in found))
     return tuple(term for term in wanted.terms if term not in held)
+
+
+def _alike(found: Sequence[Candidate], wanted: Sought) -> dict[str, frozenset[str]]:
+    """Words that nobody ever said, with those that are spelt like them."""
+    unknown = unknown_words(found, wanted)
+    held = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
+    return {term: frozenset(word for word in held if is_like(word, term)) for term in unknown}
 
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
     words: Sequence[str]
-    misspelt: frozenset[str]
+    alike: Mapping[str, frozenset[str]]
     vector: Vector | None
     mode: Mode
     best_words: float
-    speakers: frozenset[str]
     unknown: float
 
     def scored(self, item: Candidate) -> _Scored:
-        held = [words_of(sentence.text) for sentence in item.sentences]
-        coverage = self._coverage(frozenset[str]().union(*held))
-        fit = np.zeros(len(held))
-        if self.mode is not Mode.VECTOR:
-            fit = SENTENCE_WORDS * np.array([self._coverage(words) for words in held])
+        coverage = self._coverage(words_of(item.text))
         # A passage that waits for its vector is neither near nor far.
-        closeness, by_meaning = 0.0, self.unknown
+        closeness, by_meaning, near = 0.0, self.unknown, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
             by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())
             closeness = max(whole, float(near.max()))
-            fit = fit + near
-        if self.speakers:
-            fit = fit - 2.0 * np.array([sentence.speaker not in self.speakers for sentence in item.sentences])
         by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
         score = {
             Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
             Mode.VECTOR: by_meaning,
             Mode.TEXT: FULL_SCORE * by_words,
         }[self.mode]
-        return _Scored(item, score, int(fit.argmax()), closeness, coverage)
+        return _Scored(item, score, closeness, coverage, near)
+
+    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
+        """The sentence to start at: near in meaning, with the words, and of these speakers where some are given."""
+        spoken = found.candidate.sentences
+        fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
+        if self.mode is not Mode.VECTOR:
+            fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
+        if speakers:
+            fit = fit - 2.0 * np.array([sentence.speaker not in speakers for sentence in spoken])
+        return int(fit.argmax())
 
     def _coverage(self, held: frozenset[str]) -> float:
         """Share of the words that are held; one that nobody ever said counts by what is like it."""
         if not self.words:
             return 0.0
-        return sum(word in held or (word in self.misspelt and _like(word, held)) for word in self.words) / len(
-            self.words
-        )
-
-
-def _like(word: str, held: frozenset[str]) -> bool:
-    return any(is_like(word, other) for other in held)
+        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in self.words) / len(self.words)
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
@@ -168,35 +201,6 @@ def _adjoin(one: Candidate, other: Candidate) -> bool:
         one.media_key == other.media_key
         and other.start <= one.end + ADJOINING_S
         and one.start <= other.end + ADJOINING_S
-    )
-
-
-def _hit(group: Sequence[_Scored], wanted: Sought, weak_below: float) -> Hit:
-    best = group[0]
-    item = best.candidate
-    spoken = sorted({(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}.items())
-    context = [sentence for _, sentence in spoken]
-    text, places = joined(context)
-    found = item.sentences[best.best]
-    place = next(span for sentence, span in zip(context, places, strict=True) if sentence.start == found.start)
-    matches = marked(text, wanted)
-    inside = [match for match in matches if place[0] <= match[0] < place[1]]
-    return Hit(
-        media_key=item.media_key,
-        recording=item.title,
-        start=_second(found, inside[0][0] - place[0] if inside else 0),
-        end=found.end,
-        text=text,
-        sentence=place,
-        matches=tuple(matches),
-        context_start=context[0].start,
-        context_end=max(sentence.end for sentence in context),
-        score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
-        weak=best.closeness < weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
-        language=item.language,
-        speaker=found.speaker,
-        recorded=item.recorded,
-        duration_s=item.duration_s,
     )
 
 

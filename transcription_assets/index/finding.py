@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from transcription_assets.keys import decode
 from transcription_assets.passages import Sentence
 from transcription_assets.query import Filters, Sought, allowed_edits
-from transcription_assets.ranking import Candidate, Vector
+from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Vector
 
 COLUMNS = (
     "id",
@@ -127,33 +128,54 @@ def _found(table: Any, search: Any, filters: Filters, most: int, measure: str) -
     rows = (
         search.select([*(name for name in COLUMNS if name in columns), measure]).limit(most).to_arrow(timeout=PATIENCE)
     )
-    vectors = _matrix(rows["vector"]) if rows.num_rows else {}
-    plain = rows.drop_columns(["vector", "sentence_vectors"]).to_pylist()
-    near = [_floats(item) for item in rows["sentence_vectors"]]
+    if not rows.num_rows:
+        return {}
+    rows = rows.combine_chunks()
+    vectors, near = _vectors(rows["vector"].chunk(0)), _lists_of_vectors(rows["sentence_vectors"].chunk(0))
+    spoken = _spoken(rows["sentences"].chunk(0))
+    plain = rows.drop_columns(["vector", "sentence_vectors", "sentences"]).to_pylist()
     return {
-        row["id"]: _candidate(row, vectors.get(place), near[place], row["_score"] if measure == "_score" else 0.0)
+        row["id"]: _candidate(row, spoken[place], vectors[place], near[place], row.get("_score", 0.0))
         for place, row in enumerate(plain)
     }
 
 
-def _matrix(column: Any) -> dict[int, Vector]:
-    """Vectors by row; those that are null are left out."""
-    found: dict[int, Vector] = {}
-    for place, item in enumerate(column):
-        if item.is_valid:
-            found[place] = item.values.to_numpy(zero_copy_only=False)
-    return found
+def _vectors(column: Any) -> list[Vector | None]:
+    """A fixed-size list column as vectors, None where it is null."""
+    numbers = np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
+    kept = iter(numbers.reshape(-1, column.type.list_size))
+    return [next(kept) if there else None for there in column.is_valid().to_pylist()]
 
 
-def _floats(item: Any) -> Vector | None:
-    """Sentence vectors of a row, shape (sentences, dimension)."""
-    if not item.is_valid:
-        return None
-    flat = item.values.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(item.values), -1)
+def _lists_of_vectors(column: Any) -> list[Vector | None]:
+    """A column of lists of vectors as arrays of shape (sentences, dimension), None where it is null."""
+    inner = column.flatten()
+    numbers = np.asarray(inner.flatten().to_numpy(zero_copy_only=False), np.float32)
+    numbers = numbers.reshape(-1, inner.type.list_size)
+    lengths = column.value_lengths().to_pylist()
+    ends = np.cumsum([length or 0 for length in lengths])
+    return [None if length is None else numbers[end - length : end] for length, end in zip(lengths, ends, strict=True)]
 
 
-def _candidate(row: Mapping[str, Any], vector: Vector | None, near: Vector | None, bm25: float) -> Candidate:
+def _spoken(column: Any) -> list[tuple[Sentence, ...]]:
+    """The sentences of each row. Only long ones are given the times of their words: nothing else needs them."""
+    inner = column.flatten()
+    fields = {field.name: inner.field(place) for place, field in enumerate(inner.type)}
+    starts, ends, texts = (fields[name].to_pylist() for name in ("start_s", "end_s", "text"))
+    speakers = fields["speaker"].to_pylist() if "speaker" in fields else [None] * len(starts)
+    words: list[tuple[tuple[int, float], ...]] = [()] * len(starts)
+    if "word_s" in fields:
+        for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            if end - start > LONG_SENTENCE_S:
+                at, second = (fields[name][place].as_py() for name in ("word_at", "word_s"))
+                words[place] = tuple((where, round(when, 3)) for where, when in zip(at, second, strict=True))
+    said = iter(map(Sentence, starts, ends, texts, speakers, words))
+    return [tuple(islice(said, length)) for length in column.value_lengths().to_pylist()]
+
+
+def _candidate(
+    row: Mapping[str, Any], spoken: tuple[Sentence, ...], vector: Vector | None, near: Vector | None, bm25: float
+) -> Candidate:
     return Candidate(
         media_key=row["media_key"],
         title=row.get("title") or decode(row["media_key"]).rpartition("/")[2],
@@ -163,19 +185,8 @@ def _candidate(row: Mapping[str, Any], vector: Vector | None, near: Vector | Non
         start=row["start_s"],
         end=row["end_s"],
         text=row["text"],
-        sentences=tuple(_sentence(item) for item in row["sentences"]),
+        sentences=spoken,
         vector=vector,
         sentence_vectors=near,
         bm25=float(bm25),
-    )
-
-
-def _sentence(item: Mapping[str, Any]) -> Sentence:
-    words = zip(item.get("word_at") or (), item.get("word_s") or (), strict=True)
-    return Sentence(
-        item["start_s"],
-        item["end_s"],
-        item["text"],
-        item.get("speaker"),
-        tuple((at, round(second, 3)) for at, second in words),
     )

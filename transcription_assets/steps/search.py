@@ -10,9 +10,9 @@ from transcription_assets.index import Facets, Index, Looked
 from transcription_assets.query import Answer, Mode, Query, Sought, sought
 from transcription_assets.ranking import Candidate, Vector
 
-CANDIDATES = 3
+CANDIDATES = 2
 """Passages asked for, for each moment of the answer: neighbours are merged."""
-FEWEST = 30
+FEWEST = 24
 THREADS = 8
 WORDS_ONLY = float("inf")
 """Where no meaning was compared, a moment that holds few of the words is a weak one."""
