@@ -234,18 +234,22 @@ def _embedding() -> bool:
     cuts = [item for talk in talks() for item in cut(talk.transcript.segments)]
     texts = [item.text for item in cuts] + [sentence.text for item in cuts for sentence in item.sentences]
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    worked: dict[str, list[float]] = {"ours": [], "plain": []}
     ours.encode(texts[:8])
     for _ in range(3):
         for name, encode in (
             ("ours", ours.encode),
             ("plain", lambda each: plain.encode(each, show_progress_bar=False)),
         ):
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             encode(texts)
             seconds[name].append(time.perf_counter() - started)
+            worked[name].append(time.process_time() - cpu)
     speed = {name: len(texts) / min(taken) for name, taken in seconds.items()}
-    ratio = speed["ours"] / speed["plain"]
-    print(f"embedding {len(texts)} texts: ours {speed['ours']:.0f}/s, plain {speed['plain']:.0f}/s, ratio {ratio:.2f}")
+    # By CPU time: on a shared machine the clock tells of the others.
+    ratio = min(worked["plain"]) / min(worked["ours"])
+    print(f"embedding {len(texts)} texts: ours {speed['ours']:.0f}/s, plain {speed['plain']:.0f}/s")
+    print(f"plain takes {ratio:.2f} times the CPU of ours (bar: 0.95)")
     return ratio >= 0.95
 
 

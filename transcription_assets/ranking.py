@@ -120,7 +120,7 @@ class Moments:
         context = [every[place] for place in sorted(every)]
         text, places = joined(context)
         place = places[context.index(every[found.start, found.end, found.text])]
-        matches = marked(text, self.wanted)
+        matches = marked(text, self.wanted, self.scorer.alike)
         inside = [match for match in matches if place[0] <= match[0] < place[1]]
         return Hit(
             media_key=item.media_key,
@@ -215,16 +215,16 @@ def _second(sentence: Sentence, offset: int) -> float:
     return max(sentence.start, min(earlier))
 
 
-def marked(text: str, wanted: Sought) -> list[tuple[int, int]]:
-    """Where the words of the question stand; what is like a word is marked only where the word itself is not there."""
+def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
+    """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
     held = list(tokens(text))
     spans: set[tuple[int, int]] = set()
     for phrase in wanted.phrases:
         for first in _runs(held, phrase):
             spans.update((token.start, token.end) for token in held[first : first + len(phrase)])
     for term in wanted.terms:
-        same = [token for token in held if token.folded == term]
-        spans.update((token.start, token.end) for token in same or (t for t in held if is_like(t.folded, term)))
+        same = {term} | alike.get(term, _NONE)
+        spans.update((token.start, token.end) for token in held if token.folded in same)
     return sorted(spans)
 
 
