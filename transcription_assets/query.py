@@ -20,6 +20,8 @@ MAX_TERMS = 24
 """Words of a question that are looked up; a longer one is found by its meaning."""
 FUZZY_LENGTH = 4
 """Shorter words are not taken for misspelt: too many others are one letter away."""
+FUZZY_LONGEST = 40
+"""Nor longer ones: no language has many, and LanceDB refuses to look for some hundred letters."""
 
 _WORD = re.compile(r"\w+")
 _QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
@@ -208,7 +210,7 @@ def is_like(word: str, other: str) -> bool:
 
 def allowed_edits(word: str) -> int:
     """Wrong letters that a word may have and still be meant."""
-    if len(word) < FUZZY_LENGTH or any(map(str.isdigit, word)):
+    if not FUZZY_LENGTH <= len(word) <= FUZZY_LONGEST or any(map(str.isdigit, word)):
         return 0
     return 1 if len(word) < 2 * FUZZY_LENGTH else 2
 
