@@ -26,6 +26,7 @@ from transcription_assets.app.searching import search
 from transcription_assets.app.terminal import aside, plain, shown
 from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.models.encoders import PROFILES
 from transcription_assets.settings import Settings
 
 FAILED = 1
@@ -158,6 +159,11 @@ def list_models() -> None:
         table.add_row(state.name, state.kind, f"{state.size / 1e6:.0f}", says)
     shown.print(table)
     shown.print(f"[dim]{plain(str(chosen.models_dir))}[/]", soft_wrap=True)
+    others = Table("encoders by their Hub names", "", "", box=None, padding=(0, 2, 0, 0))
+    for name, known in PROFILES.items():
+        if name not in CATALOGUE:
+            others.add_row(name, known.says, "" if known.tried else "[yellow]untried here[/]")
+    shown.print(others)
 
 
 @weights.command("pull")
@@ -165,7 +171,9 @@ def list_models() -> None:
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch the models of the settings, or the catalogue models NAMES; what is here already is only verified."""
     chosen = settings.load()
-    wanted = [(chosen.whisper_model, "speech"), (chosen.encoder_model, "encoder")]
+    wanted = [(chosen.whisper_model, "speech")]
+    if not chosen.embedding_url:
+        wanted.append((chosen.encoder_model, "encoder"))
     if names:
         wanted = [(name, _kind(name)) for name in names]
     for name, kind in wanted:

@@ -30,7 +30,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     """Look at everything that a run needs; nothing is changed but an empty store that is made."""
     yield _looked("ffmpeg", lambda: _ffmpeg(settings))
     yield _looked("speech model", lambda: _model(settings.whisper_model, "speech", settings.models_dir))
-    yield _looked("encoder model", lambda: _model(settings.encoder_model, "encoder", settings.models_dir))
+    yield _looked("encoder model", lambda: _encoder(settings))
     yield _looked("device", lambda: _device(settings))
     yield _looked("store", lambda: _store(settings))
     yield _looked("search table", lambda: _table(settings))
@@ -58,6 +58,12 @@ def _model(name: str, kind: str, folder: Path) -> str:
     if wrong:
         raise TranscriptionError(f"{name}: {'; '.join(wrong)}. Pull it again: transcription-assets models pull")
     return f"{located.name} at revision {located.revision[:12]}, digests right ({located.path})"
+
+
+def _encoder(settings: Settings) -> str:
+    if settings.embedding_url:
+        return f"{settings.encoder_model} of the service at {settings.embedding_url}"
+    return _model(settings.encoder_model, "encoder", settings.models_dir)
 
 
 def _device(settings: Settings) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from transcription_assets import media, models
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
+from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
 from transcription_assets.models import Located
@@ -60,7 +61,16 @@ class Tools:
     @cached_property
     def encoder(self) -> Encoder:
         """The sentence encoder."""
-        return _encoder(self.locate(self.settings.encoder_model, "encoder"), self.settings)
+        chosen = self.settings
+        if chosen.embedding_url:
+            return ApiEncoder(
+                chosen.embedding_url,
+                chosen.encoder_model,
+                key=chosen.embedding_key.get_secret_value(),
+                dollars_per_million=chosen.embedding_dollars,
+                prompts=_prompts(chosen.encoder_model),
+            )
+        return _encoder(self.locate(chosen.encoder_model, "encoder"), chosen)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -90,14 +100,18 @@ class Tools:
         return found
 
 
+def _prompts(name: str) -> Prompts:
+    known = profile(name)
+    return Prompts(known.query, known.passage, known.weak_below)
+
+
 def _encoder(located: Located, settings: Settings) -> Encoder:
-    known = profile(located.name)
     return SentenceEncoder(
         located.path,
         name=located.name,
         revision=located.revision,
         device=settings.device,
-        prompts=Prompts(known.query, known.passage, known.weak_below),
+        prompts=_prompts(located.name),
     )
 
 
