@@ -7,7 +7,7 @@ export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_DISABLE_TELEMETRY := 1
 STORE := $(or $(TRANSCRIPTION_STORE),store)
 
-.PHONY: install models fmt check test demo dev bench validate clean
+.PHONY: install models fmt check test demo dev page graph bench validate clean
 
 install: $(VENV)/.installed
 
@@ -42,9 +42,16 @@ demo: models
 	$(BIN)/transcription-assets search --limit 2 "what the wizard hid behind the curtain"
 	$(BIN)/transcription-assets search --limit 1 "insects that stopped the traffic"
 
+# Both in one terminal: Ctrl-C or SIGTERM ends both, because make passes it on to each.
 dev: models
 	@echo "Dagster on http://localhost:3000 - put recordings into $(STORE)/video or $(STORE)/audio"
-	$(BIN)/dagster dev --workspace workspace.yaml
+	@$(MAKE) --no-print-directory --jobs=2 page graph
+
+page: install
+	@$(BIN)/transcription-assets serve
+
+graph: install
+	@$(BIN)/dagster dev --workspace workspace.yaml
 
 # About an hour on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: models

@@ -18,8 +18,10 @@ from pathlib import Path
 from benchmarks import recordings
 from benchmarks.machine import MODELS, describe, measured
 from transcription_assets.app.tools import Tools, installed
+from transcription_assets.embedding import Encoder, Vectors
+from transcription_assets.query import Query
 from transcription_assets.settings import Settings
-from transcription_assets.steps import search_index
+from transcription_assets.steps.search import Searcher
 
 BAR_MS = 50
 ROUNDS = 25
@@ -47,6 +49,20 @@ QUESTIONS = {
 }
 
 
+class Told:
+    """The vectors of the questions, encoded before: what is timed then is everything else."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.model = encoder.model
+        self.weak_below = encoder.weak_below
+        self.encode = encoder.encode
+        self._told = {question: encoder.encode_query(question) for question in QUESTIONS}
+
+    def encode_query(self, text: str) -> Vectors:
+        """Of a question of the list, at no cost."""
+        return self._told[text]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="a store that holds the processed demo recordings already")
@@ -70,11 +86,11 @@ def _measure(store: Path) -> int:
     print(f"{table.count()} passages; {found} of {len(QUESTIONS)} questions lead to their recording first")
     questions = list(QUESTIONS) * ROUNDS
     random.Random(0).shuffle(questions)  # noqa: S311 -- an order, not a secret
-    vectors = {question: encoder.encode([question])[0] for question in QUESTIONS}
-    model = str(encoder.model)
-    whole = _times(lambda text: search_index.search(table, encoder, search_index.Query(text)), questions)
-    vector = _times(lambda text: encoder.encode([text]), questions)
-    lookup = _times(lambda text: table.search(vectors[text], embedding_model=model), questions)
+    known = Told(encoder)
+    told = Searcher(table, lambda _model: known)
+    whole = _times(lambda text: tools.searcher.search(Query(text)), questions)
+    vector = _times(encoder.encode_query, questions)
+    lookup = _times(lambda text: told.search(Query(text)), questions)
     for name, times in (("search", whole), ("of this: vector", vector), ("of this: table", lookup)):
         print(f"{name:16} p50 {statistics.median(times):5.1f} ms, p95 {_p95(times):5.1f} ms, {len(times)} questions")
     print(f"the bar is {BAR_MS} ms at p95: {'held' if _p95(whole) < BAR_MS else 'MISSED'}")
@@ -82,7 +98,7 @@ def _measure(store: Path) -> int:
 
 
 def _finds(tools: Tools, question: str, part: str) -> bool:
-    hits = search_index.search(tools.table, tools.encoder, search_index.Query(question, limit=1))
+    hits = tools.searcher.search(Query(question, limit=1)).hits
     return bool(hits) and part in hits[0].media_key
 
 

@@ -16,7 +16,7 @@ from transcription_assets.defs.resources import (
 )
 from transcription_assets.defs.sensors import Pace, inbox_sensor
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.settings import Settings
+from transcription_assets.settings import PREFIX, Settings
 from transcription_assets.steps import audio, embeddings, video
 
 EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
@@ -145,6 +145,10 @@ def build(chosen: Settings) -> dg.Definitions:
                 models_dir=folder,
                 device=_encoder_device(chosen),
                 passage_s=chosen.passage_s,
+                url=chosen.embedding_url,
+                # By its name: Dagster's UI shows what a resource is configured with.
+                key=dg.EnvVar(f"{PREFIX}EMBEDDING_KEY") if chosen.embedding_key.get_secret_value() else "",
+                dollars_per_million=chosen.embedding_dollars,
             ),
         },
     )

@@ -112,6 +112,11 @@ def heard(digest: str) -> str:
     return f"heard/{digest}.json"
 
 
+def failure(key: str) -> str:
+    """What went wrong with the recording last (JSON)."""
+    return f"failures/{key}.json"
+
+
 def artefacts(key: str) -> list[str]:
     """Everything that is made from one recording."""
     texts = [transcript(key, suffix) for suffix in (".json", ".txt", ".srt", ".vtt")]
@@ -123,6 +128,7 @@ def artefacts(key: str) -> list[str]:
         flac(key),
         *texts,
         passages(key),
+        failure(key),
     ]
 
 

@@ -7,17 +7,22 @@ said across a border is still found as one thought.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from transcription_assets.transcript import Segment
+from transcription_assets.transcript import Segment, Word
 from transcription_assets.words import is_unspaced, sentence_runs, spoken_words
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence with its times (seconds from the start of the medium)."""
+    """A sentence with its times (seconds from the start of the medium).
+
+    `words` is where in the text each word begins and when it is said; `speaker` is None where nobody knows.
+    """
 
     start: float
     end: float
     text: str
+    speaker: str | None = None
+    words: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,33 @@ def sentences(segments: Iterable[Segment]) -> list[Sentence]:
 
     Segment borders do not count: Whisper cuts in the middle of sentences. No word is cut, none is lost.
     """
-    return [
-        Sentence(run[0].start, run[-1].end, "".join(word.word for word in run).strip())
-        for run in sentence_runs(spoken_words(segments))
-    ]
+    heard = list(segments)
+    turns = [(item.start, item.end, speaker) for item in heard if (speaker := getattr(item, "speaker", None))]
+    return [_sentence(run, turns) for run in sentence_runs(spoken_words(heard))]
+
+
+def _sentence(run: Sequence[Word], turns: Sequence[tuple[float, float, str]]) -> Sentence:
+    text, words = "", []
+    for word in run:
+        said = word.word if text else word.word.lstrip()
+        text += said
+        words.append((len(text) - len(said.lstrip()), word.start))
+    start, end = run[0].start, run[-1].end
+    shares: dict[str, float] = {}
+    for first, last, speaker in turns:
+        shares[speaker] = shares.get(speaker, 0.0) + max(0.0, min(last, end) - max(first, start))
+    most = max(shares, key=shares.__getitem__, default=None)
+    return Sentence(start, end, text.rstrip(), most if most and shares[most] else None, tuple(words))
+
+
+def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
+    """Sentences as running text, and where in it each of them stands."""
+    text, places = "", []
+    for item in spoken:
+        text += "" if not text or is_unspaced(item.text[0]) else " "
+        places.append((len(text), len(text) + len(item.text)))
+        text += item.text
+    return text, places
 
 
 def cut(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float = 8.0) -> list[Passage]:
@@ -82,5 +110,4 @@ def _overlap(spoken: Sequence[Sentence], first: int, last: int, overlap_s: float
 
 
 def _passage(index: int, spoken: Sequence[Sentence]) -> Passage:
-    text = "".join(item.text if is_unspaced(item.text[0]) else f" {item.text}" for item in spoken).strip()
-    return Passage(index, spoken[0].start, spoken[-1].end, text, tuple(spoken))
+    return Passage(index, spoken[0].start, spoken[-1].end, joined(spoken)[0], tuple(spoken))

@@ -38,6 +38,17 @@ class Settings(BaseSettings):
         min_length=1,
         description="Sentence encoder: `all-MiniLM-L6-v2`, a Hub name `owner/name[@revision]`, or a folder.",
     )
+    embedding_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Base URL of an embedding service that speaks OpenAI's protocol (`https://host/v1`), which is then"
+        " asked for the vectors of `TRANSCRIPTION_ENCODER_MODEL`: texts leave the machine. Empty = the encoder runs"
+        " here.",
+    )
+    embedding_key: SecretStr = Field(SecretStr(""), description="Key of that service; shown nowhere.")
+    embedding_dollars: float = Field(
+        0.0, ge=0, le=1000, description="What it charges for a million tokens, for the cost figure."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the GPU where there is one.")
     compute_type: Literal["auto", "int8", "int8_float16", "float16", "bfloat16", "float32"] = Field(
         "auto", description="Whisper's arithmetic; `auto` = int8 on a CPU, float16 on a GPU."

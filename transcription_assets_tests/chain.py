@@ -73,7 +73,8 @@ class Chain:
         import lancedb
 
         database = lancedb.connect(self.store.lancedb_uri, storage_options=self.store.lancedb_options)
-        return database.open_table("passages")
+        (name,) = database.list_tables().tables
+        return database.open_table(name)
 
     def rows(self) -> pl.DataFrame:
         """All rows that can be found, by id."""

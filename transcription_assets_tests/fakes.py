@@ -61,6 +61,12 @@ class HashEncoder:
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("hash", "1"))
     dimension: int = DIMENSION
     encoded: list[str] = field(default_factory=list)
+    weak_below: float = 0.5
+
+    def encode_query(self, text: str) -> Vectors:
+        """Shape (dimension,), of length 1."""
+        vector: Vectors = self.encode([text])[0]
+        return vector
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension), rows of length 1."""

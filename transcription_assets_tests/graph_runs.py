@@ -123,8 +123,9 @@ class Graph:
         """All rows that can be found, by id."""
         import lancedb
 
-        table = lancedb.connect(self.store.lancedb_uri).open_table("passages")
-        found: pl.DataFrame = table.to_polars().collect().sort("id")
+        database = lancedb.connect(self.store.lancedb_uri)
+        (name,) = database.list_tables().tables
+        found: pl.DataFrame = database.open_table(name).to_polars().collect().sort("id")
         return found
 
     def _records(self, asset: str) -> Sequence[dg.EventLogRecord]:

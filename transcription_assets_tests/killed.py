@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 
 import obstore
 
-from transcription_assets import media
+from transcription_assets import index, media
 from transcription_assets.index import Index
+from transcription_assets.steps import embeddings
 from transcription_assets.storage import Store
 from transcription_assets.storage.bucket import Bucket
-from transcription_assets_tests.chain import Chain
-from transcription_assets_tests.fakes import ScriptedEngine
+from transcription_assets_tests.chain import PASSAGE_S, Chain
+from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 
 KEY = "video/talks/a.mp4"
 
@@ -102,8 +103,9 @@ def process(url: str, strikes_at: int) -> list[str]:
     for work in ("write", "upload"):
         assassin.half_way(Store, work)
     assassin.after(Store, "delete")
-    assassin.as_soon_as(store, "replace, a version begun", "lancedb/passages.lance/_versions")
-    assassin.as_soon_as(store, "replace, rows written", "lancedb/passages.lance/data")
+    table = index.table_name(embeddings.recipe_of(str(HashEncoder().model), PASSAGE_S))
+    assassin.as_soon_as(store, "replace, a version begun", f"lancedb/{table}.lance/_versions")
+    assassin.as_soon_as(store, "replace, rows written", f"lancedb/{table}.lance/data")
     assassin.after(Bucket, "_copied")
     assassin.after(Store, "move_when_done")
     Chain(store, done_prefix=True).run(KEY)

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from transcription_assets import keys, settings, speech
 from transcription_assets.chunks import Region
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
-from transcription_assets.index import Hit, Index
+from transcription_assets.index import Index
 from transcription_assets.media import find_ffmpeg, read_samples
+from transcription_assets.query import Hit, Query
 from transcription_assets.speech import SAMPLE_RATE, Samples
-from transcription_assets.steps import search_index
+from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Transcript, from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
@@ -186,8 +187,9 @@ def search(library: Library, query: str) -> Hit:
     """The best moment, as the commands find it."""
     store = library.graph.store
     assert library.graph.encoding
-    table = Index(store.lancedb_uri, store.lancedb_options)
-    return search_index.search(table, library.graph.encoding.open(), search_index.Query(query, limit=1))[0]
+    encoder = library.graph.encoding.open()
+    searcher = Searcher(Index(store.lancedb_uri, store.lancedb_options), lambda _model: encoder)
+    return searcher.search(Query(query, limit=1)).hits[0]
 
 
 @pytest.mark.models

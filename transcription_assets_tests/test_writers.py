@@ -12,7 +12,7 @@ import pytest
 
 from transcription_assets import index
 from transcription_assets.failures import TransientFailure
-from transcription_assets.index import Index
+from transcription_assets.index import Index, tables
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.test_storage import Case, bucket_case, folder_case
@@ -23,21 +23,27 @@ PASSAGES = 3
 SHARED = "video/shared.mp4"
 
 
-def rows(key: str, etag: str, count: int = PASSAGES) -> pl.DataFrame:
+def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
     """The passages of one recording."""
     unit = [1.0, 0.0, 0.0, 0.0]
+    sentence = {"start_s": 0.0, "end_s": 1.0, "text": "x", "speaker": None, "word_at": [0], "word_s": [0.0]}
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],
             "media_key": [key] * count,
             "start_s": [float(number) for number in range(count)],
             "end_s": [number + 1.0 for number in range(count)],
+            "title": [key] * count,
             "text": [f"{key} {etag} {number}" for number in range(count)],
             "language": ["en"] * count,
+            "speakers": [[]] * count,
+            "recorded": [None] * count,
+            "duration_s": [float(count)] * count,
             "vector": [unit] * count,
-            "embedding_model": ["none"] * count,
+            "embedding_model": [model] * count,
+            "recipe": [model] * count,
             "media_etag": [etag] * count,
-            "sentences": [[{"start_s": 0.0, "end_s": 1.0, "text": "x"}]] * count,
+            "sentences": [[sentence]] * count,
             "sentence_vectors": [[unit]] * count,
         },
         schema=index.schema(len(unit)),
@@ -141,7 +147,7 @@ def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
     table = Index(str(tmp_path))
     table.replace(rows(SHARED, "1"), [SHARED])
     pauses: list[float] = []
-    monkeypatch.setattr(index.time, "sleep", pauses.append)
+    monkeypatch.setattr(tables.time, "sleep", pauses.append)
     tried = []
 
     def lose(_newest: object) -> None:
@@ -149,9 +155,9 @@ def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
         raise RuntimeError("lance error: Too many concurrent writers: Commit conflict for version 7")
 
     with pytest.raises(TransientFailure, match="others keep writing"):
-        table._written(lose)  # noqa: SLF001 - nothing else makes LanceDB lose without end
-    assert len(tried) == index.ATTEMPTS
-    assert all(0 <= pause <= index.LONGEST_PAUSE_S for pause in pauses)
+        tables.Tables(table.uri, {}).written(index.table_name("none"), lose)
+    assert len(tried) == tables.ATTEMPTS
+    assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
 
 
 if __name__ == "__main__":

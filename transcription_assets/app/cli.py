@@ -1,15 +1,11 @@
-"""transcription-assets: put, process, search, models, doctor, serve."""
+"""transcription-assets: put, process, search, index, eval, export, models, doctor, serve."""
 
-import json
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,17 +19,18 @@ from rich.table import Table
 
 from transcription_assets import models, settings
 from transcription_assets.app import process as processing
+from transcription_assets.app.evaluation import evaluation
+from transcription_assets.app.exporting import export
+from transcription_assets.app.indexing import index
+from transcription_assets.app.searching import search
+from transcription_assets.app.terminal import aside, plain, shown
 from transcription_assets.failures import PermanentFailure, TranscriptionError
-from transcription_assets.index import Hit
 from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.models.encoders import PROFILES
 from transcription_assets.settings import Settings
-from transcription_assets.transcript import clock
 
 FAILED = 1
 SOME_STILL_GROWING = 3
-
-shown = Console(highlight=False)
-aside = Console(stderr=True, highlight=False)
 
 
 class Command(click.Group):
@@ -44,7 +41,7 @@ class Command(click.Group):
         try:
             return super().invoke(ctx)
         except TranscriptionError as error:
-            aside.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+            aside.print(f"[bold red]error:[/] {plain(str(error))}", soft_wrap=True)
             sys.exit(FAILED)
 
 
@@ -70,7 +67,7 @@ def put(paths: tuple[Path, ...], into: str) -> None:
     if not found:
         raise PermanentFailure(f"no recordings in {', '.join(map(str, paths))}")
     for name, path in found.items():
-        shown.print(f"[green]put[/] {_plain(store.put_media(name, path))}", soft_wrap=True)
+        shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
 
 
 @main.command()
@@ -87,7 +84,7 @@ def process(media_keys: tuple[str, ...]) -> None:
     inbox = processing.look(tools, media_keys)
     todo = inbox.ready
     if not todo:
-        shown.print(f"nothing to do: put recordings into {_plain(tools.store.url)}/video or /audio", soft_wrap=True)
+        shown.print(f"nothing to do: put recordings into {plain(tools.store.url)}/video or /audio", soft_wrap=True)
     started = time.monotonic()
     report = processing.Report()
     with _bar() as bar:
@@ -100,7 +97,7 @@ def process(media_keys: tuple[str, ...]) -> None:
                 description=step.name,
                 total=step.total_s,
                 completed=step.done_s,
-                detail=_plain(step.key),
+                detail=plain(step.key),
             )
 
         for report in processing.process(tools, todo, show):
@@ -132,59 +129,13 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
     for key, reason in report.failed.items():
         lines.append(("bold red", "failed", reason if reason.startswith(key) else f"{key}: {reason}"))
     for style, state, says in lines:
-        shown.print(f" [{style}]{state:<9}[/] {_plain(says)}", soft_wrap=True)
+        shown.print(f" [{style}]{state:<9}[/] {plain(says)}", soft_wrap=True)
     speed = f", {report.audio_s:.0f} s of sound at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
     ignored = f", {inbox.ignored} files are no recordings" if inbox.ignored else ""
     shown.print(
         f"{len(report.done)} done, {len(report.reused)} unchanged, {len(report.failed)} failed{ignored}; "
         f"{wall_s:.1f} s{speed}"
     )
-
-
-@main.command()
-@click.argument("query")
-@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 100), help="How many moments.")
-@click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url.")
-def search(query: str, limit: int, *, as_json: bool) -> None:
-    """Find the moment in which something like QUERY was said.
-
-    A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
-    """
-    from transcription_assets.app.tools import Tools, installed
-    from transcription_assets.steps import search_index
-
-    chosen = settings.load()
-    tools = Tools(chosen, installed(chosen))
-    hits = search_index.search(tools.table, tools.encoder, search_index.Query(query, limit))
-    found = [_moment(hit, tools.store.playable_url(hit.media_key)) for hit in hits]
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
-        return
-    if not found:
-        aside.print("nothing found: is anything processed yet? (transcription-assets process)")
-    for number, hit in enumerate(hits, 1):
-        _show_moment(number, hit, found[number - 1]["url"])
-
-
-def _moment(hit: Hit, url: str) -> dict[str, Any]:
-    """The media fragment `#t=` makes browsers and VLC start at the second."""
-    return {
-        "media_key": hit.media_key,
-        "start": hit.start,
-        "end": hit.end,
-        "text": hit.text,
-        "score": hit.score,
-        "url": f"{url}#t={hit.start:.2f}",
-    }
-
-
-def _show_moment(number: int, hit: Hit, url: str) -> None:
-    before, sentence, after = hit.context.partition(hit.text)
-    shown.print(
-        f"[bold]{number}. {_plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
-    )
-    shown.print(f"   [dim]{_plain(before)}[/][bold yellow]{_plain(sentence or hit.text)}[/][dim]{_plain(after)}[/]")
-    shown.print(f"   [blue]{_plain(url)}[/]\n", soft_wrap=True)
 
 
 @main.group("models")
@@ -207,7 +158,12 @@ def list_models() -> None:
         )
         table.add_row(state.name, state.kind, f"{state.size / 1e6:.0f}", says)
     shown.print(table)
-    shown.print(f"[dim]{_plain(str(chosen.models_dir))}[/]", soft_wrap=True)
+    shown.print(f"[dim]{plain(str(chosen.models_dir))}[/]", soft_wrap=True)
+    others = Table("encoders by their Hub names", "", "", box=None, padding=(0, 2, 0, 0))
+    for name, known in PROFILES.items():
+        if name not in CATALOGUE:
+            others.add_row(name, known.says, "" if known.tried else "[yellow]untried here[/]")
+    shown.print(others)
 
 
 @weights.command("pull")
@@ -215,12 +171,14 @@ def list_models() -> None:
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch the models of the settings, or the catalogue models NAMES; what is here already is only verified."""
     chosen = settings.load()
-    wanted = [(chosen.whisper_model, "speech"), (chosen.encoder_model, "encoder")]
+    wanted = [(chosen.whisper_model, "speech")]
+    if not chosen.embedding_url:
+        wanted.append((chosen.encoder_model, "encoder"))
     if names:
         wanted = [(name, _kind(name)) for name in names]
     for name, kind in wanted:
         located = _pulled(chosen, name, kind)
-        shown.print(f"{_plain(located.name)} is here, verified: {_plain(str(located.path))}", soft_wrap=True)
+        shown.print(f"{plain(located.name)} is here, verified: {plain(str(located.path))}", soft_wrap=True)
 
 
 def _kind(name: str) -> str:
@@ -237,7 +195,7 @@ def doctor() -> None:
     healthy = True
     for diagnosis in examination.examine(settings.load()):
         mark = "[green]ok   [/]" if diagnosis.healthy else "[bold red]wrong[/]"
-        shown.print(f"{mark} {diagnosis.name:<14} {_plain(diagnosis.says)}", soft_wrap=True)
+        shown.print(f"{mark} {diagnosis.name:<14} {plain(diagnosis.says)}", soft_wrap=True)
         healthy &= diagnosis.healthy
     sys.exit(0 if healthy else FAILED)
 
@@ -278,6 +236,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
         return models.pull(name, kind, chosen.models_dir, progress=show)
 
 
-def _plain(text: str) -> str:
-    """Text of others is not markup."""
-    return escape(text)
+for command in (search, index, evaluation, export):
+    main.add_command(command)

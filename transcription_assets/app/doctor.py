@@ -43,7 +43,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     looks: dict[str, Callable[[], str]] = {
         "ffmpeg": lambda: _ffmpeg(settings),
         "speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir),
-        "encoder model": lambda: _model(settings.encoder_model, "encoder", settings.models_dir),
+        "encoder model": lambda: _encoder(settings),
         "device": lambda: _device(settings),
         "store": lambda: _store(settings),
         "search table": lambda: _table(settings),
@@ -92,6 +92,12 @@ def _model(name: str, kind: str, folder: Path) -> str:
     if wrong:
         raise TranscriptionError(f"{name}: {'; '.join(wrong)}. Pull it again: transcription-assets models pull")
     return f"{located.name} at revision {located.revision[:12]}, digests right ({located.path})"
+
+
+def _encoder(settings: Settings) -> str:
+    if settings.embedding_url:
+        return f"{settings.encoder_model} of the service at {settings.embedding_url}"
+    return _model(settings.encoder_model, "encoder", settings.models_dir)
 
 
 def _device(settings: Settings) -> str:

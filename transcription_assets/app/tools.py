@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from transcription_assets import media, models
-from transcription_assets.embedding import Encoder, SentenceEncoder
+from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
+from transcription_assets.embedding.api import ApiEncoder
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
 from transcription_assets.models import Located
+from transcription_assets.models.encoders import profile
 from transcription_assets.settings import Settings
 from transcription_assets.speech import Engine, SpeechOptions, Whisper
+from transcription_assets.steps.search import Searcher
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
@@ -57,8 +61,58 @@ class Tools:
     @cached_property
     def encoder(self) -> Encoder:
         """The sentence encoder."""
-        located = self.locate(self.settings.encoder_model, "encoder")
-        return SentenceEncoder(located.path, name=located.name, revision=located.revision, device=self.settings.device)
+        chosen = self.settings
+        if chosen.embedding_url:
+            return ApiEncoder(
+                chosen.embedding_url,
+                chosen.encoder_model,
+                key=chosen.embedding_key.get_secret_value(),
+                dollars_per_million=chosen.embedding_dollars,
+                prompts=_prompts(chosen.encoder_model),
+            )
+        return _encoder(self.locate(chosen.encoder_model, "encoder"), chosen)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """What answers questions; one for all requests of a process."""
+        return Searcher(self.table, self.encoder_of)
+
+    def encoder_of(self, embedding_model: str) -> Encoder:
+        """The encoder that a table's vectors are of; PermanentFailure where it is not on this machine."""
+        if embedding_model in ("", str(self.encoder.model)):
+            return self.encoder
+        if embedding_model not in self._others:
+            self._others[embedding_model] = self._other(embedding_model)
+        return self._others[embedding_model]
+
+    @cached_property
+    def _others(self) -> dict[str, Encoder]:
+        return {}
+
+    def _other(self, embedding_model: str) -> Encoder:
+        name = embedding_model.partition("@")[0]
+        found = _encoder(self.locate(name, "encoder"), self.settings)
+        if str(found.model) != embedding_model:
+            raise PermanentFailure(
+                f"the vectors of the search table are of {embedding_model}, here is {found.model}: run"
+                " `transcription-assets index rebuild`"
+            )
+        return found
+
+
+def _prompts(name: str) -> Prompts:
+    known = profile(name)
+    return Prompts(known.query, known.passage, known.weak_below)
+
+
+def _encoder(located: Located, settings: Settings) -> Encoder:
+    return SentenceEncoder(
+        located.path,
+        name=located.name,
+        revision=located.revision,
+        device=settings.device,
+        prompts=_prompts(located.name),
+    )
 
 
 def installed(settings: Settings) -> Locate:

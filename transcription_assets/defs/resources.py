@@ -5,8 +5,10 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets import media, models
-from transcription_assets.embedding import Encoder, SentenceEncoder
+from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
+from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.index import Index
+from transcription_assets.models.encoders import profile
 from transcription_assets.speech import Engine, SpeechOptions, Whisper
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
@@ -67,14 +69,29 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
-    """The sentence encoder."""
+    """The sentence encoder, here or, where a URL is given, a service's."""
 
     name: str
     models_dir: str
     device: str = "auto"
     passage_s: float = 30.0
+    url: str = ""
+    key: str = ""
+    dollars_per_million: float = 0.0
 
     def open(self) -> Encoder:
         """The encoder; raises PermanentFailure where the weights are not on this machine."""
+        known = profile(self.name)
+        prompts = Prompts(known.query, known.passage, known.weak_below)
+        if self.url:
+            return ApiEncoder(
+                self.url, self.name, key=self.key, dollars_per_million=self.dollars_per_million, prompts=prompts
+            )
         located = models.locate(self.name, "encoder", Path(self.models_dir))
-        return SentenceEncoder(located.path, name=located.name, revision=located.revision, device=self.device)
+        return SentenceEncoder(
+            located.path,
+            name=located.name,
+            revision=located.revision,
+            device=self.device,
+            prompts=prompts,
+        )

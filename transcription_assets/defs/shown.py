@@ -30,14 +30,19 @@ PASSAGE_COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("id", "string", description="media key # index"),
         dg.TableColumn("media_key", "string", description="the recording, also its partition"),
+        dg.TableColumn("title", "string", description="for people: the recording's title or file name"),
         dg.TableColumn("start_s", "float", description="seconds from the start of the medium"),
         dg.TableColumn("end_s", "float", description="seconds from the start of the medium"),
         dg.TableColumn("text", "string", description="whole sentences, about 30 s of speech"),
         dg.TableColumn("language", "string", description="ISO 639-1 code"),
+        dg.TableColumn("speakers", "string[]", description="who speaks in it, where that is known"),
+        dg.TableColumn("recorded", "date", description="from the recording's name or tags"),
+        dg.TableColumn("duration_s", "float", description="length of the recording"),
         dg.TableColumn("vector", "float32[]", description="unit length"),
         dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
+        dg.TableColumn("recipe", "string", description="all that vectors depend on: one table holds one"),
         dg.TableColumn("media_etag", "string", description="which version of the recording"),
-        dg.TableColumn("sentences", "struct[]", description="start_s, end_s, text of each sentence"),
+        dg.TableColumn("sentences", "struct[]", description="each sentence: start_s, end_s, text, speaker, word times"),
         dg.TableColumn("sentence_vectors", "float16[][]", description="one vector for each sentence"),
     ]
 )
@@ -140,6 +145,8 @@ def search_index(state: IndexState) -> Metadata:
         "fragments": dg.MetadataValue.int(state.fragments),
         "version": dg.MetadataValue.int(state.version),
         "vector_index": dg.MetadataValue.bool(state.vector_index),
+        "table": dg.MetadataValue.text(state.table or "none"),
+        "building": dg.MetadataValue.text(state.building or "nothing"),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from transcription_assets import keys, media
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.steps import video
+from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
@@ -50,6 +51,7 @@ def load(store: Store, key: str) -> Audio | None:
     return Audio(**document | {"warnings": tuple(document["warnings"]), "reused": True}) if document else None
 
 
+@noted("audio")
 def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     """Extract the speech of the recording that `video` looked at."""
     source = store.stat(key)

@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from pathlib import PurePosixPath
 
 import polars as pl
 
@@ -11,12 +14,16 @@ from transcription_assets import index, keys, passages
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.index import Index
-from transcription_assets.steps import audio
+from transcription_assets.steps import audio, failure, video
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript, from_json
 
-VERSION = "1"
+VERSION = "2"
+OVERLAP_S = 8.0
+"""Of the passage before, repeated at the start of the next one; what the evaluation says of it: docs/search.md."""
 FINGERPRINT = "fingerprint"
+
+_DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class Embeddings:
         return len(held) == self.sentences
 
 
+@failure.noted("embeddings")
 def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> Embeddings:
     """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable."""
     try:
@@ -47,28 +55,26 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
     heard = audio.load(store, key)
     if heard is not None and heard.etag != transcript.media.etag:
         raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
-    fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
+    recipe = recipe_of(str(encoder.model), passage_s)
+    about = _about(store, transcript)
+    fingerprint = hashlib.sha256(document + f"{recipe}|{about}".encode()).hexdigest()[:32]
     spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
-    rows = _rows(transcript, passages.cut(transcript.segments, target_s=passage_s), encoder)
+    rows = rows_of(transcript, about, encoder, passage_s)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(keys.passages(key), target.getvalue())
+    failure.forget(store, key)
     return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
 
 
 def publish(table: Index, made: Sequence[Embeddings]) -> None:
     """Replace the rows of these recordings in the search table, in one version; none where all are there already."""
-    held = table.told([item.key for item in made])
-    stale = [item for item in made if not (item.reused and held.filter(media_key=item.key).equals(_told(item.rows)))]
+    stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
     if stale:
         table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
-
-
-def _told(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(index.TOLD).sort("id")
 
 
 def is_stored(store: Store, made: Embeddings) -> bool:
@@ -88,28 +94,81 @@ def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
         return None
 
 
-def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Encoder) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a recording beside its words: a title for people, and the day it was made, if anybody knows."""
+
+    title: str
+    recorded: date | None
+
+
+def recipe_of(embedding_model: str, passage_s: float) -> str:
+    """All that vectors and columns depend on: rows of two recipes are never in one table."""
+    return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
+
+
+def rows_of(transcript: Transcript, about: About, encoder: Encoder, passage_s: float) -> pl.DataFrame:
+    """The passages of a transcript with their vectors, as rows of the search table."""
+    cut = passages.cut(transcript.segments, target_s=passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     vectors = encoder.encode(texts)
     # Apart from the passages: a batch is as long as its longest text, and most sentences are short.
     sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
     key = transcript.media.key
+    each = len(cut)
     return pl.DataFrame(
         {
             "id": [f"{key}#{item.index}" for item in cut],
-            "media_key": [key] * len(cut),
+            "media_key": [key] * each,
+            "title": [about.title] * each,
             "start_s": [item.start for item in cut],
             "end_s": [item.end for item in cut],
             "text": texts,
-            "language": [transcript.language] * len(cut),
+            "language": [transcript.language] * each,
+            "speakers": [sorted({s.speaker for s in item.sentences if s.speaker}) for item in cut],
+            "recorded": [about.recorded] * each,
+            "duration_s": [transcript.duration] * each,
             "vector": vectors.tolist(),
-            "embedding_model": [str(encoder.model)] * len(cut),
-            "media_etag": [transcript.media.etag] * len(cut),
-            "sentences": [
-                [{"start_s": s.start, "end_s": s.end, "text": s.text} for s in item.sentences] for item in cut
-            ],
+            "embedding_model": [str(encoder.model)] * each,
+            "recipe": [recipe_of(str(encoder.model), passage_s)] * each,
+            "media_etag": [transcript.media.etag] * each,
+            "sentences": [[_sentence(s) for s in item.sentences] for item in cut],
             "sentence_vectors": [[sentence_vectors[s.text].tolist() for s in item.sentences] for item in cut],
         },
         schema=index.schema(vectors.shape[1]),
     )
+
+
+def _sentence(spoken: passages.Sentence) -> dict[str, object]:
+    return {
+        "start_s": spoken.start,
+        "end_s": spoken.end,
+        "text": spoken.text,
+        "speaker": spoken.speaker,
+        "word_at": [at for at, _ in spoken.words],
+        "word_s": [second for _, second in spoken.words],
+    }
+
+
+def _about(store: Store, transcript: Transcript) -> About:
+    """From the recording's own tags, and from its name."""
+    seen = video.load(store, transcript.media.key)
+    name = PurePosixPath(keys.decode(transcript.media.key))
+    title = (seen.probe.title if seen else "") or name.stem
+    return About(shown(title), recorded_on(str(name)) or recorded_on(seen.probe.created if seen else ""))
+
+
+def shown(name: str) -> str:
+    """A name as text: what is not UTF-8 in it becomes a question mark."""
+    return name.encode(errors="replace").decode()
+
+
+def recorded_on(text: str) -> date | None:
+    """The day in a name or a tag (`2024-05-17`, `20240517`), the last one where there are several."""
+    for year, month, day in reversed(_DAY.findall(text)):
+        try:
+            return date(int(year), int(month), int(day))
+        except ValueError:
+            continue
+    return None

@@ -16,6 +16,7 @@ from transcription_assets.failures import NotFound, PermanentFailure, TransientF
 from transcription_assets.speech import Engine, Heard
 from transcription_assets.steps import audio
 from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.failure import noted
 from transcription_assets.steps.sounds import Sounds, alone
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
@@ -58,6 +59,7 @@ def sounds(store: Store, batch: Sequence[str], engine: Engine, ffmpeg: str) -> S
     return Sounds(store, ffmpeg, batch, is_needed)
 
 
+@noted("transcript")
 def materialise(  # noqa: PLR0917 -- tools, then options
     store: Store,
     key: str,

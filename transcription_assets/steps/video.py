@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transcription_assets import keys, media
 from transcription_assets.media import Poster, Probe
+from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
@@ -49,6 +50,7 @@ def load(store: Store, key: str) -> Video | None:
     return Video(**document | {"probe": Probe(**document["probe"]), "reused": True}) if document else None
 
 
+@noted("video")
 def materialise(store: Store, key: str, decoder: Decoder) -> Video:
     """Probe the recording and take its picture; PermanentFailure where it cannot be played."""
     source = store.stat(key)

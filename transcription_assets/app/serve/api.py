@@ -1,78 +1,148 @@
 """The JSON API: search, the library, one recording, its transcript."""
 
+import gzip
 import time
-from datetime import date
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from transcription_assets.app.serve import naming, problems
-from transcription_assets.app.serve.archive import Archive, Wanted
+from transcription_assets.app.serve import listing, naming, problems, reading
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.marked import parts
-from transcription_assets.app.serve.shapes import Found, Moment, Part
+from transcription_assets.app.serve.shapes import (
+    Asked,
+    Details,
+    Facets,
+    Found,
+    Listed,
+    Moment,
+    Paragraph,
+    Part,
+    State,
+    Words,
+)
 from transcription_assets.app.serve.workers import Workers
-from transcription_assets.index import Hit
+from transcription_assets.query import MAX_LIMIT, Filters, Hit
+from transcription_assets.query import Query as Question
 
-LONGEST_QUESTION = 1000
-LONGEST_VALUE = 300
-MOST_VALUES = 20
-MOST_AT_ONCE = 100
-FURTHEST = 1000
+LONGEST_NAME = 300
+LONGEST_KEY = 3072
 
-Value = Annotated[str, Query(max_length=LONGEST_VALUE)]
-Values = Annotated[list[Value], Query(max_length=MOST_VALUES)]
-Limit = Annotated[int, Query(ge=1, le=MOST_AT_ONCE)]
-Length = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False)]
+KINDS = {
+    "json": "application/json",
+    "txt": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+
+Key = Annotated[str, Path(max_length=LONGEST_KEY, description="The recording's name in the store.")]
+Kind = Literal["json", "txt", "srt", "vtt"]
+
+_TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {media_type.partition(";")[0]: {} for media_type in KINDS.values()}}
+}
 
 
-def router(archive: Archive, workers: Workers) -> APIRouter:
+def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     """The routes below `/api`."""
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
 
     @routes.get("/search")
-    async def search(
-        q: Annotated[str, Query(max_length=LONGEST_QUESTION, description='Words, a question, or an "exact phrase".')],
-        prefix: Annotated[str, Query(max_length=LONGEST_VALUE, description="Keys that begin so.")] = "",
-        language: Values = [],
-        speaker: Values = [],
-        since: Annotated[date | None, Query(description="Recorded on this day or later.")] = None,
-        until: Annotated[date | None, Query(description="Recorded on this day or earlier.")] = None,
-        shortest: Length = None,
-        longest: Length = None,
-        limit: Limit = 10,
-        offset: Annotated[int, Query(ge=0, le=FURTHEST)] = 0,
-    ) -> Found:
+    async def search(asked: Annotated[Asked, Query()]) -> Found:
         """Find the moments in which something like this was said, best first."""
         started = time.monotonic()
+        # Who asks too early waits here, and keeps no thread.
         await workers.within(archive.encoder_ready)
-        hits = await workers.run(archive.search, Wanted(q, limit + 1, offset))
+        answer = await workers.run(archive.search, _question(asked))
         return Found(
-            query=q,
-            moments=[_moment(hit) for hit in hits[:limit]],
-            more=len(hits) > limit,
-            passages=await workers.run(lambda: archive.table.count()),
+            query=asked.q,
+            moments=[_moment(hit) for hit in answer.hits],
+            more=answer.more,
+            passages=answer.passages,
             took_ms=round((time.monotonic() - started) * 1000, 1),
-            note="",
+            note=answer.note,
         )
+
+    @routes.get("/facets")
+    async def facets() -> Facets:
+        """What can be filtered by, each with its number of recordings."""
+        return Facets.model_validate(await workers.run(archive.facets))
+
+    @routes.get("/media")
+    async def media(
+        state: Annotated[State | None, Query(description="Only those of this state.")] = None,
+        name: Annotated[str, Query(max_length=LONGEST_NAME, description="Only those with this in their name.")] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+        offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    ) -> Listed:
+        """All recordings, the newest first, and how far each of them is."""
+        return await workers.run(listing.page, library, state=state, name=name, limit=limit, offset=offset)
+
+    # These two first: `{key}` would take the rest of the address too.
+    @routes.get("/media/{key:path}/transcript.{kind}", responses=_TRANSCRIPTS, response_class=Response)
+    async def transcript(key: Key, kind: Kind) -> Response:
+        """The transcript: everything (json), running text (txt), or subtitles (srt, vtt)."""
+        return Response(await workers.run(archive.transcript, key, f".{kind}"), media_type=KINDS[kind])
+
+    @routes.get("/media/{key:path}/words", response_model=Words)
+    async def words(key: Key, request: Request) -> Response:
+        """The transcript in paragraphs of timed words, as the page shows it beside the player."""
+        smaller = "gzip" in request.headers.get("accept-encoding", "")
+        headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if smaller else {})
+        data = await workers.run(_words, archive, key, smaller=smaller)
+        return Response(data, media_type="application/json", headers=headers)
+
+    @routes.get("/media/{key:path}")
+    async def recording(key: Key) -> Details:
+        """One recording, and where to get what of it."""
+        return await workers.run(listing.one, library, key)
 
     return routes
 
 
+def _question(asked: Asked) -> Question:
+    filters = Filters(
+        asked.prefix,
+        tuple(asked.language),
+        tuple(asked.speaker),
+        asked.since,
+        asked.until,
+        asked.shortest,
+        asked.longest,
+    )
+    return Question(asked.q, asked.limit, asked.offset, filters=filters)
+
+
 def _moment(hit: Hit) -> Moment:
-    at = max(0, hit.context.find(hit.text))
     return Moment(
         key=hit.media_key,
-        title=naming.title(hit.media_key),
+        title=hit.recording if hit.recording not in hit.media_key else naming.title(hit.media_key),
+        folder=naming.folder(hit.media_key),
         start=hit.start,
         end=hit.end,
-        text=hit.context,
-        parts=[Part.model_validate(part) for part in parts(hit.context, (at, at + len(hit.text)), ())],
+        text=hit.text,
+        parts=[Part.model_validate(part) for part in parts(hit.text, hit.sentence, hit.matches)],
         score=hit.score,
-        weak=False,
-        language="",
-        speaker=None,
-        recorded=None,
-        duration=None,
+        weak=hit.weak,
+        language=hit.language,
+        speaker=hit.speaker,
+        recorded=hit.recorded,
+        duration=hit.duration_s,
         url=naming.watch(hit.media_key, hit.start),
         poster=naming.path("/posters", hit.media_key),
     )
+
+
+def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
+    """Ten hours are a few megabytes: made and packed away from the event loop."""
+    said = archive.said(key)
+    document = Words(
+        key=key,
+        title=naming.title(key),
+        language=said.language,
+        duration=said.duration,
+        paragraphs=[Paragraph.model_validate(item) for item in reading.paragraphs(said)],
+    )
+    data = document.model_dump_json().encode()
+    return gzip.compress(data, 5) if smaller else data

@@ -2,37 +2,43 @@
 
 import logging
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import polars as pl
 
 from transcription_assets import keys
 from transcription_assets.app.tools import Locate, Tools
 from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.index import Hit, Index
+from transcription_assets.index import Facets, Index
+from transcription_assets.query import Answer, Query
 from transcription_assets.settings import Settings
-from transcription_assets.steps import search_index
+from transcription_assets.steps.search import Searcher
 from transcription_assets.storage import MediaObject, Store
+from transcription_assets.transcript import Transcript, from_json
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What somebody looks for: `offset` and `limit` count moments."""
+SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
 
-    text: str
-    limit: int = 10
-    offset: int = 0
+CREDENTIALS_S = 900.0
+"""How long one opening of a bucket's table is used: the credentials of a pod are good for about an hour."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Archive:
     """Everything is opened when it is first asked for, and asked for again after a failure: a store may come back."""
 
     settings: Settings
     locate: Locate
+    media_origin: str = ""
+    """Scheme and host that recordings in a bucket are played from, once it is known."""
+    _opened: tuple[float, Index, Searcher] | None = None
 
     @cached_property
     def tools(self) -> Tools:
@@ -51,9 +57,20 @@ class Archive:
         return self.tools.store
 
     @property
+    def searcher(self) -> Searcher:
+        """What answers questions; the encoder stays, the table is opened anew before its credentials expire."""
+        opened = self._opened
+        if opened is None or time.monotonic() - opened[0] > CREDENTIALS_S:
+            table = Index(self.store.lancedb_uri, self.store.lancedb_options)
+            opened = self._opened = (time.monotonic(), table, Searcher(table, self.tools.encoder_of))
+        return opened[2]
+
+    @property
     def table(self) -> Index:
-        """The search table, with the credentials of this moment: those of a pod are renewed every hour."""
-        return Index(self.store.lancedb_uri, self.store.lancedb_options)
+        """The search table."""
+        assert self.searcher  # noqa: S101 -- opens it
+        assert self._opened  # noqa: S101 -- by now
+        return self._opened[1]
 
     @cached_property
     def encoder_ready(self) -> "Future[None]":
@@ -62,18 +79,37 @@ class Archive:
         threading.Thread(target=self._load_encoder, args=(ready,), name="encoder", daemon=True).start()
         return ready
 
-    def search(self, wanted: Wanted) -> list[Hit]:
-        """The moments that fit, best first, from `offset` on; at most `limit`."""
-        query = search_index.Query(wanted.text, wanted.offset + wanted.limit)
-        return list(search_index.search(self.table, self.tools.encoder, query))[wanted.offset :]
+    def search(self, query: Query) -> Answer:
+        """The moments that fit, best first."""
+        return self.searcher.search(query)
 
     def look(self) -> None:
         """Look into the store; raises what is wrong with it."""
         self.store.list("catalog/")
 
+    def facets(self) -> Facets:
+        """What can be filtered by."""
+        return self.searcher.facets()
+
+    def find_media_origin(self) -> None:
+        """Learn where browsers will be sent for a recording."""
+        if not self.media_origin and not self.store.is_local:
+            address = urlsplit(self.store.playable_url("video/-"))
+            self.media_origin = f"{address.scheme}://{address.netloc}"
+
     def count(self) -> int:
         """How many passages can be found; raises what is wrong with the table."""
         return self.table.count()
+
+    def searchable(self) -> pl.DataFrame:
+        """Key, media_etag, language and number of passages of every recording that can be found."""
+        parts = self.table.passages(("media_key", "media_etag", "language"))
+        by = ("media_key", "media_etag", "language")
+        counted = [part.group_by(by).len("passages").rename({"media_key": "key"}) for part in parts]
+        rows = pl.concat([pl.DataFrame(schema=SEARCHABLE), *(part.cast(SEARCHABLE) for part in counted)])
+        return rows.group_by("key").agg(
+            pl.col("media_etag", "language").sort_by("passages").last(), pl.col("passages").sum()
+        )
 
     def require_encoder(self) -> None:
         """TransientFailure while it loads, PermanentFailure where it cannot be loaded."""
@@ -93,10 +129,40 @@ class Archive:
             log.info("%s", error)
             raise NotFound(f"{key}: there is no such recording") from None
 
+    def require(self, key: str, artefact: str) -> None:
+        """NotFound where the recording is not there, or does not have this artefact."""
+        self.media(key)
+        if not self.store.exists(artefact):
+            raise NotFound(f"{key}: not made yet")
+
+    def poster(self, key: str) -> bytes:
+        """Its picture as JPEG; NotFound where it has none."""
+        return self._made(key, keys.poster(key), "there is no picture of it")
+
+    def transcript(self, key: str, suffix: str) -> bytes:
+        """Its transcript as it lies in the store; NotFound where there is none yet."""
+        return self._made(key, keys.transcript(key, suffix), "there is no transcript of it yet")
+
+    def said(self, key: str) -> Transcript:
+        """Its transcript; NotFound where there is none yet."""
+        try:
+            return from_json(self.transcript(key, ".json"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise PermanentFailure(f"{key}: its transcript cannot be read ({error}); materialise it again") from error
+
+    def _made(self, key: str, artefact: str, otherwise: str) -> bytes:
+        self.media(key)
+        try:
+            return self.store.read(artefact)
+        except NotFound:
+            raise NotFound(f"{key}: {otherwise}") from None
+
     def _load_encoder(self, ready: "Future[None]") -> None:
         try:
             self.tools.encoder.encode(["warm"])
         except Exception as error:  # whatever it is, those who wait for it have to be told
+            if not threading.main_thread().is_alive():
+                return  # ended while it loaded
             log.exception("the sentence encoder cannot be loaded")
             said = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
             ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {said}"))

@@ -65,14 +65,13 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        policy = self.policy()
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("content-security-policy", policy)
+                headers.setdefault("content-security-policy", self.policy())
                 headers.setdefault("cache-control", "private, no-cache")
             await send(message)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Span = tuple[int, int]
 
@@ -21,7 +22,7 @@ def parts(text: str, sentence: Span, matches: Sequence[Span]) -> list[Part]:
     borders = sorted(edges)
     return [
         Part(text[a:b], _covers(sentence, a, b), any(_covers(match, a, b) for match in matches))
-        for a, b in zip(borders, borders[1:], strict=False)
+        for a, b in pairwise(borders)
     ]
 
 

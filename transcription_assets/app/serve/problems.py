@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from transcription_assets.app.serve.shapes import Problem
 from transcription_assets.failures import NotFound, TranscriptionError, TransientFailure
+from transcription_assets.query import QueryRefused
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> R
 async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, NotFound):
         return answer(404, str(error))
+    if isinstance(error, QueryRefused):
+        return answer(422, str(error))
     log.warning("%s", error)
     again = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None
     return answer(503, str(error), again)

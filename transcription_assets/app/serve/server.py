@@ -1,13 +1,18 @@
 """The web server around the site."""
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
 from transcription_assets.app.serve import site
+from transcription_assets.app.serve.access import LOOPBACK
 from transcription_assets.app.serve.archive import Archive
+from transcription_assets.failures import PermanentFailure
 
 MOST_CONNECTIONS = 500
+WAITING = 128
 QUIET_S = 15
 """How long a connection without requests is kept."""
 LEAVE_S = 5
@@ -15,33 +20,47 @@ LEAVE_S = 5
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `listening` is told the address once it answers."""
-    server = _Server(
-        uvicorn.Config(
-            site.build(archive, host),
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=verbose,
-            server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=QUIET_S,
-            timeout_graceful_shutdown=LEAVE_S,
-        ),
-        listening,
+    """Serve until Ctrl-C or SIGTERM; `listening` is told where it answers, and whether to everybody, once it does."""
+    bound = _bound(host, port)
+    name, number, *_ = bound.getsockname()
+    address = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+    if site.access(archive.settings, host).is_open and host not in LOOPBACK:
+        address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
+    config = uvicorn.Config(
+        site.build(archive, host),
+        log_config=None,
+        access_log=verbose,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=QUIET_S,
+        timeout_graceful_shutdown=LEAVE_S,
     )
-    server.run()
+    with suppress(KeyboardInterrupt):
+        _Server(config, lambda: listening(address)).run([bound])
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, also where the system chose the port."""
+    """Says when it listens."""
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
         self._listening = listening
 
-    async def startup(self, sockets: "list[object] | None" = None) -> None:
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
-            host, port, *_ = self.servers[0].sockets[0].getsockname()
-            self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            self._listening()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(WAITING)
+    except OSError as error:
+        raise PermanentFailure(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose others with --host and --port"
+        ) from error
+    return bound

@@ -1,12 +1,17 @@
 """What the API answers, as its schema says it."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUE, MAX_VALUES
+
 State = Literal["done", "working", "waiting", "failed"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
+
+Value = Annotated[str, Field(max_length=MAX_VALUE)]
+Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
 class Shape(BaseModel):
@@ -19,6 +24,21 @@ class Problem(Shape):
     """Why there is no answer."""
 
     detail: str = Field(description="What is wrong, and how to mend it.")
+
+
+class Asked(Shape):
+    """A question and its filters, all of which have to hold."""
+
+    q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
+    prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
+    language: list[Value] = Field([], max_length=MAX_VALUES, description="One of these codes.")
+    speaker: list[Value] = Field([], max_length=MAX_VALUES, description="One of these.")
+    since: date | None = Field(None, description="Recorded on this day or later.")
+    until: date | None = Field(None, description="Recorded on this day or earlier.")
+    shortest: Length = Field(None, description="Seconds that the recording lasts at least.")
+    longest: Length = Field(None, description="Seconds that the recording lasts at most.")
+    limit: int = Field(10, ge=1, le=MAX_LIMIT, description="How many moments.")
+    offset: int = Field(0, ge=0, le=MAX_OFFSET, description="How many to leave out.")
 
 
 class Part(Shape):
@@ -36,6 +56,7 @@ class Moment(Shape):
 
     key: str = Field(description="The recording's name in the store.")
     title: str = Field(description="The recording's name for people.")
+    folder: str
     start: Seconds
     end: Seconds
     text: str = Field(description="What was said around it.")
@@ -59,3 +80,81 @@ class Found(Shape):
     passages: int = Field(description="How many passages can be found at all; 0 = nothing was processed yet.")
     took_ms: float
     note: str = Field(description="For people: why this is not the answer that it could be; mostly empty.")
+
+
+class Facets(Shape):
+    """What can be filtered by, each with its number of recordings."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    recordings: int
+    languages: dict[str, int]
+    speakers: dict[str, int]
+    collections: dict[str, int]
+    since: date | None
+    until: date | None
+
+
+class Recording(Shape):
+    """A recording and how far it is."""
+
+    key: str
+    title: str
+    folder: str
+    state: State
+    step: str = Field(description="The step that is running, waited for, or failed; empty where all are done.")
+    reason: str = Field(description="Why it failed.")
+    transient: bool = Field(description="Whether trying again may help.")
+    failed_at: datetime | None
+    duration: float | None = Field(description="Length in seconds, once it was looked at.")
+    has_picture: bool
+    language: str
+    passages: int
+    size: int = Field(description="In bytes.")
+    modified: datetime
+    poster: str = Field(description="Address of its picture; empty where it has none.")
+    url: str = Field(description="The page that plays it.")
+
+
+class Listed(Shape):
+    """A page of the library."""
+
+    recordings: list[Recording]
+    total: int = Field(description="How many there are with this filter.")
+    counts: dict[State, int] = Field(description="How many there are of each state, without any filter.")
+
+
+class Links(Shape):
+    """Where to get what of a recording."""
+
+    media: str
+    sound: str
+    poster: str
+    words: str
+    transcripts: dict[str, str]
+
+
+class Details(Recording):
+    """One recording with everything that can be got of it."""
+
+    links: Links
+
+
+class Paragraph(Shape):
+    """Sentences that belong together."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    start: Seconds
+    speaker: str
+    words: list[tuple[float, float, str]] = Field(description="Start, end, and the word with its leading space.")
+
+
+class Words(Shape):
+    """A transcript to be read beside a player."""
+
+    key: str
+    title: str
+    language: str
+    duration: float
+    paragraphs: list[Paragraph]

@@ -5,20 +5,27 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from transcription_assets.app.serve import api, health, problems
+from transcription_assets.app.serve import api, files, health, pages, problems
 from transcription_assets.app.serve.access import Access
 from transcription_assets.app.serve.archive import Archive
-from transcription_assets.app.serve.guard import Guard
+from transcription_assets.app.serve.guard import Guard, content_policy
+from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.workers import Workers
+from transcription_assets.settings import Settings
 
 THREADS = 4
 """LanceDB and the encoder use all cores for one search already."""
 
 
+def access(chosen: Settings, host: str) -> Access:
+    """Who may read, by the settings."""
+    return Access(chosen.serve_token.get_secret_value(), chosen.serve_user_header, host)
+
+
 def build(archive: Archive, host: str) -> Guard:
     """The site for an archive; `host` is the address that it will listen on."""
     chosen = archive.settings
-    access = Access(chosen.serve_token.get_secret_value(), chosen.serve_user_header, host)
+    doorkeeper = access(chosen, host)
     workers = Workers(THREADS, chosen.serve_timeout_s)
 
     @asynccontextmanager
@@ -37,6 +44,8 @@ def build(archive: Archive, host: str) -> Guard:
         redoc_url=None,
     )
     problems.install(app)
-    app.include_router(health.router(archive, workers, may_tell=access.is_open))
-    app.include_router(api.router(archive, workers))
-    return Guard(app, access, chosen.serve_searches_per_minute)
+    app.include_router(health.router(archive, workers, may_tell=doorkeeper.is_open))
+    app.include_router(api.router(archive, Library(archive), workers))
+    app.include_router(files.router(archive, workers))
+    app.include_router(pages.router(archive, workers, doorkeeper))
+    return Guard(app, doorkeeper, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))

@@ -1,0 +1,130 @@
+"""eval search: the labelled set through the real index and encoder, in a folder of its own, away from any store."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+import polars as pl
+from rich.table import Table
+
+from transcription_assets.app.terminal import plain, shown
+from transcription_assets.embedding import Encoder
+from transcription_assets.evaluation.figures import DEPTH, Figures, Judged, figures, judge
+from transcription_assets.evaluation.talks import KINDS, Question, Talk, questions, talks
+from transcription_assets.index import Index
+from transcription_assets.query import Mode, Query
+from transcription_assets.steps.embeddings import About, recorded_on, rows_of
+from transcription_assets.steps.search import Searcher
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How each mode did: over all questions, for each kind, and question by question."""
+
+    embedding_model: str
+    passages: int
+    overall: Mapping[Mode, Figures]
+    by_kind: Mapping[str, Mapping[Mode, Figures]]
+    judged: Mapping[Mode, Sequence[Judged]]
+
+
+def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
+    """Index the talks, ask every question in every mode, and judge the answers."""
+    said = talks()
+    asked = questions(said)
+    with indexed(said, encoder, passage_s) as table:
+        searcher = Searcher(table, lambda _model: encoder)
+        judged = {mode: [_judged(searcher, question, mode) for question in asked] for mode in Mode}
+        passages = table.count()
+    kinds = {
+        kind: {mode: figures([item for item in judged[mode] if item.question.kind == kind]) for mode in Mode}
+        for kind in KINDS
+    }
+    overall = {mode: figures(items) for mode, items in judged.items()}
+    return Evaluation(str(encoder.model), passages, overall, kinds, judged)
+
+
+@contextmanager
+def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
+    """The talks in a search table that is gone afterwards."""
+    rows = [
+        rows_of(talk.transcript, About(talk.title, recorded_on(talk.transcript.media.key)), encoder, passage_s)
+        for talk in said
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        table = Index(folder)
+        table.replace(pl.concat(rows), [talk.transcript.media.key for talk in said])
+        table.maintain()
+        yield table
+
+
+def _judged(searcher: Searcher, question: Question, mode: Mode) -> Judged:
+    return judge(question, searcher.search(Query(question.text, limit=DEPTH, mode=mode)).hits)
+
+
+def document(made: Evaluation) -> dict[str, Any]:
+    """Everything as JSON values."""
+    return {
+        "embedding_model": made.embedding_model,
+        "passages": made.passages,
+        "overall": {mode.value: asdict(found) for mode, found in made.overall.items()},
+        "by_kind": {
+            kind: {mode.value: asdict(found) for mode, found in modes.items()} for kind, modes in made.by_kind.items()
+        },
+        "questions": [
+            {
+                "kind": item.question.kind,
+                "text": item.question.text,
+                "media_key": item.question.media_key,
+                "ranks": {mode.value: made.judged[mode][place].rank for mode in Mode},
+                "seconds_off": item.off_s,
+            }
+            for place, item in enumerate(made.judged[Mode.HYBRID])
+        ],
+    }
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """How good it is, measured with a labelled set that comes along."""
+
+
+@evaluation.command("search")
+@click.option("--json", "as_json", is_flag=True, help="All figures, and each question's rank.")
+def evaluate_search(*, as_json: bool) -> None:
+    """Ask the labelled questions by words, by meaning and by both, with the encoder of the settings.
+
+    Exit code 1 where both together are worse than the better of the two.
+    """
+    from transcription_assets import settings
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    made = evaluate(Tools(chosen, installed(chosen)).encoder, chosen.passage_s)
+    if as_json:
+        click.echo(json.dumps(document(made), ensure_ascii=False, indent=1))
+    else:
+        _show(made)
+    alone = (made.overall[Mode.VECTOR], made.overall[Mode.TEXT])
+    if made.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
+        raise click.exceptions.Exit(1)
+
+
+def _show(made: Evaluation) -> None:
+    table = Table("questions", "", "hit@1", "hit@5", "MRR", "seconds off", "none admitted", box=None)
+    rows = [("all", made.overall), *made.by_kind.items()]
+    for kind, modes in rows:
+        for mode, found in modes.items():
+            first = f"{kind} ({found.questions})" if mode is Mode.HYBRID else ""
+            if kind == "none":
+                figures_of = ["", "", "", ""]
+            else:
+                figures_of = [f"{found.hit_1:.2f}", f"{found.hit_5:.2f}", f"{found.mrr:.2f}", f"{found.off_s:.1f}"]
+            admitted = f"{found.admitted:.0%}" if kind in ("all", "none") else ""
+            table.add_row(first, mode.value, *figures_of, admitted)
+    shown.print(table)
+    shown.print(f"[dim]{plain(made.embedding_model)}, {made.passages} passages[/]")

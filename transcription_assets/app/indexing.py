@@ -1,0 +1,78 @@
+"""index: the search tables seen and changed by hand."""
+
+import click
+from rich.table import Table
+
+from transcription_assets import settings
+from transcription_assets.app.terminal import aside, plain, shown
+
+
+@click.group("index")
+def index() -> None:
+    """The search tables: one is served, another may be built beside it (another encoder, other passages)."""
+
+
+@index.command()
+def status() -> None:
+    """Which tables there are, what they are made with, and what the one that is being built still lacks."""
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    table = Table("table", "state", "recordings", "passages", "missing", "indexes", "made with", box=None)
+    states = Tools(chosen, installed(chosen)).table.status()
+    for state in states:
+        table.add_row(
+            state.table,
+            state.role,
+            str(state.recordings),
+            str(state.rows),
+            str(state.missing),
+            ", ".join(state.indexes) or "none",
+            plain(state.recipe or f"{state.embedding_model} (an older release)"),
+        )
+    if states:
+        shown.print(table, soft_wrap=True)
+    else:
+        shown.print("no search table yet: transcription-assets process")
+
+
+@index.command()
+def rebuild() -> None:
+    """Make passages and vectors of all transcripts with the encoder of the settings, then serve that table.
+
+    Nothing is transcribed again, and searches go on in the table that is served until the new one is complete.
+    """
+    from transcription_assets.app.tools import Tools, installed
+    from transcription_assets.steps import search_index
+    from transcription_assets.steps.rebuild import Rebuilt
+    from transcription_assets.steps.rebuild import rebuild as rebuilding
+
+    chosen = settings.load()
+    tools = Tools(chosen, installed(chosen))
+    report = Rebuilt(0)
+    with aside.status("reading transcripts") as bar:
+        for report in rebuilding(tools.store, tools.table, tools.encoder, chosen.passage_s):
+            bar.update(f"{len(report.done)} of {report.total} recordings")
+        bar.update("indexes")
+        state = search_index.materialise(tools.table)
+    for reason in report.failed.values():
+        shown.print(f" [bold red]failed[/] {plain(reason)}", soft_wrap=True)
+    shown.print(
+        f"{len(report.done)} recordings done, {len(report.failed)} failed; served is {state.table or 'nothing'}"
+    )
+    if state.building:
+        shown.print(f"{state.building} is not complete yet: transcription-assets index status", soft_wrap=True)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+@index.command()
+@click.argument("table")
+@click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
+def switch(table: str, *, incomplete: bool) -> None:
+    """Serve TABLE from now on, at once and for everybody; the one before is kept for the way back."""
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    Tools(chosen, installed(chosen)).table.switch(table, even_incomplete=incomplete)
+    shown.print(f"served is {plain(table)}")

@@ -1,0 +1,102 @@
+"""search: the moments on a terminal, or as JSON."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from transcription_assets import settings
+from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query
+from transcription_assets.transcript import clock
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.argument("query")
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="How many moments.")
+@click.option("--mode", default=Mode.HYBRID.value, show_default=True, type=click.Choice([mode.value for mode in Mode]))
+@click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key begins so: video/talks/")
+@click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language; may be repeated.")
+@click.option("--speaker", "speakers", multiple=True, help="Only this speaker; may be repeated.")
+@click.option("--since", type=DAY, help="Recorded on this day or later.")
+@click.option("--until", type=DAY, help="Recorded on this day or earlier.")
+@click.option("--shortest", "shortest_s", type=float, metavar="S", help="Recordings of at least so many seconds.")
+@click.option("--longest", "longest_s", type=float, metavar="S", help="Recordings of at most so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url and more.")
+def search(  # noqa: PLR0917 -- click gives its options by name
+    query: str,
+    limit: int,
+    mode: str,
+    prefix: str,
+    languages: tuple[str, ...],
+    speakers: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    shortest_s: float | None,
+    longest_s: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Find the moment in which something like QUERY was said; "in double quotes" it was said just so.
+
+    A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
+    """
+    from transcription_assets.app.tools import Tools, installed
+
+    chosen = settings.load()
+    tools = Tools(chosen, installed(chosen))
+    filters = Filters(
+        prefix=prefix,
+        languages=languages,
+        speakers=speakers,
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        shortest_s=shortest_s,
+        longest_s=longest_s,
+    )
+    answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
+    urls = [tools.store.playable_url(hit.media_key) for hit in answer.hits]
+    if as_json:
+        found = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
+        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    if answer.note:
+        aside.print(plain(answer.note), soft_wrap=True)
+    if not answer.hits:
+        nothing = "nothing fits" if answer.passages else "nothing is indexed yet: transcription-assets process"
+        aside.print(f"nothing found: {nothing}")
+    elif all(hit.weak for hit in answer.hits):
+        aside.print("nothing fits well; the nearest is:")
+    for number, (hit, url) in enumerate(zip(answer.hits, urls, strict=True), 1):
+        _show(number, hit, f"{url}#t={hit.start:.2f}")
+
+
+def _moment(hit: Hit, url: str) -> dict[str, Any]:
+    """The media fragment `#t=` makes browsers and VLC start at the second."""
+    return {
+        "media_key": hit.media_key,
+        "start": hit.start,
+        "end": hit.end,
+        "text": hit.text[slice(*hit.sentence)],
+        "score": hit.score,
+        "url": f"{url}#t={hit.start:.2f}",
+        "recording": hit.recording,
+        "weak": hit.weak,
+        "language": hit.language,
+        "speaker": hit.speaker,
+        "recorded": hit.recorded.isoformat() if hit.recorded else None,
+        "context": hit.text,
+    }
+
+
+def _show(number: int, hit: Hit, url: str) -> None:
+    start, end = hit.sentence
+    shown.print(
+        f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
+    )
+    before, sentence, after = plain(hit.text[:start]), plain(hit.text[start:end]), plain(hit.text[end:])
+    shown.print(f"   [dim]{before}[/][bold yellow]{sentence}[/][dim]{after}[/]")
+    shown.print(f"   [blue]{plain(url)}[/]\n", soft_wrap=True)

@@ -1,0 +1,100 @@
+"""Recordings and pictures: by ranges from a folder, by a signed link from a bucket."""
+
+import mimetypes
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse, RedirectResponse
+
+from transcription_assets import keys
+from transcription_assets.app.serve import problems
+from transcription_assets.app.serve.api import Key
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.workers import Workers
+
+PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
+"""What lies in an inbox may claim to be anything: opened by itself it can run nothing here."""
+KEPT_S = 300
+_TYPES = {
+    ".m2ts": "video/mp2t",
+    ".m4a": "audio/mp4",
+    ".mkv": "video/x-matroska",
+    ".mts": "video/mp2t",
+    ".ts": "video/mp2t",
+}
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+_RANGED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
+    206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
+    307: {"description": "Where it can be read for an hour at most."},
+    416: {"description": "There is no such range."},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file is: a path here, or a link that is signed for an hour."""
+
+    path: str = ""
+    about: os.stat_result | None = None
+    link: str = ""
+
+
+def router(archive: Archive, workers: Workers) -> APIRouter:
+    """The routes for files."""
+    routes = APIRouter(responses=problems.DOCUMENTED)
+
+    @routes.head("/media/{key:path}", include_in_schema=False)
+    @routes.get("/media/{key:path}", responses=_RANGED, response_class=Response)
+    async def media(key: Key) -> Response:
+        """The recording itself."""
+        return _answered(await workers.run(_recording, archive, key), content_type(keys.decode(key)))
+
+    @routes.head("/sound/{key:path}", include_in_schema=False)
+    @routes.get("/sound/{key:path}", responses=_RANGED, response_class=Response)
+    async def sound(key: Key) -> Response:
+        """Its sound alone, as FLAC: every browser plays that, whatever the recording is."""
+        return _answered(await workers.run(_sound, archive, key), "audio/flac")
+
+    @routes.get("/posters/{key:path}", responses=_PICTURE, response_class=Response)
+    async def poster(key: Key) -> Response:
+        """Its picture."""
+        data = await workers.run(archive.poster, key)
+        kept = {"cache-control": f"private, max-age={KEPT_S}"}
+        return Response(data, media_type="image/jpeg", headers=PASSIVE | kept)
+
+    return routes
+
+
+def content_type(name: str) -> str:
+    """Sound, film, or nothing that a browser would open: never a page."""
+    suffix = PurePosixPath(name).suffix.lower()
+    guessed = _TYPES.get(suffix) or mimetypes.guess_type(f"a{suffix}")[0] or ""
+    return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
+
+
+def _recording(archive: Archive, key: str) -> Place:
+    archive.media(key)
+    store = archive.store
+    return _here(store.media_url(key)) if store.is_local else Place(link=store.playable_url(key))
+
+
+def _sound(archive: Archive, key: str) -> Place:
+    archive.require(key, keys.flac(key))
+    store = archive.store
+    found = store.readable_url(keys.flac(key))
+    return _here(found) if store.is_local else Place(link=found)
+
+
+def _here(url: str) -> Place:
+    path = url.removeprefix("file:")
+    return Place(path, Path(path).stat())
+
+
+def _answered(place: Place, media_type: str) -> Response:
+    if place.link:
+        return RedirectResponse(place.link, 307, {"cache-control": "no-store"})
+    return FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)

@@ -1,0 +1,81 @@
+"""The library as the API shows it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from transcription_assets.app.serve import naming
+from transcription_assets.app.serve.library import Library, Overview
+from transcription_assets.app.serve.shapes import Details, Links, Listed, Recording, State
+from transcription_assets.steps.failure import Failed
+from transcription_assets.storage import MediaObject
+
+KINDS = ("json", "txt", "srt", "vtt")
+
+
+def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> Listed:
+    """Some of the recordings; `name` is looked for in the keys, whatever its case, and means only itself."""
+    overview = library.overview()
+    frame = overview.frame
+    if state:
+        frame = frame.filter(pl.col("state") == state)
+    if name.strip():
+        frame = frame.filter(pl.col("key").str.to_lowercase().str.contains(name.strip().lower(), literal=True))
+    rows = frame.slice(offset, limit).iter_rows(named=True)
+    recordings = [Recording(**_shown(library, overview.notes, row)) for row in rows]
+    return Listed(recordings=recordings, total=frame.height, counts=overview.counts)
+
+
+def one(library: Library, key: str) -> Details:
+    """One recording; NotFound where there is none of this name."""
+    source = library.archive.media(key)
+    overview = library.overview()
+    found = overview.frame.filter(pl.col("key") == key)
+    row = found.row(0, named=True) if found.height else _new(overview, source)
+    return Details(**_shown(library, overview.notes, row), links=_links(key))
+
+
+def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
+    """A recording that came after the overview was made."""
+    row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
+    known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
+    return row | known | {"state": "waiting", "passages": 0, "language": ""}
+
+
+def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
+    key, etag, state = row["key"], row["etag"], row["state"]
+    note = notes.get(key)
+    seen = library.details(key, row["media_etag"] or etag)
+    step = note.step if note else "" if state == "done" else library.progress(key, etag).next_step
+    has_picture = bool(seen and seen.has_poster)
+    return {
+        "key": key,
+        "title": (seen and seen.probe.title) or naming.title(key),
+        "folder": naming.folder(key),
+        "state": state,
+        "step": step,
+        "reason": note.reason if note else "",
+        "transient": bool(note and note.transient),
+        "failed_at": datetime.fromisoformat(note.at) if note else None,
+        "duration": seen.probe.duration if seen else None,
+        "has_picture": bool(seen and seen.probe.video_codec),
+        "language": row["language"],
+        "passages": row["passages"],
+        "size": row["size"],
+        "modified": row["last_modified"],
+        "poster": naming.path("/posters", key) if has_picture else "",
+        "url": naming.watch(key),
+    }
+
+
+def _links(key: str) -> Links:
+    here = f"/api/media/{key}"
+    return Links(
+        media=naming.path("/media", key),
+        sound=naming.path("/sound", key),
+        poster=naming.path("/posters", key),
+        words=naming.path(here, "words"),
+        transcripts={kind: naming.path(here, f"transcript.{kind}") for kind in KINDS},
+    )

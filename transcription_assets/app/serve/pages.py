@@ -1,0 +1,142 @@
+"""What browsers open: one page that its script fills, its static files, and the form for the token."""
+
+import gzip
+import hashlib
+import html
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from transcription_assets.app.serve import naming
+from transcription_assets.app.serve.access import COOKIE, Access
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.guard import SIGN_IN
+from transcription_assets.app.serve.workers import Workers
+from transcription_assets.failures import NotFound, TranscriptionError
+
+TYPES = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+SIGNED_IN_S = 30 * 24 * 3600
+LONGEST_FORM = 4096
+LONGEST_TITLE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A file of the page, as it is and packed; its digest tells a browser whether it has it already."""
+
+    data: bytes
+    packed: bytes
+    digest: str
+    media_type: str
+
+
+def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
+    """The routes for people."""
+    routes = APIRouter(include_in_schema=False)
+    shell = Template(_read("page.html").decode())
+
+    async def opened(title: str, status: int = 200) -> Response:
+        with suppress(TranscriptionError):  # the page itself tells people what is wrong with the store
+            await workers.run(archive.find_media_origin)
+        return HTMLResponse(shell.substitute(title=html.escape(title)), status)
+
+    @routes.get("/")
+    async def search() -> Response:
+        return await opened("Search")
+
+    @routes.get("/library")
+    async def library() -> Response:
+        return await opened("Library")
+
+    @routes.get("/watch/{key:path}")
+    async def watch(key: str) -> Response:
+        title = naming.title(key)[:LONGEST_TITLE]
+        try:
+            await workers.run(archive.media, key)
+        except NotFound:
+            return await opened(title, 404)
+        except TranscriptionError:
+            return await opened(title, 503)
+        return await opened(title)
+
+    _add_static(routes)
+    _add_sign_in(routes, access)
+    return routes
+
+
+def _add_static(routes: APIRouter) -> None:
+    statics = {name: _static(name) for name in TYPES}
+
+    @routes.get("/static/{name}")
+    async def static(name: str, request: Request) -> Response:
+        found = statics.get(name)
+        if found is None:
+            raise NotFound(f"{name}: there is no such file")
+        headers = {"etag": f'"{found.digest}"', "vary": "accept-encoding"}
+        if found.digest in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(found.packed, headers=headers | {"content-encoding": "gzip"}, media_type=found.media_type)
+        return Response(found.data, headers=headers, media_type=found.media_type)
+
+    @routes.get("/favicon.ico")
+    async def icon() -> Response:
+        return RedirectResponse("/static/icon.svg", 308)
+
+
+def _add_sign_in(routes: APIRouter, access: Access) -> None:
+    form = Template(_read("sign-in.html").decode())
+
+    def asked(to: str, *, again: bool) -> Response:
+        shown = form.substitute(next=html.escape(own_path(to)), wrong="" if again else "hidden")
+        return HTMLResponse(shown, 401 if again else 200)
+
+    @routes.get(SIGN_IN)
+    async def ask(to: Annotated[str, Query(alias="next")] = "/") -> Response:
+        return asked(to, again=False) if access.token else RedirectResponse("/", 303)
+
+    @routes.post(SIGN_IN)
+    async def sign_in(request: Request) -> Response:
+        fields = parse_qs((await _body(request)).decode(errors="replace"))
+        token, to = (fields.get(name, [""])[0] for name in ("token", "next"))
+        if not access.opens(token):
+            return asked(to, again=True)
+        answer = RedirectResponse(own_path(to), 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, access.cookie, SIGNED_IN_S, secure=secure, httponly=True, samesite="lax")
+        return answer
+
+
+def own_path(asked: str) -> str:
+    """Where to go on after signing in: never to another site."""
+    is_own = asked.startswith("/") and not asked.startswith("//") and "\\" not in asked and asked.isprintable()
+    return asked if is_own else "/"
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent, as far as a form for a token can go."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            return b""
+    return body
+
+
+def _static(name: str) -> Static:
+    data = _read(name)
+    return Static(data, gzip.compress(data, 9, mtime=0), hashlib.sha256(data).hexdigest()[:16], TYPES[name])
+
+
+def _read(name: str) -> bytes:
+    return (files("transcription_assets.app.serve") / "static" / name).read_bytes()

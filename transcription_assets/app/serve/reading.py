@@ -1,0 +1,55 @@
+"""A transcript as people read it beside a player: paragraphs of timed words."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from transcription_assets.transcript import Segment, Transcript, Word
+from transcription_assets.words import sentence_runs, spoken_words
+
+PAUSE_S = 2.0
+"""A silence longer than this starts a paragraph."""
+LONG_S = 40.0
+"""After so much speech the next sentence starts one."""
+
+TimedWord = tuple[float, float, str]
+"""Start and end in seconds, the word with its leading space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Sentences that belong together, by one speaker (empty where unknown)."""
+
+    start: float
+    speaker: str
+    words: Sequence[TimedWord]
+
+
+def paragraphs(transcript: Transcript) -> list[Paragraph]:
+    """Every word of the transcript, in its order."""
+    found: list[Paragraph] = []
+    for speaker, segments in groupby(transcript.segments, _speaker):
+        for block in _blocks(sentence_runs(spoken_words(segments))):
+            timed = [(word.start, word.end, word.word) for word in block]
+            found.append(Paragraph(block[0].start, speaker, timed))
+    return found
+
+
+def _speaker(segment: Segment) -> str:
+    """Transcripts of releases that do not tell speakers have none."""
+    return str(getattr(segment, "speaker", ""))
+
+
+def _blocks(sentences: Iterable[list[Word]]) -> list[list[Word]]:
+    blocks: list[list[Word]] = []
+    for sentence in sentences:
+        fits = (
+            blocks
+            and sentence[0].start - blocks[-1][-1].end <= PAUSE_S
+            and sentence[0].start - blocks[-1][0].start <= LONG_S
+        )
+        if fits:
+            blocks[-1] += sentence
+        else:
+            blocks.append(list(sentence))
+    return blocks

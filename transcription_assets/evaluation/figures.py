@@ -1,0 +1,78 @@
+"""How good answers are: hit@1, hit@5, mean reciprocal rank, seconds off, and honesty where there is none. Pure."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transcription_assets.evaluation.talks import Question
+from transcription_assets.query import Hit
+
+TOLERANCE_S = 10.0
+"""A moment is found where the answer starts no further from it than this."""
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One question with its answer: the rank of the true moment (0 = not in the answer), and the first hit's error.
+
+    `off_s` is None where the first hit is in another recording; `is_weak`: whether the answer admits that nothing fits.
+    """
+
+    question: Question
+    rank: int
+    off_s: float | None
+    is_weak: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Over questions with an answer: shares, and the median of seconds off where the first hit's recording is right.
+
+    `admitted` is the share of questions without an answer of which that is said, `doubted` the share of first hits that
+    are right and yet called weak; 0.0 where there are none.
+    """
+
+    questions: int
+    hit_1: float
+    hit_5: float
+    mrr: float
+    off_s: float
+    admitted: float
+    doubted: float
+
+
+def judge(question: Question, hits: Sequence[Hit]) -> Judged:
+    """Where in the answer the true moment is."""
+    ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_there(question, hit)]
+    first = hits[0] if hits else None
+    off_s = _off(question, first) if first and first.media_key == question.media_key else None
+    return Judged(question, ranks[0] if ranks else 0, off_s, first is None or first.weak)
+
+
+def figures(judged: Sequence[Judged]) -> Figures:
+    """The figures of some questions."""
+    asked = [item for item in judged if item.question.media_key]
+    nowhere = [item for item in judged if not item.question.media_key]
+    right = [item for item in asked if item.rank == 1]
+    return Figures(
+        questions=len(judged),
+        hit_1=_share([item.rank == 1 for item in asked]),
+        hit_5=_share([1 <= item.rank <= 5 for item in asked]),  # noqa: PLR2004 -- hit@5
+        mrr=_share([1 / item.rank if item.rank else 0.0 for item in asked]),
+        off_s=round(statistics.median([item.off_s for item in asked if item.off_s is not None] or [0.0]), 2),
+        admitted=_share([item.is_weak for item in nowhere]),
+        doubted=_share([item.is_weak for item in right]),
+    )
+
+
+def _is_there(question: Question, hit: Hit) -> bool:
+    return hit.media_key == question.media_key and _off(question, hit) <= TOLERANCE_S
+
+
+def _off(question: Question, hit: Hit) -> float:
+    return min(abs(hit.start - start) for start in question.starts)
+
+
+def _share(values: Sequence[float]) -> float:
+    return round(statistics.fmean(values), 4) if values else 0.0

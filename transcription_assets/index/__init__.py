@@ -1,0 +1,388 @@
+"""The searchable sink: LanceDB tables of passages, all of which can be rebuilt from the transcripts.
+
+Rows of one recipe (model, passages, columns) are in one table, so vectors of two models never meet. One table is
+served; a new recipe fills another beside it, and `maintain` switches once that one holds every recording. Until then
+what is new or replaced is put into the served table, too: by its words it is found at once, by its meaning if the model
+is the same. The table before is kept for a way back, older ones are dropped.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.index import finding
+from transcription_assets.index.errors import explained
+from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
+from transcription_assets.index.tables import Tables
+from transcription_assets.query import Filters, Sought
+from transcription_assets.ranking import Candidate, Vector
+
+__all__ = ["Facets", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
+
+BATCH_ROWS = 4096
+POINTER_S = 1.0
+"""A reader looks so many seconds after the last time which table is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What the served table holds after maintenance, and the one that is built beside it ("" if none)."""
+
+    rows: int
+    recordings: int
+    fragments: int
+    version: int
+    vector_index: bool
+    table: str = ""
+    building: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """One table: what it is made with, what it holds, and how many recordings of the served one it lacks."""
+
+    table: str
+    role: str
+    embedding_model: str
+    recipe: str
+    rows: int
+    recordings: int
+    missing: int
+    indexes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """What can be filtered by, each with its number of recordings, the most first."""
+
+    recordings: int
+    languages: Mapping[str, int]
+    speakers: Mapping[str, int]
+    collections: Mapping[str, int]
+    since: date | None
+    until: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A table to look into: how many passages it has, and the model of their vectors ("" where there are none)."""
+
+    table: Any
+    passages: int
+    embedding_model: str
+
+
+class Index:
+    """The tables at a LanceDB URI (a folder or `s3://…`); every method sees the newest version."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.uri = uri
+        self._tables = Tables(uri, dict(storage_options or {}))
+        self._served: tuple[float, str] = (float("-inf"), "")
+        self._models: dict[str, str] = {}
+
+    @explained
+    def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+        """Make `rows` the only rows of `media_keys`, in one version of a table, which is returned: nobody reads a half.
+
+        Raises PermanentFailure where rows of several recipes are given, TransientFailure where others kept writing at
+        the same time.
+        """
+        recipes = rows["recipe"].unique().to_list()
+        if len(recipes) > 1:
+            raise PermanentFailure(f"rows of {len(recipes)} recipes at once: vectors of two models do not mix")
+        if not recipes:
+            self._remove(media_keys)
+            return 0
+        own = table_name(recipes[0])
+        if self._tables.held(own) is None:
+            self._tables.made(own, keyed(rows.clear()).schema)
+        version = self._merged(own, rows, media_keys)
+        served = self._serving(own)
+        if served != own:
+            self._beside(served, own, rows, media_keys)
+        return version
+
+    @explained
+    def holds(self, rows: pl.DataFrame, media_key: str) -> bool:
+        """Whether exactly these rows of the recording can be found; while another table is built beside, never."""
+        served = self._served_name()
+        table = self._tables.newest(served) if served else None
+        if table is None or {table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
+            return False
+        if not rows.height:
+            return not table.count_rows(_of([media_key]))
+        found = table.search().where(_of([media_key])).select(list(TOLD)).limit(None).to_polars()
+        return bool(found.sort("id").equals(rows.select(TOLD).sort("id")))
+
+    @explained
+    def remove(self, media_keys: Sequence[str]) -> None:
+        """Take all rows of `media_keys` out."""
+        self._remove(media_keys)
+
+    @explained
+    def look(self) -> Looked | None:
+        """The served table, or None where nothing was ever indexed."""
+        served = self._served_name()
+        table = self._tables.held(served) if served else None
+        if table is None:
+            return None
+        return Looked(table, int(table.count_rows()), self._model_of(served, table))
+
+    @explained
+    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[str, Candidate]:
+        """Passages by meaning, by row id; `vector` is of the table's model, unit length."""
+        width = looked.table.schema.field("vector").type.list_size
+        if len(vector) != width:
+            raise ValueError(f"it holds vectors of {width} numbers, the question's has {len(vector)}")
+        return finding.by_meaning(looked.table, vector, filters, most)
+
+    @explained
+    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
+        """Passages by their words, by row id."""
+        return finding.by_words(looked.table, wanted, filters, most)
+
+    @explained
+    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[str, Candidate]:
+        """Passages with something that is spelt like one of the words, by row id."""
+        return finding.by_likeness(looked.table, words, filters, most)
+
+    @explained
+    def facets(self) -> Facets:
+        """What the served table can be filtered by."""
+        looked = self.look()
+        if looked is None:
+            return Facets(0, {}, {}, {}, None, None)
+        names = [
+            name for name in ("media_key", "language", "speakers", "recorded") if name in looked.table.schema.names
+        ]
+        rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
+        assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
+        return _facets(rows)
+
+    @explained
+    def rows(self, media_key: str) -> int:
+        """How many passages of a recording can be found."""
+        return sum(count for (key, _), count in self._held([media_key]).items() if key == media_key)
+
+    @explained
+    def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        """How many passages of each (media key, etag) can be found; those without any are left out."""
+        return self._held(media_keys)
+
+    @explained
+    def count(self) -> int:
+        """How many passages can be found in all."""
+        looked = self.look()
+        return 0 if looked is None else looked.passages
+
+    @explained
+    def dimension(self) -> int:
+        """Numbers in a vector of the served table; 0 where nothing was ever indexed."""
+        looked = self.look()
+        return int(looked.table.schema.field("vector").type.list_size) if looked else 0
+
+    def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
+        """The types of these columns."""
+        types = schema(self.dimension() or 1)
+        return {name: types[name] for name in columns}
+
+    def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """All served rows with these columns, some thousand at a time; what an old table lacks is null."""
+        looked = self.look()
+        if looked is None:
+            return
+        types = self.passage_schema(columns)
+        there = [name for name in columns if name in looked.table.schema.names]
+        for batch in looked.table.search().select(there).limit(looked.passages or 1).to_batches(BATCH_ROWS):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+            lacking = [pl.lit(None, dtype=types[name]).alias(name) for name in columns if name not in there]
+            yield frame.with_columns(lacking).select(pl.col(name).cast(types[name]) for name in columns)
+
+    @explained
+    def maintain(self) -> IndexState:
+        """Keep every table in good order, and switch to the one that is built beside once it is complete."""
+        names = self._tables.names()
+        for name in names:
+            self._tables.cared_for(name)
+        pointer = self._tables.pointer()
+        building = pointer.get("building", "")
+        if building in names and not self._missing(building, self._served_name()):
+            self._switched(building)
+            building = ""
+        self._dropped_old(names)
+        return self._state(building if building in names else "")
+
+    @explained
+    def status(self) -> list[VersionState]:
+        """Every table, the served one first."""
+        pointer, served = self._tables.pointer(), self._served_name()
+        roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
+        states = [self._version(name, roles.get(name, "unused"), served) for name in self._tables.names()]
+        return sorted(states, key=lambda state: (state.role != "served", state.table))
+
+    @explained
+    def switch(self, table: str, *, even_incomplete: bool = False) -> None:
+        """Serve another table from now on; PermanentFailure where it is not there or lacks recordings."""
+        if table not in self._tables.names():
+            raise PermanentFailure(f"there is no table {table}: take one of {', '.join(self._tables.names())}")
+        missing = len(self._missing(table, self._served_name()))
+        if missing and not even_incomplete:
+            raise PermanentFailure(
+                f"{table} lacks {missing} recordings of the served table: run `transcription-assets index rebuild`"
+            )
+        self._switched(table)
+
+    def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+        def merge(table: Any) -> int:
+            merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merged = merged.when_not_matched_by_source_delete(_of(media_keys))
+            # A row of another model has no vector here; LanceDB takes that for a bad one unless it is told.
+            return int(merged.execute(keyed(rows).cast(_types(table)), on_bad_vectors="null").version)
+
+        return self._tables.written(name, merge)
+
+    def _beside(self, served: str, own: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
+        """Put the rows into the served table, too, and note which table is being built."""
+        table = self._tables.newest(served)
+        same = self._model_of(served, table) == rows["embedding_model"][0]
+        same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
+        self._merged(served, fitted(rows, table.schema, same_model=same), media_keys)
+        pointer = self._tables.pointer()
+        if pointer.get("building") != own:
+            self._tables.point({**pointer, "table": served, "building": own})
+
+    def _remove(self, media_keys: Sequence[str]) -> None:
+        for name in self._tables.names():
+            self._tables.written(name, lambda table: table.delete(_of(media_keys)))
+
+    def _held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        looked = self.look()
+        if looked is None or not media_keys:
+            return {}
+        found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
+        return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
+    def _served_name(self) -> str:
+        """The served table, "" where there is none; asked again after POINTER_S."""
+        asked, name = self._served
+        if name and time.monotonic() - asked < POINTER_S:
+            return name
+        name = self._tables.pointer().get("table", "")
+        if not name and self._tables.held(FIRST_TABLE) is not None:
+            name = FIRST_TABLE
+        self._served = (time.monotonic(), name)
+        return name
+
+    def _serving(self, own: str) -> str:
+        """The served table; `own` where nothing was served yet."""
+        name = self._served_name()
+        if not name:
+            self._tables.point({"table": own}, only_new=True)
+            name = self._served_name()
+        return name
+
+    def _switched(self, table: str) -> None:
+        served = self._served_name()
+        if served != table:
+            self._tables.point({"table": table, "before": served})
+        self._served = (float("-inf"), "")
+
+    def _dropped_old(self, names: Sequence[str]) -> None:
+        """Drop what is neither served, nor built, nor the way back."""
+        pointer = self._tables.pointer()
+        kept = {self._served_name(), *(pointer.get(role, "") for role in ("table", "building", "before"))}
+        for name in names:
+            if name.startswith(FIRST_TABLE) and name not in kept and pointer:
+                self._tables.drop(name)
+
+    def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
+        """The (media key, etag) that the served table has and this one lacks."""
+        if not served or served == table:
+            return set()
+        return self._recordings(served) - self._recordings(table)
+
+    def _recordings(self, name: str) -> set[tuple[str, str]]:
+        table = self._tables.newest(name)
+        rows = int(table.count_rows()) if table is not None else 0
+        if not rows:
+            return set()
+        found = table.search().select(["media_key", "media_etag"]).limit(rows).to_polars()
+        return set(found.unique().iter_rows())
+
+    def _model_of(self, name: str, table: Any) -> str:
+        """The model of the vectors; a table never changes it."""
+        if not self._models.get(name):
+            first = table.search().where("embedding_model IS NOT NULL").select(["embedding_model"]).limit(1).to_list()
+            self._models[name] = first[0]["embedding_model"] if first else ""
+        return self._models[name]
+
+    def _state(self, building: str) -> IndexState:
+        served = self._served_name()
+        table = self._tables.newest(served) if served else None
+        if table is None:
+            return IndexState(rows=0, recordings=0, fragments=0, version=0, vector_index=False)
+        return IndexState(
+            rows=int(table.count_rows()),
+            recordings=len(self._recordings(served)),
+            fragments=int(table.stats()["fragment_stats"]["num_fragments"]),
+            version=int(table.version),
+            vector_index=any("vector" in item.columns for item in table.list_indices()),
+            table=served,
+            building=building,
+        )
+
+    def _version(self, name: str, role: str, served: str) -> VersionState:
+        table = self._tables.newest(name)
+        recipe = ""
+        if "recipe" in table.schema.names:
+            recipe = next((row["recipe"] for row in table.search().select(["recipe"]).limit(1).to_list()), "")
+        return VersionState(
+            table=name,
+            role=role,
+            embedding_model=self._model_of(name, table),
+            recipe=recipe,
+            rows=int(table.count_rows()),
+            recordings=len(self._recordings(name)),
+            missing=len(self._missing(name, served)),
+            indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
+        )
+
+
+def _types(table: Any) -> Any:
+    """The table's own types, without what LanceDB notes beside them: the first release wrote others."""
+    return table.schema.remove_metadata()
+
+
+def _facets(rows: pl.DataFrame) -> Facets:
+    one = rows.group_by("media_key").first()
+    collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
+    speakers = rows.select("media_key", "speakers").explode("speakers").unique() if "speakers" in rows.columns else None
+    dates = one["recorded"] if "recorded" in rows.columns else pl.Series([None], dtype=pl.Date)
+    return Facets(
+        recordings=one.height,
+        languages=_counted(one["language"]),
+        speakers={} if speakers is None else _counted(speakers["speakers"]),
+        collections=_counted(collections),
+        since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
+        until=dates.max(),  # type: ignore[arg-type]
+    )
+
+
+def _counted(values: pl.Series) -> dict[str, int]:
+    counted = values.drop_nulls().value_counts(sort=True, name="count")
+    return {str(value): int(count) for value, count in counted.iter_rows() if value}
+
+
+def _of(media_keys: Sequence[str]) -> str:
+    return f"media_key IN ({', '.join(map(_quoted, media_keys))})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

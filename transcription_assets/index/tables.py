@@ -1,0 +1,194 @@
+"""One search table in LanceDB: opened, made, written by many at once, kept in good order."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+
+from transcription_assets.failures import TransientFailure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from obstore.store import ObjectStore
+
+VECTOR_INDEX_ROWS = 20_000
+"""Below this a scan of all vectors answers in milliseconds, and an index only costs."""
+KEEP_VERSIONS = timedelta(hours=1)
+"""A reader that opened an older version finishes in peace."""
+ATTEMPTS = 8
+"""At one write, each after LanceDB has lost ten races in a row itself; with growing pauses, about a minute in all."""
+LONGEST_PAUSE_S = 16.0
+POINTER = "serving.json"
+
+_LOST_A_RACE = ("conflict", "contention", "incompatible transaction", "preempted")
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class Tables:
+    """The folder of the tables, a path or `s3://…`, and the little file that says which of them is served."""
+
+    def __init__(self, uri: str, options: dict[str, str]) -> None:
+        self.uri = uri
+        self._options = options
+        self._opened: dict[str, Any] = {}
+
+    @cached_property
+    def _connection(self) -> Any:
+        import lancedb
+
+        # Every look is at the newest version; what was read of it before stays in memory.
+        return lancedb.connect(self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0))
+
+    def names(self) -> list[str]:
+        """Of all tables that are there."""
+        return sorted(self._connection.list_tables().tables)
+
+    def newest(self, name: str) -> Any:
+        """The table, opened anew, or None where there is none."""
+        try:
+            return self._connection.open_table(name)
+        except ValueError as error:
+            if "not found" not in str(error):
+                raise
+        return None
+
+    def held(self, name: str) -> Any:
+        """The table, opened once for many looks, or None where there is none."""
+        table = self._opened.get(name)
+        if table is None:
+            table = self.newest(name)
+            if table is not None:
+                self._opened[name] = table
+        return table
+
+    def forget(self) -> None:
+        """Open tables anew at the next look."""
+        self._opened.clear()
+
+    def drop(self, name: str) -> None:
+        """Delete a table with all its versions."""
+        self._connection.drop_table(name, ignore_missing=True)
+        self._opened.pop(name, None)
+
+    def made(self, name: str, schema: "pa.Schema") -> Any:
+        """The table, made empty, unless another process made it in this moment.
+
+        LanceDB's own `create_table` writes an empty version over a table that appeared after it had looked (0.40), and
+        the rows of others are gone. So an empty table is made aside, and its manifest put where none is yet.
+        """
+        import lancedb
+
+        with TemporaryDirectory() as folder:
+            lancedb.connect(folder).create_table(name, schema=schema)
+            (manifest,) = Path(folder).rglob("*.manifest")
+            path = str(manifest.relative_to(folder))
+            self.put_new(path, manifest.read_bytes())
+        return self.newest(name)
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """Write a file of the folder where none is; False where another process was first."""
+        try:
+            obstore.put(self._files, path, content, mode="create")
+        except (AlreadyExistsError, PreconditionError):
+            log.info("%s: another process made %s", self.uri, path)
+            return False
+        except BaseError as error:
+            raise TransientFailure(f"{self.uri}: {path} cannot be made ({error})") from error
+        return True
+
+    def pointer(self) -> dict[str, str]:
+        """What the little file says; empty where there is none."""
+        try:
+            said: dict[str, str] = json.loads(bytes(obstore.get(self._files, POINTER).bytes()))
+        except (NotFoundError, FileNotFoundError):
+            return {}
+        except BaseError as error:
+            raise TransientFailure(f"{self.uri}: {POINTER} cannot be read ({error})") from error
+        return said
+
+    def point(self, said: dict[str, str], *, only_new: bool = False) -> None:
+        """Write the little file."""
+        content = json.dumps(said, indent=1).encode()
+        if only_new:
+            self.put_new(POINTER, content)
+            return
+        try:
+            obstore.put(self._files, POINTER, content)
+        except BaseError as error:
+            raise TransientFailure(f"{self.uri}: {POINTER} cannot be written ({error})") from error
+
+    def written(self, name: str, write: Callable[[Any], Result]) -> Result:
+        """Write to the newest version; LanceDB tries again ten times itself where others are first, then we do."""
+        for attempt in range(ATTEMPTS):
+            try:
+                # Opened anew: one that has lost a race stays at the version that it knows, and loses again.
+                return write(self.newest(name))
+            except (OSError, RuntimeError, ValueError) as error:
+                if not any(words in str(error).lower() for words in _LOST_A_RACE):
+                    raise
+                lost = error
+            log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
+            time.sleep(random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt)))  # noqa: S311 -- no secret
+        raise TransientFailure(f"others keep writing to the search table: {lost}") from lost
+
+    def cared_for(self, name: str) -> None:
+        """Build the indexes that pay, take new rows into them, compact, and drop old versions; readers go on reading.
+
+        Rows that an index does not hold yet are scanned by each search, so they are found all the time.
+        """
+        table = self.newest(name)
+        rows = int(table.count_rows())
+        there = {column for item in table.list_indices() for column in item.columns}
+        for column, config in _worthwhile(rows, table.schema):
+            if column not in there:
+                self._indexed(name, column, config)
+        self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+
+    def _indexed(self, name: str, column: str, config: Any) -> None:
+        self.written(name, lambda table: table.create_index(column, config=config))
+
+    @cached_property
+    def _files(self) -> "ObjectStore":
+        """The folder, without LanceDB."""
+        from obstore.store import LocalStore, S3Store
+
+        if "://" not in self.uri:
+            return LocalStore(self.uri, mkdir=True)
+        options = dict(self._options)
+        allow_http = options.pop("allow_http", "false") == "true"
+        # Not `from_url`: obstore 0.12 does not know `aws_endpoint_url_s3` there.
+        bucket, _, prefix = self.uri.partition("://")[2].partition("/")
+        return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
+
+
+def _worthwhile(rows: int, schema: "pa.Schema") -> list[tuple[str, Any]]:
+    """The indexes that pay for so many rows: words first, then filters, then vectors."""
+    from lancedb.index import FTS, Bitmap, BTree, IvfRq, LabelList
+
+    if not rows:
+        return []
+    # Words as they are spoken, in any script: no stemming, which is of one language, and no stop words, so that
+    # "to be or not to be" can be found as a phrase; frequent words are left out of questions instead.
+    wanted: list[tuple[str, Any]] = [
+        ("text", FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False))
+    ]
+    if rows >= VECTOR_INDEX_ROWS:
+        wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
+        wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
+    # The first release wrote large strings, which have no indexes but that of words.
+    return [
+        (column, config)
+        for column, config in wanted
+        if column in schema.names and (column == "text" or "large" not in str(schema.field(column).type))
+    ]

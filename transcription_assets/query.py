@@ -1,0 +1,242 @@
+"""A question and its answer: what people type, what they filter by, and the moments that they get. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from functools import lru_cache
+
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.words import is_unspaced
+
+MAX_TEXT = 1000
+MAX_LIMIT = 100
+MAX_OFFSET = 1000
+MAX_VALUES = 20
+MAX_VALUE = 1000
+MAX_TERMS = 24
+"""Words of a question that are looked up; a longer one is found by its meaning."""
+FUZZY_LENGTH = 4
+"""Shorter words are not taken for misspelt: too many others are one letter away."""
+FUZZY_LONGEST = 40
+"""Nor longer ones: no language has many, and LanceDB refuses to look for some hundred letters."""
+
+_WORD = re.compile(r"\w+")
+_QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
+# Of English, German, French, Spanish and Italian: they say little about a moment.
+_FREQUENT = """
+a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
+its me my no not of on one or our out she should so some than that the their them then there these they this to up
+us was we were what when where which who why will with would you your aber als am auf aus bei bin bis das dass dem
+den der des die dies doch du ein eine einem einen einer er es für hat hatte ich ihm ihn ihr im ist ja kein man mein
+mich mir mit nach nicht noch nur oder sich sie sind um und uns von vor wann war warum wer wie wir wo zu zum zur au
+aux avec ce ces dans de elle en est et eux il ils je la le les leur lui ma mais même mes mon ne nos notre nous ou où
+par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous al con cuando del donde e el ella ellos
+era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una uno y yo che chi ci come cui da dal
+dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
+"""
+_STOP_WORDS = frozenset(_FREQUENT.split())
+
+
+class QueryRefused(PermanentFailure):
+    """The question is out of bounds; the message says which bound."""
+
+
+class Mode(StrEnum):
+    """What a question is compared with: words, meaning, or both."""
+
+    HYBRID = "hybrid"
+    VECTOR = "vector"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a moment has to be besides fitting; all that are given must hold. Raises QueryRefused out of bounds.
+
+    `prefix` is how the media key begins, literally. `since` and `until` are inclusive and leave out recordings of
+    which nobody knows the date; `shortest_s` and `longest_s` are the recording's length in seconds.
+    """
+
+    prefix: str = ""
+    languages: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    shortest_s: float | None = None
+    longest_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Bounds, so that no filter costs more than a look at the table."""
+        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
+            if len(values) > MAX_VALUES:
+                raise QueryRefused(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
+            if any(len(value) > MAX_VALUE for value in values):
+                raise QueryRefused(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
+            if any(not _is_encodable(value) for value in values):
+                raise QueryRefused(f"the filter {name} holds characters that are none (lone surrogates)")
+        for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
+            if seconds is not None and not 0 <= seconds < float("inf"):
+                raise QueryRefused(f"{name} is a number of seconds from 0, not {seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What somebody remembers, which page of the answer they want, and how to look. Raises QueryRefused."""
+
+    text: str
+    limit: int = 10
+    offset: int = 0
+    mode: Mode = Mode.HYBRID
+    filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        """Bounds, so that no question holds up the others."""
+        if len(self.text) > MAX_TEXT:
+            raise QueryRefused(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise QueryRefused(f"limit is 1 to {MAX_LIMIT}, not {self.limit}")
+        if not 0 <= self.offset <= MAX_OFFSET:
+            raise QueryRefused(f"offset is 0 to {MAX_OFFSET}, not {self.offset}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1]."""
+
+    media_key: str
+    recording: str
+    start: float
+    end: float
+    text: str
+    sentence: tuple[int, int]
+    matches: tuple[tuple[int, int], ...]
+    context_start: float
+    context_end: float
+    score: float
+    weak: bool
+    language: str
+    speaker: str | None
+    recorded: date | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Moments, best first; `passages` is how many there are to be searched, `note` why `mode` is not what was asked."""
+
+    hits: tuple[Hit, ...]
+    more: bool
+    passages: int
+    mode: Mode
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word of a text: its place, and what it is compared by (lower case, without accents)."""
+
+    start: int
+    end: int
+    folded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A question taken apart: `phrases` and `terms` are lists of folded words, `meaning` is what is encoded."""
+
+    phrases: tuple[tuple[str, ...], ...]
+    terms: tuple[str, ...]
+    meaning: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word that may be marked, phrases first."""
+        return tuple(dict.fromkeys([word for phrase in self.phrases for word in phrase] + list(self.terms)))
+
+
+def sought(text: str) -> Sought:
+    """Take a question apart: what is in double quotes is a phrase; frequent words count only where nothing else is."""
+    plain = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
+    phrases = tuple(filter(None, (_folded(quoted) for quoted in _QUOTED.findall(plain))))
+    loose = _folded(_QUOTED.sub(" ", plain))
+    telling = tuple(word for word in loose if word not in _STOP_WORDS)
+    terms = telling or (() if phrases else loose)
+    meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
+    return Sought(phrases, tuple(dict.fromkeys(terms))[:MAX_TERMS], meaning if _WORD.search(meaning) else "")
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The words of a text; where a script puts no spaces, each character is one."""
+    for match in _WORD.finditer(text):
+        start = match.start()
+        run = match[0]
+        if run.isascii() or not any(map(is_unspaced, run)):
+            yield Token(start, match.end(), fold(run))
+            continue
+        for offset, character in enumerate(run):
+            yield Token(start + offset, start + offset + 1, fold(character))
+
+
+def fold(word: str) -> str:
+    """`Café` and `CAFE` alike: case and accents do not matter."""
+    if word.isascii():
+        return word.lower()
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character)) or word
+
+
+@lru_cache(maxsize=8192)
+def words_of(text: str) -> frozenset[str]:
+    """The folded words of a text."""
+    if text.isascii():
+        return frozenset(_WORD.findall(text.lower()))
+    return frozenset(token.folded for token in tokens(text))
+
+
+def is_like(word: str, other: str) -> bool:
+    """Whether two folded words are the same but for one letter (more in long words), or for an ending."""
+    if word == other:
+        return True
+    shorter, longer = sorted((word, other), key=len)
+    if len(shorter) < FUZZY_LENGTH or shorter[0] != longer[0]:
+        return False
+    if len(longer) - len(shorter) <= 2 and longer.startswith(shorter):  # noqa: PLR2004 -- -s, -ed, -es, -en
+        return not any(map(str.isdigit, longer))
+    return not any(map(str.isdigit, word + other)) and _within(shorter, longer, allowed_edits(shorter))
+
+
+def allowed_edits(word: str) -> int:
+    """Wrong letters that a word may have and still be meant."""
+    if not FUZZY_LENGTH <= len(word) <= FUZZY_LONGEST or any(map(str.isdigit, word)):
+        return 0
+    return 1 if len(word) < 2 * FUZZY_LENGTH else 2
+
+
+def _within(shorter: str, longer: str, edits: int) -> bool:
+    """Damerau-Levenshtein distance (neighbours swapped count once) of at most `edits`."""
+    if len(longer) - len(shorter) > edits:
+        return False
+    before: list[int] = []
+    last = list(range(len(shorter) + 1))
+    for row, letter in enumerate(longer, 1):
+        line = [row]
+        for column, other in enumerate(shorter, 1):
+            cost = min(last[column] + 1, line[-1] + 1, last[column - 1] + (letter != other))
+            if row > 1 and column > 1 and letter == shorter[column - 2] and longer[row - 2] == other:
+                cost = min(cost, before[column - 2] + 1)
+            line.append(cost)
+        if min(line) > edits:
+            return False
+        before, last = last, line
+    return last[-1] <= edits
+
+
+def _folded(text: str) -> tuple[str, ...]:
+    return tuple(token.folded for token in tokens(text))
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

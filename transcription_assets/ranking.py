@@ -1,0 +1,241 @@
+"""Out of passages that may fit, the moments that do: two lists fused, neighbours merged, the second found. Pure.
+
+A candidate's score is its closeness (cosine of the passage and of its best sentence) plus a share for the words of the
+question that it holds, weighed by how rare they are (BM25). What the evaluation said about this: docs/search.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.passages import Sentence, joined
+from transcription_assets.query import Hit, Mode, Sought, Token, is_like, tokens, words_of
+
+Vector = NDArray[np.float32]
+
+SENTENCE_SHARE = 0.5
+"""Of a candidate's closeness: how much is its best sentence's, the rest is the passage's."""
+WORDS_SHARE = 0.5
+"""What a candidate gains that holds all words of the question."""
+SENTENCE_WORDS = 0.3
+"""What a sentence gains over its neighbours in a passage that holds all words."""
+ADJOINING_S = 2.0
+"""Passages of a recording with no more silence than this between them are neighbours."""
+_NONE: frozenset[str] = frozenset()
+LONG_SENTENCE_S = 10.0
+LEAD_IN_S = 2.0
+"""In a sentence longer than LONG_SENTENCE_S a moment starts so many seconds before the words that fit."""
+FULL_SCORE = 1.0 + WORDS_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage of the table; vectors are of unit length, None where it has none of the model in use.
+
+    `bm25` is its score among the passages that hold words of the question, 0.0 where it holds none.
+    """
+
+    media_key: str
+    title: str
+    language: str
+    recorded: date | None
+    duration_s: float | None
+    start: float
+    end: float
+    text: str
+    sentences: tuple[Sentence, ...]
+    vector: Vector | None
+    sentence_vectors: Vector | None
+    bm25: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    candidate: Candidate
+    score: float
+    closeness: float
+    coverage: float
+    near: Vector | None
+
+
+def moments(
+    found: Sequence[Candidate],
+    wanted: Sought,
+    vector: Vector | None,
+    mode: Mode,
+    *,
+    weak_below: float = 0.0,
+    speakers: Sequence[str] = (),
+) -> "Moments":
+    """The moments in these candidates, best first; no two of neighbouring passages.
+
+    `vector` is the question's (unit length), None where only words are compared. A hit is weak where its closeness is
+    under `weak_below` and it does not hold most of the words. With `speakers` the second is in a sentence of theirs.
+    """
+    fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
+    scorer = _Scorer(
+        words=wanted.words,
+        alike=_alike(fitting, wanted),
+        vector=vector,
+        mode=mode,
+        best_words=max((item.bm25 for item in fitting), default=0.0),
+        unknown=weak_below if vector is not None else 0.0,
+    )
+    groups: list[list[_Scored]] = []
+    scored = map(scorer.scored, fitting)
+    for item in sorted(scored, key=lambda one: (-one.score, one.candidate.media_key, one.candidate.start)):
+        home = next((group for group in groups if _adjoin(group[0].candidate, item.candidate)), None)
+        if home is None:
+            groups.append([item])
+        else:
+            home.append(item)
+    return Moments(groups, wanted, scorer, weak_below, frozenset(speakers))
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Moments in their order; `hits` writes a page of them out."""
+
+    groups: list[list[_Scored]]
+    wanted: Sought
+    scorer: "_Scorer"
+    weak_below: float
+    speakers: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
+        """From the `offset`th on, at most `limit`."""
+        return tuple(self._hit(group) for group in self.groups[offset : offset + limit])
+
+    def _hit(self, group: Sequence[_Scored]) -> Hit:
+        best = group[0]
+        item = best.candidate
+        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        every = {(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}
+        context = [every[place] for place in sorted(every)]
+        text, places = joined(context)
+        place = places[context.index(every[found.start, found.end, found.text])]
+        matches = marked(text, self.wanted, self.scorer.alike)
+        inside = [match for match in matches if place[0] <= match[0] < place[1]]
+        return Hit(
+            media_key=item.media_key,
+            recording=item.title,
+            start=_second(found, inside[0][0] - place[0] if inside else 0),
+            end=found.end,
+            text=text,
+            sentence=place,
+            matches=tuple(matches),
+            context_start=context[0].start,
+            context_end=max(sentence.end for sentence in context),
+            score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
+            weak=best.closeness < self.weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
+            language=item.language,
+            speaker=found.speaker,
+            recorded=item.recorded,
+            duration_s=item.duration_s,
+        )
+
+
+def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
+    """Words that stand in no candidate: rare words come first in a search by words, so these are in no passage."""
+    held = _NONE.union(*(words_of(item.text) for item in found))
+    return tuple(term for term in wanted.terms if term not in held)
+
+
+def _alike(found: Sequence[Candidate], wanted: Sought) -> dict[str, frozenset[str]]:
+    """Words that nobody ever said, with those that are spelt like them."""
+    unknown = unknown_words(found, wanted)
+    held = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
+    return {term: frozenset(word for word in held if is_like(word, term)) for term in unknown}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    words: Sequence[str]
+    alike: Mapping[str, frozenset[str]]
+    vector: Vector | None
+    mode: Mode
+    best_words: float
+    unknown: float
+
+    def scored(self, item: Candidate) -> _Scored:
+        coverage = self._coverage(words_of(item.text))
+        # A passage that waits for its vector is neither near nor far.
+        closeness, by_meaning, near = 0.0, self.unknown, None
+        if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
+            whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
+            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())
+            closeness = max(whole, float(near.max()))
+        by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
+        score = {
+            Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
+            Mode.VECTOR: by_meaning,
+            Mode.TEXT: FULL_SCORE * by_words,
+        }[self.mode]
+        return _Scored(item, score, closeness, coverage, near)
+
+    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
+        """The sentence to start at: near in meaning, with the words, and of these speakers where some are given."""
+        spoken = found.candidate.sentences
+        fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
+        if self.mode is not Mode.VECTOR:
+            fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
+        if speakers:
+            fit = fit - 2.0 * np.array([sentence.speaker not in speakers for sentence in spoken])
+        return int(fit.argmax())
+
+    def _coverage(self, held: frozenset[str]) -> float:
+        """Share of the words that are held; one that nobody ever said counts by what is like it."""
+        if not self.words:
+            return 0.0
+        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in self.words) / len(self.words)
+
+
+def _adjoin(one: Candidate, other: Candidate) -> bool:
+    return (
+        one.media_key == other.media_key
+        and other.start <= one.end + ADJOINING_S
+        and one.start <= other.end + ADJOINING_S
+    )
+
+
+def _second(sentence: Sentence, offset: int) -> float:
+    """The start of the sentence; in a long one, of a word shortly before the one at `offset`."""
+    if sentence.end - sentence.start <= LONG_SENTENCE_S or not offset:
+        return sentence.start
+    spoken = [start for at, start in sentence.words if at <= offset]
+    if not spoken:
+        return sentence.start
+    earlier = [start for start in spoken if start >= spoken[-1] - LEAD_IN_S]
+    return max(sentence.start, min(earlier))
+
+
+def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
+    """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
+    held = list(tokens(text))
+    spans: set[tuple[int, int]] = set()
+    for phrase in wanted.phrases:
+        for first in _runs(held, phrase):
+            spans.update((token.start, token.end) for token in held[first : first + len(phrase)])
+    for term in wanted.terms:
+        same = {term} | alike.get(term, _NONE)
+        spans.update((token.start, token.end) for token in held if token.folded in same)
+    return sorted(spans)
+
+
+def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
+    folded = [token.folded for token in held]
+    return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
+
+
+def together(by_meaning: Mapping[str, Candidate], by_words: Mapping[str, Candidate]) -> list[Candidate]:
+    """Both lists as one, by row id: what both found once, with its BM25."""
+    found = dict(by_meaning)
+    for row, item in by_words.items():
+        found[row] = replace(found[row], bm25=max(found[row].bm25, item.bm25)) if row in found else item
+    return list(found.values())

@@ -1,0 +1,141 @@
+"""export: everything as Parquet, for any tool that reads it: segments, words, and passages with their vectors."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from transcription_assets.index import Index
+from transcription_assets.steps import transcript
+from transcription_assets.storage import Store
+from transcription_assets.transcript import Transcript
+
+PASSAGES = (
+    "id",
+    "media_key",
+    "title",
+    "start_s",
+    "end_s",
+    "text",
+    "language",
+    "speakers",
+    "recorded",
+    "duration_s",
+    "vector",
+    "embedding_model",
+    "media_etag",
+)
+SEGMENTS = {
+    "media_key": pl.String(),
+    "segment": pl.Int32(),
+    "start_s": pl.Float64(),
+    "end_s": pl.Float64(),
+    "text": pl.String(),
+    "language": pl.String(),
+    "speaker": pl.String(),
+    "avg_logprob": pl.Float64(),
+    "no_speech_prob": pl.Float64(),
+    "repaired": pl.Boolean(),
+}
+WORDS = {
+    "media_key": pl.String(),
+    "segment": pl.Int32(),
+    "start_s": pl.Float64(),
+    "end_s": pl.Float64(),
+    "word": pl.String(),
+    "probability": pl.Float64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files that were written, with their rows."""
+
+    folder: Path
+    rows: dict[str, int]
+
+
+def to_parquet(store: Store, table: Index, folder: Path) -> Exported:
+    """Write `segments.parquet`, `words.parquet`, `passages.parquet`; each is there whole or as it was before.
+
+    Nothing is held in memory but one recording, or some thousand passages, at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {
+        "segments": _written(folder / "segments.parquet", map(_segments, _transcripts(store)), SEGMENTS),
+        "words": _written(folder / "words.parquet", map(_words, _transcripts(store)), WORDS),
+    }
+    passages = folder / "passages.parquet"
+    rows["passages"] = _written(passages, passage_batches(table), table.passage_schema(PASSAGES))
+    return Exported(folder, rows)
+
+
+def passage_batches(table: Index) -> Iterator[pl.DataFrame]:
+    """The served passages with these columns, some thousand at a time."""
+    return table.passages(PASSAGES)
+
+
+def _transcripts(store: Store) -> Iterator[Transcript]:
+    for key in sorted({*store.list_media().frame["key"], *store.list_done()["key"]}):
+        found = transcript.load(store, key)
+        if found is not None:
+            yield found
+
+
+def _segments(made: Transcript) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "media_key": made.media.key,
+                "segment": item.id,
+                "start_s": item.start,
+                "end_s": item.end,
+                "text": item.text,
+                "language": made.language,
+                "speaker": getattr(item, "speaker", None),
+                "avg_logprob": item.avg_logprob,
+                "no_speech_prob": item.no_speech_prob,
+                "repaired": item.repaired,
+            }
+            for item in made.segments
+        ],
+        schema=SEGMENTS,
+    )
+
+
+def _words(made: Transcript) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "media_key": made.media.key,
+                "segment": segment.id,
+                "start_s": word.start,
+                "end_s": word.end,
+                "word": word.word,
+                "probability": word.probability,
+            }
+            for segment in made.segments
+            for word in segment.words
+        ],
+        schema=WORDS,
+    )
+
+
+def _written(path: Path, frames: Iterator[pl.DataFrame], schema: "dict[str, pl.DataType]") -> int:
+    """Write frame after frame beside the file, then put it in its place; returns the rows."""
+    from pyarrow import parquet
+
+    empty = pl.DataFrame(schema=schema).to_arrow()
+    rows = 0
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as beside:
+        part = Path(beside) / path.name
+        with parquet.ParquetWriter(part, empty.schema, compression="zstd") as writer:
+            for frame in frames:
+                if frame.height:
+                    writer.write_table(frame.to_arrow().cast(empty.schema))
+                    rows += frame.height
+        shutil.move(part, path)
+    return rows

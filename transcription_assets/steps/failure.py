@@ -1,0 +1,82 @@
+"""What went wrong with a recording last (`failures/<key>.json`): for people who look at the library, not at runs.
+
+A note is of one version of the recording (its ETag). It is overtaken when a later step succeeds, and deleted when the
+last one does.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from transcription_assets import keys
+from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.steps.record import read
+from transcription_assets.storage import Store
+
+VERSION = "1"
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step that failed and why; `transient` where a retry may help; `at` in ISO 8601, UTC."""
+
+    etag: str
+    step: str
+    reason: str
+    transient: bool
+    at: str
+    version: str = VERSION
+
+
+def noted(
+    step: str,
+) -> Callable[
+    [Callable[Concatenate[Store, str, Arguments], Result]], Callable[Concatenate[Store, str, Arguments], Result]
+]:
+    """Leave a note of every failure of this step; the failure itself goes on its way."""
+
+    def decorate(
+        materialise: Callable[Concatenate[Store, str, Arguments], Result],
+    ) -> Callable[Concatenate[Store, str, Arguments], Result]:
+        @functools.wraps(materialise)
+        def noting(store: Store, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            try:
+                return materialise(store, key, *args, **kwargs)
+            except Exception as error:
+                _note(store, key, step, error)
+                raise
+
+        return noting
+
+    return decorate
+
+
+def load(store: Store, key: str) -> Failed | None:
+    """The note, if there is one that this release understands."""
+    document = read(store, keys.failure(key), VERSION)
+    return Failed(**document) if document else None
+
+
+def forget(store: Store, key: str) -> None:
+    """The recording has what it needs: nothing is wrong with it any more."""
+    store.delete(keys.failure(key))
+
+
+def _note(store: Store, key: str, step: str, error: Exception) -> None:
+    reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
+    try:
+        etag = store.stat(key).etag
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        failed = Failed(etag, step, reason, isinstance(error, TransientFailure), at)
+        store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
+    except (PermanentFailure, TransientFailure) as second:
+        # No recording, or no store: there is nothing to hang a note on, and the first failure is the one to tell.
+        log.info("%s: its failure is not noted: %s", key, second)

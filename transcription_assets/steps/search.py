@@ -1,0 +1,85 @@
+"""The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from transcription_assets import ranking
+from transcription_assets.embedding import Encoder
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.index import Facets, Index, Looked
+from transcription_assets.query import Answer, Mode, Query, Sought, sought
+from transcription_assets.ranking import Candidate, Vector
+
+CANDIDATES = 2
+"""Passages asked for, for each moment of the answer: neighbours are merged."""
+FEWEST = 24
+THREADS = 8
+WORDS_ONLY = float("inf")
+"""Where no meaning was compared, a moment that holds few of the words is a weak one."""
+
+Encoders = Callable[[str], Encoder]
+
+
+class Searcher:
+    """Answers questions; thread-safe. `encoders` gives the model that a table's vectors are of, by its recorded name.
+
+    A model is loaded at the first question that needs it, and kept.
+    """
+
+    def __init__(self, table: Index, encoders: Encoders) -> None:
+        self._index = table
+        self._encoders = encoders
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+
+    def search(self, query: Query) -> Answer:
+        """The moments that fit, best first.
+
+        Nothing for an empty question, and no model is loaded for an empty table. Where the table's model is not on
+        this machine, words alone decide, and the answer says so.
+        """
+        wanted = sought(query.text)
+        looked = self._index.look()
+        if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
+            return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
+        mode, encoder, note = self._means(query.mode, looked)
+        most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
+        words = None
+        if mode is not Mode.VECTOR or wanted.phrases:
+            words = self._pool.submit(self._by_words, looked, wanted, query, most)
+        vector: Vector | None = None
+        near: Mapping[str, Candidate] = {}
+        if encoder is not None and wanted.meaning:
+            vector = encoder.encode_query(wanted.meaning)
+            near = self._index.near(looked, vector, query.filters, most)
+        found = ranking.together(near, words.result() if words else {})
+        moments = ranking.moments(
+            found,
+            wanted,
+            vector,
+            mode,
+            weak_below=encoder.weak_below if encoder else WORDS_ONLY,
+            speakers=query.filters.speakers,
+        )
+        hits = moments.hits(query.offset, query.limit)
+        return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
+
+    def facets(self) -> Facets:
+        """What can be filtered by."""
+        return self._index.facets()
+
+    def _means(self, mode: Mode, looked: Looked) -> tuple[Mode, Encoder | None, str]:
+        """What can be done of what was asked, with the encoder for it."""
+        if mode is Mode.TEXT:
+            return mode, None, ""
+        try:
+            return mode, self._encoders(looked.embedding_model), ""
+        except PermanentFailure as error:
+            return Mode.TEXT, None, f"only words are compared: {error}"
+
+    def _by_words(self, looked: Looked, wanted: Sought, query: Query, most: int) -> Mapping[str, Candidate]:
+        """Passages with the words; of a word that is in none of them, those with something spelt like it."""
+        found = self._index.holding(looked, wanted, query.filters, most)
+        unknown = ranking.unknown_words(list(found.values()), wanted)
+        if not unknown:
+            return found
+        return {**self._index.like(looked, unknown, query.filters, most), **found}

@@ -1,0 +1,88 @@
+"""An archive to be served: real recordings, store and table; FAKES for what recognises and encodes (see chain.py)."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import uvicorn
+from fastapi.testclient import TestClient
+
+from transcription_assets.app.serve import site
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.guard import Guard
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.models import Located
+from transcription_assets.settings import Settings
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.fakes import HashEncoder
+
+TALK = "video/talks/a talk.mp4"
+TONE = "audio/tone.wav"
+HOSTILE = "video/<img src=x onerror=alert(1)>.mp4"
+SENTENCE = "Sentence 1 of 10 seconds."
+"""What the talk says last, from 5.0 s on."""
+
+
+def fill(store: Store, folder: Path) -> Chain:
+    """A talk of ten seconds with a picture, a tone of five, and a name that would be markup."""
+    chain = Chain(store)
+    film = recordings.video(folder / "film.mp4", 10.0, "-movflags", "+faststart")
+    for name in (TALK, HOSTILE):
+        store.put_media(name, film)
+    store.put_media(TONE, recordings.tone(folder / "tone.wav", 5.0, rate=8_000))
+    chain.run(*store.list_media().frame["key"])
+    return chain
+
+
+def archive(store: Store | Path, **settings: Any) -> Archive:
+    """The archive of a store, opened already where it is one; `settings` are those of the server."""
+    opened = {"store": store} if isinstance(store, Store) else {}
+    url = store.url if isinstance(store, Store) else str(store)
+    made = Archive(Settings(**{"serve_searches_per_minute": 100_000, "store": url} | settings), _no_model)
+    made.tools.__dict__.update(encoder=HashEncoder(), **opened)
+    return made
+
+
+@contextmanager
+def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator[TestClient]:
+    """Asks the site without a network; redirects are shown, not followed."""
+    with TestClient(
+        decoded_once(site.build(served, host)), "http://127.0.0.1", headers=headers, follow_redirects=False
+    ) as asking:
+        yield asking
+
+
+@contextmanager
+def listening(served: Archive) -> Iterator[str]:
+    """A real server on a free port, in a thread; gives its address once it can answer questions."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(site.build(served, "127.0.0.1"), log_config=None))
+    running = threading.Thread(target=server.run, args=([bound],))
+    running.start()
+    try:
+        served.encoder_ready.result(120)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        running.join()
+
+
+def decoded_once(app: Guard) -> Any:
+    """The site with the addresses that a server gives: the test client decodes them twice, and `%253C` becomes `<`."""
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["path"] = unquote(scope["raw_path"].decode())
+        await app(scope, receive, send)
+
+    return asked
+
+
+def _no_model(name: str, kind: str) -> Located:
+    raise PermanentFailure(f"a test asks for the real {kind} {name}")

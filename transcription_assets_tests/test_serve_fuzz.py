@@ -1,0 +1,55 @@
+"""The API held against its own schema by schemathesis: whatever is asked, the answer is one that the schema names."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case, GenerationMode
+
+from transcription_assets.storage import Store
+from transcription_assets_tests import served
+from transcription_assets_tests.served import TALK
+
+ROUTES = 8
+REQUESTS = 25
+"""For each route and each kind, so that all of it stays within half a minute."""
+
+fuzzed = settings(max_examples=REQUESTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseSchema]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    store = Store.open(str(folder / "store"))
+    served.fill(store, folder)
+    with served.listening(served.archive(store)) as address:
+        yield schemathesis.openapi.from_url(f"{address}/api/openapi.json")
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_no_request_breaks_the_api_or_what_its_schema_says(api: schemathesis.BaseSchema, mode: GenerationMode) -> None:
+    # A route without parameters cannot be asked wrongly.
+    asked = api if mode is GenerationMode.POSITIVE else api.exclude(path="/api/facets")
+    operations = [result.ok() for result in asked.get_all_operations()]
+    assert len(operations) >= ROUTES
+    for operation in operations:
+
+        @fuzzed
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def holds(case: Case) -> None:
+            case.call_and_validate()
+
+        holds()
+
+
+def test_nothing_that_stands_beside_the_name_of_a_recording_breaks_it(api: schemathesis.BaseSchema) -> None:
+    for result in api.include(path_regex="key").get_all_operations():
+
+        @fuzzed
+        @given(case=result.ok().as_strategy())
+        def holds(case: Case) -> None:
+            case.path_parameters["key"] = TALK
+            assert case.call().status_code in {200, 206, 400, 404, 416, 422}
+
+        holds()
