@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from transcription_assets import settings
+from transcription_assets import settings, speech
 from transcription_assets.defs import assets, jobs
 from transcription_assets.defs.automation import automation_sensor
 from transcription_assets.defs.resources import (
@@ -25,8 +25,10 @@ def code_versions(chosen: Settings) -> dict[str, str]:
     return {
         "video": video.VERSION,
         "audio": audio.VERSION,
-        "transcript": f"{whisper}, beam {chosen.beam_size}, {chosen.language or 'language detected'}",
-        "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s",
+        "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
+        f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
+        "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
+        + (", with doubtful words" if chosen.search_doubtful else ""),
     }
 
 
@@ -78,20 +80,31 @@ def build(chosen: Settings) -> dg.Definitions:
         resources={
             "store": _store(chosen),
             "decoder": DecoderResource(
-                ffmpeg=chosen.ffmpeg, floor_s=chosen.decode_floor_s, per_second=chosen.decode_per_second
+                ffmpeg=chosen.ffmpeg,
+                floor_s=chosen.decode_floor_s,
+                per_second=chosen.decode_per_second,
+                keep_channels=chosen.speakers == "channels",
             ),
             "speech": SpeechResource(
                 name=chosen.whisper_model,
                 models_dir=folder,
                 device=chosen.device,
                 compute_type=chosen.compute_type,
+                device_index=chosen.device_index,
                 cpu_threads=chosen.cpu_threads,
+                workers=chosen.workers,
+                batch_size=chosen.batch_size,
                 language=chosen.language,
                 beam_size=chosen.beam_size,
-                batch_size=chosen.batch_size,
+                task=chosen.task,
+                speakers=chosen.speakers,
             ),
             "encoder": EncoderResource(
-                name=chosen.encoder_model, models_dir=folder, device=chosen.device, passage_s=chosen.passage_s
+                name=chosen.encoder_model,
+                models_dir=folder,
+                device=chosen.device,
+                passage_s=chosen.passage_s,
+                search_doubtful=chosen.search_doubtful,
             ),
         },
     )

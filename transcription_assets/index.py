@@ -1,7 +1,7 @@
 """The searchable sink: LanceDB table `passages`, one row a passage; everything in it can be rebuilt from Parquet.
 
-Columns: id (`<media_key>#<index>`), media_key, start_s, end_s, text, language, vector (float32, unit length),
-embedding_model, media_etag, sentences (start_s, end_s, text), sentence_vectors (float16, one for each sentence).
+Columns: id (`<media_key>#<index>`), media_key, start_s, end_s, text, language, speaker (or null), vector (float32, unit
+length), embedding_model, media_etag, sentences (start_s, end_s, text), sentence_vectors (float16, one a sentence).
 """
 
 import functools
@@ -80,6 +80,7 @@ def schema(dimension: int) -> dict[str, pl.DataType]:
         "end_s": pl.Float64(),
         "text": pl.String(),
         "language": pl.String(),
+        "speaker": pl.String(),
         "vector": pl.Array(pl.Float32, dimension),
         "embedding_model": pl.String(),
         "media_etag": pl.String(),

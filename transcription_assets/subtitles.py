@@ -8,11 +8,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from transcription_assets.transcript import Transcript, Word
-from transcription_assets.words import ends_clause, sentence_runs, spoken_words, whole_words
+from transcription_assets.words import ends_clause, sentence_runs, spoken_words, turns, whole_words
 
 COLUMNS = 42
 """Longest line; a Chinese or Japanese character takes two columns."""
@@ -42,17 +42,29 @@ class Cue:
     start: float
     end: float
     text: str
+    speaker: str = ""
 
 
 def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
-    """Lay words out as subtitles: in order, none lost, no overlap, in whole milliseconds.
+    """Lay the words of one speaker out as subtitles: as `cues_of_turns`."""
+    return cues_of_turns([("", words)], duration=duration)
+
+
+def cues_of_turns(spoken: Sequence[tuple[str, Sequence[Word]]], *, duration: float | None = None) -> list[Cue]:
+    """Lay the words of each (speaker, words) out as subtitles: in order, none lost, no overlap, in milliseconds.
 
     Only a word wider than COLUMNS makes a line wider than that; it has its subtitle to itself. A subtitle
     starts with its first word; it ends with its last one, or later to be read, but not after the next one
     starts nor after `duration` (seconds). None is longer than LONGEST_MS, none is of no length.
     """
-    blocks = _blocks(sentence_runs(whole_words(words)))
-    return _timed([part for block in blocks for part in _parts(block)], duration)
+    parts = [
+        (speaker, part)
+        for speaker, words in spoken
+        for block in _blocks(sentence_runs(whole_words(words)))
+        for part in _parts(block)
+    ]
+    timed = _timed([part for _, part in parts], duration)
+    return [replace(cue, speaker=speaker) for (speaker, _), cue in zip(parts, timed, strict=True)]
 
 
 def to_srt(transcript: Transcript) -> str:
@@ -150,26 +162,29 @@ def _end(start: int, spoken: int, latest: int, text: str) -> int:
     return latest if latest - end < CHAIN_MS else end
 
 
-def _written(transcript: Transcript, file_format: str, escape: Callable[[str], str]) -> str:
+def _written(transcript: Transcript, file_format: str, escape: Callable[[str, str], str]) -> str:
     import pysubs2
 
     subtitles = pysubs2.SSAFile()
-    for cue in cues(spoken_words(transcript.segments), duration=transcript.duration):
+    spoken = [(speaker, spoken_words(segments)) for speaker, segments in turns(transcript.segments)]
+    for cue in cues_of_turns(spoken, duration=transcript.duration):
         # pysubs2 takes a backslash and `n` or `h` for white space: backslashes go round it.
-        text = escape(cue.text).replace("\\", _BACKSLASH)
+        text = escape(cue.text, cue.speaker).replace("\\", _BACKSLASH)
         subtitles.append(pysubs2.SSAEvent(start=_ms(cue.start), end=_ms(cue.end), text=text))
     # Otherwise what stands in braces would be taken for a style and dropped.
     return subtitles.to_string(file_format, keep_ssa_tags=True).replace(_BACKSLASH, "\\")
 
 
-def _vtt_text(text: str) -> str:
+def _vtt_text(text: str, speaker: str) -> str:
     """pysubs2 does not escape; in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
-    return html.escape(text, quote=False)
+    escaped = html.escape(text, quote=False)
+    return f"<v {speaker}>{escaped}" if speaker else escaped
 
 
-def _srt_text(text: str) -> str:
+def _srt_text(text: str, speaker: str) -> str:
     """SubRip has no escapes; an invisible word joiner keeps players from seeing a tag or a time line."""
-    return re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
+    escaped = re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
+    return f"{speaker}: {escaped}" if speaker else escaped
 
 
 def _text(words: Sequence[Word]) -> str:

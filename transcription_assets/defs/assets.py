@@ -7,7 +7,7 @@ import dagster as dg
 from transcription_assets import keys
 from transcription_assets.defs import findings, shown
 from transcription_assets.defs.automation import follow, refresh
-from transcription_assets.defs.batch import RETRIES, Events, Made, explained, materialise_each
+from transcription_assets.defs.batch import RETRIES, Events, Made, explained, in_order, materialise_each
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
     DecoderResource,
@@ -105,7 +105,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
     automation_condition=follow,
-    check_specs=[findings.COVERAGE, findings.CONFIDENCE],
+    check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.INVENTED],
 )
 def transcript(
     context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource, speech: SpeechResource
@@ -115,15 +115,20 @@ def transcript(
     Silence and music give an empty transcript marked `no_speech`; nothing is invented.
     """
     with explained():
-        place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
+        place, tools = store.open(), transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
+    # Short recordings are decoded together; the answers come one by one, in the order in which `work` is called.
+    answers = transcript_step.materialise_each(place, in_order(context), tools)
 
     def work(key: str) -> Made:
-        made, reused = transcript_step.materialise(place, key, engine, ffmpeg)
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        made, reused = answer
         return Made(
             key,
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
             shown.transcript(made, place, reused=reused),
-            (findings.speech_coverage(made), findings.confidence(made)),
+            (findings.speech_coverage(made), findings.confidence(made), findings.invented(made)),
         )
 
     yield from materialise_each(context, work)
@@ -152,7 +157,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     results: list[embeddings_step.Embeddings] = []
 
     def work(key: str) -> Made:
-        made = embeddings_step.materialise(place, key, model, encoder.passage_s)
+        made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
         return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
 

@@ -94,10 +94,15 @@ def materialise_each(
             yield dg.Output(None, output_name=name)
 
 
+def in_order(context: dg.AssetExecutionContext) -> list[str]:
+    """The recordings of the run in the order in which they are worked on."""
+    return sorted(context.partition_keys)
+
+
 def _outcomes(context: dg.AssetExecutionContext, work: Callable[[str], Made]) -> tuple[list[Made], list[Failed]]:
     made: list[Made] = []
     failed: list[Failed] = []
-    keys = sorted(context.partition_keys)
+    keys = in_order(context)
     for number, key in enumerate(keys, 1):
         try:
             made.append(work(key))

@@ -34,6 +34,7 @@ PASSAGE_COLUMNS = dg.TableSchema(
         dg.TableColumn("end_s", "float", description="seconds from the start of the medium"),
         dg.TableColumn("text", "string", description="whole sentences, about 30 s of speech"),
         dg.TableColumn("language", "string", description="ISO 639-1 code"),
+        dg.TableColumn("speaker", "string", description="the channel, where each is a speaker; else null"),
         dg.TableColumn("vector", "float32[]", description="unit length"),
         dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
         dg.TableColumn("media_etag", "string", description="which version of the recording"),

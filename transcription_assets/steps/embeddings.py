@@ -15,7 +15,7 @@ from transcription_assets.steps import audio
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript, from_json
 
-VERSION = "1"
+VERSION = "2"
 FINGERPRINT = "fingerprint"
 
 
@@ -37,8 +37,19 @@ class Embeddings:
         return len(held) == self.sentences
 
 
-def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> Embeddings:
-    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What goes into the search: passages of so many seconds, with or without the words that are in doubt."""
+
+    passage_s: float = 30.0
+    doubtful: bool = False
+
+
+def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Embeddings:
+    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable.
+
+    What the transcript marks as doubtful stays out of the search unless `choice` says otherwise.
+    """
     try:
         document = store.read(keys.transcript(key))
     except NotFound as error:
@@ -47,12 +58,13 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
     heard = audio.load(store, key)
     if heard is not None and heard.etag != transcript.media.etag:
         raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
-    fingerprint = hashlib.sha256(document + f"{encoder.model}|{passage_s}|{VERSION}".encode()).hexdigest()[:32]
-    spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
+    fingerprint = hashlib.sha256(document + f"{encoder.model}|{choice}|{VERSION}".encode()).hexdigest()[:32]
+    said = [item for item in transcript.segments if choice.doubtful or not item.doubt]
+    spoken = len({(item.start, item.text) for item in passages.sentences(said)})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
-    rows = _rows(transcript, passages.cut(transcript.segments, target_s=passage_s), encoder)
+    rows = _rows(transcript, passages.cut(said, target_s=choice.passage_s), encoder)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(keys.passages(key), target.getvalue())
@@ -82,6 +94,16 @@ def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
         return None
 
 
+def _language(transcript: Transcript, passage: passages.Passage) -> str:
+    """The language in which most of the passage is said."""
+    seconds: dict[str, float] = {}
+    for segment in transcript.segments:
+        common = min(segment.end, passage.end) - max(segment.start, passage.start)
+        if common > 0 and segment.language and segment.speaker == passage.speaker:
+            seconds[segment.language] = seconds.get(segment.language, 0.0) + common
+    return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
+
+
 def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Encoder) -> pl.DataFrame:
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
@@ -96,7 +118,8 @@ def _rows(transcript: Transcript, cut: Sequence[passages.Passage], encoder: Enco
             "start_s": [item.start for item in cut],
             "end_s": [item.end for item in cut],
             "text": texts,
-            "language": [transcript.language] * len(cut),
+            "language": [_language(transcript, item) for item in cut],
+            "speaker": [item.speaker or None for item in cut],
             "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * len(cut),
             "media_etag": [transcript.media.etag] * len(cut),
