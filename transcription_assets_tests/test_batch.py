@@ -27,7 +27,7 @@ from transcription_assets_tests.strategies import segment
 CHECKS = {
     "video": ["playable"],
     "audio": ["whole"],
-    "transcript": ["confidence", "speech_coverage"],
+    "transcript": ["confidence", "no_inventions", "speech_coverage"],
     "embeddings": ["complete"],
 }
 BAD = 3

@@ -148,6 +148,10 @@ class Whisper:
         """As they were given."""
         return self._options
 
+    def load(self) -> None:
+        """Load the weights now: otherwise the first recording waits for them."""
+        _ = self._decoder
+
     @cached_property
     def _decoder(self) -> Decoder:
         from faster_whisper import WhisperModel
