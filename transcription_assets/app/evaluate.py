@@ -104,12 +104,8 @@ def document(results: Sequence[Result], recordings: Sequence[Recording]) -> dict
                 "cpu_s": [round(outcome.cpu_s, 2) for outcome in result.outcomes],
                 "peak_mb": round(result.peak_mb),
                 "files": [
-                    {
-                        "path": str(item.path),
-                        "text": heard.text,
-                        "language": heard.language,
-                        **(_errors(wrong) if wrong else {}),
-                    }
+                    {"path": str(item.path), "text": heard.text, "language": heard.language}
+                    | (_errors(wrong) if wrong else {})
                     for item, heard, wrong in zip(
                         recordings, result.outcomes[-1].texts, result.errors(recordings), strict=True
                     )

@@ -99,7 +99,7 @@ def invented(transcript: Transcript) -> Finding:
         passed=not told,
         description="; ".join(told) if told else "No words are suspect.",
         metadata={
-            "invented_s": dg.MetadataValue.float(round(sum(end - start for start, end in inventions), 3)),
+            "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
             "doubtful_segments": dg.MetadataValue.int(len(doubtful)),
         },
     )
