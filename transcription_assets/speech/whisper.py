@@ -281,10 +281,11 @@ class Whisper:
         except RuntimeError as error:
             if "out of memory" not in str(error).lower() or len(batch) == 1:
                 raise
-            self._batch_size = max(1, len(batch) // 2)
-            log.warning("a batch of %s does not fit into memory: %s from now on", len(batch), self._batch_size)
-            for start in range(0, len(batch), self._batch_size):
-                self._answer(batch[start : start + self._batch_size])
+            half = len(batch) // 2
+            self._batch_size = min(self._batch_size, half)
+            log.warning("a batch of %s does not fit into memory: %s from now on", len(batch), half)
+            self._answer(batch[:half])
+            self._answer(batch[half:])
 
     def _answer_at_once(self, batch: Sequence[_Job]) -> None:
         followed = not self._options.language
@@ -343,7 +344,7 @@ def _jobs(work: _Work) -> list[_Job]:
     packed = chunks.pack(work.cut.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
-    return [_Job(work, region, _chunk(work, region), alone=region.length >= needed) for region in packed]
+    return [_Job(work, region, _chunk(work, region), alone=bool(region.length >= needed)) for region in packed]
 
 
 def _chunk(work: _Work, region: Region) -> Chunk:
