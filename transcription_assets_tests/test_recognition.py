@@ -25,9 +25,12 @@ from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound
 from transcription_assets.speech import windows as windowing
 from transcription_assets.steps import search_index
-from transcription_assets.transcript import Transcript, from_json
+from transcription_assets.transcript import Transcript, Word, from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
+from transcription_assets_tests.test_engine import SpellingDecoder, spelling
+from transcription_assets_tests.test_engine import engine as spelling_engine
+from transcription_assets_tests.test_engine import loud as loud_stretches
 
 DEMO = Path(__file__).parents[1] / "demo"
 TRUTH: dict[str, dict[str, Any]] = {
@@ -261,6 +264,24 @@ def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkey
     assert word_error_rate(in_one.text, text) < 0.06
     assert in_short_windows.duration == pytest.approx(in_one.duration, abs=0.01)
     assert in_short_windows.speech.coverage > 0.9
+
+
+@pytest.mark.models
+def test_real_speech_cut_at_every_possible_place_loses_no_word(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of the words and the voices are real, the decoder is SCRIPTED: it spells what it is given whole."""
+    words = [
+        Word(word.start, max(word.end, word.start + 0.02), f" {number}", 0.9)
+        for number, word in enumerate(library.transcript(demo(BEES)).words, 1)
+    ]
+    samples = spelling(words, library.transcript(demo(BEES)).duration)
+    monkeypatch.setattr(windowing, "voiced_regions", loud_stretches)
+    for tenths in range(200, 590, 1):
+        monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
+        answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
+        heard = [word.word for segment in answer.segments for word in segment.words]
+        assert heard == [word.word for word in words], tenths
 
 
 def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
