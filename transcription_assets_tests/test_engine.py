@@ -1,5 +1,6 @@
 """The engine around the model: windows, batches, checkpoints, failures. SCRIPTED model: sound spells words."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
@@ -16,7 +17,7 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, window
 from transcription_assets.speech import windows as windowing
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
-from transcription_assets.speech.whisper import VERSION
+from transcription_assets.speech.whisper import VERSION, _even_size
 from transcription_assets.transcript import Segment, Word
 
 STEP = SAMPLE_RATE // 100
@@ -276,6 +277,13 @@ def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
     samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
     first, *_ = windowing.windows(in_blocks(samples), window_s=10.0)
     assert first.length == pytest.approx(9.05, abs=0.06)
+
+
+@given(st.integers(0, 200), st.integers(1, 32), st.integers(1, 8))
+def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: int, workers: int) -> None:
+    size = _even_size(jobs, most, workers)
+    assert 1 <= size <= most
+    assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
 
 
 def test_a_new_engine_makes_older_transcripts_stale() -> None:

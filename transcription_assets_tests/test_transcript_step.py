@@ -116,6 +116,15 @@ def test_two_channels_stay_apart_only_where_that_is_asked_for(store: Store) -> N
     assert (loud, soft) == (pytest.approx(0.5, abs=0.03), pytest.approx(0.2, abs=0.03))
 
 
+def test_reading_on_where_a_window_ended_gives_the_very_samples_that_come_next(tmp_path: Path) -> None:
+    flac = recordings.speech_like(tmp_path / "a.flac", 30.0, rate=16_000)
+    ffmpeg = recordings.wheel_ffmpeg()
+    whole = np.concatenate([*read_samples(flac, ffmpeg=ffmpeg)])
+    for start in (0.01, 7.77, 19.99, 29.5):
+        rest = np.concatenate([*read_samples(flac, ffmpeg=ffmpeg, start=start)])
+        assert np.array_equal(rest, whole[round(start * 16_000) :]), start
+
+
 def a_call() -> Transcript:
     said = (
         replace(segment("Hello. Who is there?", 0.0, 3.0), speaker="left"),

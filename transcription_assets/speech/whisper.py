@@ -7,6 +7,7 @@ batches at once where there are several workers. Each answer is checked, and rep
 
 import ctypes
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -265,7 +266,7 @@ class Whisper:
                 hearing.error = error
 
     def _work_off(self, jobs: Sequence[_Job]) -> None:
-        batches = list(_batches(jobs, self._batch_size))
+        batches = list(_batches(jobs, _even_size(len(jobs), self._batch_size, self._hardware.at_once)))
         if len(batches) < 2:  # noqa: PLR2004 -- no thread for nothing
             for batch in batches:
                 self._answer(batch)
@@ -350,6 +351,12 @@ def _jobs(work: _Work) -> list[_Job]:
 def _chunk(work: _Work, region: Region) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
     return Chunk(samples, tuple(chunks.within(work.cut.voiced, region)), work.hearing.sound.vocabulary)
+
+
+def _even_size(jobs: int, most: int, workers: int) -> int:
+    """A size of batches that gives every worker as many: of 20 chunks, two workers take 10 each."""
+    rounds = max(1, math.ceil(jobs / (most * workers)))
+    return max(1, math.ceil(jobs / (rounds * workers)))
 
 
 def _batches(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:

@@ -58,10 +58,11 @@ def _end(samples: Samples, voiced: list[Region]) -> int:
     """The sample where the window ends: in its last pause; where nobody pauses, in its quietest moment."""
     seconds = len(samples) / SAMPLE_RATE
     at = chunks.cut(voiced, seconds, earliest_s=EARLIEST_SHARE * seconds)
-    if at < seconds or not voiced or voiced[-1].end < seconds:
-        return round(at * SAMPLE_RATE)
-    first = int(EARLIEST_SHARE * len(samples))
-    return first + quietest(samples[first:])
+    if at == seconds and voiced and voiced[-1].end >= seconds:
+        first = int(EARLIEST_SHARE * len(samples))
+        at = (first + quietest(samples[first:])) / SAMPLE_RATE
+    # Whole hundredths of a second: a decoder can be told to start just there.
+    return round(at * 100) * SAMPLE_RATE // 100
 
 
 def quietest(samples: Samples) -> int:
