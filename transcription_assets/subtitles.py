@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from transcription_assets.transcript import Transcript, Word
-from transcription_assets.words import ends_clause, sentence_runs, spoken_words, turns, whole_words
+from transcription_assets.words import ends_clause, sentence_runs, spoken_words, whole_words
 
 COLUMNS = 42
 """Longest line; a Chinese or Japanese character takes two columns."""
@@ -46,25 +46,27 @@ class Cue:
 
 
 def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
-    """Lay the words of one speaker out as subtitles: as `cues_of_turns`."""
-    return cues_of_turns([("", words)], duration=duration)
-
-
-def cues_of_turns(spoken: Sequence[tuple[str, Sequence[Word]]], *, duration: float | None = None) -> list[Cue]:
-    """Lay the words of each (speaker, words) out as subtitles: in order, none lost, no overlap, in milliseconds.
+    """Lay words out as subtitles: in order, none lost, no overlap, in whole milliseconds.
 
     Only a word wider than COLUMNS makes a line wider than that; it has its subtitle to itself. A subtitle
     starts with its first word; it ends with its last one, or later to be read, but not after the next one
     starts nor after `duration` (seconds). None is longer than LONGEST_MS, none is of no length.
     """
-    parts = [
-        (speaker, part)
-        for speaker, words in spoken
-        for block in _blocks(sentence_runs(whole_words(words)))
-        for part in _parts(block)
+    blocks = _blocks(sentence_runs(whole_words(words)))
+    return _timed([part for block in blocks for part in _parts(block)], duration)
+
+
+def _of_speakers(transcript: Transcript) -> list[Cue]:
+    """The subtitles of each speaker, by their starts: two who speak at once are shown at once."""
+    speakers = dict.fromkeys(segment.speaker for segment in transcript.segments)
+    found = [
+        replace(cue, speaker=name)
+        for name in speakers
+        for cue in cues(
+            spoken_words(item for item in transcript.segments if item.speaker == name), duration=transcript.duration
+        )
     ]
-    timed = _timed([part for _, part in parts], duration)
-    return [replace(cue, speaker=speaker) for (speaker, _), cue in zip(parts, timed, strict=True)]
+    return sorted(found, key=lambda cue: cue.start)
 
 
 def to_srt(transcript: Transcript) -> str:
@@ -166,8 +168,7 @@ def _written(transcript: Transcript, file_format: str, escape: Callable[[str, st
     import pysubs2
 
     subtitles = pysubs2.SSAFile()
-    spoken = [(speaker, spoken_words(segments)) for speaker, segments in turns(transcript.segments)]
-    for cue in cues_of_turns(spoken, duration=transcript.duration):
+    for cue in _of_speakers(transcript):
         # pysubs2 takes a backslash and `n` or `h` for white space: backslashes go round it.
         text = escape(cue.text, cue.speaker).replace("\\", _BACKSLASH)
         subtitles.append(pysubs2.SSAEvent(start=_ms(cue.start), end=_ms(cue.end), text=text))
