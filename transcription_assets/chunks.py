@@ -3,14 +3,18 @@
 A *region* is a voiced stretch that the voice activity detector found; regions are ordered and do not overlap.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from transcription_assets.transcript import Speech, Word
+from transcription_assets.transcript import Span, Speech, Word
 
 CHUNK_S = 30.0
 LONGEST_PAUSE_S = 3.0
+HOLE_S = 2.0
+"""A voiced stretch without words up to here may be a breath, a cough, a laugh."""
+SHOWN_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +69,79 @@ def cut(regions: Sequence[Region], length_s: float, earliest_s: float) -> float:
 
 
 def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> Speech:
-    """How much of the voiced time has words; each word reaches `tolerance_s` to both sides, as breaths do."""
+    """How much of the voiced time has words; each word reaches `tolerance_s` to both sides, as breaths do.
+
+    Also the holes (no words for longer than HOLE_S) and the words that lie `tolerance_s` or more from any voice.
+    """
     spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
     voiced = sum(region.length for region in regions)
-    gaps = [gap for region in regions for gap in _uncovered(region, spoken)]
+    gaps = uncovered(regions, spoken)
+    audible = _union(Region(region.start - tolerance_s, region.end + tolerance_s) for region in regions)
+    strange = [word for word in words if _is_apart(word, audible)]
     return Speech(
         vad_seconds=round(voiced, 3),
         covered_seconds=round(voiced - sum(gap.length for gap in gaps), 3),
         largest_gap=round(max((gap.length for gap in gaps), default=0.0), 3),
+        holes=_spans(gap for gap in gaps if gap.length > HOLE_S),
+        inventions=_spans(_union(Region(word.start, max(word.end, word.start + 0.001)) for word in strange)),
+        voiced=_spans(joined(regions, SHOWN_PAUSE_S)),
     )
 
 
-def _union(spans: Iterable[Region]) -> list[Region]:
+def holes(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> list[Region]:
+    """The voiced stretches longer than HOLE_S that have no words."""
+    spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
+    return [gap for gap in uncovered(regions, spoken) if gap.length > HOLE_S]
+
+
+def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
+    """Neighbours with no more than `pause_s` between them become one; the result is ordered."""
     merged: list[Region] = []
-    for span in sorted(spans, key=lambda item: item.start):
-        if merged and span.start <= merged[-1].end:
-            merged[-1] = Region(merged[-1].start, max(merged[-1].end, span.end))
+    for region in sorted(regions, key=lambda item: item.start):
+        if merged and region.start - merged[-1].end <= pause_s:
+            merged[-1] = Region(merged[-1].start, max(merged[-1].end, region.end))
         else:
-            merged.append(span)
+            merged.append(region)
     return merged
 
 
-def _uncovered(region: Region, spoken: Sequence[Region]) -> list[Region]:
+def within(regions: Iterable[Region], span: Region) -> list[Region]:
+    """What of the regions lies in `span`, with times from its start."""
+    cut = [Region(max(item.start, span.start) - span.start, min(item.end, span.end) - span.start) for item in regions]
+    return [item for item in cut if item.length > 0]
+
+
+def uncovered(regions: Sequence[Region], spoken: Sequence[Region]) -> list[Region]:
+    """What of `regions` is in none of `spoken`; both ordered and without overlap."""
+    gaps: list[Region] = []
+    first = 0
+    for region in regions:
+        while first < len(spoken) and spoken[first].end <= region.start:
+            first += 1
+        gaps += _uncovered(region, spoken, first)
+    return gaps
+
+
+def _spans(regions: Iterable[Region]) -> tuple[Span, ...]:
+    return tuple((round(region.start, 3), round(region.end, 3)) for region in regions)
+
+
+def _is_apart(word: Word, audible: Sequence[Region]) -> bool:
+    at = bisect_right(audible, word.start, key=lambda item: item.start)
+    before = audible[at - 1].end if at else float("-inf")
+    after = audible[at].start if at < len(audible) else float("inf")
+    return word.start >= before and word.end <= after
+
+
+def _union(spans: Iterable[Region]) -> list[Region]:
+    return joined(spans, 0.0)
+
+
+def _uncovered(region: Region, spoken: Sequence[Region], first: int) -> list[Region]:
     gaps: list[Region] = []
     clock = region.start
-    for span in spoken:
-        if span.end <= clock:
-            continue
+    for index in range(first, len(spoken)):
+        span = spoken[index]
         if span.start >= region.end:
             break
         if span.start > clock:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from transcription_assets import costs, settings
+from transcription_assets import costs, settings, speech
 from transcription_assets.defs import assets, jobs, k8s, placement
 from transcription_assets.defs.automation import automation_sensor
 from transcription_assets.defs.patience import Patience
@@ -29,8 +29,10 @@ def code_versions(chosen: Settings) -> dict[str, str]:
     return {
         "video": video.VERSION,
         "audio": audio.VERSION,
-        "transcript": f"{whisper}, beam {chosen.beam_size}, {chosen.language or 'language detected'}",
-        "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s",
+        "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
+        f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
+        "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
+        + (", with doubtful words" if chosen.search_doubtful else ""),
     }
 
 
@@ -128,23 +130,31 @@ def build(chosen: Settings) -> dg.Definitions:
         resources={
             "store": _store(chosen),
             "decoder": DecoderResource(
-                ffmpeg=chosen.ffmpeg, floor_s=chosen.decode_floor_s, per_second=chosen.decode_per_second
+                ffmpeg=chosen.ffmpeg,
+                floor_s=chosen.decode_floor_s,
+                per_second=chosen.decode_per_second,
+                keep_channels=chosen.speakers == "channels",
             ),
             "speech": SpeechResource(
                 name=chosen.whisper_model,
                 models_dir=folder,
                 device=chosen.device,
                 compute_type=chosen.compute_type,
+                device_index=chosen.device_index,
                 cpu_threads=_threads(chosen),
+                workers=chosen.workers,
+                batch_size=chosen.batch_size,
                 language=chosen.language,
                 beam_size=chosen.beam_size,
-                batch_size=chosen.batch_size,
+                task=chosen.task,
+                speakers=chosen.speakers,
             ),
             "encoder": EncoderResource(
                 name=chosen.encoder_model,
                 models_dir=folder,
                 device=_encoder_device(chosen),
                 passage_s=chosen.passage_s,
+                search_doubtful=chosen.search_doubtful,
                 url=chosen.embedding_url,
                 # By its name: Dagster's UI shows what a resource is configured with.
                 key=dg.EnvVar(f"{PREFIX}EMBEDDING_KEY") if chosen.embedding_key.get_secret_value() else "",

@@ -117,6 +117,26 @@ def failure(key: str) -> str:
     return f"failures/{key}.json"
 
 
+def checkpoints(key: str) -> str:
+    """The folder of the windows of a long recording that are transcribed already; gone once it is done."""
+    return f"checkpoints/{key}/"
+
+
+def checkpoint(key: str, digest: str, channel: int, number: int) -> str:
+    """One window (JSON), under the digest of version, model and options."""
+    return f"{checkpoints(key)}{digest}/{channel}-{number:05}.json"
+
+
+def vocabularies(key: str) -> list[str]:
+    """Where a vocabulary for this recording may lie: beside it, then in each folder above it up to its inbox.
+
+    Folders whose names have to be escaped are left out.
+    """
+    folders = key.split("/")[:-1]
+    places = ["/".join([*folders[:depth], "vocabulary.txt"]) for depth in range(len(folders), 0, -1)]
+    return [place for place in places if "%" not in place]
+
+
 def artefacts(key: str) -> list[str]:
     """Everything that is made from one recording."""
     texts = [transcript(key, suffix) for suffix in (".json", ".txt", ".srt", ".vtt")]

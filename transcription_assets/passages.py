@@ -5,10 +5,10 @@ said across a border is still found as one thought.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transcription_assets.transcript import Segment, Word
-from transcription_assets.words import is_unspaced, sentence_runs, spoken_words
+from transcription_assets.words import is_unspaced, sentence_runs, spoken_words, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,20 @@ class Sentence:
     start: float
     end: float
     text: str
-    speaker: str | None = None
+    speaker: str = ""
     words: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A run of whole sentences; `index` counts from 0 within the recording, times are seconds."""
+    """A run of whole sentences of one speaker; `index` counts from 0 within the recording, times are seconds."""
 
     index: int
     start: float
     end: float
     text: str
     sentences: tuple[Sentence, ...]
+    speaker: str = ""
 
 
 def sentences(segments: Iterable[Segment]) -> list[Sentence]:
@@ -41,23 +42,16 @@ def sentences(segments: Iterable[Segment]) -> list[Sentence]:
 
     Segment borders do not count: Whisper cuts in the middle of sentences. No word is cut, none is lost.
     """
-    heard = list(segments)
-    turns = [(item.start, item.end, speaker) for item in heard if (speaker := getattr(item, "speaker", None))]
-    return [_sentence(run, turns) for run in sentence_runs(spoken_words(heard))]
+    return [_sentence(run, speaker) for speaker, said in turns(segments) for run in sentence_runs(spoken_words(said))]
 
 
-def _sentence(run: Sequence[Word], turns: Sequence[tuple[float, float, str]]) -> Sentence:
+def _sentence(run: Sequence[Word], speaker: str) -> Sentence:
     text, words = "", []
     for word in run:
         said = word.word if text else word.word.lstrip()
         text += said
         words.append((len(text) - len(said.lstrip()), word.start))
-    start, end = run[0].start, run[-1].end
-    shares: dict[str, float] = {}
-    for first, last, speaker in turns:
-        shares[speaker] = shares.get(speaker, 0.0) + max(0.0, min(last, end) - max(first, start))
-    most = max(shares, key=shares.__getitem__, default=None)
-    return Sentence(start, end, text.rstrip(), most if most and shares[most] else None, tuple(words))
+    return Sentence(run[0].start, run[-1].end, text.rstrip(), speaker, tuple(words))
 
 
 def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
@@ -74,9 +68,17 @@ def cut(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float
     """Passages of about `target_s` seconds; each begins with up to `overlap_s` seconds of the one before.
 
     Every sentence is in at least one passage. The same segments always give the same passages and indexes.
-    Longest: twice `target_s`, or `overlap_s` plus one sentence, whichever is more.
+    Longest: twice `target_s`, or `overlap_s` plus one sentence, whichever is more. Each speaker has passages of
+    their own: what two people say at once would be one tangle.
     """
     spoken = sentences(segments)
+    speakers = dict.fromkeys(item.speaker for item in spoken)
+    cut_up = [_cut([item for item in spoken if item.speaker == name], target_s, overlap_s) for name in speakers]
+    ordered = sorted((item for passages in cut_up for item in passages), key=lambda item: item.start)
+    return [replace(item, index=number) for number, item in enumerate(ordered)]
+
+
+def _cut(spoken: Sequence[Sentence], target_s: float, overlap_s: float) -> list[Passage]:
     passages: list[Passage] = []
     first = fresh = 0  # sentences before `fresh` are in a passage already
     while fresh < len(spoken):
@@ -110,4 +112,4 @@ def _overlap(spoken: Sequence[Sentence], first: int, last: int, overlap_s: float
 
 
 def _passage(index: int, spoken: Sequence[Sentence]) -> Passage:
-    return Passage(index, spoken[0].start, spoken[-1].end, joined(spoken)[0], tuple(spoken))
+    return Passage(index, spoken[0].start, spoken[-1].end, joined(spoken)[0], tuple(spoken), spoken[0].speaker)

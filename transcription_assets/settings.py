@@ -53,15 +53,37 @@ class Settings(BaseSettings):
     compute_type: Literal["auto", "int8", "int8_float16", "float16", "bfloat16", "float32"] = Field(
         "auto", description="Whisper's arithmetic; `auto` = int8 on a CPU, float16 on a GPU."
     )
-    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model; 0 = all cores.")
+    device_index: str = Field(
+        "0", pattern=r"^\d+(,\d+)*$", description="Numbers of the GPUs to use at once, as in `0,1`; without one unused."
+    )
+    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model in all; 0 = all cores.")
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Batches decoded at once, sharing the threads; 0 = one a core, or one a GPU.",
+    )
     language: str = Field(
         "",
         pattern=r"^([a-z]{2,3})?$",
         description="Language code of all recordings; empty = detected, and followed where it changes.",
     )
-    beam_size: int = Field(5, ge=1, le=20, description="Beams of the decoder: 1 is faster, 5 is a little better.")
-    batch_size: int = Field(8, ge=1, le=128, description="Chunks of 30 s that are decoded together.")
+    task: Literal["transcribe", "translate"] = Field(
+        "transcribe", description="`translate` writes down in English what is said in any language."
+    )
+    speakers: Literal["mixed", "channels"] = Field(
+        "mixed", description="`channels`: the two channels of a stereo recording are two speakers, decoded apart."
+    )
+    beam_size: int = Field(
+        5, ge=1, le=20, description="Beams of the decoder where it is not sure at once: 1 is faster, 5 a little better."
+    )
+    batch_size: int = Field(
+        0, ge=0, le=128, description="Chunks of up to 30 s that are decoded together; 0 = what fits into the memory."
+    )
     passage_s: float = Field(30.0, ge=5, le=300, description="Seconds of speech in one searchable passage.")
+    search_doubtful: bool = Field(
+        default=False, description="Whether words that the transcript marks as doubtful can be found by the search."
+    )
 
     settle_s: float = Field(
         5.0,

@@ -8,7 +8,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from transcription_assets.transcript import Transcript, Word
@@ -42,6 +42,7 @@ class Cue:
     start: float
     end: float
     text: str
+    speaker: str = ""
 
 
 def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
@@ -53,6 +54,19 @@ def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
     """
     blocks = _blocks(sentence_runs(whole_words(words)))
     return _timed([part for block in blocks for part in _parts(block)], duration)
+
+
+def _of_speakers(transcript: Transcript) -> list[Cue]:
+    """The subtitles of each speaker, by their starts: two who speak at once are shown at once."""
+    speakers = dict.fromkeys(segment.speaker for segment in transcript.segments)
+    found = [
+        replace(cue, speaker=name)
+        for name in speakers
+        for cue in cues(
+            spoken_words(item for item in transcript.segments if item.speaker == name), duration=transcript.duration
+        )
+    ]
+    return sorted(found, key=lambda cue: cue.start)
 
 
 def to_srt(transcript: Transcript) -> str:
@@ -150,26 +164,28 @@ def _end(start: int, spoken: int, latest: int, text: str) -> int:
     return latest if latest - end < CHAIN_MS else end
 
 
-def _written(transcript: Transcript, file_format: str, escape: Callable[[str], str]) -> str:
+def _written(transcript: Transcript, file_format: str, escape: Callable[[str, str], str]) -> str:
     import pysubs2
 
     subtitles = pysubs2.SSAFile()
-    for cue in cues(spoken_words(transcript.segments), duration=transcript.duration):
+    for cue in _of_speakers(transcript):
         # pysubs2 takes a backslash and `n` or `h` for white space: backslashes go round it.
-        text = escape(cue.text).replace("\\", _BACKSLASH)
+        text = escape(cue.text, cue.speaker).replace("\\", _BACKSLASH)
         subtitles.append(pysubs2.SSAEvent(start=_ms(cue.start), end=_ms(cue.end), text=text))
     # Otherwise what stands in braces would be taken for a style and dropped.
     return subtitles.to_string(file_format, keep_ssa_tags=True).replace(_BACKSLASH, "\\")
 
 
-def _vtt_text(text: str) -> str:
+def _vtt_text(text: str, speaker: str) -> str:
     """pysubs2 does not escape; in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
-    return html.escape(text, quote=False)
+    escaped = html.escape(text, quote=False)
+    return f"<v {speaker}>{escaped}" if speaker else escaped
 
 
-def _srt_text(text: str) -> str:
+def _srt_text(text: str, speaker: str) -> str:
     """SubRip has no escapes; an invisible word joiner keeps players from seeing a tag or a time line."""
-    return re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
+    escaped = re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
+    return f"{speaker}: {escaped}" if speaker else escaped
 
 
 def _text(words: Sequence[Word]) -> str:

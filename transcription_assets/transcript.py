@@ -5,10 +5,13 @@ Times are seconds from the start of the medium, monotonic, inside [0, duration].
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
+
+Span = tuple[float, float]
+"""From and to, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,12 @@ class Segment:
     no_speech_prob: float
     compression_ratio: float
     repaired: bool = False
+    language: str = ""
+    language_probability: float = 0.0
+    doubt: str = ""
+    """Why these words may be wrong, in a word or two; empty = nothing speaks against them."""
+    speaker: str = ""
+    """Who speaks, where the recording tells it: the name of a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,12 @@ class Speech:
     vad_seconds: float
     covered_seconds: float
     largest_gap: float
+    holes: tuple[Span, ...] = ()
+    """Voiced stretches without words that are too long for a breath or a cough."""
+    inventions: tuple[Span, ...] = ()
+    """Words where nobody speaks."""
+    voiced: tuple[Span, ...] = ()
+    """Where somebody speaks; shorter pauses are left out."""
 
     @property
     def coverage(self) -> float:
@@ -96,6 +111,8 @@ class Transcript:
     options: dict[str, Any] = field(default_factory=dict)
     speech: Speech = Speech(0.0, 0.0, 0.0)
     timing: Timing = Timing(0.0, 0.0)
+    languages: dict[str, float] = field(default_factory=dict)
+    """Each language with its share of the voiced time, the largest first."""
     reused_from: str = ""
     """The media key of a recording with the same sound, where its words were taken over."""
 
@@ -138,48 +155,56 @@ def from_json(data: bytes) -> Transcript:
         language=document["language"],
         language_probability=document["language_probability"],
         duration=document["duration"],
-        segments=tuple(_segment(item) for item in document["segments"]),
+        segments=tuple(segment_from(item) for item in document["segments"]),
         media=Media(**document["media"]),
         model=SpeechModel(**document["model"]),
         options=document["options"],
-        speech=Speech(**document["speech"]),
+        speech=_speech(document["speech"]),
         timing=Timing(**document["timing"]),
+        languages=document.get("languages", {}),
         reused_from=document.get("reused_from", ""),
     )
 
 
-def _segment(item: dict[str, Any]) -> Segment:
+def segment_from(item: dict[str, Any]) -> Segment:
+    """The segment that `dataclasses.asdict` took apart."""
     return Segment(**item | {"words": tuple(Word(**word) for word in item["words"])})
 
 
-def settle(segments: Iterable[Segment], duration: float) -> tuple[Segment, ...]:
-    """Order segments by time, put every time in [0, duration] and after the one before, number them from 0.
+def _speech(item: dict[str, Any]) -> Speech:
+    spans = {name: tuple(map(tuple, item.get(name, ()))) for name in ("holes", "inventions", "voiced")}
+    return Speech(**item | spans)
+
+
+def settle(segments: Iterable[Segment], duration: float, start: float = 0.0) -> tuple[Segment, ...]:
+    """Order segments by time, put every time in [start, duration] and after the one before, number them from 0.
 
     Decoders give words that start before their neighbour ends; players and subtitles cannot use those.
     """
     settled: list[Segment] = []
-    clock = 0.0
+    clock = start
     for segment in sorted(segments, key=lambda item: item.start):
         if not segment.text.strip():
             continue
         words: list[Word] = []
         for word in segment.words:
-            start = _within(word.start, clock, duration)
-            clock = end = _within(word.end, start, duration)
-            words.append(Word(start, end, word.word, round(word.probability, 4)))
-        start = words[0].start if words else _within(segment.start, clock, duration)
-        clock = end = words[-1].end if words else _within(segment.end, start, duration)
+            begin = _within(word.start, clock, duration)
+            clock = end = _within(word.end, begin, duration)
+            words.append(Word(begin, end, word.word, round(word.probability, 4)))
+        begin = words[0].start if words else _within(segment.start, clock, duration)
+        clock = end = words[-1].end if words else _within(segment.end, begin, duration)
         settled.append(
-            Segment(
+            replace(
+                segment,
                 id=len(settled),
-                start=start,
+                start=begin,
                 end=end,
                 text=segment.text.strip(),
                 words=tuple(words),
                 avg_logprob=round(segment.avg_logprob, 4),
                 no_speech_prob=round(segment.no_speech_prob, 4),
                 compression_ratio=round(segment.compression_ratio, 3),
-                repaired=segment.repaired,
+                language_probability=round(segment.language_probability, 4),
             )
         )
     return tuple(settled)

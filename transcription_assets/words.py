@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from transcription_assets.transcript import Segment, Word
 
@@ -60,6 +61,11 @@ def spoken_words(segments: Iterable[Segment]) -> list[Word]:
             words[0] = replace(words[0], word=opening if is_unspaced(opening[0]) else f" {opening}")
         pieces += words
     return whole_words(pieces)
+
+
+def turns(segments: Iterable[Segment]) -> list[tuple[str, list[Segment]]]:
+    """Neighbouring segments of the same speaker; one turn where the recording does not tell who speaks."""
+    return [(speaker, list(group)) for speaker, group in groupby(segments, key=lambda item: item.speaker)]
 
 
 def whole_words(words: Iterable[Word]) -> list[Word]:

@@ -27,7 +27,7 @@ from transcription_assets_tests.strategies import segment
 CHECKS = {
     "video": ["playable"],
     "audio": ["whole"],
-    "transcript": ["confidence", "speech_coverage"],
+    "transcript": ["confidence", "no_inventions", "speech_coverage"],
     "embeddings": ["complete"],
 }
 BAD = 3
@@ -450,7 +450,7 @@ def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(g
     spoken = from_json(graph.store.read(keys.transcript(key)))
     twins = (segment("Yes indeed.", 1.0, 1.0), segment("Certainly not.", 1.0, 1.0))
     graph.store.write(keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
-    made = embeddings.materialise(graph.store, key, graph.encoder, 30.0)
+    made = embeddings.materialise(graph.store, key, graph.encoder, embeddings.Choice(30.0))
     assert made.sentences == 2
     assert made.is_complete
 

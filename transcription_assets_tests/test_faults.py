@@ -260,7 +260,7 @@ def test_half_the_speech_is_never_taken_for_all_of_it(
     extracted(store, key)
     proxy.fail(fault, path=r"\.flac")
     with pytest.raises(TransientFailure):
-        transcript.materialise(store, key, chain.engine, recordings.wheel_ffmpeg())
+        transcript.materialise(store, key, transcript.Tools(chain.engine, recordings.wheel_ffmpeg()))
     assert not store.exists(keys.transcript(key))
 
 

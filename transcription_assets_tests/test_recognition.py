@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,21 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from transcription_assets import keys, settings, speech
+from transcription_assets import keys, settings
 from transcription_assets.chunks import Region
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.index import Index
 from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.query import Hit, Query
-from transcription_assets.speech import SAMPLE_RATE, Samples
+from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound
+from transcription_assets.speech import windows as windowing
 from transcription_assets.steps.search import Searcher
-from transcription_assets.transcript import Transcript, from_json
+from transcription_assets.transcript import Transcript, Word, from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
+from transcription_assets_tests.test_engine import SpellingDecoder, spelling
+from transcription_assets_tests.test_engine import engine as spelling_engine
+from transcription_assets_tests.test_engine import loud as loud_stretches
 
 DEMO = Path(__file__).parents[1] / "demo"
 TRUTH: dict[str, dict[str, Any]] = {
@@ -157,13 +160,16 @@ def test_the_json_has_every_field_that_simple_consumers_expect(library: Library)
     } <= set(document)
     assert {
         *("id", "start", "end", "text", "words", "avg_logprob", "no_speech_prob", "compression_ratio", "repaired"),
+        *("language", "language_probability", "doubt", "speaker"),
     } == set(document["segments"][0])
     assert set(document["segments"][0]["words"][0]) == {"start", "end", "word", "probability"}
     assert document["media"]["key"] == demo(WIZARD)
     assert document["media"]["etag"] == library.graph.store.stat(demo(WIZARD)).etag
     assert set(document["model"]) == {"name", "revision", "compute_type", "engine"}
     assert document["model"]["revision"]
-    assert set(document["speech"]) == {"vad_seconds", "covered_seconds", "largest_gap"}
+    assert set(document["speech"]) == {
+        *("vad_seconds", "covered_seconds", "largest_gap", "holes", "inventions", "voiced"),
+    }
     assert set(document["timing"]) == {"wall_s", "audio_s", "rtfx"}
     assert document["filename"] == "the-wizard-of-the-opera-house.mp4"
 
@@ -251,15 +257,33 @@ def test_a_recording_that_changes_its_language_is_followed(library: Library) -> 
 
 @pytest.mark.models
 def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "windows", partial(speech.windows, window_s=14.0))
+    monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
     assert library.graph.speech
     flac = library.graph.store.readable_url(keys.flac(demo(BEES)))
-    in_short_windows = library.graph.speech.open().transcribe(_small(read_samples(flac, ffmpeg=find_ffmpeg())))
+    in_short_windows = hear_one(library.graph.speech.open(), sound(_small(read_samples(flac, ffmpeg=find_ffmpeg()))))
     in_one = library.transcript(demo(BEES))
     text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)
     assert word_error_rate(in_one.text, text) < 0.06
     assert in_short_windows.duration == pytest.approx(in_one.duration, abs=0.01)
     assert in_short_windows.speech.coverage > 0.9
+
+
+@pytest.mark.models
+def test_real_speech_cut_at_every_possible_place_loses_no_word(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of the words and the voices are real, the decoder is SCRIPTED: it spells what it is given whole."""
+    words = [
+        Word(word.start, max(word.end, word.start + 0.02), f" {number}", 0.9)
+        for number, word in enumerate(library.transcript(demo(BEES)).words, 1)
+    ]
+    samples = spelling(words, library.transcript(demo(BEES)).duration)
+    monkeypatch.setattr(windowing, "voiced_regions", loud_stretches)
+    for tenths in range(200, 590, 1):
+        monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
+        answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
+        heard = [word.word for segment in answer.segments for word in segment.words]
+        assert heard == [word.word for word in words], tenths
 
 
 def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
@@ -286,11 +310,11 @@ def test_windows_are_the_whole_sound_and_no_voiced_second_is_lost(
     samples = np.concatenate([np.empty(0, np.float32), *parts])
     blocks = [samples[start : start + block] for start in range(0, len(samples), block)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speech, "voiced_regions", loud)
-        found = list(speech.windows(iter(blocks), window_s=window_s))
-    assert np.array_equal(np.concatenate([np.empty(0, np.float32), *(window for window, _ in found)]), samples)
-    assert all(len(window) <= window_s * SAMPLE_RATE + block for window, _ in found)
-    heard = sum(region.length for _, regions in found for region in regions)
+        patch.setattr(windowing, "voiced_regions", loud)
+        found = list(windowing.windows(iter(blocks), window_s=window_s))
+    assert np.array_equal(np.concatenate([np.empty(0, np.float32), *(cut.samples for cut in found)]), samples)
+    assert all(len(cut.samples) <= window_s * SAMPLE_RATE + block for cut in found)
+    heard = sum(region.length for cut in found for region in cut.voiced)
     assert heard == pytest.approx(np.count_nonzero(samples) / SAMPLE_RATE, abs=1e-3)
-    for window, regions in found:
-        assert all(0 <= region.start < region.end <= len(window) / SAMPLE_RATE + 1e-9 for region in regions)
+    for cut in found:
+        assert all(0 <= region.start < region.end <= cut.length + 1e-9 for region in cut.voiced)

@@ -4,14 +4,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from transcription_assets import speech
 from transcription_assets.chunks import Region
-from transcription_assets.speech import SAMPLE_RATE, Samples, by_sentence, is_doubtful, is_silence, windows
+from transcription_assets.speech import SAMPLE_RATE, Samples
+from transcription_assets.speech import windows as windowing
+from transcription_assets.speech.decoder import plain
+from transcription_assets.speech.merge import by_sentence
+from transcription_assets.speech.quality import doubt, is_silence
+from transcription_assets.speech.windows import windows
 from transcription_assets.transcript import Segment, Word
 
 
 def _segment(**changes: float) -> Segment:
-    good = {"avg_logprob": -0.2, "no_speech_prob": 0.1, "compression_ratio": 1.5}
+    good = {"language_probability": 0.9, "avg_logprob": -0.2, "no_speech_prob": 0.1, "compression_ratio": 1.5}
     return Segment(id=0, start=0.0, end=1.0, text="a", words=(), **good | changes)  # type: ignore[arg-type]
 
 
@@ -26,7 +30,7 @@ def test_what_the_decoder_gives_becomes_plain_numbers_which_an_event_log_can_kee
         no_speech_prob=np.float32(0.0),
         compression_ratio=np.float64(1.0),
     )
-    made = speech._segment(found)  # noqa: SLF001 -- where the foreign values enter
+    made = plain(found)
     values = (
         made.start,
         made.end,
@@ -45,9 +49,9 @@ def test_a_guess_where_the_decoder_itself_hears_nobody_is_silence_and_not_text()
 
 
 def test_a_loop_and_a_guess_are_doubtful_so_that_they_are_decoded_again() -> None:
-    assert is_doubtful(_segment(compression_ratio=2.5))
-    assert is_doubtful(_segment(avg_logprob=-1.1))
-    assert not is_doubtful(_segment())
+    assert doubt(_segment(compression_ratio=2.5), 1.0) == "loop"
+    assert doubt(_segment(avg_logprob=-1.1), 1.0) == "guess"
+    assert not doubt(_segment(), 1.0)
 
 
 def test_a_chunk_of_many_sentences_becomes_lines_that_can_be_read() -> None:
@@ -72,10 +76,10 @@ def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monke
     def every_other_second(samples: Samples) -> list[Region]:
         return [Region(float(start), start + 1.0) for start in range(0, len(samples) // SAMPLE_RATE, 2)]
 
-    monkeypatch.setattr(speech, "voiced_regions", every_other_second)
-    sound = np.arange(seconds * SAMPLE_RATE, dtype=np.float32)
+    monkeypatch.setattr(windowing, "voiced_regions", every_other_second)
+    sound = np.arange(seconds * SAMPLE_RATE, dtype=np.float32) / 2e6
     found = list(windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
-    assert np.array_equal(np.concatenate([samples for samples, _ in found] or [sound[:0]]), sound)
-    for samples, regions in found:
-        assert all(0 <= region.start < region.end <= len(samples) / SAMPLE_RATE for region in regions)
-        assert len(samples) <= 37 * SAMPLE_RATE
+    assert np.array_equal(np.concatenate([cut.samples for cut in found] or [sound[:0]]), sound.clip(-1.0, 1.0))
+    for cut in found:
+        assert all(0 <= region.start < region.end <= cut.length for region in cut.voiced)
+        assert len(cut.samples) <= 37 * SAMPLE_RATE

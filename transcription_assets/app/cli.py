@@ -1,4 +1,4 @@
-"""transcription-assets: put, process, search, index, eval, export, models, doctor, serve."""
+"""transcription-assets: put, process, search, serve, index, eval, bench, export, models, doctor."""
 
 import logging
 import sys
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from transcription_assets import models, settings
 from transcription_assets.app import process as processing
+from transcription_assets.app.comparing import bench, word_errors
 from transcription_assets.app.evaluation import evaluation
 from transcription_assets.app.exporting import export
 from transcription_assets.app.indexing import index
@@ -236,5 +237,6 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
         return models.pull(name, kind, chosen.models_dir, progress=show)
 
 
-for command in (search, index, evaluation, export):
+evaluation.add_command(word_errors)
+for command in (search, index, evaluation, bench, export):
     main.add_command(command)

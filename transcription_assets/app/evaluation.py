@@ -17,7 +17,7 @@ from transcription_assets.evaluation.figures import DEPTH, Figures, Judged, figu
 from transcription_assets.evaluation.talks import KINDS, Question, Talk, questions, talks
 from transcription_assets.index import Index
 from transcription_assets.query import Mode, Query
-from transcription_assets.steps.embeddings import About, recorded_on, rows_of
+from transcription_assets.steps.embeddings import About, Choice, recorded_on, rows_of
 from transcription_assets.steps.search import Searcher
 
 
@@ -52,7 +52,7 @@ def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
 def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
     """The talks in a search table that is gone afterwards."""
     rows = [
-        rows_of(talk.transcript, About(talk.title, recorded_on(talk.transcript.media.key)), encoder, passage_s)
+        rows_of(talk.transcript, About(talk.title, recorded_on(talk.transcript.media.key)), encoder, Choice(passage_s))
         for talk in said
     ]
     with tempfile.TemporaryDirectory() as folder:

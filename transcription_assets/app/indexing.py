@@ -51,7 +51,7 @@ def rebuild() -> None:
     tools = Tools(chosen, installed(chosen))
     report = Rebuilt(0)
     with aside.status("reading transcripts") as bar:
-        for report in rebuilding(tools.store, tools.table, tools.encoder, chosen.passage_s):
+        for report in rebuilding(tools.store, tools.table, tools.encoder, tools.choice):
             bar.update(f"{len(report.done)} of {report.total} recordings")
         bar.update("indexes")
         state = search_index.materialise(tools.table)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -69,42 +70,64 @@ def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
 
 
 def process(tools: Tools, media_keys: Sequence[str], progress: Progress) -> Iterator[Report]:
-    """Run all steps for each recording; yields the growing report after each. One bad file never stops the others."""
+    """Run all steps for each recording; yields the growing report after each. One bad file never stops the others.
+
+    Step by step for a group of recordings, so that short ones are transcribed together.
+    """
     report = Report()
-    waiting: list[Embeddings] = []
-    for number, key in enumerate(media_keys, 1):
-        try:
-            waiting.append(_made(tools, key, progress, report))
-        except TranscriptionError as error:
-            report.failed[key] = str(error)
-        except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
-            report.failed[key] = f"{key}: {type(error).__name__}: {error}"
-        if len(waiting) >= PUBLISH_EVERY or number == len(media_keys):
+    for start in range(0, len(media_keys), PUBLISH_EVERY):
+        group = media_keys[start : start + PUBLISH_EVERY]
+        waiting: list[Embeddings] = []
+        for key, reused in _transcribed(tools, group, progress, report):
+            with _noted(key, report):
+                waiting.append(_embedded(tools, key, progress, report, reused=reused))
+            yield report
+        if waiting:
             _publish(tools, waiting, report)
-            waiting = []
         yield report
     if report.done:
         search_index.materialise(tools.table)
 
 
-def _made(tools: Tools, key: str, progress: Progress, report: Report) -> Embeddings:
+@contextmanager
+def _noted(key: str, report: Report) -> Iterator[None]:
+    """What goes wrong with a recording is its entry in the report."""
+    try:
+        yield
+    except TranscriptionError as error:
+        report.failed[key] = str(error)
+    except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
+        report.failed[key] = f"{key}: {type(error).__name__}: {error}"
+
+
+def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report: Report) -> Iterator[tuple[str, bool]]:
+    """The recordings that have their transcript, and whether they had it before."""
+    lengths: dict[str, float] = {}
+    for key in group:
+        with _noted(key, report):
+            lengths[key] = _extracted(tools, key, progress)
+    watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
+    answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
+    for key, answer in zip(lengths, answers, strict=True):
+        with _noted(key, report):
+            if isinstance(answer, Exception):
+                raise answer
+            _, reused = answer
+            report.audio_s += 0.0 if reused else lengths[key]
+        if key not in report.failed:
+            yield key, reused
+
+
+def _extracted(tools: Tools, key: str, progress: Progress) -> float:
     progress(Step(key, "video"))
     seen = video.materialise(tools.store, key, tools.decoder)
-    total = seen.probe.duration
-    progress(Step(key, "audio", 0.0, total))
-    heard = audio.materialise(tools.store, key, tools.decoder)
-    total = heard.duration
-    progress(Step(key, "transcript", 0.0, total))
-    _, reused = transcript.materialise(
-        tools.store,
-        key,
-        tools.engine,
-        tools.decoder.ffmpeg,
-        lambda done_s: progress(Step(key, "transcript", done_s, total)),
-    )
-    progress(Step(key, "embeddings", total, total))
-    made = embeddings.materialise(tools.store, key, tools.encoder, tools.settings.passage_s)
-    report.audio_s += 0.0 if reused else heard.duration
+    progress(Step(key, "audio", 0.0, seen.probe.duration))
+    return audio.materialise(tools.store, key, tools.decoder).duration
+
+
+def _embedded(tools: Tools, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
+    progress(Step(key, "embeddings"))
+    made = embeddings.materialise(tools.store, key, tools.encoder, tools.choice)
     (report.reused if reused and made.reused else report.done).append(key)
     return made
 

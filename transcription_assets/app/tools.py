@@ -12,7 +12,9 @@ from transcription_assets.index import Index
 from transcription_assets.models import Located
 from transcription_assets.models.encoders import profile
 from transcription_assets.settings import Settings
-from transcription_assets.speech import Engine, SpeechOptions, Whisper
+from transcription_assets.speech import Engine, Hardware, SpeechOptions, Whisper
+from transcription_assets.steps import transcript
+from transcription_assets.steps.embeddings import Choice
 from transcription_assets.steps.search import Searcher
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
@@ -41,7 +43,12 @@ class Tools:
     def decoder(self) -> Decoder:
         """The ffmpeg to call, and its time limits."""
         chosen = self.settings
-        return Decoder(media.find_ffmpeg(chosen.ffmpeg), chosen.decode_floor_s, chosen.decode_per_second)
+        return Decoder(
+            media.find_ffmpeg(chosen.ffmpeg),
+            chosen.decode_floor_s,
+            chosen.decode_per_second,
+            keep_channels=chosen.speakers == "channels",
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -52,11 +59,26 @@ class Tools:
             located.path,
             name=located.name,
             revision=located.revision,
-            device=chosen.device,
-            compute_type=chosen.compute_type,
-            cpu_threads=chosen.cpu_threads,
-            options=SpeechOptions(chosen.language, chosen.beam_size, chosen.batch_size),
+            hardware=Hardware(
+                device=chosen.device,
+                compute_type=chosen.compute_type,
+                cpu_threads=chosen.cpu_threads,
+                workers=chosen.workers,
+                batch_size=chosen.batch_size,
+                devices=tuple(map(int, chosen.device_index.split(","))),
+            ),
+            options=SpeechOptions(chosen.language, chosen.beam_size, chosen.task, chosen.speakers),
         )
+
+    @property
+    def transcribing(self) -> transcript.Tools:
+        """What transcribes."""
+        return transcript.Tools(self.engine, self.decoder.ffmpeg)
+
+    @property
+    def choice(self) -> Choice:
+        """What goes into the search."""
+        return Choice(self.settings.passage_s, self.settings.search_doubtful)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -111,7 +111,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
     automation_condition=follow,
-    check_specs=[findings.COVERAGE, findings.CONFIDENCE],
+    check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.INVENTED],
     pool=GPU_POOL,
 )
 def transcript(
@@ -122,21 +122,25 @@ def transcript(
     Silence and music give an empty transcript marked `no_speech`; nothing is invented.
     """
     with explained():
-        place, ffmpeg, engine = store.open(), decoder.open().ffmpeg, speech.open()
+        place, tools = store.open(), transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
     first = meter.First()
+    # Short recordings are decoded together; the answers come one by one, in the order in which `work` is called.
+    answers = transcript_step.materialise_each(place, in_order(context), tools, first.progress)
 
-    with transcript_step.sounds(place, in_order(context), engine, ffmpeg) as batch:
+    def work(key: str) -> Made:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        made, reused = answer
+        return Made(
+            key,
+            f"{made.media.etag}:{made.model.name}@{made.model.revision}",
+            {**shown.transcript(made, place, reused=reused), **first.shown()},
+            (findings.speech_coverage(made), findings.confidence(made), findings.invented(made)),
+            own_s=0.0 if reused else made.timing.wall_s,
+        )
 
-        def work(key: str) -> Made:
-            made, reused = transcript_step.materialise(place, key, engine, ffmpeg, first.progress, batch)
-            return Made(
-                key,
-                f"{made.media.etag}:{made.model.name}@{made.model.revision}",
-                {**shown.transcript(made, place, reused=reused), **first.shown()},
-                (findings.speech_coverage(made), findings.confidence(made)),
-            )
-
-        yield from materialise_each(context, work)
+    yield from materialise_each(context, work)
 
 
 @dg.asset(
@@ -163,7 +167,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     results: list[embeddings_step.Embeddings] = []
 
     def work(key: str) -> Made:
-        made = embeddings_step.materialise(place, key, model, encoder.passage_s)
+        made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
         return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
 

@@ -39,12 +39,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One materialised recording, ready to be shown; `version` names the content (ETag, model and options)."""
+    """One materialised recording, ready to be shown; `version` names the content (ETag, model and options).
+
+    `own_s`: how long it took by itself, where several are worked on at once.
+    """
 
     key: str
     version: str
     metadata: Mapping[str, dg.MetadataValue]
     findings: tuple[Finding, ...] = ()
+    own_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ def _outcomes(
         try:
             with meter.recording(key):
                 made.append(work(key))
+            if (own_s := made[-1].own_s) is not None:
+                meter.owned(key, own_s)
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
             failed.append(Failed(key, _about(key, str(error)), isinstance(error, TransientFailure)))

@@ -7,13 +7,14 @@ from transcription_assets.defs.partitions import recordings
 from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.embeddings import Embeddings
 from transcription_assets.steps.video import Video
-from transcription_assets.transcript import Transcript
+from transcription_assets.transcript import Transcript, clock
 
 COVERAGE_LIMIT = 0.85
 GAP_LIMIT_S = 10.0
 UNHEARD_FLOOR_S = 2.0
 """A cough, a chord: so much of what sounds like a voice may be without words in any recording."""
 CONFIDENCE_LIMIT = 0.5
+LISTED = 5
 
 
 def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
@@ -32,6 +33,11 @@ CONFIDENCE = _spec(
     "confidence",
     "transcript",
     f"The words have a mean probability of at least {CONFIDENCE_LIMIT} by Whisper's own count.",
+)
+INVENTED = _spec(
+    "no_inventions",
+    "transcript",
+    "There are no words where nobody speaks, and none that the engine itself doubts after trying again.",
 )
 COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage that can be searched.")
 
@@ -79,6 +85,23 @@ def confidence(transcript: Transcript) -> Finding:
         passed=mean >= CONFIDENCE_LIMIT,
         description=f"Mean word probability {mean:.2f} over {len(words)} words.",
         metadata={"mean probability": dg.MetadataValue.float(round(mean, 4))},
+    )
+
+
+def invented(transcript: Transcript) -> Finding:
+    """Judged on the words that lie apart from any voice, and on the segments that stayed doubtful."""
+    inventions = transcript.speech.inventions
+    doubtful = [item for item in transcript.segments if item.doubt]
+    told = [f"words without a voice at {clock(start)}" for start, _ in inventions[:LISTED]]
+    told += [f"{item.doubt} at {clock(item.start)}" for item in doubtful[:LISTED]]
+    return Finding(
+        "no_inventions",
+        passed=not told,
+        description="; ".join(told) if told else "No words are suspect.",
+        metadata={
+            "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
+            "doubtful_segments": dg.MetadataValue.int(len(doubtful)),
+        },
     )
 
 

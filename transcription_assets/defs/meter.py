@@ -38,6 +38,7 @@ class Meter:
         self._start_s = start_s
         self._price = price
         self._own_s: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
         self._common_s = 0.0
         self._loaded_before = loading.weights.seconds
 
@@ -60,6 +61,10 @@ class Meter:
         finally:
             self._own_s[key] = time.monotonic() - started - (loading.weights.seconds - loaded)
 
+    def owned(self, key: str, own_s: float) -> None:
+        """What this one took, where several are worked on at once: the time of all is shared out by that."""
+        self._weights[key] = own_s
+
     @contextmanager
     def common(self) -> Iterator[None]:
         """Work for all recordings at once."""
@@ -80,7 +85,11 @@ class Meter:
             loading.weights.seconds - self._loaded_before,
             self._common_s + lost_s,
         )
-        return dict(zip(keys, shared([self._own_s[key] for key in keys], common), strict=True))
+        return dict(zip(keys, shared(self._shared_out([self._own_s[key] for key in keys], keys), common), strict=True))
+
+    def _shared_out(self, own_s: Sequence[float], keys: Sequence[str]) -> Sequence[float]:
+        weights = [self._weights.get(key, 0.0) for key in keys]
+        return [sum(own_s) * weight / sum(weights) for weight in weights] if sum(weights) else own_s
 
     def shown(self, keys: Sequence[str]) -> dict[str, Metadata]:
         """The same as the UI shows it, with its price where the step has one."""
@@ -109,7 +118,7 @@ class First:
         self._after_s: float | None = None
         self._told = False
 
-    def progress(self, _seconds: float) -> None:
+    def progress(self, _key: str, _seconds: float) -> None:
         """To be called with each progress of an engine."""
         if self._after_s is None:
             self._after_s = time.time() - process_start()

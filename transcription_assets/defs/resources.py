@@ -9,7 +9,8 @@ from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.index import Index
 from transcription_assets.models.encoders import profile
-from transcription_assets.speech import Engine, SpeechOptions, Whisper
+from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper
+from transcription_assets.steps.embeddings import Choice
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
@@ -36,10 +37,11 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     ffmpeg: str = ""
     floor_s: float = 120.0
     per_second: float = 0.5
+    keep_channels: bool = False
 
     def open(self) -> Decoder:
         """The decoder; raises PermanentFailure where there is no ffmpeg."""
-        return Decoder(media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second)
+        return Decoder(media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second, self.keep_channels)
 
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
@@ -49,10 +51,14 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     models_dir: str
     device: str = "auto"
     compute_type: str = "auto"
+    device_index: str = "0"
     cpu_threads: int = 0
+    workers: int = 0
+    batch_size: int = 0
     language: str = ""
     beam_size: int = 5
-    batch_size: int = 8
+    task: Task = "transcribe"
+    speakers: Speakers = "mixed"
 
     def open(self) -> Engine:
         """The engine; raises PermanentFailure where the weights are not on this machine."""
@@ -61,10 +67,15 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
             located.path,
             name=located.name,
             revision=located.revision,
-            device=self.device,
-            compute_type=self.compute_type,
-            cpu_threads=self.cpu_threads,
-            options=SpeechOptions(self.language, self.beam_size, self.batch_size),
+            hardware=Hardware(
+                device=self.device,
+                compute_type=self.compute_type,
+                cpu_threads=self.cpu_threads,
+                workers=self.workers,
+                batch_size=self.batch_size,
+                devices=tuple(map(int, self.device_index.split(","))),
+            ),
+            options=SpeechOptions(self.language, self.beam_size, self.task, self.speakers),
         )
 
 
@@ -75,9 +86,15 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     models_dir: str
     device: str = "auto"
     passage_s: float = 30.0
+    search_doubtful: bool = False
     url: str = ""
     key: str = ""
     dollars_per_million: float = 0.0
+
+    @property
+    def choice(self) -> Choice:
+        """What goes into the search."""
+        return Choice(self.passage_s, self.search_doubtful)
 
     def open(self) -> Encoder:
         """The encoder; raises PermanentFailure where the weights are not on this machine."""

@@ -214,7 +214,7 @@ def _take_out(store: StoreResource, removed: pl.DataFrame) -> None:
         return
     place = store.open()
     for key in removed["key"]:
-        place.delete(*keys.artefacts(key))
+        place.delete(*keys.artefacts(key), *place.list(keys.checkpoints(key)))
     store.table().remove(removed["key"].to_list())
 
 

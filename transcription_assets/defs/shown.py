@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from transcription_assets import keys
+from transcription_assets.defs import picture
 from transcription_assets.index import IndexState
 from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.embeddings import Embeddings
@@ -93,11 +94,13 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
     key, speech, timing = made.media.key, made.speech, made.timing
     covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
     speed = f"{timing.rtfx:.1f}× real time ({clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
-    language = f"{made.language} ({made.language_probability:.0%})" if made.language else "none"
+    spoken = made.languages or ({made.language: made.language_probability} if made.language else {})
+    language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"
     files = {name: dg.MetadataValue.path(store.artefact_url(keys.transcript(key, f".{name}"))) for name in FORMATS}
     return {
         "excerpt": dg.MetadataValue.md(excerpt(made)),
         "timeline": dg.MetadataValue.md(timeline(made)),
+        **({"coverage_picture": dg.MetadataValue.md(drawn)} if (drawn := picture.coverage(made, INLINE_LIMIT)) else {}),
         "language": dg.MetadataValue.text(language),
         "words": dg.MetadataValue.int(len(made.words)),
         "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "nobody speaks"),
@@ -111,6 +114,9 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
         "real_time_factor": dg.MetadataValue.float(round(timing.rtfx, 2)),
         "speech_coverage": dg.MetadataValue.float(round(speech.coverage, 4)),
         "largest_gap_s": dg.MetadataValue.float(speech.largest_gap),
+        "holes": dg.MetadataValue.int(len(speech.holes)),
+        "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in speech.inventions), 3))),
+        "segments_doubtful": dg.MetadataValue.int(sum(bool(item.doubt) for item in made.segments)),
         "reused": dg.MetadataValue.bool(reused),
         **({"reused_from": dg.MetadataValue.text(made.reused_from)} if made.reused_from else {}),
     }

@@ -166,16 +166,23 @@ def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_b
 
 
 def extract_speech(
-    source: str, target: Path, *, name: str, ffmpeg: str, limit_s: float, size: int | None = None
+    source: str,
+    target: Path,
+    *,
+    name: str,
+    ffmpeg: str,
+    limit_s: float,
+    size: int | None = None,
+    channels: int = 1,
 ) -> Extraction:
-    """Write the first audio track of `source` to `target` (on local disk) as 16 kHz mono FLAC.
+    """Write the first audio track of `source` to `target` (on local disk) as 16 kHz FLAC, mixed to `channels`.
 
     `size` is that of an object (bytes) that `probe` could open: a store whose answer ends earlier has failed.
     Its times are the player's: a track that begins late begins with silence, and lost packets leave silence.
     What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
     """
     where = address(source)
-    mono = f"-map 0:a:0 -af aresample={SAMPLE_RATE}:async=1:first_pts=0 -ac 1 -ar {SAMPLE_RATE}"
+    mono = f"-map 0:a:0 -af aresample={SAMPLE_RATE}:async=1:first_pts=0 -ac {channels} -ar {SAMPLE_RATE}"
     # Bitexact: the same sound always gives the same bytes, which name it.
     flac = "-c:a flac -sample_fmt s16 -max_error_rate 1 -map_metadata -1 -map_chapters -1 -bitexact"
     output = ["-progress", "pipe:1", "-f", "flac", "-y", address(target)]
@@ -224,16 +231,24 @@ def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:
 
 
 def read_samples(
-    path: Path | str, *, ffmpeg: str, start: float = 0.0, duration: float | None = None
+    path: Path | str,
+    *,
+    ffmpeg: str,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield mono 16 kHz samples of `path` from `start` (seconds) on, for `duration` seconds or to the end.
+
+    All channels mixed, or only the one with the number `channel` (from 0).
 
     float32 in [-1, 1), blocks of 10 s of shape (samples,), the last one shorter; memory stays flat.
     PermanentFailure or TransientFailure as `probe`; the process is gone when the iterator ends or is closed.
     """
     where = address(path)
     span = ["-ss", f"{start:.6f}"] + ([] if duration is None else ["-t", f"{duration:.6f}"])
-    raw = f"-map 0:a:0 -ac 1 -ar {SAMPLE_RATE} -f s16le -"
+    one = "-ac 1" if channel is None else f"-af pan=mono|c0=c{channel}"
+    raw = f"-map 0:a:0 {one} -ar {SAMPLE_RATE} -f s16le -"
     command = [ffmpeg, *input_arguments(where, *span), *raw.split()]
     return _blocks(command, where, start, duration)
 

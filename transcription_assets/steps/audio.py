@@ -1,4 +1,4 @@
-"""audio: what can be heard, as 16 kHz mono FLAC (`extracted/<key>.flac`)."""
+"""audio: what can be heard, as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
 
 import hashlib
 import tempfile
@@ -16,6 +16,8 @@ from transcription_assets.storage import Store
 VERSION = "2"
 TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
+STEREO = ("stereo", "2 channels")
+"""What the probe calls two channels that may be two speakers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Audio:
     container_duration: float | None
     warnings: tuple[str, ...]
     bytes_read: int
+    channels: int = 1
     version: str = VERSION
     reused: bool = False
 
@@ -56,9 +59,10 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     """Extract the speech of the recording that `video` looked at."""
     source = store.stat(key)
     known = load(store, key)
-    if known and known.etag == source.etag and store.exists(keys.flac(key)):
-        return known
     seen = video.load(store, key)
+    channels = 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
+    if known and known.etag == source.etag and known.channels == channels and store.exists(keys.flac(key)):
+        return known
     if seen is None:
         raise PermanentFailure(f"{key}: `video` has not looked at it yet; materialise `video` first")
     if seen.etag != source.etag:
@@ -73,6 +77,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             ffmpeg=decoder.ffmpeg,
             limit_s=decoder.limit(seen.probe.duration, source.size),
             size=source.size,
+            channels=channels,
         )
         require_unchanged(store, source)
         with flac.open("rb") as file:
@@ -86,6 +91,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
         seen.probe.duration,
         extraction.warnings,
         extraction.bytes_read,
+        channels,
     )
     write(store, keys.audio_record(key), asdict(audio))
     return audio

@@ -16,7 +16,7 @@ from transcription_assets.failures import NotFound, PermanentFailure, TransientF
 from transcription_assets.index import Index
 from transcription_assets.steps import audio, failure, video
 from transcription_assets.storage import Store
-from transcription_assets.transcript import Transcript, from_json
+from transcription_assets.transcript import Segment, Transcript, from_json
 
 VERSION = "2"
 OVERLAP_S = 8.0
@@ -44,9 +44,20 @@ class Embeddings:
         return len(held) == self.sentences
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What goes into the search: passages of so many seconds, with or without the words that are in doubt."""
+
+    passage_s: float = 30.0
+    doubtful: bool = False
+
+
 @failure.noted("embeddings")
-def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> Embeddings:
-    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable."""
+def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Embeddings:
+    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable.
+
+    What the transcript marks as doubtful stays out of the search unless `choice` says otherwise.
+    """
     try:
         document = store.read(keys.transcript(key))
     except NotFound as error:
@@ -55,14 +66,14 @@ def materialise(store: Store, key: str, encoder: Encoder, passage_s: float) -> E
     heard = audio.load(store, key)
     if heard is not None and heard.etag != transcript.media.etag:
         raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
-    recipe = recipe_of(str(encoder.model), passage_s)
+    recipe = recipe_of(str(encoder.model), choice.passage_s)
     about = _about(store, transcript)
-    fingerprint = hashlib.sha256(document + f"{recipe}|{about}".encode()).hexdigest()[:32]
-    spoken = len({(item.start, item.text) for item in passages.sentences(transcript.segments)})
+    fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.doubtful}".encode()).hexdigest()[:32]
+    spoken = len({(item.start, item.text) for item in passages.sentences(_said(transcript, choice))})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
-    rows = rows_of(transcript, about, encoder, passage_s)
+    rows = rows_of(transcript, about, encoder, choice)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(keys.passages(key), target.getvalue())
@@ -107,9 +118,23 @@ def recipe_of(embedding_model: str, passage_s: float) -> str:
     return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
 
 
-def rows_of(transcript: Transcript, about: About, encoder: Encoder, passage_s: float) -> pl.DataFrame:
+def _said(transcript: Transcript, choice: Choice) -> list[Segment]:
+    return [item for item in transcript.segments if choice.doubtful or not item.doubt]
+
+
+def _language(transcript: Transcript, passage: passages.Passage) -> str:
+    """The language in which most of the passage is said."""
+    seconds: dict[str, float] = {}
+    for segment in transcript.segments:
+        common = min(segment.end, passage.end) - max(segment.start, passage.start)
+        if common > 0 and segment.language and segment.speaker == passage.speaker:
+            seconds[segment.language] = seconds.get(segment.language, 0.0) + common
+    return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
+
+
+def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choice) -> pl.DataFrame:
     """The passages of a transcript with their vectors, as rows of the search table."""
-    cut = passages.cut(transcript.segments, target_s=passage_s, overlap_s=OVERLAP_S)
+    cut = passages.cut(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     vectors = encoder.encode(texts)
@@ -125,13 +150,13 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, passage_s: f
             "start_s": [item.start for item in cut],
             "end_s": [item.end for item in cut],
             "text": texts,
-            "language": [transcript.language] * each,
+            "language": [_language(transcript, item) for item in cut],
             "speakers": [sorted({s.speaker for s in item.sentences if s.speaker}) for item in cut],
             "recorded": [about.recorded] * each,
             "duration_s": [transcript.duration] * each,
             "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * each,
-            "recipe": [recipe_of(str(encoder.model), passage_s)] * each,
+            "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
             "media_etag": [transcript.media.etag] * each,
             "sentences": [[_sentence(s) for s in item.sentences] for item in cut],
             "sentence_vectors": [[sentence_vectors[s.text].tolist() for s in item.sentences] for item in cut],
@@ -145,7 +170,7 @@ def _sentence(spoken: passages.Sentence) -> dict[str, object]:
         "start_s": spoken.start,
         "end_s": spoken.end,
         "text": spoken.text,
-        "speaker": spoken.speaker,
+        "speaker": spoken.speaker or None,
         "word_at": [at for at, _ in spoken.words],
         "word_s": [second for _, second in spoken.words],
     }

@@ -51,7 +51,7 @@ def noted(
             try:
                 return materialise(store, key, *args, **kwargs)
             except Exception as error:
-                _note(store, key, step, error)
+                note(store, key, step, error)
                 raise
 
         return noting
@@ -70,7 +70,8 @@ def forget(store: Store, key: str) -> None:
     store.delete(keys.failure(key))
 
 
-def _note(store: Store, key: str, step: str, error: Exception) -> None:
+def note(store: Store, key: str, step: str, error: Exception) -> None:
+    """Leave a note of this failure."""
     reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
     try:
         etag = store.stat(key).etag

@@ -13,6 +13,7 @@ from transcription_assets.embedding import Encoder
 from transcription_assets.failures import TranscriptionError
 from transcription_assets.index import Index
 from transcription_assets.steps import embeddings
+from transcription_assets.steps.embeddings import Choice
 from transcription_assets.storage import Store
 
 PUBLISH_EVERY = 50
@@ -28,7 +29,7 @@ class Rebuilt:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def rebuild(store: Store, table: Index, encoder: Encoder, passage_s: float) -> Iterator[Rebuilt]:
+def rebuild(store: Store, table: Index, encoder: Encoder, choice: Choice) -> Iterator[Rebuilt]:
     """Fill the encoder's table from the transcripts; yields the growing report. What is there is not done again.
 
     It can be stopped and started again: what was published is kept. Switching is left to `Index.maintain`.
@@ -39,7 +40,7 @@ def rebuild(store: Store, table: Index, encoder: Encoder, passage_s: float) -> I
     waiting: list[embeddings.Embeddings] = []
     for number, key in enumerate(said, 1):
         try:
-            waiting.append(embeddings.materialise(store, key, encoder, passage_s))
+            waiting.append(embeddings.materialise(store, key, encoder, choice))
         except TranscriptionError as error:
             report.failed[key] = str(error)
         if len(waiting) >= PUBLISH_EVERY or number == len(said):

@@ -5,19 +5,25 @@ sound, model and options which recording has its words.
 """
 
 import json
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from transcription_assets import keys, subtitles
+import numpy as np
+
+from transcription_assets import keys, media, subtitles
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.speech import Engine, Heard
-from transcription_assets.steps import audio
+from transcription_assets.speech import Engine, Heard, Samples, Sound
+from transcription_assets.steps import audio, failure
 from transcription_assets.steps.audio import Audio
-from transcription_assets.steps.failure import noted
-from transcription_assets.steps.sounds import Sounds, alone
+from transcription_assets.steps.checkpoints import Checkpoints
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Media, Timing, Transcript, from_json
 
@@ -28,6 +34,9 @@ TEXTS: Mapping[str, Callable[[Transcript], str]] = {
     ".vtt": subtitles.to_vtt,
 }
 """What is written beside the JSON, for people and players."""
+COMPARED_S = 60.0
+SAME_SHARE = 0.05
+"""Channels that differ by less of their loudness hold the same voice."""
 
 
 def load(store: Store, key: str) -> Transcript | None:
@@ -38,64 +47,225 @@ def load(store: Store, key: str) -> Transcript | None:
         return None
 
 
-def is_current(transcript: Transcript, source: Audio, engine: Engine) -> bool:
+def is_current(transcript: Transcript, source: Audio, engine: Engine, vocabulary: Sequence[str] = ()) -> bool:
     """Whether it was made from this very object with this model and these options."""
-    return transcript.media.etag == source.etag and _is_by(transcript, engine)
+    options = engine.options.as_dict() | {"vocabulary": [*vocabulary]}
+    return transcript.media.etag == source.etag and _is_by(transcript, engine, options)
 
 
-def _is_by(transcript: Transcript, engine: Engine) -> bool:
-    return transcript.model == engine.model and transcript.options == engine.options.as_dict()
+def vocabulary(store: Store, key: str) -> list[str]:
+    """The names and words to expect in this recording: of the `vocabulary.txt` that lies nearest above it.
 
-
-def sounds(store: Store, batch: Sequence[str], engine: Engine, ffmpeg: str) -> Sounds:
-    """For `materialise` of these recordings in this order: the next is decoded while one is transcribed."""
-
-    def is_needed(key: str) -> bool:
-        source, known = audio.load(store, key), load(store, key)
-        if source is None or (known and is_current(known, source, engine)):
-            return False
-        return _heard_before(store, source, engine) is None
-
-    return Sounds(store, ffmpeg, batch, is_needed)
-
-
-@noted("transcript")
-def materialise(  # noqa: PLR0917 -- tools, then options
-    store: Store,
-    key: str,
-    engine: Engine,
-    ffmpeg: str,
-    progress: Callable[[float], None] | None = None,
-    batch: Sounds | None = None,
-) -> tuple[Transcript, bool]:
-    """Transcribe the extracted speech; returns the transcript and whether it was there already.
-
-    `batch` has its sound ready, where it was made for several recordings.
+    One word or phrase a line; empty lines and those that start with `#` do not count.
     """
+    for place in keys.vocabularies(key):
+        try:
+            lines = store.read(place).decode("utf-8-sig").splitlines()
+        except NotFound:
+            continue
+        except UnicodeDecodeError as error:
+            raise PermanentFailure(f"{place} is not a text in UTF-8: save it as UTF-8") from error
+        return [" ".join(line.split()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return []
+
+
+def _options(store: Store, key: str, engine: Engine) -> dict[str, Any]:
+    return engine.options.as_dict() | {"vocabulary": vocabulary(store, key)}
+
+
+def _is_by(transcript: Transcript, engine: Engine, options: dict[str, Any]) -> bool:
+    return transcript.model == engine.model and transcript.options == options
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What transcribes: the engine, and the ffmpeg that reads the extracted sound."""
+
+    engine: Engine
+    ffmpeg: str
+
+
+Made = tuple[Transcript, bool]
+"""The transcript and whether it was there already."""
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The sound of a recording, and the options for it: the engine's, and its own vocabulary."""
+
+    source: Audio
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A recording in the queue: whether the engine was asked to hear it, and what makes its transcript then."""
+
+    asked: bool
+    finish: Callable[[Heard | Exception | None], Made]
+
+
+def materialise(store: Store, key: str, tools: Tools, progress: Progress | None = None) -> Made:
+    """Transcribe the extracted speech of one recording; what went wrong is raised."""
+    (made,) = materialise_each(store, [key], tools, progress)
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+def materialise_each(
+    store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress | None = None
+) -> Iterator[Made | Exception]:
+    """One answer for each recording, in their order; what went wrong with one stands in its place.
+
+    The engine decodes short ones together. `progress` gets a media key and the seconds of it that are done.
+    """
+    for key, answer in zip(media_keys, _each(store, media_keys, tools, progress or _unwatched), strict=True):
+        if isinstance(answer, Exception):
+            failure.note(store, key, "transcript", answer)
+        yield answer
+
+
+def _each(store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress) -> Iterator[Made | Exception]:
+    queue: deque[_Entry] = deque()
+    for answer in tools.engine.hear(_sounds(store, media_keys, tools, progress, queue)):
+        while not queue[0].asked:
+            yield _attempted(queue.popleft(), None)
+        yield _attempted(queue.popleft(), answer)
+    while queue:
+        yield _attempted(queue.popleft(), None)
+
+
+def _attempted(entry: _Entry, answer: Heard | Exception | None) -> Made | Exception:
+    try:
+        return entry.finish(answer)
+    except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+        return error
+
+
+def _sounds(
+    store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress, queue: deque[_Entry]
+) -> Iterator[Sound]:
+    """The sounds that the engine has to hear; every recording gets its entry in `queue`, in order."""
+    asked: set[str] = set()
+    for key in media_keys:
+        try:
+            request = _Request(_source(store, key), _options(store, key, tools.engine))
+            known = _known(store, request, tools.engine)
+        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+            queue.append(_Entry(asked=False, finish=partial(_failed, error)))
+            continue
+        digest = _sound(request, tools.engine)
+        if known is not None:
+            queue.append(_Entry(asked=False, finish=partial(_given, known)))
+        elif digest in asked:
+            # The same sound is in the queue: written down by the time that this one's turn comes.
+            queue.append(_Entry(asked=False, finish=partial(_alone, store, key, tools, progress)))
+        else:
+            asked.add(digest)
+            yield from _asked(store, request, tools, progress, queue)
+
+
+def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, queue: deque[_Entry]) -> Iterator[Sound]:
+    """The one sound; its file is there for as long as the engine reads."""
+    source = request.source
+    with ExitStack() as held:
+        kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}")
+        try:
+            flac = held.enter_context(_speech(store, source.key))
+            channels = source.channels if _are_different(flac, source.channels, tools.ffmpeg) else 1
+        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+            queue.append(_Entry(asked=False, finish=partial(_failed, error)))
+            return
+        queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, kept)))
+        yield Sound(
+            read=_reader(flac, tools.ffmpeg, channels),
+            channels=channels,
+            vocabulary=tuple(request.options["vocabulary"]),
+            kept=kept,
+            progress=partial(progress, source.key),
+        )
+
+
+def _failed(error: Exception, _answer: Heard | Exception | None) -> Made:
+    raise error
+
+
+def _given(made: Made, _answer: Heard | Exception | None) -> Made:
+    return made
+
+
+def _alone(store: Store, key: str, tools: Tools, progress: Progress, _answer: Heard | Exception | None) -> Made:
+    return materialise(store, key, tools, progress)
+
+
+def _heard(store: Store, request: _Request, tools: Tools, kept: Checkpoints, answer: Heard | Exception | None) -> Made:
+    source = request.source
+    if not isinstance(answer, Heard):
+        raise answer or TransientFailure(f"{source.key}: the engine gave no answer; try again")
+    _require_all_of_it(source.key, answer.duration, source.duration)
+    transcript = _transcript(request, tools.engine, answer)
+    _write(store, transcript, request, tools.engine)
+    kept.clear(answer.duration)
+    return transcript, False
+
+
+def _source(store: Store, key: str) -> Audio:
     source = audio.load(store, key)
     if source is None:
         raise PermanentFailure(f"{key}: its speech is not extracted yet; materialise `audio` first")
-    known = load(store, key)
-    if known and is_current(known, source, engine):
+    return source
+
+
+def _unwatched(_key: str, _seconds: float) -> None:
+    """Progress that nobody watches."""
+
+
+def _reader(flac: str, ffmpeg: str, channels: int) -> Callable[[int, float], Iterator[Samples]]:
+    def read(channel: int, start: float) -> Iterator[Samples]:
+        return media.read_samples(flac, ffmpeg=ffmpeg, start=start, channel=channel if channels > 1 else None)
+
+    return read
+
+
+def _are_different(flac: str, channels: int, ffmpeg: str) -> bool:
+    """Whether two channels hold two voices: many stereo files hold one voice twice."""
+    if channels < 2:  # noqa: PLR2004 -- two speakers, or not
+        return False
+    left, right = (
+        np.concatenate([*media.read_samples(flac, ffmpeg=ffmpeg, duration=COMPARED_S, channel=number)])
+        for number in range(2)
+    )
+    loudness = float(np.sqrt(np.square(left).mean() + np.square(right).mean()))
+    return float(np.sqrt(np.square(left - right).mean())) > SAME_SHARE * loudness
+
+
+def _known(store: Store, request: _Request, engine: Engine) -> Made | None:
+    """The transcript, where it is there already or can be taken over from the same sound."""
+    source = request.source
+    known = load(store, source.key)
+    if known and known.media.etag == source.etag and _is_by(known, engine, request.options):
         _make_up_for_lost_texts(store, known)
         return known, True
     started = time.monotonic()
-    alike = _heard_before(store, source, engine)
-    if alike:
-        transcript = _taken_over(alike, key, source, started)
-    else:
-        with batch.of(key) if batch else alone(store, key, ffmpeg) as blocks:
-            heard = engine.transcribe(blocks, progress or (lambda _seconds: None))
-        _require_all_of_it(key, heard.duration, source.duration)
-        transcript = _transcript(key, source, engine, heard, time.monotonic() - started)
+    alike = _heard_before(store, request, engine)
+    if alike is None:
+        return None
+    transcript = _taken_over(alike, source.key, source, started)
+    _write(store, transcript, request, engine)
+    return transcript, False
+
+
+def _write(store: Store, transcript: Transcript, request: _Request, engine: Engine) -> None:
+    key, source = request.source.key, request.source
     _require_same_sound(store, key, source)
     # Removed first and written last: what makes the transcript count as done never lies beside texts of another.
     store.delete(keys.transcript(key))
     for suffix, text in TEXTS.items():
         store.write(keys.transcript(key, suffix), text(transcript).encode())
     store.write(keys.transcript(key), transcript.to_json())
-    store.write(keys.heard(_sound(source, engine)), json.dumps({"media_key": key}).encode())
-    return transcript, False
+    store.write(keys.heard(_sound(request, engine)), json.dumps({"media_key": key}).encode())
 
 
 def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
@@ -113,6 +283,18 @@ def _require_same_sound(store: Store, key: str, source: Audio) -> None:
         raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
 
 
+@contextmanager
+def _speech(store: Store, key: str) -> Iterator[str]:
+    """The extracted sound. From a bucket it is copied first: a link into it could expire during a long recording."""
+    if store.is_local:
+        yield store.readable_url(keys.flac(key))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        flac = Path(folder) / "speech.flac"
+        store.fetch(keys.flac(key), flac)
+        yield str(flac)
+
+
 def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
     """A store may end its answer early and look as if that were all: then there is more to be heard."""
     if heard_s < extracted_s - LENGTH_TOLERANCE_S:
@@ -121,20 +303,21 @@ def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
         )
 
 
-def _sound(source: Audio, engine: Engine) -> str:
+def _sound(request: _Request, engine: Engine) -> str:
     """The name of what this engine hears in this sound: alike, the words are alike."""
-    document = [source.sha256, asdict(engine.model), engine.options.as_dict()]
+    document = [request.source.sha256, asdict(engine.model), request.options]
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _heard_before(store: Store, source: Audio, engine: Engine) -> Transcript | None:
+def _heard_before(store: Store, request: _Request, engine: Engine) -> Transcript | None:
     """A transcript of the same sound by the same model with the same options, if it is still there."""
     try:
-        key = json.loads(store.read(keys.heard(_sound(source, engine))))["media_key"]
+        key = json.loads(store.read(keys.heard(_sound(request, engine))))["media_key"]
     except (NotFound, ValueError, KeyError):
         return None
     found = load(store, key)
-    return found if found and found.media.sound == source.sha256 and _is_by(found, engine) else None
+    same = found is not None and found.media.sound == request.source.sha256
+    return found if found and same and _is_by(found, engine, request.options) else None
 
 
 def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
@@ -152,16 +335,18 @@ def _filename(key: str) -> str:
     return PurePosixPath(keys.decode(key)).name
 
 
-def _transcript(key: str, source: Audio, engine: Engine, heard: Heard, wall_s: float) -> Transcript:
+def _transcript(request: _Request, engine: Engine, heard: Heard) -> Transcript:
+    source = request.source
     return Transcript(
-        filename=_filename(key),
+        filename=_filename(source.key),
         language=heard.language,
         language_probability=heard.language_probability,
         duration=heard.duration,
         segments=heard.segments,
-        media=Media(key, source.etag, source.sha256),
+        media=Media(source.key, source.etag, source.sha256),
         model=engine.model,
-        options=engine.options.as_dict(),
+        options=request.options,
         speech=heard.speech,
-        timing=Timing(wall_s=round(wall_s, 3), audio_s=heard.duration),
+        timing=Timing(wall_s=heard.wall_s, audio_s=heard.duration),
+        languages=dict(heard.languages),
     )

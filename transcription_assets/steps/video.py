@@ -24,6 +24,8 @@ class Decoder:
     ffmpeg: str
     floor_s: float = 120.0
     per_second: float = 0.5
+    keep_channels: bool = False
+    """Whether the two channels of a stereo recording stay apart: two speakers."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Seconds until a decoder that has not finished is taken for hung."""

@@ -1,0 +1,202 @@
+"""The speech engine against faster-whisper: long speech, short clips, sounds without speech, and where the time goes.
+
+python -m benchmarks.speech [--model base] [--rounds 2] [--only long clips silent stages]
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transcription_assets.app.evaluate import Recording
+
+from benchmarks import recordings
+from benchmarks.machine import MODELS, describe
+from transcription_assets import media, models
+from transcription_assets.app import measurement
+from transcription_assets.app.contest import Entry
+from transcription_assets.speech import Hardware, Whisper, hear_one, sound, windows
+from transcription_assets.speech.decoder import Decoder
+
+LONG_ROUNDS = 4
+CLIPS = 100
+SHORTEST_S, LONGEST_S = 5.0, 12.0
+LONG_BAR, CLIPS_BAR = 1.3, 3.5
+THREADS = 2
+SILENT = {
+    "silence": "anullsrc=r=16000:cl=mono:d=60",
+    "white noise": "anoisesrc=d=60:seed=7:a=0.3",
+    "a chord with a beat": "aevalsrc='0.2*(sin(2*PI*220*t)+sin(2*PI*277.18*t)+sin(2*PI*329.63*t))"
+    "*(0.6+0.4*sin(2*PI*2*t))':s=16000:d=60",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="base")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[*PARTS])
+    chosen = parser.parse_args()
+    print(describe())
+    with tempfile.TemporaryDirectory() as folder:
+        missed = [name for name in chosen.only if not PARTS[name](Path(folder), chosen.model, chosen.rounds)]
+    print(f"missed: {', '.join(missed)}" if missed else "all bars held")
+    return int(bool(missed))
+
+
+def _truth() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(
+        (recordings.DEMO.parent / "recordings.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def _long(folder: Path, model: str, rounds: int) -> bool:
+    """About twelve minutes of speech in one file, against the batched and the sequential decoder."""
+    sources = [str(recordings.DEMO / str(entry["file"])) for entry in _truth()] * LONG_ROUNDS
+    inputs = [part for source in sources for part in ("-i", source)]
+    parts = "".join(f"[{number}:a]aresample=16000[a{number}];" for number in range(len(sources)))
+    joined = "".join(f"[a{number}]" for number in range(len(sources)))
+    path = folder / "long.flac"
+    recordings.make(*inputs, "-filter_complex", f"{parts}{joined}concat=n={len(sources)}:v=0:a=1", "-ac", "1", path)
+    said = " ".join(str(entry["text"]) for entry in _truth() * LONG_ROUNDS)
+    return _compared([Recording(path, recordings.seconds(path), said)], model, rounds, "batched", LONG_BAR)
+
+
+def _clips(folder: Path, model: str, rounds: int) -> bool:
+    """A hundred clips of whole sentences, against faster-whisper as it comes, one after another."""
+    made: list[Recording] = []
+    for start, end, said, source in _spans():
+        if len(made) == CLIPS:
+            break
+        path = folder / f"{len(made):03}.wav"
+        cut = ["-ss", str(start), "-t", str(end - start), "-i", source]
+        # Quieter and a little later the second time round: no two clips are the same sound.
+        again = len(made) // 50
+        recordings.make(*cut, "-ac", "1", "-ar", "16000", "-af", f"volume={1 - again / 4},adelay={again * 130}", path)
+        made.append(Recording(path, end - start, said))
+    return _compared(made, model, rounds, "plain", CLIPS_BAR)
+
+
+def _spans() -> Iterator[tuple[float, float, str, Path]]:
+    """Runs of whole sentences of 5 to 12 s: start, end, text and source, over and over."""
+    spans = []
+    for entry in _truth():
+        sentences: list[dict[str, float | str]] = list(entry["sentences"])  # type: ignore[call-overload]
+        for first in range(len(sentences)):
+            for last in range(first, min(first + 4, len(sentences))):
+                start, end = float(sentences[first]["start"]) - 0.2, float(sentences[last]["end"]) + 0.25
+                if SHORTEST_S <= end - start <= LONGEST_S:
+                    text = " ".join(str(item["text"]) for item in sentences[first : last + 1])
+                    spans.append((max(start, 0.0), end, text, recordings.DEMO / str(entry["file"])))
+    while True:
+        yield from spans
+
+
+def _compared(found: list[Recording], model: str, rounds: int, other: str, bar: float) -> bool:
+    located = models.locate(model, "speech", MODELS)
+    entries = [Entry(system, model, located.path, threads=THREADS) for system in ("ours", other, "sequential")]
+    results = measurement.measure(entries, found, rounds, lambda line: print(f"  {line}", file=sys.stderr))
+    document = measurement.document(results, found)
+    seconds = sum(item.seconds for item in found)
+    print(f"\n{len(found)} recordings, {seconds:.0f} s, {model}, {rounds} rounds in turns\n")
+    print("| | × real time | wall s | CPU s | WER | MB |\n| --- | --- | --- | --- | --- | --- |")
+    for item in document["configurations"]:
+        walls, used = (" ".join(f"{value:.1f}" for value in item[name]) for name in ("wall_s", "cpu_s"))
+        print(f"| {item['name']} | {item['rtfx']} | {walls} | {used} | {item['wer']:.2%} | {item['peak_mb']} |")
+    ours, theirs, sequential = document["configurations"]
+    faster = ours["rtfx"] / theirs["rtfx"]
+    worse = 100 * (ours["wer"] - sequential["wer"])
+    print(f"\n{faster:.2f} × {other} (bar {bar}); WER {worse:+.2f} points against sequential (bar +0.10)")
+    return bool(faster >= bar and worse <= 0.1)
+
+
+def _silent(folder: Path, model: str, _rounds: int) -> bool:
+    """Words where nobody speaks: none."""
+    located = models.locate(model, "speech", MODELS)
+    engine = Whisper(located.path, name=model, revision="", hardware=Hardware("cpu", "int8", THREADS))
+    total = 0
+    for name, source in SILENT.items():
+        path = folder / "silent.flac"
+        recordings.make("-f", "lavfi", "-i", source, path)
+        heard = hear_one(engine, sound(media.read_samples(path, ffmpeg=media.find_ffmpeg())))
+        words = sum(len(segment.words) for segment in heard.segments)
+        print(f"{name}, 60 s: {words} words")
+        total += words
+    return total == 0
+
+
+def _stages(_folder: Path, model: str, _rounds: int) -> bool:
+    """Wall seconds of each stage, one worker with all threads, on three minutes of speech."""
+    located = models.locate(model, "speech", MODELS)
+    hardware = Hardware("cpu", "int8", cpu_threads=THREADS, workers=1)
+    engine = Whisper(located.path, name=model, revision="", hardware=hardware)
+    engine.load()
+    spent: dict[str, float] = {}
+    blocks = [
+        block
+        for path in recordings.found(recordings.DEMO)
+        for block in media.read_samples(path, ffmpeg=media.find_ffmpeg())
+    ]
+    watched = [
+        (windows, "voiced_regions", "voice activity"),
+        (Decoder, "_features", "features"),
+        (Decoder, "_encode", "encoder"),
+        (Decoder, "_languages", "language"),
+        (Decoder, "_generate", "decoder"),
+        (Decoder, "_words", "word times"),
+        (Decoder, "careful", "repair"),
+    ]
+    started = time.monotonic()
+    for path in recordings.found(recordings.DEMO):
+        for _ in media.read_samples(path, ffmpeg=media.find_ffmpeg()):
+            pass
+    spent["ffmpeg"] = time.monotonic() - started
+    with _timed(watched, spent):
+        started = time.monotonic()
+        heard = hear_one(engine, sound(blocks))
+        wall_s = time.monotonic() - started
+    spent["the rest"] = wall_s - sum(seconds for name, seconds in spent.items() if name != "ffmpeg")
+    print(f"\n| stage | s for {heard.duration:.0f} s of sound | share |\n| --- | --- | --- |")
+    for name, seconds in spent.items():
+        print(f"| {name} | {seconds:.2f} | {seconds / (wall_s + spent['ffmpeg']):.0%} |")
+    return True
+
+
+@contextmanager
+def _timed(watched: list[tuple[object, str, str]], spent: dict[str, float]) -> Iterator[None]:
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
+
+    def timing(work: Callable[..., object], label: str) -> Callable[..., object]:
+        def timed(*args: object, **named: object) -> object:
+            started = time.monotonic()
+            try:
+                return work(*args, **named)
+            finally:
+                spent[label] = spent.get(label, 0.0) + time.monotonic() - started
+
+        return timed
+
+    for (owner, name, work), (_, _, label) in zip(originals, watched, strict=True):
+        setattr(owner, name, timing(work, label))
+    try:
+        yield
+    finally:
+        for owner, name, work in originals:
+            setattr(owner, name, work)
+
+
+PARTS: dict[str, Callable[[Path, str, int], bool]] = {
+    "long": _long,
+    "clips": _clips,
+    "silent": _silent,
+    "stages": _stages,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

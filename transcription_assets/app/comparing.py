@@ -1,0 +1,97 @@
+"""eval wer, bench: word errors and speed of configurations and of other systems, side by side."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from transcription_assets import settings
+from transcription_assets.app.terminal import aside, plain, shown
+
+CONFIGURATION = [
+    click.option("--model", "model_names", multiple=True, help="Speech model, again for another; default: that set."),
+    click.option("--beam", "beams", multiple=True, type=click.IntRange(1, 20), help="Beams, again for others."),
+    click.option("--threads", default=0, type=click.IntRange(0, 256), help="Threads for each; 0 = all cores."),
+    click.option("--json", "as_json", is_flag=True, help="Everything, as JSON."),
+]
+
+
+def _configured(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(CONFIGURATION):
+        command = option(command)
+    return command
+
+
+@click.command("wer")
+@click.argument("references", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--system", "systems", multiple=True, help="`ours` (default), or another that `bench` knows; repeatable.")
+@_configured
+def word_errors(references: tuple[Path, ...], systems: tuple[str, ...], **options: Any) -> None:
+    """Word errors over folders of REFERENCES: recordings with what is said in them, a.wav and a.txt."""
+    _contest(references, systems or ("ours",), texts=True, rounds=1, **options)
+
+
+@click.command()
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--system", "systems", multiple=True, help="Which systems; default: all that are installed.")
+@click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20), help="Runs of each, alternating.")
+@_configured
+def bench(recordings: tuple[Path, ...], systems: tuple[str, ...], rounds: int, **options: Any) -> None:
+    """Our engine against others: the same RECORDINGS, model and threads, one after another in turns."""
+    from transcription_assets.app import contest
+
+    _contest(recordings, systems or contest.available(), texts=False, rounds=rounds, **options)
+
+
+def _contest(
+    paths: Sequence[Path],
+    systems: Sequence[str],
+    *,
+    texts: bool,
+    rounds: int,
+    model_names: Sequence[str],
+    beams: Sequence[int],
+    threads: int,
+    as_json: bool,
+) -> None:
+    from transcription_assets.app import contest, measurement
+    from transcription_assets.app.tools import installed
+
+    chosen = settings.load()
+    located = [installed(chosen)(name, "speech") for name in model_names or (chosen.whisper_model,)]
+    compute_type = "int8" if chosen.compute_type == "auto" else chosen.compute_type
+    entries = [
+        contest.Entry(system, model.name, model.path, beam, compute_type, threads or os.cpu_count() or 1)
+        for model in located
+        for beam in beams or (chosen.beam_size,)
+        for system in systems
+    ]
+    recordings = measurement.found(paths, texts=texts)
+    results = measurement.measure(entries, recordings, rounds, lambda line: aside.print(f"[dim]{plain(line)}[/]"))
+    document = measurement.document(results, recordings)
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+        return
+    table = Table(
+        *("configuration", "WER", "sub", "del", "ins", "coverage", "× real time", "wall s", "CPU s", "MB"),
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for item in document["configurations"]:
+        known = item["words"] > 0
+        errors = [str(item[name]) if known else "" for name in ("substitutions", "deletions", "insertions")]
+        table.add_row(
+            item["name"],
+            f"{item['wer']:.2%}" if known else "",
+            *errors,
+            "" if item["coverage"] is None else f"{item['coverage']:.1%}",
+            f"{item['rtfx']:.1f}",
+            " ".join(f"{seconds:.1f}" for seconds in item["wall_s"]),
+            " ".join(f"{seconds:.1f}" for seconds in item["cpu_s"]),
+            str(item["peak_mb"]),
+        )
+    shown.print(table)

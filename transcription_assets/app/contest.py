@@ -1,0 +1,207 @@
+"""Speech engines side by side on the same recordings: each run in a fresh process, its model loaded before the clock.
+
+`ours` is the engine of this package; the others are what somebody would use in its place.
+"""
+
+import importlib.util
+import json
+import multiprocessing
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transcription_assets import media, speech
+from transcription_assets.failures import PermanentFailure
+
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One configuration: a system, a model (name and folder), and how it is set."""
+
+    system: str
+    model: str
+    path: Path
+    beam_size: int = 5
+    compute_type: str = "int8"
+    threads: int = 0
+
+    @property
+    def name(self) -> str:
+        """As a table shows it."""
+        return f"{self.system}, {self.model}, beam {self.beam_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What was heard in one recording; `coverage` is known of our own engine only."""
+
+    text: str
+    language: str
+    coverage: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run heard, and what it took: seconds of wall and CPU time without loading, megabytes at most."""
+
+    texts: tuple[Text, ...]
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def available() -> list[str]:
+    """The systems that can be run on this machine."""
+    return [name for name, (_, module) in SYSTEMS.items() if importlib.util.find_spec(module)]
+
+
+def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
+    """Let the configuration hear all recordings, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_run, entry, [*paths]).result()
+
+
+def _run(entry: Entry, paths: list[Path]) -> Outcome:
+    if entry.system not in SYSTEMS:
+        raise PermanentFailure(f"there is no system {entry.system}: use one of {', '.join(SYSTEMS)}")
+    listen = SYSTEMS[entry.system][0](entry)
+    started, used = time.monotonic(), _cpu_s()
+    texts = tuple(listen(paths))
+    wall_s, cpu_s = time.monotonic() - started, _cpu_s() - used
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak_kb = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
+    return Outcome(texts, wall_s, cpu_s, peak_kb * 1024 / 1e6)
+
+
+def _cpu_s() -> float:
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
+
+
+Listen = Callable[[Sequence[Path]], Iterator[Text]]
+
+
+def _ours(entry: Entry) -> Listen:
+    ffmpeg = media.find_ffmpeg()
+    hardware = speech.Hardware("cpu", entry.compute_type, cpu_threads=entry.threads)
+    options = speech.SpeechOptions(beam_size=entry.beam_size)
+    engine = speech.Whisper(entry.path, name=entry.model, revision="", hardware=hardware, options=options)
+    engine.load()
+
+    def sound(path: Path) -> speech.Sound:
+        return speech.Sound(lambda _channel, start: media.read_samples(path, ffmpeg=ffmpeg, start=start))
+
+    def listen(paths: Sequence[Path]) -> Iterator[Text]:
+        for heard in engine.hear(map(sound, paths)):
+            if isinstance(heard, Exception):
+                raise heard
+            text = " ".join(segment.text for segment in heard.segments)
+            yield Text(text, heard.language, round(heard.speech.coverage, 4))
+
+    return listen
+
+
+def _model(entry: Entry) -> Any:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(
+        str(entry.path), device="cpu", compute_type=entry.compute_type, cpu_threads=entry.threads, local_files_only=True
+    )
+
+
+def _listening(transcribe: Callable[[str], Any]) -> Listen:
+    def listen(paths: Sequence[Path]) -> Iterator[Text]:
+        for path in paths:
+            segments, info = transcribe(str(path))
+            yield Text(" ".join(segment.text.strip() for segment in segments), info.language)
+
+    return listen
+
+
+def _plain(entry: Entry) -> Listen:
+    """As its README shows it: no voice activity detector, no words."""
+    model = _model(entry)
+    return _listening(lambda path: model.transcribe(path, beam_size=entry.beam_size))
+
+
+def _sequential(entry: Entry) -> Listen:
+    model = _model(entry)
+    return _listening(
+        lambda path: model.transcribe(path, beam_size=entry.beam_size, vad_filter=True, word_timestamps=True)
+    )
+
+
+def _batched(entry: Entry) -> Listen:
+    from faster_whisper import BatchedInferencePipeline
+
+    pipeline = BatchedInferencePipeline(_model(entry))
+    return _listening(
+        lambda path: pipeline.transcribe(path, beam_size=entry.beam_size, batch_size=BATCH, word_timestamps=True)
+    )
+
+
+def _whisper_ctranslate2(entry: Entry) -> Listen:
+    """A command line: it loads its model on the clock."""
+
+    def listen(paths: Sequence[Path]) -> Iterator[Text]:
+        command = shutil.which("whisper-ctranslate2", path=str(Path(sys.executable).parent)) or "whisper-ctranslate2"
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                [
+                    *(command, *map(str, paths), "--model_directory", str(entry.path), "--device", "cpu"),
+                    *("--compute_type", entry.compute_type, "--threads", str(entry.threads)),
+                    *("--beam_size", str(entry.beam_size), "--batched", "True", "--batch_size", str(BATCH)),
+                    *("--word_timestamps", "True", "--output_format", "json", "--output_dir", folder),
+                    *("--verbose", "False"),
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            for path in paths:
+                found = json.loads((Path(folder) / f"{path.stem}.json").read_text(encoding="utf-8"))
+                yield Text(" ".join(item["text"].strip() for item in found["segments"]), found.get("language", ""))
+
+    return listen
+
+
+def _whisperx(entry: Entry) -> Listen:
+    import whisperx
+
+    options = {"beam_size": entry.beam_size}
+    model = whisperx.load_model(
+        str(entry.path),
+        "cpu",
+        compute_type=entry.compute_type,
+        threads=entry.threads,
+        asr_options=options,
+        vad_method="silero",
+    )
+
+    def listen(paths: Sequence[Path]) -> Iterator[Text]:
+        for path in paths:
+            found = model.transcribe(whisperx.load_audio(str(path)), batch_size=BATCH)
+            yield Text(" ".join(item["text"].strip() for item in found["segments"]), found["language"])
+
+    return listen
+
+
+SYSTEMS: dict[str, tuple[Callable[[Entry], Listen], str]] = {
+    "ours": (_ours, "faster_whisper"),
+    "plain": (_plain, "faster_whisper"),
+    "sequential": (_sequential, "faster_whisper"),
+    "batched": (_batched, "faster_whisper"),
+    "whisper-ctranslate2": (_whisper_ctranslate2, "whisper_ctranslate2"),
+    "whisperx": (_whisperx, "whisperx"),
+}
+"""How each is started, and the module that has to be there."""

@@ -1,0 +1,120 @@
+"""Word errors and speed over a folder of recordings with texts, for several configurations side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from transcription_assets import accuracy, keys, media
+from transcription_assets.accuracy import Errors
+from transcription_assets.app import contest
+from transcription_assets.app.contest import Entry, Outcome
+from transcription_assets.failures import PermanentFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording, its length in seconds, and what is said in it; None where nobody wrote that down."""
+
+    path: Path
+    seconds: float
+    said: str | None
+
+
+@dataclass(slots=True)
+class Result:
+    """One configuration and what its runs took."""
+
+    entry: Entry
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def wall_s(self) -> float:
+        """The median of the runs."""
+        return median(outcome.wall_s for outcome in self.outcomes)
+
+    @property
+    def peak_mb(self) -> float:
+        """The most that any run took."""
+        return max(outcome.peak_mb for outcome in self.outcomes)
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the voiced time with words, over all recordings alike; None where the system does not tell."""
+        known = [text.coverage for text in self.outcomes[-1].texts if text.coverage is not None]
+        return sum(known) / len(known) if known else None
+
+    def errors(self, recordings: Sequence[Recording]) -> list[Errors | None]:
+        """Of each recording that has a text."""
+        return [
+            None if item.said is None else accuracy.errors(item.said, heard.text, heard.language)
+            for item, heard in zip(recordings, self.outcomes[-1].texts, strict=True)
+        ]
+
+
+def found(paths: Sequence[Path], *, texts: bool) -> list[Recording]:
+    """The recordings in folders and files; the text of `a.wav` is `a.txt` beside it, and `texts` says it must be."""
+    files = sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])})
+    taken = [file for file in files if file.is_file() and keys.is_media(file.name)]
+    ffmpeg = media.find_ffmpeg()
+    recordings = [Recording(file, _seconds(file, ffmpeg), _said(file)) for file in taken]
+    if texts:
+        recordings = [item for item in recordings if item.said is not None]
+    if not recordings:
+        wanted = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
+        raise PermanentFailure(f"no {wanted} in {', '.join(map(str, paths))}")
+    return recordings
+
+
+def _said(file: Path) -> str | None:
+    text = file.with_suffix(".txt")
+    return text.read_text(encoding="utf-8") if text.is_file() else None
+
+
+def _seconds(file: Path, ffmpeg: str) -> float:
+    return media.probe(str(file), file.name, ffmpeg=ffmpeg, limit_s=60.0).duration or 0.0
+
+
+def measure(
+    entries: Sequence[Entry], recordings: Sequence[Recording], rounds: int, say: Callable[[str], None]
+) -> list[Result]:
+    """Every configuration once a round, one after another, so that a loud moment of the machine hits all alike."""
+    results = [Result(entry) for entry in entries]
+    for number in range(rounds):
+        for result in results:
+            say(f"round {number + 1} of {rounds}: {result.entry.name}")
+            result.outcomes.append(contest.run(result.entry, [item.path for item in recordings]))
+    return results
+
+
+def document(results: Sequence[Result], recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Everything, for JSON."""
+    seconds = sum(item.seconds for item in recordings)
+    return {
+        "recordings": [{"path": str(item.path), "seconds": item.seconds} for item in recordings],
+        "configurations": [
+            {
+                "name": result.entry.name,
+                **{name: value for name, value in asdict(result.entry).items() if name != "path"},
+                **_errors(accuracy.total(item for item in result.errors(recordings) if item is not None)),
+                "coverage": result.coverage,
+                "rtfx": round(seconds / result.wall_s, 2),
+                "wall_s": [round(outcome.wall_s, 2) for outcome in result.outcomes],
+                "cpu_s": [round(outcome.cpu_s, 2) for outcome in result.outcomes],
+                "peak_mb": round(result.peak_mb),
+                "files": [
+                    {"path": str(item.path), "text": heard.text, "language": heard.language}
+                    | (_errors(wrong) if wrong else {})
+                    for item, heard, wrong in zip(
+                        recordings, result.outcomes[-1].texts, result.errors(recordings), strict=True
+                    )
+                ],
+            }
+            for result in results
+        ],
+    }
+
+
+def _errors(counted: Errors) -> dict[str, Any]:
+    return {"wer": round(counted.rate, 5), **asdict(counted)}

@@ -1,0 +1,39 @@
+"""Words and their times out of sound: what an engine is, and the one that works with Whisper."""
+
+from transcription_assets.speech.engine import (
+    CHANNELS,
+    SAMPLE_RATE,
+    Engine,
+    Heard,
+    Place,
+    Samples,
+    Sound,
+    Speakers,
+    SpeechOptions,
+    Task,
+    hear_one,
+    sound,
+)
+from transcription_assets.speech.whisper import VERSION, Hardware, Whisper, resolve_compute_type, resolve_device
+from transcription_assets.speech.window import Window
+
+__all__ = [
+    "CHANNELS",
+    "SAMPLE_RATE",
+    "VERSION",
+    "Engine",
+    "Hardware",
+    "Heard",
+    "Place",
+    "Samples",
+    "Sound",
+    "Speakers",
+    "SpeechOptions",
+    "Task",
+    "Whisper",
+    "Window",
+    "hear_one",
+    "resolve_compute_type",
+    "resolve_device",
+    "sound",
+]

@@ -1,0 +1,278 @@
+"""One batch of chunks through Whisper: features, encoder, language, decoder, word times. No padding to 30 s.
+
+It works on faster-whisper's model, but not through its pipeline: that pads each chunk to 30 s, encodes twice to tell
+the language, and decodes every chunk with all its beams.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from transcription_assets.chunks import Region
+from transcription_assets.speech.engine import SAMPLE_RATE, Samples, SpeechOptions
+from transcription_assets.speech.languages import Probabilities
+from transcription_assets.speech.quality import compression_ratio, is_loop
+from transcription_assets.transcript import Segment, Word
+
+SURE_LOGPROB = -0.12
+"""A greedy decoding with at least this mean log-probability is kept: more beams would say the same (decision 20)."""
+PADDING_S = 1.0
+"""Silence after the longest chunk of a batch: without any the model runs on behind the last word."""
+SHORTEST_S = 1.0
+LONGEST_WORD_S = 1.4
+FRAMES_PER_S = 100
+STEREO_STEP = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of at most 30 s that is decoded as one: its samples, and the voiced regions in it, from its start."""
+
+    samples: Samples
+    voiced: tuple[Region, ...]
+    vocabulary: tuple[str, ...] = ()
+
+    @property
+    def length(self) -> float:
+        """Seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def voiced_s(self) -> float:
+        """Seconds in which somebody speaks."""
+        return sum(region.length for region in self.voiced)
+
+    def part(self, span: Region) -> "Chunk":
+        """What lies in `span` (seconds from the start of this chunk)."""
+        from transcription_assets.chunks import within
+
+        samples = self.samples[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)]
+        return Chunk(samples, tuple(within(self.voiced, span)), self.vocabulary)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one chunk says (times from its start), and which languages it may be in, the most probable first."""
+
+    segment: Segment
+    languages: Probabilities
+
+
+Choose = Callable[[int, Probabilities], tuple[str, float]]
+"""The language of the chunk with this index, out of its probabilities."""
+
+
+class Decoder:
+    """Decodes batches with one faster-whisper model; safe to be used by several threads."""
+
+    def __init__(self, model: Any, options: SpeechOptions, encode_at_once: int) -> None:
+        self.model = model
+        self._options = options
+        self._encode_at_once = encode_at_once
+        self._multilingual = bool(model.model.is_multilingual)
+
+    def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+        """One answer for each chunk, in their order; all must have the same vocabulary."""
+        features = self._features(batch)
+        encoded = self._encode(features)
+        heard = self._languages(encoded, len(batch))
+        chosen = [choose(number, probabilities) for number, probabilities in enumerate(heard)]
+        hypotheses = self._generate(encoded, [language for language, _ in chosen], batch[0].vocabulary)
+        words = self._words(encoded, hypotheses, [language for language, _ in chosen], batch)
+        return [
+            Decoded(_segment(hypothesis, spoken, language, chunk), probabilities)
+            for hypothesis, spoken, language, chunk, probabilities in zip(
+                hypotheses, words, chosen, batch, heard, strict=True
+            )
+        ]
+
+    def careful(self, chunk: Chunk, language: str) -> list[Segment]:
+        """The chunk through faster-whisper's sequential decoder, with its fallback to higher temperatures."""
+        if len(chunk.samples) < 0.1 * SAMPLE_RATE:
+            return []
+        found, _ = self.model.transcribe(
+            chunk.samples,
+            language=language if self._multilingual else "en",
+            task=self._options.task,
+            beam_size=max(self._options.beam_size, 5),
+            word_timestamps=True,
+            condition_on_previous_text=False,
+            hotwords=", ".join(chunk.vocabulary) or None,
+        )
+        return [plain(item) for item in found]
+
+    def _features(self, batch: Sequence[Chunk]) -> Samples:
+        """Shape (chunks, mels, frames): frames for the longest chunk and a second of silence, an even number."""
+        extractor = self.model.feature_extractor
+        longest = max(SHORTEST_S, *(chunk.length for chunk in batch))
+        seconds = min(longest + PADDING_S, extractor.chunk_length)
+        length = int(seconds * SAMPLE_RATE) // (2 * extractor.hop_length) * 2 * extractor.hop_length
+        padded = [np.pad(chunk.samples[:length], (0, max(0, length - len(chunk.samples)))) for chunk in batch]
+        features: Samples = np.stack([extractor(samples)[..., :-1] for samples in padded])
+        return features
+
+    def _encode(self, features: Samples) -> Any:
+        """On a CPU in pieces: eight chunks at once need 0.6 GB for attention alone, and take a quarter more time."""
+        from ctranslate2 import StorageView
+
+        step = self._encode_at_once
+        if len(features) <= step:
+            return self.model.encode(features)
+        pieces = [np.asarray(self.model.encode(features[at : at + step])) for at in range(0, len(features), step)]
+        return StorageView.from_array(np.concatenate(pieces))
+
+    def _languages(self, encoded: Any, count: int) -> list[Probabilities]:
+        if not self._multilingual:
+            return [[("en", 1.0)]] * count
+        if self._options.language:
+            return [[(self._options.language, 1.0)]] * count
+        found = self.model.model.detect_language(encoded)
+        return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
+
+    def _tokenizer(self, language: str) -> Any:
+        from faster_whisper.tokenizer import Tokenizer
+
+        task = self._options.task
+        return Tokenizer(self.model.hf_tokenizer, self._multilingual, task=task, language=language)
+
+    def _generate(self, encoded: Any, languages: Sequence[str], vocabulary: tuple[str, ...]) -> list[Any]:
+        """Greedy first; what is not sure once more with all beams."""
+        prompts = self._prompts(languages, vocabulary)
+        beams = self._options.beam_size
+        found = self._search(encoded, prompts, 1)
+        again = [number for number, item in enumerate(found) if beams > 1 and not item.sure]
+        if again:
+            some = encoded if len(again) == len(found) else _picked(encoded, again)
+            better = self._search(some, [prompts[number] for number in again], beams)
+            for number, item in zip(again, better, strict=True):
+                found[number] = item
+        return found
+
+    def _prompts(self, languages: Sequence[str], vocabulary: tuple[str, ...]) -> list[list[int]]:
+        hint = ", ".join(vocabulary) or None
+        made = {
+            language: self.model.get_prompt(self._tokenizer(language), [], without_timestamps=True, hotwords=hint)
+            for language in set(languages)
+        }
+        return [list(made[language]) for language in languages]
+
+    def _search(self, encoded: Any, prompts: list[list[int]], beams: int) -> list["Hypothesis"]:
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        tokenizer = self._tokenizer("en")
+        results = self.model.model.generate(
+            encoded,
+            prompts,
+            beam_size=beams,
+            max_length=self.model.max_length,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        return [_hypothesis(result, tokenizer) for result in results]
+
+    def _words(
+        self, encoded: Any, hypotheses: Sequence["Hypothesis"], languages: Sequence[str], batch: Sequence[Chunk]
+    ) -> list[tuple[Word, ...]]:
+        """Times and probabilities of the words, language by language: which word a piece belongs to depends on it."""
+        words: list[tuple[Word, ...]] = [()] * len(batch)
+        spoken = [number for number, item in enumerate(hypotheses) if item.tokens]
+        for language, members in groupby(sorted(spoken, key=lambda number: languages[number]), languages.__getitem__):
+            group = list(members)
+            some = encoded if len(group) == len(batch) else _picked(encoded, group)
+            frames = [round(batch[number].length * FRAMES_PER_S) // 2 * 2 for number in group]
+            found = self.model.find_alignment(
+                self._tokenizer(language), [hypotheses[number].tokens for number in group], some, frames
+            )
+            for number, alignment in zip(group, found, strict=True):
+                words[number] = tuple(_timed(alignment, batch[number].length))
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the decoder says a chunk says."""
+
+    tokens: list[int]
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether more beams would say the same."""
+        return self.avg_logprob >= SURE_LOGPROB and not is_loop(self.text)
+
+
+def _hypothesis(result: Any, tokenizer: Any) -> Hypothesis:
+    tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+    length = len(result.sequences_ids[0])
+    # CTranslate2's score is the mean over the tokens; Whisper counts the end of the text as one more.
+    logprob = result.scores[0] * length / (length + 1)
+    return Hypothesis(tokens, tokenizer.decode(tokens), float(logprob), float(result.no_speech_prob))
+
+
+def _picked(encoded: Any, numbers: Sequence[int]) -> Any:
+    """Some of the chunks of an encoder output."""
+    from ctranslate2 import StorageView
+
+    on_cpu = encoded if encoded.device == "cpu" else encoded.to_device("cpu")
+    return StorageView.from_array(np.ascontiguousarray(np.asarray(on_cpu)[list(numbers)]))
+
+
+def _timed(alignment: list[dict[str, Any]], length: float) -> Iterator[Word]:
+    """Words with their punctuation; one that is stretched over a pause is cut short at that side."""
+    from faster_whisper.transcribe import merge_punctuations
+
+    merge_punctuations(alignment, "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、")  # noqa: RUF001 (the marks themselves)
+    pieces = [item for item in alignment if item["word"]]
+    lengths = [item["end"] - item["start"] for item in pieces if item["end"] > item["start"]]
+    longest = min(LONGEST_WORD_S, 2 * max(float(np.median(lengths)), 0.1)) if lengths else LONGEST_WORD_S
+    for number, item in enumerate(pieces):
+        start, end = float(item["start"]), min(float(item["end"]), length)
+        if end - start > longest:
+            ends = item["word"].rstrip()[-1:] in ".。!！?？,，"  # noqa: RUF001
+            follows = number == 0 or pieces[number - 1]["word"].rstrip()[-1:] in ".。!！?？,，"  # noqa: RUF001
+            if follows and not ends:
+                start = end - longest
+            elif ends:
+                end = start + longest
+        yield Word(min(start, end), end, item["word"], float(item["probability"]))
+
+
+def _segment(hypothesis: Hypothesis, words: tuple[Word, ...], language: tuple[str, float], chunk: Chunk) -> Segment:
+    return Segment(
+        id=0,
+        start=words[0].start if words else 0.0,
+        end=words[-1].end if words else chunk.length,
+        text=hypothesis.text,
+        words=words,
+        avg_logprob=hypothesis.avg_logprob,
+        no_speech_prob=hypothesis.no_speech_prob,
+        compression_ratio=compression_ratio(hypothesis.text),
+        language=language[0],
+        language_probability=language[1],
+    )
+
+
+def plain(found: Any) -> Segment:
+    """As plain Python numbers: faster-whisper's times are numpy's, and an event log takes none of those."""
+    words = tuple(
+        Word(float(item.start), float(item.end), item.word, float(item.probability)) for item in found.words or ()
+    )
+    return Segment(
+        id=0,
+        start=float(found.start),
+        end=float(found.end),
+        text=found.text,
+        words=words,
+        avg_logprob=float(found.avg_logprob),
+        no_speech_prob=float(found.no_speech_prob),
+        compression_ratio=float(found.compression_ratio),
+    )

@@ -1,0 +1,49 @@
+"""Which language a chunk is in: its own voice, and what the rest of the recording speaks. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+SURE = 0.5
+SPOKEN_SHARE = 0.1
+"""A language with less of the recording than this is a guess of a few chunks, and no help for others."""
+
+Probabilities = Sequence[tuple[str, float]]
+"""Language codes with their probabilities, the most probable first."""
+
+
+def choose(own: Probabilities, spoken: Collection[str], *, alone: bool) -> tuple[str, float]:
+    """The language of a chunk and its probability.
+
+    A chunk that is long enough to stand alone decides by itself where it is sure. Another one speaks one of the
+    languages that the recording speaks, if there are any yet.
+    """
+    best = own[0]
+    known = [item for item in own if item[0] in spoken]
+    if not known or (alone and best[1] >= SURE):
+        return best
+    return max(known, key=lambda item: item[1])
+
+
+def others(own: Probabilities, tried: str, least: float = 0.1) -> list[str]:
+    """Other languages that it may well be, the most probable first; at most two."""
+    return [language for language, probability in own[:4] if language != tried and probability >= least][:2]
+
+
+def spoken(votes: Mapping[str, float]) -> frozenset[str]:
+    """The languages with a fair share of the voiced time so far."""
+    total = sum(votes.values())
+    return frozenset(language for language, seconds in votes.items() if seconds >= SPOKEN_SHARE * total)
+
+
+def add(votes: dict[str, float], own: Probabilities, seconds: float) -> None:
+    """Let a chunk vote: each language by its probability, for the seconds of the chunk."""
+    for language, probability in own[:5]:
+        votes[language] = votes.get(language, 0.0) + probability * seconds
+
+
+def shares(votes: Mapping[str, float]) -> dict[str, float]:
+    """Each language's share, the largest first; without the dust of a hundred languages that nobody speaks."""
+    total = sum(votes.values())
+    if not total:
+        return {}
+    ordered = sorted(votes.items(), key=lambda item: -item[1])
+    return {language: round(seconds / total, 4) for language, seconds in ordered if seconds >= 0.01 * total}

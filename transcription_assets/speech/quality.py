@@ -1,0 +1,108 @@
+"""Whether what was decoded can be trusted: loops, guesses, inventions. Pure.
+
+Batched decoding ignores these thresholds, so every chunk is held against them here.
+"""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+
+from transcription_assets.transcript import Segment
+from transcription_assets.words import is_unspaced
+
+# Whisper's own thresholds (openai/whisper transcribe.py): loops compress well, bad guesses have low probability.
+COMPRESSION_RATIO_LIMIT = 2.4
+LOGPROB_LIMIT = -1.0
+NO_SPEECH_LIMIT = 0.6
+
+FASTEST_WORDS_PER_S = 7.0
+"""An auctioneer; whoever is faster was made up. A character of Chinese or Japanese counts as a third of a word."""
+SLOWEST_WORDS_PER_S = 0.4
+SLOW_FROM_S = 6.0
+"""Shorter voiced stretches may well hold one word only."""
+LANGUAGE_LIMIT = 0.5
+UNSURE_LOGPROB = -0.7
+"""A language that is less probable than not, and words that are not sure either: perhaps it is another language."""
+NGRAMS = (1, 2, 3, 4, 5, 6)
+LOOP_TURNS = 5
+"""A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
+LOOP_WORDS = 8
+"""And it takes up so many words: a chorus of `no, no, no` does not count."""
+
+_CHARACTERS_PER_WORD = 3
+
+
+def compression_ratio(text: str) -> float:
+    """How much shorter zlib makes it: over 2.4 it repeats itself."""
+    data = text.encode(errors="replace")
+    return len(data) / len(zlib.compress(data))
+
+
+def is_silence(segment: Segment) -> bool:
+    """Whisper's own rule for text that it made up where nobody speaks."""
+    return segment.no_speech_prob > NO_SPEECH_LIMIT and segment.avg_logprob < LOGPROB_LIMIT
+
+
+def doubt(segment: Segment, voiced_s: float) -> str:
+    """Why the words of a chunk with so many voiced seconds may be wrong; empty = nothing speaks against them."""
+    if segment.compression_ratio > COMPRESSION_RATIO_LIMIT or is_loop(segment.text):
+        return "loop"
+    if segment.avg_logprob < LOGPROB_LIMIT:
+        return "guess"
+    if segment.language_probability < LANGUAGE_LIMIT and segment.avg_logprob < UNSURE_LOGPROB:
+        return "language"
+    rate = word_count(segment.text) / max(voiced_s, 0.5)
+    if rate > FASTEST_WORDS_PER_S:
+        return "too many words"
+    if voiced_s >= SLOW_FROM_S and rate < SLOWEST_WORDS_PER_S:
+        return "too few words"
+    return ""
+
+
+def is_loop(text: str) -> bool:
+    """Whether a run of one to six words is said over and over without a break."""
+    tokens = _tokens(text)
+    return any(_longest_run(tokens, size) * size >= LOOP_WORDS for size in NGRAMS)
+
+
+def word_count(text: str) -> float:
+    """Words; in scripts without spaces a third of the characters."""
+    unspaced = sum(map(is_unspaced, text))
+    spaced = "".join(" " if is_unspaced(character) else character for character in text)
+    return len(_tokens(spaced)) + unspaced / _CHARACTERS_PER_WORD
+
+
+def leaked(text: str, vocabulary: Iterable[str]) -> bool:
+    """Whether the vocabulary was written down although nobody said it: three of its words in their order, in a row."""
+    hint, said = _tokens(" ".join(vocabulary)), _tokens(text)
+    if not hint or not said:
+        return False
+    size = min(3, len(hint))
+    runs = _runs(hint, size)
+    found = sum(run in runs for run in _ngrams(said, size))
+    whole = Counter(said)
+    if size < 3:  # noqa: PLR2004 -- one or two words: only a text of nothing else is suspect
+        return found > 1 and found * size >= len(said) - 1
+    return found > 0 or (len(said) > 1 and all(whole[token] > 1 for token in hint))
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"\w+(?:['’]\w+)*", text.lower())
+
+
+def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
+
+
+def _runs(tokens: list[str], size: int) -> set[tuple[str, ...]]:
+    return set(_ngrams(tokens, size))
+
+
+def _longest_run(tokens: list[str], size: int) -> int:
+    """The most turns of a run of `size` tokens that repeats at once; 0 below LOOP_TURNS."""
+    longest = run = 0
+    for index in range(size, len(tokens)):
+        run = run + 1 if tokens[index] == tokens[index - size] else 0
+        longest = max(longest, run // size + 1)
+    return longest if longest >= LOOP_TURNS else 0

@@ -1,0 +1,93 @@
+"""Sound in windows that fit in memory, cut where nobody speaks, each with its voiced stretches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from transcription_assets import chunks
+from transcription_assets.chunks import Region
+from transcription_assets.speech.engine import SAMPLE_RATE, Samples
+
+WINDOW_S = 600.0
+"""Seconds of sound in memory at once: 38 MB, and enough chunks that the last batch being short does not matter."""
+EARLIEST_SHARE = 0.8
+"""A window ends in its last fifth."""
+LOUDNESS_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A window: its samples, the voiced regions in it (times from its start), and whether the sound ends with it."""
+
+    samples: Samples
+    voiced: tuple[Region, ...]
+    last: bool
+
+    @property
+    def length(self) -> float:
+        """Seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[Cut]:
+    """Windows of at most `window_s` seconds (plus one block), cut at pauses.
+
+    Together the windows are exactly the sound that came in, so every voiced second is in one of them.
+    """
+    longest_s = WINDOW_S if window_s is None else window_s
+    held: list[Samples] = []
+    seconds = 0.0
+    for block in blocks:
+        held.append(block)
+        seconds += len(block) / SAMPLE_RATE
+        if seconds < longest_s:
+            continue
+        samples = sane(np.concatenate(held))
+        voiced = voiced_regions(samples)
+        end = _end(samples, voiced)
+        yield Cut(samples[:end], tuple(chunks.within(voiced, Region(0.0, end / SAMPLE_RATE))), last=False)
+        held = [samples[end:].copy()]
+        seconds = len(held[0]) / SAMPLE_RATE
+    if held and seconds:
+        samples = sane(np.concatenate(held))
+        yield Cut(samples, tuple(voiced_regions(samples)), last=True)
+
+
+def _end(samples: Samples, voiced: list[Region]) -> int:
+    """The sample where the window ends: in its last pause; where nobody pauses, in its quietest moment."""
+    seconds = len(samples) / SAMPLE_RATE
+    at = chunks.cut(voiced, seconds, earliest_s=EARLIEST_SHARE * seconds)
+    if at == seconds and voiced and voiced[-1].end >= seconds:
+        first = int(EARLIEST_SHARE * len(samples))
+        at = (first + quietest(samples[first:])) / SAMPLE_RATE
+    # Whole hundredths of a second: a decoder can be told to start just there.
+    return round(at * 100) * SAMPLE_RATE // 100
+
+
+def quietest(samples: Samples) -> int:
+    """The middle of the quietest LOUDNESS_S seconds: between two words, if anywhere."""
+    step = int(LOUDNESS_S * SAMPLE_RATE)
+    frames = len(samples) // step
+    if not frames:
+        return len(samples)
+    loudness = np.square(samples[: frames * step].reshape(frames, step)).mean(axis=1)
+    return int(loudness.argmin()) * step + step // 2
+
+
+def sane(samples: Samples) -> Samples:
+    """The samples as float32 in [-1, 1]: what is no number is silence, what is too loud is clipped."""
+    samples = samples.astype(np.float32, copy=False)
+    peak = np.abs(samples).max(initial=0.0)
+    if peak <= 1.0:  # false for NaN too
+        return samples
+    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+
+
+def voiced_regions(samples: Samples) -> list[Region]:
+    """Where somebody speaks, by Silero's detector (its weights come with faster-whisper)."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(max_speech_duration_s=chunks.CHUNK_S, min_silence_duration_ms=160)
+    found = get_speech_timestamps(samples, options)
+    return [Region(item["start"] / SAMPLE_RATE, item["end"] / SAMPLE_RATE) for item in found]

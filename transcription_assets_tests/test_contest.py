@@ -1,0 +1,106 @@
+"""Word errors and speed from the command line, and sounds that are hard on a recogniser: with the real model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transcription_assets import models, settings
+from transcription_assets.app import contest, measurement
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.media import read_samples
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, SpeechOptions, Whisper, sound
+from transcription_assets_tests import recordings
+
+DEMO = Path(__file__).parents[1] / "demo" / "recordings"
+WIZARD = DEMO / "stories" / "the-wizard-of-the-opera-house.mp4"
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """Eleven seconds of speech."""
+    path = recordings.make(tmp_path_factory.mktemp("spoken") / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
+    return np.concatenate([*read_samples(path, ffmpeg=recordings.wheel_ffmpeg())])
+
+
+@pytest.fixture(scope="module")
+def engine() -> Whisper:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    return Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
+
+
+def words(heard: Heard) -> str:
+    return " ".join(segment.text for segment in heard.segments).lower()
+
+
+@pytest.mark.models
+def test_configurations_stand_side_by_side_with_their_word_errors(tmp_path: Path) -> None:
+    recordings.make(tmp_path / "refs" / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
+    (tmp_path / "refs" / "a.txt").write_text("these are not the words at all", encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("transcription-assets")), "eval", "wer", str(tmp_path / "refs")]
+    options = ["--model", "tiny.en", "--system", "ours", "--system", "plain", "--json"]
+    done = subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=200)
+    document = json.loads(done.stdout)
+    ours, plain = document["configurations"]
+    assert (ours["system"], plain["system"]) == ("ours", "plain")
+    assert ours["words"] == plain["words"] == 7
+    assert ours["wer"] > 0.5
+    assert 0 < ours["coverage"] <= 1
+    assert plain["coverage"] is None
+    assert min(ours["rtfx"], plain["rtfx"], ours["peak_mb"]) > 0
+
+
+def test_a_folder_without_texts_is_refused_with_what_to_put_there(tmp_path: Path) -> None:
+    recordings.tone(tmp_path / "a.wav")
+    with pytest.raises(PermanentFailure, match=r"a\.txt"):
+        measurement.found([tmp_path], texts=True)
+    assert [item.said for item in measurement.found([tmp_path], texts=False)] == [None]
+
+
+def test_what_is_not_installed_is_not_offered() -> None:
+    assert {"ours", "plain", "sequential", "batched"} <= set(contest.available())
+
+
+@pytest.mark.models
+def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine: Whisper, spoken: Samples) -> None:
+    silence = np.zeros(120 * SAMPLE_RATE, np.float32)
+    sounds = {
+        "speech": spoken,
+        "clipped": np.clip(spoken * 8, -1, 1),
+        "quiet": spoken * np.float32(0.05),
+        "telephone": np.repeat(spoken[::2], 2)[: len(spoken)],
+        "a few words in long silence": np.concatenate([silence, spoken[: 5 * SAMPLE_RATE], silence]),
+        "not a number": np.where(np.arange(len(spoken)) % 5000 == 0, np.nan, spoken).astype(np.float32),
+        "a blink": spoken[: SAMPLE_RATE // 3],
+        "silence": silence,
+        "noise": np.random.default_rng(7).normal(0, 0.1, 20 * SAMPLE_RATE).astype(np.float32),
+    }
+    answers = dict(zip(sounds, engine.hear(sound([samples]) for samples in sounds.values()), strict=True))
+    heard = {name: answer for name, answer in answers.items() if isinstance(answer, Heard)}
+    assert heard.keys() == sounds.keys(), answers
+    for name in ("speech", "clipped", "quiet", "telephone", "not a number", "a few words in long silence"):
+        assert "wizard" in words(heard[name]) or heard[name].speech.coverage > 0.5, name
+    assert words(heard["silence"]) == words(heard["noise"]) == ""
+    lonely = heard["a few words in long silence"]
+    assert all(119 < segment.start < 127 for segment in lonely.segments)
+    for answer in heard.values():
+        assert not answer.speech.inventions
+
+
+@pytest.mark.models
+def test_a_language_that_whisper_does_not_know_is_refused_with_those_that_it_knows() -> None:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    wrong = Whisper(located.path, name="base", revision="", options=SpeechOptions(language="xx"))
+    with pytest.raises(PermanentFailure, match="does not know the language 'xx'"):
+        wrong.load()
+
+
+@pytest.mark.models
+def test_a_model_of_one_language_does_not_pretend_to_translate() -> None:
+    located = models.locate("tiny.en", "speech", settings.load().models_dir)
+    wrong = Whisper(located.path, name="tiny.en", revision="", options=SpeechOptions(task="translate"))
+    with pytest.raises(PermanentFailure, match="knows English only"):
+        wrong.load()

@@ -1,0 +1,290 @@
+"""The engine around the model: windows, batches, checkpoints, failures. SCRIPTED model: sound spells words."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from transcription_assets.chunks import Region
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, window
+from transcription_assets.speech import windows as windowing
+from transcription_assets.speech.decoder import Choose, Chunk, Decoded
+from transcription_assets.speech.whisper import VERSION, _even_size
+from transcription_assets.transcript import Segment, Word
+
+STEP = SAMPLE_RATE // 100
+LEVELS = 4000
+
+
+def loud(samples: Samples) -> list[Region]:
+    """FAKE voice activity detector: whatever is not zero."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
+    return [Region(float(start / SAMPLE_RATE), float(end / SAMPLE_RATE)) for start, end in edges.reshape(-1, 2)]
+
+
+@dataclass
+class SpellingDecoder:
+    """FAKE: every stretch of one loudness is a word with the number of that loudness; what is cut is another word."""
+
+    languages: Sequence[tuple[str, float]] = (("en", 0.9), ("de", 0.1))
+    batches: list[list[float]] = field(default_factory=list)
+    failing_on: frozenset[int] = frozenset()
+    most: int = 1000
+
+    def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+        if len(batch) > self.most:
+            raise RuntimeError("CUDA failed with error out of memory")
+        self.batches.append([round(chunk.length, 2) for chunk in batch])
+        return [self._decoded(chunk, choose(number, self.languages)) for number, chunk in enumerate(batch)]
+
+    def careful(self, _chunk: Chunk, _language: str) -> list[Segment]:
+        return []
+
+    def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
+        words = tuple(_spelt(chunk.samples))
+        if self.failing_on & {int(word.word) for word in words}:
+            raise ValueError("this one cannot be decoded")
+        text = "".join(word.word for word in words)
+        segment = Segment(0, 0.0, chunk.length, text, words, -0.1, 0.0, 1.0, False, *language)  # noqa: FBT003
+        return Decoded(segment, self.languages)
+
+
+def _spelt(samples: Samples) -> Iterator[Word]:
+    clock = 0
+    for level, run in groupby(np.round(samples * LEVELS).astype(int).tolist()):
+        length = len(list(run))
+        if level:
+            yield Word(clock / SAMPLE_RATE, (clock + length) / SAMPLE_RATE, f" {level}", 0.9)
+        clock += length
+
+
+def spelling(words: Sequence[Word], duration: float) -> Samples:
+    """A sound that spells these words, each with the number in its text."""
+    samples = np.zeros(round(duration * SAMPLE_RATE), np.float32)
+    for word in words:
+        samples[round(word.start * SAMPLE_RATE) : round(word.end * SAMPLE_RATE)] = int(word.word) / LEVELS
+    return samples
+
+
+def in_blocks(samples: Samples, seconds: float = 1.0) -> Iterator[Samples]:
+    step = int(seconds * SAMPLE_RATE)
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
+
+
+def seekable(samples: Samples, **changes: object) -> Sound:
+    def read(_channel: int, start: float) -> Iterable[Samples]:
+        return in_blocks(samples[round(start * SAMPLE_RATE) :])
+
+    return Sound(read, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _scripted_voices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "voiced_regions", loud)
+
+
+def engine(decoder: SpellingDecoder, **hardware: object) -> Whisper:
+    made = Whisper(Path(), name="scripted", revision="1", hardware=Hardware("cpu", **hardware))  # type: ignore[arg-type]
+    made.__dict__["_decoder"] = decoder
+    return made
+
+
+def good(answers: Iterable[Heard | Exception]) -> list[Heard]:
+    found = list(answers)
+    assert not [answer for answer in found if isinstance(answer, Exception)], found
+    return [answer for answer in found if isinstance(answer, Heard)]
+
+
+def texts(heard: Heard) -> list[str]:
+    return [word.word for segment in heard.segments for word in segment.words]
+
+
+def said(length: float, *, first: int = 1, pause: float = 0.5, word: float = 0.4) -> list[Word]:
+    """Phrases of five words with pauses between them."""
+    words, clock, number = [], 0.2, first
+    while clock + 5 * word < length:
+        for _ in range(5):
+            words.append(Word(round(clock, 3), round(clock + word, 3), f" {number}", 0.9))
+            clock, number = clock + word, number + 1
+        clock += pause
+    return words
+
+
+phrases = st.lists(
+    st.tuples(st.lists(st.integers(5, 60), min_size=1, max_size=12), st.sampled_from([5, 20, 60, 400])), max_size=12
+)
+
+
+@given(phrases, st.integers(400, 3000))
+@examples(max_examples=60)
+def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
+    spoken: list[tuple[list[int], int]], window_steps: int
+) -> None:
+    words, clock = [], 0
+    for phrase, pause in spoken:
+        for length in phrase:
+            words.append(Word(clock / 100, (clock + length) / 100, f" {len(words) + 1}", 0.9))
+            clock += length
+        clock += pause
+    samples = spelling(words, clock / 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "voiced_regions", loud)
+        # A phrase lasts 7.2 s at most: in the last fifth of a window of 40 s there is always a pause.
+        patch.setattr(windowing, "WINDOW_S", 36.0 + window_steps / 100)
+        [heard] = good(engine(SpellingDecoder()).hear([seekable(samples)]))
+    assert texts(heard) == [word.word for word in words]
+    times = [time for segment in heard.segments for word in segment.words for time in (word.start, word.end)]
+    assert all(before <= after for before, after in pairwise(times))
+    assert times == pytest.approx([time for word in words for time in (word.start, word.end)], abs=0.002)
+    assert heard.duration == pytest.approx(len(samples) / SAMPLE_RATE, abs=1e-3)
+    assert not heard.speech.holes
+    assert not heard.speech.inventions
+
+
+class KilledError(BaseException):
+    """FAKE end of the process."""
+
+
+def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    words = said(400.0)
+    samples = spelling(words, 400.0)
+    kept: dict[Place, Window] = {}
+
+    def until_it_is_killed(seconds: float) -> None:
+        if seconds > 360.0:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        list(engine(SpellingDecoder()).hear([seekable(samples, kept=kept, progress=until_it_is_killed)]))
+    again = SpellingDecoder()
+    read_from: list[float] = []
+
+    def read(_channel: int, start: float) -> Iterable[Samples]:
+        read_from.append(start)
+        return in_blocks(samples[round(start * SAMPLE_RATE) :])
+
+    [heard] = good(engine(again).hear([Sound(read, kept=kept)]))
+    [whole] = good(engine(SpellingDecoder()).hear([seekable(samples)]))
+    assert (heard.segments, heard.speech, heard.languages) == (whole.segments, whole.speech, whole.languages)
+    assert texts(heard) == [word.word for word in words]
+    assert read_from[0] > 320.0
+    assert sum(map(sum, again.batches)) < 80.0, "the window in hand and those behind it"
+
+
+@given(st.integers(0, 40))
+@examples(max_examples=20)
+def test_a_window_comes_back_from_its_json_as_it_was(count: int) -> None:
+    words = tuple(said(20.0)[:count])
+    text = "".join(word.word for word in words)
+    segment = Segment(0, 0.0, 9.0, text, words, -0.1, 0.0, 1.0, True, "de", 0.7, "loop", "left")  # noqa: FBT003
+    made = Window(5.0, 25.0, (segment,), (Region(5.5, 9.0),), {"de": 3.5})
+    assert window.from_json(made.to_json()) == made
+
+
+def test_short_recordings_are_decoded_together_and_answered_in_their_order() -> None:
+    clips = [spelling(said(length, first=100 * number), length) for number, length in enumerate((9, 3, 12, 6, 5), 1)]
+    decoder = SpellingDecoder()
+    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    assert [texts(item)[0] for item in heard] == [" 100", " 200", " 300", " 400", " 500"]
+    assert len(decoder.batches) == 1
+    assert decoder.batches[0] == sorted(decoder.batches[0], reverse=True)
+
+
+def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
+    def broken(_channel: int, _start: float) -> Iterable[Samples]:
+        yield np.zeros(SAMPLE_RATE, np.float32)
+        raise PermanentFailure("this file is broken")
+
+    clip = spelling(said(5.0), 5.0)
+    first, second, third = engine(SpellingDecoder()).hear([seekable(clip), Sound(broken), seekable(clip)])
+    assert isinstance(first, Heard)
+    assert isinstance(second, PermanentFailure)
+    assert isinstance(third, Heard)
+    assert texts(first) == texts(third) != []
+
+
+def test_one_sound_that_breaks_the_decoder_does_not_take_its_batch_along() -> None:
+    clips = [spelling(said(5.0, first=100 * number), 5.0) for number in (1, 2, 3)]
+    answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).hear(map(seekable, clips)))
+    assert [type(answer) for answer in answers] == [Heard, ValueError, Heard]
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
+
+    class Full(dict[Place, Window]):
+        def __setitem__(self, place: Place, done: Window) -> None:
+            raise PermanentFailure("no space left")
+
+    samples = spelling(said(30.0), 30.0)
+    answers = list(engine(SpellingDecoder()).hear([seekable(samples, kept=Full()), seekable(samples)]))
+    assert [type(answer) for answer in answers] == [PermanentFailure, Heard]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -> None:
+    clips = [spelling(said(6.0, first=100 * number), 6.0) for number in range(1, 9)]
+    decoder = SpellingDecoder(most=2)
+    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    assert [texts(item)[0] for item in heard] == [f" {100 * number}" for number in range(1, 9)]
+    assert max(map(len, decoder.batches)) == 2
+
+
+def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> None:
+    left = spelling([Word(0.5, 1.0, " 1", 0.9), Word(1.0, 1.5, " 2", 0.9), Word(8.0, 8.5, " 3", 0.9)], 10.0)
+    right = spelling([Word(4.0, 4.5, " 11", 0.9), Word(4.5, 5.0, " 12", 0.9)], 10.0)
+
+    def read(channel: int, _start: float) -> Iterable[Samples]:
+        return in_blocks((left, right)[channel])
+
+    [heard] = good(engine(SpellingDecoder()).hear([Sound(read, channels=2)]))
+    assert [(item.speaker, item.text) for item in heard.segments] == [
+        ("left", "1 2"),
+        ("right", "11 12"),
+        ("left", "3"),
+    ]
+    assert [item.id for item in heard.segments] == [0, 1, 2]
+    assert heard.speech.vad_seconds == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) -> None:
+    samples = spelling(said(10.0), 10.0)
+    samples[-100:] = wrong
+    made = windowing.sane(samples)
+    assert np.isfinite(made).all()
+    assert np.abs(made).max() <= 1.0
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 4800])
+def test_a_sound_of_no_length_or_a_blink_is_heard_as_silence(length: int) -> None:
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(np.zeros(length, np.float32))]))
+    assert heard.segments == ()
+    assert heard.language == ""
+
+
+def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
+    samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
+    samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
+    first, *_ = windowing.windows(in_blocks(samples), window_s=10.0)
+    assert first.length == pytest.approx(9.05, abs=0.06)
+
+
+@given(st.integers(0, 200), st.integers(1, 32), st.integers(1, 8))
+def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: int, workers: int) -> None:
+    size = _even_size(jobs, most, workers)
+    assert 1 <= size <= most
+    assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
+
+
+def test_a_new_engine_makes_older_transcripts_stale() -> None:
+    assert VERSION in engine(SpellingDecoder()).model.engine

@@ -1,0 +1,166 @@
+"""What is doubted, how it is repaired, and which language a chunk is in. The careful decoder is SCRIPTED."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from transcription_assets.chunks import Region
+from transcription_assets.speech import SAMPLE_RATE
+from transcription_assets.speech.decoder import Chunk, Decoded
+from transcription_assets.speech.languages import choose, others, shares, spoken
+from transcription_assets.speech.quality import doubt, is_loop, leaked, word_count
+from transcription_assets.speech.repair import checked
+from transcription_assets.transcript import Segment, Word
+
+TEXT = " It rained all day and we stayed in the old house by the sea"
+LOOP = " and so on" * 30
+
+
+def segment(text: str = TEXT, seconds: float = 10.0, **changes: float) -> Segment:
+    tokens = text.split()
+    step = seconds / max(1, len(tokens))
+    words = tuple(Word(i * step, (i + 1) * step, f" {token}", 0.9) for i, token in enumerate(tokens))
+    made = Segment(0, 0.0, seconds, text, words, -0.2, 0.1, 1.5, language="en", language_probability=0.95)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def chunk(seconds: float = 10.0, *vocabulary: str) -> Chunk:
+    halves = (Region(0.0, seconds / 2 - 0.5), Region(seconds / 2 + 0.5, seconds))
+    return Chunk(np.zeros(int(seconds * SAMPLE_RATE), np.float32), halves, vocabulary)
+
+
+@dataclass
+class Careful:
+    """FAKE sequential decoder: its answers by language, and by length for pieces."""
+
+    answers: dict[str, list[Segment]] = field(default_factory=dict)
+    pieces: list[Segment] = field(default_factory=list)
+    asked: list[tuple[float, str, tuple[str, ...]]] = field(default_factory=list)
+
+    def __call__(self, part: Chunk, language: str) -> list[Segment]:
+        self.asked.append((round(part.length, 1), language, part.vocabulary))
+        return self.pieces if part.length < 9 else self.answers.get(language, [])
+
+
+def decoded(made: Segment) -> Decoded:
+    return Decoded(made, [("en", 0.55), ("de", 0.4), ("nn", 0.02)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"compression_ratio": 2.5}, "loop"),
+        ({"text": LOOP}, "loop"),
+        ({"avg_logprob": -1.1}, "guess"),
+        ({"avg_logprob": -0.8, "language_probability": 0.3}, "language"),
+        ({"text": " word" + "".join(f" w{n}" for n in range(90))}, "too many words"),
+        ({"text": " Yes."}, "too few words"),
+    ],
+)
+def test_each_sign_of_a_bad_decoding_is_told_by_its_name(changes: dict[str, float], reason: str) -> None:
+    assert doubt(segment(**changes), 10.0) == reason
+
+
+def test_a_short_yes_and_a_chorus_of_no_are_not_doubted() -> None:
+    assert not doubt(segment(" Yes.", 1.0), 1.0)
+    assert not is_loop("no no no no no no")
+    assert is_loop("thank you " * 5)
+    assert not is_loop(TEXT)
+
+
+def test_words_are_counted_in_scripts_without_spaces_too() -> None:
+    assert word_count("three little words") == 3
+    assert word_count("今日は晴れです") == pytest.approx(7 / 3)
+
+
+def test_a_vocabulary_that_was_read_out_is_seen_and_a_name_that_was_said_is_not() -> None:
+    names = ["ComfyUI", "Kubernetes", "LanceDB"]
+    assert leaked("ComfyUI, Kubernetes, LanceDB", names)
+    assert not leaked("Open your ComfyUI folder and start Kubernetes.", names)
+    assert leaked("ComfyUI ComfyUI ComfyUI", ["ComfyUI"])
+    assert not leaked("Open your ComfyUI folder.", ["ComfyUI"])
+    assert not leaked("anything", [])
+
+
+def test_what_is_good_is_not_decoded_again() -> None:
+    careful = Careful()
+    assert checked(decoded(segment()), chunk(), careful, may_change_language=True) == [segment()]
+    assert careful.asked == []
+
+
+def test_a_loop_is_replaced_by_what_the_careful_decoder_hears_and_says_so() -> None:
+    [repaired] = checked(decoded(segment(LOOP)), chunk(), Careful({"en": [segment()]}), may_change_language=True)
+    assert (repaired.text, repaired.repaired, repaired.doubt) == (TEXT, True, "")
+
+
+def test_a_chunk_in_another_language_is_repaired_in_that_language() -> None:
+    careful = Careful({"en": [segment(LOOP)], "de": [segment()]})
+    [repaired] = checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=True)
+    assert (repaired.text, repaired.language) == (TEXT, "de")
+
+
+def test_a_fixed_language_is_not_changed_by_a_repair() -> None:
+    careful = Careful({"en": [segment(LOOP)], "de": [segment()]})
+    checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=False)
+    assert {language for _, language, _ in careful.asked} == {"en"}
+
+
+def test_what_stays_bad_is_tried_in_pieces() -> None:
+    careful = Careful({"en": [segment(LOOP)]}, pieces=[segment(" It rained all day long", 4.5)])
+    found = checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=False)
+    assert [item.doubt for item in found] == ["", ""]
+    assert found[1].words[0].start == pytest.approx(5.5)
+
+
+def test_what_stays_bad_after_everything_is_kept_and_marked() -> None:
+    careful = Careful({"en": [segment(avg_logprob=-1.4)]}, pieces=[segment(avg_logprob=-1.5)])
+    found = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=False)
+    assert [(item.text, item.doubt) for item in found] == [(TEXT, "guess")]
+
+
+def test_text_that_the_careful_decoder_does_not_hear_at_all_was_made_up() -> None:
+    assert checked(decoded(segment(LOOP)), chunk(), Careful(), may_change_language=False) == []
+
+
+def test_a_guess_where_the_model_hears_nobody_is_dropped_at_once() -> None:
+    careful = Careful()
+    made_up = segment(" Thank you.", avg_logprob=-1.2, no_speech_prob=0.9)
+    assert checked(decoded(made_up), chunk(), careful, may_change_language=True) == []
+    assert careful.asked == []
+
+
+def test_a_leaked_vocabulary_is_left_out_of_the_second_try() -> None:
+    names = ("ComfyUI", "Kubernetes", "LanceDB")
+    careful = Careful({"en": [segment()]})
+    [repaired] = checked(
+        decoded(segment(" ComfyUI, Kubernetes, LanceDB")), chunk(10.0, *names), careful, may_change_language=False
+    )
+    assert repaired.text == TEXT
+    assert careful.asked[0][2] == ()
+
+
+def test_a_voiced_stretch_without_words_is_decoded_by_itself() -> None:
+    half = replace(segment(" It rained all day", 4.0), end=4.0)
+    careful = Careful(pieces=[segment(" and we stayed in", 4.0)])
+    found = checked(decoded(half), chunk(), careful, may_change_language=False)
+    assert [item.text for item in found] == [" It rained all day", " and we stayed in"]
+    assert found[1].repaired
+    assert found[1].start >= 5.5
+
+
+def test_a_long_chunk_decides_for_itself_and_a_short_one_speaks_what_the_recording_speaks() -> None:
+    own = [("cy", 0.6), ("en", 0.3), ("de", 0.1)]
+    assert choose(own, {"en", "de"}, alone=True) == ("cy", 0.6)
+    assert choose(own, {"en", "de"}, alone=False) == ("en", 0.3)
+    assert choose(own, set(), alone=False) == ("cy", 0.6)
+    assert choose([("cy", 0.4), ("de", 0.3)], {"de"}, alone=True) == ("de", 0.3), "unsure: a language of the recording"
+
+
+def test_a_language_of_a_few_seconds_does_not_speak_for_the_others() -> None:
+    votes = {"en": 90.0, "de": 30.0, "nn": 2.0}
+    assert spoken(votes) == {"en", "de"}
+    assert list(shares(votes)) == ["en", "de", "nn"]
+    assert shares({}) == {}
+    assert others([("en", 0.5), ("de", 0.3), ("nl", 0.15), ("sv", 0.05)], "en") == ["de", "nl"]
