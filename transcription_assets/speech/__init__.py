@@ -14,7 +14,8 @@ from transcription_assets.speech.engine import (
     hear_one,
     sound,
 )
-from transcription_assets.speech.whisper import VERSION, Hardware, Whisper, resolve_compute_type, resolve_device
+from transcription_assets.speech.hardware import Hardware, resolve_compute_type, resolve_device
+from transcription_assets.speech.whisper import VERSION, Whisper
 from transcription_assets.speech.window import Window
 
 __all__ = [

@@ -25,7 +25,6 @@ PADDING_S = 1.0
 SHORTEST_S = 1.0
 LONGEST_WORD_S = 1.4
 FRAMES_PER_S = 100
-STEREO_STEP = 2
 
 log = logging.getLogger(__name__)
 

@@ -5,15 +5,13 @@ chunks in hand are sorted by length and decoded in batches, each as long as its 
 batches at once where there are several workers. Each answer is checked, and repaired where it fails.
 """
 
-import ctypes
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.speech import languages, merge, repair
 from transcription_assets.speech.decoder import Chunk, Decoder
 from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
+from transcription_assets.speech.hardware import Hardware, give_memory_back, resolve_compute_type, resolve_device
 from transcription_assets.speech.window import Window
 from transcription_assets.speech.windows import WINDOW_S, Cut, windows
 from transcription_assets.transcript import Segment, SpeechModel
@@ -40,42 +39,6 @@ GPU_BATCH = 32
 VERSION = "2"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """Where and how Whisper calculates; changes how fast it is, not what it hears (but for `compute_type`).
-
-    `batch_size`, `cpu_threads` and `workers`: 0 = found out. `devices`: numbers of the GPUs to use.
-    """
-
-    device: str = "auto"
-    compute_type: str = "auto"
-    cpu_threads: int = 0
-    workers: int = 0
-    batch_size: int = 0
-    devices: tuple[int, ...] = (0,)
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether it is a GPU, once `auto` is resolved."""
-        return resolve_device(self.device) == "cuda"
-
-    @property
-    def at_once(self) -> int:
-        """Batches that are decoded at the same time: on a CPU one for each core, each with one thread."""
-        if self.workers:
-            return self.workers
-        return len(self.devices) if self.on_gpu else max(1, self._cores)
-
-    @property
-    def threads_each(self) -> int:
-        """Threads of one worker."""
-        return max(1, self._cores // self.at_once)
-
-    @property
-    def _cores(self) -> int:
-        return self.cpu_threads or os.cpu_count() or 1
 
 
 @dataclass(slots=True)
@@ -376,25 +339,3 @@ def _batches(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
         batch.append(job)
     if batch:
         yield batch
-
-
-def give_memory_back() -> None:
-    """Return what decoding freed to the system: glibc keeps 0.4 GB of it, where the sentence encoder comes on top."""
-    with suppress(OSError, AttributeError):  # only glibc has it, and only glibc needs it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is the GPU where CTranslate2 sees one."""
-    if device != "auto":
-        return device
-    import ctranslate2
-
-    return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-
-
-def resolve_compute_type(compute_type: str, device: str) -> str:
-    """`auto` is what is fast without losing words: float16 on a GPU, int8 on a CPU."""
-    if compute_type != "auto":
-        return compute_type
-    return "float16" if device == "cuda" else "int8"
