@@ -18,15 +18,19 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import create_execution_plan
 from dagster._core.execution.context.system import PlanData, PlanOrchestrationContext
 from dagster._core.execution.context_creation_job import create_context_free_log_manager
+from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.step_delegating import StepHandlerContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._grpc.types import ExecuteStepArgs
+from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiClient
 
 from transcription_assets import costs, definitions
 from transcription_assets.defs.assets import GRAPH
+from transcription_assets.defs.batch import RETRY_RUN
+from transcription_assets.defs.endings import Again, Ending
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
 from transcription_assets.failures import PermanentFailure
@@ -74,6 +78,17 @@ class Built:
 
     def all(self, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The Job of each step, by the step's name."""
+        context = self.context(tags)
+        origin, run = context.dagster_run.job_code_origin, context.dagster_run
+        assert origin
+        for step in context.execution_plan.steps:
+            arguments = ExecuteStepArgs(origin, RUN, [step.key], instance_ref=None, retry_mode=RetryMode.ENABLED)
+            handler = context.executor._step_handler  # type: ignore[attr-defined] # noqa: SLF001
+            list(handler.launch_step(StepHandlerContext(self.instance, context, [step], arguments, run)))
+        return self.jobs
+
+    def context(self, tags: Mapping[str, str] | None = None) -> PlanOrchestrationContext:
+        """That of a run over all steps; its executor asks this test instead of a cluster."""
         job = self.job
         plan = create_execution_plan(job)
         origin = RepositoryPythonOrigin(
@@ -82,23 +97,23 @@ class Built:
             container_image="transcription-assets:cpu",
             entry_point=["dagster"],
         )
-        job_origin = JobPythonOrigin("process_recordings", origin)
         range_tags = {RANGE_START: KEYS[0], RANGE_END: KEYS[1]}
-        run = dg.DagsterRun("process_recordings", RUN, job_code_origin=job_origin, tags={**range_tags, **(tags or {})})
+        run = dg.DagsterRun(
+            "process_recordings",
+            RUN,
+            job_code_origin=JobPythonOrigin("process_recordings", origin),
+            tags={**range_tags, **(tags or {})},
+        )
         executor = self.executor()
         handler = executor._step_handler  # noqa: SLF001 -- who talks to the cluster
         handler._api_client.create_namespaced_job_with_retries = self._asked  # noqa: SLF001
         handler._detect_current_name_and_uid = lambda: ("pod-of-the-run", "uid-of-that-pod")  # noqa: SLF001
-        context = PlanOrchestrationContext(
+        return PlanOrchestrationContext(
             PlanData(InMemoryJob(job), run, self.instance, plan, retry_mode=RetryMode.ENABLED),
             create_context_free_log_manager(self.instance, run),
             executor,
             None,
         )
-        for step in plan.steps:
-            arguments = ExecuteStepArgs(job_origin, RUN, [step.key], instance_ref=None, retry_mode=RetryMode.ENABLED)
-            list(handler.launch_step(StepHandlerContext(self.instance, context, [step], arguments, run)))
-        return self.jobs
 
     def _asked(self, body: Any, namespace: str) -> None:
         assert namespace == cluster_instance.NAMESPACE
@@ -210,6 +225,34 @@ def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
         assert int(asked["requests"].get("nvidia.com/gpu", 0)) == told["gpus"]
     spot = costs.GPU_USD_PER_HOUR * costs.SPOT_SHARE
     assert specs["transcript"].metadata["usd_per_hour"] == pytest.approx(spot)
+
+
+@pytest.mark.parametrize(
+    ("step", "again", "retried"),
+    [
+        ("video", Again.RUN, True),
+        ("video", Again.STEP, True),
+        ("video", Again.NEVER, False),
+        ("transcript", Again.RUN, False),
+    ],
+)
+def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
+    tmp_path: Path, step: str, again: Again, *, retried: bool
+) -> None:
+    """Seen on a cluster: after a GPU pod that found no node, two runs for the same recording."""
+    found = built(tmp_path, **CLUSTERS["gpu"])
+    with found.instance:
+        context = found.context()
+        found.instance.add_run(context.dagster_run)
+        executor: Any = context.executor
+        executor._step_handler._endings[step] = Ending("no node", again)  # noqa: SLF001 -- as the cluster told
+        (planned,) = (item for item in context.execution_plan.steps if item.key == step)
+        error = SerializableErrorInfo("no node", [], None)
+        event = executor.log_failure_or_retry_event_after_error(context.for_step(planned), error, KnownExecutionState())
+        run = found.instance.get_run_by_id(RUN)
+    assert run
+    assert (RETRY_RUN in run.tags) is retried
+    assert event.is_step_up_for_retry is (again is Again.STEP)
 
 
 def test_without_the_launcher_of_the_cluster_it_is_said_what_to_mend() -> None:

@@ -133,9 +133,14 @@ class PodExecutor(StepDelegatingExecutor):
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> DagsterEvent:
-        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry."""
+        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry.
+
+        Unless a step before it was part of this run: then declarative automation carries its result on by itself, and
+        with a retry of the run as well two pods would do the same.
+        """
         found = self._pods.ending_of(step_context.step.key)
-        if found is not None and found.again is not Again.NEVER:
+        is_first = not step_context.step.get_execution_dependency_keys()
+        if found is not None and found.again is not Again.NEVER and is_first:
             # Also for when the step's own retries are used up: nodes are lost in swarms.
             step_context.instance.add_run_tags(step_context.run_id, {RETRY_RUN: "true"})
         if found is None or found.again is Again.STEP:
