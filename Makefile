@@ -55,7 +55,7 @@ graph: install
 
 # About half an hour on two cores; docs/benchmarks.md holds the last results. A missed bar does not hide the others.
 bench: models
-	@missed=; for figure in load pipeline memory search; do \
+	@missed=; for figure in load pipeline memory search retrieval; do \
 	  echo; echo "== $$figure"; $(BIN)/python -W ignore -m benchmarks.$$figure || missed="$$missed $$figure"; \
 	done; test -z "$$missed" || { echo "missed:$$missed"; exit 1; }
 
