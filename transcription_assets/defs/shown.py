@@ -42,9 +42,7 @@ PASSAGE_COLUMNS = dg.TableSchema(
         dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
         dg.TableColumn("recipe", "string", description="all that vectors depend on: one table holds one"),
         dg.TableColumn("media_etag", "string", description="which version of the recording"),
-        dg.TableColumn(
-            "sentences", "struct[]", description="each sentence: start_s, end_s, text, speaker, word times"
-        ),
+        dg.TableColumn("sentences", "struct[]", description="each sentence: start_s, end_s, text, speaker, word times"),
         dg.TableColumn("sentence_vectors", "float16[][]", description="one vector for each sentence"),
     ]
 )
