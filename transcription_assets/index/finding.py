@@ -27,7 +27,7 @@ COLUMNS = (
     "vector",
     "sentence_vectors",
 )
-NPROBES = 40
+NPROBES = 80
 REFINE = 2
 """Cells of the vector index that are looked into, and how many times too many its rough distances keep: benchmarks."""
 PATIENCE = timedelta(seconds=20)
