@@ -13,6 +13,7 @@ from transcription_assets.defs import assets, jobs
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
+from transcription_assets.index import Index, schema
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
@@ -121,11 +122,10 @@ class Graph:
 
     def passages(self) -> pl.DataFrame:
         """All rows that can be found, by id."""
-        import lancedb
-
-        database = lancedb.connect(self.store.lancedb_uri)
-        (name,) = database.list_tables().tables
-        found: pl.DataFrame = database.open_table(name).to_polars().collect().sort("id")
+        looked = Index(self.store.lancedb_uri).look()
+        if looked is None:
+            return pl.DataFrame(schema=schema(1))
+        found: pl.DataFrame = looked.table.to_polars().collect().sort("id")
         return found
 
     def _records(self, asset: str) -> Sequence[dg.EventLogRecord]:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from transcription_assets.app.cli import main
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.query import Mode, Query
+from transcription_assets.steps.embeddings import Choice
 from transcription_assets.steps.rebuild import rebuild
 from transcription_assets.steps.search import Searcher
 from transcription_assets.storage import Store
@@ -30,7 +31,7 @@ def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) ->
     other = HashEncoder(model=EmbeddingModel("other", "2"), dimension=12)
     table, heard = chain.tools.table, list(chain.engine.heard)
     before = table.maintain()
-    *_, report = rebuild(chain.store, table, other, PASSAGE_S)
+    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
     assert (sorted(report.done), report.failed) == (sorted(KEYS), {})
     assert table.maintain().table != before.table
     looked = table.look()
@@ -47,10 +48,10 @@ def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatc
     other = HashEncoder(model=EmbeddingModel("other", "2"))
     table = chain.tools.table
     served = table.maintain().table
-    next(iter(rebuild(chain.store, table, other, PASSAGE_S)))
+    next(iter(rebuild(chain.store, table, other, Choice(PASSAGE_S))))
     assert (table.maintain().table, len(other.encoded) > 0) == (served, True)
     first = len(other.encoded)
-    *_, report = rebuild(chain.store, table, other, PASSAGE_S)
+    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
     assert len(report.done) == 2
     assert table.maintain().table != served
     assert not set(other.encoded[:first]) & set(other.encoded[first:]), "what was done is not encoded again"
@@ -58,7 +59,7 @@ def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatc
 
 def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:
     chain.store.write("transcripts/audio/a.wav.json", b"{")
-    *_, report = rebuild(chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), PASSAGE_S)
+    *_, report = rebuild(chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S))
     assert report.done == ["audio/b.wav"]
     assert list(report.failed) == ["audio/a.wav"]
 
@@ -67,7 +68,7 @@ def test_the_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.M
     monkeypatch.setenv("TRANSCRIPTION_STORE", chain.store.url)
     table = chain.tools.table
     old = table.maintain().table
-    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PASSAGE_S))
+    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S)))
     new = table.maintain().table
     run = CliRunner().invoke
     shown = run(main, ["index", "status"])

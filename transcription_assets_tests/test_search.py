@@ -17,7 +17,7 @@ from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index, table_name, tables
 from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused
-from transcription_assets.steps.embeddings import About, recorded_on, rows_of
+from transcription_assets.steps.embeddings import About, Choice, recorded_on, rows_of
 from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
 
@@ -88,7 +88,9 @@ SAID = (SEA, BREAD, CHESS)
 
 def rows(transcript: Transcript, encoder: ThemeEncoder | None = None, passage_s: float = 12.0) -> pl.DataFrame:
     key = transcript.media.key
-    return rows_of(transcript, About(transcript.filename, recorded_on(key)), encoder or ThemeEncoder(), passage_s)
+    return rows_of(
+        transcript, About(transcript.filename, recorded_on(key)), encoder or ThemeEncoder(), Choice(passage_s)
+    )
 
 
 def fill(table: Index, *transcripts: Transcript, encoder: ThemeEncoder | None = None) -> None:

@@ -165,7 +165,7 @@ def test_what_is_doubtful_is_kept_in_the_transcript_and_left_out_of_the_search(s
     made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice())
     rows = pl.read_parquet(io.BytesIO(store.read(keys.passages("audio/a.wav"))))
     assert rows["text"].to_list() == ["Hello. Who is there?", "It is me."]
-    assert rows["speaker"].to_list() == ["left", "right"]
+    assert rows["speakers"].to_list() == [["left"], ["right"]]
     assert made.is_complete
     all_of_it = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice(doubtful=True))
     assert "Thank you thank you." in all_of_it.rows["text"][0]
@@ -175,7 +175,7 @@ def test_a_passage_without_a_speaker_has_none_in_the_table(store: Store) -> None
     plain = replace(a_call(), segments=(segment("Just one voice.", 0.0, 2.0),))
     store.write(keys.transcript("audio/a.wav"), plain.to_json())
     made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice())
-    assert made.rows["speaker"].to_list() == [None]
+    assert made.rows["speakers"].to_list() == [[]]
 
 
 def test_the_picture_fits_into_the_ui_and_shows_holes_in_red() -> None:
