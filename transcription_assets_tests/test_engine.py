@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from transcription_assets.chunks import Region
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, window
 from transcription_assets.speech import windows as windowing
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
@@ -120,7 +120,7 @@ def said(length: float, *, first: int = 1, pause: float = 0.5, word: float = 0.4
 
 
 phrases = st.lists(
-    st.tuples(st.lists(st.integers(5, 60), min_size=1, max_size=12), st.sampled_from([5, 20, 60, 400])), max_size=12
+    st.tuples(st.lists(st.integers(15, 60), min_size=1, max_size=12), st.sampled_from([5, 20, 60, 400])), max_size=12
 )
 
 
@@ -288,3 +288,36 @@ def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: 
 
 def test_a_new_engine_makes_older_transcripts_stale() -> None:
     assert VERSION in engine(SpellingDecoder()).model.engine
+
+
+def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing() -> None:
+    """A page that closed, a store that went away: three good recordings of the batch would have no words."""
+
+    def gone(_seconds: float) -> None:
+        raise OSError("nobody watches any more")
+
+    words = [Word(0.5, 1.0, " 7", 0.9)]
+    sounds = [seekable(spelling(words, 2.0)) for _ in range(4)]
+    sounds[1] = seekable(spelling(words, 2.0), progress=gone)
+    answers = list(engine(SpellingDecoder()).hear(sounds))
+    assert [type(answer) for answer in answers] == [Heard, OSError, Heard, Heard]
+    assert all(answer.segments for answer in answers if isinstance(answer, Heard))
+
+
+def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
+    """They would be marked as broken for good, and nobody would try them again on a healthy node."""
+
+    class Broken(SpellingDecoder):
+        def decode(self, _batch: Sequence[Chunk], _choose: Choose) -> list[Decoded]:
+            raise RuntimeError("CUDA failed with error unspecified launch failure")
+
+    answers = list(engine(Broken()).hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 2))
+    assert [type(answer) for answer in answers] == [TransientFailure, TransientFailure]
+
+
+def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recording(tmp_path: Path) -> None:
+    hearer = Whisper(tmp_path / "no model", name="none", revision="", hardware=Hardware(device="cpu", workers=1))
+    answers = list(hearer.hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 3))
+    assert len(answers) == 3
+    assert len({id(answer) for answer in answers}) == 1
+    assert isinstance(answers[0], Exception)

@@ -1,7 +1,6 @@
 """index: the search tables seen and changed by hand."""
 
 import click
-from rich.table import Table
 
 from transcription_assets import settings
 from transcription_assets.app.terminal import aside, plain, shown
@@ -18,21 +17,14 @@ def status() -> None:
     from transcription_assets.app.tools import Tools, installed
 
     chosen = settings.load()
-    table = Table("table", "state", "recordings", "passages", "missing", "indexes", "made with", box=None)
     states = Tools(chosen, installed(chosen)).table.status()
     for state in states:
-        table.add_row(
-            state.table,
-            state.role,
-            str(state.recordings),
-            str(state.rows),
-            str(state.missing),
-            ", ".join(state.indexes) or "none",
-            plain(state.recipe or f"{state.embedding_model} (an older release)"),
-        )
-    if states:
-        shown.print(table, soft_wrap=True)
-    else:
+        lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
+        made = state.recipe or f"{state.embedding_model} (an older release)"
+        shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}", soft_wrap=True)
+        shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(made)}", soft_wrap=True)
+        shown.print(f"   indexes: {', '.join(state.indexes) or 'none'}", soft_wrap=True)
+    if not states:
         shown.print("no search table yet: transcription-assets process")
 
 

@@ -19,7 +19,7 @@ from transcription_assets.speech.quality import compression_ratio, is_loop
 from transcription_assets.transcript import Segment, Word
 
 SURE_LOGPROB = -0.12
-"""A greedy decoding with at least this mean log-probability is kept: more beams would say the same (decision 20)."""
+"""A greedy decoding with at least this mean log-probability is kept: more beams would say the same (decision 13)."""
 PADDING_S = 1.0
 """Silence after the longest chunk of a batch: without any the model runs on behind the last word."""
 SHORTEST_S = 1.0

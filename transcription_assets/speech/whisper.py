@@ -7,6 +7,7 @@ batches at once where there are several workers. Each answer is checked, and rep
 
 import logging
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from transcription_assets import chunks, loading
 from transcription_assets.ahead import Ahead
 from transcription_assets.chunks import Region
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import languages, merge, repair
 from transcription_assets.speech.decoder import Chunk, Decoder
 from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
@@ -37,6 +38,8 @@ CPU_BATCH = 8
 GPU_BATCH = 32
 """Where `auto` begins: more is no faster; what does not fit is halved."""
 VERSION = "2"
+
+_OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +101,7 @@ class Whisper:
         self._hardware = hardware or Hardware()
         self._options = options or SpeechOptions()
         self._batch_size = self._hardware.batch_size or (GPU_BATCH if self._hardware.on_gpu else CPU_BATCH)
+        self._unloadable: Exception | None = None
         self._model = SpeechModel(
             name=name,
             revision=revision,
@@ -116,8 +120,14 @@ class Whisper:
         return self._options
 
     def load(self) -> None:
-        """Load the weights now: otherwise the first recording waits for them."""
-        _ = self._decoder
+        """Load the weights now: otherwise the first recording waits for them. What went wrong once goes wrong again."""
+        if self._unloadable is not None:
+            raise self._unloadable
+        try:
+            _ = self._decoder
+        except Exception as error:
+            self._unloadable = _blamed(error)
+            raise self._unloadable from error
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -182,7 +192,11 @@ class Whisper:
             if hearing.error is not None:
                 yield hearing.error
                 continue
-            made = merge.heard(hearing.done, fixed_language=self._options.language)
+            try:
+                made = merge.heard(hearing.done, fixed_language=self._options.language)
+            except Exception as error:  # noqa: BLE001 -- what is wrong with one recording is its own answer
+                yield error
+                continue
             yield replace(made, wall_s=round(hearing.reading_s + hearing.hearing_s, 3))
 
     def _hear_load(self, load: Sequence[_Work]) -> None:
@@ -190,21 +204,28 @@ class Whisper:
         wanted = [work for work in load if work.hearing.error is None]
         if not wanted:
             return
-        started = time.monotonic()
         try:
-            self._decode(wanted)
-            spent, voiced = time.monotonic() - started, [1.0 + sum(r.length for r in w.cut.voiced) for w in wanted]
-            for work, share in zip(wanted, voiced, strict=True):
-                work.hearing.hearing_s += spent * share / sum(voiced)
+            self.load()
+            started = time.monotonic()
+            jobs = self._decode(wanted)
         except Exception as error:
-            if len(wanted) == 1:
-                wanted[0].hearing.error = error
+            if len(wanted) == 1 or self._unloadable is not None:
+                for work in wanted:
+                    work.hearing.error = _blamed(error)
                 return
             log.exception("decoding %s windows together failed, each is tried by itself", len(wanted))
             for work in wanted:
                 self._hear_load([work])
+            return
+        spent, voiced = time.monotonic() - started, [1.0 + sum(r.length for r in w.cut.voiced) for w in wanted]
+        for work, share in zip(wanted, voiced, strict=True):
+            work.hearing.hearing_s += spent * share / sum(voiced)
+            try:
+                self._keep(work, [job for job in jobs if job.work is work])
+            except Exception as error:  # noqa: BLE001 -- a store that is away fails this recording, not the others
+                work.hearing.error = error
 
-    def _decode(self, load: Sequence[_Work]) -> None:
+    def _decode(self, load: Sequence[_Work]) -> Sequence[_Job]:
         jobs = [job for work in load for job in _jobs(work)]
         for alone in (True, False):
             self._work_off([job for job in jobs if job.alone is alone])
@@ -213,8 +234,7 @@ class Whisper:
                     for language, seconds in job.votes.items():
                         votes = job.work.hearing.votes
                         votes[language] = votes.get(language, 0.0) + seconds
-        for work in load:
-            self._keep(work, [job for job in jobs if job.work is work])
+        return jobs
 
     def _keep(self, work: _Work, jobs: Sequence[_Job]) -> None:
         """The window is done: kept until the recording is."""
@@ -229,10 +249,7 @@ class Whisper:
         hearing.windows_heard += 1
         hearing.sound.progress(end)
         if not work.cut.last:
-            try:
-                hearing.sound.kept[channel, len(hearing.done[channel]) - 1] = hearing.done[channel][-1]
-            except Exception as error:  # noqa: BLE001 -- a store that is away fails this recording, not the others
-                hearing.error = error
+            hearing.sound.kept[channel, len(hearing.done[channel]) - 1] = hearing.done[channel][-1]
 
     def _work_off(self, jobs: Sequence[_Job]) -> None:
         batches = list(_batches(jobs, _even_size(len(jobs), self._batch_size, self._hardware.at_once)))
@@ -265,6 +282,8 @@ class Whisper:
             return languages.choose(own, languages.spoken(job.work.hearing.votes), alone=job.alone)
 
         found = self._decoder.decode([job.chunk for job in batch], choose)
+        first = batch[0].work
+        first.hearing.sound.progress(first.start)
         for job, decoded in zip(batch, found, strict=True):
             answer = repair.checked(
                 decoded, job.chunk, self._decoder.careful, may_change_language=followed and job.alone
@@ -285,8 +304,10 @@ def _read(sounds: Iterable[Sound]) -> Iterator[tuple[_Hearing, _Work | None]]:
         hearing = _Hearing(sound, done=[[] for _ in range(sound.channels)])
         yield hearing, None
         try:
+            # All before the first window: from then on what is kept and voted belongs to the thread that hears.
+            starts = [_resumed(hearing, channel) for channel in range(sound.channels)]
             for channel in range(sound.channels):
-                start = _resumed(hearing, channel)
+                start = starts[channel]
                 clock = time.monotonic()
                 for cut in windows(sound.read(channel, start)):
                     hearing.reading_s += time.monotonic() - clock
@@ -320,6 +341,13 @@ def _jobs(work: _Work) -> list[_Job]:
 def _chunk(work: _Work, region: Region) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
     return Chunk(samples, tuple(chunks.within(work.cut.voiced, region)), work.hearing.sound.vocabulary)
+
+
+def _blamed(error: Exception) -> Exception:
+    """A GPU that fails is not the recording's fault."""
+    if isinstance(error, RuntimeError) and _OF_THE_GPU.search(str(error)):
+        return TransientFailure(f"the GPU or its driver failed, not the recording: {error}")
+    return error
 
 
 def _even_size(jobs: int, most: int, workers: int) -> int:

@@ -62,7 +62,10 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Emb
         document = store.read(keys.transcript(key))
     except NotFound as error:
         raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
-    transcript = from_json(document)
+    try:
+        transcript = from_json(document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PermanentFailure(f"{key}: its transcript is damaged ({error}); materialise `transcript` again") from error
     heard = audio.load(store, key)
     if heard is not None and heard.etag != transcript.media.etag:
         raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")

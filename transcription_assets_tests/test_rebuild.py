@@ -1,0 +1,80 @@
+"""Another encoder, another table: from the transcripts alone, searched meanwhile, and back again."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from transcription_assets.app.cli import main
+from transcription_assets.embedding import EmbeddingModel
+from transcription_assets.query import Mode, Query
+from transcription_assets.steps.rebuild import rebuild
+from transcription_assets.steps.search import Searcher
+from transcription_assets.storage import Store
+from transcription_assets_tests.chain import PASSAGE_S, Chain, recording
+from transcription_assets_tests.fakes import HashEncoder
+
+KEYS = ("audio/a.wav", "audio/b.wav")
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    made = Chain(Store.open(str(tmp_path / "store")))
+    for key, seconds in zip(KEYS, (10, 20), strict=True):
+        (tmp_path / "store" / key).write_bytes(recording(tmp_path, seconds))
+    made.run(*KEYS)
+    return made
+
+
+def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) -> None:
+    other = HashEncoder(model=EmbeddingModel("other", "2"), dimension=12)
+    table, heard = chain.tools.table, list(chain.engine.heard)
+    before = table.maintain()
+    *_, report = rebuild(chain.store, table, other, PASSAGE_S)
+    assert (sorted(report.done), report.failed) == (sorted(KEYS), {})
+    assert table.maintain().table != before.table
+    looked = table.look()
+    assert looked
+    assert looked.embedding_model == str(other.model)
+    assert chain.engine.heard == heard
+    hits = Searcher(table, lambda _model: other).search(Query("sentence of 20 seconds", mode=Mode.TEXT)).hits
+    assert hits[0].media_key == "audio/b.wav"
+    assert {state.role: state.recordings for state in table.status()} == {"served": 2, "before": 2}
+
+
+def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transcription_assets.steps.rebuild.PUBLISH_EVERY", 1)
+    other = HashEncoder(model=EmbeddingModel("other", "2"))
+    table = chain.tools.table
+    served = table.maintain().table
+    next(iter(rebuild(chain.store, table, other, PASSAGE_S)))
+    assert (table.maintain().table, len(other.encoded) > 0) == (served, True)
+    first = len(other.encoded)
+    *_, report = rebuild(chain.store, table, other, PASSAGE_S)
+    assert len(report.done) == 2
+    assert table.maintain().table != served
+    assert not set(other.encoded[:first]) & set(other.encoded[first:]), "what was done is not encoded again"
+
+
+def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:
+    chain.store.write("transcripts/audio/a.wav.json", b"{")
+    *_, report = rebuild(chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), PASSAGE_S)
+    assert report.done == ["audio/b.wav"]
+    assert list(report.failed) == ["audio/a.wav"]
+
+
+def test_the_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_STORE", chain.store.url)
+    table = chain.tools.table
+    old = table.maintain().table
+    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PASSAGE_S))
+    new = table.maintain().table
+    run = CliRunner().invoke
+    shown = run(main, ["index", "status"])
+    assert shown.exit_code == 0
+    assert old in shown.output
+    assert new in shown.output
+    assert run(main, ["index", "switch", old]).exit_code == 0
+    assert chain.tools.table.maintain().table == old
+    wrong = run(main, ["index", "switch", "nothing"])
+    assert (wrong.exit_code, "no table nothing" in wrong.output) == (1, True)
