@@ -185,7 +185,7 @@ class Cluster:
         threading.Thread(target=self._wait, args=(pod, pod.process), daemon=True).start()
         deadline = pod.body["spec"].get("activeDeadlineSeconds")
         if deadline:
-            timer = threading.Timer(deadline, self.end, (pod, "DeadlineExceeded"))
+            timer = threading.Timer(deadline, self.end, (pod, "DeadlineExceeded", signal.SIGTERM))
             timer.daemon = True
             timer.start()
 

@@ -5,7 +5,6 @@ file `hold-<seconds>` beside the store.
 """
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from transcription_assets.defs import batch
 batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets take it
 
 from transcription_assets import definitions  # noqa: E402
-from transcription_assets.speech import SAMPLE_RATE, Heard, Samples  # noqa: E402
+from transcription_assets.speech import SAMPLE_RATE, Heard, Sound  # noqa: E402
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech  # noqa: E402
 
 
@@ -27,15 +26,14 @@ class WitnessedEngine(ScriptedEngine):
 
     folder: Path = Path()
 
-    def transcribe(self, blocks: Iterable[Samples], progress: Callable[[float], None] = lambda _seconds: None) -> Heard:
+    def _hear(self, sound: Sound) -> Heard:
         """Tell which recording it is, wait while that is held, then say the script."""
-        held = list(blocks)
-        seconds = round(sum(map(len, held)) / SAMPLE_RATE)
+        seconds = round(sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE)
         with (self.folder / "heard").open("a", encoding="utf-8") as heard:
             heard.write(f"{seconds}\n")
         while (self.folder / f"hold-{seconds}").exists():
             time.sleep(0.02)
-        return ScriptedEngine.transcribe(self, held, progress)
+        return ScriptedEngine._hear(self, sound)  # noqa: SLF001 -- slots: there is no `super()` without arguments
 
 
 chosen = settings.load()

@@ -4,19 +4,22 @@ import dataclasses
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from transcription_assets import keys
+from transcription_assets.defs import batch as batches
 from transcription_assets.defs.batch import RETRIES, RETRY_RUN
+from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.resources import DecoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.media import find_ffmpeg
-from transcription_assets.speech import SpeechOptions
+from transcription_assets.speech import Heard, Sound, SpeechOptions
 from transcription_assets.steps import embeddings
 from transcription_assets.transcript import from_json
 from transcription_assets_tests import recordings
@@ -190,7 +193,61 @@ def test_a_lasting_transient_failure_ends_after_the_retries_and_leaves_the_rest_
     assert reasons(graph.failure(result, "transcript")) == {
         batch[1]: (f"{batch[1]}: the store is away", "transient: a retry may help")
     }
-    assert _tags(graph, result)[RETRY_RUN] == "true", "nobody else would ever come back to what failed at `video`"
+    assert RETRY_RUN not in _tags(graph, result), "automation carries on from `audio`: a second run would do the same"
+
+
+def test_a_first_step_that_fails_for_longer_than_its_retries_comes_again_by_a_retry_of_the_run(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch, "video", "audio").success
+    graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
+    result = graph.run(batch, "transcript", "embeddings")
+    assert retries(graph.instance, result) == RETRIES.max_retries
+    assert _tags(graph, result)[RETRY_RUN] == "true", "nobody else would ever come back to it"
+
+
+class ToldToLeave(ScriptedEngine):
+    """FAKE: its pod gets SIGTERM in the middle of each recording, as Dagster hands that on."""
+
+    def hear(self, _sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+        """Never says anything."""
+        raise DagsterExecutionInterruptedError
+        yield from ()
+
+
+@pytest.fixture
+def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one executor that can be tried in this process, taken for that of the cluster."""
+    monkeypatch.setattr(batches, "KUBERNETES", "execute_in_process_executor")
+
+
+@pytest.mark.usefixtures("in_a_pod")
+@pytest.mark.parametrize(("selected", "again"), [(("transcript", "embeddings"), True), (CHAIN, False)])
+def test_a_pod_whose_node_is_taken_away_again_and_again_is_not_the_end_of_its_recordings(
+    graph: Graph, selected: tuple[str, ...], *, again: bool
+) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch, "video", "audio").success
+    graph.engine = ToldToLeave()
+    result = graph.run(batch, *selected)
+    assert retries(graph.instance, result) == RETRIES.max_retries
+    assert (RETRY_RUN in _tags(graph, result)) is again, "where automation does not carry on, a later run does"
+
+
+@pytest.mark.usefixtures("in_a_pod")
+def test_a_pod_that_is_told_to_leave_past_its_time_limit_gets_no_second_limit(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet ends a pod at its deadline with the same signal as at an eviction."""
+    batch = graph.drop(1)
+    monkeypatch.setenv(WORK_LIMIT, "0")
+    graph.engine = ToldToLeave()
+    result = graph.run(batch)
+    assert retries(graph.instance, result) == 0
+    description = graph.failure(result, "transcript").description
+    assert description
+    assert "DeadlineExceeded" in description
+    assert "TRANSCRIPTION_STEP_PER_SECOND" in description
+    assert RETRY_RUN not in _tags(graph, result)
 
 
 def test_a_broken_recording_is_no_reason_to_run_the_batch_again(graph: Graph) -> None:

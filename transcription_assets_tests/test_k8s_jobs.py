@@ -25,13 +25,14 @@ from dagster._core.executor.step_delegating import StepHandlerContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.error import SerializableErrorInfo
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, ApiException
 
 from transcription_assets import costs, definitions
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.batch import RETRY_RUN
 from transcription_assets.defs.endings import Again, Ending
 from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.settings import Settings
@@ -213,6 +214,9 @@ def test_the_wait_for_a_node_is_no_part_of_the_time_limit(gpu: Built) -> None:
         known = step in {"transcript", "embeddings"}
         limit = settings.k8s_start_limit_s + (sounds if known else 86_400)
         assert pod(job)["activeDeadlineSeconds"] == limit, "it follows from what the batch lasts, where that is known"
+        told = {item["name"]: item.get("value") for item in pod(job)["containers"][0]["env"]}
+        assert float(told[WORK_LIMIT] or 0) == limit - settings.k8s_start_limit_s, "else it takes that for an eviction"
+        assert told["OMP_NUM_THREADS"], "nothing else of the step's environment is lost by that"
 
 
 def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
@@ -253,6 +257,21 @@ def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
     assert run
     assert (RETRY_RUN in run.tags) is retried
     assert event.is_step_up_for_retry is (again is Again.STEP)
+
+
+def test_who_may_not_read_events_still_learns_that_a_pod_never_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster would only log the error, at every look, for two days."""
+    found = built(tmp_path)
+
+    def refused(*_names: str) -> list[Any]:
+        raise ApiException(status=403, reason="Forbidden")
+
+    with found.instance:
+        handler = found.executor()._step_handler  # noqa: SLF001 -- who talks to the cluster
+        monkeypatch.setattr(handler._api_client, "retrieve_pod_events", refused)  # noqa: SLF001
+        assert handler._warnings(cluster_instance.NAMESPACE, ["dagster-step-1"]) == ""  # noqa: SLF001
 
 
 def test_without_the_launcher_of_the_cluster_it_is_said_what_to_mend() -> None:

@@ -1,7 +1,9 @@
 """The Kubernetes manifests: valid for the clusters of today, safe, and complete, as kubectl renders them."""
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,27 @@ def test_every_container_has_requests_and_limits_so_that_none_starves_a_node(ove
         for container in workload.containers:
             for kind in ("requests", "limits"):
                 assert set(container["resources"][kind]) >= {"cpu", "memory"}, (workload.name, kind)
+
+
+UNMOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+
+
+def test_no_autoscaler_moves_a_run_while_its_steps_work(run_pod: Workload) -> None:
+    assert UNMOVED.items() <= run_pod.document["spec"]["template"]["metadata"]["annotations"].items()
+
+
+def test_what_the_chart_starts_is_let_into_its_namespace_and_not_moved(overlay: str) -> None:
+    (namespace,) = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    values = yaml.safe_load((K8S / "helm-values.yaml").read_text(encoding="utf-8"))
+    (code_server,) = values["dagster-user-deployments"]["deployments"]
+    for server in (code_server, values["dagsterDaemon"], values["dagsterWebserver"]):
+        assert server["podSecurityContext"]["runAsNonRoot"]
+        assert server["podSecurityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert server["securityContext"]["allowPrivilegeEscalation"] is False
+        assert server["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert run["podTemplateSpecMetadata"]["annotations"] == UNMOVED
 
 
 def test_nothing_asks_for_a_gpu_while_there_is_no_work(overlay: str, run_pod: Workload) -> None:
@@ -326,6 +349,34 @@ def test_only_the_job_that_fills_the_models_can_write_them(overlay: str, run_pod
             if mount["name"] == "models" and not mount.get("readOnly")
         ]
         assert bool(writable) == (workload.name == "fill-models"), workload.name
+
+
+def test_weights_whose_copy_was_cut_off_are_copied_again(overlay: str, tmp_path: Path) -> None:
+    """The image's files are older than a truncated copy, and a cluster without the internet has no other."""
+    image, volume, programs = tmp_path / "image", tmp_path / "volume", tmp_path / "bin"
+    for path, text in {
+        image / "base/a model.bin": "all of it",
+        image / "base/config.json": "{}",
+        volume / "base/a model.bin": "all",
+        volume / "other/model.bin": "pulled before",
+        programs / "transcription-assets": "#!/bin/sh\necho pulled",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (programs / "transcription-assets").chmod(0o755)
+    (container,) = Workload(named(overlay, "Job", "fill-models")).containers
+    script = container["args"][0].replace("/opt/models", str(image)).replace("/models/", f"{volume}/")
+    told = subprocess.run(
+        [*container["command"], script],
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert told.stdout == "pulled\n", "what the image does not have comes from the Hub"
+    found = {str(file.relative_to(volume)): file.read_text() for file in volume.rglob("*") if file.is_file()}
+    assert found == {"base/a model.bin": "all of it", "base/config.json": "{}", "other/model.bin": "pulled before"}
 
 
 def test_no_pod_downloads_models_but_the_job(overlay: str) -> None:

@@ -6,6 +6,7 @@ reasons. Downstream, declarative automation carries on with the good ones.
 """
 
 import hashlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,11 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.plan.step import ExecutionStep
 
-from transcription_assets.defs.meter import Meter
+from transcription_assets.defs.endings import TOO_LONG
+from transcription_assets.defs.meter import Meter, process_start
+from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.failures import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -110,17 +114,38 @@ def in_order(context: dg.AssetExecutionContext) -> list[str]:
     return sorted(context.partition_keys)
 
 
+def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
+    """Mark the run for a retry, unless a step before this one was part of it.
+
+    Then declarative automation carries that step's result on by itself, and with a retry of the run as well two
+    processes would do the same.
+    """
+    if not step.get_execution_dependency_keys():
+        instance.add_run_tags(run_id, {RETRY_RUN: "true"})
+
+
+def _ask_for_another_run(context: dg.AssetExecutionContext) -> None:
+    ask_for_another_run(
+        context.instance, context.run_id, context.op_execution_context.get_step_execution_context().step
+    )
+
+
 @contextmanager
 def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
     """A pod whose node is drained or taken away: another one goes on, and finds done what is done.
 
-    Dagster would fail the step without a retry. In a process of the run itself it is a person who stops it.
+    Dagster would fail the step without a retry. In a process of the run itself it is a person who stops it. A pod
+    that has had the time that its recordings allow is told so as well, and another one would need as long.
     """
     try:
         yield
     except DagsterExecutionInterruptedError as interrupted:
         if context.job_def.executor_def.name != KUBERNETES:
             raise
+        if time.time() - process_start() >= float(os.environ.get(WORK_LIMIT, "inf")):
+            raise dg.Failure(TOO_LONG, allow_retries=False) from interrupted
+        if context.retry_number >= RETRIES.max_retries:
+            _ask_for_another_run(context)  # nodes are lost in swarms
         context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
@@ -156,7 +181,7 @@ def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made]
     transient = any(item.transient for item in failed)
     again = transient and context.retry_number < RETRIES.max_retries
     if transient and not again:
-        context.instance.add_run_tags(context.run_id, {RETRY_RUN: "true"})
+        _ask_for_another_run(context)
     if not again:
         # A retry finds the good ones done and records them then; recorded twice they would start the chain twice.
         for item in made:

@@ -77,8 +77,9 @@ NOTHING = (
     "that reserves has a price."
 )
 BOUND = (
-    "Upper bounds: the wait for a node is priced as if it were booting for this pod; list prices. Pods that died are "
-    "not in it."
+    "By list prices; the wait for a node is priced as if it were booting for this pod. **Not in it**: what was done by "
+    "pods that died or were told to leave (their recordings count as reused, neither $ nor hours), `search_index` and "
+    "this report, the pods that watch runs, the servers, the bucket."
 )
 
 

@@ -25,6 +25,10 @@ ERRORS = {
 NODE_SAYS = {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
 """The pod's reason where not the pod but its node was at fault; `OutOf...` (cpu, memory, nvidia.com/gpu) as well."""
 CANNOT_START = {"ContainerCannotRun", "StartError"}
+TOO_LONG = (
+    "DeadlineExceeded, it worked for longer than its recordings allow. A decoder hangs, or this node is slow: then "
+    "raise TRANSCRIPTION_STEP_PER_SECOND"
+)
 
 
 class Again(Enum):
@@ -148,11 +152,7 @@ def _dead(pod: Pod) -> Ending:
             Again.NEVER,
         )
     if pod.reason == "DeadlineExceeded":
-        return Ending(
-            f"pod {pod.name}: DeadlineExceeded, it worked for longer than its recordings allow. A decoder hangs, or "
-            "this node is slow: then raise TRANSCRIPTION_STEP_PER_SECOND",
-            Again.NEVER,
-        )
+        return Ending(f"pod {pod.name}: {TOO_LONG}", Again.NEVER)
     if pod.disrupted or pod.reason in NODE_SAYS or pod.reason.startswith("OutOf"):
         why = pod.reason or "disrupted"
         return Ending(f"pod {pod.name}: {why}{_said(pod.message or pod.disrupted)}", Again.STEP)

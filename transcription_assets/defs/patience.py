@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 DAY_S = 86_400.0
+WORK_LIMIT = "STEP_WORK_LIMIT_S"
+"""The variable that tells a pod how long it may work; no setting, for it follows from the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +15,15 @@ class Patience:
     floor_s: float
     per_second: float
 
-    def deadline(self, sounds_s: float | None) -> int:
-        """From when its node knows of it; pulling the image is a part of starting, waiting for a node is not.
+    def work_s(self, sounds_s: float | None) -> float:
+        """How long a pod may work on recordings that last `sounds_s` together.
 
-        None where the length is not known yet: then the step itself limits the time for each recording.
+        None where that is not known yet: then the step itself limits the time for each recording.
         """
-        work_s = DAY_S if sounds_s is None else self.floor_s + self.per_second * sounds_s
+        return DAY_S if sounds_s is None else self.floor_s + self.per_second * sounds_s
+
+    def deadline(self, work_s: float) -> int:
+        """From when its node knows of it; pulling the image is a part of starting, waiting for a node is not."""
         return int(self.start_s + work_s)
 
     @property

@@ -23,12 +23,13 @@ from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
+from kubernetes.client import ApiException  # type: ignore[import-untyped]
 
-from transcription_assets.defs.batch import RETRY_RUN
+from transcription_assets.defs.batch import ask_for_another_run
 from transcription_assets.defs.endings import Again, Ending, Pod, Seen, ending, is_erring
 from transcription_assets.defs.flight import keys_of
 from transcription_assets.defs.partitions import recordings
-from transcription_assets.defs.patience import Patience
+from transcription_assets.defs.patience import WORK_LIMIT, Patience
 from transcription_assets.failures import PermanentFailure
 
 LENGTH_KNOWN = {"transcript", "embeddings"}
@@ -46,7 +47,7 @@ class PodStepHandler(K8sStepHandler):
         # Taken over as it is: its own constructor would read the cluster's configuration once more.
         self.__dict__.update(vars(configured))
         self._patience = patience
-        self._deadlines: dict[str, int] = {}
+        self._work_s: dict[str, float] = {}
         self._endings: dict[str, Ending] = {}
         self._erring: dict[str, float] = {}
         self._done: set[str] = set()
@@ -58,10 +59,15 @@ class PodStepHandler(K8sStepHandler):
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
         """With the time limit of this batch. The pod's own, for a Job's counts the wait for a node as well."""
         step = self._get_step_key(step_handler_context)
-        if step not in self._deadlines:
+        if step not in self._work_s:
             length = sounds_s(step_handler_context) if step in LENGTH_KNOWN else None
-            self._deadlines[step] = self._patience.deadline(length)
-        limit = UserDefinedDagsterK8sConfig(pod_spec_config={"active_deadline_seconds": self._deadlines[step]})
+            self._work_s[step] = self._patience.work_s(length)
+        work_s = self._work_s[step]
+        limit = UserDefinedDagsterK8sConfig(
+            pod_spec_config={"active_deadline_seconds": self._patience.deadline(work_s)},
+            # Its end is told to the pod like an eviction: so it can tell the two apart.
+            container_config={"env": [{"name": WORK_LIMIT, "value": f"{work_s:.0f}"}]},
+        )
         return super()._get_container_context(step_handler_context).merge(K8sContainerContext(run_k8s_config=limit))
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
@@ -108,7 +114,10 @@ class PodStepHandler(K8sStepHandler):
         return not seen_before
 
     def _warnings(self, namespace: str | None, names: list[str]) -> str:
-        events = [event for name in names for event in self._api_client.retrieve_pod_events(name, namespace or "")]
+        try:
+            events = [event for name in names for event in self._api_client.retrieve_pod_events(name, namespace or "")]
+        except ApiException:
+            return ""  # not worth the verdict: Dagster would only log the error, and the step would never end
         said = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
         return "; ".join(list(dict.fromkeys(said))[-WARNINGS:])
 
@@ -133,16 +142,11 @@ class PodExecutor(StepDelegatingExecutor):
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> DagsterEvent:
-        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry.
-
-        Unless a step before it was part of this run: then declarative automation carries its result on by itself, and
-        with a retry of the run as well two pods would do the same.
-        """
+        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry."""
         found = self._pods.ending_of(step_context.step.key)
-        is_first = not step_context.step.get_execution_dependency_keys()
-        if found is not None and found.again is not Again.NEVER and is_first:
+        if found is not None and found.again is not Again.NEVER:
             # Also for when the step's own retries are used up: nodes are lost in swarms.
-            step_context.instance.add_run_tags(step_context.run_id, {RETRY_RUN: "true"})
+            ask_for_another_run(step_context.instance, step_context.run_id, step_context.step)
         if found is None or found.again is Again.STEP:
             return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
         failure = StepFailureData(err_info, user_failure_data=None)  # type: ignore[no-untyped-call]
