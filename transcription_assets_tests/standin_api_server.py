@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from transcription_assets_tests.cluster_instance import NAMESPACE, write_kubeconfig
+from transcription_assets_tests.forked import Forked
 
 ROOT = Path(__file__).parents[1]
 GRACE_S = 10.0
@@ -48,8 +49,13 @@ class Pod:
     """What the API tells of it, and the process that it is."""
 
     body: Json
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | Forked | None" = None
     log: Path | None = None
+    waiter: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.body["status"]["phase"] == "Running")
 
     @property
     def name(self) -> str:
@@ -76,13 +82,17 @@ class Pod:
 
 @dataclass(slots=True)
 class Cluster:
-    """Everything that the server knows. `fate` is asked for each new pod and answers what befalls it, or nothing."""
+    """Everything that the server knows. `fate` is asked for each new pod and answers what befalls it, or nothing.
+
+    `is_cold`: whether its process imports for itself, as in a cluster, or has everything imported already.
+    """
 
     folder: Path
     nodes: list[Node]
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     fate: Callable[[Pod], str] = lambda _pod: ""
+    is_cold: Callable[[Pod], bool] = lambda _pod: True
     asked: list[Json] = field(default_factory=list)
     jobs: dict[str, Json] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
@@ -171,25 +181,30 @@ class Cluster:
 
     def _start(self, pod: Pod, *, silent: bool) -> None:
         pod.log = self.folder / f"{pod.name}.log"
-        with pod.log.open("wb") as log:
-            pod.process = subprocess.Popen(
-                ["true"] if silent else pod.body["spec"]["containers"][0]["args"],
-                cwd=ROOT,
-                env=self._environment(pod),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        pod.log.touch()
+        command = ["true"] if silent else pod.body["spec"]["containers"][0]["args"]
+        if silent or self.is_cold(pod):
+            pod.process = self._popen(command, self._environment(pod), pod.log)
+        else:
+            pod.process = Forked(command, self._environment(pod), pod.log)
         pod.body["status"] |= {"phase": "Running", "startTime": now()}
         self._state(pod, {"running": {"startedAt": now()}}, ready=True)
-        threading.Thread(target=self._wait, args=(pod, pod.process), daemon=True).start()
+        pod.waiter = threading.Thread(target=self._wait, args=(pod, pod.process), daemon=True)
+        pod.waiter.start()
         deadline = pod.body["spec"].get("activeDeadlineSeconds")
         if deadline:
             timer = threading.Timer(deadline, self.end, (pod, "DeadlineExceeded", signal.SIGTERM))
             timer.daemon = True
             timer.start()
 
-    def _wait(self, pod: Pod, process: "subprocess.Popen[bytes]") -> None:
+    @staticmethod
+    def _popen(command: list[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def _wait(self, pod: Pod, process: "subprocess.Popen[bytes] | Forked") -> None:
         code = process.wait()
         code = 128 - code if code < 0 else code
         with self.lock:
@@ -219,7 +234,7 @@ class Cluster:
     def end(self, pod: Pod, reason: str, how: int = signal.SIGKILL) -> None:
         """The node ends the pod for this reason: OOMKilled, Evicted, DeadlineExceeded, or none."""
         with self.lock:
-            if pod.process is not None and pod.process.poll() is None:
+            if pod.is_running:
                 pod.body["status"]["standinReason"] = reason
                 pod.kill(how)
 
@@ -233,9 +248,13 @@ class Cluster:
 
     @staticmethod
     def _stop(pod: Pod) -> None:
-        if pod.process is not None and pod.process.poll() is None:
-            pod.process.terminate()
-            threading.Timer(GRACE_S, pod.process.kill).start()
+        def kill() -> None:
+            if pod.is_running:
+                pod.kill()
+
+        if pod.is_running:
+            pod.kill(signal.SIGTERM)
+            threading.Timer(GRACE_S, kill).start()
 
     @staticmethod
     def _condition(pod: Pod, kind: str, status: str, reason: str = "", message: str = "") -> None:
@@ -283,11 +302,12 @@ class Cluster:
     def close(self) -> None:
         """End all processes, and wait for them."""
         with self.lock:
-            running = [pod.process for pod in self.pods.values() if pod.process and pod.process.poll() is None]
-        for process in running:
-            process.kill()
-        for process in running:
-            process.wait()
+            running = [pod for pod in self.pods.values() if pod.is_running]
+            for pod in running:
+                pod.kill()
+        for pod in running:
+            assert pod.waiter
+            pod.waiter.join()
 
 
 def _field(query: Mapping[str, list[str]], name: str) -> str:
@@ -376,4 +396,4 @@ def eventually(what: Callable[[], bool], limit_s: float = 240.0) -> None:
     until = time.monotonic() + limit_s
     while not what():
         assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
+        time.sleep(0.2)

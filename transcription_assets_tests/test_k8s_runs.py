@@ -1,9 +1,12 @@
-"""The real launcher and executor of dagster-k8s, over HTTP, with a stand-in for the cluster: each pod is a process."""
+"""The real launcher and executor of dagster-k8s, over HTTP, with a stand-in for the cluster: each pod is a process.
+
+Those of one run begin as cold as in a cluster; the others find everything imported, or this would take minutes.
+"""
 
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,19 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from transcription_assets import definitions
 from transcription_assets.defs.batch import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
 from transcription_assets.index import Index
 from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, video
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
-from transcription_assets_tests import cluster_instance, recordings
+from transcription_assets_tests import cluster_instance, forked, recordings
 from transcription_assets_tests.standin_api_server import ROOT, Cluster, Node, Pod, eventually, serve
 
 DEMO = ROOT / "demo/recordings/talks/bees-on-the-library-roof.mp4"
 CHAIN = ("video", "audio", "transcript", "embeddings")
+IMPORTED = ("transcription_assets_tests.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
 SETTINGS = {
     "TRANSCRIPTION_EXECUTOR": "k8s",
     "TRANSCRIPTION_DEVICE": "cuda",
@@ -45,17 +50,27 @@ class World:
     folder: Path
     cluster: Cluster
     instance: dg.DagsterInstance
-    fates: dict[str, str] = field(default_factory=dict)
+    fates: dict[str, Sequence[str]] = field(default_factory=dict)
+    cold: set[str] = field(default_factory=set)
 
     @property
     def store(self) -> Path:
         return self.folder / "store"
 
     def fate(self, pod: Pod) -> str:
-        """Of the pods of `transcript`, by run."""
-        fate = self.fates.get(pod.labels["dagster/run-id"], "") if pod.step == "transcript" else ""
-        is_first = not pod.body["metadata"]["labels"]["job-name"].endswith("-1")
-        return fate if is_first or fate != "without a word" else ""
+        """Of the pods of `transcript`, by run: what befalls the first, the second, …"""
+        if pod.step != "transcript":
+            return ""
+        _, _, attempt = pod.job.removeprefix("dagster-step-").partition("-")
+        fates = [*self.fates[pod.labels["dagster/run-id"]], "", "", ""]
+        fate = fates[int(attempt or 0)]
+        if fate == "too long":
+            limit = {"name": WORK_LIMIT, "value": "0"}  # a real one is a minute at least
+            pod.body["spec"]["containers"][0]["env"].append(limit)
+        return fate
+
+    def is_cold(self, pod: Pod) -> bool:
+        return pod.labels["dagster/run-id"] in self.cold
 
     def drop(self, *seconds: int) -> list[str]:
         keys = [f"audio/{length:02}.wav" for length in seconds]
@@ -73,7 +88,7 @@ class World:
             audio.materialise(store, key, decoder)
         return keys
 
-    def launch(self, keys: Sequence[str], *selected: str, fate: str = "") -> str:
+    def launch(self, keys: Sequence[str], *selected: str, fates: Sequence[str] = (), cold: bool = False) -> str:
         """Start a run over these recordings; returns its id."""
         settings = Settings.model_validate(
             {name.removeprefix("TRANSCRIPTION_").lower(): value for name, value in SETTINGS.items()}
@@ -93,7 +108,8 @@ class World:
             tags={"dagster/partition": keys[0]} if single else {RANGE_START: keys[0], RANGE_END: keys[-1]},
             job_code_origin=JobPythonOrigin("process_recordings", origin),
         )
-        self.fates[run.run_id] = fate
+        self.fates[run.run_id] = fates
+        self.cold |= {run.run_id} if cold else set()
         self.instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
         return run.run_id
 
@@ -149,7 +165,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "TRANSCRIPTION_FFMPEG": recordings.wheel_ffmpeg(),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PYTHONPROFILEIMPORTTIME": "1",  # each pod's log names what it imports
-        "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": "0.2",
+        "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": "0.5",
     }
     cluster = Cluster(
         folder,
@@ -161,7 +177,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         cluster_instance.write(home, kubeconfig)
         with dg.DagsterInstance.from_config(str(home)) as instance:
             found = World(folder, cluster, instance)
-            cluster.fate = found.fate
+            cluster.fate, cluster.is_cold = found.fate, found.is_cold
+            forked.prepare(IMPORTED, variables)
             yield found
 
 
@@ -169,7 +186,7 @@ def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world
     keys = [*world.drop(2), f"audio/{DEMO.name}"]
     shutil.copy(DEMO, world.store / "audio")
     world.instance.add_dynamic_partitions(str(partitions.name), keys[1:])
-    run_id = world.launch(keys, *CHAIN)
+    run_id = world.launch(keys, *CHAIN, cold=True)
     run = world.finished(run_id)
     assert run.status is dg.DagsterRunStatus.SUCCESS
     found = Index(Store.open(str(world.store)).lancedb_uri).held(keys)
@@ -203,9 +220,10 @@ def imported(pod: Pod) -> set[str]:
 
 
 def test_a_pod_imports_what_its_step_needs_and_nothing_heavier(world: World) -> None:
-    (run,) = [pod for pod in world.cluster.pods.values() if not pod.step][:1]
+    pods = [pod for pod in world.cluster.pods.values() if world.is_cold(pod)]
+    (run,) = [pod for pod in pods if not pod.step]
     assert {"dagster", "kubernetes"} <= imported(run)
-    for pod in world.cluster.pods.values():
+    for pod in pods:
         if pod.step in {"video", "audio"}:
             assert "dagster" in imported(pod)
             heavy = {"torch", "sentence_transformers", "faster_whisper", "ctranslate2", "av", "lancedb", "onnxruntime"}
@@ -237,33 +255,60 @@ def test_a_pod_that_is_killed_or_told_to_leave_costs_the_file_in_hand_and_not_th
     assert len(told) == 2
 
 
+@dataclass(frozen=True, slots=True)
+class IllFated:
+    """One run for each fate, as it ended; `blocked`: how many pods the one had that waited for the pool's only slot."""
+
+    runs: Mapping[str, dg.DagsterRun]
+    blocked: int
+
+
 @pytest.fixture(scope="module")
-def ill_fated(world: World) -> dict[str, tuple[str, str]]:
-    """One run for each of these fates, all at the same time: (run id, fate) by fate."""
-    fates = ["no node", "no image", "no secret", "OOMKilled", "without a word", "lost"]
-    keys = world.extracted(*range(20, 20 + len(fates)))
-    holds = {fate: world.hold(20 + fates.index(fate)) for fate in ("OOMKilled", "lost")}
-    runs = {fate: world.launch([key], "transcript", fate=fate) for fate, key in zip(fates, keys, strict=True)}
-    pods = {fate: world.in_the_middle_of(runs[fate], 20 + fates.index(fate)) for fate in holds}
-    world.cluster.end(pods["OOMKilled"], "OOMKilled")
-    world.cluster.lose(pods["lost"])
+def ill_fated(world: World) -> IllFated:
+    """First one with the only slot and one that waits for it, then the others all at the same time."""
+    fates = ["OOMKilled", "lost", "too long", "no node", "no image", "no secret"]
+    seconds = {fate: 20 + number for number, fate in enumerate(fates[:3])}
+    *heard, unheard = world.extracted(*seconds.values(), 30)
+    keys = dict.fromkeys(fates, unheard) | dict(zip(seconds, heard, strict=True))
+    holds = {fate: world.hold(seconds[fate]) for fate in seconds}
+
+    def launch(fate: str) -> str:
+        return world.launch([keys[fate]], "transcript", fates=(fate, "without a word" if fate == "lost" else ""))
+
+    pool = world.instance.event_log_storage
+    pool.set_concurrency_slots("gpu", 1)
+    holding = launch("OOMKilled")
+    held = world.in_the_middle_of(holding, seconds["OOMKilled"])
+    waiting = launch("lost")
+    eventually(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(waiting)))
+    blocked = len(world.cluster.of_run(waiting, "transcript"))
+    world.cluster.end(held, "OOMKilled")
+    world.cluster.lose(world.in_the_middle_of(waiting, seconds["lost"]))
+    pool.delete_concurrency_limit("gpu")
+    runs = {"OOMKilled": holding, "lost": waiting} | {fate: launch(fate) for fate in fates[2:]}
+    too_long = world.in_the_middle_of(runs["too long"], seconds["too long"])
+    world.cluster.end(too_long, "DeadlineExceeded", signal.SIGTERM)
     for hold in holds.values():
         hold.unlink()
-    return {fate: (run_id, str(world.finished(run_id).status.value)) for fate, run_id in runs.items()}
+    return IllFated({fate: world.finished(run_id) for fate, run_id in runs.items()}, blocked)
+
+
+def test_the_pool_bounds_the_pods_with_a_gpu_over_all_runs(ill_fated: IllFated) -> None:
+    assert ill_fated.blocked == 0, "the only slot was taken"
+    assert ill_fated.runs["lost"].status is dg.DagsterRunStatus.SUCCESS, "and was given back"
 
 
 def test_a_pod_that_finds_no_node_fails_in_time_with_what_the_scheduler_said_and_its_run_comes_again(
-    world: World, ill_fated: dict[str, tuple[str, str]]
+    world: World, ill_fated: IllFated
 ) -> None:
-    run_id, status = ill_fated["no node"]
-    assert status == "FAILURE"
-    assert "Unschedulable" in world.failure(run_id)
-    assert "0/2 nodes are available" in world.failure(run_id)
-    assert world.retries(run_id) == []
-    run = world.instance.get_run_by_id(run_id)
-    assert run
+    run = ill_fated.runs["no node"]
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert "Unschedulable" in world.failure(run.run_id)
+    assert "0/2 nodes are available" in world.failure(run.run_id)
+    assert world.retries(run.run_id) == []
     assert run.tags[RETRY_RUN] == "true"
-    assert world.cluster.of_run(run_id, "transcript") == [], "it could be placed later, and nobody would wait for it"
+    pods = world.cluster.of_run(run.run_id, "transcript")
+    assert pods == [], "it could be placed later, and nobody would wait for it"
 
 
 @pytest.mark.parametrize(
@@ -272,29 +317,25 @@ def test_a_pod_that_finds_no_node_fails_in_time_with_what_the_scheduler_said_and
         ("no image", "ImagePullBackOff, its image cannot be pulled: Back-off pulling image"),
         ("no secret", 'CreateContainerConfigError, a Secret or ConfigMap that it names is missing: secret "transcr'),
         ("OOMKilled", "OOMKilled, it needed more than its memory limit of 12288Mi, and would again"),
+        ("too long", "DeadlineExceeded, it worked for longer than its recordings allow"),
     ],
 )
 def test_what_another_pod_would_meet_again_fails_at_once_with_the_reason(
-    world: World, ill_fated: dict[str, tuple[str, str]], fate: str, said: str
+    world: World, ill_fated: IllFated, fate: str, said: str
 ) -> None:
-    run_id, status = ill_fated[fate]
-    assert status == "FAILURE"
-    assert said in world.failure(run_id)
-    assert world.retries(run_id) == []
-    run = world.instance.get_run_by_id(run_id)
-    assert run
+    run = ill_fated.runs[fate]
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert said in world.failure(run.run_id)
+    assert world.retries(run.run_id) == []
     assert RETRY_RUN not in run.tags
 
 
-@pytest.mark.parametrize(
-    ("fate", "said"), [("lost", "its pod is gone"), ("without a word", "never said how the step ended")]
-)
-def test_a_pod_that_is_lost_or_leaves_without_a_word_is_replaced(
-    world: World, ill_fated: dict[str, tuple[str, str]], fate: str, said: str
-) -> None:
-    run_id, status = ill_fated[fate]
-    assert status == "SUCCESS"
-    assert said in world.retries(run_id)[0]
+def test_a_pod_that_is_lost_and_one_that_leaves_without_a_word_are_replaced(world: World, ill_fated: IllFated) -> None:
+    run = ill_fated.runs["lost"]
+    assert run.status is dg.DagsterRunStatus.SUCCESS
+    lost, without_a_word = world.retries(run.run_id)
+    assert "its pod is gone" in lost
+    assert "never said how the step ended" in without_a_word
 
 
 def test_the_pod_of_a_run_that_dies_fails_the_run_with_its_reason(world: World) -> None:
@@ -307,18 +348,3 @@ def test_the_pod_of_a_run_that_dies_fails_the_run_with_its_reason(world: World) 
     launcher = world.instance.run_launcher
     eventually(lambda: launcher.check_run_worker_health(run).status is WorkerStatus.FAILED)
     assert "OOMKilled" in str(launcher.get_run_worker_debug_info(run))
-
-
-def test_the_pool_bounds_the_pods_with_a_gpu_over_all_runs(world: World) -> None:
-    storage = world.instance.event_log_storage
-    storage.set_concurrency_slots("gpu", 1)
-    first, second = world.extracted(10, 11)
-    hold = world.hold(10)
-    holding = world.launch([first], "transcript")
-    world.in_the_middle_of(holding, 10)
-    waiting = world.launch([second], "transcript")
-    eventually(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(waiting)))
-    assert world.cluster.of_run(waiting, "transcript") == []
-    hold.unlink()
-    assert {world.finished(run_id).status for run_id in (holding, waiting)} == {dg.DagsterRunStatus.SUCCESS}
-    storage.delete_concurrency_limit("gpu")
