@@ -95,7 +95,7 @@ def _segments(made: Transcript) -> pl.DataFrame:
                 "end_s": item.end,
                 "text": item.text,
                 "language": made.language,
-                "speaker": getattr(item, "speaker", None),
+                "speaker": item.speaker or None,
                 "avg_logprob": item.avg_logprob,
                 "no_speech_prob": item.no_speech_prob,
                 "repaired": item.repaired,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from transcription_assets.transcript import Segment, Transcript, Word
+from transcription_assets.transcript import Transcript, Word
 from transcription_assets.words import sentence_runs, spoken_words
 
 PAUSE_S = 2.0
@@ -28,16 +28,11 @@ class Paragraph:
 def paragraphs(transcript: Transcript) -> list[Paragraph]:
     """Every word of the transcript, in its order."""
     found: list[Paragraph] = []
-    for speaker, segments in groupby(transcript.segments, _speaker):
+    for speaker, segments in groupby(transcript.segments, lambda segment: segment.speaker):
         for block in _blocks(sentence_runs(spoken_words(segments))):
             timed = [(word.start, word.end, word.word) for word in block]
             found.append(Paragraph(block[0].start, speaker, timed))
     return found
-
-
-def _speaker(segment: Segment) -> str:
-    """Transcripts of releases that do not tell speakers have none."""
-    return str(getattr(segment, "speaker", ""))
 
 
 def _blocks(sentences: Iterable[list[Word]]) -> list[list[Word]]:
