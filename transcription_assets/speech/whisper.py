@@ -27,7 +27,7 @@ from transcription_assets.speech.decoder import Chunk, Decoder
 from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
 from transcription_assets.speech.hardware import Hardware, give_memory_back, resolve_compute_type, resolve_device
 from transcription_assets.speech.window import Window
-from transcription_assets.speech.windows import WINDOW_S, Cut, windows
+from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S, Cut, windows
 from transcription_assets.transcript import Segment, SpeechModel
 
 SHORT_CHUNK_S = 6.0
@@ -182,8 +182,13 @@ class Whisper:
 
     @property
     def _load_s(self) -> float:
-        """Seconds of sound that are worth sorting and decoding together."""
-        return max(WINDOW_S, 2 * self._batch_size * chunks.CHUNK_S) if self._hardware.on_gpu else WINDOW_S
+        """Seconds of sound that are worth sorting and decoding together; what is in hand is lost in a kill.
+
+        On a CPU one window of a long recording is enough: it may end after EARLIEST_SHARE of its length.
+        """
+        if not self._hardware.on_gpu:
+            return EARLIEST_SHARE * WINDOW_S
+        return max(WINDOW_S, 2 * self._batch_size * chunks.CHUNK_S)
 
     def _finished(self, queue: deque[_Hearing]) -> Iterator[Heard | Exception]:
         """The answers at the head of the queue; those behind one that is not done wait for their turn."""
@@ -248,7 +253,8 @@ class Whisper:
         hearing.done[channel].append(merge.window(work.start, end, segments, work.cut.voiced, votes))
         hearing.windows_heard += 1
         hearing.sound.progress(end)
-        if not work.cut.last:
+        # The last one is nearly all: kept only for a channel that is waited for by the next.
+        if not work.cut.last or (len(hearing.done[channel]) > 1 and channel + 1 < hearing.sound.channels):
             hearing.sound.kept[channel, len(hearing.done[channel]) - 1] = hearing.done[channel][-1]
 
     def _work_off(self, jobs: Sequence[_Job]) -> None:
