@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.chunks import Region
+from transcription_assets.chunks import Region, within
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples, SpeechOptions
 from transcription_assets.speech.languages import Probabilities
 from transcription_assets.speech.quality import compression_ratio, is_loop
@@ -49,8 +49,6 @@ class Chunk:
 
     def part(self, span: Region) -> "Chunk":
         """What lies in `span` (seconds from the start of this chunk)."""
-        from transcription_assets.chunks import within
-
         samples = self.samples[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)]
         return Chunk(samples, tuple(within(self.voiced, span)), self.vocabulary)
 
