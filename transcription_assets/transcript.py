@@ -39,6 +39,7 @@ class Segment:
     repaired: bool = False
     language: str = ""
     language_probability: float = 0.0
+    """0.0 where the model cannot tell: it knows one language only."""
     doubt: str = ""
     """Why these words may be wrong, in a word or two; empty = nothing speaks against them."""
     speaker: str = ""

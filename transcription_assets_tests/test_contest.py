@@ -16,6 +16,7 @@ from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, S
 from transcription_assets_tests import recordings
 
 DEMO = Path(__file__).parents[1] / "demo" / "recordings"
+BREAD = DEMO / "talks" / "italiano" / "il-pane-della-notte.mp4"
 WIZARD = DEMO / "stories" / "the-wizard-of-the-opera-house.mp4"
 
 
@@ -88,6 +89,29 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
     assert all(119 < segment.start < 127 for segment in lonely.segments)
     for answer in heard.values():
         assert not answer.speech.inventions
+
+
+@pytest.mark.models
+def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own_language_is_not(
+    tmp_path: Path,
+) -> None:
+    """Italian through an English ear is gibberish that sounds like words: it would be found by the search."""
+    located = models.locate("tiny.en", "speech", settings.load().models_dir)
+    ear = Whisper(located.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
+    paths = [
+        recordings.make(tmp_path / f"{number}.wav", "-t", "14.5", "-i", str(path), "-ac", "1")
+        for number, path in enumerate((BREAD, WIZARD))
+    ]
+    ffmpeg = recordings.wheel_ffmpeg()
+    italian, english = ear.hear(sound(read_samples(path, ffmpeg=ffmpeg)) for path in paths)
+    assert isinstance(italian, Heard)
+    assert isinstance(english, Heard)
+    assert all(item.doubt for item in italian.segments)
+    assert italian.segments or italian.speech.holes
+    assert english.segments
+    assert not any(item.doubt for item in english.segments)
+    assert {item.language_probability for item in english.segments} == {0.0}, "it cannot tell: unsure words are doubted"
+    assert not english.speech.holes
 
 
 @pytest.mark.models

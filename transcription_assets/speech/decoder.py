@@ -83,7 +83,7 @@ class Decoder:
         hypotheses = self._generate(encoded, [language for language, _ in chosen], batch[0].vocabulary)
         words = self._words(encoded, hypotheses, [language for language, _ in chosen], batch)
         return [
-            Decoded(_segment(hypothesis, spoken, language, chunk), probabilities)
+            Decoded(_segment(hypothesis, spoken, self._known(language), chunk), probabilities)
             for hypothesis, spoken, language, chunk, probabilities in zip(
                 hypotheses, words, chosen, batch, heard, strict=True
             )
@@ -131,6 +131,10 @@ class Decoder:
             return [[(self._options.language, 1.0)]] * count
         found = self.model.model.detect_language(encoded)
         return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
+
+    def _known(self, language: tuple[str, float]) -> tuple[str, float]:
+        """A model that knows English only hears English in all that is said: that is no probability."""
+        return language if self._multilingual else (language[0], 0.0)
 
     def _tokenizer(self, language: str) -> Any:
         from faster_whisper.tokenizer import Tokenizer
