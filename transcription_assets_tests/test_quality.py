@@ -82,6 +82,33 @@ def test_a_vocabulary_that_was_read_out_is_seen_and_a_name_that_was_said_is_not(
     assert leaked("ComfyUI ComfyUI ComfyUI", ["ComfyUI"])
     assert not leaked("Open your ComfyUI folder.", ["ComfyUI"])
     assert not leaked("anything", [])
+    assert leaked("LanceDB, ComfyUI, Kubernetes, LanceDB", names)
+    assert leaked("We saw ComfyUI, Kubernetes, LanceDB.", names)
+
+
+@pytest.mark.parametrize("hint", [["ComfyUI"], ["Ruth Bader"], ["ComfyUI", "LanceDB"]])
+def test_a_hint_of_a_word_or_two_has_leaked_where_nothing_else_was_written_down(hint: list[str]) -> None:
+    """A cough that is decoded with the hint `ComfyUI` says `ComfyUI`: it would be found by the search."""
+    assert leaked(", ".join(hint), hint)
+    assert leaked(f"{hint[-1]}.", hint)
+    assert not leaked(f"We met {hint[0]} there.", hint)
+
+
+def test_a_phrase_of_the_vocabulary_may_be_said_and_is_found() -> None:
+    """Each passage with a name of three words was marked, and so lost to the search, because it was in the list."""
+    phrases = ("International Monetary Fund", "Ruth Bader Ginsburg")
+    said = segment(" The International Monetary Fund has met in the old house by the sea")
+    careful = Careful()
+    assert checked(decoded(said), chunk(10.0, *phrases), careful, may_change_language=False) == [said]
+    assert careful.asked == []
+    assert leaked("International Monetary Fund, Ruth Bader Ginsburg", phrases)
+
+
+def test_what_is_heard_without_the_vocabulary_was_said_and_is_not_marked() -> None:
+    names = ("ComfyUI", "Kubernetes", "LanceDB")
+    said = segment(" We talk about ComfyUI, Kubernetes, LanceDB and the sea")
+    [kept] = checked(decoded(said), chunk(10.0, *names), Careful({"en": [said]}), may_change_language=False)
+    assert (kept.text, kept.doubt, kept.repaired) == (said.text, "", True)
 
 
 def test_what_is_good_is_not_decoded_again() -> None:
@@ -98,7 +125,13 @@ def test_a_loop_is_replaced_by_what_the_careful_decoder_hears_and_says_so() -> N
 def test_a_chunk_in_another_language_is_repaired_in_that_language() -> None:
     careful = Careful({"en": [segment(LOOP)], "de": [segment()]})
     [repaired] = checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=True)
-    assert (repaired.text, repaired.language) == (TEXT, "de")
+    assert (repaired.text, repaired.language, repaired.language_probability) == (TEXT, "de", 0.4)
+
+
+def test_words_that_may_be_wrong_are_kept_though_no_other_language_hears_anything_in_them() -> None:
+    careful = Careful({"en": [segment(avg_logprob=-1.1)]})
+    [kept] = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=True)
+    assert (kept.text, kept.doubt) == (TEXT, "guess")
 
 
 def test_a_fixed_language_is_not_changed_by_a_repair() -> None:
@@ -163,4 +196,4 @@ def test_a_language_of_a_few_seconds_does_not_speak_for_the_others() -> None:
     assert spoken(votes) == {"en", "de"}
     assert list(shares(votes)) == ["en", "de", "nn"]
     assert shares({}) == {}
-    assert others([("en", 0.5), ("de", 0.3), ("nl", 0.15), ("sv", 0.05)], "en") == ["de", "nl"]
+    assert others([("en", 0.5), ("de", 0.3), ("nl", 0.15), ("sv", 0.05)], "en") == [("de", 0.3), ("nl", 0.15)]

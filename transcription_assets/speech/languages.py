@@ -23,9 +23,9 @@ def choose(own: Probabilities, spoken: Collection[str], *, alone: bool) -> tuple
     return max(known, key=lambda item: item[1])
 
 
-def others(own: Probabilities, tried: str, least: float = 0.1) -> list[str]:
+def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
     """Other languages that it may well be, the most probable first; at most two."""
-    return [language for language, probability in own[:4] if language != tried and probability >= least][:2]
+    return [item for item in own[:4] if item[0] != tried and item[1] >= least][:2]
 
 
 def spoken(votes: Mapping[str, float]) -> frozenset[str]:

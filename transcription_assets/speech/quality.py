@@ -5,7 +5,6 @@ Batched decoding ignores these thresholds, so every chunk is held against them h
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterable
 
 from transcription_assets.transcript import Segment
@@ -29,6 +28,9 @@ LOOP_TURNS = 5
 """A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
 LOOP_WORDS = 8
 """And it takes up so many words: a chorus of `no, no, no` does not count."""
+
+RUN = 3
+"""So many words in the order of the vocabulary are no chance."""
 
 _CHARACTERS_PER_WORD = 3
 
@@ -74,17 +76,20 @@ def word_count(text: str) -> float:
 
 
 def leaked(text: str, vocabulary: Iterable[str]) -> bool:
-    """Whether the vocabulary was written down although nobody said it: three of its words in their order, in a row."""
-    hint, said = _tokens(" ".join(vocabulary)), _tokens(text)
+    """Whether the vocabulary may have been written down although nobody said it.
+
+    That is so where three of its words stand in their order, out of more than one of its entries, and where there is
+    nothing but its words. A phrase of three words that is one entry was put there because people say it.
+    """
+    entries = [_tokens(entry) for entry in vocabulary]
+    hint, said = [token for entry in entries for token in entry], _tokens(text)
     if not hint or not said:
         return False
-    size = min(3, len(hint))
-    runs = _runs(hint, size)
-    found = sum(run in runs for run in _ngrams(said, size))
-    whole = Counter(said)
-    if size < 3:  # noqa: PLR2004 -- one or two words: only a text of nothing else is suspect
-        return found > 1 and found * size >= len(said) - 1
-    return found > 0 or (len(said) > 1 and all(whole[token] > 1 for token in hint))
+    if set(said) <= set(hint):
+        return True
+    phrases = {run for entry in entries for run in _ngrams(entry, RUN)}
+    listed = set(_ngrams(hint, RUN)) - phrases
+    return any(run in listed for run in _ngrams(said, RUN))
 
 
 def _tokens(text: str) -> list[str]:
@@ -93,10 +98,6 @@ def _tokens(text: str) -> list[str]:
 
 def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
-
-
-def _runs(tokens: list[str], size: int) -> set[tuple[str, ...]]:
-    return set(_ngrams(tokens, size))
 
 
 def _longest_run(tokens: list[str], size: int) -> int:

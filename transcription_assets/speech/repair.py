@@ -37,25 +37,26 @@ def checked(decoded: Decoded, chunk: Chunk, careful: Careful, *, may_change_lang
     return answer + _filled(answer, chunk, careful)
 
 
-def _best(first: Segment, chunk: Chunk, careful: Careful, others: Sequence[str]) -> Answer:
+def _best(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Answer:
     answers: list[Answer] = [[first]]
-    for answer in _ladder(first, chunk, careful, others):
-        if not answer:
-            return []  # the careful decoder hears nobody: the first answer was made up
-        if not _doubt(answer, chunk):
+    if quality.leaked(first.text, chunk.vocabulary):
+        answers, chunk = [], replace(chunk, vocabulary=())  # what is heard without it was said
+    for rung, answer in enumerate(_ladder(first, chunk, careful, others)):
+        if answer and not _doubt(answer, chunk):
             return answer
-        answers.append(answer)
+        if answer:
+            answers.append(answer)
+        elif rung == 0:
+            return []  # the careful decoder hears nobody: the first answer was made up
     best = max(answers, key=lambda answer: _worth(answer, chunk))
     return [replace(item, doubt=_doubt(best, chunk)) for item in best]
 
 
-def _ladder(first: Segment, chunk: Chunk, careful: Careful, others: Sequence[str]) -> Iterator[Answer]:
-    if quality.leaked(first.text, chunk.vocabulary):
-        chunk = replace(chunk, vocabulary=())
+def _ladder(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Iterator[Answer]:
     language = (first.language, first.language_probability)
     yield _again(careful, chunk, *language)
     for other in others:
-        yield _again(careful, chunk, other, first.language_probability)
+        yield _again(careful, chunk, *other)
     pieces = chunks.pack(chunk.voiced, longest_s=PIECE_S, pause_s=0.5)
     if len(pieces) > 1:
         yield [
