@@ -183,6 +183,13 @@ def test_a_voiced_stretch_without_words_is_decoded_by_itself() -> None:
     assert found[1].start >= 5.5
 
 
+def test_words_whose_times_are_wrong_are_not_written_down_twice() -> None:
+    """All was heard, but the aligner put the words of ten seconds into the first four."""
+    squeezed = replace(segment(" It rained all day and we stayed in", 4.0), end=4.0)
+    careful = Careful(pieces=[segment(" and we stayed in", 4.0)])
+    assert checked(decoded(squeezed), chunk(), careful, may_change_language=False) == [squeezed]
+
+
 def test_a_long_chunk_decides_for_itself_and_a_short_one_speaks_what_the_recording_speaks() -> None:
     own = [("cy", 0.6), ("en", 0.3), ("de", 0.1)]
     assert choose(own, {"en", "de"}, alone=True) == ("cy", 0.6)

@@ -64,15 +64,15 @@ def doubt(segment: Segment, voiced_s: float) -> str:
 
 def is_loop(text: str) -> bool:
     """Whether a run of one to six words is said over and over without a break."""
-    tokens = _tokens(text)
-    return any(_longest_run(tokens, size) * size >= LOOP_WORDS for size in NGRAMS)
+    said = tokens(text)
+    return any(_longest_run(said, size) * size >= LOOP_WORDS for size in NGRAMS)
 
 
 def word_count(text: str) -> float:
     """Words; in scripts without spaces a third of the characters."""
     unspaced = sum(map(is_unspaced, text))
     spaced = "".join(" " if is_unspaced(character) else character for character in text)
-    return len(_tokens(spaced)) + unspaced / _CHARACTERS_PER_WORD
+    return len(tokens(spaced)) + unspaced / _CHARACTERS_PER_WORD
 
 
 def leaked(text: str, vocabulary: Iterable[str]) -> bool:
@@ -81,8 +81,8 @@ def leaked(text: str, vocabulary: Iterable[str]) -> bool:
     That is so where three of its words stand in their order, out of more than one of its entries, and where there is
     nothing but its words. A phrase of three words that is one entry was put there because people say it.
     """
-    entries = [_tokens(entry) for entry in vocabulary]
-    hint, said = [token for entry in entries for token in entry], _tokens(text)
+    entries = [tokens(entry) for entry in vocabulary]
+    hint, said = [token for entry in entries for token in entry], tokens(text)
     if not hint or not said:
         return False
     if set(said) <= set(hint):
@@ -92,7 +92,8 @@ def leaked(text: str, vocabulary: Iterable[str]) -> bool:
     return any(run in listed for run in _ngrams(said, RUN))
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
+    """Its words in lower case, without punctuation."""
     return re.findall(r"\w+(?:['’]\w+)*", text.lower())
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from transcription_assets import chunks
 from transcription_assets.speech import languages, quality
 from transcription_assets.speech.decoder import Chunk, Decoded
-from transcription_assets.transcript import Segment
+from transcription_assets.transcript import Segment, Word
 
 PIECE_S = 12.0
 """A chunk that stays bad is tried in pieces of this length: a loop seldom starts in a short one."""
@@ -83,9 +83,20 @@ def _filled(answer: Answer, chunk: Chunk, careful: Careful) -> Answer:
     filled: Answer = []
     for hole in chunks.holes(chunk.voiced, words):
         found = _again(careful, chunk.part(hole), answer[0].language, answer[0].language_probability)
-        if found and not _doubt(found, chunk.part(hole)):
+        if found and not _doubt(found, chunk.part(hole)) and not _is_repeated(found, words, hole):
             filled += _shifted(found, hole.start)
     return filled
+
+
+def _is_repeated(found: Answer, words: Sequence[Word], hole: chunks.Region) -> bool:
+    """Whether the words on either side of the hole say the same: then their times are wrong, and nothing is missing."""
+    said = quality.tokens(" ".join(item.text for item in found))
+    if len(said) < quality.RUN:
+        return False
+    before = [word.word for word in words if word.start < hole.start]
+    after = [word.word for word in words if word.start >= hole.start]
+    left, right = quality.tokens("".join(before)), quality.tokens("".join(after))
+    return left[-len(said) :] == said or right[: len(said)] == said
 
 
 def _doubt(answer: Answer, chunk: Chunk) -> str:
