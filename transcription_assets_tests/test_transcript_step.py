@@ -4,7 +4,8 @@ import base64
 import io
 import json
 import struct
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from transcription_assets.chunks import Region, coverage
 from transcription_assets.defs import picture
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.media import read_samples
-from transcription_assets.speech import Window
+from transcription_assets.speech import Heard, Sound, Window
 from transcription_assets.steps import audio, embeddings, transcript, video
 from transcription_assets.steps.checkpoints import Checkpoints
 from transcription_assets.steps.video import Decoder
@@ -28,6 +29,18 @@ from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 from transcription_assets_tests.strategies import segment
 
 KEY = "audio/talks/2024/a.wav"
+
+
+@dataclass(slots=True)
+class Listener(ScriptedEngine):
+    """FAKE engine that remembers how many channels it was given."""
+
+    channels: list[int] = field(default_factory=list)
+
+    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+        for one in sounds:
+            self.channels.append(one.channels)
+            yield from ScriptedEngine.hear(self, [one])
 
 
 @pytest.fixture
@@ -114,6 +127,42 @@ def test_two_channels_stay_apart_only_where_that_is_asked_for(store: Store) -> N
         for number in (0, 1)
     )
     assert (loud, soft) == (pytest.approx(0.5, abs=0.03), pytest.approx(0.2, abs=0.03))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "channels"),
+    [
+        ("0.3*sin(880*t)", "0.3*sin(880*t)", 1),
+        ("0", "0", 1),
+        ("0.3*sin(880*t)", "0.3*sin(880*t)+0.2*sin(2000*t)*lt(t,10)", 1),
+        ("0.3*sin(880*t)", "if(lt(t,65),0.3*sin(880*t),0.2*sin(2000*t))", 2),
+        ("0.2*sin(880*t)*gt(t,65)", "0.2*sin(2000*t)*gt(t,75)", 2),
+    ],
+    ids=["one voice twice", "silence", "a jingle in stereo", "an announcement first", "a minute of silence first"],
+)
+def test_two_voices_are_told_from_one_by_all_of_the_recording(
+    left: str, right: str, channels: int, store: Store
+) -> None:
+    """A call that begins alike in both channels lost its speakers; a talk in stereo would be written down twice."""
+    key = "audio/call.wav"
+    recordings.sound(Path(store.url) / key, f"{left}|{right}", 100.0, rate=8_000)
+    decoder = Decoder(recordings.wheel_ffmpeg(), keep_channels=True)
+    video.materialise(store, key, decoder)
+    audio.materialise(store, key, decoder)
+    listener = Listener()
+    transcript.materialise(store, key, transcript.Tools(listener, recordings.wheel_ffmpeg()))
+    assert listener.channels == [channels]
+
+
+def test_a_transcript_that_is_no_transcript_is_made_anew(store: Store) -> None:
+    """Cut off, or written by hand: an error at each try would leave the recording without words for good."""
+    for damaged in (b"", b"[]", b"{}", b'{"schema_version": 1, "timing": {}}', b'{"schema_version": 1, "timing": []}'):
+        store.write(keys.transcript(KEY), damaged)
+        assert transcript.load(store, KEY) is None
+    whole = json.loads(a_call().to_json())
+    whole["segments"][0]["of a later release"] = 1
+    store.write(keys.transcript(KEY), json.dumps(whole).encode())
+    assert transcript.load(store, KEY) is None
 
 
 def test_reading_on_where_a_window_ended_gives_the_very_samples_that_come_next(tmp_path: Path) -> None:

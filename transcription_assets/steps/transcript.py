@@ -34,16 +34,19 @@ TEXTS: Mapping[str, Callable[[Transcript], str]] = {
     ".vtt": subtitles.to_vtt,
 }
 """What is written beside the JSON, for people and players."""
-COMPARED_S = 60.0
 SAME_SHARE = 0.05
 """Channels that differ by less of their loudness hold the same voice."""
+APART_SHARE = 0.25
+"""In so much of the recording two people are heard apart."""
+QUIETEST = 0.001
+"""Nobody can be heard below this share of full scale."""
 
 
 def load(store: Store, key: str) -> Transcript | None:
     """The transcript in the store, if there is one that this release understands."""
     try:
         return from_json(store.read(keys.transcript(key)))
-    except (NotFound, ValueError, KeyError):
+    except (NotFound, ValueError, KeyError, TypeError, AttributeError):  # damaged: whatever lies there is JSON, or not
         return None
 
 
@@ -171,13 +174,14 @@ def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, qu
     """The one sound; its file is there for as long as the engine reads."""
     source = request.source
     with ExitStack() as held:
-        kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}")
         try:
             flac = held.enter_context(_speech(store, source.key))
             channels = source.channels if _are_different(flac, source.channels, tools.ffmpeg) else 1
         except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
             queue.append(_Entry(asked=False, finish=partial(_failed, error)))
             return
+        # A window of both channels together is none of the left one.
+        kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
         queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, kept)))
         yield Sound(
             read=_reader(flac, tools.ffmpeg, channels),
@@ -230,14 +234,22 @@ def _reader(flac: str, ffmpeg: str, channels: int) -> Callable[[int, float], Ite
 
 
 def _are_different(flac: str, channels: int, ffmpeg: str) -> bool:
-    """Whether two channels hold two voices: many stereo files hold one voice twice."""
+    """Whether two channels hold two voices: many stereo files hold one voice twice.
+
+    All of it counts: a call may begin with an announcement in both, and a talk with a jingle in stereo.
+    """
     if channels < 2:  # noqa: PLR2004 -- two speakers, or not
         return False
-    left, right = (
-        np.concatenate([*media.read_samples(flac, ffmpeg=ffmpeg, duration=COMPARED_S, channel=number)])
-        for number in range(2)
-    )
+    sides = (media.read_samples(flac, ffmpeg=ffmpeg, channel=number) for number in range(2))
+    answers = [answer for blocks in zip(*sides, strict=False) if (answer := _differ(*blocks)) is not None]
+    return sum(answers) > APART_SHARE * len(answers)
+
+
+def _differ(left: Samples, right: Samples) -> bool | None:
+    """Whether a block holds two voices; None where nobody can be heard in it."""
     loudness = float(np.sqrt(np.square(left).mean() + np.square(right).mean()))
+    if loudness < QUIETEST:
+        return None
     return float(np.sqrt(np.square(left - right).mean())) > SAME_SHARE * loudness
 
 
@@ -313,7 +325,7 @@ def _heard_before(store: Store, request: _Request, engine: Engine) -> Transcript
     """A transcript of the same sound by the same model with the same options, if it is still there."""
     try:
         key = json.loads(store.read(keys.heard(_sound(request, engine))))["media_key"]
-    except (NotFound, ValueError, KeyError):
+    except (NotFound, ValueError, KeyError, TypeError):
         return None
     found = load(store, key)
     same = found is not None and found.media.sound == request.source.sha256
