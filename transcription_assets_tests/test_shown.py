@@ -50,6 +50,12 @@ def test_the_timeline_shows_words_where_they_are_and_names_the_long_pauses() -> 
     assert pauses == "longest without words: 0:02–0:24 (22 s), 0:24–0:48 (24 s)"
 
 
+def test_a_pause_is_where_neither_of_two_speakers_says_anything() -> None:
+    """Words of two channels overlap: the other one's words are no pause."""
+    shown_text = shown.timeline(transcript("word", spoken=((0.0, 20.0), (2.0, 3.0), (20.0, 30.0))))
+    assert shown_text.endswith("longest without words: 0:30–0:48 (18 s)")
+
+
 def test_a_recording_without_speech_has_a_page_too() -> None:
     silent = dataclasses.replace(transcript("x"), segments=())
     assert shown.timeline(silent) == "no words"

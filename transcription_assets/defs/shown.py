@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from transcription_assets import keys
+from transcription_assets.chunks import Region, joined
 from transcription_assets.defs import picture
 from transcription_assets.index import IndexState
 from transcription_assets.steps.audio import Audio
@@ -169,7 +170,8 @@ def timeline(made: Transcript) -> str:
     if made.no_speech or not made.duration:
         return "no words"
     bar = "".join(LEVELS[_level(share)] for share in _shares(made))
-    edges = [0.0, *(edge for word in made.words for edge in (word.start, word.end)), made.duration]
+    spoken = joined((Region(word.start, word.end) for word in made.words), 0.0)
+    edges = [0.0, *(edge for span in spoken for edge in (span.start, span.end)), made.duration]
     pauses = [(end - start, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     longest = sorted(sorted((item for item in pauses if item[0] >= PAUSE_S), reverse=True)[:PAUSES], key=lambda x: x[1])
     without = ", ".join(f"{clock(start)}–{clock(end)} ({length:.0f} s)" for length, start, end in longest)
