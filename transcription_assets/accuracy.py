@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
+
+from transcription_assets.failures import PermanentFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,13 @@ def errors(said: str, heard: str, language: str = "en") -> Errors:
         return Errors(insertions=len(hypothesis.split()))
     found = jiwer.process_words(reference, hypothesis)
     return Errors(len(reference.split()), found.substitutions, found.deletions, found.insertions)
+
+
+def require() -> None:
+    """PermanentFailure where what counts the errors is not installed."""
+    missing = [name for name in ("jiwer", "whisper_normalizer") if find_spec(name) is None]
+    if missing:
+        raise PermanentFailure(f"{' and '.join(missing)} missing, which count word errors: pip install '.[eval]'")
 
 
 def total(parts: Iterable[Errors]) -> Errors:

@@ -61,6 +61,30 @@ def test_a_folder_without_texts_is_refused_with_what_to_put_there(tmp_path: Path
     assert [item.said for item in measurement.found([tmp_path], texts=False)] == [None]
 
 
+def test_what_is_wrong_with_the_input_is_said_before_the_first_minute_of_work(tmp_path: Path) -> None:
+    recordings.tone(tmp_path / "good.wav")
+    (tmp_path / "good.txt").write_bytes(b"\xef\xbb\xbfnothing at all")
+    (tmp_path / "broken.wav").write_text("no sound")
+    [good] = measurement.found([tmp_path], texts=True)
+    assert good.said == "nothing at all", "what has no text is not looked at"
+    with pytest.raises(PermanentFailure, match=r"broken\.wav: it cannot be opened"):
+        measurement.found([tmp_path], texts=False)
+    (tmp_path / "good.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PermanentFailure, match=r"good\.txt is not a text in UTF-8"):
+        measurement.found([tmp_path], texts=True)
+
+
+def test_a_system_that_is_unknown_or_not_installed_is_refused_before_any_is_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contest.require(["ours", "plain"])
+    with pytest.raises(PermanentFailure, match="there is no system nobody: use one of ours, plain"):
+        contest.require(["ours", "nobody"])
+    monkeypatch.setattr(contest, "available", lambda: ["ours"])
+    with pytest.raises(PermanentFailure, match="whisperx is not installed: pip install whisperx"):
+        contest.require(["ours", "whisperx"])
+
+
 def test_what_is_not_installed_is_not_offered() -> None:
     assert {"ours", "plain", "sequential", "batched"} <= set(contest.available())
 

@@ -58,8 +58,11 @@ def _contest(
     threads: int,
     as_json: bool,
 ) -> None:
+    from transcription_assets import accuracy
     from transcription_assets.app import contest, measurement
     from transcription_assets.app.tools import installed
+
+    contest.require(systems)
 
     chosen = settings.load()
     located = [installed(chosen)(name, "speech") for name in model_names or (chosen.whisper_model,)]
@@ -71,6 +74,11 @@ def _contest(
         for system in systems
     ]
     recordings = measurement.found(paths, texts=texts)
+    if any(item.said is not None for item in recordings):
+        accuracy.require()
+    for item in recordings:
+        if item.said is not None and not item.said.strip():
+            aside.print(f"[dim]{plain(item.path.name)}: its text is empty, so every word heard is an insertion[/]")
     results = measurement.measure(entries, recordings, rounds, lambda line: aside.print(f"[dim]{plain(line)}[/]"))
     document = measurement.document(results, recordings)
     if as_json:
@@ -81,12 +89,12 @@ def _contest(
         box=None,
         padding=(0, 2, 0, 0),
     )
+    known = any(item.said is not None for item in recordings)
     for item in document["configurations"]:
-        known = item["words"] > 0
         errors = [str(item[name]) if known else "" for name in ("substitutions", "deletions", "insertions")]
         table.add_row(
             item["name"],
-            f"{item['wer']:.2%}" if known else "",
+            f"{item['wer']:.2%}" if item["words"] else "",
             *errors,
             "" if item["coverage"] is None else f"{item['coverage']:.1%}",
             f"{item['rtfx']:.1f}",

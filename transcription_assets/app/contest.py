@@ -65,6 +65,15 @@ def available() -> list[str]:
     return [name for name, (_, module) in SYSTEMS.items() if importlib.util.find_spec(module)]
 
 
+def require(systems: Sequence[str]) -> None:
+    """PermanentFailure where one of the systems is unknown or not installed: said before the first is run."""
+    for name in systems:
+        if name not in SYSTEMS:
+            raise PermanentFailure(f"there is no system {name}: use one of {', '.join(SYSTEMS)}")
+        if name not in available():
+            raise PermanentFailure(f"{name} is not installed: pip install {name}, or leave out --system {name}")
+
+
 def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
     """Let the configuration hear all recordings, in a process of its own."""
     context = multiprocessing.get_context("spawn")
@@ -73,8 +82,6 @@ def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
 
 
 def _run(entry: Entry, paths: list[Path]) -> Outcome:
-    if entry.system not in SYSTEMS:
-        raise PermanentFailure(f"there is no system {entry.system}: use one of {', '.join(SYSTEMS)}")
     listen = SYSTEMS[entry.system][0](entry)
     started, used = time.monotonic(), _cpu_s()
     texts = tuple(listen(paths))

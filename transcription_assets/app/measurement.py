@@ -57,19 +57,21 @@ def found(paths: Sequence[Path], *, texts: bool) -> list[Recording]:
     """The recordings in folders and files; the text of `a.wav` is `a.txt` beside it, and `texts` says it must be."""
     files = sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])})
     taken = [file for file in files if file.is_file() and keys.is_media(file.name)]
+    said = {file: _said(file) for file in taken}
+    wanted = [file for file in taken if said[file] is not None or not texts]
+    if not wanted:
+        what = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
+        raise PermanentFailure(f"no {what} in {', '.join(map(str, paths))}")
     ffmpeg = media.find_ffmpeg()
-    recordings = [Recording(file, _seconds(file, ffmpeg), _said(file)) for file in taken]
-    if texts:
-        recordings = [item for item in recordings if item.said is not None]
-    if not recordings:
-        wanted = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
-        raise PermanentFailure(f"no {wanted} in {', '.join(map(str, paths))}")
-    return recordings
+    return [Recording(file, _seconds(file, ffmpeg), said[file]) for file in wanted]
 
 
 def _said(file: Path) -> str | None:
     text = file.with_suffix(".txt")
-    return text.read_text(encoding="utf-8") if text.is_file() else None
+    try:
+        return text.read_text(encoding="utf-8-sig") if text.is_file() else None
+    except UnicodeDecodeError as error:
+        raise PermanentFailure(f"{text} is not a text in UTF-8: save it as UTF-8") from error
 
 
 def _seconds(file: Path, ffmpeg: str) -> float:
