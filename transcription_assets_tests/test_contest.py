@@ -116,6 +116,45 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
 
 
 @pytest.mark.models
+def test_a_studio_recording_of_96_khz_says_the_same(engine: Whisper, tmp_path: Path) -> None:
+    said = recordings.make(tmp_path / "a.flac", "-t", "11.5", "-i", str(WIZARD), "-ar", "96000", "-sample_fmt", "s32")
+    [heard] = engine.hear([sound(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    assert isinstance(heard, Heard)
+    assert heard.duration == pytest.approx(11.5, abs=0.1)
+    assert "wizard" in words(heard)
+
+
+@pytest.mark.models
+def test_a_sentence_in_half_an_hour_of_silence_is_found_at_its_second_and_nothing_else(
+    engine: Whisper, spoken: Samples
+) -> None:
+    """Nobody waits for half an hour of nothing: it costs what looking for a voice costs."""
+    before, after = (np.zeros(minutes * 60 * SAMPLE_RATE, np.float32) for minutes in (21, 9))
+    samples = np.concatenate([before, spoken[: 5 * SAMPLE_RATE], after])
+    blocks = (samples[start : start + 10 * SAMPLE_RATE] for start in range(0, len(samples), 10 * SAMPLE_RATE))
+    [heard] = engine.hear([sound(blocks)])
+    assert isinstance(heard, Heard)
+    assert heard.duration == pytest.approx(1805.0, abs=0.01)
+    assert "wizard" in words(heard)
+    assert all(1259 < segment.start <= segment.end < 1266 for segment in heard.segments)
+    assert 2.0 < heard.speech.vad_seconds < 7.0
+    assert not heard.speech.inventions
+
+
+@pytest.mark.models
+def test_speech_in_another_language_is_written_down_in_english_where_that_is_asked_for(tmp_path: Path) -> None:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    options = SpeechOptions(task="translate")
+    interpreter = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"), options=options)
+    said = recordings.make(tmp_path / "a.wav", "-ss", "9.8", "-t", "8", "-i", str(BREAD), "-ac", "1")
+    [heard] = interpreter.hear([sound(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    assert isinstance(heard, Heard)
+    assert heard.language == "it", "what is spoken"
+    assert {"flour", "salt", "bread"} & set(words(heard).replace(",", " ").replace(".", " ").split())
+    assert "farina" not in words(heard)
+
+
+@pytest.mark.models
 def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own_language_is_not(
     tmp_path: Path,
 ) -> None:
