@@ -232,11 +232,23 @@ def test_the_picture_fits_into_the_ui_and_shows_holes_in_red() -> None:
     assert len(shown) < 1000
     data = base64.b64decode(shown.partition("base64,")[2].partition(")")[0])
     width, height = struct.unpack(">II", data[16:24])
-    assert (width, height) == (480, 32)
+    assert (width, height) == (480, 38)
+    assert "Red: no words at 0:0" in shown
     rows = picture._rows(a_call(), 100)  # noqa: SLF001 -- the pixels before they are packed
     assert set(rows[0, 85:98]) == {picture.HOLE}
-    assert set(rows[-1, 61:69]) == {picture.SUSPECT}
-    assert set(rows[-1, 5:25]) == {picture.WORDS}
+    below = rows[picture.BAR_PX + picture.GAP_PX]
+    assert set(below[61:69]) == {picture.SUSPECT}
+    assert set(below[5:25]) == {picture.WORDS}
+    assert np.flatnonzero(rows[-1]).tolist() == [0, 9, 19, 29, 39, 49, 59, 69, 79, 89, 99], "a tick each second"
+
+
+@pytest.mark.parametrize("duration", [0.3, 1.0, 59.0, 3600.0, 36_000.0, 400_000.0])
+def test_a_picture_of_any_length_has_a_few_ticks_and_fits(duration: float) -> None:
+    holes = tuple((duration * part / 9, duration * (part + 0.5) / 9) for part in range(9))
+    made = replace(a_call(), duration=duration, speech=replace(a_call().speech, voiced=holes, holes=holes))
+    assert 0 < len(picture.coverage(made, 1000)) < 1000
+    ticks = np.count_nonzero(picture._rows(made, 480)[-1])  # noqa: SLF001 -- the pixels before they are packed
+    assert 1 <= ticks <= picture.MOST_TICKS + 1
 
 
 def test_a_picture_of_a_thousand_short_words_becomes_coarser_until_it_fits() -> None:

@@ -1,6 +1,7 @@
-"""A picture of a transcript: two bars over time, speech above and words below, what is missing in red.
+"""A picture of a transcript: two bars over time, speech above and words below, what is missing in red; and ticks.
 
-A PNG so small that it fits into the Markdown that Dagster's UI shows at once.
+A PNG so small that it fits into the Markdown that Dagster's UI shows at once. What is empty is transparent, for a
+light page and a dark one.
 """
 
 import base64
@@ -11,30 +12,51 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.transcript import Span, Transcript
+from transcription_assets.transcript import Span, Transcript, clock
 
 COLUMNS = (480, 360, 240, 160, 96)
 """Widths in pixels, best first: what does not fit becomes coarser."""
 BAR_PX = 14
-GAP_PX = 4
+GAP_PX = 3
+TICK_PX = 4
+MOST_TICKS = 12
+TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18_000, 36_000, 86_400)
+NAMED_HOLES = 4
 
-NOTHING, SPEECH, WORDS, HOLE, SUSPECT = range(5)
-PALETTE = {NOTHING: 0xEEF0F3, SPEECH: 0x9AA5B1, WORDS: 0x2F9E44, HOLE: 0xE03131, SUSPECT: 0xF08C00}
-LEGEND = "above: speech (grey) and holes without words (red); below: words (green) and suspect ones (orange)"
+EMPTY, TRACK, SPEECH, WORDS, HOLE, SUSPECT = range(6)
+PALETTE = {EMPTY: 0, TRACK: 0x8893A5, SPEECH: 0x8893A5, WORDS: 0x2F9E44, HOLE: 0xE03131, SUSPECT: 0xF08C00}
+OPACITY = {EMPTY: 0x00, TRACK: 0x38}
+"""Of the others: all."""
 
 Pixels = NDArray[np.uint8]
 
 
 def coverage(made: Transcript, limit: int) -> str:
-    """An image in Markdown, shorter than `limit` characters; empty where the recording has no length."""
+    """An image in Markdown and what it shows, shorter than `limit` characters; empty for a recording of no length."""
     if not made.duration:
         return ""
+    told = legend(made)
     for columns in COLUMNS:
         data = base64.b64encode(png(_rows(made, columns))).decode()
         shown = f"![speech and words](data:image/png;base64,{data})"
-        if len(shown) + len(LEGEND) + 4 < limit:
-            return f"{shown}\n\n{LEGEND}"
+        if len(shown) + len(told) + 4 < limit:
+            return f"{shown}\n\n{told}"
     return ""
+
+
+def legend(made: Transcript) -> str:
+    """What the colours and the ticks are, and where the longest holes are."""
+    holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_HOLES])
+    named = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in holes)
+    more = " …" if len(made.speech.holes) > NAMED_HOLES else ""
+    missing = f"Red: no words at {named}{more}." if holes else "No hole."
+    return (
+        f"Above speech, below words, those in orange doubtful; a tick each {clock(_tick_s(made.duration))}. {missing}"
+    )
+
+
+def _tick_s(duration: float) -> int:
+    return next((step for step in TICKS_S if duration / step <= MOST_TICKS), TICKS_S[-1])
 
 
 def _rows(made: Transcript, columns: int) -> Pixels:
@@ -43,13 +65,16 @@ def _rows(made: Transcript, columns: int) -> Pixels:
     words = [(word.start, word.end) for word in made.words]
     speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.holes)))
     spoken = _bar(made.duration, columns, ((WORDS, words), (SUSPECT, [*doubtful, *made.speech.inventions])))
-    gap = np.zeros((GAP_PX, columns), np.uint8)
-    return np.concatenate([np.tile(speech, (BAR_PX, 1)), gap, np.tile(spoken, (BAR_PX, 1))])
+    gap = np.full((GAP_PX, columns), EMPTY, np.uint8)
+    ticks = np.full((TICK_PX, columns), EMPTY, np.uint8)
+    step = _tick_s(made.duration)
+    ticks[:, [int(at / made.duration * (columns - 1)) for at in range(0, int(made.duration) + 1, step)]] = SPEECH
+    return np.concatenate([np.tile(speech, (BAR_PX, 1)), gap, np.tile(spoken, (BAR_PX, 1)), gap, ticks])
 
 
 def _bar(duration: float, columns: int, layers: Sequence[tuple[int, Iterable[Span]]]) -> Pixels:
     """One row; later layers lie above, and a span of any length is at least one pixel."""
-    row = np.zeros(columns, np.uint8)
+    row = np.full(columns, TRACK, np.uint8)
     for colour, spans in layers:
         for start, end in spans:
             first = min(int(start / duration * columns), columns - 1)
@@ -66,8 +91,10 @@ def png(rows: Pixels) -> bytes:
     # Filter 2: each row as its difference to the one above.
     lines = np.hstack([np.full((height, 1), 2, np.uint8), packed - above]).tobytes()
     palette = b"".join(PALETTE[index].to_bytes(3) for index in sorted(PALETTE))
+    opacity = bytes(OPACITY[index] for index in sorted(OPACITY))
     header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")]
+    data = zlib.compress(lines, 9)
+    parts = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", opacity), (b"IDAT", data), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_part(name, data) for name, data in parts)
 
 

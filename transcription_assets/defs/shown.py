@@ -99,9 +99,9 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
     language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"
     files = {name: dg.MetadataValue.path(store.artefact_url(keys.transcript(key, f".{name}"))) for name in FORMATS}
     return {
+        **({"coverage_picture": dg.MetadataValue.md(drawn)} if (drawn := picture.coverage(made, INLINE_LIMIT)) else {}),
         "excerpt": dg.MetadataValue.md(excerpt(made)),
         "timeline": dg.MetadataValue.md(timeline(made)),
-        **({"coverage_picture": dg.MetadataValue.md(drawn)} if (drawn := picture.coverage(made, INLINE_LIMIT)) else {}),
         "language": dg.MetadataValue.text(language),
         "words": dg.MetadataValue.int(len(made.words)),
         "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "nobody speaks"),
