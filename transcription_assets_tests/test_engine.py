@@ -294,6 +294,19 @@ def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
     assert first.length == pytest.approx(9.05, abs=0.06)
 
 
+def test_a_window_without_a_long_pause_ends_between_two_phrases_and_not_in_a_quiet_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The closed lips of a P are as quiet as a short pause: the word would be cut in two."""
+    samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
+    samples[int(8.4 * SAMPLE_RATE) : int(8.6 * SAMPLE_RATE)] = 0.02
+    samples[int(9.4 * SAMPLE_RATE) : int(9.5 * SAMPLE_RATE)] = 0.01
+    voices = [Region(0.0, 4.2), Region(4.2, 8.2), Region(8.2, 8.5), Region(8.5, 10.0)]
+    monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: voices)
+    first, *_ = windowing.windows([samples], window_s=10.0)
+    assert first.length == pytest.approx(8.5, abs=0.01)
+
+
 @given(st.integers(0, 200), st.integers(1, 32), st.integers(1, 8))
 def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: int, workers: int) -> None:
     size = _even_size(jobs, most, workers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -55,14 +56,26 @@ def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterato
 
 
 def _end(samples: Samples, voiced: list[Region]) -> int:
-    """The sample where the window ends: in its last pause; where nobody pauses, in its quietest moment."""
+    """The sample where the window ends: in its last pause; without one between two regions, or else where it is quiet.
+
+    Regions that touch have a short pause between them, unless somebody talks on for longer than a chunk.
+    """
     seconds = len(samples) / SAMPLE_RATE
-    at = chunks.cut(voiced, seconds, earliest_s=EARLIEST_SHARE * seconds)
+    earliest_s = EARLIEST_SHARE * seconds
+    at = chunks.cut(voiced, seconds, earliest_s=earliest_s)
     if at == seconds and voiced and voiced[-1].end >= seconds:
-        first = int(EARLIEST_SHARE * len(samples))
-        at = (first + quietest(samples[first:])) / SAMPLE_RATE
+        first = int(earliest_s * SAMPLE_RATE)
+        touching = [round(region.end * SAMPLE_RATE) for region in voiced[:-1] if region.end >= earliest_s]
+        quiet = min(touching, key=partial(_loudness, samples), default=first + quietest(samples[first:]))
+        at = quiet / SAMPLE_RATE
     # Whole hundredths of a second: a decoder can be told to start just there.
     return round(at * 100) * SAMPLE_RATE // 100
+
+
+def _loudness(samples: Samples, at: int) -> float:
+    """Of the LOUDNESS_S seconds around a sample."""
+    half = int(LOUDNESS_S * SAMPLE_RATE) // 2
+    return float(np.square(samples[max(0, at - half) : at + half]).mean())
 
 
 def quietest(samples: Samples) -> int:
