@@ -15,6 +15,7 @@ LONGEST_PAUSE_S = 3.0
 HOLE_S = 2.0
 """A voiced stretch without words up to here may be a breath, a cough, a laugh."""
 SHOWN_PAUSE_S = 0.5
+"""A pause up to here parts neither the speech that is shown nor what is missing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,13 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
     """
     spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
     voiced = sum(region.length for region in regions)
-    gaps = uncovered(regions, spoken)
+    missing = sum(gap.length for gap in uncovered(regions, spoken))
+    gaps = uncovered(joined(regions, SHOWN_PAUSE_S), spoken)
     audible = _union(Region(region.start - tolerance_s, region.end + tolerance_s) for region in regions)
     strange = [word for word in words if _is_apart(word, audible)]
     return Speech(
         vad_seconds=round(voiced, 3),
-        covered_seconds=round(voiced - sum(gap.length for gap in gaps), 3),
+        covered_seconds=round(voiced - missing, 3),
         largest_gap=round(max((gap.length for gap in gaps), default=0.0), 3),
         holes=_spans(gap for gap in gaps if gap.length > HOLE_S),
         inventions=_spans(_union(Region(word.start, max(word.end, word.start + 0.001)) for word in strange)),
@@ -89,9 +91,9 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
 
 
 def holes(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> list[Region]:
-    """The voiced stretches longer than HOLE_S that have no words."""
+    """The voiced stretches longer than HOLE_S that have no words; a short pause in one does not make it two."""
     spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
-    return [gap for gap in uncovered(regions, spoken) if gap.length > HOLE_S]
+    return [gap for gap in uncovered(joined(regions, SHOWN_PAUSE_S), spoken) if gap.length > HOLE_S]
 
 
 def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
