@@ -271,6 +271,40 @@ def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> Non
     assert heard.speech.vad_seconds == pytest.approx(2.5)
 
 
+def test_each_stretch_of_a_chunk_with_two_languages_is_decoded_in_its_own_and_no_word_is_lost() -> None:
+    @dataclass
+    class Bilingual(SpellingDecoder):
+        """FAKE: words below 10 are English, others Italian."""
+
+        def tell_languages(self, batch: Sequence[Chunk]) -> list[list[tuple[str, float]]]:
+            return [[self._own(chunk)] for chunk in batch]
+
+        def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+            sure = [("it", 0.5), ("en", 0.4)]
+            return [
+                self._decoded(chunk, choose(number, sure if len({*self._numbers(chunk)}) > 1 else [self._own(chunk)]))
+                for number, chunk in enumerate(batch)
+            ]
+
+        def _numbers(self, chunk: Chunk) -> Iterator[bool]:
+            return (int(word.word) < 10 for word in _spelt(chunk.samples))
+
+        def _own(self, chunk: Chunk) -> tuple[str, float]:
+            return ("en" if all(self._numbers(chunk)) else "it", 0.9)
+
+        def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
+            return replace(super()._decoded(chunk, language), languages=[("it", 0.5), ("en", 0.4)])
+
+    numbers = [1, 2, 11, 12, 3, 13]
+    words = [Word(2.0 * at, 2.0 * at + 1.5, f" {number}", 0.9) for at, number in enumerate(numbers)]
+    [heard] = good(engine(Bilingual()).hear([seekable(spelling(words, 12.0))]))
+    assert texts(heard) == [word.word for word in words]
+    assert [item.language for item in heard.segments for _ in item.words] == ["en", "en", "it", "it", "en", "it"]
+    times = [word.start for segment in heard.segments for word in segment.words]
+    assert times == pytest.approx([word.start for word in words], abs=0.002)
+    assert heard.languages == {"en": 0.5, "it": 0.5}
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
 def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) -> None:
     samples = spelling(said(10.0), 10.0)

@@ -8,7 +8,7 @@ import pytest
 from transcription_assets.chunks import Region
 from transcription_assets.speech import SAMPLE_RATE
 from transcription_assets.speech.decoder import Chunk, Decoded
-from transcription_assets.speech.languages import choose, others, shares, spoken
+from transcription_assets.speech.languages import along, choose, mixed, others, shares, spoken
 from transcription_assets.speech.quality import doubt, is_loop, leaked, word_count
 from transcription_assets.speech.repair import checked
 from transcription_assets.transcript import Segment, Word
@@ -196,6 +196,15 @@ def test_a_long_chunk_decides_for_itself_and_a_short_one_speaks_what_the_recordi
     assert choose(own, {"en", "de"}, alone=False) == ("en", 0.3)
     assert choose(own, set(), alone=False) == ("cy", 0.6)
     assert choose([("cy", 0.4), ("de", 0.3)], {"de"}, alone=True) == ("de", 0.3), "unsure: a language of the recording"
+
+
+def test_a_chunk_that_is_sure_of_no_language_is_told_stretch_by_stretch_and_a_cough_changes_nothing() -> None:
+    assert mixed([("en", 0.95), ("it", 0.05)]) == []
+    among = mixed([("it", 0.51), ("en", 0.42), ("la", 0.03)])
+    assert among == ["it", "en"]
+    told = [[("en", 0.99), ("it", 0.0)], [("ja", 0.4), ("en", 0.2)], [("it", 0.98)], [("ja", 0.9)], [("en", 0.6)]]
+    assert along(told, among) == ["en", "en", "it", "it", "en"]
+    assert along([[("ja", 0.9)]], among) == ["it"]
 
 
 def test_a_language_of_a_few_seconds_does_not_speak_for_the_others() -> None:

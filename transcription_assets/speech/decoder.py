@@ -89,6 +89,10 @@ class Decoder:
             )
         ]
 
+    def tell_languages(self, batch: Sequence[Chunk]) -> list[Probabilities]:
+        """Of each chunk, in their order."""
+        return self._languages(self._encode(self._features(batch)), len(batch))
+
     def careful(self, chunk: Chunk, language: str) -> list[Segment]:
         """The chunk through faster-whisper's sequential decoder, with its fallback to higher temperatures."""
         if len(chunk.samples) < 0.1 * SAMPLE_RATE:

@@ -5,6 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 SURE = 0.5
 SPOKEN_SHARE = 0.1
 """A language with less of the recording than this is a guess of a few chunks, and no help for others."""
+ONE_LANGUAGE = 0.9
+"""Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
+TRACE = 0.05
+"""So probable is a language that is spoken in a part of a chunk."""
 
 Probabilities = Sequence[tuple[str, float]]
 """Language codes with their probabilities, the most probable first."""
@@ -26,6 +30,25 @@ def choose(own: Probabilities, spoken: Collection[str], *, alone: bool) -> tuple
 def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
     """Other languages that it may well be, the most probable first; at most two."""
     return [item for item in own[:4] if item[0] != tried and item[1] >= least][:2]
+
+
+def mixed(own: Probabilities) -> list[str]:
+    """The languages between which a chunk may change, the most probable first; fewer than two where it speaks one."""
+    if own[0][1] >= ONE_LANGUAGE:
+        return []
+    return [language for language, probability in own[:4] if probability >= TRACE]
+
+
+def along(told: Sequence[Probabilities], among: Sequence[str]) -> list[str]:
+    """The language of each stretch of such a chunk: its own where that is sure, else that of the one before."""
+    spoken, last = [], among[0]
+    for own in told:
+        best, probability = max(
+            (item for item in own if item[0] in among), key=lambda item: item[1], default=(last, 0.0)
+        )
+        last = best if probability >= SURE else last
+        spoken.append(last)
+    return spoken
 
 
 def spoken(votes: Mapping[str, float]) -> frozenset[str]:

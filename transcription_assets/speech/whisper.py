@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from transcription_assets.ahead import Ahead
 from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import languages, merge, repair
-from transcription_assets.speech.decoder import Chunk, Decoder
+from transcription_assets.speech.decoder import Chunk, Decoded, Decoder
 from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
 from transcription_assets.speech.hardware import Hardware, give_memory_back, resolve_compute_type, resolve_device
 from transcription_assets.speech.window import Window
@@ -291,6 +292,8 @@ class Whisper:
         first = batch[0].work
         first.hearing.sound.progress(first.start)
         for job, decoded in zip(batch, found, strict=True):
+            if followed and self._answer_by_language(job, decoded):
+                continue
             answer = repair.checked(
                 decoded, job.chunk, self._decoder.careful, may_change_language=followed and job.alone
             )
@@ -302,6 +305,34 @@ class Whisper:
                 languages.add(job.votes, decoded.languages, voiced_s)
             elif answer:
                 job.votes = {answer[0].language: voiced_s}
+
+    def _answer_by_language(self, job: _Job, decoded: Decoded) -> bool:
+        """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
+        among = languages.mixed(decoded.languages)
+        if len(among) < 2 or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
+            return False
+        told = self._decoder.tell_languages([job.chunk.part(region) for region in job.chunk.voiced])
+        stretches = _stretches(job.chunk.voiced, languages.along(told, among))
+        if len(stretches) < 2:  # noqa: PLR2004
+            return False
+        parts = [job.chunk.part(region) for region, _ in stretches]
+        found = self._decoder.decode(
+            parts, lambda number, own: (stretches[number][1], dict(own).get(stretches[number][1], 0.0))
+        )
+        job.answer, job.votes = [], {}  # all anew, should this be the second try
+        for (region, language), part, heard in zip(stretches, parts, found, strict=True):
+            answer = repair.checked(heard, part, self._decoder.careful, may_change_language=False)
+            job.answer += [repair.shifted(item, region.start) for item in answer]
+            if answer:
+                job.votes[language] = job.votes.get(language, 0.0) + part.voiced_s
+        return True
+
+
+def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[Region, str]]:
+    """Neighbouring regions of one language as one, with it."""
+    pairs = zip(regions, spoken, strict=True)
+    runs = [(language, [region for region, _ in run]) for language, run in groupby(pairs, key=lambda pair: pair[1])]
+    return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
 
 
 def _read(sounds: Iterable[Sound]) -> Iterator[tuple[_Hearing, _Work | None]]:
