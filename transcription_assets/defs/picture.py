@@ -48,11 +48,10 @@ def legend(made: Transcript) -> str:
     """What the colours and the ticks are, and where the longest holes are."""
     holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_HOLES])
     named = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in holes)
-    more = " …" if len(made.speech.holes) > NAMED_HOLES else ""
-    missing = f"Red: no words at {named}{more}." if holes else "No hole."
-    return (
-        f"Above speech, below words, those in orange doubtful; a tick each {clock(_tick_s(made.duration))}. {missing}"
-    )
+    more = ", …" if len(made.speech.holes) > NAMED_HOLES else "."
+    missing = f"Red: no words at {named}{more}" if holes else "No holes."
+    tick = clock(_tick_s(made.duration))
+    return f"Above: speech. Below: words, orange where they are doubtful. A tick every {tick}. {missing}"
 
 
 def _tick_s(duration: float) -> int:
