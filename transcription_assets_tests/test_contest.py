@@ -185,7 +185,7 @@ def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own
     located = models.locate("tiny.en", "speech", settings.load().models_dir)
     ear = Whisper(located.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
     paths = [
-        recordings.make(tmp_path / f"{number}.wav", "-t", "14.5", "-i", str(path), "-ac", "1")
+        recordings.make(tmp_path / f"{number}.wav", "-t", "6", "-i", str(path), "-ac", "1")
         for number, path in enumerate((BREAD, WIZARD))
     ]
     ffmpeg = recordings.wheel_ffmpeg()
