@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
 
 from transcription_assets.app.serve import naming
 from transcription_assets.app.serve.access import COOKIE, Access
@@ -71,6 +72,9 @@ def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
 
     _add_static(routes)
     _add_sign_in(routes, access)
+    for route in routes.routes:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")  # link checkers and previews ask so; the server leaves the body out
     return routes
 
 

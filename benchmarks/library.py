@@ -1,0 +1,157 @@
+"""The library page over 100 000 recordings with 1 000 000 passages answers within a second once it has been made.
+
+python -m benchmarks.library [--recordings N]
+
+A store without sound: names, records and rows as the steps leave them; 1 in 100 failed, is silent or waits.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from benchmarks.machine import describe
+from transcription_assets import keys
+from transcription_assets.app.serve import listing
+from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.library import Library
+from transcription_assets.app.tools import installed
+from transcription_assets.index import Index, schema
+from transcription_assets.media import Probe
+from transcription_assets.settings import Settings
+from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.failure import Failed
+from transcription_assets.steps.video import Video
+from transcription_assets.storage import Store
+
+BAR_S = 1.0
+PASSAGES = 10
+DIMENSION = 8
+AT_ONCE = 10_000
+PAGE = 50
+ROUNDS = 20
+LANGUAGES = ("en", "de", "it")
+PROBE = Probe(300.0, "mp4", "aac", 48_000, "stereo", "h264", 640, 360, has_picture=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=int, default=100_000)
+    chosen = parser.parse_args()
+    print(describe())
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder)
+        _fill(store, Path(folder), chosen.recordings)
+        return _measure(folder, chosen.recordings)
+
+
+def _fill(store: Store, root: Path, number: int) -> None:
+    for each in range(number):
+        _write(root / f"video/{each % 500:03}/talk {each:06}.mp4", "x")
+    etags = dict(store.list_media().frame.select("key", "etag").iter_rows())
+    done, failed, silent = _shared_out(etags)
+    table = Index(store.lancedb_uri)
+    for start in range(0, len(done), AT_ONCE):
+        part = done[start : start + AT_ONCE]
+        table.replace(_rows({key: etags[key] for key in part}), part)
+    table.maintain()
+    for key in failed:
+        note = Failed(etags[key], "video", "it cannot be opened", transient=False, at="2026-01-01T00:00:00+00:00")
+        _write(root / keys.failure(key), json.dumps(asdict(note)))
+    for key in silent:
+        heard = Audio(key, etags[key], "", 1.0, 1.0, (), 0)
+        _write(root / keys.audio_record(key), json.dumps(asdict(heard)))
+    for key in [*done, *silent]:
+        seen = Video(key, etags[key], 1, PROBE, has_poster=True, bytes_read=0)
+        _write(root / keys.video_record(key), json.dumps(asdict(seen)))
+        _write(root / keys.passages(key), "")
+
+
+def _shared_out(found: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """The keys of those that are done, that failed, and in which nobody speaks; the rest waits."""
+    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for place, key in enumerate(found):
+        which = max(place % 100 - 96, 0)
+        if which < len(parts):
+            parts[which].append(key)
+    return parts
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _rows(etags: Mapping[str, str]) -> pl.DataFrame:
+    pairs = [(key, etag, number) for key, etag in etags.items() for number in range(PASSAGES)]
+    return pl.DataFrame(
+        {
+            "id": [f"{key}#{number}" for key, _, number in pairs],
+            "media_key": [key for key, _, _ in pairs],
+            "title": ["talk"] * len(pairs),
+            "start_s": [30.0 * number for *_, number in pairs],
+            "end_s": [30.0 * number + 30 for *_, number in pairs],
+            "text": [f"what was said {number}" for *_, number in pairs],
+            "language": [LANGUAGES[len(etag) % len(LANGUAGES)] for _, etag, _ in pairs],
+            "speakers": [[]] * len(pairs),
+            "recorded": [date(2026, 1, 1)] * len(pairs),
+            "duration_s": [300.0] * len(pairs),
+            "vector": np.random.default_rng(0).normal(size=(len(pairs), DIMENSION)).astype("float32"),
+            "embedding_model": ["synthetic"] * len(pairs),
+            "recipe": ["synthetic"] * len(pairs),
+            "media_etag": [etag for _, etag, _ in pairs],
+            "sentences": [[]] * len(pairs),
+            "sentence_vectors": [[]] * len(pairs),
+        },
+        schema=schema(DIMENSION),
+    )
+
+
+def _measure(folder: str, number: int) -> int:
+    settings = Settings(store=folder)
+    archive = Archive(settings, installed(settings))
+    library = Library(archive)
+    middle = f"video/000/talk {number // 1000 * 500:06}.mp4"
+    before = _memory()
+    first = _timed(lambda: _page(library))
+    print(f"first page: {first:.2f} s; {library.overview().counts}; {_memory() - before:.0f} MB of memory at most")
+    again = statistics.median(_timed(lambda: _page(library, name="talk 0123")) for _ in range(ROUNDS))
+    offsets = [number // 2 + PAGE * each for each in range(ROUNDS)]
+    deep = statistics.median(_timed(partial(_page, library, offset=each)) for each in offsets)
+    print(f"a page by name: {again * 1000:.1f} ms; a page from the middle: {deep * 1000:.1f} ms")
+    anew = _timed(lambda: _page(Library(archive)))
+    one = _timed(lambda: listing.one(library, middle))
+    print(f"everything anew: {anew:.2f} s; one recording: {one * 1000:.1f} ms")
+    facets = [_timed(archive.facets.make) for _ in range(3)]
+    print(f"what can be filtered by: {', '.join(f'{each:.2f}' for each in facets)} s; {_memory():.0f} MB in all")
+    return int(max(again, deep) >= BAR_S)
+
+
+def _page(library: Library, name: str = "", offset: int = 0) -> None:
+    listing.page(library, state=None, name=name, offset=offset, limit=PAGE)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _memory() -> float:
+    """The most that this process has used so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
