@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import uvicorn
 from fastapi.testclient import TestClient
 
+from transcription_assets import keys
 from transcription_assets.app.serve import site
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.guard import Guard
@@ -86,3 +87,8 @@ def decoded_once(app: Guard) -> Any:
 
 def _no_model(name: str, kind: str) -> Located:
     raise PermanentFailure(f"a test asks for the real {kind} {name}")
+
+
+def of(name: str) -> str:
+    """The address of a recording."""
+    return quote(keys.encode(name))
