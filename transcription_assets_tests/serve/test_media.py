@@ -36,6 +36,52 @@ def test_a_range_beyond_the_end_is_refused_and_no_range_is_everything(page: Test
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(size), b"")
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("bytes=-0", 416),
+        ("bytes=99999999999-", 416),
+        ("bytes=9-5", 400),
+        ("bytes=a-b", 400),
+        ("lines=0-5", 400),
+        ("bytes=" + ",".join(f"{n}-{n}" for n in range(0, 400, 2)), 200),
+        ("bytes=" + "0-," * 90 + "0-", 206),
+        ("bytes=-99999999999999999999", 206),
+    ],
+)
+def test_a_range_that_is_odd_costs_no_more_than_the_recording(
+    page: TestClient, folder: Path, asked: str, status: int
+) -> None:
+    answer = page.get(f"/media/{served.of(TALK)}", headers={"range": asked})
+    assert answer.status_code == status
+    assert len(answer.content) <= (folder / "film.mp4").stat().st_size
+
+
+def test_several_ranges_come_as_the_parts_that_were_asked_for(page: TestClient, folder: Path) -> None:
+    data = (folder / "film.mp4").read_bytes()
+    answer = page.get(f"/media/{served.of(TALK)}", headers={"range": "bytes=0-9,100-109"})
+    assert answer.status_code == 206
+    assert answer.headers["content-type"].startswith("multipart/byteranges")
+    assert data[:10] in answer.content
+    assert data[100:110] in answer.content
+
+
+def test_who_has_the_recording_already_gets_no_second_copy_and_no_mixture(page: TestClient) -> None:
+    address = f"/media/{served.of(TALK)}"
+    etag = page.head(address).headers["etag"]
+    assert page.get(address, headers={"if-none-match": etag}).status_code == 304
+    assert page.get(address, headers={"if-none-match": '"another"'}).status_code == 200
+    ranged = {"range": "bytes=0-9"}
+    assert page.get(address, headers=ranged | {"if-range": etag}).status_code == 206
+    assert page.get(address, headers=ranged | {"if-range": '"another"'}).status_code == 200
+
+
+def test_a_preview_or_a_link_checker_may_ask_for_the_head_alone(page: TestClient) -> None:
+    for address in ("/", "/library", f"/watch/{served.of(TALK)}", "/static/page.js"):
+        assert page.head(address).status_code == 200
+    assert page.head("/watch/video/none.mp4").status_code == 404
+
+
 @pytest.fixture(scope="module")
 def bucket(s3_server: seaweed.S3Server, folder: Path) -> Store:
     store = Store.open(f"s3://{s3_server.bucket}/served", s3_session=seaweed.session(), s3_endpoint=s3_server.endpoint)

@@ -1,14 +1,20 @@
 """A site over an archive with which something is wrong."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from transcription_assets.app.serve.archive import Archive
+from transcription_assets.embedding import Vectors
+from transcription_assets.failures import TransientFailure
 from transcription_assets.query import Answer, Query
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.chain import Chain
-from transcription_assets_tests.served import TALK, TONE
+from transcription_assets_tests.fakes import HashEncoder
+from transcription_assets_tests.served import SENTENCE, TALK, TONE
 
 TOKEN = "a token that nobody guesses"
 
@@ -85,3 +91,67 @@ def test_without_its_model_the_page_says_how_to_get_it(store: Store, tmp_path: P
         ready = page.get("/readyz")
         assert ready.status_code == 503
         assert "encoder" in ready.text
+
+
+def test_without_its_model_words_are_still_found(store: Store, tmp_path: Path) -> None:
+    bare = served.archive(store, models_dir=tmp_path)
+    del bare.tools.__dict__["encoder"]
+    with served.client(bare) as page:
+        answer = page.get("/api/search", params={"q": SENTENCE})
+        assert answer.status_code == 200
+        assert TALK in {moment["key"] for moment in answer.json()["moments"]}
+        assert "only words are compared" in answer.json()["note"]
+
+
+def test_who_gives_up_on_an_encoder_that_loads_does_not_take_it_from_the_others(store: Store) -> None:
+    class SlowEncoder(HashEncoder):
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            loaded.wait(30)
+            return super().encode(texts)
+
+    loaded = threading.Event()
+    slow = served.archive(store, serve_timeout_s=1)
+    slow.tools.__dict__.update(encoder=SlowEncoder())
+    try:
+        with served.client(slow) as page:
+            assert page.get("/api/search?q=a").status_code == 503
+            loaded.set()
+            slow.encoder_ready.result(30)
+            assert page.get("/api/search?q=a").status_code == 200
+    finally:
+        loaded.set()
+
+
+def test_an_encoder_that_could_not_be_loaded_is_tried_again_after_a_while(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ComesBack(HashEncoder):
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            if away:
+                raise away.pop()
+            return super().encode(texts)
+
+    away = [TransientFailure("the embedding service is away")]
+    archive = served.archive(store)
+    archive.tools.__dict__.update(encoder=ComesBack())
+    assert "away" in str(archive.encoder_ready.exception(30))
+    assert "away" in str(archive.encoder_ready.exception(30)), "not at once: every question would try"
+    monkeypatch.setattr("transcription_assets.app.serve.archive.AGAIN_S", 0.0)
+    assert archive.encoder_ready.exception(30) is None
+
+
+def test_watchers_that_ask_all_the_time_do_not_ask_the_store_each_time(store: Store) -> None:
+    looks = []
+
+    class Counted(Archive):
+        def look(self) -> None:
+            looks.append(1)
+            super().look()
+
+    prototype = served.archive(store)
+    counted = Counted(prototype.settings, prototype.locate)
+    counted.tools.__dict__.update(prototype.tools.__dict__)
+    with served.client(counted) as page:
+        for _ in range(50):
+            page.get("/readyz")
+    assert len(looks) < 25

@@ -11,7 +11,7 @@ State = Literal["done", "working", "waiting", "failed"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
 
 # All that may be asked at once has to fit into an address of 64 KB, of which a character takes up to twelve bytes.
-Language = Annotated[str, Field(max_length=20)]
+Language = Annotated[str, Field(max_length=40)]
 Speaker = Annotated[str, Field(max_length=100)]
 Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
