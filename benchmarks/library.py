@@ -125,7 +125,7 @@ def _measure(folder: str, number: int) -> int:
     middle = f"video/000/talk {number // 1000 * 500:06}.mp4"
     before = _memory()
     first = _timed(lambda: _page(library))
-    print(f"first page: {first:.2f} s; {library.overview().counts}; {_memory() - before:.0f} MB of memory at most")
+    print(f"first page: {first:.2f} s; {library.overview.get().counts}; {_memory() - before:.0f} MB of memory at most")
     again = statistics.median(_timed(lambda: _page(library, name="talk 0123")) for _ in range(ROUNDS))
     offsets = [number // 2 + PAGE * each for each in range(ROUNDS)]
     deep = statistics.median(_timed(partial(_page, library, offset=each)) for each in offsets)

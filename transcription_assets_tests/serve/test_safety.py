@@ -1,12 +1,14 @@
 """The site as attackers meet it: nothing outside of the inboxes, nothing that runs, nothing that changes."""
 
 import re
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 
+from transcription_assets.app.serve.archive import Archive
 from transcription_assets.storage import Store
 from transcription_assets_tests import served
 from transcription_assets_tests.served import HOSTILE, TALK
@@ -106,3 +108,38 @@ def test_the_schema_names_every_route_that_programs_use(page: TestClient) -> Non
         "/sound/{key}",
         "/posters/{key}",
     } == set(described)
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+@pytest.mark.parametrize("begun", [b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx-slow: "])
+def test_who_only_begins_to_ask_is_not_waited_for(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes
+) -> None:
+    monkeypatch.setattr("transcription_assets.app.serve.connection.REQUEST_S", 0.5)
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 5) as asking:
+        if before:
+            asking.sendall(before)
+            assert b"200" in asking.recv(1000)
+        asking.sendall(begun)
+        while asking.recv(1000):
+            pass  # until it is closed; a time-out of this socket fails the test
+
+
+def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transcription_assets.app.serve.pages.FORM_S", 0.5)
+    archive = served.archive(store, serve_token="secret")
+    head = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ntoken="
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 5) as asking:
+        asking.sendall(head)
+        assert asking.recv(1000).startswith(b"HTTP/1.1 401")
+
+
+def test_an_address_that_is_far_too_long_is_refused_and_the_next_one_answered(archive: Archive) -> None:
+    with served.listening(archive) as address:
+        for path in ("/?q=" + "a" * 200_000, "/api/search?q=" + "a" * 60_000, "/watch/video/" + "a" * 60_000 + ".mp4"):
+            with socket.create_connection(served.place(address), 5) as asking:
+                asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert asking.recv(1000).split()[1] in {b"400", b"404", b"422"}
+        with socket.create_connection(served.place(address), 5) as asking:
+            asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert asking.recv(1000).split()[1] == b"200"

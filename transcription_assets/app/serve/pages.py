@@ -1,5 +1,6 @@
 """What browsers open: one page that its script fills, its static files, and the form for the token."""
 
+import asyncio
 import gzip
 import hashlib
 import html
@@ -28,6 +29,7 @@ TYPES = {
 }
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
+FORM_S = 10.0
 LONGEST_TITLE = 200
 
 
@@ -128,13 +130,17 @@ def own_path(asked: str) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    """What was sent, as far as a form for a token can go."""
+    """What was sent, as far as a form for a token can go, and as long as sending one may take."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            return b""
-    return body
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FORM_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LONGEST_FORM:
+                    break
+            else:
+                return body
+    return b""
 
 
 def _static(name: str) -> Static:
