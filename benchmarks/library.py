@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from functools import partial
@@ -27,13 +27,16 @@ from transcription_assets.app.serve import listing
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.tools import installed
-from transcription_assets.index import Index, schema
+from transcription_assets.embedding import Vectors
+from transcription_assets.index import Index
 from transcription_assets.media import Probe
 from transcription_assets.settings import Settings
 from transcription_assets.steps.audio import Audio
+from transcription_assets.steps.embeddings import About, Choice, rows_of
 from transcription_assets.steps.failure import Failed
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
+from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
 
 BAR_S = 1.0
 PASSAGES = 10
@@ -41,7 +44,6 @@ DIMENSION = 8
 AT_ONCE = 10_000
 PAGE = 50
 ROUNDS = 20
-LANGUAGES = ("en", "de", "it")
 PROBE = Probe(300.0, "mp4", "aac", 48_000, "stereo", "h264", 640, 360, has_picture=True)
 
 
@@ -93,29 +95,39 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+class Unread:
+    """An encoder that reads nothing: its vectors are only as many numbers."""
+
+    model = "synthetic@1"
+    weak_below = 0.0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of any direction."""
+        drawn = np.random.default_rng(0).normal(size=(len(texts), DIMENSION)).astype("float32")
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    def encode_query(self, text: str) -> Vectors:
+        """As one text."""
+        return self.encode([text])[0]
+
+
 def _rows(etags: Mapping[str, str]) -> pl.DataFrame:
-    pairs = [(key, etag, number) for key, etag in etags.items() for number in range(PASSAGES)]
-    return pl.DataFrame(
-        {
-            "id": [f"{key}#{number}" for key, _, number in pairs],
-            "media_key": [key for key, _, _ in pairs],
-            "title": ["talk"] * len(pairs),
-            "start_s": [30.0 * number for *_, number in pairs],
-            "end_s": [30.0 * number + 30 for *_, number in pairs],
-            "text": [f"what was said {number}" for *_, number in pairs],
-            "language": [LANGUAGES[len(etag) % len(LANGUAGES)] for _, etag, _ in pairs],
-            "speakers": [[]] * len(pairs),
-            "recorded": [date(2026, 1, 1)] * len(pairs),
-            "duration_s": [300.0] * len(pairs),
-            "vector": np.random.default_rng(0).normal(size=(len(pairs), DIMENSION)).astype("float32"),
-            "embedding_model": ["synthetic"] * len(pairs),
-            "recipe": ["synthetic"] * len(pairs),
-            "media_etag": [etag for _, etag, _ in pairs],
-            "sentences": [[]] * len(pairs),
-            "sentence_vectors": [[]] * len(pairs),
-        },
-        schema=schema(DIMENSION),
+    """The passages of one talk, again and again under other names."""
+    sentences = [f"What was said in the half minute number {number}." for number in range(PASSAGES)]
+    segments = tuple(
+        Segment(number, 30.0 * number, 30.0 * number + 29, said, _words(said, 30.0 * number), -0.2, 0.0, 1.0)
+        for number, said in enumerate(sentences)
     )
+    transcript = Transcript("a", "en", 1.0, 300.0, segments, Media("a", "a"), SpeechModel("none", "1", "int8", "none"))
+    talk = rows_of(transcript, About("talk", date(2026, 1, 1)), Unread(), Choice())
+    names = pl.DataFrame({"media_key": [*etags], "media_etag": [*etags.values()]})
+    rows = names.join(talk.drop("media_key", "media_etag").with_row_index("number"), how="cross")
+    identity = pl.concat_str("media_key", pl.lit("#"), "number")
+    return rows.with_columns(identity.alias("id")).select(talk.columns)
+
+
+def _words(sentence: str, start: float) -> tuple[Word, ...]:
+    return tuple(Word(start + place, start + place + 1, f" {word}", 0.9) for place, word in enumerate(sentence.split()))
 
 
 def _measure(folder: str, number: int) -> int:

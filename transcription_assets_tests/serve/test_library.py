@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from transcription_assets import keys
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.app.process import process
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.index import Index
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.chain import Chain
@@ -60,6 +63,42 @@ def test_a_new_version_of_a_recording_is_not_blamed_for_the_old_one(tmp_path: Pa
     with served.client(served.archive(store)) as page:
         (item,) = page.get("/api/media").json()["recordings"]
     assert (item["state"], item["reason"]) == ("waiting", "")
+
+
+def test_what_was_embedded_and_could_not_be_published_is_called_failed_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_rows: object) -> int:
+        raise TransientFailure("lancedb: no space left")
+
+    store = Store.open(str(tmp_path / "store"))
+    chain = Chain(store)
+    store.put_media("audio/10.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "replace", full)
+        chain.attempt("audio/10.wav")
+    with served.client(served.archive(store)) as page:
+        (item,) = page.get("/api/media").json()["recordings"]
+    assert (item["state"], item["step"], item["transient"]) == ("failed", "embeddings", True)
+    assert "no space left" in item["reason"]
+    chain.run("audio/10.wav")
+    assert not store.exists(keys.failure("audio/10.wav"))
+    with served.client(served.archive(store)) as page:
+        (item,) = page.get("/api/media").json()["recordings"]
+    assert item["state"] == "done"
+
+
+def test_a_model_that_is_missing_is_told_for_each_recording_that_waits_for_it(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    store.put_media("audio/10.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
+    tools = Chain(store).tools
+    del tools.__dict__["encoder"]
+    *_, report = process(tools, ["audio/10.wav"], lambda _step: None)
+    assert list(report.failed) == ["audio/10.wav"]
+    with served.client(served.archive(store)) as page:
+        (item,) = page.get("/api/media").json()["recordings"]
+    assert (item["state"], item["step"]) == ("failed", "embeddings")
+    assert "encoder" in item["reason"]
 
 
 def test_a_recording_tells_where_to_get_what_of_it_and_all_of_that_is_there(page: TestClient) -> None:
