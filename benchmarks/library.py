@@ -9,6 +9,7 @@ import argparse
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,12 +51,16 @@ PROBE = Probe(300.0, "mp4", "aac", 48_000, "stereo", "h264", 640, 360, has_pictu
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=100_000)
+    parser.add_argument("--store", help="one that was filled before: only measure")
     chosen = parser.parse_args()
-    print(describe())
+    if chosen.store:
+        return _measure(chosen.store, chosen.recordings)
+    print(describe(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(folder)
-        _fill(store, Path(folder), chosen.recordings)
-        return _measure(folder, chosen.recordings)
+        _fill(Store.open(folder), Path(folder), chosen.recordings)
+        again = [sys.executable, "-W", "ignore", "-m", "benchmarks.library", "--store", folder]
+        # A process of its own: what filling took of the memory is no figure of the page.
+        return subprocess.run([*again, "--recordings", str(chosen.recordings)], check=False).returncode
 
 
 def _fill(store: Store, root: Path, number: int) -> None:
@@ -123,7 +128,8 @@ def _rows(etags: Mapping[str, str]) -> pl.DataFrame:
     names = pl.DataFrame({"media_key": [*etags], "media_etag": [*etags.values()]})
     rows = names.join(talk.drop("media_key", "media_etag").with_row_index("number"), how="cross")
     identity = pl.concat_str("media_key", pl.lit("#"), "number")
-    return rows.with_columns(identity.alias("id")).select(talk.columns)
+    vectors = Unread().encode([""] * rows.height)
+    return rows.with_columns(identity.alias("id"), vector=vectors).select(talk.columns)
 
 
 def _words(sentence: str, start: float) -> tuple[Word, ...]:
@@ -137,17 +143,18 @@ def _measure(folder: str, number: int) -> int:
     middle = f"video/000/talk {number // 1000 * 500:06}.mp4"
     before = _memory()
     first = _timed(lambda: _page(library))
-    print(f"first page: {first:.2f} s; {library.overview.get().counts}; {_memory() - before:.0f} MB of memory at most")
+    print(f"first page: {first:.2f} s; {library.overview.get().counts}; {_memory() - before:.0f} MB for it")
     again = statistics.median(_timed(lambda: _page(library, name="talk 0123")) for _ in range(ROUNDS))
     offsets = [number // 2 + PAGE * each for each in range(ROUNDS)]
     deep = statistics.median(_timed(partial(_page, library, offset=each)) for each in offsets)
     print(f"a page by name: {again * 1000:.1f} ms; a page from the middle: {deep * 1000:.1f} ms")
-    anew = _timed(lambda: _page(Library(archive)))
+    library.overview.now = lambda: float("inf")  # from here on the overview is too old
+    stale = _timed(lambda: _page(library))
     one = _timed(lambda: listing.one(library, middle))
-    print(f"everything anew: {anew:.2f} s; one recording: {one * 1000:.1f} ms")
+    print(f"with an overview that is too old: a page {stale:.2f} s, one recording {one:.2f} s")
     facets = [_timed(archive.facets.make) for _ in range(3)]
     print(f"what can be filtered by: {', '.join(f'{each:.2f}' for each in facets)} s; {_memory():.0f} MB in all")
-    return int(max(again, deep) >= BAR_S)
+    return int(max(again, deep, stale, one) >= BAR_S)
 
 
 def _page(library: Library, name: str = "", offset: int = 0) -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 SHARE = 0.1
 """Of the time at most goes into making it: what took five seconds is kept for fifty."""
-PATIENCE_S = 1.0
+PATIENCE_S = 0.5
 """How long somebody waits for a new answer who could have the last one at once."""
 
 Value = TypeVar("Value")

@@ -403,7 +403,8 @@ async function library(params) {
       if (first) rows.append(...found);
       else if (rows.textContent !== found.map((each) => each.textContent).join("")) rows.replaceChildren(...found);
       more.hidden = rows.children.length >= page.total;
-      const said = page.total ? counted(page.total, "recording") : "No recordings here.";
+      const said = page.total ? counted(page.total, "recording") : Object.values(page.counts).some(Boolean)
+        ? "No recordings here." : "Nothing here yet: put recordings into the folder video/ or audio/ of the store.";
       if (told.textContent !== said) tell(said);
       told.textContent = said;
       count(page.counts);
@@ -446,7 +447,7 @@ async function library(params) {
 function row(item) {
   const label = item.state === "working" || item.state === "waiting" ? STEPS[item.step] : "";
   const silent = item.state === "done" && !item.passages ? "nobody speaks" : "";
-  const title = h("a", { class: "name", href: item.url }, h("bdi", {}, item.title));
+  const title = h("a", { class: "name", href: item.url, title: item.title }, h("bdi", {}, item.title));
   return h("li", { class: "row" }, still(item.poster, null),
     h("div", {}, title, h("p", { class: "facts" }, ...about(item), ...(label || silent ? [" · ", label || silent] : []))),
     h("span", { class: `state ${item.state}` }, STATES[item.state]), why(item));
