@@ -285,6 +285,20 @@ def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: s
     page.get_by_text("Nobody speaks in this recording.").wait_for()
 
 
+def test_after_an_hour_a_recording_is_loaded_anew_and_the_second_is_kept(opened: Opened) -> None:
+    """A link into a bucket is refused by then; for any other recording it is no harm."""
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(f"/watch/{BEES}?t=2")
+    stands_at(page, 2)
+    page.evaluate("document.querySelector('video').addEventListener('emptied', () => { window.anew = true; })")
+    page.clock.fast_forward("51:00")
+    page.evaluate("document.querySelector('video').currentTime = 40")
+    page.wait_for_function("() => window.anew")
+    stands_at(page, 40)
+    assert is_paused(page)
+
+
 def test_subtitles_are_there_for_who_turns_them_on(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}")
     page.locator("video").wait_for()

@@ -510,21 +510,29 @@ function medium(item, from, play) {
   const stand = () => { if (Math.abs(element.currentTime - at) > 0.05) element.currentTime = at; };
   element.addEventListener("loadedmetadata", stand);
   element.addEventListener("timeupdate", () => { if (element.readyState > 1) at = element.currentTime; });
-  element.addEventListener("error", () => again(element, () => at));
+  element.addEventListener("seeking", () => { at = element.currentTime; });
+  renewing(element);
   if (play) element.play().catch(() => tell("Press play to start."));
   leave.signal.addEventListener("abort", () => { element.pause(); element.removeAttribute("src"); });
   return { element, cover };
 }
 
-let renewed = 0;
+const LINK_MS = 50 * 60_000; // a link into a bucket is good for an hour
 
-// A link into a bucket is good for an hour; after that a new one is asked for, once a minute at most.
-function again(element, at) {
-  if (element.error?.code !== MediaError.MEDIA_ERR_NETWORK || Date.now() - renewed < 60_000) return;
-  renewed = Date.now();
-  const second = at();
-  element.load();
-  element.addEventListener("loadedmetadata", () => { element.currentTime = second; element.play(); }, { once: true });
+// Asks for a new link before the old one is refused: browsers try that for half a minute before they say so.
+function renewing(element) {
+  let since = Date.now();
+  const renew = (age) => {
+    if (Date.now() - since < age) return;
+    since = Date.now();
+    const plays = !element.paused;
+    element.load();
+    if (plays) element.play().catch(() => {});
+  };
+  for (const event of ["seeking", "waiting"]) element.addEventListener(event, () => renew(LINK_MS));
+  element.addEventListener("error", () => {
+    if (element.error?.code === MediaError.MEDIA_ERR_NETWORK) renew(60_000);
+  });
 }
 
 function tools(element) {
