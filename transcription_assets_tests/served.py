@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import uvicorn
 from fastapi.testclient import TestClient
 
-from transcription_assets.app.serve import site
+from transcription_assets import keys
+from transcription_assets.app.serve import server, site
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.guard import Guard
 from transcription_assets.failures import PermanentFailure
@@ -62,15 +63,21 @@ def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator
 def listening(served: Archive) -> Iterator[str]:
     """A real server on a free port, in a thread; gives its address once it can answer questions."""
     bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(site.build(served, "127.0.0.1"), log_config=None))
-    running = threading.Thread(target=server.run, args=([bound],))
+    site_server = uvicorn.Server(server.configured(site.build(served, "127.0.0.1")))
+    running = threading.Thread(target=site_server.run, args=([bound],))
     running.start()
     try:
         served.encoder_ready.result(120)
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        site_server.should_exit = True
         running.join()
+
+
+def place(address: str) -> tuple[str, int]:
+    """Host and port of an address, for a socket."""
+    host, _, port = address.rpartition("/")[2].partition(":")
+    return host, int(port)
 
 
 def decoded_once(app: Guard) -> Any:
@@ -86,3 +93,8 @@ def decoded_once(app: Guard) -> Any:
 
 def _no_model(name: str, kind: str) -> Located:
     raise PermanentFailure(f"a test asks for the real {kind} {name}")
+
+
+def of(name: str) -> str:
+    """The address of a recording."""
+    return quote(keys.encode(name))

@@ -20,7 +20,7 @@ from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.media import find_ffmpeg
 from transcription_assets.speech import Heard, Sound, SpeechOptions
-from transcription_assets.steps import embeddings
+from transcription_assets.steps import embeddings, failure
 from transcription_assets.transcript import from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import DIMENSION, HashEncoder, ScriptedEngine
@@ -448,8 +448,11 @@ def test_a_damaged_search_table_is_rebuilt_by_deleting_it_as_the_message_says(gr
     description = graph.failure(result, "embeddings").description
     assert description
     assert "delete the folder lancedb/" in description
+    noted = [failure.load(graph.store, key) for key in batch]
+    assert [note and note.step for note in noted] == ["embeddings", "embeddings"], "the library says it too"
     shutil.rmtree(graph.root / "lancedb")
     assert graph.run(batch).success
+    assert [failure.load(graph.store, key) for key in batch] == [None, None]
     assert graph.passages()["media_key"].to_list() == batch
     assert graph.engine.heard == [1, 2]
 
@@ -462,6 +465,9 @@ def test_a_model_that_is_not_there_fails_at_once_and_says_how_to_get_it(graph: G
     description = graph.failure(result, "transcript").description
     assert description
     assert "models pull" in description
+    noted = failure.load(graph.store, key)
+    assert noted, "the library says it too"
+    assert "models pull" in noted.reason
 
 
 def test_an_ffmpeg_that_is_not_there_fails_at_once_and_names_the_setting(graph: Graph) -> None:

@@ -4,15 +4,13 @@ Every view is also kept as a picture in `build/screenshots`, to be looked at.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from transcription_assets.app.process import process
 from transcription_assets.app.serve.archive import Archive
@@ -21,33 +19,17 @@ from transcription_assets.chunks import Region, coverage
 from transcription_assets.settings import Settings
 from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
 from transcription_assets.transcript import Segment, SpeechModel, Word
-from transcription_assets_tests import recordings, served
+from transcription_assets_tests import browsing, recordings, served
+from transcription_assets_tests.browsing import DESK, PHONE, Opened, is_paused, picture, second, stands_at
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
 
 ROOT = Path(__file__).parents[1]
-PICTURES = ROOT / "build/screenshots"
 DEMO = ROOT / "demo/recordings"
 BEES = "video/demo/talks/bees-on-the-library-roof.mp4"
 WIZARD = "video/demo/stories/the-wizard-of-the-opera-house.mp4"
 OLD_FILM = "video/attic/old film.avi"
 SONG = "audio/song.mp3"
-QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-domain-reliability",
-    "--disable-sync",
-    "--no-first-run",
-    "--mute-audio",
-    "--autoplay-policy=user-gesture-required",
-)
-PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 2,
-    "is_mobile": True,
-    "has_touch": True,
-}
-DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 
 @dataclass(slots=True)
@@ -106,62 +88,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no browser: apt-get install chromium")
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=[*QUIET, *sandbox])
-        yield started
-        started.close()
-
-
-Opened = Callable[..., Page]
+    with browsing.started() as browser:
+        yield browser
 
 
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Opened]:
-    """Opens an address of the page; whatever the browser complains about fails the test."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
-
-    def opening(path: str, **options: Any) -> Page:
-        context = browser.new_context(base_url=address, **(options or DESK))
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path)
-        return page
-
-    yield opening
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def second(page: Page) -> float:
-    return float(page.evaluate("document.querySelector('video, audio').currentTime"))
-
-
-def stands_at(page: Page, seconds: float, within: float = 0.3) -> None:
-    """Waits until the player stands there, or passes by."""
-    page.wait_for_function(
-        "([from, to]) => { const m = document.querySelector('video, audio');"
-        " return m && m.readyState > 1 && !m.seeking && m.currentTime >= from && m.currentTime <= to; }",
-        arg=[seconds - within, seconds + within],
-    )
-
-
-def is_paused(page: Page) -> bool:
-    return bool(page.evaluate("document.querySelector('video, audio').paused"))
-
-
-def picture(page: Page, name: str) -> None:
-    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
-    page.screenshot(path=PICTURES / f"{name}.png")
+    with browsing.opening(browser, address) as opened:
+        yield opened
 
 
 def search(page: Page, question: str, first: str) -> None:
@@ -192,7 +126,7 @@ def test_typing_finds_the_moment_and_a_click_plays_it_from_that_second(opened: O
     )
     words = words_of(page, WIZARD)
     assert words[lit][0] - 0.1 <= now <= words[lit + 1][0] + 0.5, "the lit word is the spoken one"
-    assert "silver compass" in " ".join(page.locator("[data-i].found").all_inner_texts())
+    assert "silver compass" in " ".join(page.locator(".found").all_inner_texts())
     picture(page, "watch")
 
 
@@ -225,7 +159,7 @@ def test_everything_can_be_done_with_the_keyboard(opened: Opened) -> None:
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement === document.querySelector('.hit')")
     page.keyboard.press("Enter")
-    page.locator("[data-i].found").first.wait_for()
+    page.locator(".found").first.wait_for()
     page.wait_for_function("() => !document.querySelector('video').paused")
     page.keyboard.press("Space")
     page.wait_for_function("() => document.querySelector('video').paused")
@@ -258,7 +192,7 @@ def test_a_link_that_was_shared_stands_at_its_second_and_waits(opened: Opened) -
 def test_back_goes_back_and_stops_the_player(opened: Opened) -> None:
     page = opened("/?q=lime+trees")
     page.locator(".hit").first.click()
-    page.locator("[data-i].found").first.wait_for()
+    page.locator(".found").first.wait_for()
     page.go_back()
     page.locator(".hit").first.wait_for()
     assert page.locator("video").count() == 0
@@ -349,6 +283,20 @@ def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: s
     stands_at(page, 1.5)
     assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
     page.get_by_text("Nobody speaks in this recording.").wait_for()
+
+
+def test_after_an_hour_a_recording_is_loaded_anew_and_the_second_is_kept(opened: Opened) -> None:
+    """A link into a bucket is refused by then; for any other recording it is no harm."""
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(f"/watch/{BEES}?t=2")
+    stands_at(page, 2)
+    page.evaluate("document.querySelector('video').addEventListener('emptied', () => { window.anew = true; })")
+    page.clock.fast_forward("51:00")
+    page.evaluate("document.querySelector('video').currentTime = 40")
+    page.wait_for_function("() => window.anew")
+    stands_at(page, 40)
+    assert is_paused(page)
 
 
 def test_subtitles_are_there_for_who_turns_them_on(opened: Opened) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from transcription_assets import catalog
 from transcription_assets.app.tools import Tools
 from transcription_assets.failures import TranscriptionError
-from transcription_assets.steps import audio, done, embeddings, search_index, transcript, video
+from transcription_assets.steps import audio, done, embeddings, failure, search_index, transcript, video
 from transcription_assets.steps.embeddings import Embeddings
 
 PUBLISH_EVERY = 20
@@ -107,7 +107,8 @@ def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report:
         with _noted(key, report):
             lengths[key] = _extracted(tools, key, progress)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
-    answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
+    with failure.noting(tools.store, list(lengths), "transcript"):
+        answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
     for key, answer in zip(lengths, answers, strict=True):
         with _noted(key, report):
             if isinstance(answer, Exception):
@@ -127,14 +128,16 @@ def _extracted(tools: Tools, key: str, progress: Progress) -> float:
 
 def _embedded(tools: Tools, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
     progress(Step(key, "embeddings"))
-    made = embeddings.materialise(tools.store, key, tools.encoder, tools.choice)
+    with failure.noting(tools.store, [key], "embeddings"):
+        encoder = tools.encoder
+    made = embeddings.materialise(tools.store, key, encoder, tools.choice)
     (report.reused if reused and made.reused else report.done).append(key)
     return made
 
 
 def _publish(tools: Tools, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
-        embeddings.publish(tools.table, waiting)
+        embeddings.publish(tools.store, tools.table, waiting)
         unfinished = done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
     except TranscriptionError as error:
         unfinished = dict.fromkeys((item.key for item in waiting), error)

@@ -24,6 +24,7 @@ from transcription_assets.steps import embeddings as embeddings_step
 from transcription_assets.steps import search_index as search_index_step
 from transcription_assets.steps import transcript as transcript_step
 from transcription_assets.steps import video as video_step
+from transcription_assets.steps.failure import noting
 
 OWNERS = ["team:transcription"]
 GROUP = "recordings"
@@ -122,7 +123,9 @@ def transcript(
     Silence and music give an empty transcript marked `no_speech`; nothing is invented.
     """
     with explained():
-        place, tools = store.open(), transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
+        place = store.open()
+        with noting(place, in_order(context), "transcript"):
+            tools = transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
     first = meter.First()
     # Short recordings are decoded together; the answers come one by one, in the order in which `work` is called.
     answers = transcript_step.materialise_each(place, in_order(context), tools, first.progress)
@@ -163,7 +166,9 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     turned on, the recording then leaves the inbox for `DONE_video/` or `DONE_audio/`.
     """
     with explained():
-        place, table, model = store.open(), store.table(), encoder.open()
+        place = store.open()
+        with noting(place, in_order(context), "embeddings"):
+            table, model = store.table(), encoder.open()
     results: list[embeddings_step.Embeddings] = []
 
     def work(key: str) -> Made:
@@ -172,7 +177,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
         return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
 
     def publish() -> Mapping[str, TranscriptionError]:
-        embeddings_step.publish(table, results)
+        embeddings_step.publish(place, table, results)
         return done_step.move(place, table, results) if store.done_prefix else {}
 
     yield from materialise_each(context, work, publish)

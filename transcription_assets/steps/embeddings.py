@@ -80,15 +80,20 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Emb
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(keys.passages(key), target.getvalue())
-    failure.forget(store, key)
     return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
 
 
-def publish(table: Index, made: Sequence[Embeddings]) -> None:
-    """Replace the rows of these recordings in the search table, in one version; none where all are there already."""
-    stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
-    if stale:
-        table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
+def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
+    """Replace the rows of these recordings in the search table, in one version; none where all are there already.
+
+    Only then have they all that they need, and their notes of earlier failures go.
+    """
+    with failure.noting(store, [item.key for item in made], "embeddings"):
+        stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
+        if stale:
+            table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
+    for item in made:
+        failure.forget(store, item.key)
 
 
 def is_stored(store: Store, made: Embeddings) -> bool:

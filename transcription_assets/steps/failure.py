@@ -7,7 +7,8 @@ last one does.
 import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
@@ -47,16 +48,24 @@ def noted(
         materialise: Callable[Concatenate[Store, str, Arguments], Result],
     ) -> Callable[Concatenate[Store, str, Arguments], Result]:
         @functools.wraps(materialise)
-        def noting(store: Store, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            try:
+        def observed(store: Store, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            with noting(store, [key], step):
                 return materialise(store, key, *args, **kwargs)
-            except Exception as error:
-                note(store, key, step, error)
-                raise
 
-        return noting
+        return observed
 
     return decorate
+
+
+@contextmanager
+def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]:
+    """What fails here fails for all these recordings: each of them gets a note; the failure goes on its way."""
+    try:
+        yield
+    except Exception as error:
+        for key in media_keys:
+            note(store, key, step, error)
+        raise
 
 
 def load(store: Store, key: str) -> Failed | None:

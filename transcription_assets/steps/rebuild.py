@@ -44,7 +44,7 @@ def rebuild(store: Store, table: Index, encoder: Encoder, choice: Choice) -> Ite
         except TranscriptionError as error:
             report.failed[key] = str(error)
         if len(waiting) >= PUBLISH_EVERY or number == len(said):
-            embeddings.publish(table, waiting)
+            embeddings.publish(store, table, waiting)
             report.done += [item.key for item in waiting]
             waiting = []
         yield report

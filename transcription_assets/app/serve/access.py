@@ -4,7 +4,8 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
+
+from starlette.requests import cookie_parser
 
 COOKIE = "transcription_access"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -56,15 +57,13 @@ class Access:
 
 def _bearer(headers: Mapping[str, str]) -> str:
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    return given.strip() if scheme.lower() == "bearer" else ""
+    # Headers come as Latin-1, whatever was sent.
+    return given.strip().encode("latin-1", "replace").decode(errors="replace") if scheme.lower() == "bearer" else ""
 
 
 def _cookie(headers: Mapping[str, str]) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    # As browsers read them: the cookies of whatever else runs on this host come along, and may be no proper ones.
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 def _same(expected: str, offered: str) -> bool:

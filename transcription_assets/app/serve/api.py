@@ -2,6 +2,7 @@
 
 import gzip
 import time
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -23,6 +24,7 @@ from transcription_assets.app.serve.shapes import (
     Words,
 )
 from transcription_assets.app.serve.workers import Workers
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.query import MAX_LIMIT, Filters, Hit
 from transcription_assets.query import Query as Question
 
@@ -52,8 +54,9 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     async def search(asked: Annotated[Asked, Query()]) -> Found:
         """Find the moments in which something like this was said, best first."""
         started = time.monotonic()
-        # Who asks too early waits here, and keeps no thread.
-        await workers.within(archive.encoder_ready)
+        # Who asks too early waits here, and keeps no thread. Without an encoder words alone are compared.
+        with suppress(PermanentFailure):
+            await workers.within(archive.encoder_ready)
         answer = await workers.run(archive.search, _question(asked))
         return Found(
             query=asked.q,
@@ -67,7 +70,8 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     @routes.get("/facets")
     async def facets() -> Facets:
         """What can be filtered by, each with its number of recordings."""
-        return Facets.model_validate(await workers.run(archive.facets))
+        await workers.within(archive.facets.any)
+        return Facets.model_validate(await workers.run(archive.facets.get))
 
     @routes.get("/media")
     async def media(
@@ -77,6 +81,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> Listed:
         """All recordings, the newest first, and how far each of them is."""
+        await workers.within(library.overview.any)
         return await workers.run(listing.page, library, state=state, name=name, limit=limit, offset=offset)
 
     # These two first: `{key}` would take the rest of the address too.
@@ -96,6 +101,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     @routes.get("/media/{key:path}")
     async def recording(key: Key) -> Details:
         """One recording, and where to get what of it."""
+        await workers.within(library.overview.any)
         return await workers.run(listing.one, library, key)
 
     return routes

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from transcription_assets import keys
+from transcription_assets.app.serve.kept import Kept
 from transcription_assets.app.tools import Locate, Tools
+from transcription_assets.embedding import Encoder
 from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.index import Facets, Index
 from transcription_assets.query import Answer, Query
@@ -26,8 +28,14 @@ log = logging.getLogger(__name__)
 
 SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
 
+FRESH_S = 2.0
+"""How old an answer about the whole archive may be before it is made anew."""
+
 CREDENTIALS_S = 900.0
 """How long one opening of a bucket's table is used: the credentials of a pod are good for about an hour."""
+
+AGAIN_S = 30.0
+"""After so long an encoder that could not be loaded is tried again: its service or the models' volume may be back."""
 
 
 @dataclass
@@ -39,6 +47,8 @@ class Archive:
     media_origin: str = ""
     """Scheme and host that recordings in a bucket are played from, once it is known."""
     _opened: tuple[float, Index, Searcher] | None = None
+    _encoder: "tuple[float, Future[None]] | None" = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def tools(self) -> Tools:
@@ -62,7 +72,7 @@ class Archive:
         opened = self._opened
         if opened is None or time.monotonic() - opened[0] > CREDENTIALS_S:
             table = Index(self.store.lancedb_uri, self.store.lancedb_options)
-            opened = self._opened = (time.monotonic(), table, Searcher(table, self.tools.encoder_of))
+            opened = self._opened = (time.monotonic(), table, Searcher(table, self._encoder_of))
         return opened[2]
 
     @property
@@ -72,12 +82,14 @@ class Archive:
         assert self._opened  # noqa: S101 -- by now
         return self._opened[1]
 
-    @cached_property
+    @property
     def encoder_ready(self) -> "Future[None]":
-        """Done once the encoder has encoded something; its exception is why it cannot."""
-        ready: Future[None] = Future()
-        threading.Thread(target=self._load_encoder, args=(ready,), name="encoder", daemon=True).start()
-        return ready
+        """Done once the encoder has encoded something; its exception is why it cannot, until it is tried again."""
+        with self._lock:
+            if self._encoder is None or _is_worth_a_try(*self._encoder):
+                self._encoder = (time.monotonic(), Future())
+                threading.Thread(target=self._load_encoder, args=self._encoder[1:], name="encoder", daemon=True).start()
+            return self._encoder[1]
 
     def search(self, query: Query) -> Answer:
         """The moments that fit, best first."""
@@ -87,9 +99,10 @@ class Archive:
         """Look into the store; raises what is wrong with it."""
         self.store.list("catalog/")
 
-    def facets(self) -> Facets:
-        """What can be filtered by."""
-        return self.searcher.facets()
+    @cached_property
+    def facets(self) -> Kept[Facets]:
+        """What can be filtered by: made from all rows."""
+        return Kept(lambda: self.searcher.facets(), FRESH_S)  # noqa: PLW0108 -- the searcher is opened anew at times
 
     def find_media_origin(self) -> None:
         """Learn where browsers will be sent for a recording."""
@@ -157,6 +170,10 @@ class Archive:
         except NotFound:
             raise NotFound(f"{key}: {otherwise}") from None
 
+    def _encoder_of(self, embedding_model: str) -> Encoder:
+        self.require_encoder()
+        return self.tools.encoder_of(embedding_model)
+
     def _load_encoder(self, ready: "Future[None]") -> None:
         try:
             self.tools.encoder.encode(["warm"])
@@ -168,6 +185,10 @@ class Archive:
             ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {said}"))
         else:
             ready.set_result(None)
+
+
+def _is_worth_a_try(since: float, loaded: "Future[None]") -> bool:
+    return loaded.done() and loaded.exception() is not None and time.monotonic() - since > AGAIN_S
 
 
 def is_known_form(key: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from transcription_assets import keys
@@ -28,6 +28,7 @@ _TYPES = {
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 _RANGED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
+    304: {"description": "The recording is the one that the asker has."},
     206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
     307: {"description": "Where it can be read for an hour at most."},
     416: {"description": "There is no such range."},
@@ -49,15 +50,16 @@ def router(archive: Archive, workers: Workers) -> APIRouter:
 
     @routes.head("/media/{key:path}", include_in_schema=False)
     @routes.get("/media/{key:path}", responses=_RANGED, response_class=Response)
-    async def media(key: Key) -> Response:
+    async def media(key: Key, request: Request) -> Response:
         """The recording itself."""
-        return _answered(await workers.run(_recording, archive, key), content_type(keys.decode(key)))
+        place = await workers.run(_recording, archive, key)
+        return _answered(place, content_type(keys.decode(key)), request)
 
     @routes.head("/sound/{key:path}", include_in_schema=False)
     @routes.get("/sound/{key:path}", responses=_RANGED, response_class=Response)
-    async def sound(key: Key) -> Response:
+    async def sound(key: Key, request: Request) -> Response:
         """Its sound alone, as FLAC: every browser plays that, whatever the recording is."""
-        return _answered(await workers.run(_sound, archive, key), "audio/flac")
+        return _answered(await workers.run(_sound, archive, key), "audio/flac", request)
 
     @routes.get("/posters/{key:path}", responses=_PICTURE, response_class=Response)
     async def poster(key: Key) -> Response:
@@ -94,7 +96,10 @@ def _here(url: str) -> Place:
     return Place(path, Path(path).stat())
 
 
-def _answered(place: Place, media_type: str) -> Response:
+def _answered(place: Place, media_type: str, request: Request) -> Response:
     if place.link:
         return RedirectResponse(place.link, 307, {"cache-control": "no-store"})
-    return FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)
+    found = FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)
+    if found.headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": found.headers["etag"]})
+    return found

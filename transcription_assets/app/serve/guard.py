@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.datastructures import MutableHeaders
 
 from transcription_assets.app.serve.access import Access
-from transcription_assets.app.serve.limits import Rate
+from transcription_assets.app.serve.limits import Rate, neighbourhood
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -88,8 +88,8 @@ class Guard:
         visitor = self.access.visitor(request.headers)
         if visitor is None and not path.startswith(OPEN):
             return self._unknown(request)
-        scope_name = visitor or (request.client.host if request.client else "")
-        wait_s = (self._searches if path in COSTLY else self._others).take(scope_name)
+        asking = visitor or neighbourhood(request.client.host if request.client else "")
+        wait_s = (self._searches if path in COSTLY else self._others).take(asking)
         if wait_s:
             return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
         return None

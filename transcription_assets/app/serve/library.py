@@ -4,16 +4,17 @@ Searchable in this version: done. A note of a failure that no later step has ove
 working. None of these: waiting.
 """
 
-import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import polars as pl
 
 from transcription_assets import keys
-from transcription_assets.app.serve.archive import SEARCHABLE, Archive
+from transcription_assets.app.serve.archive import FRESH_S, SEARCHABLE, Archive
+from transcription_assets.app.serve.kept import Kept
 from transcription_assets.app.serve.shapes import State
 from transcription_assets.failures import TranscriptionError
 from transcription_assets.steps import audio, failure, video
@@ -21,13 +22,16 @@ from transcription_assets.steps.failure import Failed
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
 
-FRESH_S = 10.0
-"""How old an overview may be before it is made anew: listing a large bucket takes seconds."""
 MOST_DETAILS = 20_000
 MOST_READ = 1_000
-"""Records that one overview reads, one by one; whatever is beyond is shown as working."""
+"""New records that one overview reads; whatever is beyond is shown as working until the next one."""
+READERS = 16
+"""Records that are read at once: from a bucket each of them takes a while."""
 STATES: tuple[State, ...] = ("failed", "working", "waiting", "done")
 STEPS = ("video", "audio", "transcript", "embeddings")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,25 +71,12 @@ class Library:
     """Overviews, kept for a moment, and what the probe saw, kept for a version."""
 
     archive: Archive
-    now: Callable[[], float] = time.monotonic
-    _made: tuple[float, Overview] | None = None
-    _making: threading.Lock = field(default_factory=threading.Lock)
+    overview: Kept[Overview] = field(init=False)
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
+    _silent: set[tuple[str, str]] = field(default_factory=set)
 
-    def overview(self) -> Overview:
-        """At most FRESH_S old, or, while another thread makes a new one, the last one."""
-        made = self._made
-        if made and self.now() - made[0] < FRESH_S:
-            return made[1]
-        if not self._making.acquire(blocking=made is None):
-            assert made  # noqa: S101 -- else we had waited
-            return made[1]
-        try:
-            if self._made is None or self._made is made:
-                self._made = (self.now(), self._overview())
-            return self._made[1]
-        finally:
-            self._making.release()
+    def __post_init__(self) -> None:
+        self.overview = Kept(self._overview, FRESH_S)
 
     def details(self, key: str, etag: str) -> Video | None:
         """What the probe saw of this version, if it has looked at it."""
@@ -127,18 +118,25 @@ class Library:
         if not etags:
             return {}
         states: dict[str, State] = dict.fromkeys(_stems(store, "posters/", ".json") & etags.keys(), "working")
-        silent = sorted(_stems(store, "embeddings/", ".parquet") & etags.keys())[:MOST_READ]
-        return states | {key: "done" for key in silent if _etag_of_sound(store, key) == etags[key]}
+        embedded = _stems(store, "embeddings/", ".parquet")
+        known = self._silent & etags.items()
+        unknown = sorted(embedded & etags.keys() - {key for key, _ in known})[:MOST_READ]
+        heard = zip(unknown, each(lambda key: _etag_of_sound(store, key), unknown), strict=True)
+        self._silent = known | {(key, etag) for key, etag in heard if etag == etags[key]}
+        return states | {key: "done" for key, _ in self._silent if key in embedded}
 
     def _notes(self, etags: Mapping[str, str]) -> dict[str, Failed]:
         """The failures of these versions that no later step has overtaken."""
         store = self.archive.store
-        notes: dict[str, Failed] = {}
-        for key in sorted(_stems(store, "failures/", ".json") & etags.keys())[:MOST_READ]:
+
+        def current(key: str) -> Failed | None:
             note = failure.load(store, key)
-            if note and note.etag == etags[key] and not self.progress(key, note.etag).has_overtaken(note.step):
-                notes[key] = note
-        return notes
+            if note is None or note.etag != etags[key] or self.progress(key, note.etag).has_overtaken(note.step):
+                return None
+            return note
+
+        noted = sorted(_stems(store, "failures/", ".json") & etags.keys())[:MOST_READ]
+        return {key: note for key, note in zip(noted, each(current, noted), strict=True) if note}
 
     def _searchable(self) -> pl.DataFrame:
         """Key, media_etag, language, passages: one row a recording that can be found."""
@@ -158,6 +156,12 @@ def _all(store: Store) -> pl.DataFrame:
 
 def _stems(store: Store, prefix: str, suffix: str) -> set[str]:
     return {name.removeprefix(prefix).removesuffix(suffix) for name in store.list(prefix) if name.endswith(suffix)}
+
+
+def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What `read` answers for each, in their order, several at once."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="library") as pool:
+        return list(pool.map(read, items))
 
 
 def _etag_of_sound(store: Store, key: str) -> str:

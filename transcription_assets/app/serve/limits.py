@@ -4,9 +4,21 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address, ip_network
 
 MOST_VISITORS = 10_000
 """Buckets that are kept; the one that was used the longest time ago goes first, and is full again by then."""
+
+
+def neighbourhood(address: str) -> str:
+    """Whom an address belongs to: one who has an IPv6 address has 2^64 of them."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    return str(found.ipv4_mapped or ip_network((int(found), 64), strict=False))
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.app.serve import naming
-from transcription_assets.app.serve.library import Library, Overview
+from transcription_assets.app.serve.library import Library, Overview, each
 from transcription_assets.app.serve.shapes import Details, Links, Listed, Recording, State
 from transcription_assets.steps.failure import Failed
 from transcription_assets.storage import MediaObject
@@ -17,21 +17,21 @@ KINDS = ("json", "txt", "srt", "vtt")
 
 def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> Listed:
     """Some of the recordings; `name` is looked for in the keys, whatever its case, and means only itself."""
-    overview = library.overview()
+    overview = library.overview.get()
     frame = overview.frame
     if state:
         frame = frame.filter(pl.col("state") == state)
     if name.strip():
         frame = frame.filter(pl.col("key").str.to_lowercase().str.contains(name.strip().lower(), literal=True))
-    rows = frame.slice(offset, limit).iter_rows(named=True)
-    recordings = [Recording(**_shown(library, overview.notes, row)) for row in rows]
+    rows = list(frame.slice(offset, limit).iter_rows(named=True))
+    recordings = [Recording(**shown) for shown in each(lambda row: _shown(library, overview.notes, row), rows)]
     return Listed(recordings=recordings, total=frame.height, counts=overview.counts)
 
 
 def one(library: Library, key: str) -> Details:
     """One recording; NotFound where there is none of this name."""
     source = library.archive.media(key)
-    overview = library.overview()
+    overview = library.overview.get()
     found = overview.frame.filter(pl.col("key") == key)
     row = found.row(0, named=True) if found.height else _new(overview, source)
     return Details(**_shown(library, overview.notes, row), links=_links(key))

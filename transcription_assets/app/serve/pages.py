@@ -1,5 +1,6 @@
 """What browsers open: one page that its script fills, its static files, and the form for the token."""
 
+import asyncio
 import gzip
 import hashlib
 import html
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
 
 from transcription_assets.app.serve import naming
 from transcription_assets.app.serve.access import COOKIE, Access
@@ -27,6 +29,7 @@ TYPES = {
 }
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
+FORM_S = 10.0
 LONGEST_TITLE = 200
 
 
@@ -71,6 +74,9 @@ def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
 
     _add_static(routes)
     _add_sign_in(routes, access)
+    for route in routes.routes:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")  # link checkers and previews ask so; the server leaves the body out
     return routes
 
 
@@ -124,13 +130,17 @@ def own_path(asked: str) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    """What was sent, as far as a form for a token can go."""
+    """What was sent, as far as a form for a token can go, and as long as sending one may take."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            return b""
-    return body
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FORM_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LONGEST_FORM:
+                    break
+            else:
+                return body
+    return b""
 
 
 def _static(name: str) -> Static:

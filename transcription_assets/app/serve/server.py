@@ -9,6 +9,8 @@ import uvicorn
 from transcription_assets.app.serve import site
 from transcription_assets.app.serve.access import LOOPBACK
 from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.connection import Connection
+from transcription_assets.app.serve.guard import Guard
 from transcription_assets.failures import PermanentFailure
 
 MOST_CONNECTIONS = 500
@@ -26,8 +28,16 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     address = f"http://{f'[{name}]' if ':' in name else name}:{number}"
     if site.access(archive.settings, host).is_open and host not in LOOPBACK:
         address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
-    config = uvicorn.Config(
-        site.build(archive, host),
+    config = configured(site.build(archive, host), verbose=verbose)
+    with suppress(KeyboardInterrupt):
+        _Server(config, lambda: listening(address)).run([bound])
+
+
+def configured(app: Guard, *, verbose: bool = False) -> uvicorn.Config:
+    """How the site is served, with all its limits."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
         log_config=None,
         access_log=verbose,
         server_header=False,
@@ -35,8 +45,6 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
         timeout_keep_alive=QUIET_S,
         timeout_graceful_shutdown=LEAVE_S,
     )
-    with suppress(KeyboardInterrupt):
-        _Server(config, lambda: listening(address)).run([bound])
 
 
 class _Server(uvicorn.Server):

@@ -10,7 +10,9 @@ from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALU
 State = Literal["done", "working", "waiting", "failed"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
 
-Value = Annotated[str, Field(max_length=MAX_VALUE)]
+# All that may be asked at once has to fit into an address of 64 KB, of which a character takes up to twelve bytes.
+Language = Annotated[str, Field(max_length=40)]
+Speaker = Annotated[str, Field(max_length=100)]
 Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
@@ -31,8 +33,8 @@ class Asked(Shape):
 
     q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
     prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
-    language: list[Value] = Field([], max_length=MAX_VALUES, description="One of these codes.")
-    speaker: list[Value] = Field([], max_length=MAX_VALUES, description="One of these.")
+    language: list[Language] = Field([], max_length=MAX_VALUES, description="One of these codes.")
+    speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="One of these.")
     since: date | None = Field(None, description="Recorded on this day or later.")
     until: date | None = Field(None, description="Recorded on this day or earlier.")
     shortest: Length = Field(None, description="Seconds that the recording lasts at least.")

@@ -26,11 +26,14 @@ def build(archive: Archive, host: str) -> Guard:
     """The site for an archive; `host` is the address that it will listen on."""
     chosen = archive.settings
     doorkeeper = access(chosen, host)
+    library = Library(archive)
     workers = Workers(THREADS, chosen.serve_timeout_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        archive.encoder_ready  # noqa: B018 -- starts to load, so that the first question need not wait
+        # Both begin at once, so that who comes first need not wait for all of it.
+        archive.encoder_ready  # noqa: B018
+        library.overview.soon()
         yield
         workers.close()
 
@@ -45,7 +48,7 @@ def build(archive: Archive, host: str) -> Guard:
     )
     problems.install(app)
     app.include_router(health.router(archive, workers, may_tell=doorkeeper.is_open))
-    app.include_router(api.router(archive, Library(archive), workers))
+    app.include_router(api.router(archive, library, workers))
     app.include_router(files.router(archive, workers))
     app.include_router(pages.router(archive, workers, doorkeeper))
     return Guard(app, doorkeeper, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))

@@ -1,7 +1,7 @@
 """Blocking work, away from the event loop: a few threads, a bounded queue, a time limit."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -39,12 +39,15 @@ class Workers:
         future = self._pool.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _done: _in_loop(loop, self._finished))
-        return await self.within(future)
+        return await self._in_time(asyncio.wrap_future(future))
 
     async def within(self, future: "Future[Result]") -> Result:
-        """Wait for what works elsewhere, no longer than the limit; TooSlow after that."""
+        """Wait for what others may wait for too: it goes on when this caller gives up (TooSlow)."""
+        return await self._in_time(asyncio.shield(asyncio.wrap_future(future)))
+
+    async def _in_time(self, waiting: Awaitable[Result]) -> Result:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limit_s)
+            return await asyncio.wait_for(waiting, self._limit_s)
         except TimeoutError:
             raise TooSlow(f"no answer within {self._limit_s:g} s; try again") from None
 

@@ -48,9 +48,10 @@ function language(code) {
 }
 
 const joined = (...facts) => facts.filter(Boolean).join(" · ");
+// Each fact is read in its own direction, and moves no other.
+const facts = (...some) => some.filter(Boolean).flatMap((fact, index) => [index ? " · " : "", h("bdi", {}, fact)]);
 const day = (text) => new Date(text).toLocaleDateString(undefined, { dateStyle: "medium" });
 const counted = (number, one, many = `${one}s`) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
-const keyPath = (key) => key.split("/").map(encodeURIComponent).join("/");
 const tell = (text) => { status.textContent = text; };
 
 async function api(path, signal = leave.signal) {
@@ -220,8 +221,8 @@ async function start() {
     if (!recordings.length) shelf.append(nothingYet(counts));
     else shelf.append(h("h2", { class: "quiet" }, "Newest recordings"), h("ul", { class: "shelf" },
       ...recordings.map((item) => h("li", {}, h("a", { href: item.url },
-        still(item.poster, item.duration), h("span", { class: "name", dir: "auto" }, item.title),
-        h("span", { class: "facts", dir: "auto" }, item.folder))))));
+        still(item.poster, item.duration), h("span", { class: "name" }, h("bdi", {}, item.title)),
+        h("span", { class: "facts" }, h("bdi", {}, item.folder)))))));
   } catch (error) {
     const said = problem(error, route);
     if (said) shelf.replaceChildren(said);
@@ -272,11 +273,14 @@ async function results(params) {
   }
 
   more.addEventListener("click", async () => {
+    more.disabled = true; // a second click would bring the same moments again
     try {
       (await next())?.firstChild.focus();
     } catch (error) {
       const said = problem(error, () => { said.remove(); more.click(); });
       if (said) more.before(said);
+    } finally {
+      more.disabled = false;
     }
   });
   try {
@@ -335,11 +339,11 @@ function noHits(passages, asked) {
 
 function hit(moment, query) {
   const address = `${moment.url}&q=${encodeURIComponent(query)}`;
-  const about = joined(moment.folder, language(moment.language), moment.speaker, moment.recorded && day(moment.recorded));
+  const about = facts(moment.folder, language(moment.language), moment.speaker, moment.recorded && day(moment.recorded));
   return h("a", { class: "hit", href: address, "aria-label": `${moment.title}, at ${spoken(moment.start)}` },
     still(moment.poster, moment.start),
     h("div", { class: "about" },
-      h("div", { dir: "auto" }, h("span", { class: "name" }, moment.title), h("span", { class: "where" }, about)),
+      h("div", {}, h("bdi", { class: "name" }, moment.title), h("span", { class: "where" }, ...about)),
       h("p", { class: "said", dir: "auto" }, ...excerpt(moment.parts))));
 }
 
@@ -364,6 +368,8 @@ const STEPS = {
   video: "to be looked at", audio: "sound next", transcript: "transcript next", embeddings: "search next",
 };
 
+const LOOK_AGAIN_MS = 10_000; // while something is in progress
+
 async function library(params) {
   const state = params.get("state") ?? "";
   const chips = h("div", { class: "filters", role: "group", "aria-label": "State" });
@@ -371,73 +377,107 @@ async function library(params) {
   const rows = h("ul", { class: "rows" });
   const told = h("p", { class: "told" });
   const more = h("button", { class: "small more", hidden: true }, "More recordings");
+  const view = leave.signal;
   name.value = params.get("name") ?? "";
-  show("Library", h("h1", { class: "unseen" }, "Library"), chips, told, rows, more);
+  show("Library", h("h1", { class: "unseen" }, "Library"), h("div", { class: "bar" }, chips, name), told, rows, more);
 
-  async function load() {
-    const asked = new URLSearchParams({ limit: SHELF, offset: rows.children.length });
-    if (state) asked.set("state", state);
-    if (name.value.trim()) asked.set("name", name.value);
+  const address = (value) => {
+    const asked = new URLSearchParams();
+    if (value) asked.set("state", value);
+    if (name.value.trim()) asked.set("name", name.value.trim());
+    return `/library${asked.size ? `?${asked}` : ""}`;
+  };
+
+  let asking = new AbortController(); // an answer that comes late must not be added to another one
+  let again;
+  async function load(first) {
+    asking.abort();
+    asking = new AbortController();
+    clearTimeout(again);
+    const asked = new URLSearchParams(address(state).split("?")[1]);
+    asked.set("limit", SHELF);
+    asked.set("offset", first);
     try {
-      const page = await api(`/api/media?${asked}`);
-      rows.append(...page.recordings.map(row));
+      const page = await api(`/api/media?${asked}`, AbortSignal.any([view, asking.signal]));
+      const found = page.recordings.map(row);
+      if (first) rows.append(...found);
+      else if (rows.textContent !== found.map((each) => each.textContent).join("")) rows.replaceChildren(...found);
       more.hidden = rows.children.length >= page.total;
-      told.textContent = page.total ? counted(page.total, "recording") : "No recordings here.";
-      chips.replaceChildren(...Object.entries(STATES).map(([value, label]) => chip(value, label, page.counts)), name);
-      tell(told.textContent);
+      const said = page.total ? counted(page.total, "recording") : Object.values(page.counts).some(Boolean)
+        ? "No recordings here." : "Nothing here yet: put recordings into the folder video/ or audio/ of the store.";
+      if (told.textContent !== said) tell(said);
+      told.textContent = said;
+      count(page.counts);
+      // Who has gone on to further pages reads them in peace.
+      if (rows.children.length <= SHELF && page.counts.working + page.counts.waiting) again = setTimeout(look, LOOK_AGAIN_MS);
     } catch (error) {
       const said = problem(error, route);
-      if (said) rows.replaceChildren(said);
+      if (said) rows.replaceChildren(h("li", {}, said));
     }
   }
 
-  function chip(value, label, counts) {
-    const number = value ? counts[value] : Object.values(counts).reduce((sum, count) => sum + count, 0);
-    return h("button", {
-      class: "small", "aria-pressed": String(value === state),
-      onclick: () => go(value ? `/library?state=${value}` : "/library"),
-    }, `${label} ${number.toLocaleString()}`);
+  function look() {
+    if (view.aborted) return;
+    if (document.hidden) again = setTimeout(look, LOOK_AGAIN_MS);
+    else load(0);
+  }
+
+  function count(counts) {
+    const all = Object.values(counts).reduce((sum, each) => sum + each, 0);
+    const labels = Object.entries(STATES).map(([value, label]) => `${label} ${(value ? counts[value] : all).toLocaleString()}`);
+    if (chips.children.length) labels.forEach((label, index) => { chips.children[index].textContent = label; });
+    else chips.append(...Object.keys(STATES).map((value, index) => h("button", {
+      class: "small", "aria-pressed": String(value === state), onclick: () => go(address(value)),
+    }, labels[index])));
   }
 
   let waiting;
   name.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => { rows.replaceChildren(); load(); }, 300);
+    waiting = setTimeout(() => {
+      if (view.aborted) return;
+      history.replaceState({}, "", address(state));
+      load(0);
+    }, 300);
   });
-  more.addEventListener("click", load);
-  await load();
+  more.addEventListener("click", () => load(rows.children.length));
+  await load(0);
 }
 
 function row(item) {
   const label = item.state === "working" || item.state === "waiting" ? STEPS[item.step] : "";
-  const facts = joined(item.folder, item.duration && clock(item.duration), language(item.language), day(item.modified),
-    label, item.state === "done" && !item.passages ? "nobody speaks" : "");
-  const title = h("a", { class: "name", href: item.url, dir: "auto" }, item.title);
-  const why = item.reason ? h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `),
-    item.reason.replace(`${item.key}: `, ""),
-    item.transient ? " It is tried again by itself." : "") : null;
+  const silent = item.state === "done" && !item.passages ? "nobody speaks" : "";
+  const title = h("a", { class: "name", href: item.url, title: item.title }, h("bdi", {}, item.title));
   return h("li", { class: "row" }, still(item.poster, null),
-    h("div", {}, title, h("p", { class: "facts", dir: "auto" }, facts)),
-    h("span", { class: `state ${item.state}` }, STATES[item.state]), why);
+    h("div", {}, title, h("p", { class: "facts" }, ...about(item), ...(label || silent ? [" · ", label || silent] : []))),
+    h("span", { class: `state ${item.state}` }, STATES[item.state]), why(item));
+}
+
+const about = (item) => facts(item.folder, item.duration && clock(item.duration), language(item.language),
+  day(item.modified));
+
+function why(item) {
+  if (!item.reason) return null;
+  return h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `), item.reason.replace(`${item.key}: `, ""),
+    item.transient ? " It is tried again by itself." : "");
 }
 
 /* Player and transcript */
 
 async function watch(path, params) {
-  const from = Math.max(0, Number(params.get("t")) || 0);
+  const asked = Number(params.get("t"));
+  const from = Number.isFinite(asked) ? Math.max(0, asked) : 0;
   const play = mayPlay;
   mayPlay = false;
   show(document.title);
   try {
     const item = await api(`/api/media/${path}`);
+    if (item.state === "failed" && item.step === "video") return void show(item.title, unplayable(item));
     const player = medium(item, from, play);
     const script = h("section", { class: "script", "aria-label": "Transcript", tabindex: "0" });
     show(item.title, h("div", { class: "stage" },
       h("div", { class: "player" }, player.cover, player.element),
-      h("div", {}, h("h1", { dir: "auto" }, item.title),
-        h("p", { class: "facts", dir: "auto" }, joined(item.folder, item.duration && clock(item.duration),
-          language(item.language), day(item.modified))),
-        tools(player.element), gets(item),
+      h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...about(item)), why(item), tools(player.element), gets(item),
         h("p", { class: "hint" }, h("kbd", {}, "space"), " play or pause  ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
           ` ${NUDGE_S} seconds  `, h("kbd", {}, "/"), " search  ", h("kbd", {}, "esc"), " back"))),
     script);
@@ -448,6 +488,12 @@ async function watch(path, params) {
     const said = problem(error, route);
     if (said) show("Recording", said);
   }
+}
+
+function unplayable(item) {
+  return h("section", { class: "notice" }, h("h1", {}, h("bdi", {}, item.title)),
+    h("p", { class: "facts" }, ...about(item)), why(item),
+    h("p", {}, h("a", { href: "/library?state=failed" }, "See what else failed")));
 }
 
 function medium(item, from, play) {
@@ -464,21 +510,29 @@ function medium(item, from, play) {
   const stand = () => { if (Math.abs(element.currentTime - at) > 0.05) element.currentTime = at; };
   element.addEventListener("loadedmetadata", stand);
   element.addEventListener("timeupdate", () => { if (element.readyState > 1) at = element.currentTime; });
-  element.addEventListener("error", () => again(element, () => at));
+  element.addEventListener("seeking", () => { at = element.currentTime; });
+  renewing(element);
   if (play) element.play().catch(() => tell("Press play to start."));
   leave.signal.addEventListener("abort", () => { element.pause(); element.removeAttribute("src"); });
   return { element, cover };
 }
 
-let renewed = 0;
+const LINK_MS = 50 * 60_000; // a link into a bucket is good for an hour
 
-// A link into a bucket is good for an hour; after that a new one is asked for, once a minute at most.
-function again(element, at) {
-  if (element.error?.code !== MediaError.MEDIA_ERR_NETWORK || Date.now() - renewed < 60_000) return;
-  renewed = Date.now();
-  const second = at();
-  element.load();
-  element.addEventListener("loadedmetadata", () => { element.currentTime = second; element.play(); }, { once: true });
+// Asks for a new link before the old one is refused: browsers try that for half a minute before they say so.
+function renewing(element) {
+  let since = Date.now();
+  const renew = (age) => {
+    if (Date.now() - since < age) return;
+    since = Date.now();
+    const plays = !element.paused;
+    element.load();
+    if (plays) element.play().catch(() => {});
+  };
+  for (const event of ["seeking", "waiting"]) element.addEventListener(event, () => renew(LINK_MS));
+  element.addEventListener("error", () => {
+    if (element.error?.code === MediaError.MEDIA_ERR_NETWORK) renew(60_000);
+  });
 }
 
 function tools(element) {
@@ -497,7 +551,9 @@ function tools(element) {
   } }, label());
   element.addEventListener("timeupdate", () => { copy.textContent = label(); });
   element.addEventListener("seeked", () => { copy.textContent = label(); });
-  const speed = h("select", { "aria-label": "Speed", onchange: () => { element.playbackRate = Number(speed.value); } },
+  const speed = h("select", { "aria-label": "Speed", onchange: () => {
+    element.defaultPlaybackRate = element.playbackRate = Number(speed.value); // the default outlives a new link
+  } },
     ...[0.75, 1, 1.25, 1.5, 1.75, 2].map((rate) => h("option", { value: rate, selected: rate === 1 }, `${rate}×`)));
   return h("div", { class: "tools" }, copy, speed);
 }
@@ -526,7 +582,10 @@ async function read(item, script, element, from) {
     return null;
   });
   if (!said || !said.paragraphs.length) {
-    script.append(h("p", {}, said ? "Nobody speaks in this recording." : "There is no transcript yet."));
+    const missing = item.state === "failed" ? "There is no transcript: this recording failed."
+      : `There is no transcript yet${STEPS[item.step] ? ` (${STEPS[item.step]})` : ""}; it appears in the library.`;
+    script.append(h("p", { class: "none" }, said ? "Nobody speaks in this recording." : missing));
+    if (!said) document.querySelector(".gets")?.remove();
     return;
   }
   const words = [];
@@ -541,6 +600,18 @@ async function read(item, script, element, from) {
         return word.startsWith(" ") ? [" ", span] : [span];
       }).flat()))));
   light(words, script, element, from);
+}
+
+// From the word to the end of its sentence, as one stretch: marked word by word, the gaps between them would show.
+function mark(words, first) {
+  const { span } = words[first];
+  let last = first;
+  while (!/[.?!…。？！؟]["'”’)]*$/.test(words[last].span.textContent)
+    && words[last + 1]?.span.parentNode === span.parentNode) last += 1;
+  const stretch = document.createRange();
+  stretch.setStartBefore(span);
+  stretch.setEndAfter(words[last].span);
+  stretch.surroundContents(h("span", { class: "found" }));
 }
 
 function light(words, script, element, from) {
@@ -613,11 +684,7 @@ function light(words, script, element, from) {
     addEventListener(event, free, { passive: true, signal: leave.signal });
   }
   const start = at(from + 0.05);
-  if (from && start) {
-    let index = words.indexOf(start);
-    do words[index].span.classList.add("found");
-    while (!/[.?!…。？！]["'”’)]*$/.test(words[index++].span.textContent) && index < words.length);
-  }
+  if (from && start) mark(words, words.indexOf(start));
   update();
   if (from) start?.span.scrollIntoView({ block: "center" });
   if (!element.paused) frame();

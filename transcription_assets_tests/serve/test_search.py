@@ -1,0 +1,86 @@
+"""The search API: what it answers, what it refuses."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from transcription_assets_tests import served
+from transcription_assets_tests.served import SENTENCE, TALK
+
+
+def test_a_moment_says_where_to_play_it_and_what_to_highlight(page: TestClient) -> None:
+    answer = page.get("/api/search", params={"q": SENTENCE, "prefix": "video/talks/"})
+    assert answer.status_code == 200
+    best = answer.json()["moments"][0]
+    assert (best["key"], best["title"], best["folder"]) == (TALK, "A talk", "talks")
+    assert best["start"] == pytest.approx(5.0, abs=0.3)
+    assert best["url"] == f"/watch/{served.of(TALK)}?t={best['start']:.2f}"
+    assert "".join(part["text"] for part in best["parts"]) == best["text"]
+    assert "".join(part["text"] for part in best["parts"] if part["sentence"]) == SENTENCE
+
+
+def test_a_page_of_moments_goes_on_where_the_last_one_ended(page: TestClient) -> None:
+    whole = page.get("/api/search", params={"q": "Sentence of seconds"}).json()["moments"]
+    parts = [
+        page.get("/api/search", params={"q": "Sentence of seconds", "limit": 1, "offset": n}).json()
+        for n in range(len(whole))
+    ]
+    assert [part["moments"][0]["url"] for part in parts] == [moment["url"] for moment in whole]
+    assert [part["more"] for part in parts] == [True] * (len(whole) - 1) + [False]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "",
+        "   ",
+        "🎈🐝 👩‍👩‍👧",
+        '"',
+        '"unclosed phrase',
+        "'; DROP TABLE passages; --",
+        "' OR 1=1 --",
+        "the of and is",
+        "السلام عليكم",
+        "nul\0byte",
+        "\u202eright to left\u202c",
+        "(((((",
+        "a AND OR NOT b*~^:/\\",
+        "word " * 200,
+        "é" * 1000,
+    ],
+)
+def test_an_odd_question_is_answered_cleanly(page: TestClient, question: str) -> None:
+    answer = page.get("/api/search", params={"q": question})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["query"] == question
+
+
+@pytest.mark.parametrize("name", ["prefix", "language", "speaker"])
+@pytest.mark.parametrize(
+    "value", ["' OR '1'='1", "%", "video/%' OR media_key LIKE '%", "_", "en') OR (1=1", "\0", "\\"]
+)
+def test_a_filter_never_becomes_an_expression(page: TestClient, name: str, value: str) -> None:
+    answer = page.get("/api/search", params={"q": "Sentence", name: value})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["moments"] == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"q": "a" * 1001},
+        {"q": "a", "limit": "0"},
+        {"q": "a", "limit": "101"},
+        {"q": "a", "offset": "1001"},
+        {"q": "a", "offset": "-1"},
+        {"q": "a", "since": "yesterday"},
+        {"q": "a", "longest": "nan"},
+        {"q": "a", "shortest": "-1"},
+        {"q": "a", "prefix": "a" * 2000},
+        {"q": "a", "language": ["en"] * 21},
+    ],
+)
+def test_a_question_out_of_bounds_is_refused_with_its_reason(page: TestClient, asked: dict[str, str]) -> None:
+    answer = page.get("/api/search", params=asked)
+    assert answer.status_code == 422
+    assert len(answer.json()["detail"]) > 10
