@@ -72,12 +72,12 @@ def cut(regions: Sequence[Region], length_s: float, earliest_s: float) -> float:
 def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> Speech:
     """How much of the voiced time has words; each word reaches `tolerance_s` to both sides, as breaths do.
 
-    Also the holes (no words for longer than HOLE_S) and the words that lie `tolerance_s` or more from any voice.
+    Also the holes, and the words that lie `tolerance_s` or more from any voice.
     """
     spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
     voiced = sum(region.length for region in regions)
     missing = sum(gap.length for gap in uncovered(regions, spoken))
-    gaps = uncovered(joined(regions, SHOWN_PAUSE_S), spoken)
+    gaps = _gaps(regions, words)
     audible = _union(Region(region.start - tolerance_s, region.end + tolerance_s) for region in regions)
     strange = [word for word in words if _is_apart(word, audible)]
     return Speech(
@@ -90,10 +90,14 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
     )
 
 
-def holes(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> list[Region]:
+def holes(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
     """The voiced stretches longer than HOLE_S that have no words; a short pause in one does not make it two."""
-    spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
-    return [gap for gap in uncovered(joined(regions, SHOWN_PAUSE_S), spoken) if gap.length > HOLE_S]
+    return [gap for gap in _gaps(regions, words) if gap.length > HOLE_S]
+
+
+def _gaps(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
+    """From word to word without any tolerance: what is marked as a hole is measured as it is."""
+    return uncovered(joined(regions, SHOWN_PAUSE_S), _union(Region(word.start, word.end) for word in words))
 
 
 def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
