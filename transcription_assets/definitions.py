@@ -32,6 +32,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
         f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
+        + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
         + (", with doubtful words" if chosen.search_doubtful else ""),
     }
 

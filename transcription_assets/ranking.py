@@ -135,7 +135,7 @@ class Moments:
             score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
             weak=best.closeness < self.weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
             language=item.language,
-            speaker=found.speaker,
+            speaker=found.speaker or None,
             recorded=item.recorded,
             duration_s=item.duration_s,
         )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index, table_name, tables
-from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused
+from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused, sought
 from transcription_assets.steps.embeddings import About, Choice, recorded_on, rows_of
 from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
@@ -246,6 +247,19 @@ def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_
     fill(table, BREAD, CHESS)
     for text, mode in (("draw", Mode.TEXT), ('"nine hours"', Mode.TEXT), ("chess", Mode.VECTOR)):
         assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
+
+
+def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    anna = replace(CHESS, segments=tuple(replace(item, speaker="Anna") for item in CHESS.segments))
+    fill(table, anna, SEA)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "draw", Mode.TEXT).hits[0].speaker == "Anna"
+    assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
+    (looked,) = [table.look()]
+    assert looked
+    found = table.holding(looked, sought("mast"), Filters(), 10).values()
+    assert {sentence.speaker for item in found for sentence in item.sentences} == {""}
 
 
 def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:

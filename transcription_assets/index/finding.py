@@ -162,7 +162,7 @@ def _spoken(column: Any) -> list[tuple[Sentence, ...]]:
     inner = column.flatten()
     fields = {field.name: inner.field(place) for place, field in enumerate(inner.type)}
     starts, ends, texts = (fields[name].to_pylist() for name in ("start_s", "end_s", "text"))
-    speakers = fields["speaker"].to_pylist() if "speaker" in fields else [None] * len(starts)
+    speakers = [name or "" for name in fields["speaker"].to_pylist()] if "speaker" in fields else [""] * len(starts)
     words: list[tuple[tuple[int, float], ...]] = [()] * len(starts)
     if "word_s" in fields:
         for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
