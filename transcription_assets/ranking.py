@@ -35,21 +35,29 @@ FULL_SCORE = 1.0 + WORDS_SHARE
 class Candidate:
     """A passage of the table; vectors are of unit length, None where it has none of the model in use.
 
-    `bm25` is its score among the passages that hold words of the question, 0.0 where it holds none.
+    `row` is its place in this version of the table, `bm25` its score among the passages that hold words of the
+    question, 0.0 where it holds none. `sentence_vectors` are in the order of its sentences.
     """
 
+    row: int
     media_key: str
+    start: float
+    end: float
+    text: str
+    vector: Vector | None
+    sentence_vectors: Vector | None
+    bm25: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What is read only of passages that are shown."""
+
     title: str
     language: str
     recorded: date | None
     duration_s: float | None
-    start: float
-    end: float
-    text: str
     sentences: tuple[Sentence, ...]
-    vector: Vector | None
-    sentence_vectors: Vector | None
-    bm25: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +75,42 @@ def moments(
     vector: Vector | None,
     mode: Mode,
     *,
+    unknown: Sequence[str] = (),
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
 ) -> "Moments":
     """The moments in these candidates, best first; no two of neighbouring passages.
 
-    `vector` is the question's (unit length), None where only words are compared. A hit is weak where its closeness is
-    under `weak_below` and it does not hold most of the words. With `speakers` the second is in a sentence of theirs.
+    `vector` is the question's (unit length), None where only words are compared; `unknown` are its words that nobody
+    ever said. A hit is weak where its closeness is under `weak_below` and it does not hold most of the words. With
+    `speakers` the second is in a sentence of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
     scorer = _Scorer(
         words=wanted.words,
-        alike=_alike(fitting, wanted),
+        alike=_alike(fitting, unknown),
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
         unknown=weak_below if vector is not None else 0.0,
     )
     groups: list[list[_Scored]] = []
+    of_recording: dict[str, list[list[_Scored]]] = {}
     scored = map(scorer.scored, fitting)
     for item in sorted(scored, key=lambda one: (-one.score, one.candidate.media_key, one.candidate.start)):
-        home = next((group for group in groups if _adjoin(group[0].candidate, item.candidate)), None)
+        near = of_recording.setdefault(item.candidate.media_key, [])
+        home = next((group for group in near if _adjoin(group[0].candidate, item.candidate)), None)
         if home is None:
-            groups.append([item])
-        else:
-            home.append(item)
+            home = []
+            near.append(home)
+            groups.append(home)
+        home.append(item)
     return Moments(groups, wanted, scorer, weak_below, frozenset(speakers))
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Moments in their order; `hits` writes a page of them out."""
+    """Moments in their order; `hits` writes a page of them out, with the details of its `rows`."""
 
     groups: list[list[_Scored]]
     wanted: Sought
@@ -108,22 +121,28 @@ class Moments:
     def __len__(self) -> int:
         return len(self.groups)
 
-    def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
-        """From the `offset`th on, at most `limit`."""
-        return tuple(self._hit(group) for group in self.groups[offset : offset + limit])
+    def rows(self, offset: int, limit: int) -> list[int]:
+        """The rows of the moments from the `offset`th on, at most `limit` moments."""
+        return [part.candidate.row for group in self.groups[offset : offset + limit] for part in group]
 
-    def _hit(self, group: Sequence[_Scored]) -> Hit:
+    def hits(self, offset: int, limit: int, details: Mapping[int, Detail]) -> tuple[Hit, ...]:
+        """From the `offset`th on, at most `limit`."""
+        return tuple(self._hit(group, details) for group in self.groups[offset : offset + limit])
+
+    def _hit(self, group: Sequence[_Scored], details: Mapping[int, Detail]) -> Hit:
         best = group[0]
-        item = best.candidate
-        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
-        every = {(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}
+        item = details[best.candidate.row]
+        found = item.sentences[self.scorer.best_sentence(best, item.sentences, self.speakers)]
+        every = {
+            (one.start, one.end, one.text): one for part in group for one in details[part.candidate.row].sentences
+        }
         context = [every[place] for place in sorted(every)]
         text, places = joined(context)
         place = places[context.index(every[found.start, found.end, found.text])]
         matches = marked(text, self.wanted, self.scorer.alike)
         inside = [match for match in matches if place[0] <= match[0] < place[1]]
         return Hit(
-            media_key=item.media_key,
+            media_key=best.candidate.media_key,
             recording=item.title,
             start=_second(found, inside[0][0] - place[0] if inside else 0),
             end=found.end,
@@ -142,14 +161,13 @@ class Moments:
 
 
 def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
-    """Words that stand in no candidate: rare words come first in a search by words, so these are in no passage."""
+    """Words that stand in no candidate."""
     held = _NONE.union(*(words_of(item.text) for item in found))
     return tuple(term for term in wanted.terms if term not in held)
 
 
-def _alike(found: Sequence[Candidate], wanted: Sought) -> dict[str, frozenset[str]]:
+def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Words that nobody ever said, with those that are spelt like them."""
-    unknown = unknown_words(found, wanted)
     held = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
     return {term: frozenset(word for word in held if is_like(word, term)) for term in unknown}
 
@@ -179,9 +197,8 @@ class _Scorer:
         }[self.mode]
         return _Scored(item, score, closeness, coverage, near)
 
-    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
+    def best_sentence(self, found: _Scored, spoken: Sequence[Sentence], speakers: frozenset[str]) -> int:
         """The sentence to start at: near in meaning, with the words, and of these speakers where some are given."""
-        spoken = found.candidate.sentences
         fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
         if self.mode is not Mode.VECTOR:
             fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
@@ -197,11 +214,8 @@ class _Scorer:
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
-    return (
-        one.media_key == other.media_key
-        and other.start <= one.end + ADJOINING_S
-        and one.start <= other.end + ADJOINING_S
-    )
+    """Whether two passages of a recording are neighbours."""
+    return other.start <= one.end + ADJOINING_S and one.start <= other.end + ADJOINING_S
 
 
 def _second(sentence: Sentence, offset: int) -> float:
@@ -233,7 +247,7 @@ def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 
 
-def together(by_meaning: Mapping[str, Candidate], by_words: Mapping[str, Candidate]) -> list[Candidate]:
+def together(by_meaning: Mapping[int, Candidate], by_words: Mapping[int, Candidate]) -> list[Candidate]:
     """Both lists as one, by row id: what both found once, with its BM25."""
     found = dict(by_meaning)
     for row, item in by_words.items():

@@ -256,10 +256,10 @@ def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: 
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "draw", Mode.TEXT).hits[0].speaker == "Anna"
     assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
-    (looked,) = [table.look()]
+    looked = table.look()
     assert looked
-    found = table.holding(looked, sought("mast"), Filters(), 10).values()
-    assert {sentence.speaker for item in found for sentence in item.sentences} == {""}
+    found = table.details(looked, list(table.holding(looked, sought("mast"), Filters(), 10)))
+    assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
 def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ import polars as pl
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import finding
 from transcription_assets.index.errors import explained
+from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
 from transcription_assets.index.tables import Tables
 from transcription_assets.query import Filters, Sought
-from transcription_assets.ranking import Candidate, Vector
+from transcription_assets.ranking import Candidate, Detail, Vector
 
 __all__ = ["Facets", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
@@ -68,15 +69,6 @@ class Facets:
     until: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A table to look into: how many passages it has, and the model of their vectors ("" where there are none)."""
-
-    table: Any
-    passages: int
-    embedding_model: str
-
-
 class Index:
     """The tables at a LanceDB URI (a folder or `s3://…`); every method sees the newest version."""
 
@@ -85,6 +77,7 @@ class Index:
         self._tables = Tables(uri, dict(storage_options or {}))
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
+        self._looked: dict[str, Looked] = {}
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -127,30 +120,45 @@ class Index:
 
     @explained
     def look(self) -> Looked | None:
-        """The served table, or None where nothing was ever indexed."""
+        """The served table as it is now, or None where nothing was ever indexed.
+
+        It stays as it is, so that several looks for one answer agree, whatever is written meanwhile.
+        """
         served = self._served_name()
         table = self._tables.held(served) if served else None
         if table is None:
             return None
-        return Looked(table, int(table.count_rows()), self._model_of(served, table))
+        looked, version = self._looked.get(served), int(table.version)
+        if looked is None or looked.version != version:
+            looked = self._looked[served] = self._pinned(served, version)
+        return looked
 
     @explained
-    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages by meaning, by row id; `vector` is of the table's model, unit length."""
-        width = looked.table.schema.field("vector").type.list_size
-        if len(vector) != width:
-            raise ValueError(f"it holds vectors of {width} numbers, the question's has {len(vector)}")
-        return finding.by_meaning(looked.table, vector, filters, most)
+    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[int, Candidate]:
+        """Passages by meaning, by row; `vector` is of the table's model, unit length."""
+        if len(vector) != looked.dimension:
+            raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
+        return finding.by_meaning(looked, vector, filters, most)
 
     @explained
-    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages by their words, by row id."""
-        return finding.by_words(looked.table, wanted, filters, most)
+    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, Candidate]:
+        """Passages by their words, by row."""
+        return finding.by_words(looked, wanted, filters, most)
 
     @explained
-    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages with something that is spelt like one of the words, by row id."""
-        return finding.by_likeness(looked.table, words, filters, most)
+    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, Candidate]:
+        """Passages with something that is spelt like one of the words, by row."""
+        return finding.by_likeness(looked, words, filters, most)
+
+    @explained
+    def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Whether the word stands in any passage."""
+        return finding.is_said(looked, word, filters)
+
+    @explained
+    def details(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Detail]:
+        """What passages are shown with, by row."""
+        return finding.details(looked, rows)
 
     @explained
     def facets(self) -> Facets:
@@ -158,9 +166,7 @@ class Index:
         looked = self.look()
         if looked is None:
             return Facets(0, {}, {}, {}, None, None)
-        names = [
-            name for name in ("media_key", "language", "speakers", "recorded") if name in looked.table.schema.names
-        ]
+        names = [name for name in ("media_key", "language", "speakers", "recorded") if name in looked.columns]
         rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
         return _facets(rows)
@@ -185,7 +191,7 @@ class Index:
     def dimension(self) -> int:
         """Numbers in a vector of the served table; 0 where nothing was ever indexed."""
         looked = self.look()
-        return int(looked.table.schema.field("vector").type.list_size) if looked else 0
+        return looked.dimension if looked else 0
 
     def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
         """The types of these columns."""
@@ -198,7 +204,7 @@ class Index:
         if looked is None:
             return
         types = self.passage_schema(columns)
-        there = [name for name in columns if name in looked.table.schema.names]
+        there = [name for name in columns if name in looked.columns]
         for batch in looked.table.search().select(there).limit(looked.passages or 1).to_batches(BATCH_ROWS):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
@@ -268,6 +274,20 @@ class Index:
             return {}
         found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
+    def _pinned(self, name: str, version: int) -> Looked:
+        """A table of its own that stays at this version."""
+        table = self._tables.newest(name)
+        table.checkout(version)
+        schema = table.schema
+        return Looked(
+            table=table,
+            version=version,
+            passages=int(table.count_rows()),
+            embedding_model=self._model_of(name, table),
+            columns=tuple(schema.names),
+            dimension=int(schema.field("vector").type.list_size),
+        )
 
     def _served_name(self) -> str:
         """The served table, "" where there is none; asked again after POINTER_S."""

@@ -1,6 +1,11 @@
-"""Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters."""
+"""Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters.
+
+A candidate is read without its sentences: their lists in lists cost more than all the rest, and only the few moments
+that are shown need them. Row ids hold for one version of a table, so all looks for an answer are into the same one.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from itertools import islice
@@ -11,22 +16,13 @@ import numpy as np
 from transcription_assets.keys import decode
 from transcription_assets.passages import Sentence
 from transcription_assets.query import Filters, Sought, allowed_edits
-from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Vector
+from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Detail, Vector
 
-COLUMNS = (
-    "id",
-    "media_key",
-    "title",
-    "language",
-    "recorded",
-    "duration_s",
-    "start_s",
-    "end_s",
-    "text",
-    "sentences",
-    "vector",
-    "sentence_vectors",
-)
+COMPARED = ("media_key", "start_s", "end_s", "text", "vector", "sentence_vectors")
+"""Of every candidate."""
+SHOWN = ("media_key", "title", "language", "recorded", "duration_s", "sentences")
+"""Of what is shown, besides."""
+ROW = "_rowid"
 NPROBES = 80
 REFINE = 2
 """Cells of the vector index that are looked into, and how many times too many its rough distances keep: benchmarks."""
@@ -35,18 +31,30 @@ FUZZY_EXPANSIONS = 50
 LAST = "\U0010ffff"
 
 
-def by_meaning(table: Any, vector: Vector, filters: Filters, most: int) -> Mapping[str, Candidate]:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One version of a table: how many passages it has, and the model of their vectors ("" where there are none)."""
+
+    table: Any
+    version: int
+    passages: int
+    embedding_model: str
+    columns: tuple[str, ...]
+    dimension: int
+
+
+def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> dict[int, Candidate]:
     """The passages whose vectors are nearest, by row id."""
     search = (
-        table.search(vector.astype(np.float32), query_type="vector", vector_column_name="vector")
+        looked.table.search(vector.astype(np.float32), query_type="vector", vector_column_name="vector")
         .distance_type("dot")
         .nprobes(NPROBES)
         .refine_factor(REFINE)
     )
-    return _found(table, search, filters, most, "_distance")
+    return _found(looked, search, filters, most, "_distance")
 
 
-def by_words(table: Any, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
+def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, Candidate]:
     """The passages that hold the phrases and most of the words (BM25), by row id."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
@@ -58,22 +66,39 @@ def by_words(table: Any, wanted: Sought, filters: Filters, most: int) -> Mapping
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
-    return _found(table, table.search(query, query_type="fts"), filters, most, "_score")
+    return _found(looked, looked.table.search(query, query_type="fts"), filters, most, "_score")
 
 
-def by_likeness(table: Any, words: Sequence[str], filters: Filters, most: int) -> Mapping[str, Candidate]:
+def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, Candidate]:
     """The passages that hold something spelt like one of the words, by row id.
 
     Rows that the index does not hold yet are not found this way (LanceDB 0.40); they are once it is refreshed.
     """
     ask = _queries()
-    found: dict[str, Candidate] = {}
+    found: dict[int, Candidate] = {}
     for word in words:
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
-            found = {**_found(table, table.search(query, query_type="fts"), filters, most, "_score"), **found}
+            found = {**_found(looked, looked.table.search(query, query_type="fts"), filters, most, "_score"), **found}
     return found
+
+
+def is_said(looked: Looked, word: str, filters: Filters) -> bool:
+    """Whether any passage holds the word."""
+    search = looked.table.search(_queries().MatchQuery(word, "text"), query_type="fts")
+    return bool(_asked(looked, search.with_row_id(True), filters, 1, ["_score"]).num_rows)
+
+
+def details(looked: Looked, rows: Sequence[int]) -> dict[int, Detail]:
+    """What a moment is shown with, of these rows."""
+    if not rows:
+        return {}
+    columns = [name for name in SHOWN if name in looked.columns]
+    taken = looked.table.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow().combine_chunks()
+    spoken = _spoken(taken["sentences"].chunk(0))
+    plain = taken.drop_columns(["sentences"]).to_pylist()
+    return {row[ROW]: _detail(row, sentences) for row, sentences in zip(plain, spoken, strict=True)}
 
 
 def expression(filters: Filters, columns: Sequence[str]) -> str | None:
@@ -119,25 +144,25 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-def _found(table: Any, search: Any, filters: Filters, most: int, measure: str) -> dict[str, Candidate]:
-    columns = table.schema.names
-    where = expression(filters, columns)
+def _asked(looked: Looked, search: Any, filters: Filters, most: int, columns: Sequence[str]) -> Any:
+    where = expression(filters, looked.columns)
     if where:
         search = search.where(where)
+    return search.select(list(columns)).limit(most).to_arrow(timeout=PATIENCE)
+
+
+def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, Candidate]:
     # The measure is named: LanceDB warns at each search that adds it by itself.
-    rows = (
-        search.select([*(name for name in COLUMNS if name in columns), measure]).limit(most).to_arrow(timeout=PATIENCE)
-    )
+    rows = _asked(looked, search.with_row_id(True), filters, most, [*COMPARED, measure])
     if not rows.num_rows:
         return {}
     rows = rows.combine_chunks()
     vectors, near = _vectors(rows["vector"].chunk(0)), _lists_of_vectors(rows["sentence_vectors"].chunk(0))
-    spoken = _spoken(rows["sentences"].chunk(0))
-    plain = rows.drop_columns(["vector", "sentence_vectors", "sentences"]).to_pylist()
-    return {
-        row["id"]: _candidate(row, spoken[place], vectors[place], near[place], row.get("_score", 0.0))
-        for place, row in enumerate(plain)
-    }
+    names = ("media_key", "start_s", "end_s", "text")
+    plain = [rows[name].to_pylist() for name in names]
+    scores = rows[measure].to_pylist() if measure == "_score" else [0.0] * rows.num_rows
+    each = zip(rows[ROW].to_pylist(), *plain, vectors, near, scores, strict=True)
+    return {row: Candidate(row, *rest) for row, *rest in each}
 
 
 def _vectors(column: Any) -> list[Vector | None]:
@@ -173,20 +198,11 @@ def _spoken(column: Any) -> list[tuple[Sentence, ...]]:
     return [tuple(islice(said, length)) for length in column.value_lengths().to_pylist()]
 
 
-def _candidate(
-    row: Mapping[str, Any], spoken: tuple[Sentence, ...], vector: Vector | None, near: Vector | None, bm25: float
-) -> Candidate:
-    return Candidate(
-        media_key=row["media_key"],
+def _detail(row: Mapping[str, Any], spoken: tuple[Sentence, ...]) -> Detail:
+    return Detail(
         title=row.get("title") or decode(row["media_key"]).rpartition("/")[2],
         language=row["language"] or "",
         recorded=row.get("recorded"),
         duration_s=row.get("duration_s"),
-        start=row["start_s"],
-        end=row["end_s"],
-        text=row["text"],
         sentences=spoken,
-        vector=vector,
-        sentence_vectors=near,
-        bm25=float(bm25),
     )

@@ -47,20 +47,22 @@ class Searcher:
         if mode is not Mode.VECTOR or wanted.phrases:
             words = self._pool.submit(self._by_words, looked, wanted, query, most)
         vector: Vector | None = None
-        near: Mapping[str, Candidate] = {}
+        near: Mapping[int, Candidate] = {}
         if encoder is not None and wanted.meaning:
             vector = encoder.encode_query(wanted.meaning)
             near = self._index.near(looked, vector, query.filters, most)
-        found = ranking.together(near, words.result() if words else {})
+        held, unknown = words.result() if words else ({}, ranking.unknown_words(list(near.values()), wanted))
         moments = ranking.moments(
-            found,
+            ranking.together(near, held),
             wanted,
             vector,
             mode,
+            unknown=unknown,
             weak_below=encoder.weak_below if encoder else WORDS_ONLY,
             speakers=query.filters.speakers,
         )
-        hits = moments.hits(query.offset, query.limit)
+        details = self._index.details(looked, moments.rows(query.offset, query.limit))
+        hits = moments.hits(query.offset, query.limit, details)
         return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
 
     def facets(self) -> Facets:
@@ -76,10 +78,15 @@ class Searcher:
         except PermanentFailure as error:
             return Mode.TEXT, None, f"only words are compared: {error}"
 
-    def _by_words(self, looked: Looked, wanted: Sought, query: Query, most: int) -> Mapping[str, Candidate]:
-        """Passages with the words; of a word that is in none of them, those with something spelt like it."""
+    def _by_words(
+        self, looked: Looked, wanted: Sought, query: Query, most: int
+    ) -> tuple[Mapping[int, Candidate], tuple[str, ...]]:
+        """Passages with the words, and the words that nobody ever said; of these, passages with something like them."""
         found = self._index.holding(looked, wanted, query.filters, most)
         unknown = ranking.unknown_words(list(found.values()), wanted)
+        if len(found) == most or wanted.phrases:
+            # There are more passages with one of the words than are looked at: a frequent word may be in those.
+            unknown = tuple(word for word in unknown if not self._index.is_said(looked, word, query.filters))
         if not unknown:
-            return found
-        return {**self._index.like(looked, unknown, query.filters, most), **found}
+            return found, ()
+        return {**self._index.like(looked, unknown, query.filters, most), **found}, unknown
