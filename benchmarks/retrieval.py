@@ -204,7 +204,7 @@ def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
         vector = told.vectors[text]
         near = list(finding.by_meaning(looked, vector, Filters(), 24))[:10]
         exact = looked.table.search(vector, vector_column_name="vector").distance_type("dot").bypass_vector_index()
-        truth = exact.select(["_distance"]).with_row_id(True).limit(10).to_arrow()["_rowid"].to_pylist()
+        truth = exact.select(["_distance"]).with_row_id(with_row_id=True).limit(10).to_arrow()["_rowid"].to_pylist()
         found.append(len({*near} & {*truth}) / 10)
     return statistics.fmean(found)
 

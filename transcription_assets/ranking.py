@@ -4,7 +4,7 @@ A candidate's score is its closeness (cosine of the passage and of its best sent
 question that it holds, weighed by how rare they are (BM25). What the evaluation said about this: docs/search.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -133,9 +133,7 @@ class Moments:
         best = group[0]
         item = details[best.candidate.row]
         found = item.sentences[self.scorer.best_sentence(best, item.sentences, self.speakers)]
-        every = {
-            (one.start, one.end, one.text): one for part in group for one in details[part.candidate.row].sentences
-        }
+        every = {(one.start, one.end, one.text): one for part in group for one in details[part.candidate.row].sentences}
         context = [every[place] for place in sorted(every)]
         text, places = joined(context)
         place = places[context.index(every[found.start, found.end, found.text])]
@@ -160,16 +158,22 @@ class Moments:
         )
 
 
-def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
+def unknown_words(found: Iterable[Candidate], wanted: Sought) -> tuple[str, ...]:
     """Words that stand in no candidate."""
-    held = _NONE.union(*(words_of(item.text) for item in found))
+    held = words_in(found)
     return tuple(term for term in wanted.terms if term not in held)
+
+
+def words_in(found: Iterable[Candidate]) -> frozenset[str]:
+    """All words that stand in the candidates."""
+    return _NONE.union(*(words_of(item.text) for item in found))
 
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Words that nobody ever said, with those that are spelt like them."""
-    held = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
-    return {term: frozenset(word for word in held if is_like(word, term)) for term in unknown}
+    held = words_in(found) if unknown else _NONE
+    # What is alike begins alike; looked at here, because it spares most of the comparisons.
+    return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +236,11 @@ def _second(sentence: Sentence, offset: int) -> float:
 def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
     held = list(tokens(text))
-    spans: set[tuple[int, int]] = set()
+    same = frozenset(wanted.terms).union(*(alike.get(term, _NONE) for term in wanted.terms))
+    spans = {(token.start, token.end) for token in held if token.folded in same}
     for phrase in wanted.phrases:
         for first in _runs(held, phrase):
             spans.update((token.start, token.end) for token in held[first : first + len(phrase)])
-    for term in wanted.terms:
-        same = {term} | alike.get(term, _NONE)
-        spans.update((token.start, token.end) for token in held if token.folded in same)
     return sorted(spans)
 
 

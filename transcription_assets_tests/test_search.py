@@ -1,5 +1,6 @@
 """Finding the second: real LanceDB tables; where it is about meaning, vectors that the test makes."""
 
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -260,6 +261,50 @@ def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: 
     assert looked
     found = table.details(looked, list(table.holding(looked, sought("mast"), Filters(), 10)))
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
+
+
+def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhile(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, BREAD, SEA)
+    looked = table.look()
+    assert looked
+    found = table.holding(looked, sought("mast"), Filters(), 10)
+    # Rows move to other places: row ids of before would now show somebody else's words.
+    table.remove([BREAD.media.key])
+    fill(table, CHESS)
+    table.maintain()
+    details = table.details(looked, list(found))
+    assert {item.title for item in details.values()} == {SEA.filename}
+    assert ask(Searcher(table, lambda _model: ThemeEncoder()), "draw", Mode.TEXT).hits[0].recording == CHESS.filename
+
+
+def test_a_search_goes_on_after_the_tables_were_deleted_and_made_anew(tmp_path: Path) -> None:
+    table = Index(str(tmp_path / "tables"))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    fill(table, SEA)
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == {SEA.media.key}
+    shutil.rmtree(tmp_path / "tables")
+    fill(Index(str(tmp_path / "tables")), CHESS)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {CHESS.media.key}
+
+
+def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often)
+    looked_up: list[Sequence[str]] = []
+    like = Index.like
+    monkeypatch.setattr(
+        Index, "like", lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1]
+    )
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "zebra station", Mode.TEXT).hits
+    assert looked_up == []
+    ask(searcher, "zebra stetion", Mode.TEXT)
+    assert looked_up == [("stetion",)]
 
 
 def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import polars as pl
 
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import finding
-from transcription_assets.index.errors import explained
+from transcription_assets.index.errors import FilesGone, explained
 from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
 from transcription_assets.index.tables import Tables
 from transcription_assets.query import Filters, Sought
 from transcription_assets.ranking import Candidate, Detail, Vector
 
-__all__ = ["Facets", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
+__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
 BATCH_ROWS = 4096
 POINTER_S = 1.0
@@ -132,6 +132,11 @@ class Index:
         if looked is None or looked.version != version:
             looked = self._looked[served] = self._pinned(served, version)
         return looked
+
+    def forget(self) -> None:
+        """Open everything anew at the next look: the tables may have been deleted and made again."""
+        self._looked.clear()
+        self._tables.forget()
 
     @explained
     def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[int, Candidate]:

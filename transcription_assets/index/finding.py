@@ -87,7 +87,7 @@ def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: in
 def is_said(looked: Looked, word: str, filters: Filters) -> bool:
     """Whether any passage holds the word."""
     search = looked.table.search(_queries().MatchQuery(word, "text"), query_type="fts")
-    return bool(_asked(looked, search.with_row_id(True), filters, 1, ["_score"]).num_rows)
+    return bool(_asked(looked, search.with_row_id(with_row_id=True), filters, 1, ["_score"]).num_rows)
 
 
 def details(looked: Looked, rows: Sequence[int]) -> dict[int, Detail]:
@@ -153,7 +153,7 @@ def _asked(looked: Looked, search: Any, filters: Filters, most: int, columns: Se
 
 def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, Candidate]:
     # The measure is named: LanceDB warns at each search that adds it by itself.
-    rows = _asked(looked, search.with_row_id(True), filters, most, [*COMPARED, measure])
+    rows = _asked(looked, search.with_row_id(with_row_id=True), filters, most, [*COMPARED, measure])
     if not rows.num_rows:
         return {}
     rows = rows.combine_chunks()

@@ -1,23 +1,39 @@
 """The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from transcription_assets import ranking
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import Facets, Index, Looked
-from transcription_assets.query import Answer, Mode, Query, Sought, sought
+from transcription_assets.index import Facets, FilesGone, Index, Looked
+from transcription_assets.query import Answer, Filters, Mode, Query, Sought, sought
 from transcription_assets.ranking import Candidate, Vector
 
 CANDIDATES = 2
 """Passages asked for, for each moment of the answer: neighbours are merged."""
 FEWEST = 24
 THREADS = 8
+REMEMBERED_WORDS = 200_000
 WORDS_ONLY = float("inf")
 """Where no meaning was compared, a moment that holds few of the words is a weak one."""
 
 Encoders = Callable[[str], Encoder]
+
+
+class _Said:
+    """Words that were seen in passages: nobody has to look whether they are said. Forgets all when it is full."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+
+    def add(self, found: Iterable[Candidate]) -> None:
+        if len(self._words) > REMEMBERED_WORDS:
+            self._words = set()
+        self._words |= ranking.words_in(found)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._words
 
 
 class Searcher:
@@ -30,6 +46,7 @@ class Searcher:
         self._index = table
         self._encoders = encoders
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+        self._said = _Said()
 
     def search(self, query: Query) -> Answer:
         """The moments that fit, best first.
@@ -37,6 +54,13 @@ class Searcher:
         Nothing for an empty question, and no model is loaded for an empty table. Where the table's model is not on
         this machine, words alone decide, and the answer says so.
         """
+        try:
+            return self._answered(query)
+        except FilesGone:
+            self._index.forget()
+            return self._answered(query)
+
+    def _answered(self, query: Query) -> Answer:
         wanted = sought(query.text)
         looked = self._index.look()
         if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
@@ -51,7 +75,7 @@ class Searcher:
         if encoder is not None and wanted.meaning:
             vector = encoder.encode_query(wanted.meaning)
             near = self._index.near(looked, vector, query.filters, most)
-        held, unknown = words.result() if words else ({}, ranking.unknown_words(list(near.values()), wanted))
+        held, unknown = words.result() if words else ({}, ranking.unknown_words(near.values(), wanted))
         moments = ranking.moments(
             ranking.together(near, held),
             wanted,
@@ -83,10 +107,17 @@ class Searcher:
     ) -> tuple[Mapping[int, Candidate], tuple[str, ...]]:
         """Passages with the words, and the words that nobody ever said; of these, passages with something like them."""
         found = self._index.holding(looked, wanted, query.filters, most)
-        unknown = ranking.unknown_words(list(found.values()), wanted)
+        unknown = ranking.unknown_words(found.values(), wanted)
         if len(found) == most or wanted.phrases:
-            # There are more passages with one of the words than are looked at: a frequent word may be in those.
-            unknown = tuple(word for word in unknown if not self._index.is_said(looked, word, query.filters))
+            # More passages hold one of the words than are looked at: a frequent word may be in one of those.
+            unknown = tuple(word for word in unknown if not self._is_said(looked, word, query.filters))
+        self._said.add(found.values())
         if not unknown:
             return found, ()
         return {**self._index.like(looked, unknown, query.filters, most), **found}, unknown
+
+    def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Whether any passage that the filters keep holds the word."""
+        if filters == Filters() and word in self._said:
+            return True
+        return self._index.is_said(looked, word, filters)
