@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from benchmarks.machine import MODELS, describe
 from transcription_assets import models
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
 from transcription_assets.evaluation.talks import talks
-from transcription_assets.index import Index, finding, schema, table_name
-from transcription_assets.passages import cut
+from transcription_assets.index import Index, cards, schema, table_name
+from transcription_assets.passages import Sentence, cut
 from transcription_assets.query import Filters, Mode, Query
-from transcription_assets.steps.search import Searcher
+from transcription_assets.ranking import nearest
+from transcription_assets.steps.search import FEWEST, Searcher
 
 DIMENSION = 384
 CHUNK = 20_000
@@ -75,7 +77,6 @@ class Synthetic:
         sentences = [[" ".join(words) for words in passage] for passage in spoken]
         number = np.arange(first, first + CHUNK)
         start = (number % PASSAGES_OF_A_RECORDING) * 22.0
-        nears = np.repeat(vectors.astype(np.float16), SENTENCES, axis=0)
         columns = {
             "id": pa.array([f"{item}" for item in number]),
             "media_key": pa.array([f"video/{item // PASSAGES_OF_A_RECORDING}.mp4" for item in number]),
@@ -91,10 +92,8 @@ class Synthetic:
             "embedding_model": pa.array(["synthetic"] * CHUNK),
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
-            "sentences": _lists(_sentences(sentences, start), SENTENCES),
-            "sentence_vectors": _lists(
-                pa.FixedSizeListArray.from_arrays(pa.array(nears.ravel()), DIMENSION), SENTENCES
-            ),
+            "card": pa.array(map(_card, number, sentences)),
+            "near": pa.array([cards.near(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
         }
         return pa.table({name: columns[name] for name in schema(DIMENSION)})
 
@@ -107,21 +106,17 @@ def _lists(values: pa.Array, each: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, each, dtype=np.int32)), values)
 
 
-def _sentences(texts: Sequence[Sequence[str]], start: NDArray[np.float64]) -> pa.Array:
-    flat = [text for passage in texts for text in passage]
-    first = np.repeat(start, SENTENCES) + np.tile(np.arange(SENTENCES) * 6.0, len(texts))
-    words = WORDS // SENTENCES
-    seconds = (np.repeat(first, words) + np.tile(np.arange(words) * 0.4, len(flat))).astype(np.float32)
-    return pa.StructArray.from_arrays(
-        [
-            pa.array(first),
-            pa.array(first + 6.0),
-            pa.array(flat),
-            pa.array(["Speaker"] * len(flat)),
-            _lists(pa.array(np.tile(np.arange(words, dtype=np.uint16) * 7, len(flat))), words),
-            _lists(pa.array(seconds), words),
-        ],
-        names=["start_s", "end_s", "text", "speaker", "word_at", "word_s"],
+def _card(number: int, texts: Sequence[str]) -> str:
+    recording, place = divmod(int(number), PASSAGES_OF_A_RECORDING)
+    said = [Sentence(place * 22.0 + 6.0 * one, place * 22.0 + 6.0 * (one + 1), text) for one, text in enumerate(texts)]
+    name, day = f"Recording {recording}", date(1970, 1, 1) + timedelta(days=recording % 9000)
+    return cards.card(
+        f"video/{recording}.mp4",
+        title=name,
+        language="en" if recording % 4 else "de",
+        recorded=day,
+        duration_s=880.0,
+        sentences=said,
     )
 
 
@@ -202,7 +197,8 @@ def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
     found = []
     for text in questions:
         vector = told.vectors[text]
-        near = list(finding.by_meaning(looked, vector, Filters(), 24))[:10]
+        held = table.read(looked, table.near(looked, vector, Filters(), FEWEST))
+        near = [item.row for item in nearest(held.values(), vector, 10)]
         exact = looked.table.search(vector, vector_column_name="vector").distance_type("dot").bypass_vector_index()
         truth = exact.select(["_distance"]).with_row_id(with_row_id=True).limit(10).to_arrow()["_rowid"].to_pylist()
         found.append(len({*near} & {*truth}) / 10)

@@ -5,7 +5,7 @@ question that it holds, weighed by how rare they are (BM25). What the evaluation
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -36,28 +36,22 @@ class Candidate:
     """A passage of the table; vectors are of unit length, None where it has none of the model in use.
 
     `row` is its place in this version of the table, `bm25` its score among the passages that hold words of the
-    question, 0.0 where it holds none. `sentence_vectors` are in the order of its sentences.
+    question, 0.0 where it holds none.
     """
 
     row: int
     media_key: str
-    start: float
-    end: float
-    text: str
-    vector: Vector | None
-    sentence_vectors: Vector | None
-    bm25: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """What is read only of passages that are shown."""
-
     title: str
     language: str
     recorded: date | None
     duration_s: float | None
+    start: float
+    end: float
+    text: str
     sentences: tuple[Sentence, ...]
+    vector: Vector | None
+    sentence_vectors: Vector | None
+    bm25: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +104,7 @@ def moments(
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Moments in their order; `hits` writes a page of them out, with the details of its `rows`."""
+    """Moments in their order; `hits` writes a page of them out."""
 
     groups: list[list[_Scored]]
     wanted: Sought
@@ -121,26 +115,22 @@ class Moments:
     def __len__(self) -> int:
         return len(self.groups)
 
-    def rows(self, offset: int, limit: int) -> list[int]:
-        """The rows of the moments from the `offset`th on, at most `limit` moments."""
-        return [part.candidate.row for group in self.groups[offset : offset + limit] for part in group]
-
-    def hits(self, offset: int, limit: int, details: Mapping[int, Detail]) -> tuple[Hit, ...]:
+    def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """From the `offset`th on, at most `limit`."""
-        return tuple(self._hit(group, details) for group in self.groups[offset : offset + limit])
+        return tuple(self._hit(group) for group in self.groups[offset : offset + limit])
 
-    def _hit(self, group: Sequence[_Scored], details: Mapping[int, Detail]) -> Hit:
+    def _hit(self, group: Sequence[_Scored]) -> Hit:
         best = group[0]
-        item = details[best.candidate.row]
-        found = item.sentences[self.scorer.best_sentence(best, item.sentences, self.speakers)]
-        every = {(one.start, one.end, one.text): one for part in group for one in details[part.candidate.row].sentences}
+        item = best.candidate
+        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        every = {(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}
         context = [every[place] for place in sorted(every)]
         text, places = joined(context)
         place = places[context.index(every[found.start, found.end, found.text])]
         matches = marked(text, self.wanted, self.scorer.alike)
         inside = [match for match in matches if place[0] <= match[0] < place[1]]
         return Hit(
-            media_key=best.candidate.media_key,
+            media_key=item.media_key,
             recording=item.title,
             start=_second(found, inside[0][0] - place[0] if inside else 0),
             end=found.end,
@@ -201,8 +191,9 @@ class _Scorer:
         }[self.mode]
         return _Scored(item, score, closeness, coverage, near)
 
-    def best_sentence(self, found: _Scored, spoken: Sequence[Sentence], speakers: frozenset[str]) -> int:
+    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
         """The sentence to start at: near in meaning, with the words, and of these speakers where some are given."""
+        spoken = found.candidate.sentences
         fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
         if self.mode is not Mode.VECTOR:
             fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
@@ -249,9 +240,7 @@ def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 
 
-def together(by_meaning: Mapping[int, Candidate], by_words: Mapping[int, Candidate]) -> list[Candidate]:
-    """Both lists as one, by row id: what both found once, with its BM25."""
-    found = dict(by_meaning)
-    for row, item in by_words.items():
-        found[row] = replace(found[row], bm25=max(found[row].bm25, item.bm25)) if row in found else item
-    return list(found.values())
+def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:
+    """The passages nearest to the question's vector; the index that named them knows only about how near they are."""
+    having = [item for item in found if item.vector is not None]
+    return sorted(having, key=lambda item: -float(item.vector @ vector))[:most]  # type: ignore[operator]  # not None

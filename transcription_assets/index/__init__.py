@@ -21,7 +21,7 @@ from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
 from transcription_assets.index.tables import Tables
 from transcription_assets.query import Filters, Sought
-from transcription_assets.ranking import Candidate, Detail, Vector
+from transcription_assets.ranking import Candidate, Vector
 
 __all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
@@ -139,20 +139,20 @@ class Index:
         self._tables.forget()
 
     @explained
-    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[int, Candidate]:
-        """Passages by meaning, by row; `vector` is of the table's model, unit length."""
+    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+        """Rows among which are those nearest by meaning; `vector` is of the table's model, unit length."""
         if len(vector) != looked.dimension:
             raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
         return finding.by_meaning(looked, vector, filters, most)
 
     @explained
-    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, Candidate]:
-        """Passages by their words, by row."""
+    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
+        """BM25 of the rows with the words."""
         return finding.by_words(looked, wanted, filters, most)
 
     @explained
-    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, Candidate]:
-        """Passages with something that is spelt like one of the words, by row."""
+    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
+        """BM25 of the rows with something that is spelt like one of the words."""
         return finding.by_likeness(looked, words, filters, most)
 
     @explained
@@ -161,9 +161,9 @@ class Index:
         return finding.is_said(looked, word, filters)
 
     @explained
-    def details(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Detail]:
-        """What passages are shown with, by row."""
-        return finding.details(looked, rows)
+    def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
+        """What these rows hold."""
+        return finding.read(looked, rows)
 
     @explained
     def facets(self) -> Facets:

@@ -1,13 +1,14 @@
 """The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from transcription_assets import ranking
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Facets, FilesGone, Index, Looked
-from transcription_assets.query import Answer, Filters, Mode, Query, Sought, sought
+from transcription_assets.query import Answer, Filters, Mode, Query, sought
 from transcription_assets.ranking import Candidate, Vector
 
 CANDIDATES = 2
@@ -69,15 +70,28 @@ class Searcher:
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
         words = None
         if mode is not Mode.VECTOR or wanted.phrases:
-            words = self._pool.submit(self._by_words, looked, wanted, query, most)
+            words = self._pool.submit(self._index.holding, looked, wanted, query.filters, most)
         vector: Vector | None = None
-        near: Mapping[int, Candidate] = {}
+        near: Sequence[int] = ()
         if encoder is not None and wanted.meaning:
             vector = encoder.encode_query(wanted.meaning)
             near = self._index.near(looked, vector, query.filters, most)
-        held, unknown = words.result() if words else ({}, ranking.unknown_words(near.values(), wanted))
+        scores = dict(words.result()) if words else {}
+        held = dict(self._index.read(looked, [*{*near, *scores}]))
+        unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
+        if words and (len(scores) == most or wanted.phrases):
+            # More passages hold one of the words than are looked at: a frequent word may be in one of those.
+            unknown = tuple(word for word in unknown if not self._is_said(looked, word, query.filters))
+        if words and unknown:
+            scores = {**self._index.like(looked, unknown, query.filters, most), **scores}
+            held |= self._index.read(looked, [row for row in scores if row not in held])
+        self._said.add(held.values())
+        found = {row: replace(held[row], bm25=score) for row, score in scores.items()}
+        if vector is not None:
+            others = ranking.nearest((held[row] for row in near), vector, most)
+            found = {item.row: item for item in others} | found
         moments = ranking.moments(
-            ranking.together(near, held),
+            list(found.values()),
             wanted,
             vector,
             mode,
@@ -85,8 +99,7 @@ class Searcher:
             weak_below=encoder.weak_below if encoder else WORDS_ONLY,
             speakers=query.filters.speakers,
         )
-        details = self._index.details(looked, moments.rows(query.offset, query.limit))
-        hits = moments.hits(query.offset, query.limit, details)
+        hits = moments.hits(query.offset, query.limit)
         return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
 
     def facets(self) -> Facets:
@@ -101,20 +114,6 @@ class Searcher:
             return mode, self._encoders(looked.embedding_model), ""
         except PermanentFailure as error:
             return Mode.TEXT, None, f"only words are compared: {error}"
-
-    def _by_words(
-        self, looked: Looked, wanted: Sought, query: Query, most: int
-    ) -> tuple[Mapping[int, Candidate], tuple[str, ...]]:
-        """Passages with the words, and the words that nobody ever said; of these, passages with something like them."""
-        found = self._index.holding(looked, wanted, query.filters, most)
-        unknown = ranking.unknown_words(found.values(), wanted)
-        if len(found) == most or wanted.phrases:
-            # More passages hold one of the words than are looked at: a frequent word may be in one of those.
-            unknown = tuple(word for word in unknown if not self._is_said(looked, word, query.filters))
-        self._said.add(found.values())
-        if not unknown:
-            return found, ()
-        return {**self._index.like(looked, unknown, query.filters, most), **found}, unknown
 
     def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
         """Whether any passage that the filters keep holds the word."""
