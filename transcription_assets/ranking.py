@@ -148,10 +148,9 @@ class Moments:
         )
 
 
-def unknown_words(found: Iterable[Candidate], wanted: Sought) -> tuple[str, ...]:
+def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
     """Words that stand in no candidate."""
-    held = words_in(found)
-    return tuple(term for term in wanted.terms if term not in held)
+    return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
 
 
 def words_in(found: Iterable[Candidate]) -> frozenset[str]:

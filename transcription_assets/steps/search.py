@@ -85,7 +85,8 @@ class Searcher:
         if words and unknown:
             scores = {**self._index.like(looked, unknown, query.filters, most), **scores}
             held |= self._index.read(looked, [row for row in scores if row not in held])
-        self._said.add(held.values())
+        if words:
+            self._said.add(held.values())
         found = {row: replace(held[row], bm25=score) for row, score in scores.items()}
         if vector is not None:
             others = ranking.nearest((held[row] for row in near), vector, most)
