@@ -347,7 +347,10 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     with pytest.raises(PermanentFailure, match="lacks 2 recordings"):
         table.switch(state.building)
 
-    fill(table, SEA, BREAD, encoder=new)
+    fill(table, SEA, encoder=new)
+    # Half of it is rebuilt: the served table is searched by meaning as before, and so it is after the way back.
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+    fill(table, BREAD, encoder=new)
     after = table.maintain()
     assert (after.table, after.building, after.recordings) == (state.building, "", 3)
     assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
@@ -355,6 +358,19 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     assert roles == {"served": state.building, "before": state.table}
     table.switch(state.table)
     assert Index(str(tmp_path)).maintain().table == state.table
+    hit = ask(searcher, "sea", Mode.VECTOR).hits[0]
+    assert (hit.media_key, hit.weak) == (SEA.media.key, False)
+
+
+def test_a_recording_that_changed_while_another_table_is_built_is_found_as_it_is_now(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, BREAD, encoder=old)
+    again = replace(SEA, segments=CHESS.segments)
+    fill(table, again, encoder=new)
+    searcher = Searcher(table, {str(item.model): item for item in (old, new)}.__getitem__)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {SEA.media.key}
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == set()
 
 
 def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:

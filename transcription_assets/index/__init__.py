@@ -9,14 +9,14 @@ is the same. The table before is kept for a way back, older ones are dropped.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import polars as pl
 
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import finding
+from transcription_assets.index import cards, finding
 from transcription_assets.index.errors import FilesGone, explained
+from transcription_assets.index.facets import Facets, facets
 from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
 from transcription_assets.index.tables import Tables
@@ -55,18 +55,6 @@ class VersionState:
     recordings: int
     missing: int
     indexes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Facets:
-    """What can be filtered by, each with its number of recordings, the most first."""
-
-    recordings: int
-    languages: Mapping[str, int]
-    speakers: Mapping[str, int]
-    collections: Mapping[str, int]
-    since: date | None
-    until: date | None
 
 
 class Index:
@@ -174,7 +162,7 @@ class Index:
         names = [name for name in ("media_key", "language", "speakers", "recorded") if name in looked.columns]
         rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
-        return _facets(rows)
+        return facets(rows)
 
     @explained
     def rows(self, media_key: str) -> int:
@@ -242,7 +230,10 @@ class Index:
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
         """Serve another table from now on; PermanentFailure where it is not there or lacks recordings."""
         if table not in self._tables.names():
-            raise PermanentFailure(f"there is no table {table}: take one of {', '.join(self._tables.names())}")
+            there = ", ".join(self._tables.names())
+            raise PermanentFailure(
+                f"there is no table {table}: " + (f"take one of {there}" if there else "nothing is indexed yet")
+            )
         missing = len(self._missing(table, self._served_name()))
         if missing and not even_incomplete:
             raise PermanentFailure(
@@ -260,14 +251,25 @@ class Index:
         return self._tables.written(name, merge)
 
     def _beside(self, served: str, own: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
-        """Put the rows into the served table, too, and note which table is being built."""
+        """Put what is new or changed into the served table, too, and note which table is being built.
+
+        What it holds already stays: rows of another model would take the vectors out that it is searched by.
+        """
         table = self._tables.newest(served)
-        same = self._model_of(served, table) == rows["embedding_model"][0]
-        same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
-        self._merged(served, fitted(rows, table.schema, same_model=same), media_keys)
+        held, made = self._contents(table, media_keys), cards.contents(rows)
+        changed = [key for key in media_keys if held.get(key) != made.get(key)]
+        if changed:
+            same = self._model_of(served, table) == rows["embedding_model"][0]
+            same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
+            kept = rows.filter(pl.col("media_key").is_in(changed))
+            self._merged(served, fitted(kept, table.schema, same_model=same), changed)
         pointer = self._tables.pointer()
         if pointer.get("building") != own:
             self._tables.point({**pointer, "table": served, "building": own})
+
+    def _contents(self, table: Any, media_keys: Sequence[str]) -> dict[str, cards.Content]:
+        columns = [name for name in cards.CONTENT if name in table.schema.names]
+        return cards.contents(table.search().where(_of(media_keys)).select(columns).limit(None).to_polars())
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names():
@@ -383,26 +385,6 @@ class Index:
 def _types(table: Any) -> Any:
     """The table's own types, without what LanceDB notes beside them: the first release wrote others."""
     return table.schema.remove_metadata()
-
-
-def _facets(rows: pl.DataFrame) -> Facets:
-    one = rows.group_by("media_key").first()
-    collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
-    speakers = rows.select("media_key", "speakers").explode("speakers").unique() if "speakers" in rows.columns else None
-    dates = one["recorded"] if "recorded" in rows.columns else pl.Series([None], dtype=pl.Date)
-    return Facets(
-        recordings=one.height,
-        languages=_counted(one["language"]),
-        speakers={} if speakers is None else _counted(speakers["speakers"]),
-        collections=_counted(collections),
-        since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
-        until=dates.max(),  # type: ignore[arg-type]
-    )
-
-
-def _counted(values: pl.Series) -> dict[str, int]:
-    counted = values.drop_nulls().value_counts(sort=True, name="count")
-    return {str(value): int(count) for value, count in counted.iter_rows() if value}
 
 
 def _of(media_keys: Sequence[str]) -> str:

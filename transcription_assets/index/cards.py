@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from transcription_assets.keys import decode
 from transcription_assets.passages import Sentence, joined
@@ -52,6 +53,23 @@ def sentences_of(written: str) -> tuple[Sentence, ...]:
 def vectors_of(pressed: bytes, dimension: int) -> Vector:
     """Shape (1 + sentences, dimension)."""
     return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
+
+
+Content = tuple[str, frozenset[tuple[float, str]]]
+"""Which version of a recording, and its sentences with their starts."""
+CONTENT = ("media_key", "media_etag", "card", "sentences")
+
+
+def contents(rows: pl.DataFrame) -> dict[str, Content]:
+    """What rows say of each recording, however they are cut into passages."""
+    found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
+    for row in rows.iter_rows(named=True):
+        _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
+        if "card" in row:
+            said |= {(one.start, one.text) for one in sentences_of(row["card"])}
+        else:
+            said |= {(one["start_s"], one["text"]) for one in row["sentences"]}
+    return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
 
 
 def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
