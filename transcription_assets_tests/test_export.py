@@ -118,6 +118,19 @@ def test_an_export_that_fails_half_way_leaves_the_files_of_the_last_one(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PermanentFailure, match="cannot be written to"):
+        export.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "postgresql://anna:secret@%zz/x", "host=a nonsense secret"])
+def test_an_address_that_is_none_is_refused_without_quoting_its_password(table: Index, address: str) -> None:
+    with pytest.raises(PermanentFailure, match="no address of a Postgres") as refused:
+        postgres.copy(export.passage_batches(table), address, "passages", WIDTH)
+    assert "secret" not in str(refused.value)
+
+
 def test_an_empty_store_gives_files_without_rows(tmp_path: Path) -> None:
     made = export.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "out")
     assert set(made.rows.values()) == {0}

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
 from transcription_assets.steps import transcript
 from transcription_assets.storage import Store
@@ -64,8 +65,16 @@ class Exported:
 def to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     """Write `segments.parquet`, `words.parquet`, `passages.parquet`; each is there whole or as it was before.
 
-    Nothing is held in memory but one recording, or some thousand passages, at a time.
+    Nothing is held in memory but one recording, or some thousand passages, at a time. PermanentFailure where the folder
+    cannot be written to.
     """
+    try:
+        return _to_parquet(store, table, folder)
+    except OSError as error:
+        raise PermanentFailure(f"{folder} cannot be written to: {error}") from error
+
+
+def _to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     folder.mkdir(parents=True, exist_ok=True)
     with _whole(folder / "segments.parquet", SEGMENTS) as segments, _whole(folder / "words.parquet", WORDS) as words:
         for made in _transcripts(store):
