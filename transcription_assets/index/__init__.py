@@ -19,7 +19,7 @@ from transcription_assets.index.errors import FilesGone, explained
 from transcription_assets.index.facets import Facets, facets
 from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
-from transcription_assets.index.tables import Tables
+from transcription_assets.index.tables import Tables, awaited
 from transcription_assets.query import Filters, Sought
 from transcription_assets.ranking import Candidate, Vector
 
@@ -131,27 +131,27 @@ class Index:
         """Rows among which are those nearest by meaning; `vector` is of the table's model, unit length."""
         if len(vector) != looked.dimension:
             raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
-        return finding.by_meaning(looked, vector, filters, most)
+        return awaited(finding.by_meaning(looked, vector, filters, most))
 
     @explained
     def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
         """BM25 of the rows with the words."""
-        return finding.by_words(looked, wanted, filters, most)
+        return awaited(finding.by_words(looked, wanted, filters, most))
 
     @explained
     def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
         """BM25 of the rows with something that is spelt like one of the words."""
-        return finding.by_likeness(looked, words, filters, most)
+        return awaited(finding.by_likeness(looked, words, filters, most))
 
     @explained
     def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
         """Whether the word stands in any passage."""
-        return finding.is_said(looked, word, filters)
+        return awaited(finding.is_said(looked, word, filters))
 
     @explained
     def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
         """What these rows hold."""
-        return finding.read(looked, rows)
+        return awaited(finding.read(looked, rows))
 
     @explained
     def facets(self) -> Facets:
@@ -289,6 +289,7 @@ class Index:
         schema = table.schema
         return Looked(
             table=table,
+            reading=self._tables.reading(name, version),
             version=version,
             passages=int(table.count_rows()),
             embedding_model=self._model_of(name, table),

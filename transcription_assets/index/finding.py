@@ -1,7 +1,8 @@
 """Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters.
 
 Looks give rows and scores only; what the rows hold is read for all of them at once. Row ids hold for one version of a
-table, so all looks for an answer are into the same one.
+table, so all looks for an answer are into the same one. Coroutines, because LanceDB's other way goes to and fro between
+threads five times for each look.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,13 @@ LAST = "\U0010ffff"
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One version of a table: how many passages it has, and the model of their vectors ("" where there are none)."""
+    """One version of a table: how many passages it has, and the model of their vectors ("" where there are none).
+
+    `reading` is the same as `table`, for coroutines.
+    """
 
     table: Any
+    reading: Any
     version: int
     passages: int
     embedding_model: str
@@ -37,20 +42,17 @@ class Looked:
     dimension: int
 
 
-def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
+async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
     """Rows among which are those of the `most` nearest vectors; their true distances decide.
 
     Not LanceDB's `refine_factor`: the true vectors are read with the passages anyway.
     """
-    search = (
-        looked.table.search(vector.astype(np.float32), query_type="vector", vector_column_name="vector")
-        .distance_type("dot")
-        .nprobes(NPROBES)
-    )
-    return list(_found(looked, search, filters, REFINE * most, "_distance"))
+    search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
+    search = search.distance_type("dot").nprobes(NPROBES)
+    return list(await _found(looked, search, filters, REFINE * most, "_distance"))
 
 
-def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
+async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
     """BM25 of the rows that hold the phrases and most of the words."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
@@ -62,10 +64,10 @@ def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dic
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
-    return _found(looked, looked.table.search(query, query_type="fts"), filters, most, "_score")
+    return await _found(looked, looked.reading.query().nearest_to_text(query), filters, most, "_score")
 
 
-def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
+async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
     """BM25 of the rows that hold something spelt like one of the words.
 
     Rows that the index does not hold yet are not found this way (LanceDB 0.40); they are once it is refreshed.
@@ -76,24 +78,25 @@ def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: in
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
-            found = {**_found(looked, looked.table.search(query, query_type="fts"), filters, most, "_score"), **found}
+            search = looked.reading.query().nearest_to_text(query)
+            found = {**await _found(looked, search, filters, most, "_score"), **found}
     return found
 
 
-def is_said(looked: Looked, word: str, filters: Filters) -> bool:
+async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
     """Whether any passage holds the word."""
-    search = looked.table.search(_queries().MatchQuery(word, "text"), query_type="fts")
-    return bool(_found(looked, search, filters, 1, "_score"))
+    search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
+    return bool(await _found(looked, search, filters, 1, "_score"))
 
 
-def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
+async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
     """What these rows hold."""
     if not rows:
         return {}
     has_cards = "card" in looked.columns
     columns = ("card", "near") if has_cards else cards.BEFORE_CARDS
-    search = looked.table.take_row_ids(list(rows)).select([name for name in columns if name in looked.columns])
-    held = search.with_row_id().to_arrow()
+    search = looked.reading.take_row_ids(list(rows)).select([name for name in columns if name in looked.columns])
+    held = await search.with_row_id().to_arrow()
     numbers = held[ROW].to_pylist()
     if not has_cards:
         every = zip(numbers, held.to_pylist(), strict=True)
@@ -145,11 +148,11 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
+async def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
     """The measure of each row, best first."""
     where = expression(filters, looked.columns)
     if where:
         search = search.where(where)
     # The measure is named: LanceDB warns at each search that adds it by itself.
-    rows = search.with_row_id(with_row_id=True).select([measure]).limit(most).to_arrow(timeout=PATIENCE)
+    rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=PATIENCE)
     return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))
