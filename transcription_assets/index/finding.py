@@ -18,8 +18,8 @@ from transcription_assets.query import Filters, Sought, allowed_edits
 from transcription_assets.ranking import Candidate, Vector
 
 ROW = "_rowid"
-NPROBES = 80
-REFINE = 2
+NPROBES = 50
+REFINE = 1.5
 """Cells of the vector index that are looked into, and how many times too many its rough distances name: benchmarks."""
 PATIENCE = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
@@ -49,7 +49,7 @@ async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int
     """
     search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
-    return list(await _found(looked, search, filters, REFINE * most, "_distance"))
+    return list(await _found(looked, search, filters, round(REFINE * most), "_distance"))
 
 
 async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
