@@ -32,6 +32,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
         f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
+        + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
         + (", with doubtful words" if chosen.search_doubtful else ""),
     }
 
@@ -49,7 +50,7 @@ def _store(chosen: Settings) -> StoreResource:
 
 def cluster(chosen: Settings) -> placement.Cluster:
     """Where steps run on Kubernetes: with a GPU those whose device is said to be one; `auto` asks for none."""
-    devices = {"transcript": chosen.device, "embeddings": _encoder_device(chosen)}
+    devices = {"transcript": chosen.device, "embeddings": chosen.encodes_on}
     return placement.Cluster(
         gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
         service_account=chosen.k8s_service_account,
@@ -59,10 +60,6 @@ def cluster(chosen: Settings) -> placement.Cluster:
         spot=chosen.k8s_spot,
         scale=chosen.k8s_scale,
     )
-
-
-def _encoder_device(chosen: Settings) -> str:
-    return chosen.device if chosen.encoder_device == "same" else chosen.encoder_device
 
 
 def _executor(chosen: Settings) -> dg.ExecutorDefinition:
@@ -152,7 +149,7 @@ def build(chosen: Settings) -> dg.Definitions:
             "encoder": EncoderResource(
                 name=chosen.encoder_model,
                 models_dir=folder,
-                device=_encoder_device(chosen),
+                device=chosen.encodes_on,
                 passage_s=chosen.passage_s,
                 search_doubtful=chosen.search_doubtful,
                 url=chosen.embedding_url,

@@ -15,7 +15,7 @@ from transcription_assets.words import is_unspaced, sentence_runs, spoken_words,
 class Sentence:
     """A sentence with its times (seconds from the start of the medium).
 
-    `words` is where in the text each word begins and when it is said; `speaker` is None where nobody knows.
+    `words` is where in the text each word begins and when it is said; `speaker` is empty where nobody knows.
     """
 
     start: float

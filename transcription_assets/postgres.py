@@ -39,8 +39,11 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
     and its indexes (vectors by inner product, words, media_key) are made where they are missing. Returns its rows.
     PermanentFailure: no pgvector, vectors of another length there. TransientFailure: the server is away.
     """
-    import psycopg2
-    from psycopg2 import sql
+    try:
+        import psycopg2
+        from psycopg2 import sql
+    except ImportError as error:
+        raise PermanentFailure("psycopg2 is not installed: pip install '.[postgres]'") from error
 
     if not _NAME.fullmatch(table):
         raise PermanentFailure(f"{table!r} cannot be a table's name here: small letters, digits and _, at most 51")
@@ -48,6 +51,9 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
         connection = psycopg2.connect(url)
     except psycopg2.OperationalError as error:
         raise TransientFailure(f"Postgres cannot be reached: {str(error).strip()}") from None
+    except psycopg2.ProgrammingError:
+        # Not with its own words: they quote what was given, which may hold a password.
+        raise PermanentFailure("that is no address of a Postgres: postgresql://user@host/database") from None
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.words import is_unspaced
@@ -134,8 +135,7 @@ class Answer:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word of a text: its place, and what it is compared by (lower case, without accents)."""
 
     start: int

@@ -4,8 +4,8 @@ A candidate's score is its closeness (cosine of the passage and of its best sent
 question that it holds, weighed by how rare they are (BM25). What the evaluation said about this: docs/search.md.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -35,9 +35,11 @@ FULL_SCORE = 1.0 + WORDS_SHARE
 class Candidate:
     """A passage of the table; vectors are of unit length, None where it has none of the model in use.
 
-    `bm25` is its score among the passages that hold words of the question, 0.0 where it holds none.
+    `row` is its place in this version of the table, `bm25` its score among the passages that hold words of the
+    question, 0.0 where it holds none.
     """
 
+    row: int
     media_key: str
     title: str
     language: str
@@ -67,31 +69,36 @@ def moments(
     vector: Vector | None,
     mode: Mode,
     *,
+    unknown: Sequence[str] = (),
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
 ) -> "Moments":
     """The moments in these candidates, best first; no two of neighbouring passages.
 
-    `vector` is the question's (unit length), None where only words are compared. A hit is weak where its closeness is
-    under `weak_below` and it does not hold most of the words. With `speakers` the second is in a sentence of theirs.
+    `vector` is the question's (unit length), None where only words are compared; `unknown` are its words that nobody
+    ever said. A hit is weak where its closeness is under `weak_below` and it does not hold most of the words. With
+    `speakers` the second is in a sentence of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
     scorer = _Scorer(
         words=wanted.words,
-        alike=_alike(fitting, wanted),
+        alike=_alike(fitting, unknown),
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
         unknown=weak_below if vector is not None else 0.0,
     )
     groups: list[list[_Scored]] = []
+    of_recording: dict[str, list[list[_Scored]]] = {}
     scored = map(scorer.scored, fitting)
     for item in sorted(scored, key=lambda one: (-one.score, one.candidate.media_key, one.candidate.start)):
-        home = next((group for group in groups if _adjoin(group[0].candidate, item.candidate)), None)
+        near = of_recording.setdefault(item.candidate.media_key, [])
+        home = next((group for group in near if _adjoin(group[0].candidate, item.candidate)), None)
         if home is None:
-            groups.append([item])
-        else:
-            home.append(item)
+            home = []
+            near.append(home)
+            groups.append(home)
+        home.append(item)
     return Moments(groups, wanted, scorer, weak_below, frozenset(speakers))
 
 
@@ -135,23 +142,27 @@ class Moments:
             score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
             weak=best.closeness < self.weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
             language=item.language,
-            speaker=found.speaker,
+            speaker=found.speaker or None,
             recorded=item.recorded,
             duration_s=item.duration_s,
         )
 
 
 def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
-    """Words that stand in no candidate: rare words come first in a search by words, so these are in no passage."""
-    held = _NONE.union(*(words_of(item.text) for item in found))
-    return tuple(term for term in wanted.terms if term not in held)
+    """Words that stand in no candidate."""
+    return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
 
 
-def _alike(found: Sequence[Candidate], wanted: Sought) -> dict[str, frozenset[str]]:
+def words_in(found: Iterable[Candidate]) -> frozenset[str]:
+    """All words that stand in the candidates."""
+    return _NONE.union(*(words_of(item.text) for item in found))
+
+
+def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Words that nobody ever said, with those that are spelt like them."""
-    unknown = unknown_words(found, wanted)
-    held = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
-    return {term: frozenset(word for word in held if is_like(word, term)) for term in unknown}
+    held = words_in(found) if unknown else _NONE
+    # What is alike begins alike; looked at here, because it spares most of the comparisons.
+    return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +208,8 @@ class _Scorer:
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
-    return (
-        one.media_key == other.media_key
-        and other.start <= one.end + ADJOINING_S
-        and one.start <= other.end + ADJOINING_S
-    )
+    """Whether two passages of a recording are neighbours."""
+    return other.start <= one.end + ADJOINING_S and one.start <= other.end + ADJOINING_S
 
 
 def _second(sentence: Sentence, offset: int) -> float:
@@ -218,13 +226,11 @@ def _second(sentence: Sentence, offset: int) -> float:
 def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
     held = list(tokens(text))
-    spans: set[tuple[int, int]] = set()
+    same = frozenset(wanted.terms).union(*(alike.get(term, _NONE) for term in wanted.terms))
+    spans = {(token.start, token.end) for token in held if token.folded in same}
     for phrase in wanted.phrases:
         for first in _runs(held, phrase):
             spans.update((token.start, token.end) for token in held[first : first + len(phrase)])
-    for term in wanted.terms:
-        same = {term} | alike.get(term, _NONE)
-        spans.update((token.start, token.end) for token in held if token.folded in same)
     return sorted(spans)
 
 
@@ -233,9 +239,7 @@ def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 
 
-def together(by_meaning: Mapping[str, Candidate], by_words: Mapping[str, Candidate]) -> list[Candidate]:
-    """Both lists as one, by row id: what both found once, with its BM25."""
-    found = dict(by_meaning)
-    for row, item in by_words.items():
-        found[row] = replace(found[row], bm25=max(found[row].bm25, item.bm25)) if row in found else item
-    return list(found.values())
+def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:
+    """The passages nearest to the question's vector; the index that named them knows only about how near they are."""
+    having = [item for item in found if item.vector is not None]
+    return sorted(having, key=lambda item: -float(item.vector @ vector))[:most]  # type: ignore[operator]  # not None

@@ -183,6 +183,11 @@ class Settings(BaseSettings):
     )
     serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
 
+    @property
+    def encodes_on(self) -> str:
+        """The device of the sentence encoder."""
+        return self.device if self.encoder_device == "same" else self.encoder_device
+
 
 class Database(BaseSettings):
     """Dagster's Postgres, where there is one: what dagster.yaml of the cluster reads from the environment."""

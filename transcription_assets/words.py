@@ -44,7 +44,8 @@ _ORDINAL_DIGITS = 2
 def is_unspaced(character: str) -> bool:
     """Whether the script of this character puts no spaces between words (Han, kana, Thai, Khmer …)."""
     point = ord(character)
-    return any(first <= point <= last for first, last in _UNSPACED)
+    # Most characters, and this is asked for each sentence of a search.
+    return point >= _UNSPACED[0][0] and any(first <= point <= last for first, last in _UNSPACED)
 
 
 def spoken_words(segments: Iterable[Segment]) -> list[Word]:

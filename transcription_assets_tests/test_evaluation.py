@@ -9,7 +9,7 @@ import pytest
 from transcription_assets import models, settings
 from transcription_assets.app.evaluation import Evaluation, document, evaluate
 from transcription_assets.embedding import SentenceEncoder
-from transcription_assets.evaluation.figures import TOLERANCE_S, figures, judge
+from transcription_assets.evaluation.figures import CLOSE_S, TOLERANCE_S, figures, judge
 from transcription_assets.evaluation.talks import KINDS, SET, Question, questions, talks
 from transcription_assets.query import Hit, Mode
 
@@ -54,6 +54,7 @@ def test_a_moment_counts_as_found_only_near_enough_and_in_its_recording() -> Non
     assert judge(asked, [hit("b", 50)]).off_s is None
     assert judge(asked, [hit("a", 60.5)]).off_s == 10.5
     assert judge(asked, []).rank == 0
+    assert judge(asked, [hit("a", 57.0), hit("a", 76.0)], CLOSE_S).rank == 2
 
 
 def test_the_figures_are_what_they_are_called() -> None:
@@ -86,6 +87,7 @@ def test_words_and_meaning_together_are_at_least_as_good_as_the_better_of_the_tw
         assert getattr(together, figure) >= max(getattr(meaning, figure), getattr(words, figure)), figure
     assert together.hit_1 >= 0.7
     assert together.off_s <= 1.0
+    assert made.close[Mode.HYBRID].hit_1 <= together.hit_1
 
 
 @pytest.mark.models

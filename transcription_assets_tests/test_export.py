@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.index import Index
 from transcription_assets.steps import export
 from transcription_assets.storage import Store
+from transcription_assets.transcript import Transcript
 from transcription_assets_tests.test_search import BREAD, CHESS, SAID, SEA, ThemeEncoder, fill
 
 WIDTH = ThemeEncoder().width
@@ -50,19 +52,13 @@ def asked(url: str, question: str, *values: object) -> list[tuple[object, ...]]:
 
 def test_parquet_has_every_segment_word_and_passage(tmp_path: Path, table: Index) -> None:
     store = Store.open(str(tmp_path / "store"))
-    for item in SAID:
-        key = item.media.key
-        (tmp_path / "store" / "video").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "store" / key).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "store" / key).write_bytes(b"recording")
-        store.write(f"transcripts/{key}.json", item.to_json())
-    stored = [item for item in SAID if item is not CHESS]  # its name is written with % in the store
+    stored(store, tmp_path / "store", *SAID)
     made = export.to_parquet(store, table, tmp_path / "out")
     segments = pl.read_parquet(tmp_path / "out/segments.parquet")
     words = pl.read_parquet(tmp_path / "out/words.parquet")
     passages = pl.read_parquet(tmp_path / "out/passages.parquet")
     assert made.rows == {"segments": segments.height, "words": words.height, "passages": passages.height}
-    for item in stored:
+    for item in (SEA, BREAD):  # the name of the third is written with % in the store
         mine = segments.filter(pl.col("media_key") == item.media.key)
         assert mine["text"].to_list() == [segment.text for segment in item.segments]
         assert words.filter(pl.col("media_key") == item.media.key).height == len(item.words)
@@ -71,6 +67,68 @@ def test_parquet_has_every_segment_word_and_passage(tmp_path: Path, table: Index
         "vector"
     ].list.len().unique().to_list() == [WIDTH]
     assert set(passages["media_key"]) == {item.media.key for item in SAID}
+
+
+def stored(store: Store, root: Path, *transcripts: Transcript) -> None:
+    for made in transcripts:
+        path = root / made.media.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"recording")
+        store.write(f"transcripts/{made.media.key}.json", made.to_json())
+
+
+def test_a_segment_is_of_its_own_language_and_says_why_it_is_doubtful(tmp_path: Path) -> None:
+    said = [replace(segment, language="it" if segment.id == 1 else "") for segment in BREAD.segments]
+    said[2] = replace(said[2], doubt="repeats itself")
+    store = Store.open(str(tmp_path / "store"))
+    stored(store, tmp_path / "store", replace(BREAD, segments=tuple(said)))
+    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    segments = pl.read_parquet(tmp_path / "out/segments.parquet")
+    assert segments["language"].to_list() == ["de", "it", "de"]
+    assert segments["doubt"].to_list() == [None, None, "repeats itself"]
+
+
+def test_each_transcript_is_fetched_once_because_a_bucket_charges_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    stored(store, tmp_path / "store", SEA, BREAD)
+    fetched: list[str] = []
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, path: (fetched.append(path), read(self, path))[1])
+    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    assert sorted(fetched) == sorted(f"transcripts/{made.media.key}.json" for made in (SEA, BREAD))
+
+
+def test_an_export_that_fails_half_way_leaves_the_files_of_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    stored(store, tmp_path / "store", SEA)
+    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    stored(store, tmp_path / "store", BREAD)
+
+    def breaks(_made: Transcript) -> pl.DataFrame:
+        raise PermanentFailure("the disk is full")
+
+    monkeypatch.setattr(export, "_words", breaks)
+    with pytest.raises(PermanentFailure):
+        export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PermanentFailure, match="cannot be written to"):
+        export.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "postgresql://anna:secret@%zz/x", "host=a nonsense secret"])
+def test_an_address_that_is_none_is_refused_without_quoting_its_password(table: Index, address: str) -> None:
+    with pytest.raises(PermanentFailure, match="no address of a Postgres") as refused:
+        postgres.copy(export.passage_batches(table), address, "passages", WIDTH)
+    assert "secret" not in str(refused.value)
 
 
 def test_an_empty_store_gives_files_without_rows(tmp_path: Path) -> None:

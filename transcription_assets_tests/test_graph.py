@@ -89,6 +89,7 @@ def test_a_batch_is_one_run_and_what_follows_runs_by_itself(specs: dict[str, dg.
         ({"beam_size": 1}, {"transcript"}),
         ({"language": "de"}, {"transcript"}),
         ({"encoder_model": "somebody/encoder"}, {"embeddings"}),
+        ({"embedding_url": "https://service.example/v1"}, {"embeddings"}),
         ({"passage_s": 60.0}, {"embeddings"}),
         ({"run_max_files": 3, "store": "elsewhere", "cpu_threads": 1}, set()),
     ],

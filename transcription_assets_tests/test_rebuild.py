@@ -79,3 +79,5 @@ def test_the_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.M
     assert chain.tools.table.maintain().table == old
     wrong = run(main, ["index", "switch", "nothing"])
     assert (wrong.exit_code, "no table nothing" in wrong.output) == (1, True)
+    nothing = run(main, ["search", " "])
+    assert (nothing.exit_code, "no word in the question" in nothing.output) == (0, True)

@@ -1,13 +1,16 @@
 """Finding the second: real LanceDB tables; where it is about meaning, vectors that the test makes."""
 
+import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -15,8 +18,9 @@ from hypothesis import strategies as st
 
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import Index, table_name, tables
-from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused
+from transcription_assets.index import Index, cards, table_name, tables
+from transcription_assets.passages import Sentence
+from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused, sought
 from transcription_assets.steps.embeddings import About, Choice, recorded_on, rows_of
 from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
@@ -248,6 +252,62 @@ def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_
         assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
 
 
+def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    anna = replace(CHESS, segments=tuple(replace(item, speaker="Anna") for item in CHESS.segments))
+    fill(table, anna, SEA)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "draw", Mode.TEXT).hits[0].speaker == "Anna"
+    assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
+    looked = table.look()
+    assert looked
+    found = table.read(looked, list(table.holding(looked, sought("mast"), Filters(), 10)))
+    assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
+
+
+def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhile(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, BREAD, SEA)
+    looked = table.look()
+    assert looked
+    found = table.holding(looked, sought("mast"), Filters(), 10)
+    # Rows move to other places: row ids of before would now show somebody else's words.
+    table.remove([BREAD.media.key])
+    fill(table, CHESS)
+    table.maintain()
+    assert {item.title for item in table.read(looked, list(found)).values()} == {SEA.filename}
+    assert ask(Searcher(table, lambda _model: ThemeEncoder()), "draw", Mode.TEXT).hits[0].recording == CHESS.filename
+
+
+def test_a_search_goes_on_after_the_tables_were_deleted_and_made_anew(tmp_path: Path) -> None:
+    table = Index(str(tmp_path / "tables"))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    fill(table, SEA)
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == {SEA.media.key}
+    shutil.rmtree(tmp_path / "tables")
+    fill(Index(str(tmp_path / "tables")), CHESS)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {CHESS.media.key}
+
+
+def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often)
+    looked_up: list[Sequence[str]] = []
+    like = Index.like
+    monkeypatch.setattr(
+        Index, "like", lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1]
+    )
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "zebra station", Mode.TEXT).hits
+    assert looked_up == []
+    ask(searcher, "zebra stetion", Mode.TEXT)
+    assert looked_up == [("stetion",)]
+
+
 def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:
     long = spoken("audio/long.mp3", " ".join(["and"] * 30 + ["zebra"] + ["so"] * 9), each_s=20.0)
     table = Index(str(tmp_path))
@@ -287,7 +347,10 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     with pytest.raises(PermanentFailure, match="lacks 2 recordings"):
         table.switch(state.building)
 
-    fill(table, SEA, BREAD, encoder=new)
+    fill(table, SEA, encoder=new)
+    # Half of it is rebuilt: the served table is searched by meaning as before, and so it is after the way back.
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+    fill(table, BREAD, encoder=new)
     after = table.maintain()
     assert (after.table, after.building, after.recordings) == (state.building, "", 3)
     assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
@@ -295,6 +358,19 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     assert roles == {"served": state.building, "before": state.table}
     table.switch(state.table)
     assert Index(str(tmp_path)).maintain().table == state.table
+    hit = ask(searcher, "sea", Mode.VECTOR).hits[0]
+    assert (hit.media_key, hit.weak) == (SEA.media.key, False)
+
+
+def test_a_recording_that_changed_while_another_table_is_built_is_found_as_it_is_now(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, BREAD, encoder=old)
+    again = replace(SEA, segments=CHESS.segments)
+    fill(table, again, encoder=new)
+    searcher = Searcher(table, {str(item.model): item for item in (old, new)}.__getitem__)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {SEA.media.key}
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == set()
 
 
 def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
@@ -304,14 +380,21 @@ def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
     assert table.held([SEA.media.key, BREAD.media.key]) == {(BREAD.media.key, "1"): table.count()}
 
 
+def before_cards(transcript: Transcript, lacking: Sequence[str], fields: Sequence[str]) -> pa.Table:
+    """The rows as an earlier state of the project wrote them: sentences and their vectors as lists in lists."""
+    made = rows(transcript)
+    said = [[{name: one[name] for name in fields} for one in cards.sentences_before(card)] for card in made["card"]]
+    near = [cards.vectors_of(pressed, 256)[1:].tolist() for pressed in made["near"]]
+    kind = pl.List(pl.Array(pl.Float16, 256))
+    columns = [pl.Series("sentences", said), pl.Series("sentence_vectors", near, dtype=kind)]
+    return made.drop("card", "near", *lacking).with_columns(columns).to_arrow()
+
+
 def test_a_table_of_the_first_release_is_searched_until_the_new_one_is_complete(tmp_path: Path) -> None:
     import lancedb
 
-    first = rows(SEA).drop("title", "speakers", "recorded", "duration_s", "recipe")
-    sentence = pl.struct([pl.element().struct.field(name) for name in ("start_s", "end_s", "text")])
-    lancedb.connect(str(tmp_path)).create_table(
-        "passages", first.with_columns(pl.col("sentences").list.eval(sentence)).to_arrow()
-    )
+    first = before_cards(SEA, ("title", "speakers", "recorded", "duration_s", "recipe"), ("start_s", "end_s", "text"))
+    lancedb.connect(str(tmp_path)).create_table("passages", first)
     table = Index(str(tmp_path))
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "mast").hits[0].recording == "2024-05-17 sea.mp4"
@@ -320,10 +403,53 @@ def test_a_table_of_the_first_release_is_searched_until_the_new_one_is_complete(
 
     fill(table, CHESS)
     assert keys(ask(searcher, "Bergen")) == {SEA.media.key, CHESS.media.key}
+    assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
     assert table.maintain().table == "passages"
     fill(table, SEA)
     assert table.maintain().table == table_name(rows(SEA)["recipe"][0])
     assert keys(ask(searcher, "mast", since=date(2024, 1, 1))) == {SEA.media.key}
+
+
+def test_a_table_with_lists_of_sentences_gives_the_same_answers_as_one_with_cards(tmp_path: Path) -> None:
+    import lancedb
+
+    fields = ("start_s", "end_s", "text", "speaker", "word_at", "word_s")
+    name = table_name("columns 2")
+    old = Index(str(tmp_path / "old"))
+    lancedb.connect(str(tmp_path / "old")).create_table(name, before_cards(SEA, (), fields))
+    old.switch(name)
+    new = Index(str(tmp_path / "new"))
+    fill(old, CHESS)
+    fill(new, SEA, CHESS)
+    for text, mode in (("mast", Mode.HYBRID), ('"not to be"', Mode.TEXT), ("chess", Mode.VECTOR)):
+        before, now = (ask(Searcher(table, lambda _model: ThemeEncoder()), text, mode).hits for table in (old, new))
+        assert [replace(hit, score=0.0) for hit in before] == [replace(hit, score=0.0) for hit in now], text
+        assert [hit.score for hit in before] == pytest.approx([hit.score for hit in now], abs=0.002)
+
+
+@given(
+    said=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=4),
+    recorded=st.none() | st.dates(),
+    seconds=st.floats(0, 40),
+)
+def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: date | None, seconds: float) -> None:
+    spoken_ = [
+        Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
+        for number, text in enumerate(said)
+    ]
+    written = cards.card(
+        "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
+    )
+    found = cards.candidate(7, written, cards.near(np.ones(4), np.ones((len(said), 4))), 4)
+    assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
+    assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
+        (one.start, one.end, one.text, one.speaker) for one in spoken_
+    ]
+    assert [bool(one.words) for one in found.sentences] == [cards.is_long(one) for one in spoken_]
+    assert found.vector is not None
+    assert found.sentence_vectors is not None
+    assert (found.vector.shape, found.sentence_vectors.shape) == ((4,), (len(said), 4))
+    assert cards.candidate(7, written, None, 4).vector is None
 
 
 def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -> None:

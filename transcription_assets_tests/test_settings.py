@@ -116,3 +116,8 @@ def test_nobody_else_reads_the_environment() -> None:
     found = [path.name for path in PACKAGE.rglob("*.py") if reading.search(path.read_text(encoding="utf-8"))]
     # A pod's deadline is told to its step by whoever made the pod; it is nothing that a person sets.
     assert sorted(found) == ["batch.py", "settings.py"]
+
+
+def test_the_encoder_calculates_where_its_own_setting_says_or_with_the_speech_model() -> None:
+    assert Settings.model_validate({"device": "cuda"}).encodes_on == "cuda"
+    assert Settings.model_validate({"device": "cuda", "encoder_device": "cpu"}).encodes_on == "cpu"

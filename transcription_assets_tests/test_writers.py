@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from transcription_assets import index
 from transcription_assets.failures import TransientFailure
-from transcription_assets.index import Index, tables
+from transcription_assets.index import Index, cards, tables
+from transcription_assets.passages import Sentence
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.test_storage import Case, bucket_case, folder_case
@@ -26,7 +28,10 @@ SHARED = "video/shared.mp4"
 def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
     """The passages of one recording."""
     unit = [1.0, 0.0, 0.0, 0.0]
-    sentence = {"start_s": 0.0, "end_s": 1.0, "text": "x", "speaker": None, "word_at": [0], "word_s": [0.0]}
+    card = cards.card(
+        key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
+    )
+    near = cards.near(np.array(unit), np.array([unit]))
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],
@@ -43,8 +48,8 @@ def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.
             "embedding_model": [model] * count,
             "recipe": [model] * count,
             "media_etag": [etag] * count,
-            "sentences": [[sentence]] * count,
-            "sentence_vectors": [[unit]] * count,
+            "card": [card] * count,
+            "near": [near] * count,
         },
         schema=index.schema(len(unit)),
     )

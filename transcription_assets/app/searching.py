@@ -8,7 +8,7 @@ import click
 
 from transcription_assets import settings
 from transcription_assets.app.terminal import aside, plain, shown
-from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query
+from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
 from transcription_assets.transcript import clock
 
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -66,7 +66,9 @@ def search(  # noqa: PLR0917 -- click gives its options by name
     if answer.note:
         aside.print(plain(answer.note), soft_wrap=True)
     if not answer.hits:
-        nothing = "nothing fits" if answer.passages else "nothing is indexed yet: transcription-assets process"
+        nothing = "nothing fits" if sought(query).words else "there is no word in the question"
+        if not answer.passages:
+            nothing = "nothing is indexed yet: transcription-assets process"
         aside.print(f"nothing found: {nothing}")
     elif all(hit.weak for hit in answer.hits):
         aside.print("nothing fits well; the nearest is:")

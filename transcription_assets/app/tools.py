@@ -1,25 +1,22 @@
 """What the commands work with, made from the settings; heavy parts load where they are first used."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from transcription_assets import media, models
-from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
-from transcription_assets.embedding.api import ApiEncoder
+from transcription_assets.embedding import Encoder
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
-from transcription_assets.models import Located
-from transcription_assets.models.encoders import profile
 from transcription_assets.settings import Settings
-from transcription_assets.speech import Engine, Hardware, SpeechOptions, Whisper
-from transcription_assets.steps import transcript
+from transcription_assets.speech import Engine
+from transcription_assets.steps import engines, transcript
 from transcription_assets.steps.embeddings import Choice
+from transcription_assets.steps.engines import Locate
 from transcription_assets.steps.search import Searcher
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
-Locate = Callable[[str, str], Located]
+__all__ = ["Locate", "Tools", "installed"]
 
 
 @dataclass(frozen=True)
@@ -53,22 +50,7 @@ class Tools:
     @cached_property
     def engine(self) -> Engine:
         """The speech engine."""
-        chosen = self.settings
-        located = self.locate(chosen.whisper_model, "speech")
-        return Whisper(
-            located.path,
-            name=located.name,
-            revision=located.revision,
-            hardware=Hardware(
-                device=chosen.device,
-                compute_type=chosen.compute_type,
-                cpu_threads=chosen.cpu_threads,
-                workers=chosen.workers,
-                batch_size=chosen.batch_size,
-                devices=tuple(map(int, chosen.device_index.split(","))),
-            ),
-            options=SpeechOptions(chosen.language, chosen.beam_size, chosen.task, chosen.speakers),
-        )
+        return engines.whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
 
     @property
     def transcribing(self) -> transcript.Tools:
@@ -85,14 +67,9 @@ class Tools:
         """The sentence encoder."""
         chosen = self.settings
         if chosen.embedding_url:
-            return ApiEncoder(
-                chosen.embedding_url,
-                chosen.encoder_model,
-                key=chosen.embedding_key.get_secret_value(),
-                dollars_per_million=chosen.embedding_dollars,
-                prompts=_prompts(chosen.encoder_model),
-            )
-        return _encoder(self.locate(chosen.encoder_model, "encoder"), chosen)
+            key = chosen.embedding_key.get_secret_value()
+            return engines.service(chosen.embedding_url, chosen.encoder_model, key, chosen.embedding_dollars)
+        return engines.encoder(self.locate, chosen.encoder_model, chosen.encodes_on)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -113,28 +90,13 @@ class Tools:
 
     def _other(self, embedding_model: str) -> Encoder:
         name = embedding_model.partition("@")[0]
-        found = _encoder(self.locate(name, "encoder"), self.settings)
+        found = engines.encoder(self.locate, name, self.settings.encodes_on)
         if str(found.model) != embedding_model:
             raise PermanentFailure(
                 f"the vectors of the search table are of {embedding_model}, here is {found.model}: run"
                 " `transcription-assets index rebuild`"
             )
         return found
-
-
-def _prompts(name: str) -> Prompts:
-    known = profile(name)
-    return Prompts(known.query, known.passage, known.weak_below)
-
-
-def _encoder(located: Located, settings: Settings) -> Encoder:
-    return SentenceEncoder(
-        located.path,
-        name=located.name,
-        revision=located.revision,
-        device=settings.device,
-        prompts=_prompts(located.name),
-    )
 
 
 def installed(settings: Settings) -> Locate:

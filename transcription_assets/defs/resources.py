@@ -5,11 +5,11 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets import media, models
-from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
-from transcription_assets.embedding.api import ApiEncoder
+from transcription_assets.embedding import Encoder
 from transcription_assets.index import Index
-from transcription_assets.models.encoders import profile
-from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper
+from transcription_assets.models import Located
+from transcription_assets.speech import Engine, Speakers, Task
+from transcription_assets.steps import engines
 from transcription_assets.steps.embeddings import Choice
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
@@ -62,21 +62,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
 
     def open(self) -> Engine:
         """The engine; raises PermanentFailure where the weights are not on this machine."""
-        located = models.locate(self.name, "speech", Path(self.models_dir))
-        return Whisper(
-            located.path,
-            name=located.name,
-            revision=located.revision,
-            hardware=Hardware(
-                device=self.device,
-                compute_type=self.compute_type,
-                cpu_threads=self.cpu_threads,
-                workers=self.workers,
-                batch_size=self.batch_size,
-                devices=tuple(map(int, self.device_index.split(","))),
-            ),
-            options=SpeechOptions(self.language, self.beam_size, self.task, self.speakers),
-        )
+        return engines.whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
@@ -98,17 +84,9 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
     def open(self) -> Encoder:
         """The encoder; raises PermanentFailure where the weights are not on this machine."""
-        known = profile(self.name)
-        prompts = Prompts(known.query, known.passage, known.weak_below)
         if self.url:
-            return ApiEncoder(
-                self.url, self.name, key=self.key, dollars_per_million=self.dollars_per_million, prompts=prompts
-            )
-        located = models.locate(self.name, "encoder", Path(self.models_dir))
-        return SentenceEncoder(
-            located.path,
-            name=located.name,
-            revision=located.revision,
-            device=self.device,
-            prompts=prompts,
-        )
+            return engines.service(self.url, self.name, self.key, self.dollars_per_million)
+        return engines.encoder(self._located, self.name, self.device)
+
+    def _located(self, name: str, kind: str) -> Located:
+        return models.locate(name, kind, Path(self.models_dir))

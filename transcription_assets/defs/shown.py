@@ -44,8 +44,8 @@ PASSAGE_COLUMNS = dg.TableSchema(
         dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
         dg.TableColumn("recipe", "string", description="all that vectors depend on: one table holds one"),
         dg.TableColumn("media_etag", "string", description="which version of the recording"),
-        dg.TableColumn("sentences", "struct[]", description="each sentence: start_s, end_s, text, speaker, word times"),
-        dg.TableColumn("sentence_vectors", "float16[][]", description="one vector for each sentence"),
+        dg.TableColumn("card", "string", description="JSON: all that a moment is shown with, sentence by sentence"),
+        dg.TableColumn("near", "binary", description="float16: the passage's vector, then one for each sentence"),
     ]
 )
 

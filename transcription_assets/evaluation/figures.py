@@ -9,6 +9,8 @@ from transcription_assets.query import Hit
 
 TOLERANCE_S = 10.0
 """A moment is found where the answer starts no further from it than this."""
+CLOSE_S = 5.0
+"""The same, asked more strictly: the sentence itself, or the one beside it."""
 DEPTH = 10
 
 
@@ -42,9 +44,9 @@ class Figures:
     doubted: float
 
 
-def judge(question: Question, hits: Sequence[Hit]) -> Judged:
-    """Where in the answer the true moment is."""
-    ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_there(question, hit)]
+def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANCE_S) -> Judged:
+    """Where in the answer the true moment is; seconds."""
+    ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_there(question, hit, tolerance_s)]
     first = hits[0] if hits else None
     off_s = _off(question, first) if first and first.media_key == question.media_key else None
     return Judged(question, ranks[0] if ranks else 0, off_s, first is None or first.weak)
@@ -66,8 +68,8 @@ def figures(judged: Sequence[Judged]) -> Figures:
     )
 
 
-def _is_there(question: Question, hit: Hit) -> bool:
-    return hit.media_key == question.media_key and _off(question, hit) <= TOLERANCE_S
+def _is_there(question: Question, hit: Hit, tolerance_s: float) -> bool:
+    return hit.media_key == question.media_key and _off(question, hit) <= tolerance_s
 
 
 def _off(question: Question, hit: Hit) -> float:

@@ -9,20 +9,21 @@ is the same. The table before is kept for a way back, older ones are dropped.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import polars as pl
 
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import finding
-from transcription_assets.index.errors import explained
+from transcription_assets.index import cards, finding
+from transcription_assets.index.errors import FilesGone, explained
+from transcription_assets.index.facets import Facets, facets
+from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
-from transcription_assets.index.tables import Tables
+from transcription_assets.index.tables import Tables, awaited
 from transcription_assets.query import Filters, Sought
 from transcription_assets.ranking import Candidate, Vector
 
-__all__ = ["Facets", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
+__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
 BATCH_ROWS = 4096
 POINTER_S = 1.0
@@ -56,27 +57,6 @@ class VersionState:
     indexes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Facets:
-    """What can be filtered by, each with its number of recordings, the most first."""
-
-    recordings: int
-    languages: Mapping[str, int]
-    speakers: Mapping[str, int]
-    collections: Mapping[str, int]
-    since: date | None
-    until: date | None
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A table to look into: how many passages it has, and the model of their vectors ("" where there are none)."""
-
-    table: Any
-    passages: int
-    embedding_model: str
-
-
 class Index:
     """The tables at a LanceDB URI (a folder or `s3://…`); every method sees the newest version."""
 
@@ -85,6 +65,7 @@ class Index:
         self._tables = Tables(uri, dict(storage_options or {}))
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
+        self._looked: dict[str, Looked] = {}
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -127,30 +108,50 @@ class Index:
 
     @explained
     def look(self) -> Looked | None:
-        """The served table, or None where nothing was ever indexed."""
+        """The served table as it is now, or None where nothing was ever indexed.
+
+        It stays as it is, so that several looks for one answer agree, whatever is written meanwhile.
+        """
         served = self._served_name()
         table = self._tables.held(served) if served else None
         if table is None:
             return None
-        return Looked(table, int(table.count_rows()), self._model_of(served, table))
+        looked, version = self._looked.get(served), int(table.version)
+        if looked is None or looked.version != version:
+            looked = self._looked[served] = self._pinned(served, version)
+        return looked
+
+    def forget(self) -> None:
+        """Open everything anew at the next look: the tables may have been deleted and made again."""
+        self._looked.clear()
+        self._tables.forget()
 
     @explained
-    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages by meaning, by row id; `vector` is of the table's model, unit length."""
-        width = looked.table.schema.field("vector").type.list_size
-        if len(vector) != width:
-            raise ValueError(f"it holds vectors of {width} numbers, the question's has {len(vector)}")
-        return finding.by_meaning(looked.table, vector, filters, most)
+    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+        """Rows among which are those nearest by meaning; `vector` is of the table's model, unit length."""
+        if len(vector) != looked.dimension:
+            raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
+        return awaited(finding.by_meaning(looked, vector, filters, most))
 
     @explained
-    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages by their words, by row id."""
-        return finding.by_words(looked.table, wanted, filters, most)
+    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
+        """BM25 of the rows with the words."""
+        return awaited(finding.by_words(looked, wanted, filters, most))
 
     @explained
-    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[str, Candidate]:
-        """Passages with something that is spelt like one of the words, by row id."""
-        return finding.by_likeness(looked.table, words, filters, most)
+    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
+        """BM25 of the rows with something that is spelt like one of the words."""
+        return awaited(finding.by_likeness(looked, words, filters, most))
+
+    @explained
+    def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Whether the word stands in any passage."""
+        return awaited(finding.is_said(looked, word, filters))
+
+    @explained
+    def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
+        """What these rows hold."""
+        return awaited(finding.read(looked, rows))
 
     @explained
     def facets(self) -> Facets:
@@ -158,12 +159,10 @@ class Index:
         looked = self.look()
         if looked is None:
             return Facets(0, {}, {}, {}, None, None)
-        names = [
-            name for name in ("media_key", "language", "speakers", "recorded") if name in looked.table.schema.names
-        ]
+        names = [name for name in ("media_key", "language", "speakers", "recorded") if name in looked.columns]
         rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
-        return _facets(rows)
+        return facets(rows)
 
     @explained
     def rows(self, media_key: str) -> int:
@@ -185,7 +184,7 @@ class Index:
     def dimension(self) -> int:
         """Numbers in a vector of the served table; 0 where nothing was ever indexed."""
         looked = self.look()
-        return int(looked.table.schema.field("vector").type.list_size) if looked else 0
+        return looked.dimension if looked else 0
 
     def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
         """The types of these columns."""
@@ -198,7 +197,7 @@ class Index:
         if looked is None:
             return
         types = self.passage_schema(columns)
-        there = [name for name in columns if name in looked.table.schema.names]
+        there = [name for name in columns if name in looked.columns]
         for batch in looked.table.search().select(there).limit(looked.passages or 1).to_batches(BATCH_ROWS):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
@@ -231,7 +230,10 @@ class Index:
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
         """Serve another table from now on; PermanentFailure where it is not there or lacks recordings."""
         if table not in self._tables.names():
-            raise PermanentFailure(f"there is no table {table}: take one of {', '.join(self._tables.names())}")
+            there = ", ".join(self._tables.names())
+            raise PermanentFailure(
+                f"there is no table {table}: " + (f"take one of {there}" if there else "nothing is indexed yet")
+            )
         missing = len(self._missing(table, self._served_name()))
         if missing and not even_incomplete:
             raise PermanentFailure(
@@ -249,14 +251,25 @@ class Index:
         return self._tables.written(name, merge)
 
     def _beside(self, served: str, own: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
-        """Put the rows into the served table, too, and note which table is being built."""
+        """Put what is new or changed into the served table, too, and note which table is being built.
+
+        What it holds already stays: rows of another model would take the vectors out that it is searched by.
+        """
         table = self._tables.newest(served)
-        same = self._model_of(served, table) == rows["embedding_model"][0]
-        same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
-        self._merged(served, fitted(rows, table.schema, same_model=same), media_keys)
+        held, made = self._contents(table, media_keys), cards.contents(rows)
+        changed = [key for key in media_keys if held.get(key) != made.get(key)]
+        if changed:
+            same = self._model_of(served, table) == rows["embedding_model"][0]
+            same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
+            kept = rows.filter(pl.col("media_key").is_in(changed))
+            self._merged(served, fitted(kept, table.schema, same_model=same), changed)
         pointer = self._tables.pointer()
         if pointer.get("building") != own:
             self._tables.point({**pointer, "table": served, "building": own})
+
+    def _contents(self, table: Any, media_keys: Sequence[str]) -> dict[str, cards.Content]:
+        columns = [name for name in cards.CONTENT if name in table.schema.names]
+        return cards.contents(table.search().where(_of(media_keys)).select(columns).limit(None).to_polars())
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names():
@@ -268,6 +281,21 @@ class Index:
             return {}
         found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
+    def _pinned(self, name: str, version: int) -> Looked:
+        """A table of its own that stays at this version."""
+        table = self._tables.newest(name)
+        table.checkout(version)
+        schema = table.schema
+        return Looked(
+            table=table,
+            reading=self._tables.reading(name, version),
+            version=version,
+            passages=int(table.count_rows()),
+            embedding_model=self._model_of(name, table),
+            columns=tuple(schema.names),
+            dimension=int(schema.field("vector").type.list_size),
+        )
 
     def _served_name(self) -> str:
         """The served table, "" where there is none; asked again after POINTER_S."""
@@ -358,26 +386,6 @@ class Index:
 def _types(table: Any) -> Any:
     """The table's own types, without what LanceDB notes beside them: the first release wrote others."""
     return table.schema.remove_metadata()
-
-
-def _facets(rows: pl.DataFrame) -> Facets:
-    one = rows.group_by("media_key").first()
-    collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
-    speakers = rows.select("media_key", "speakers").explode("speakers").unique() if "speakers" in rows.columns else None
-    dates = one["recorded"] if "recorded" in rows.columns else pl.Series([None], dtype=pl.Date)
-    return Facets(
-        recordings=one.height,
-        languages=_counted(one["language"]),
-        speakers={} if speakers is None else _counted(speakers["speakers"]),
-        collections=_counted(collections),
-        since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
-        until=dates.max(),  # type: ignore[arg-type]
-    )
-
-
-def _counted(values: pl.Series) -> dict[str, int]:
-    counted = values.drop_nulls().value_counts(sort=True, name="count")
-    return {str(value): int(count) for value, count in counted.iter_rows() if value}
 
 
 def _of(media_keys: Sequence[str]) -> str:

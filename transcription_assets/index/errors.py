@@ -8,6 +8,10 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from transcription_assets.failures import PermanentFailure, TransientFailure
 
 
+class FilesGone(PermanentFailure):
+    """Files of the table that was looked into are not there any more; there may be a new table in its place."""
+
+
 class Placed(Protocol):
     """Anything that knows where its tables are."""
 
@@ -41,7 +45,8 @@ def explained(
             said = f"the search table at {index.uri} cannot be used: {told}"
             if _AWAY.search(str(error)):
                 raise TransientFailure(said) from None
-            raise PermanentFailure(
+            kind = FilesGone if "not found" in told.lower() else PermanentFailure
+            raise kind(
                 f"{said}. If it is damaged, delete the folder lancedb/ of the store and materialise `embeddings` for "
                 "all partitions, or run `transcription-assets index rebuild`: nothing is transcribed again."
             ) from None

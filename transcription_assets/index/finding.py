@@ -1,53 +1,59 @@
-"""Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters."""
+"""Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters.
 
-from collections.abc import Mapping, Sequence
+Looks give rows and scores only; what the rows hold is read for all of them at once. Row ids hold for one version of a
+table, so all looks for an answer are into the same one. Coroutines, because LanceDB's other way goes to and fro between
+threads five times for each look.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from transcription_assets.keys import decode
-from transcription_assets.passages import Sentence
+from transcription_assets.index import cards
 from transcription_assets.query import Filters, Sought, allowed_edits
-from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Vector
+from transcription_assets.ranking import Candidate, Vector
 
-COLUMNS = (
-    "id",
-    "media_key",
-    "title",
-    "language",
-    "recorded",
-    "duration_s",
-    "start_s",
-    "end_s",
-    "text",
-    "sentences",
-    "vector",
-    "sentence_vectors",
-)
-NPROBES = 80
-REFINE = 2
-"""Cells of the vector index that are looked into, and how many times too many its rough distances keep: benchmarks."""
+ROW = "_rowid"
+NPROBES = 50
+REFINE = 1.5
+"""Cells of the vector index that are looked into, and how many times too many its rough distances name: benchmarks."""
 PATIENCE = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
 LAST = "\U0010ffff"
 
 
-def by_meaning(table: Any, vector: Vector, filters: Filters, most: int) -> Mapping[str, Candidate]:
-    """The passages whose vectors are nearest, by row id."""
-    search = (
-        table.search(vector.astype(np.float32), query_type="vector", vector_column_name="vector")
-        .distance_type("dot")
-        .nprobes(NPROBES)
-        .refine_factor(REFINE)
-    )
-    return _found(table, search, filters, most, "_distance")
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One version of a table: how many passages it has, and the model of their vectors ("" where there are none).
+
+    `reading` is the same as `table`, for coroutines.
+    """
+
+    table: Any
+    reading: Any
+    version: int
+    passages: int
+    embedding_model: str
+    columns: tuple[str, ...]
+    dimension: int
 
 
-def by_words(table: Any, wanted: Sought, filters: Filters, most: int) -> Mapping[str, Candidate]:
-    """The passages that hold the phrases and most of the words (BM25), by row id."""
+async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
+    """Rows among which are those of the `most` nearest vectors; their true distances decide.
+
+    Not LanceDB's `refine_factor`: the true vectors are read with the passages anyway.
+    """
+    search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
+    search = search.distance_type("dot").nprobes(NPROBES)
+    return list(await _found(looked, search, filters, round(REFINE * most), "_distance"))
+
+
+async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
+    """BM25 of the rows that hold the phrases and most of the words."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
         (ask.Occur.MUST, ask.PhraseQuery(" ".join(said), "text") if said[1:] else ask.MatchQuery(said[0], "text"))
@@ -58,22 +64,45 @@ def by_words(table: Any, wanted: Sought, filters: Filters, most: int) -> Mapping
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
-    return _found(table, table.search(query, query_type="fts"), filters, most, "_score")
+    return await _found(looked, looked.reading.query().nearest_to_text(query), filters, most, "_score")
 
 
-def by_likeness(table: Any, words: Sequence[str], filters: Filters, most: int) -> Mapping[str, Candidate]:
-    """The passages that hold something spelt like one of the words, by row id.
+async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
+    """BM25 of the rows that hold something spelt like one of the words.
 
     Rows that the index does not hold yet are not found this way (LanceDB 0.40); they are once it is refreshed.
     """
     ask = _queries()
-    found: dict[str, Candidate] = {}
+    found: dict[int, float] = {}
     for word in words:
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
-            found = {**_found(table, table.search(query, query_type="fts"), filters, most, "_score"), **found}
+            search = looked.reading.query().nearest_to_text(query)
+            found = {**await _found(looked, search, filters, most, "_score"), **found}
     return found
+
+
+async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
+    """Whether any passage holds the word."""
+    search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
+    return bool(await _found(looked, search, filters, 1, "_score"))
+
+
+async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
+    """What these rows hold."""
+    if not rows:
+        return {}
+    has_cards = "card" in looked.columns
+    columns = ("card", "near") if has_cards else cards.BEFORE_CARDS
+    search = looked.reading.take_row_ids(list(rows)).select([name for name in columns if name in looked.columns])
+    held = await search.with_row_id().to_arrow()
+    numbers = held[ROW].to_pylist()
+    if not has_cards:
+        every = zip(numbers, held.to_pylist(), strict=True)
+        return {number: cards.candidate_before(number, row) for number, row in every}
+    each = zip(numbers, held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
+    return {number: cards.candidate(number, card, near, looked.dimension) for number, card, near in each}
 
 
 def expression(filters: Filters, columns: Sequence[str]) -> str | None:
@@ -119,74 +148,11 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-def _found(table: Any, search: Any, filters: Filters, most: int, measure: str) -> dict[str, Candidate]:
-    columns = table.schema.names
-    where = expression(filters, columns)
+async def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
+    """The measure of each row, best first."""
+    where = expression(filters, looked.columns)
     if where:
         search = search.where(where)
     # The measure is named: LanceDB warns at each search that adds it by itself.
-    rows = (
-        search.select([*(name for name in COLUMNS if name in columns), measure]).limit(most).to_arrow(timeout=PATIENCE)
-    )
-    if not rows.num_rows:
-        return {}
-    rows = rows.combine_chunks()
-    vectors, near = _vectors(rows["vector"].chunk(0)), _lists_of_vectors(rows["sentence_vectors"].chunk(0))
-    spoken = _spoken(rows["sentences"].chunk(0))
-    plain = rows.drop_columns(["vector", "sentence_vectors", "sentences"]).to_pylist()
-    return {
-        row["id"]: _candidate(row, spoken[place], vectors[place], near[place], row.get("_score", 0.0))
-        for place, row in enumerate(plain)
-    }
-
-
-def _vectors(column: Any) -> list[Vector | None]:
-    """A fixed-size list column as vectors, None where it is null."""
-    numbers = np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
-    kept = iter(numbers.reshape(-1, column.type.list_size))
-    return [next(kept) if there else None for there in column.is_valid().to_pylist()]
-
-
-def _lists_of_vectors(column: Any) -> list[Vector | None]:
-    """A column of lists of vectors as arrays of shape (sentences, dimension), None where it is null."""
-    inner = column.flatten()
-    numbers = np.asarray(inner.flatten().to_numpy(zero_copy_only=False), np.float32)
-    numbers = numbers.reshape(-1, inner.type.list_size)
-    lengths = column.value_lengths().to_pylist()
-    ends = np.cumsum([length or 0 for length in lengths])
-    return [None if length is None else numbers[end - length : end] for length, end in zip(lengths, ends, strict=True)]
-
-
-def _spoken(column: Any) -> list[tuple[Sentence, ...]]:
-    """The sentences of each row. Only long ones are given the times of their words: nothing else needs them."""
-    inner = column.flatten()
-    fields = {field.name: inner.field(place) for place, field in enumerate(inner.type)}
-    starts, ends, texts = (fields[name].to_pylist() for name in ("start_s", "end_s", "text"))
-    speakers = fields["speaker"].to_pylist() if "speaker" in fields else [None] * len(starts)
-    words: list[tuple[tuple[int, float], ...]] = [()] * len(starts)
-    if "word_s" in fields:
-        for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            if end - start > LONG_SENTENCE_S:
-                at, second = (fields[name][place].as_py() for name in ("word_at", "word_s"))
-                words[place] = tuple((where, round(when, 3)) for where, when in zip(at, second, strict=True))
-    said = iter(map(Sentence, starts, ends, texts, speakers, words))
-    return [tuple(islice(said, length)) for length in column.value_lengths().to_pylist()]
-
-
-def _candidate(
-    row: Mapping[str, Any], spoken: tuple[Sentence, ...], vector: Vector | None, near: Vector | None, bm25: float
-) -> Candidate:
-    return Candidate(
-        media_key=row["media_key"],
-        title=row.get("title") or decode(row["media_key"]).rpartition("/")[2],
-        language=row["language"] or "",
-        recorded=row.get("recorded"),
-        duration_s=row.get("duration_s"),
-        start=row["start_s"],
-        end=row["end_s"],
-        text=row["text"],
-        sentences=spoken,
-        vector=vector,
-        sentence_vectors=near,
-        bm25=float(bm25),
-    )
+    rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=PATIENCE)
+    return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))

@@ -1,15 +1,18 @@
 """The columns of the search tables, and which table rows belong to.
 
 id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s, vector
-(float32, unit length), embedding_model, recipe, media_etag, sentences (start_s, end_s, text, speaker, word_at,
-word_s), sentence_vectors (float16, one for each sentence). `word_at` is where in the sentence each word begins,
-`word_s` the second at which it is said. `recipe` names all that vectors depend on: a table holds rows of one recipe.
+(float32, unit length), embedding_model, recipe, media_etag, and two that are read together when a passage may be
+shown: card (JSON: media_key, title, language, recorded, duration_s and the sentences, each [start, end, text, speaker,
+[[place in the text, second] of each word, where the sentence is long]]) and near (float16: the vector of the passage,
+then one of each sentence). `recipe` names all that vectors depend on: a table holds rows of one recipe.
 """
 
 import hashlib
 from typing import TYPE_CHECKING
 
 import polars as pl
+
+from transcription_assets.index import cards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +21,7 @@ FIRST_TABLE = "passages"
 """What the only table was called before there were versions; it is served until a new one is complete."""
 
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
-_MODEL_COLUMNS = ("vector", "sentence_vectors", "embedding_model")
+_MODEL_COLUMNS = ("vector", "near", "sentence_vectors", "embedding_model")
 
 TOLD = (
     "id",
@@ -34,18 +37,9 @@ TOLD = (
     "embedding_model",
     "recipe",
     "media_etag",
-    "sentences",
+    "card",
 )
 """All columns but the vectors, which follow from the recipe and the texts."""
-
-SENTENCE = {
-    "start_s": pl.Float64(),
-    "end_s": pl.Float64(),
-    "text": pl.String(),
-    "speaker": pl.String(),
-    "word_at": pl.List(pl.UInt16),
-    "word_s": pl.List(pl.Float32),
-}
 
 
 def schema(dimension: int) -> dict[str, pl.DataType]:
@@ -65,8 +59,8 @@ def schema(dimension: int) -> dict[str, pl.DataType]:
         "embedding_model": pl.String(),
         "recipe": pl.String(),
         "media_etag": pl.String(),
-        "sentences": pl.List(pl.Struct(SENTENCE)),
-        "sentence_vectors": pl.List(pl.Array(pl.Float16, dimension)),
+        "card": pl.String(),
+        "near": pl.Binary(),
     }
 
 
@@ -92,25 +86,33 @@ def _plain(kind: "pa.DataType") -> "pa.DataType":
 
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
     if pa.types.is_large_list(kind):
         return pa.list_(_plain(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     return kind
 
 
 def fitted(rows: pl.DataFrame, target: "pa.Schema", *, same_model: bool) -> pl.DataFrame:
     """Rows as a table of another recipe takes them; vectors of another model are left out, the words are found."""
     width = target.field("vector").type.list_size
-    columns = []
+    columns: list[pl.Series] = []
     for name in target.names:
         if name in _MODEL_COLUMNS and not same_model:
-            columns.append(pl.lit(None, dtype=schema(width)[name]).alias(name))
+            kind = schema(width).get(name, _sentence_vectors(width))
+            columns.append(pl.Series(name, [None] * rows.height, dtype=kind))
         elif name == "sentences":
-            kept = [item.name for item in target.field(name).type.value_type if item.name in SENTENCE]
-            columns.append(
-                pl.col(name).list.eval(pl.struct([pl.element().struct.field(field).alias(field) for field in kept]))
-            )
+            kept = {item.name for item in target.field(name).type.value_type}
+            said = map(cards.sentences_before, rows["card"])
+            columns.append(pl.Series(name, [[{k: one[k] for k in one if k in kept} for one in each] for each in said]))
+        elif name == "sentence_vectors":
+            near = [cards.vectors_of(pressed, width)[1:].tolist() for pressed in rows["near"]]
+            columns.append(pl.Series(name, near, dtype=_sentence_vectors(width)))
         else:
-            columns.append(pl.col(name))
-    return rows.select(columns)
+            columns.append(rows[name])
+    return pl.DataFrame(columns)
+
+
+def _sentence_vectors(width: int) -> pl.DataType:
+    """As tables had them before there were cards."""
+    return pl.List(pl.Array(pl.Float16, width))

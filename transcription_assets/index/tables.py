@@ -4,7 +4,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,14 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
+def awaited(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, on LanceDB's own event loop: it survives a fork, which a loop of ours would not."""
+    from lancedb.background_loop import LOOP
+
+    done: Result = LOOP.run(work)  # type: ignore[no-untyped-call]  # it has no types
+    return done
+
+
 class Tables:
     """The folder of the tables, a path or `s3://…`, and the little file that says which of them is served."""
 
@@ -42,6 +50,7 @@ class Tables:
         self.uri = uri
         self._options = options
         self._opened: dict[str, Any] = {}
+        self._readers: Any = None
 
     @cached_property
     def _connection(self) -> Any:
@@ -72,9 +81,24 @@ class Tables:
                 self._opened[name] = table
         return table
 
+    def reading(self, name: str, version: int) -> Any:
+        """The table at this version, for coroutines."""
+
+        async def opened() -> Any:
+            import lancedb
+
+            if self._readers is None:
+                self._readers = await lancedb.connect_async(self.uri, storage_options=self._options or None)
+            table = await self._readers.open_table(name)
+            await table.checkout(version)
+            return table
+
+        return awaited(opened())
+
     def forget(self) -> None:
         """Open tables anew at the next look."""
         self._opened.clear()
+        self._readers = None
 
     def drop(self, name: str) -> None:
         """Delete a table with all its versions."""

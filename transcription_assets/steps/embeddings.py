@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
 
+import numpy as np
 import polars as pl
 
 from transcription_assets import index, keys, passages
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.index import Index
+from transcription_assets.index import Index, cards
 from transcription_assets.steps import audio, failure, video
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Segment, Transcript, from_json
 
-VERSION = "2"
+VERSION = "3"
 OVERLAP_S = 8.0
 """Of the passage before, repeated at the start of the next one; what the evaluation says of it: docs/search.md."""
 FINGERPRINT = "fingerprint"
@@ -40,7 +41,7 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """Whether every sentence of the transcript is in a passage."""
-        held = {(item["start_s"], item["text"]) for group in self.rows["sentences"].to_list() for item in group}
+        held = {(item.start, item.text) for card in self.rows["card"] for item in cards.sentences_of(card)}
         return len(held) == self.sentences
 
 
@@ -150,6 +151,7 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
     sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
     key = transcript.media.key
     each = len(cut)
+    languages = [_language(transcript, item) for item in cut]
     return pl.DataFrame(
         {
             "id": [f"{key}#{item.index}" for item in cut],
@@ -158,7 +160,7 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
             "start_s": [item.start for item in cut],
             "end_s": [item.end for item in cut],
             "text": texts,
-            "language": [_language(transcript, item) for item in cut],
+            "language": languages,
             "speakers": [sorted({s.speaker for s in item.sentences if s.speaker}) for item in cut],
             "recorded": [about.recorded] * each,
             "duration_s": [transcript.duration] * each,
@@ -166,22 +168,24 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
             "embedding_model": [str(encoder.model)] * each,
             "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
             "media_etag": [transcript.media.etag] * each,
-            "sentences": [[_sentence(s) for s in item.sentences] for item in cut],
-            "sentence_vectors": [[sentence_vectors[s.text].tolist() for s in item.sentences] for item in cut],
+            "card": [
+                cards.card(
+                    key,
+                    title=about.title,
+                    language=language,
+                    recorded=about.recorded,
+                    duration_s=transcript.duration,
+                    sentences=item.sentences,
+                )
+                for item, language in zip(cut, languages, strict=True)
+            ],
+            "near": [
+                cards.near(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
+                for item, vector in zip(cut, vectors, strict=True)
+            ],
         },
         schema=index.schema(vectors.shape[1]),
     )
-
-
-def _sentence(spoken: passages.Sentence) -> dict[str, object]:
-    return {
-        "start_s": spoken.start,
-        "end_s": spoken.end,
-        "text": spoken.text,
-        "speaker": spoken.speaker or None,
-        "word_at": [at for at, _ in spoken.words],
-        "word_s": [second for _, second in spoken.words],
-    }
 
 
 def _about(store: Store, transcript: Transcript) -> About:

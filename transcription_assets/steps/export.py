@@ -2,12 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
 from transcription_assets.steps import transcript
 from transcription_assets.storage import Store
@@ -39,6 +42,7 @@ SEGMENTS = {
     "avg_logprob": pl.Float64(),
     "no_speech_prob": pl.Float64(),
     "repaired": pl.Boolean(),
+    "doubt": pl.String(),
 }
 WORDS = {
     "media_key": pl.String(),
@@ -61,16 +65,25 @@ class Exported:
 def to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     """Write `segments.parquet`, `words.parquet`, `passages.parquet`; each is there whole or as it was before.
 
-    Nothing is held in memory but one recording, or some thousand passages, at a time.
+    Nothing is held in memory but one recording, or some thousand passages, at a time. PermanentFailure where the folder
+    cannot be written to.
     """
+    try:
+        return _to_parquet(store, table, folder)
+    except OSError as error:
+        raise PermanentFailure(f"{folder} cannot be written to: {error}") from error
+
+
+def _to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {
-        "segments": _written(folder / "segments.parquet", map(_segments, _transcripts(store)), SEGMENTS),
-        "words": _written(folder / "words.parquet", map(_words, _transcripts(store)), WORDS),
-    }
-    passages = folder / "passages.parquet"
-    rows["passages"] = _written(passages, passage_batches(table), table.passage_schema(PASSAGES))
-    return Exported(folder, rows)
+    with _whole(folder / "segments.parquet", SEGMENTS) as segments, _whole(folder / "words.parquet", WORDS) as words:
+        for made in _transcripts(store):
+            segments.add(_segments(made))
+            words.add(_words(made))
+    with _whole(folder / "passages.parquet", table.passage_schema(PASSAGES)) as passages:
+        for frame in passage_batches(table):
+            passages.add(frame)
+    return Exported(folder, {"segments": segments.rows, "words": words.rows, "passages": passages.rows})
 
 
 def passage_batches(table: Index) -> Iterator[pl.DataFrame]:
@@ -94,11 +107,12 @@ def _segments(made: Transcript) -> pl.DataFrame:
                 "start_s": item.start,
                 "end_s": item.end,
                 "text": item.text,
-                "language": made.language,
+                "language": item.language or made.language,
                 "speaker": item.speaker or None,
                 "avg_logprob": item.avg_logprob,
                 "no_speech_prob": item.no_speech_prob,
                 "repaired": item.repaired,
+                "doubt": item.doubt or None,
             }
             for item in made.segments
         ],
@@ -124,18 +138,28 @@ def _words(made: Transcript) -> pl.DataFrame:
     )
 
 
-def _written(path: Path, frames: Iterator[pl.DataFrame], schema: "dict[str, pl.DataType]") -> int:
-    """Write frame after frame beside the file, then put it in its place; returns the rows."""
+@dataclass(slots=True)
+class _Growing:
+    """A Parquet file that frames are added to."""
+
+    writer: Any
+    rows: int = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        if frame.height:
+            self.writer.write_table(frame.to_arrow().cast(self.writer.schema))
+            self.rows += frame.height
+
+
+@contextmanager
+def _whole(path: Path, schema: Mapping[str, pl.DataType]) -> Iterator[_Growing]:
+    """A file that is written beside its place, and put there only when nothing went wrong."""
     from pyarrow import parquet
 
-    empty = pl.DataFrame(schema=schema).to_arrow()
-    rows = 0
+    columns = pl.DataFrame(schema=schema).to_arrow().schema
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as beside:
         part = Path(beside) / path.name
-        with parquet.ParquetWriter(part, empty.schema, compression="zstd") as writer:
-            for frame in frames:
-                if frame.height:
-                    writer.write_table(frame.to_arrow().cast(empty.schema))
-                    rows += frame.height
+        with parquet.ParquetWriter(part, columns, compression="zstd") as writer:
+            growing = _Growing(writer)
+            yield growing
         shutil.move(part, path)
-    return rows

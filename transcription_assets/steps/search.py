@@ -1,23 +1,40 @@
 """The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from transcription_assets import ranking
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import Facets, Index, Looked
-from transcription_assets.query import Answer, Mode, Query, Sought, sought
+from transcription_assets.index import Facets, FilesGone, Index, Looked
+from transcription_assets.query import Answer, Filters, Mode, Query, sought
 from transcription_assets.ranking import Candidate, Vector
 
 CANDIDATES = 2
 """Passages asked for, for each moment of the answer: neighbours are merged."""
 FEWEST = 24
 THREADS = 8
+REMEMBERED_WORDS = 200_000
 WORDS_ONLY = float("inf")
 """Where no meaning was compared, a moment that holds few of the words is a weak one."""
 
 Encoders = Callable[[str], Encoder]
+
+
+class _Said:
+    """Words that were seen in passages: nobody has to look whether they are said. Forgets all when it is full."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+
+    def add(self, found: Iterable[Candidate]) -> None:
+        if len(self._words) > REMEMBERED_WORDS:
+            self._words = set()
+        self._words |= ranking.words_in(found)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._words
 
 
 class Searcher:
@@ -30,6 +47,7 @@ class Searcher:
         self._index = table
         self._encoders = encoders
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+        self._said = _Said()
 
     def search(self, query: Query) -> Answer:
         """The moments that fit, best first.
@@ -37,6 +55,13 @@ class Searcher:
         Nothing for an empty question, and no model is loaded for an empty table. Where the table's model is not on
         this machine, words alone decide, and the answer says so.
         """
+        try:
+            return self._answered(query)
+        except FilesGone:
+            self._index.forget()
+            return self._answered(query)
+
+    def _answered(self, query: Query) -> Answer:
         wanted = sought(query.text)
         looked = self._index.look()
         if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
@@ -45,18 +70,33 @@ class Searcher:
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
         words = None
         if mode is not Mode.VECTOR or wanted.phrases:
-            words = self._pool.submit(self._by_words, looked, wanted, query, most)
+            words = self._pool.submit(self._index.holding, looked, wanted, query.filters, most)
         vector: Vector | None = None
-        near: Mapping[str, Candidate] = {}
+        near: Sequence[int] = ()
         if encoder is not None and wanted.meaning:
             vector = encoder.encode_query(wanted.meaning)
             near = self._index.near(looked, vector, query.filters, most)
-        found = ranking.together(near, words.result() if words else {})
+        scores = dict(words.result()) if words else {}
+        held = dict(self._index.read(looked, [*{*near, *scores}]))
+        unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
+        if words and (len(scores) == most or wanted.phrases):
+            # More passages hold one of the words than are looked at: a frequent word may be in one of those.
+            unknown = tuple(word for word in unknown if not self._is_said(looked, word, query.filters))
+        if words and unknown:
+            scores = {**self._index.like(looked, unknown, query.filters, most), **scores}
+            held |= self._index.read(looked, [row for row in scores if row not in held])
+        if words:
+            self._said.add(held.values())
+        found = {row: replace(held[row], bm25=score) for row, score in scores.items()}
+        if vector is not None:
+            others = ranking.nearest((held[row] for row in near), vector, most)
+            found = {item.row: item for item in others} | found
         moments = ranking.moments(
-            found,
+            list(found.values()),
             wanted,
             vector,
             mode,
+            unknown=unknown,
             weak_below=encoder.weak_below if encoder else WORDS_ONLY,
             speakers=query.filters.speakers,
         )
@@ -76,10 +116,8 @@ class Searcher:
         except PermanentFailure as error:
             return Mode.TEXT, None, f"only words are compared: {error}"
 
-    def _by_words(self, looked: Looked, wanted: Sought, query: Query, most: int) -> Mapping[str, Candidate]:
-        """Passages with the words; of a word that is in none of them, those with something spelt like it."""
-        found = self._index.holding(looked, wanted, query.filters, most)
-        unknown = ranking.unknown_words(list(found.values()), wanted)
-        if not unknown:
-            return found
-        return {**self._index.like(looked, unknown, query.filters, most), **found}
+    def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Whether any passage that the filters keep holds the word."""
+        if filters == Filters() and word in self._said:
+            return True
+        return self._index.is_said(looked, word, filters)

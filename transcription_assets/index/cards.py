@@ -1,0 +1,158 @@
+"""What is read of a passage that may be shown, in two columns.
+
+In a table of a million rows each column that is read costs a millisecond, and lists in lists several. So all that a
+moment is shown with is one text, and all its vectors are one run of bytes.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from transcription_assets.keys import decode
+from transcription_assets.passages import Sentence, joined
+from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Vector
+
+
+def card(
+    media_key: str,
+    *,
+    title: str,
+    language: str,
+    recorded: date | None,
+    duration_s: float | None,
+    sentences: Sequence[Sentence],
+) -> str:
+    """All that a moment is shown with. Only long sentences keep the times of their words: nothing else needs them."""
+    said = [
+        [one.start, one.end, one.text, one.speaker, [[at, round(when, 2)] for at, when in one.words if is_long(one)]]
+        for one in sentences
+    ]
+    day = recorded.isoformat() if recorded else None
+    return json.dumps([media_key, title, language, day, duration_s, said], ensure_ascii=False, separators=(",", ":"))
+
+
+def is_long(sentence: Sentence) -> bool:
+    """Whether the second inside of it matters."""
+    return sentence.end - sentence.start > LONG_SENTENCE_S
+
+
+def near(vector: Vector, sentence_vectors: Vector) -> bytes:
+    """The vector of a passage, then one of each sentence, as float16."""
+    return np.vstack([vector, sentence_vectors]).astype(np.float16).tobytes()
+
+
+def sentences_of(written: str) -> tuple[Sentence, ...]:
+    """The sentences on a card."""
+    return _sentences(json.loads(written)[-1])
+
+
+def vectors_of(pressed: bytes, dimension: int) -> Vector:
+    """Shape (1 + sentences, dimension)."""
+    return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
+
+
+Content = tuple[str, frozenset[tuple[float, str]]]
+"""Which version of a recording, and its sentences with their starts."""
+CONTENT = ("media_key", "media_etag", "card", "sentences")
+
+
+def contents(rows: pl.DataFrame) -> dict[str, Content]:
+    """What rows say of each recording, however they are cut into passages."""
+    found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
+    for row in rows.iter_rows(named=True):
+        _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
+        if "card" in row:
+            said |= {(one.start, one.text) for one in sentences_of(row["card"])}
+        else:
+            said |= {(one["start_s"], one["text"]) for one in row["sentences"]}
+    return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
+
+
+def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
+    """A passage with all that it is compared and shown by; without `pressed` vectors it waits for its own."""
+    media_key, title, language, day, duration_s, said = json.loads(written)
+    sentences = _sentences(said)
+    vectors = None if pressed is None else vectors_of(pressed, dimension)
+    return Candidate(
+        row=row,
+        media_key=media_key,
+        title=title,
+        language=language or "",
+        recorded=date.fromisoformat(day) if day else None,
+        duration_s=duration_s,
+        start=sentences[0].start,
+        end=sentences[-1].end,
+        text=joined(sentences)[0],
+        sentences=sentences,
+        vector=None if vectors is None else vectors[0],
+        sentence_vectors=None if vectors is None else vectors[1:],
+    )
+
+
+BEFORE_CARDS = (
+    "media_key",
+    "title",
+    "language",
+    "recorded",
+    "duration_s",
+    "start_s",
+    "end_s",
+    "text",
+    "sentences",
+    "vector",
+    "sentence_vectors",
+)
+"""What a table had before there were cards; the first release lacks some of it."""
+
+
+def candidate_before(row: int, held: dict[str, Any]) -> Candidate:
+    """A passage of a table that has no cards, which is served until `index rebuild`."""
+    vector, near_each = held["vector"], held["sentence_vectors"]
+    return Candidate(
+        row=row,
+        media_key=held["media_key"],
+        title=held.get("title") or decode(held["media_key"]).rpartition("/")[2],
+        language=held["language"] or "",
+        recorded=held.get("recorded"),
+        duration_s=held.get("duration_s"),
+        start=held["start_s"],
+        end=held["end_s"],
+        text=held["text"],
+        sentences=tuple(
+            Sentence(
+                one["start_s"],
+                one["end_s"],
+                one["text"],
+                one.get("speaker") or "",
+                tuple(zip(one.get("word_at") or (), one.get("word_s") or (), strict=True)),
+            )
+            for one in held["sentences"]
+        ),
+        vector=None if vector is None else np.array(vector, np.float32),
+        sentence_vectors=None if near_each is None else np.array(near_each, np.float32),
+    )
+
+
+def sentences_before(written: str) -> list[dict[str, Any]]:
+    """The sentences of a card as a table without cards has them."""
+    return [
+        {
+            "start_s": one.start,
+            "end_s": one.end,
+            "text": one.text,
+            "speaker": one.speaker or None,
+            "word_at": [at for at, _ in one.words],
+            "word_s": [when for _, when in one.words],
+        }
+        for one in sentences_of(written)
+    ]
+
+
+def _sentences(said: Sequence[Any]) -> tuple[Sentence, ...]:
+    return tuple(
+        Sentence(start, end, text, speaker, tuple(map(tuple, words))) for start, end, text, speaker, words in said
+    )
