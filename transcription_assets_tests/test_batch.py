@@ -423,6 +423,8 @@ def test_another_passage_length_makes_only_embeddings_anew(graph: Graph) -> None
     graph.passage_s = 5.0
     assert graph.run(batch).success
     assert graph.engine.heard == [20]
+    assert graph.passages().height == 1, "the table that is searched stays whole until the other one is"
+    assert graph.refresh()["building"] == "nothing"
     assert graph.passages().height > 1
 
 
