@@ -52,7 +52,7 @@ def main() -> int:
     for _ in range(chosen.splits):
         one, other = _halves(asked, chance)
         for learnt, kept in ((one, other), (other, one)):
-            best = max(judged, key=lambda weights, learnt=learnt: _mrr(judged[weights], learnt))
+            best = max(judged, key={weights: _mrr(found, learnt) for weights, found in judged.items()}.__getitem__)
             on_own.append(_mrr(judged[best], learnt))
             on_other.append(_mrr(judged[best], kept))
             of_shipped.append(_mrr(judged[shipped], kept))

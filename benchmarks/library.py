@@ -28,7 +28,7 @@ from transcription_assets.app.serve import listing
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.tools import installed
-from transcription_assets.embedding import Vectors
+from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.index import Index
 from transcription_assets.media import Probe
 from transcription_assets.settings import Settings
@@ -103,17 +103,19 @@ def _write(path: Path, text: str) -> None:
 class Unread:
     """An encoder that reads nothing: its vectors are only as many numbers."""
 
-    model = "synthetic@1"
+    model = EmbeddingModel("synthetic", "1")
     weak_below = 0.0
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of any direction."""
         drawn = np.random.default_rng(0).normal(size=(len(texts), DIMENSION)).astype("float32")
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        unit: Vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return unit
 
     def encode_query(self, text: str) -> Vectors:
         """As one text."""
-        return self.encode([text])[0]
+        only: Vectors = self.encode([text])[0]
+        return only
 
 
 def _rows(etags: Mapping[str, str]) -> pl.DataFrame:

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +29,7 @@ from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vect
 from transcription_assets.evaluation.talks import talks
 from transcription_assets.index import Index, Looked, cards, schema, table_name
 from transcription_assets.passages import Sentence, cut
-from transcription_assets.query import Filters, Mode, Query
+from transcription_assets.query import Answer, Filters, Mode, Query
 from transcription_assets.ranking import nearest
 from transcription_assets.steps.search import FEWEST, Searcher
 
@@ -96,7 +98,7 @@ class Synthetic:
             "embedding_model": pa.array(["synthetic"] * CHUNK),
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
-            "card": pa.array(map(_card, number, sentences)),
+            "card": pa.array([_card(int(item), said) for item, said in zip(number, sentences, strict=True)]),
             "near": pa.array([cards.near(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
         }
         return pa.table({name: columns[name] for name in schema(DIMENSION)})
@@ -173,7 +175,7 @@ def _search(folder: Path, passages: int) -> bool:
     searcher = Searcher(table, lambda _model: told)
     p50, p99 = 0.0, 0.0
     for mode in (Mode.VECTOR, Mode.TEXT, Mode.HYBRID):
-        p50, p99 = _times(lambda text, mode=mode: searcher.search(Query(text, mode=mode)), questions, mode.value)
+        p50, p99 = _times(partial(_answered, searcher, mode), questions, mode.value)
     german = Filters(prefix="video/1", languages=("de",))
     _times(lambda text: searcher.search(Query(text, filters=german)), questions, "hybrid, filtered")
     typos = {f"{text}x": vector for text, vector in told.vectors.items()}
@@ -228,6 +230,10 @@ def _exact(looked: Looked, vectors: Vectors) -> list[set[int]]:
     return [{row for _, row in nearby} for nearby in best]
 
 
+def _answered(searcher: Searcher, mode: Mode, text: str) -> Answer:
+    return searcher.search(Query(text, mode=mode))
+
+
 def _times(answer: Callable[[str], object], questions: Sequence[str], name: str) -> tuple[float, float]:
     """Milliseconds: median and 99th percentile, after a round that warms up."""
     for question in questions[:50]:
@@ -253,7 +259,7 @@ def _embedding() -> bool:
     cuts = [item for talk in talks() for item in cut(talk.transcript.segments)]
     passages = [item.text for item in cuts]
     sentences = list(dict.fromkeys(one.text for item in cuts for one in item.sentences))
-    encoders = {
+    encoders: dict[str, Callable[[list[str]], Any]] = {
         "ours": ours.encode,
         "plain": lambda texts: plain.encode(texts, normalize_embeddings=True, show_progress_bar=False),
     }
