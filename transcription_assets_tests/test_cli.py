@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transcription_assets import settings
 from transcription_assets.app.cli import main
+from transcription_assets.app.searching import CONTEXT, around
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets_tests import recordings
 
@@ -273,3 +276,22 @@ def test_an_empty_question_finds_nothing(command: Command) -> None:
     assert result.exit_code == 0
     answer: Any = json.loads(result.stdout)
     assert answer == []
+
+
+@given(st.text(), st.text(max_size=20), st.text())
+def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_page(
+    before: str, sentence: str, after: str
+) -> None:
+    ahead, middle, behind = around(before + sentence + after, (len(before), len(before) + len(sentence)))
+    assert middle == sentence
+    assert before.endswith(ahead.removeprefix("… ")) or before == ahead
+    assert after.startswith(behind.removesuffix(" …")) or after == behind
+    assert max(len(ahead), len(behind)) <= CONTEXT + 2
+
+
+def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None:
+    words = "word " * 100
+    ahead, _, behind = around(f"{words}said {words}", (500, 504))
+    assert ahead.startswith("… word word")
+    assert behind.endswith("word …")
+    assert around("言" * 400, (200, 201))[0] == "… " + "言" * CONTEXT

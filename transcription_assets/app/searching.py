@@ -12,6 +12,8 @@ from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sou
 from transcription_assets.transcript import clock
 
 DAY = click.DateTime(["%Y-%m-%d"])
+CONTEXT = 160
+"""Characters before and after the sentence on a terminal; the JSON has all of it."""
 
 
 @click.command()
@@ -95,10 +97,22 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
 
 
 def _show(number: int, hit: Hit, url: str) -> None:
-    start, end = hit.sentence
+    before, sentence, after = map(plain, around(hit.text, hit.sentence))
     shown.print(
         f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
     )
-    before, sentence, after = plain(hit.text[:start]), plain(hit.text[start:end]), plain(hit.text[end:])
     shown.print(f"   [dim]{before}[/][bold yellow]{sentence}[/][dim]{after}[/]")
     shown.print(f"   [blue]{plain(url)}[/]\n", soft_wrap=True)
+
+
+def around(text: str, sentence: tuple[int, int]) -> tuple[str, str, str]:
+    """The sentence, with whole words of about a line before and after it: all neighbours together may be a page."""
+    start, end = sentence
+    before, after = text[:start], text[end:]
+    if len(before) > CONTEXT:
+        kept = before[-CONTEXT:]
+        before = "… " + (kept.partition(" ")[2] or kept)
+    if len(after) > CONTEXT:
+        kept = after[:CONTEXT]
+        after = (kept.rpartition(" ")[0] or kept) + " …"
+    return before, text[start:end], after
