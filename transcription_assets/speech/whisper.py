@@ -176,6 +176,7 @@ class Whisper:
                     load.append(work)
                 if sum(item.cut.length for item in load) >= self._load_s:
                     self._hear_load(load)
+                    give_memory_back()  # after each: what glibc keeps grew to 2.3 GB in three hours of sound
                     load = []
                 yield from self._finished(queue)
         self._hear_load(load)
