@@ -74,6 +74,7 @@ def test_a_filter_never_becomes_an_expression(page: TestClient, name: str, value
         {"q": "a", "offset": "1001"},
         {"q": "a", "offset": "-1"},
         {"q": "a", "since": "yesterday"},
+        {"q": "a", "until": "0"},
         {"q": "a", "longest": "nan"},
         {"q": "a", "shortest": "-1"},
         {"q": "a", "prefix": "a" * 2000},

@@ -1,9 +1,10 @@
 """What the API answers, as its schema says it."""
 
+import re
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUE, MAX_VALUES
 
@@ -14,6 +15,16 @@ Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of th
 Language = Annotated[str, Field(max_length=40)]
 Speaker = Annotated[str, Field(max_length=100)]
 Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
+
+
+def _written_out(day: object) -> object:
+    """Pydantic would take `0` for the first of January 1970, which the schema does not say and nobody means."""
+    if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII):
+        raise ValueError("a day is written like 2024-12-31")
+    return day
+
+
+Day = Annotated[date | None, BeforeValidator(_written_out)]
 
 
 class Shape(BaseModel):
@@ -35,8 +46,8 @@ class Asked(Shape):
     prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
     language: list[Language] = Field([], max_length=MAX_VALUES, description="One of these codes.")
     speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="One of these.")
-    since: date | None = Field(None, description="Recorded on this day or later.")
-    until: date | None = Field(None, description="Recorded on this day or earlier.")
+    since: Day = Field(None, description="Recorded on this day or later.")
+    until: Day = Field(None, description="Recorded on this day or earlier.")
     shortest: Length = Field(None, description="Seconds that the recording lasts at least.")
     longest: Length = Field(None, description="Seconds that the recording lasts at most.")
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="How many moments.")
