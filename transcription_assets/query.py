@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -24,7 +24,9 @@ FUZZY_LENGTH = 4
 FUZZY_LONGEST = 40
 """Nor longer ones: no language has many, and LanceDB refuses to look for some hundred letters."""
 
-_WORD = re.compile(r"\w+")
+# Signs that are written above, below or after a letter (vowels of Hindi, Thai, Arabic …) are a part of its word.
+_SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.category(chr(point)).startswith("M"))
+_WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
 _QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
 # Of English, German, French, Spanish and Italian: they say little about a moment.
 _FREQUENT = """
@@ -39,6 +41,10 @@ era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una u
 dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
 """
 _STOP_WORDS = frozenset(_FREQUENT.split())
+# Latin letters that are not a letter with an accent to Unicode, as LanceDB writes them.
+_LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
+)
 
 
 class QueryRefused(PermanentFailure):
@@ -140,16 +146,24 @@ class Token(NamedTuple):
 
     start: int
     end: int
+    text: str
     folded: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A question taken apart: `phrases` and `terms` are lists of folded words, `meaning` is what is encoded."""
+    """A question taken apart: `phrases` and `terms` are lists of folded words, `meaning` is what is encoded.
+
+    `quoted` (the phrases), `loose` (the terms) and `spelt` (each term) are what LanceDB is asked: as it was typed, for
+    its index takes accents off Latin letters only, and knows words where we see characters.
+    """
 
     phrases: tuple[tuple[str, ...], ...]
     terms: tuple[str, ...]
     meaning: str
+    quoted: tuple[str, ...]
+    loose: str
+    spelt: Mapping[str, str]
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -159,13 +173,32 @@ class Sought:
 
 def sought(text: str) -> Sought:
     """Take a question apart: what is in double quotes is a phrase; frequent words count only where nothing else is."""
-    plain = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
-    phrases = tuple(filter(None, (_folded(quoted) for quoted in _QUOTED.findall(plain))))
-    loose = _folded(_QUOTED.sub(" ", plain))
-    telling = tuple(word for word in loose if word not in _STOP_WORDS)
-    terms = telling or (() if phrases else loose)
+    clean = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
+    plain = unicodedata.normalize("NFC", clean)
+    phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
+    loose = tuple(tokens(_QUOTED.sub(" ", plain)))
+    telling = tuple(token for token in loose if token.text.lower() not in _STOP_WORDS)
+    kept = telling or (() if phrases else loose)
+    terms = tuple(dict.fromkeys(token.folded for token in kept))[:MAX_TERMS]
+    kept = tuple(token for token in kept if token.folded in terms)
     meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
-    return Sought(phrases, tuple(dict.fromkeys(terms))[:MAX_TERMS], meaning if _WORD.search(meaning) else "")
+    return Sought(
+        phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
+        terms=terms,
+        meaning=meaning if _WORD.search(meaning) else "",
+        quoted=tuple(map(_typed, phrases)),
+        loose=_typed(kept),
+        spelt={token.folded: token.folded if token.folded.isascii() else token.text.lower() for token in kept},
+    )
+
+
+def _typed(said: Sequence[Token]) -> str:
+    """Words as they were typed; characters that stood together stay together."""
+    text, end = "", -1
+    for token in said:
+        text += token.text if token.start == end else f" {token.text}"
+        end = token.end
+    return text.strip()
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -174,17 +207,17 @@ def tokens(text: str) -> Iterator[Token]:
         start = match.start()
         run = match[0]
         if run.isascii() or not any(map(is_unspaced, run)):
-            yield Token(start, match.end(), fold(run))
+            yield Token(start, match.end(), run, fold(run))
             continue
         for offset, character in enumerate(run):
-            yield Token(start + offset, start + offset + 1, fold(character))
+            yield Token(start + offset, start + offset + 1, character, fold(character))
 
 
 def fold(word: str) -> str:
     """`Café` and `CAFE` alike: case and accents do not matter."""
     if word.isascii():
         return word.lower()
-    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    decomposed = unicodedata.normalize("NFKD", word.casefold().translate(_LETTERS))
     return "".join(character for character in decomposed if not unicodedata.combining(character)) or word
 
 
@@ -232,10 +265,6 @@ def _within(shorter: str, longer: str, edits: int) -> bool:
             return False
         before, last = last, line
     return last[-1] <= edits
-
-
-def _folded(text: str) -> tuple[str, ...]:
-    return tuple(token.folded for token in tokens(text))
 
 
 def _is_encodable(text: str) -> bool:

@@ -155,8 +155,50 @@ def test_a_name_that_is_misspelt_is_found(library: Searcher, typed: str) -> None
     assert [hit.text[a:b] for a, b in hit.matches] == ["Halvorsen"]
 
 
+IN_OTHER_SCRIPTS = {
+    "ru": ("Вчера Толстой приехал в Ясную Поляну.", ["Толстой", '"Ясную Поляну"', "поляну"]),
+    "el": ("\u0397 θάλασσα ήταν ήρεμη το πρωί.", ["θάλασσα", '"ήταν ήρεμη"']),
+    "ko": ("우리는 한국에서 기차를 탔습니다.", ["한국에서", '"한국에서 기차를"']),
+    "ja": ("私はガラスの城を見ました。", ["ガラス", "城", '"ガラスの城"']),
+    "zh": ("我们昨天在北京大学学习。", ["北京", '"北京大学"', "昨天 学习"]),
+    "hi": ("हम कल दिल्ली गए थे।", ["दिल्ली", '"कल दिल्ली"']),
+    "th": ("เมื่อวานเราไปกรุงเทพ", ["กรุงเทพ"]),
+    "ar": ("ذهبنا إلى القاهرة أمس.", ["أمس", "القاهرة"]),
+    "tr": ("İstanbul çok güzel.", ["İstanbul", "güzel"]),
+    "pl": ("Wczoraj byliśmy w Łodzi.", ["Łodzi", "lodzi", "byliśmy"]),
+    "vi": ("Hôm qua chúng tôi đến Đà Nẵng.", ["Đà Nẵng", "da nang"]),
+    "en": (
+        "He said don't, at 3.5 percent of naïve œuvre, in the U.S. too.",
+        ["naive", "oeuvre", '"3.5 percent"', "U.S."],
+    ),
+}
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_words_of_every_script_are_found_and_marked_with_and_before_maintenance(
+    tmp_path: Path, *, indexed: bool
+) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{code}.mp3", said) for code, (said, _) in IN_OTHER_SCRIPTS.items()))
+    if indexed:
+        table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    for code, (_, questions) in IN_OTHER_SCRIPTS.items():
+        for question in questions:
+            hits = ask(searcher, question, Mode.TEXT).hits
+            assert hits, question
+            assert (hits[0].media_key, hits[0].weak) == (f"audio/{code}.mp3", False), question
+            assert hits[0].matches, question
+
+
+def test_frequent_words_are_left_out_also_those_with_an_accent_unless_there_is_nothing_else() -> None:
+    assert sought("für das Brot, où est même le pain").terms == ("brot", "pain")
+    assert sought("fur coat").terms == ("fur", "coat")
+    assert sought("für das").terms == ("fur", "das")
+
+
 def test_accents_case_and_elision_do_not_matter(library: Searcher) -> None:
-    for typed in ("cafe zurich", "CAFÉ ZÜRICH", "acqua"):
+    for typed in ("cafe zurich", "CAFÉ ZÜRICH", "Cafe\u0301 Zu\u0308rich", "acqua"):
         assert keys(ask(library, typed, Mode.TEXT)) == {BREAD.media.key}, typed
 
 

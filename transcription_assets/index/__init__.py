@@ -82,7 +82,7 @@ class Index:
             return 0
         own = table_name(recipes[0])
         if self._tables.held(own) is None:
-            self._tables.made(own, keyed(rows.clear()).schema)
+            self._tables.make(own, keyed(rows.clear()).schema)
         version = self._merged(own, rows, media_keys)
         served = self._serving(own)
         if served != own:

@@ -56,11 +56,11 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     """BM25 of the rows that hold the phrases and most of the words."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
-        (ask.Occur.MUST, ask.PhraseQuery(" ".join(said), "text") if said[1:] else ask.MatchQuery(said[0], "text"))
-        for said in wanted.phrases
+        (ask.Occur.MUST, ask.PhraseQuery(typed, "text") if said[1:] else ask.MatchQuery(typed, "text"))
+        for said, typed in zip(wanted.phrases, wanted.quoted, strict=True)
     ]
     if wanted.terms:
-        clauses.append((ask.Occur.SHOULD, ask.MatchQuery(" ".join(wanted.terms), "text")))
+        clauses.append((ask.Occur.SHOULD, ask.MatchQuery(wanted.loose, "text")))
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)

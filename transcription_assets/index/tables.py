@@ -105,8 +105,8 @@ class Tables:
         self._connection.drop_table(name, ignore_missing=True)
         self._opened.pop(name, None)
 
-    def made(self, name: str, schema: "pa.Schema") -> Any:
-        """The table, made empty, unless another process made it in this moment.
+    def make(self, name: str, schema: "pa.Schema") -> None:
+        """Make the table, empty, unless another process made it in this moment.
 
         LanceDB's own `create_table` writes an empty version over a table that appeared after it had looked (0.40), and
         the rows of others are gone. So an empty table is made aside, and its manifest put where none is yet.
@@ -117,8 +117,10 @@ class Tables:
             lancedb.connect(folder).create_table(name, schema=schema)
             (manifest,) = Path(folder).rglob("*.manifest")
             path = str(manifest.relative_to(folder))
-            self.put_new(path, manifest.read_bytes())
-        return self.newest(name)
+            is_first = self.put_new(path, manifest.read_bytes())
+        if is_first:
+            # Without this index LanceDB cuts texts at spaces only, and keeps accents: some words could not be found.
+            self._indexed(name, "text", _of_words())
 
     def put_new(self, path: str, content: bytes) -> bool:
         """Write a file of the folder where none is; False where another process was first."""
@@ -196,17 +198,24 @@ class Tables:
         return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
 
 
+def _of_words() -> Any:
+    """Words as they are spoken, in any script.
+
+    No stemming, which is of one language, and no stop words, so that "to be or not to be" can be found as a phrase;
+    frequent words are left out of questions instead.
+    """
+    from lancedb.index import FTS
+
+    return FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False)
+
+
 def _worthwhile(rows: int, schema: "pa.Schema") -> list[tuple[str, Any]]:
     """The indexes that pay for so many rows: words first, then filters, then vectors."""
-    from lancedb.index import FTS, Bitmap, BTree, IvfRq, LabelList
+    from lancedb.index import Bitmap, BTree, IvfRq, LabelList
 
     if not rows:
         return []
-    # Words as they are spoken, in any script: no stemming, which is of one language, and no stop words, so that
-    # "to be or not to be" can be found as a phrase; frequent words are left out of questions instead.
-    wanted: list[tuple[str, Any]] = [
-        ("text", FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False))
-    ]
+    wanted: list[tuple[str, Any]] = [("text", _of_words())]
     if rows >= VECTOR_INDEX_ROWS:
         wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
         wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]

@@ -81,9 +81,10 @@ class Searcher:
         unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
         if words and (len(scores) == most or wanted.phrases):
             # More passages hold one of the words than are looked at: a frequent word may be in one of those.
-            unknown = tuple(word for word in unknown if not self._is_said(looked, word, query.filters))
+            unknown = tuple(word for word in unknown if not self._is_said(looked, wanted.spelt[word], query.filters))
         if words and unknown:
-            scores = {**self._index.like(looked, unknown, query.filters, most), **scores}
+            spelt = tuple(wanted.spelt[word] for word in unknown)
+            scores = {**self._index.like(looked, spelt, query.filters, most), **scores}
             held |= self._index.read(looked, [row for row in scores if row not in held])
         if words:
             self._said.add(held.values())
