@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from transcription_assets_tests import served
-from transcription_assets_tests.served import SENTENCE, TALK
+from transcription_assets_tests.served import SENTENCE, TALK, TONE
 
 
 def test_a_moment_says_where_to_play_it_and_what_to_highlight(page: TestClient) -> None:
@@ -16,6 +16,19 @@ def test_a_moment_says_where_to_play_it_and_what_to_highlight(page: TestClient) 
     assert best["url"] == f"/watch/{served.of(TALK)}?t={best['start']:.2f}"
     assert "".join(part["text"] for part in best["parts"]) == best["text"]
     assert "".join(part["text"] for part in best["parts"] if part["sentence"]) == SENTENCE
+
+
+def test_a_moment_at_the_very_beginning_has_an_address_that_more_can_be_added_to(page: TestClient) -> None:
+    best = page.get("/api/search", params={"q": '"Sentence 0 of 10"', "prefix": "video/talks/"}).json()["moments"][0]
+    assert (best["start"], best["url"]) == (0.0, f"/watch/{served.of(TALK)}?t=0.00")
+
+
+def test_only_what_has_a_picture_gives_the_address_of_one(page: TestClient) -> None:
+    moments = page.get("/api/search", params={"q": "Sentence of seconds"}).json()["moments"]
+    posters = {moment["key"]: moment["poster"] for moment in moments}
+    assert posters[TONE] == ""
+    assert page.get(posters[TALK]).headers["content-type"] == "image/jpeg"
+    assert page.get(f"/api/media/{served.of(TONE)}").json()["links"]["poster"] == ""
 
 
 def test_a_page_of_moments_goes_on_where_the_last_one_ended(page: TestClient) -> None:

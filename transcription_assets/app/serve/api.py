@@ -58,9 +58,10 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         with suppress(PermanentFailure):
             await workers.within(archive.encoder_ready)
         answer = await workers.run(archive.search, _question(asked))
+        pictured = await workers.run(library.pictured, {hit.media_key for hit in answer.hits})
         return Found(
             query=asked.q,
-            moments=[_moment(hit) for hit in answer.hits],
+            moments=[_moment(hit, has_picture=hit.media_key in pictured) for hit in answer.hits],
             more=answer.more,
             passages=answer.passages,
             took_ms=round((time.monotonic() - started) * 1000, 1),
@@ -120,7 +121,7 @@ def _question(asked: Asked) -> Question:
     return Question(asked.q, asked.limit, asked.offset, filters=filters)
 
 
-def _moment(hit: Hit) -> Moment:
+def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     return Moment(
         key=hit.media_key,
         title=hit.recording if hit.recording not in hit.media_key else naming.title(hit.media_key),
@@ -136,7 +137,7 @@ def _moment(hit: Hit) -> Moment:
         recorded=hit.recorded,
         duration=hit.duration_s,
         url=naming.watch(hit.media_key, hit.start),
-        poster=naming.path("/posters", hit.media_key),
+        poster=naming.path("/posters", hit.media_key) if has_picture else "",
     )
 
 

@@ -5,7 +5,7 @@ working. None of these: waiting.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -96,6 +96,18 @@ class Library:
         seen = self.details(key, etag) is not None
         heard = seen and _etag_of_sound(store, key) == etag
         return Progress(seen, heard, heard and store.exists(keys.transcript(key)))
+
+    def pictured(self, media_keys: Collection[str]) -> set[str]:
+        """Those of which there is a picture; where the store does not say, none."""
+        store, asked = self.archive.store, sorted(media_keys)
+
+        def is_pictured(key: str) -> bool:
+            try:
+                return store.exists(keys.poster(key))
+            except TranscriptionError:
+                return False
+
+        return {key for key, found in zip(asked, each(is_pictured, asked), strict=True) if found}
 
     def _overview(self) -> Overview:
         store = self.archive.store

@@ -34,7 +34,8 @@ def one(library: Library, key: str) -> Details:
     overview = library.overview.get()
     found = overview.frame.filter(pl.col("key") == key)
     row = found.row(0, named=True) if found.height else _new(overview, source)
-    return Details(**_shown(library, overview.notes, row), links=_links(key))
+    shown = _shown(library, overview.notes, row)
+    return Details(**shown, links=_links(key, shown["poster"]))
 
 
 def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
@@ -70,12 +71,12 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
     }
 
 
-def _links(key: str) -> Links:
+def _links(key: str, poster: str) -> Links:
     here = f"/api/media/{key}"
     return Links(
         media=naming.path("/media", key),
         sound=naming.path("/sound", key),
-        poster=naming.path("/posters", key),
+        poster=poster,
         words=naming.path(here, "words"),
         transcripts={kind: naming.path(here, f"transcript.{kind}") for kind in KINDS},
     )

@@ -24,6 +24,6 @@ def path(*parts: str) -> str:
     return "/".join(quote(part, safe="/", errors="surrogatepass") for part in parts)
 
 
-def watch(key: str, second: float = 0.0) -> str:
-    """The page that plays a recording from a second on."""
-    return path("/watch", key) + (f"?t={second:.2f}" if second else "")
+def watch(key: str, second: float | None = None) -> str:
+    """The page that plays a recording, from a second on if one is given."""
+    return path("/watch", key) + ("" if second is None else f"?t={second:.2f}")

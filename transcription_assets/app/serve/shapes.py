@@ -81,7 +81,7 @@ class Moment(Shape):
     recorded: date | None
     duration: float | None = Field(description="Length of the recording in seconds.")
     url: str = Field(description="The page that plays the recording from this second.")
-    poster: str = Field(description="Its picture, if it has one.")
+    poster: str = Field(description="Address of its picture; empty where it has none.")
 
 
 class Found(Shape):
@@ -142,7 +142,7 @@ class Links(Shape):
 
     media: str
     sound: str
-    poster: str
+    poster: str = Field(description="Empty where it has no picture.")
     words: str
     transcripts: dict[str, str]
 
