@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from transcription_assets.app.cli import main
 from transcription_assets.embedding import EmbeddingModel
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.query import Mode, Query
 from transcription_assets.steps.embeddings import Choice
 from transcription_assets.steps.rebuild import rebuild
@@ -55,6 +56,28 @@ def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatc
     assert len(report.done) == 2
     assert table.maintain().table != served
     assert not set(other.encoded[:first]) & set(other.encoded[first:]), "what was done is not encoded again"
+
+
+def test_what_left_the_inbox_and_can_still_be_found_does_not_keep_the_new_table_from_being_served(chain: Chain) -> None:
+    table = chain.tools.table
+    before = table.maintain().table
+    (Path(chain.store.url) / KEYS[0]).unlink()
+    other = HashEncoder(model=EmbeddingModel("other", "2"))
+    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
+    assert sorted(report.done) == sorted(KEYS)
+    after = table.maintain()
+    assert (after.table != before, after.recordings) == (True, 2)
+
+
+def test_a_table_that_cannot_become_complete_says_what_it_lacks_and_how_it_is_served_all_the_same(chain: Chain) -> None:
+    chain.store.delete(f"transcripts/{KEYS[0]}.json")
+    table = chain.tools.table
+    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S)))
+    building = table.maintain().building
+    with pytest.raises(PermanentFailure, match=rf"lacks 1 .*{KEYS[0]}.*--incomplete"):
+        table.switch(building)
+    table.switch(building, even_incomplete=True)
+    assert table.maintain().table == building
 
 
 def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:

@@ -39,7 +39,8 @@ def test_old_passages_go_in_the_version_of_the_table_in_which_the_new_ones_come(
     assert case.store.stat(KEY).etag != first
     table = chain.table()
     seen = []
-    for version in range(2, table.version + 1):
+    # The first is empty, the second has the index of its words.
+    for version in range(3, table.version + 1):
         table.checkout(version)
         rows = of(table)
         own = rows.filter(pl.col("media_key") == KEY)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from transcription_assets import index
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index, cards, table_name, tables
@@ -422,51 +423,100 @@ def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
     assert table.held([SEA.media.key, BREAD.media.key]) == {(BREAD.media.key, "1"): table.count()}
 
 
-def before_cards(transcript: Transcript, lacking: Sequence[str], fields: Sequence[str]) -> pa.Table:
-    """The rows as an earlier state of the project wrote them: sentences and their vectors as lists in lists."""
-    made = rows(transcript)
-    said = [[{name: one[name] for name in fields} for one in cards.sentences_before(card)] for card in made["card"]]
-    near = [cards.vectors_of(pressed, 256)[1:].tolist() for pressed in made["near"]]
-    kind = pl.List(pl.Array(pl.Float16, 256))
-    columns = [pl.Series("sentences", said), pl.Series("sentence_vectors", near, dtype=kind)]
-    return made.drop("card", "near", *lacking).with_columns(columns).to_arrow()
-
-
-def test_a_table_of_the_first_release_is_searched_until_the_new_one_is_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["passages", table_name("columns 2")])
+def test_a_table_of_an_earlier_version_says_what_to_do_and_gives_way_to_the_rebuilt_one(
+    tmp_path: Path, name: str
+) -> None:
     import lancedb
 
-    first = before_cards(SEA, ("title", "speakers", "recorded", "duration_s", "recipe"), ("start_s", "end_s", "text"))
-    lancedb.connect(str(tmp_path)).create_table("passages", first)
+    old = rows(SEA).drop("card", "near", "title", "speakers", "recorded", "duration_s", "recipe").to_arrow()
+    lancedb.connect(str(tmp_path)).create_table(name, old)
     table = Index(str(tmp_path))
+    if name != "passages":
+        table.switch(name)
     searcher = Searcher(table, lambda _model: ThemeEncoder())
-    assert ask(searcher, "mast").hits[0].recording == "2024-05-17 sea.mp4"
-    with pytest.raises(PermanentFailure, match="index rebuild"):
-        ask(searcher, "mast", since=date(2024, 1, 1))
-
+    with pytest.raises(PermanentFailure, match="`transcription-assets index rebuild`; nothing is transcribed"):
+        ask(searcher, "mast")
+    # One recording of several: not served, for the others could not be found then.
     fill(table, CHESS)
-    assert keys(ask(searcher, "Bergen")) == {SEA.media.key, CHESS.media.key}
-    assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
-    assert table.maintain().table == "passages"
+    assert table.maintain().table == name
+    with pytest.raises(PermanentFailure, match="index rebuild"):
+        ask(searcher, "draw")
+    assert {state.table: state.role for state in table.status()}[name] == "served"
     fill(table, SEA)
     assert table.maintain().table == table_name(rows(SEA)["recipe"][0])
-    assert keys(ask(searcher, "mast", since=date(2024, 1, 1))) == {SEA.media.key}
+    assert keys(ask(searcher, "Bergen")) == {SEA.media.key, CHESS.media.key}
 
 
-def test_a_table_with_lists_of_sentences_gives_the_same_answers_as_one_with_cards(tmp_path: Path) -> None:
-    import lancedb
+def test_a_writer_that_was_there_before_a_switch_does_not_undo_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "POINTER_S", 60.0)
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    writer = Index(str(tmp_path))
+    fill(writer, SEA, encoder=old)
+    fill(writer, SEA, encoder=new)
+    served = Index(str(tmp_path)).maintain().table
+    fill(writer, CHESS, encoder=new)
+    state = Index(str(tmp_path)).maintain()
+    assert (state.table, state.building, state.recordings) == (served, "", 2)
+    assert served == table_name(rows(SEA, new)["recipe"][0])
 
-    fields = ("start_s", "end_s", "text", "speaker", "word_at", "word_s")
-    name = table_name("columns 2")
-    old = Index(str(tmp_path / "old"))
-    lancedb.connect(str(tmp_path / "old")).create_table(name, before_cards(SEA, (), fields))
-    old.switch(name)
-    new = Index(str(tmp_path / "new"))
-    fill(old, CHESS)
-    fill(new, SEA, CHESS)
-    for text, mode in (("mast", Mode.HYBRID), ('"not to be"', Mode.TEXT), ("chess", Mode.VECTOR)):
-        before, now = (ask(Searcher(table, lambda _model: ThemeEncoder()), text, mode).hits for table in (old, new))
-        assert [replace(hit, score=0.0) for hit in before] == [replace(hit, score=0.0) for hit in now], text
-        assert [hit.score for hit in before] == pytest.approx([hit.score for hit in now], abs=0.002)
+
+def test_a_table_that_is_just_being_made_is_not_dropped_by_who_cares_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    table = Index(str(tmp_path))
+    fill(table, SEA, BREAD, encoder=old)
+    make = tables.Tables.make
+
+    def made(self: tables.Tables, name: str, schema: pa.Schema) -> None:
+        make(self, name, schema)
+        Index(str(tmp_path)).maintain()
+
+    monkeypatch.setattr(tables.Tables, "make", made)
+    fill(table, CHESS, encoder=new)
+    roles = {state.role: state.recordings for state in Index(str(tmp_path)).status()}
+    assert roles == {"served": 3, "building": 1}
+
+
+def test_where_all_recordings_wait_for_their_vectors_words_are_found_and_the_reason_is_said(tmp_path: Path) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
+    fill(Index(str(tmp_path)), SEA, encoder=old)
+    fill(Index(str(tmp_path)), replace(SEA, segments=CHESS.segments), encoder=new)
+    answer = ask(Searcher(Index(str(tmp_path)), lambda _model: new), "draw")
+    assert keys(answer) == {SEA.media.key}
+    assert "only words are compared" in answer.note
+
+
+def test_beside_another_table_a_recording_that_fell_silent_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    table = Index(str(tmp_path))
+    fill(table, SEA, BREAD, encoder=old)
+    table.replace(rows(SEA, new), [SEA.media.key, BREAD.media.key])
+    assert set(table.held([SEA.media.key, BREAD.media.key])) == {(SEA.media.key, "1")}
+    searcher = Searcher(table, lambda _model: old)
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+
+
+def test_a_served_table_that_somebody_deleted_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, SEA, encoder=ThemeEncoder("old"))
+    shutil.rmtree(tmp_path / f"{table.maintain().table}.lance")
+    again = Index(str(tmp_path))
+    fill(again, CHESS, encoder=ThemeEncoder("new"))
+    assert again.maintain().recordings == 1
+    assert keys(ask(Searcher(again, lambda _model: ThemeEncoder("new")), "draw")) == {CHESS.media.key}
+
+
+def test_a_table_shows_its_own_recipe_also_when_it_took_in_what_waits_for_another(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, encoder=old)
+    fill(table, replace(SEA, segments=CHESS.segments), encoder=new)
+    fill(table, BREAD, encoder=old)
+    assert all(table_name(state.recipe) == state.table for state in table.status())
 
 
 @given(
@@ -545,3 +595,11 @@ def test_facets_say_what_can_be_filtered_by(library: Searcher) -> None:
     assert facets.languages == {"en": 2, "de": 1}
     assert facets.collections == {"video/talks/": 2, "audio/radio/": 1}
     assert facets.since == facets.until == date(2024, 5, 17)
+
+
+def test_every_language_of_a_recording_can_be_filtered_by(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = [replace(item, language="en" if item.id < 3 else "no") for item in SEA.segments]
+    fill(table, replace(SEA, segments=tuple(said)))
+    assert table.facets().languages == {"en": 1, "no": 1}
+    assert keys(ask(Searcher(table, lambda _model: ThemeEncoder()), "Bergen", languages=("no",))) == {SEA.media.key}

@@ -20,7 +20,7 @@ def status() -> None:
     states = Tools(chosen, installed(chosen)).table.status()
     for state in states:
         lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
-        made = state.recipe or f"{state.embedding_model} (an older release)"
+        made = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
         shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}", soft_wrap=True)
         shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(made)}", soft_wrap=True)
         shown.print(f"   indexes: {', '.join(state.indexes) or 'none'}", soft_wrap=True)
@@ -53,7 +53,8 @@ def rebuild() -> None:
         f"{len(report.done)} recordings done, {len(report.failed)} failed; served is {state.table or 'nothing'}"
     )
     if state.building:
-        shown.print(f"{state.building} is not complete yet: transcription-assets index status", soft_wrap=True)
+        anyway = f"transcription-assets index switch {state.building} --incomplete"
+        shown.print(f"{state.building} is not complete and not served yet; to serve it so: {anyway}", soft_wrap=True)
     if report.failed:
         raise click.exceptions.Exit(1)
 

@@ -78,7 +78,7 @@ class Tools:
 
     def encoder_of(self, embedding_model: str) -> Encoder:
         """The encoder that a table's vectors are of; PermanentFailure where it is not on this machine."""
-        if embedding_model in ("", str(self.encoder.model)):
+        if embedding_model == str(self.encoder.model):
             return self.encoder
         if embedding_model not in self._others:
             self._others[embedding_model] = self._other(embedding_model)

@@ -18,14 +18,16 @@ from transcription_assets.index import cards, finding
 from transcription_assets.index.errors import FilesGone, explained
 from transcription_assets.index.facets import Facets, facets
 from transcription_assets.index.finding import Looked
-from transcription_assets.index.schema import FIRST_TABLE, TOLD, fitted, keyed, schema, table_name
-from transcription_assets.index.tables import Tables, awaited
+from transcription_assets.index.schema import FIRST_TABLE, TOLD, foreign, keyed, schema, table_name
+from transcription_assets.index.tables import Tables, awaited, has_cards
 from transcription_assets.query import Filters, Sought
 from transcription_assets.ranking import Candidate, Vector
 
 __all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
 
 BATCH_ROWS = 4096
+NAMED = 3
+"""Recordings that a message names."""
 POINTER_S = 1.0
 """A reader looks so many seconds after the last time which table is served."""
 
@@ -81,18 +83,20 @@ class Index:
             self._remove(media_keys)
             return 0
         own = table_name(recipes[0])
-        if self._tables.held(own) is None:
+        self._named(own)
+        if self._tables.newest(own) is None:
             self._tables.make(own, keyed(rows.clear()).schema)
         version = self._merged(own, rows, media_keys)
-        served = self._serving(own)
+        # Asked again: whoever switched meanwhile did not see these rows.
+        served = self._named(own)
         if served != own:
-            self._beside(served, own, rows, media_keys)
+            self._beside(served, rows, media_keys)
         return version
 
     @explained
     def holds(self, rows: pl.DataFrame, media_key: str) -> bool:
         """Whether exactly these rows of the recording can be found; while another table is built beside, never."""
-        served = self._served_name()
+        served = self._served_now()
         table = self._tables.newest(served) if served else None
         if table is None or {table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
             return False
@@ -159,10 +163,15 @@ class Index:
         looked = self.look()
         if looked is None:
             return Facets(0, {}, {}, {}, None, None)
-        names = [name for name in ("media_key", "language", "speakers", "recorded") if name in looked.columns]
-        rows = pl.from_arrow(looked.table.search().select(names).limit(looked.passages or 1).to_arrow())
+        search = looked.table.search().select(["media_key", "language", "speakers", "recorded"])
+        rows = pl.from_arrow(search.limit(looked.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
         return facets(rows)
+
+    @explained
+    def recordings(self) -> set[str]:
+        """The keys of the recordings that are in the served table."""
+        return {key for key, _ in self._recordings(self._served_now())}
 
     @explained
     def rows(self, media_key: str) -> int:
@@ -192,17 +201,15 @@ class Index:
         return {name: types[name] for name in columns}
 
     def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """All served rows with these columns, some thousand at a time; what an old table lacks is null."""
+        """All served rows with these columns, some thousand at a time."""
         looked = self.look()
         if looked is None:
             return
         types = self.passage_schema(columns)
-        there = [name for name in columns if name in looked.columns]
-        for batch in looked.table.search().select(there).limit(looked.passages or 1).to_batches(BATCH_ROWS):
+        for batch in looked.table.search().select(list(columns)).limit(looked.passages or 1).to_batches(BATCH_ROWS):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
-            lacking = [pl.lit(None, dtype=types[name]).alias(name) for name in columns if name not in there]
-            yield frame.with_columns(lacking).select(pl.col(name).cast(types[name]) for name in columns)
+            yield frame.select(pl.col(name).cast(types[name]) for name in columns)
 
     @explained
     def maintain(self) -> IndexState:
@@ -212,7 +219,7 @@ class Index:
             self._tables.cared_for(name)
         pointer = self._tables.pointer()
         building = pointer.get("building", "")
-        if building in names and not self._missing(building, self._served_name()):
+        if building in names and not self._missing(building, self._served_now()):
             self._switched(building)
             building = ""
         self._dropped_old(names)
@@ -221,7 +228,7 @@ class Index:
     @explained
     def status(self) -> list[VersionState]:
         """Every table, the served one first."""
-        pointer, served = self._tables.pointer(), self._served_name()
+        pointer, served = self._tables.pointer(), self._served_now()
         roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
         states = [self._version(name, roles.get(name, "unused"), served) for name in self._tables.names()]
         return sorted(states, key=lambda state: (state.role != "served", state.table))
@@ -234,10 +241,12 @@ class Index:
             raise PermanentFailure(
                 f"there is no table {table}: " + (f"take one of {there}" if there else "nothing is indexed yet")
             )
-        missing = len(self._missing(table, self._served_name()))
+        missing = sorted(key for key, _ in self._missing(table, self._served_now()))
         if missing and not even_incomplete:
+            some = ", ".join(missing[:NAMED]) + (" …" if missing[NAMED:] else "")
             raise PermanentFailure(
-                f"{table} lacks {missing} recordings of the served table: run `transcription-assets index rebuild`"
+                f"{table} lacks {len(missing)} recordings of the served table ({some}): run "
+                "`transcription-assets index rebuild`, or switch with --incomplete, and they are not found any more"
             )
         self._switched(table)
 
@@ -245,31 +254,38 @@ class Index:
         def merge(table: Any) -> int:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of(media_keys))
+            fitting = keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
             # A row of another model has no vector here; LanceDB takes that for a bad one unless it is told.
-            return int(merged.execute(keyed(rows).cast(_types(table)), on_bad_vectors="null").version)
+            return int(merged.execute(fitting, on_bad_vectors="null").version)
 
         return self._tables.written(name, merge)
 
-    def _beside(self, served: str, own: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
-        """Put what is new or changed into the served table, too, and note which table is being built.
+    def _named(self, own: str) -> str:
+        """The served table, which is `own` where there was none; else `own` is the one that is being built.
+
+        Before it is made and after: what nobody names is dropped.
+        """
+        if not self._served_now() and self._tables.newest(own) is not None:
+            self._tables.point({"table": own}, only_new=True)
+        pointer, served = self._tables.pointer(), self._served_now()
+        if served and own not in {served, pointer.get("building")}:
+            self._tables.point({**pointer, "table": served, "building": own})
+        return served
+
+    def _beside(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
+        """Put what is new or changed into the served table, too.
 
         What it holds already stays: rows of another model would take the vectors out that it is searched by.
         """
         table = self._tables.newest(served)
-        held, made = self._contents(table, media_keys), cards.contents(rows)
+        if table is None or not has_cards(table):
+            return
+        found = table.search().where(_of(media_keys)).select(list(cards.CONTENT)).limit(None).to_polars()
+        held, made = cards.contents(found), cards.contents(rows)
         changed = [key for key in media_keys if held.get(key) != made.get(key)]
         if changed:
-            same = self._model_of(served, table) == rows["embedding_model"][0]
-            same = same and table.schema.field("vector").type.list_size == rows.schema["vector"].shape[0]  # type: ignore[attr-defined]
-            kept = rows.filter(pl.col("media_key").is_in(changed))
-            self._merged(served, fitted(kept, table.schema, same_model=same), changed)
-        pointer = self._tables.pointer()
-        if pointer.get("building") != own:
-            self._tables.point({**pointer, "table": served, "building": own})
-
-    def _contents(self, table: Any, media_keys: Sequence[str]) -> dict[str, cards.Content]:
-        columns = [name for name in cards.CONTENT if name in table.schema.names]
-        return cards.contents(table.search().where(_of(media_keys)).select(columns).limit(None).to_polars())
+            guests = foreign(rows, _dimension(table), self._model_of(served, table))
+            self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names():
@@ -286,38 +302,37 @@ class Index:
         """A table of its own that stays at this version."""
         table = self._tables.newest(name)
         table.checkout(version)
-        schema = table.schema
+        if not has_cards(table):
+            raise PermanentFailure(
+                f"the search table {name} was made by an earlier version of this program and cannot be searched: "
+                "run `transcription-assets index rebuild`; nothing is transcribed again"
+            )
         return Looked(
             table=table,
             reading=self._tables.reading(name, version),
             version=version,
             passages=int(table.count_rows()),
             embedding_model=self._model_of(name, table),
-            columns=tuple(schema.names),
-            dimension=int(schema.field("vector").type.list_size),
+            dimension=_dimension(table),
         )
 
     def _served_name(self) -> str:
-        """The served table, "" where there is none; asked again after POINTER_S."""
+        """The served table, "" where there is none; asked again after POINTER_S, which is enough for readers."""
         asked, name = self._served
         if name and time.monotonic() - asked < POINTER_S:
             return name
+        return self._served_now()
+
+    def _served_now(self) -> str:
+        """The served table, "" where there is none."""
         name = self._tables.pointer().get("table", "")
-        if not name and self._tables.held(FIRST_TABLE) is not None:
+        if not name and self._tables.newest(FIRST_TABLE) is not None:
             name = FIRST_TABLE
         self._served = (time.monotonic(), name)
         return name
 
-    def _serving(self, own: str) -> str:
-        """The served table; `own` where nothing was served yet."""
-        name = self._served_name()
-        if not name:
-            self._tables.point({"table": own}, only_new=True)
-            name = self._served_name()
-        return name
-
     def _switched(self, table: str) -> None:
-        served = self._served_name()
+        served = self._served_now()
         if served != table:
             self._tables.point({"table": table, "before": served})
         self._served = (float("-inf"), "")
@@ -325,7 +340,7 @@ class Index:
     def _dropped_old(self, names: Sequence[str]) -> None:
         """Drop what is neither served, nor built, nor the way back."""
         pointer = self._tables.pointer()
-        kept = {self._served_name(), *(pointer.get(role, "") for role in ("table", "building", "before"))}
+        kept = {pointer.get(role, "") for role in ("table", "building", "before")}
         for name in names:
             if name.startswith(FIRST_TABLE) and name not in kept and pointer:
                 self._tables.drop(name)
@@ -337,11 +352,10 @@ class Index:
         return self._recordings(served) - self._recordings(table)
 
     def _recordings(self, name: str) -> set[tuple[str, str]]:
-        table = self._tables.newest(name)
-        rows = int(table.count_rows()) if table is not None else 0
-        if not rows:
+        table = self._tables.newest(name) if name else None
+        if table is None:
             return set()
-        found = table.search().select(["media_key", "media_etag"]).limit(rows).to_polars()
+        found = table.search().select(["media_key", "media_etag"]).limit(None).to_polars()
         return set(found.unique().iter_rows())
 
     def _model_of(self, name: str, table: Any) -> str:
@@ -352,7 +366,7 @@ class Index:
         return self._models[name]
 
     def _state(self, building: str) -> IndexState:
-        served = self._served_name()
+        served = self._served_now()
         table = self._tables.newest(served) if served else None
         if table is None:
             return IndexState(rows=0, recordings=0, fragments=0, version=0, vector_index=False)
@@ -368,14 +382,14 @@ class Index:
 
     def _version(self, name: str, role: str, served: str) -> VersionState:
         table = self._tables.newest(name)
-        recipe = ""
-        if "recipe" in table.schema.names:
-            recipe = next((row["recipe"] for row in table.search().select(["recipe"]).limit(1).to_list()), "")
+        own = []
+        if has_cards(table):
+            own = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
         return VersionState(
             table=name,
             role=role,
             embedding_model=self._model_of(name, table),
-            recipe=recipe,
+            recipe=own[0]["recipe"] if own else "",
             rows=int(table.count_rows()),
             recordings=len(self._recordings(name)),
             missing=len(self._missing(name, served)),
@@ -383,9 +397,9 @@ class Index:
         )
 
 
-def _types(table: Any) -> Any:
-    """The table's own types, without what LanceDB notes beside them: the first release wrote others."""
-    return table.schema.remove_metadata()
+def _dimension(table: Any) -> int:
+    """Numbers in a vector."""
+    return int(table.schema.field("vector").type.list_size)
 
 
 def _of(media_keys: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from transcription_assets.keys import decode
 from transcription_assets.passages import Sentence, joined
 from transcription_assets.ranking import LONG_SENTENCE_S, Candidate, Vector
 
@@ -57,7 +56,7 @@ def vectors_of(pressed: bytes, dimension: int) -> Vector:
 
 Content = tuple[str, frozenset[tuple[float, str]]]
 """Which version of a recording, and its sentences with their starts."""
-CONTENT = ("media_key", "media_etag", "card", "sentences")
+CONTENT = ("media_key", "media_etag", "card")
 
 
 def contents(rows: pl.DataFrame) -> dict[str, Content]:
@@ -65,10 +64,7 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
     found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
     for row in rows.iter_rows(named=True):
         _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
-        if "card" in row:
-            said |= {(one.start, one.text) for one in sentences_of(row["card"])}
-        else:
-            said |= {(one["start_s"], one["text"]) for one in row["sentences"]}
+        said |= {(one.start, one.text) for one in sentences_of(row["card"])}
     return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
 
 
@@ -91,65 +87,6 @@ def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> 
         vector=None if vectors is None else vectors[0],
         sentence_vectors=None if vectors is None else vectors[1:],
     )
-
-
-BEFORE_CARDS = (
-    "media_key",
-    "title",
-    "language",
-    "recorded",
-    "duration_s",
-    "start_s",
-    "end_s",
-    "text",
-    "sentences",
-    "vector",
-    "sentence_vectors",
-)
-"""What a table had before there were cards; the first release lacks some of it."""
-
-
-def candidate_before(row: int, held: dict[str, Any]) -> Candidate:
-    """A passage of a table that has no cards, which is served until `index rebuild`."""
-    vector, near_each = held["vector"], held["sentence_vectors"]
-    return Candidate(
-        row=row,
-        media_key=held["media_key"],
-        title=held.get("title") or decode(held["media_key"]).rpartition("/")[2],
-        language=held["language"] or "",
-        recorded=held.get("recorded"),
-        duration_s=held.get("duration_s"),
-        start=held["start_s"],
-        end=held["end_s"],
-        text=held["text"],
-        sentences=tuple(
-            Sentence(
-                one["start_s"],
-                one["end_s"],
-                one["text"],
-                one.get("speaker") or "",
-                tuple(zip(one.get("word_at") or (), one.get("word_s") or (), strict=True)),
-            )
-            for one in held["sentences"]
-        ),
-        vector=None if vector is None else np.array(vector, np.float32),
-        sentence_vectors=None if near_each is None else np.array(near_each, np.float32),
-    )
-
-
-def sentences_before(written: str) -> list[dict[str, Any]]:
-    """The sentences of a card as a table without cards has them."""
-    return [
-        {
-            "start_s": one.start,
-            "end_s": one.end,
-            "text": one.text,
-            "speaker": one.speaker or None,
-            "word_at": [at for at, _ in one.words],
-            "word_s": [when for _, when in one.words],
-        }
-        for one in sentences_of(written)
-    ]
 
 
 def _sentences(said: Sequence[Any]) -> tuple[Sentence, ...]:

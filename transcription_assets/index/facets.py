@@ -23,12 +23,13 @@ def facets(rows: pl.DataFrame) -> Facets:
     """Of a table's rows."""
     one = rows.group_by("media_key").first()
     collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
-    speakers = rows.select("media_key", "speakers").explode("speakers").unique() if "speakers" in rows.columns else None
-    dates = one["recorded"] if "recorded" in rows.columns else pl.Series([None], dtype=pl.Date)
+    languages = rows.select("media_key", "language").unique()
+    speakers = rows.select("media_key", "speakers").explode("speakers").unique()
+    dates = one["recorded"]
     return Facets(
         recordings=one.height,
-        languages=_counted(one["language"]),
-        speakers={} if speakers is None else _counted(speakers["speakers"]),
+        languages=_counted(languages["language"]),
+        speakers=_counted(speakers["speakers"]),
         collections=_counted(collections),
         since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
         until=dates.max(),  # type: ignore[arg-type]

@@ -38,7 +38,6 @@ class Looked:
     version: int
     passages: int
     embedding_model: str
-    columns: tuple[str, ...]
     dimension: int
 
 
@@ -49,7 +48,7 @@ async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int
     """
     search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
-    return list(await _found(looked, search, filters, round(REFINE * most), "_distance"))
+    return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
 async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
@@ -64,7 +63,7 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
-    return await _found(looked, looked.reading.query().nearest_to_text(query), filters, most, "_score")
+    return await _found(looked.reading.query().nearest_to_text(query), filters, most, "_score")
 
 
 async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
@@ -79,37 +78,27 @@ async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, mo
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
             search = looked.reading.query().nearest_to_text(query)
-            found = {**await _found(looked, search, filters, most, "_score"), **found}
+            found = {**await _found(search, filters, most, "_score"), **found}
     return found
 
 
 async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
     """Whether any passage holds the word."""
     search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
-    return bool(await _found(looked, search, filters, 1, "_score"))
+    return bool(await _found(search, filters, 1, "_score"))
 
 
 async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
     """What these rows hold."""
     if not rows:
         return {}
-    has_cards = "card" in looked.columns
-    columns = ("card", "near") if has_cards else cards.BEFORE_CARDS
-    search = looked.reading.take_row_ids(list(rows)).select([name for name in columns if name in looked.columns])
-    held = await search.with_row_id().to_arrow()
-    numbers = held[ROW].to_pylist()
-    if not has_cards:
-        every = zip(numbers, held.to_pylist(), strict=True)
-        return {number: cards.candidate_before(number, row) for number, row in every}
-    each = zip(numbers, held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
+    held = await looked.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
+    each = zip(held[ROW].to_pylist(), held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
     return {number: cards.candidate(number, card, near, looked.dimension) for number, card, near in each}
 
 
-def expression(filters: Filters, columns: Sequence[str]) -> str | None:
-    """The filter in LanceDB's language; each value goes through its own typed literals, so it stays a value.
-
-    Raises ValueError where the table is of an older release and has not all columns.
-    """
+def expression(filters: Filters) -> str | None:
+    """The filter in LanceDB's language; each value goes through its own typed literals, so it stays a value."""
     from lancedb.expr import Expr, col, lit
 
     parts: list[Expr] = []
@@ -130,16 +119,6 @@ def expression(filters: Filters, columns: Sequence[str]) -> str | None:
         # There is no typed form of array_has in LanceDB 0.40; its argument is a typed literal all the same.
         anyone = " OR ".join(f"array_has(speakers, {lit(name).to_sql()})" for name in filters.speakers)
         said.append(f"({anyone})")
-    needed = {
-        "speakers": bool(filters.speakers),
-        "recorded": bool(filters.since or filters.until),
-        "duration_s": filters.shortest_s is not None or filters.longest_s is not None,
-    }
-    if missing := [name for name, used in needed.items() if used and name not in columns]:
-        raise ValueError(
-            f"it is of an older release and has no {', '.join(missing)} to filter by: run `transcription-assets index "
-            "rebuild`"
-        )
     return " AND ".join(said) or None
 
 
@@ -148,9 +127,9 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-async def _found(looked: Looked, search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
+async def _found(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
     """The measure of each row, best first."""
-    where = expression(filters, looked.columns)
+    where = expression(filters)
     if where:
         search = search.where(where)
     # The measure is named: LanceDB warns at each search that adds it by itself.

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from transcription_assets.index import cards
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FIRST_TABLE = "passages"
-"""What the only table was called before there were versions; it is served until a new one is complete."""
+"""What the only table was called before there were several; it waits for `index rebuild`."""
 
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
-_MODEL_COLUMNS = ("vector", "near", "sentence_vectors", "embedding_model")
 
 TOLD = (
     "id",
@@ -93,26 +90,9 @@ def _plain(kind: "pa.DataType") -> "pa.DataType":
     return kind
 
 
-def fitted(rows: pl.DataFrame, target: "pa.Schema", *, same_model: bool) -> pl.DataFrame:
+def foreign(rows: pl.DataFrame, dimension: int, model: str) -> pl.DataFrame:
     """Rows as a table of another recipe takes them; vectors of another model are left out, the words are found."""
-    width = target.field("vector").type.list_size
-    columns: list[pl.Series] = []
-    for name in target.names:
-        if name in _MODEL_COLUMNS and not same_model:
-            kind = schema(width).get(name, _sentence_vectors(width))
-            columns.append(pl.Series(name, [None] * rows.height, dtype=kind))
-        elif name == "sentences":
-            kept = {item.name for item in target.field(name).type.value_type}
-            said = map(cards.sentences_before, rows["card"])
-            columns.append(pl.Series(name, [[{k: one[k] for k in one if k in kept} for one in each] for each in said]))
-        elif name == "sentence_vectors":
-            near = [cards.vectors_of(pressed, width)[1:].tolist() for pressed in rows["near"]]
-            columns.append(pl.Series(name, near, dtype=_sentence_vectors(width)))
-        else:
-            columns.append(rows[name])
-    return pl.DataFrame(columns)
-
-
-def _sentence_vectors(width: int) -> pl.DataType:
-    """As tables had them before there were cards."""
-    return pl.List(pl.Array(pl.Float16, width))
+    none: dict[str, pl.DataType] = {"recipe": pl.String()}
+    if rows["embedding_model"][0] != model or rows.schema["vector"] != pl.Array(pl.Float32, dimension):
+        none |= {"vector": pl.Array(pl.Float32, dimension), "near": pl.Binary(), "embedding_model": pl.String()}
+    return rows.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in none.items())

@@ -43,6 +43,11 @@ def awaited(work: Coroutine[Any, Any, Result]) -> Result:
     return done
 
 
+def has_cards(table: Any) -> bool:
+    """Whether the table has the columns of now (decision 19); one that has not is never searched."""
+    return "card" in table.schema.names
+
+
 class Tables:
     """The folder of the tables, a path or `s3://…`, and the little file that says which of them is served."""
 
@@ -174,9 +179,11 @@ class Tables:
         Rows that an index does not hold yet are scanned by each search, so they are found all the time.
         """
         table = self.newest(name)
+        if table is None or not has_cards(table):
+            return  # dropped in this moment by another who cares for them, or not searched any more
         rows = int(table.count_rows())
         there = {column for item in table.list_indices() for column in item.columns}
-        for column, config in _worthwhile(rows, table.schema):
+        for column, config in _worthwhile(rows):
             if column not in there:
                 self._indexed(name, column, config)
         self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
@@ -209,7 +216,7 @@ def _of_words() -> Any:
     return FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False)
 
 
-def _worthwhile(rows: int, schema: "pa.Schema") -> list[tuple[str, Any]]:
+def _worthwhile(rows: int) -> list[tuple[str, Any]]:
     """The indexes that pay for so many rows: words first, then filters, then vectors."""
     from lancedb.index import Bitmap, BTree, IvfRq, LabelList
 
@@ -219,9 +226,4 @@ def _worthwhile(rows: int, schema: "pa.Schema") -> list[tuple[str, Any]]:
     if rows >= VECTOR_INDEX_ROWS:
         wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
         wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
-    # The first release wrote large strings, which have no indexes but that of words.
-    return [
-        (column, config)
-        for column, config in wanted
-        if column in schema.names and (column == "text" or "large" not in str(schema.field(column).type))
-    ]
+    return wanted

@@ -6,8 +6,6 @@ The rows go into the table of this encoder beside the served one, which is searc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import polars as pl
-
 from transcription_assets import keys
 from transcription_assets.embedding import Encoder
 from transcription_assets.failures import TranscriptionError
@@ -33,8 +31,9 @@ def rebuild(store: Store, table: Index, encoder: Encoder, choice: Choice) -> Ite
     """Fill the encoder's table from the transcripts; yields the growing report. What is there is not done again.
 
     It can be stopped and started again: what was published is kept. Switching is left to `Index.maintain`.
+    What left the inbox and is still found stays so.
     """
-    known = sorted(set(pl.concat([store.list_media().frame["key"], store.list_done()["key"]])))
+    known = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
     said = [key for key in known if store.exists(keys.transcript(key))]
     report = Rebuilt(len(said))
     waiting: list[embeddings.Embeddings] = []

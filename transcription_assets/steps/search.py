@@ -112,6 +112,8 @@ class Searcher:
         """What can be done of what was asked, with the encoder for it."""
         if mode is Mode.TEXT:
             return mode, None, ""
+        if not looked.embedding_model:
+            return Mode.TEXT, None, "only words are compared: a table with the vectors is being built"
         try:
             return mode, self._encoders(looked.embedding_model), ""
         except PermanentFailure as error:
