@@ -218,6 +218,7 @@ def test_a_moment_that_fits_nothing_is_said_to_be_weak(library: Searcher) -> Non
         ({"languages": ("de", "fr")}, {BREAD.media.key}),
         ({"since": date(2024, 5, 17), "until": date(2024, 5, 17)}, {SEA.media.key}),
         ({"since": date(2024, 5, 18)}, set()),
+        ({"since": date(1, 1, 1), "until": date.max}, {SEA.media.key}),
         ({"shortest_s": 20.0}, {SEA.media.key}),
         ({"longest_s": 15.0}, {CHESS.media.key}),
         ({"speakers": ("Anna",)}, set()),
@@ -233,10 +234,27 @@ def test_a_filter_keeps_what_it_says_and_nothing_else(
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 @examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_filter_value_can_become_an_expression(library: Searcher, value: str) -> None:
-    for bad in (value, f"' OR '1'='1{value}", f"{value}') OR (1=1) --"):
+    ways = (
+        value,
+        f"' OR '1'='1{value}",
+        f"{value}') OR (1=1) --",
+        f"{value}\\') OR (1=1)) --",
+        f"\\' OR 1=1 --{value}",
+    )
+    for bad in ways:
         assert not ask(library, "sea", speakers=(bad,)).hits
         assert not ask(library, "sea", languages=(bad,)).hits
         assert all(hit.media_key.startswith(bad) for hit in ask(library, "sea", prefix=bad).hits)
+
+
+@pytest.mark.parametrize("name", ["O'Brien", "''", "\\", "\\'", "'\\''", "a''b", '"', "--", "%_", "\n\t\0", "é\u0301"])
+def test_a_filter_finds_exactly_what_has_its_value_whatever_is_in_it(tmp_path: Path, name: str) -> None:
+    table = Index(str(tmp_path))
+    named = replace(SEA, segments=tuple(replace(item, speaker=name, language=name) for item in SEA.segments))
+    fill(table, named, BREAD)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    for filters in ({"speakers": (name,)}, {"languages": (name, "no")}):
+        assert keys(ask(searcher, "sea bread", **filters)) == {SEA.media.key}
 
 
 @given(text=st.text(max_size=60))

@@ -403,8 +403,4 @@ def _dimension(table: Any) -> int:
 
 
 def _of(media_keys: Sequence[str]) -> str:
-    return f"media_key IN ({', '.join(map(_quoted, media_keys))})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"media_key IN ({', '.join(map(finding.quoted, media_keys))})"

@@ -69,7 +69,7 @@ def test_an_odd_question_is_answered_cleanly(page: TestClient, question: str) ->
 
 @pytest.mark.parametrize("name", ["prefix", "language", "speaker"])
 @pytest.mark.parametrize(
-    "value", ["' OR '1'='1", "%", "video/%' OR media_key LIKE '%", "_", "en') OR (1=1", "\0", "\\"]
+    "value", ["' OR '1'='1", "%", "video/%' OR media_key LIKE '%", "_", "en') OR (1=1", "\0", "\\", "\\') OR (1=1)) --"]
 )
 def test_a_filter_never_becomes_an_expression(page: TestClient, name: str, value: str) -> None:
     answer = page.get("/api/search", params={"q": "Sentence", name: value})
