@@ -73,7 +73,7 @@ def moments(
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
 ) -> "Moments":
-    """The moments in these candidates, best first; no two of neighbouring passages.
+    """The moments in these candidates, best first; no two of neighbouring passages, and no sentence in two of them.
 
     `vector` is the question's (unit length), None where only words are compared; `unknown` are its words that nobody
     ever said. A hit is weak where its closeness is under `weak_below` and it does not hold most of the words. With
@@ -99,34 +99,51 @@ def moments(
             near.append(home)
             groups.append(home)
         home.append(item)
-    return Moments(groups, wanted, scorer, weak_below, frozenset(speakers))
+    found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
+    return Moments(found_each, wanted, scorer, weak_below, frozenset(speakers))
+
+
+def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
+    """The sentences that each moment is shown with, in their order: of its own passage, then of its neighbours.
+
+    Two moments may have a neighbour between them, or neighbours that overlap: what both have is the better one's.
+    """
+    taken: set[tuple[str, float, float, str]] = set()
+    shown: list[list[Sentence]] = [[] for _ in groups]
+    for members in (slice(0, 1), slice(1, None)):
+        for group, said in zip(groups, shown, strict=True):
+            for item in group[members]:
+                for one in item.candidate.sentences:
+                    place = (item.candidate.media_key, one.start, one.end, one.text)
+                    if place not in taken:
+                        taken.add(place)
+                        said.append(one)
+    return [sorted(said, key=lambda one: (one.start, one.end, one.text)) for said in shown]
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Moments in their order; `hits` writes a page of them out."""
 
-    groups: list[list[_Scored]]
+    found: list[tuple[_Scored, list[Sentence]]]
+    """The best passage of each, and the sentences around it."""
     wanted: Sought
     scorer: "_Scorer"
     weak_below: float
     speakers: frozenset[str]
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.found)
 
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """From the `offset`th on, at most `limit`."""
-        return tuple(self._hit(group) for group in self.groups[offset : offset + limit])
+        return tuple(self._hit(best, context) for best, context in self.found[offset : offset + limit])
 
-    def _hit(self, group: Sequence[_Scored]) -> Hit:
-        best = group[0]
+    def _hit(self, best: _Scored, context: list[Sentence]) -> Hit:
         item = best.candidate
         found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
-        every = {(one.start, one.end, one.text): one for part in group for one in part.candidate.sentences}
-        context = [every[place] for place in sorted(every)]
         text, places = joined(context)
-        place = places[context.index(every[found.start, found.end, found.text])]
+        place = places[context.index(found)]
         matches = marked(text, self.wanted, self.scorer.alike)
         inside = [match for match in matches if place[0] <= match[0] < place[1]]
         return Hit(

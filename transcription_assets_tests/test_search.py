@@ -141,6 +141,20 @@ def test_neighbouring_passages_of_a_recording_are_one_hit(library: Searcher) -> 
     assert all(first[0] < second[0] for first, second in pairwise(spans))
 
 
+def test_two_moments_of_a_recording_never_show_the_same_sentence(tmp_path: Path) -> None:
+    said = [
+        f"Part {number} of a talk about {theme}." for number, theme in enumerate(["sea", "bread", "ice", "chess"] * 10)
+    ]
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/long.mp3", *said))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    hits = searcher.search(Query("sea talk part", limit=MAX_LIMIT)).hits
+    spans = sorted((hit.context_start, hit.context_end) for hit in hits)
+    assert len(spans) > 3
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    assert all(hit.text[slice(*hit.sentence)] in said for hit in hits)
+
+
 def test_a_phrase_in_quotes_is_found_only_where_it_was_said_so(library: Searcher) -> None:
     assert keys(ask(library, '"not to be"')) == {SEA.media.key}
     assert keys(ask(library, '"be to not"')) == set()
