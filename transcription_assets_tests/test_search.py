@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from transcription_assets import index
 from transcription_assets.embedding import EmbeddingModel, Vectors
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.index import Index, cards, table_name, tables
 from transcription_assets.passages import Sentence
 from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Answer, Filters, Mode, Query, QueryRefused, sought
@@ -403,6 +403,19 @@ def test_without_the_tables_model_words_alone_are_compared_and_that_is_said(tmp_
     assert answer.mode is Mode.TEXT
     assert "themes@1 is not here" in answer.note
     assert answer.hits[0].media_key == SEA.media.key
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.VECTOR])
+def test_a_service_that_does_not_answer_leaves_the_words(tmp_path: Path, mode: Mode) -> None:
+    class AwayEncoder(ThemeEncoder):
+        def encode_query(self, text: str) -> Vectors:
+            raise TransientFailure(f"no vector for {text}")
+
+    table = Index(str(tmp_path))
+    fill(table, *SAID)
+    answer = ask(Searcher(table, lambda _model: AwayEncoder()), "mast", mode)
+    assert (answer.mode, answer.note) == (Mode.TEXT, "only words are compared: no vector for mast")
+    assert keys(answer) == {SEA.media.key}
 
 
 def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from transcription_assets import ranking
 from transcription_assets.embedding import Encoder
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.failures import TranscriptionError
 from transcription_assets.index import Facets, FilesGone, Index, Looked
 from transcription_assets.query import Answer, Filters, Mode, Query, sought
 from transcription_assets.ranking import Candidate, Vector
@@ -53,7 +54,7 @@ class Searcher:
         """The moments that fit, best first.
 
         Nothing for an empty question, and no model is loaded for an empty table. Where the table's model is not on
-        this machine, words alone decide, and the answer says so.
+        this machine, or its service does not answer, words alone decide, and the answer says so.
         """
         try:
             return self._answered(query)
@@ -66,15 +67,15 @@ class Searcher:
         looked = self._index.look()
         if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
             return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
-        mode, encoder, note = self._means(query.mode, looked)
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        words = None
-        if mode is not Mode.VECTOR or wanted.phrases:
-            words = self._pool.submit(self._index.holding, looked, wanted, query.filters, most)
-        vector: Vector | None = None
+        find_words = partial(self._index.holding, looked, wanted, query.filters, most)
+        # Begun before the question is encoded: both take their time.
+        words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or wanted.phrases else None
+        mode, vector, weak_below, note = self._means(query.mode, wanted.meaning, looked)
+        if words is None and mode is not Mode.VECTOR:
+            words = self._pool.submit(find_words)
         near: Sequence[int] = ()
-        if encoder is not None and wanted.meaning:
-            vector = encoder.encode_query(wanted.meaning)
+        if vector is not None:
             near = self._index.near(looked, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
         held = dict(self._index.read(looked, [*{*near, *scores}]))
@@ -98,7 +99,7 @@ class Searcher:
             vector,
             mode,
             unknown=unknown,
-            weak_below=encoder.weak_below if encoder else WORDS_ONLY,
+            weak_below=weak_below,
             speakers=query.filters.speakers,
         )
         hits = moments.hits(query.offset, query.limit)
@@ -108,16 +109,18 @@ class Searcher:
         """What can be filtered by."""
         return self._index.facets()
 
-    def _means(self, mode: Mode, looked: Looked) -> tuple[Mode, Encoder | None, str]:
-        """What can be done of what was asked, with the encoder for it."""
+    def _means(self, mode: Mode, meaning: str, looked: Looked) -> tuple[Mode, Vector | None, float, str]:
+        """What can be done of what was asked: the question's vector, under which cosine a hit is weak, and a note."""
         if mode is Mode.TEXT:
-            return mode, None, ""
-        if not looked.embedding_model:
-            return Mode.TEXT, None, "only words are compared: a table with the vectors is being built"
+            return mode, None, WORDS_ONLY, ""
+        why = "a table with the vectors is being built"
         try:
-            return mode, self._encoders(looked.embedding_model), ""
-        except PermanentFailure as error:
-            return Mode.TEXT, None, f"only words are compared: {error}"
+            if looked.embedding_model:
+                encoder = self._encoders(looked.embedding_model)
+                return mode, encoder.encode_query(meaning), encoder.weak_below, ""
+        except TranscriptionError as error:
+            why = str(error)
+        return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
 
     def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
         """Whether any passage that the filters keep holds the word."""

@@ -137,7 +137,44 @@ def test_an_encoder_that_could_not_be_loaded_is_tried_again_after_a_while(
     assert "away" in str(archive.encoder_ready.exception(30))
     assert "away" in str(archive.encoder_ready.exception(30)), "not at once: every question would try"
     monkeypatch.setattr("transcription_assets.app.serve.archive.AGAIN_S", 0.0)
-    assert archive.encoder_ready.exception(30) is None
+    assert archive.encoder_ready.done(), "what is tried again is not waited for"
+    tried_again()
+    assert archive.encoder_ready.exception(0) is None
+
+
+def tried_again() -> None:
+    """Waits for all that load an encoder."""
+    for thread in threading.enumerate():
+        if thread.name == "encoder":
+            thread.join(30)
+
+
+def test_nobody_waits_while_an_encoder_that_is_away_is_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HangsTheSecondTime(HashEncoder):
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            if tries:
+                enough.wait(30)
+            tries.append(1)
+            raise TransientFailure(f"the embedding service is away: nothing for {texts}")
+
+    tries: list[int] = []
+    enough = threading.Event()
+    monkeypatch.setattr("transcription_assets.app.serve.archive.AGAIN_S", 0.0)
+    archive = served.archive(store, serve_timeout_s=1)
+    archive.tools.__dict__.update(encoder=HangsTheSecondTime())
+    archive.encoder_ready.exception(30)
+    try:
+        with served.client(archive) as page:
+            for _ in range(3):
+                answer = page.get("/api/search", params={"q": SENTENCE})
+                assert answer.status_code == 200
+                assert TALK in {moment["key"] for moment in answer.json()["moments"]}
+        assert len(tries) == 1
+    finally:
+        enough.set()
+        tried_again()
 
 
 def test_watchers_that_ask_all_the_time_do_not_ask_the_store_each_time(store: Store) -> None:

@@ -84,11 +84,15 @@ class Archive:
 
     @property
     def encoder_ready(self) -> "Future[None]":
-        """Done once the encoder has encoded something; its exception is why it cannot, until it is tried again."""
+        """Done once the encoder has encoded something; its exception is why it cannot.
+
+        While it is tried again that stays so: nobody waits a second time for what may not come.
+        """
         with self._lock:
             if self._encoder is None or _is_worth_a_try(*self._encoder):
-                self._encoder = (time.monotonic(), Future())
-                threading.Thread(target=self._load_encoder, args=self._encoder[1:], name="encoder", daemon=True).start()
+                ready: Future[None] = Future()
+                self._encoder = (float("inf"), self._encoder[1] if self._encoder else ready)
+                threading.Thread(target=self._load_encoder, args=(ready,), name="encoder", daemon=True).start()
             return self._encoder[1]
 
     def search(self, query: Query) -> Answer:
@@ -182,8 +186,10 @@ class Archive:
                 return  # ended while it loaded
             log.exception("the sentence encoder cannot be loaded")
             said = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
+            self._encoder = (time.monotonic(), ready)
             ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {said}"))
         else:
+            self._encoder = (time.monotonic(), ready)
             ready.set_result(None)
 
 
