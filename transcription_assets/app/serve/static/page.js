@@ -250,18 +250,25 @@ async function results(params) {
   let view = main.querySelector(".results");
   if (!view) {
     view = h("div", { class: "results" }, h("p", { class: "told" }));
-    show(query, h("h1", { class: "unseen" }, "Moments"), filters(params), view);
-  }
+    show(query, h("h1", { class: "unseen" }, "Moments"), filters(), view);
+  } else for (const field of main.querySelectorAll(".filters [name]")) field.value = params.get(field.name) ?? "";
   document.title = `${query} – search`;
   const slow = setTimeout(() => { view.firstChild.textContent = "Searching …"; }, 300);
   const asked = new URLSearchParams(params);
   asked.set("limit", PAGE);
 
+  let answered = 0;
+  const shown = new Set(); // further answers look at more passages: a moment may move up, and another come twice
   async function next() {
-    asked.set("offset", list.children.length);
+    asked.set("offset", answered);
     const found = await api(`/api/search?${asked}`);
     const first = list.children.length;
-    list.append(...found.moments.map((moment) => h("li", {}, hit(moment, query))));
+    answered += found.moments.length;
+    for (const moment of found.moments) {
+      if (shown.has(moment.url)) continue;
+      shown.add(moment.url);
+      list.append(h("li", {}, hit(moment, query)));
+    }
     const number = list.children.length;
     const total = `${counted(number, "moment")}${found.more ? ", and more" : ""}`;
     const weak = !first && number && found.moments.every((moment) => moment.weak);
@@ -296,8 +303,9 @@ async function results(params) {
 const FILTERS = ["prefix", "language", "speaker", "since", "until"];
 let known = null; // what can be filtered by
 
-function filters(params) {
+function filters() {
   const row = h("div", { class: "filters", role: "group", "aria-label": "Filters" });
+  const chosen = (name) => new URL(location.href).searchParams.get(name);
   const set = (name, value) => {
     const address = new URL(location.href);
     if (value) address.searchParams.set(name, value);
@@ -306,15 +314,15 @@ function filters(params) {
   };
   const choice = (name, label, counts, shown = (value) => value) => {
     const values = Object.keys(counts).filter(Boolean);
-    if (values.length < 2 && !params.get(name)) return null;
-    const select = h("select", { onchange: () => set(name, select.value) }, h("option", { value: "" }, "all"),
+    if (values.length < 2 && !chosen(name)) return null;
+    const select = h("select", { name, onchange: () => set(name, select.value) }, h("option", { value: "" }, "all"),
       ...values.map((value) => h("option", { value }, `${shown(value)} (${counts[value]})`)));
-    select.value = params.get(name) ?? "";
+    select.value = chosen(name) ?? "";
     return h("label", {}, label, select);
   };
   const date = (name, label) => {
-    if (!known.since && !params.get(name)) return null;
-    const input = h("input", { type: "date", value: params.get(name), onchange: () => set(name, input.value) });
+    if (!known.since && !chosen(name)) return null;
+    const input = h("input", { name, type: "date", value: chosen(name), onchange: () => set(name, input.value) });
     return h("label", {}, label, input);
   };
   const fill = () => row.replaceChildren(...[
