@@ -86,7 +86,7 @@ def moments(
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
-        unknown=weak_below if vector is not None else 0.0,
+        unmeasured=weak_below if vector is not None else 0.0,
     )
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
@@ -189,12 +189,12 @@ class _Scorer:
     vector: Vector | None
     mode: Mode
     best_words: float
-    unknown: float
+    unmeasured: float
 
     def scored(self, item: Candidate) -> _Scored:
         coverage = self._coverage(words_of(item.text))
         # A passage that waits for its vector is neither near nor far.
-        closeness, by_meaning, near = 0.0, self.unknown, None
+        closeness, by_meaning, near = 0.0, self.unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
             by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())
