@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from transcription_assets.storage import Store
-from transcription_assets_tests import browsing, recordings, seaweed, served
-from transcription_assets_tests.browsing import Opened, stands_at
+from transcription_assets_tests import recordings, seaweed, served
 from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.page import browsing
+from transcription_assets_tests.page.browsing import Opened, stands_at
 from transcription_assets_tests.served import TALK
 
 pytestmark = pytest.mark.xdist_group("browser")

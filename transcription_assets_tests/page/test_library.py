@@ -8,9 +8,10 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Route
 
 from transcription_assets.storage import Store
-from transcription_assets_tests import browsing, recordings, served
-from transcription_assets_tests.browsing import PHONE, Opened, picture
+from transcription_assets_tests import recordings, served
 from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.page import browsing
+from transcription_assets_tests.page.browsing import PHONE, Opened, picture
 
 pytestmark = pytest.mark.xdist_group("browser")
 

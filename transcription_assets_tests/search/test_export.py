@@ -14,7 +14,7 @@ from transcription_assets.index import Index
 from transcription_assets.steps import export
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript
-from transcription_assets_tests.test_search import BREAD, CHESS, SAID, SEA, ThemeEncoder, fill
+from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, fill
 
 WIDTH = ThemeEncoder().width
 

@@ -19,12 +19,13 @@ from transcription_assets.chunks import Region, coverage
 from transcription_assets.settings import Settings
 from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
 from transcription_assets.transcript import Segment, SpeechModel, Word
-from transcription_assets_tests import browsing, recordings, served
-from transcription_assets_tests.browsing import DESK, PHONE, Opened, is_paused, picture, second, stands_at
+from transcription_assets_tests import recordings, served
+from transcription_assets_tests.page import browsing
+from transcription_assets_tests.page.browsing import DESK, PHONE, Opened, is_paused, picture, second, stands_at
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo/recordings"
 BEES = "video/demo/talks/bees-on-the-library-roof.mp4"
 WIZARD = "video/demo/stories/the-wizard-of-the-opera-house.mp4"
