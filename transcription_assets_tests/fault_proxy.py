@@ -189,8 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, proxy: FaultProxy, response: HTTPResponse, whole: bytes, size: int) -> None:
         try:
             while size > 0 and (block := (whole or response.read(min(_BLOCK, size)))[:size]):
+                proxy._count(len(block))  # noqa: SLF001 - before the reader has it, who may look at once
                 self.wfile.write(block)
-                proxy._count(len(block))  # noqa: SLF001
                 size -= len(block)
                 whole = whole[len(block) :]
         except OSError:

@@ -22,6 +22,15 @@ class Account:
     access_key: str
     secret_key: str
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a user exports."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
 
 OWNER = Account("owner", "owner-secret")
 READER = Account("reader", "reader-secret")

@@ -17,7 +17,7 @@ from transcription_assets.index import Index, cards, tables
 from transcription_assets.passages import Sentence
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
-from transcription_assets_tests.test_storage import Case, bucket_case, folder_case
+from transcription_assets_tests.stores import Case
 
 WRITERS = 8
 ROUNDS = 3
@@ -65,25 +65,17 @@ def write(uri: str, options: dict[str, str], writer: int) -> None:
         table.replace(both, [own, SHARED])
 
 
-@pytest.fixture(params=["folder", "s3"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    if request.param == "folder":
-        return folder_case(tmp_path / "store")
-    server: seaweed.S3Server = request.getfixturevalue("s3_server")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.OWNER.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.OWNER.secret_key)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    return bucket_case(server)
-
-
 @pytest.fixture
 def ready(case: Case) -> Iterator[list[subprocess.Popen[str]]]:
     """Processes that have loaded everything and wait for a line."""
     command = [sys.executable, "-m", __name__, case.store.url]
     started = [
         subprocess.Popen(
-            [*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+            [*command, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | seaweed.OWNER.variables,
         )
         for number in range(WRITERS)
     ]

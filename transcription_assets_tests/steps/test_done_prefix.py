@@ -14,18 +14,9 @@ from transcription_assets.failures import TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests.chain import Chain, recording, sentences
 from transcription_assets_tests.graph_runs import Graph
-from transcription_assets_tests.test_storage import Case, bucket_case, folder_case, listed
+from transcription_assets_tests.stores import Case, listed
 
 KEY = "audio/talks/2024/a.wav"
-
-
-@pytest.fixture(params=["folder", "s3"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    if request.param == "folder":
-        return folder_case(tmp_path / "store")
-    server = request.getfixturevalue("s3_server")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
-    return bucket_case(server)
 
 
 def done(store: Store) -> list[str]:

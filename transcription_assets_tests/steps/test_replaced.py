@@ -10,20 +10,11 @@ import pytest
 
 from transcription_assets import keys
 from transcription_assets.steps import audio, transcript
-from transcription_assets_tests import recordings, seaweed
+from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain, of, recording, sentences
-from transcription_assets_tests.test_storage import Case, bucket_case, folder_case
+from transcription_assets_tests.stores import Case, folder_case
 
 KEY = "audio/talks/a.wav"
-
-
-@pytest.fixture(params=["folder", "s3"])
-def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    if request.param == "folder":
-        return folder_case(tmp_path / "store")
-    server: seaweed.S3Server = request.getfixturevalue("s3_server")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
-    return bucket_case(server)
 
 
 def test_old_passages_go_in_the_version_of_the_table_in_which_the_new_ones_come(case: Case, tmp_path: Path) -> None:

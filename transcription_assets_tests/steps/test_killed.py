@@ -17,8 +17,8 @@ from transcription_assets.index import Index
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, seaweed
 from transcription_assets_tests.chain import Chain, sentences
-from transcription_assets_tests.killed import KEY
-from transcription_assets_tests.test_storage import content
+from transcription_assets_tests.steps.killed import KEY
+from transcription_assets_tests.stores import content
 
 FOLDERS = ("posters", "extracted", "transcripts", "embeddings", "heard", "moved")
 OLD, NEW = 15, 10
@@ -45,7 +45,7 @@ class Place:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     def into_folder(name: str, data: bytes) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,21 +53,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
     root, put = str(tmp_path), into_folder
     if request.param == "s3":
-        root, put = bucket(request.getfixturevalue("s3_server"), monkeypatch)
-    command = [sys.executable, "-m", "transcription_assets_tests.killed"]
+        root, put = bucket(request.getfixturevalue("s3_endpoint"))
+    command = [sys.executable, "-m", "transcription_assets_tests.steps.killed"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | seaweed.OWNER.variables
     ) as victim:
         yield Place(root, put, victim)
         victim.kill()
 
 
-def bucket(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Callable[[str, bytes], None]]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.OWNER.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.OWNER.secret_key)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-
+def bucket(server: seaweed.S3Server) -> tuple[str, Callable[[str, bytes], None]]:
     def put(name: str, data: bytes) -> None:
         server.client().put_object(Bucket=server.bucket, Key=f"killed/{name}", Body=data)
 
