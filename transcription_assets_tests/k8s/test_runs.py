@@ -27,12 +27,13 @@ from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, video
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
-from transcription_assets_tests import cluster_instance, forked, recordings
-from transcription_assets_tests.standin_api_server import ROOT, Cluster, Node, Pod, eventually, serve
+from transcription_assets_tests import recordings
+from transcription_assets_tests.k8s import cluster_instance, forked
+from transcription_assets_tests.k8s.standin_api_server import ROOT, Cluster, Node, Pod, eventually, serve
 
 DEMO = ROOT / "demo/recordings/talks/bees-on-the-library-roof.mp4"
 CHAIN = ("video", "audio", "transcript", "embeddings")
-IMPORTED = ("transcription_assets_tests.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
+IMPORTED = ("transcription_assets_tests.k8s.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
 SETTINGS = {
     "TRANSCRIPTION_EXECUTOR": "k8s",
     "TRANSCRIPTION_DEVICE": "cuda",
@@ -98,7 +99,7 @@ class World:
         single = len(keys) == 1
         origin = RepositoryPythonOrigin(
             executable_path=sys.executable,
-            code_pointer=ModuleCodePointer("transcription_assets_tests.standin_definitions", "defs", str(ROOT)),
+            code_pointer=ModuleCodePointer("transcription_assets_tests.k8s.standin_definitions", "defs", str(ROOT)),
             container_image="transcription-assets:cpu",
             entry_point=["dagster"],
         )

@@ -1,6 +1,6 @@
 """The Jobs of all steps as dagster-k8s really builds them, held against those stored beside this test.
 
-What changes them on purpose stores them again: `python -m transcription_assets_tests.test_k8s_jobs`; read the diff.
+What changes them on purpose stores them again: `python -m transcription_assets_tests.k8s.test_jobs`; read the diff.
 """
 
 import json
@@ -36,9 +36,9 @@ from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.settings import Settings
-from transcription_assets_tests import cluster_instance
+from transcription_assets_tests.k8s import cluster_instance
 
-STORED = Path(__file__).with_name("k8s_jobs")
+STORED = Path(__file__).with_name("jobs")
 RUN = "00000000-0000-4000-8000-000000000000"
 KEYS = ["video/a.mp4", "video/b.mp4"]
 SECRET = "never-in-a-job"
