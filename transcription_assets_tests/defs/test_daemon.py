@@ -21,7 +21,7 @@ from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.index import Index
 from transcription_assets_tests import recordings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WIZARD = ROOT / "demo/recordings/stories/the-wizard-of-the-opera-house.mp4"
 BIN = Path(sys.executable).parent
 LIMIT_S = 140
