@@ -20,16 +20,7 @@ from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START, Pace, inbox_sensor
 from transcription_assets.failures import TranscriptionError, TransientFailure
-
-PACE = Pace(
-    interval_s=15,
-    settle_s=0.0,
-    max_adds=300,
-    run_max_files=20,
-    run_max_bytes=10**9,
-    remove_gone=False,
-    remove_max_share=0.5,
-)
+from transcription_assets_tests.sensor.ticks import PACE
 
 
 class Inbox:
