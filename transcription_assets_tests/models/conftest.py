@@ -1,0 +1,48 @@
+"""A hub, no hub, and a place for what is pulled."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from transcription_assets.models import CATALOGUE, Model
+from transcription_assets_tests.models.hub import TOY, Answers, Hub
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """It serves the toy model."""
+    served = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Answers, served))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    served.url = f"http://127.0.0.1:{server.server_port}"
+    yield served
+    served.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def refused() -> Iterator[str]:
+    """An address where nothing listens, and nobody else can begin to while it is held."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where models are kept."""
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """The toy model, in the catalogue of this process."""
+    monkeypatch.setitem(CATALOGUE, "toy", TOY)
+    return TOY
