@@ -15,7 +15,7 @@ from transcription_assets.media import read_samples
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, SpeechOptions, Whisper, sound
 from transcription_assets_tests import recordings
 
-DEMO = Path(__file__).parents[1] / "demo" / "recordings"
+DEMO = Path(__file__).parents[2] / "demo" / "recordings"
 BEES = "talks/bees-on-the-library-roof.mp4"
 BREAD = DEMO / "talks" / "italiano" / "il-pane-della-notte.mp4"
 WIZARD = DEMO / "stories" / "the-wizard-of-the-opera-house.mp4"

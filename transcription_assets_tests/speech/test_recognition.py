@@ -29,11 +29,11 @@ from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Transcript, Word, from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
-from transcription_assets_tests.test_engine import SpellingDecoder, spelling
-from transcription_assets_tests.test_engine import engine as spelling_engine
-from transcription_assets_tests.test_engine import loud as loud_stretches
+from transcription_assets_tests.speech.test_engine import SpellingDecoder, spelling
+from transcription_assets_tests.speech.test_engine import engine as spelling_engine
+from transcription_assets_tests.speech.test_engine import loud as loud_stretches
 
-DEMO = Path(__file__).parents[1] / "demo"
+DEMO = Path(__file__).parents[2] / "demo"
 TRUTH: dict[str, dict[str, Any]] = {
     entry["file"]: entry for entry in json.loads((DEMO / "recordings.json").read_text(encoding="utf-8"))
 }
