@@ -37,11 +37,17 @@ def streamable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore]:
+    """It hands out the files of the test's folder; nobody waits before asking it again."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(source, "RECONNECT_S", 0)
-    monkeypatch.setattr(source, "STALL_S", 1)
     with http_store.serving(tmp_path) as serving:
         yield serving
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is soon taken for a failure: for stores that fail anyway, since a busy machine is silent at times."""
+    monkeypatch.setattr(source, "STALL_S", 1)
 
 
 @pytest.fixture

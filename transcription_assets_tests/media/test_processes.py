@@ -68,11 +68,11 @@ def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_res
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $$ $! > {pids}; : > {target}; wait")
     begin = time.monotonic()
     if call == "poster":
-        assert not media.poster("/in.mp4", target, ffmpeg=fake, limit_s=1.0, at=0.0, width=640).taken
+        assert not media.poster("/in.mp4", target, ffmpeg=fake, limit_s=2.0, at=0.0, width=640).taken
     else:
-        with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: stopped after its time limit of 1 s.*hangs"):
-            probe("/in.mp4", fake, limit_s=1.0) if call == "probe" else extract("/in.mp4", target, fake, limit_s=1.0)
-    assert time.monotonic() - begin < 10
+        with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: stopped after its time limit of 2 s.*hangs"):
+            probe("/in.mp4", fake, limit_s=2.0) if call == "probe" else extract("/in.mp4", target, fake, limit_s=2.0)
+    assert time.monotonic() - begin < 60
     for pid in pids.read_text().split():
         assert_gone(int(pid))
     assert call == "probe" or not target.exists()
@@ -81,14 +81,14 @@ def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_res
 def test_a_decoder_a_fake_script_that_closes_its_pipes_and_lives_on_is_killed_too(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; exec >&- 2>&-; sleep 300; true")
     with pytest.raises(PermanentFailure, match="time limit"):
-        probe("/in.mp4", fake, limit_s=1.0)
+        probe("/in.mp4", fake, limit_s=2.0)
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_a_child_a_fake_script_left_behind_does_not_hold_the_caller(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $! > {tmp_path}/pid; exit 1")
     with pytest.raises(PermanentFailure):
-        probe("/in.mp4", fake, limit_s=0.5)
+        probe("/in.mp4", fake, limit_s=2.0)
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -110,11 +110,11 @@ def test_a_decoder_a_fake_script_that_is_killed_from_outside_may_be_tried_again(
 def test_a_decoder_a_fake_script_that_gives_half_and_stalls_does_not_hold_the_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media.decoding, "_STALL_S", 1.0)
+    monkeypatch.setattr(media.decoding, "_STALL_S", 2.0)
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; head -c 32000 /dev/zero; sleep 300; true")
     blocks = media.read_samples("/in.flac", ffmpeg=fake)
     assert len(next(blocks)) == 16_000
-    with pytest.raises(PermanentFailure, match="time limit of 1 s"):
+    with pytest.raises(PermanentFailure, match="time limit of 2 s"):
         next(blocks)
     assert_gone(int((tmp_path / "pid").read_text()))
 
@@ -123,14 +123,13 @@ def test_an_interrupted_extraction_leaves_no_process(tmp_path: Path, spawned: li
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    fake = script(tmp_path / "fake-ffmpeg", "sleep 300; true")
+    # More than a pipe holds: the signal comes when somebody reads, and not while the process is still being started.
+    fake = script(tmp_path / "fake-ffmpeg", "head -c 200000 /dev/zero; kill -ALRM $PPID; sleep 300; true")
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
             extract("/in.mp4", tmp_path / "a.flac", fake)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert [done.returncode for done in spawned] == [-signal.SIGKILL]
 

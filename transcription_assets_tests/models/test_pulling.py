@@ -79,7 +79,7 @@ def test_a_hub_that_swallows_packets_costs_seconds_not_minutes(folder: Path, tmp
         answer = run(folder, f"http://127.0.0.1:{silent.getsockname()[1]}", wheels=wheels, contact_s=1.0)
     assert "path" in answer
     assert "no answer within 1 s" in answer["log"] or "timed out" in answer["log"]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_left(refused: str, folder: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 import polars as pl
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transcription_assets import catalog, keys
+from transcription_assets.defs import sensors
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START, Pace, inbox_sensor
@@ -149,13 +151,21 @@ def test_an_old_version_that_comes_back_with_its_very_time_runs_again_as_a_versi
     assert len(run_keys) == 3
 
 
-def test_a_half_copied_file_waits_for_the_next_tick(inbox: Inbox) -> None:
-    inbox.pace = replace(PACE, settle_s=0.6)
+class Later(datetime):
+    """FAKE clock: a minute ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(minutes=1)
+
+
+def test_a_half_copied_file_waits_until_it_has_settled(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox.pace = replace(PACE, settle_s=60.0)
     inbox.drop("video/a.mp4", data=b"half")
     assert "1 still being copied" in reason(inbox.tick())
     inbox.drop("video/a.mp4", data=b"half and the other half")
     assert "1 still being copied" in reason(inbox.tick())
-    time.sleep(0.7)  # the very time that is meant
+    monkeypatch.setattr(sensors, "datetime", Later)
     (request,) = asked(inbox.tick())
     assert request.partition_key == "video/a.mp4"
 
