@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from transcription_assets_tests.k8s.cluster_instance import NAMESPACE, write_kubeconfig
 from transcription_assets_tests.k8s.forked import Forked
+from transcription_assets_tests.serving import answering
 
 ROOT = Path(__file__).parents[2]
 GRACE_S = 10.0
@@ -380,15 +381,11 @@ def serve(cluster: Cluster) -> Iterator[Path]:
     """Serve the cluster; yields the kubeconfig that leads to it. At the end no process of it is left."""
     handler = type("ClusterHandler", (Handler,), {"cluster": cluster})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    kubeconfig = write_kubeconfig(cluster.folder / "kubeconfig.json", f"http://127.0.0.1:{server.server_port}")
-    try:
-        yield kubeconfig
-    finally:
-        cluster.close()
-        server.shutdown()
-        server.server_close()
+    with answering(server) as address:
+        try:
+            yield write_kubeconfig(cluster.folder / "kubeconfig.json", address)
+        finally:
+            cluster.close()
 
 
 def eventually(what: Callable[[], bool], limit_s: float = 240.0) -> None:

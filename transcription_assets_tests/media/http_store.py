@@ -1,9 +1,7 @@
 """A small HTTP server of a folder, with ranges, that can misbehave as stores and networks do."""
 
 import re
-import socket
 import ssl
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import quote, unquote, urlsplit
+
+from transcription_assets_tests.serving import answering, reset
 
 SECRET = "X-Amz-Credential=AKIDSECRET&X-Amz-Security-Token=TOKENSECRET&X-Amz-Signature=SIGNATURESECRET"
 """The query of every URL that is handed out: no message may contain a piece of it."""
@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(mood, int):
             self._status(mood)
         elif mood == "reset at once":
-            self._reset()
+            reset(self)
         else:
             self._serve(server.folder / unquote(urlsplit(self.path).path).lstrip("/"), mood, server)
 
@@ -73,17 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[first:end])
             server.served += max(end - first, 0)
         if mood == "reset half-way":
-            self._reset()
+            reset(self)
         elif mood == "close half-way":
             self.close_connection = True
         elif mood == "hang half-way":
             server.closing.wait(60)
-
-    def _reset(self) -> None:
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
 
 
 class HttpStore:
@@ -117,12 +111,8 @@ def serving(folder: Path, certificate: Path | None = None) -> Iterator[HttpStore
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.scheme = "https"
     server.folder, server.moods, server.served, server.closing = folder, ["well"], 0, threading.Event()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield HttpStore(server)
-    finally:
-        server.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(server):
+        try:
+            yield HttpStore(server)
+        finally:
+            server.closing.set()

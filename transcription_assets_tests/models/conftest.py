@@ -1,7 +1,6 @@
 """A hub, no hub, and a place for what is pulled."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -11,6 +10,7 @@ import pytest
 
 from transcription_assets.models import CATALOGUE, Model
 from transcription_assets_tests.models.hub import TOY, Answers, Hub
+from transcription_assets_tests.serving import answering
 
 
 @pytest.fixture
@@ -18,13 +18,9 @@ def hub() -> Iterator[Hub]:
     """It serves the toy model."""
     served = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Answers, served))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    served.url = f"http://127.0.0.1:{server.server_port}"
-    yield served
-    served.release.set()
-    server.shutdown()
-    server.server_close()
+    with answering(server) as served.url:
+        yield served
+        served.release.set()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, seaweed, served
@@ -17,18 +18,14 @@ OLD_FILM = "video/old film.avi"
 
 
 @pytest.fixture(scope="module")
-def opened(s3_server: seaweed.S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def opened(browser: Browser, s3_server: seaweed.S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A talk, and a film that no browser plays."""
     folder = tmp_path_factory.mktemp("bucket")
     store = Store.open(f"s3://{s3_server.bucket}/page", s3_session=seaweed.session(), s3_endpoint=s3_server.endpoint)
     store.put_media(TALK, recordings.video(folder / "film.mp4", 10.0, "-movflags", "+faststart"))
     store.put_media(OLD_FILM, recordings.video(folder / "film.avi", 10.0, "-c:v", "mpeg4", "-c:a", "mp3"))
     Chain(store).run(*store.list_media().frame["key"])
-    with (
-        browsing.started() as browser,
-        served.listening(served.archive(store)) as address,
-        browsing.opening(browser, address) as opened,
-    ):
+    with served.listening(served.archive(store)) as address, browsing.opening(browser, address) as opened:
         yield opened
 
 

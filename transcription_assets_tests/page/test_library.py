@@ -20,12 +20,6 @@ ARABIC = "audio/عربي/النحل على سطح المكتبة.wav"
 LONG = f"audio/{'a-very-long-name-from-some-conference-system-' * 4}.wav"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing.started() as browser:
-        yield browser
-
-
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
     """One that is done, one that is broken, and two that wait."""

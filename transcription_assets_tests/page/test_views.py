@@ -87,12 +87,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield listening
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing.started() as browser:
-        yield browser
-
-
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Opened]:
     with browsing.opening(browser, address) as opened:

@@ -1,7 +1,6 @@
 """What only a bucket can do wrong."""
 
 import os
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
+from transcription_assets_tests.serving import answering
 from transcription_assets_tests.stores import bucket_case, listed
 
 
@@ -129,15 +129,9 @@ class Busy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def busy_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-        try:
-            yield Store.open("s3://bucket", s3_session=seaweed.session())
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Busy)) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        yield Store.open("s3://bucket", s3_session=seaweed.session())
 
 
 def test_a_busy_store_is_asked_again(busy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

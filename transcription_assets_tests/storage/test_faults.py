@@ -228,7 +228,7 @@ def test_bodies_that_always_break_off_give_no_sound_at_all(
 def test_a_store_that_does_not_answer_ffmpeg_is_to_be_asked_again(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", 3)
+    monkeypatch.setattr(source, "STALL_S", 2)
     key = dropped(store, films["mp3"])
     proxy.fail(fault, times=1, path=itself(key))
     assert extracted(store, key).duration == pytest.approx(SECONDS, abs=0.2)
