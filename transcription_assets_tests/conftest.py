@@ -43,6 +43,14 @@ def s3_endpoint(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) ->
     return s3_server
 
 
+@pytest.fixture
+def s3_account(s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> seaweed.S3Server:
+    """That server, with its owner's credentials in the variables too: for processes, and for stores opened by URL."""
+    for name, value in seaweed.OWNER.variables.items():
+        monkeypatch.setenv(name, value)
+    return s3_endpoint
+
+
 @pytest.fixture(params=["folder", "s3"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """A new store of each kind."""

@@ -20,9 +20,7 @@ from transcription_assets.app.cli import main
 from transcription_assets.app.searching import CONTEXT, around
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets_tests import recordings
-
-ROOT = Path(__file__).parents[1]
-WIZARD = ROOT / "demo/recordings/stories/the-wizard-of-the-opera-house.mp4"
+from transcription_assets_tests.demo import WIZARD
 
 Command = Callable[..., Result]
 

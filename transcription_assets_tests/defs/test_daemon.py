@@ -20,11 +20,11 @@ from transcription_assets.defs.launcher import LocalRunLauncher, is_alive
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.index import Index
 from transcription_assets_tests import recordings
+from transcription_assets_tests.demo import ROOT, WIZARD
 
-ROOT = Path(__file__).parents[2]
-WIZARD = ROOT / "demo/recordings/stories/the-wizard-of-the-opera-house.mp4"
 BIN = Path(sys.executable).parent
 LIMIT_S = 140
+SETTLE_S = 1
 daemon = pytest.mark.daemon
 
 
@@ -48,7 +48,7 @@ class Machine:
             "TRANSCRIPTION_STORE": str(self.store),
             "TRANSCRIPTION_WHISPER_MODEL": "tiny.en",
             "TRANSCRIPTION_SENSOR_INTERVAL_S": "5",
-            "TRANSCRIPTION_SETTLE_S": "1",
+            "TRANSCRIPTION_SETTLE_S": str(SETTLE_S),
         }
 
     def start(self) -> None:
@@ -95,16 +95,22 @@ class Machine:
 
     def drop(self, name: str, seconds: float = 11.5) -> str:
         """The beginning of the wizard's story, as one file that is moved into the inbox whole."""
-        copy = self.home / "copy.mp4"
-        recordings.make(copy, "-i", str(WIZARD), "-t", str(seconds), "-c", "copy")
-        copy.replace(self.store / name)
+        beginning(self.home / "copy.mp4", seconds).replace(self.store / name)
         return name
+
+    def drop_folder(self, name: str, files: Path) -> None:
+        """Move a folder into the inbox, once all of it has settled: one look at the inbox sees all of its files."""
+        youngest = max(file.stat().st_ctime for file in files.iterdir())
+        while time.time() < youngest + SETTLE_S:
+            time.sleep(0.1)
+        files.replace(self.store / name)
 
     def found(self) -> set[str]:
         """The recordings that can be found now."""
         table = Index(str(self.store / "lancedb"))
-        names = [path.name for path in (self.store / "embeddings").rglob("*.parquet")]
-        return {f"video/{name.removesuffix('.parquet')}" for name in names if table.rows(f"video/{name[:-8]}")}
+        folder = self.store / "embeddings"
+        keys = {str(path.relative_to(folder)).removesuffix(".parquet") for path in folder.rglob("*.parquet")}
+        return {key for key in keys if table.rows(key)}
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -120,6 +126,11 @@ class Machine:
 
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")[-5000:]
+
+
+def beginning(path: Path, seconds: float) -> Path:
+    """The first seconds of the wizard's story."""
+    return recordings.make(path, "-i", str(WIZARD), "-t", str(seconds), "-c", "copy")
 
 
 @contextmanager
@@ -180,19 +191,21 @@ def status(instance: dg.DagsterInstance, asset: str, key: str) -> str:
 
 @daemon
 @pytest.mark.models
-def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(running: Machine) -> None:
-    (running.store / "video/broken.mp4").write_bytes(b"not a recording at all " * 500)
-    good = {running.drop(f"video/good {number}.mp4", 6.0) for number in range(4)}
+def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(running: Machine, tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    good = {f"video/batch/{beginning(batch / f'good {number}.mp4', 6.0).name}" for number in range(4)}
+    (batch / "broken.mp4").write_bytes(b"not a recording at all " * 500)
+    running.drop_folder("video/batch", batch)
     running.wait_for("the four good ones can be found", lambda: good <= running.found())
     with running.instance() as instance:
         # A passage can be found a moment before Dagster writes the materialisation down.
         done = "the four good ones are green"
         running.wait_for(done, lambda: all(status(instance, "embeddings", key) == "MATERIALIZED" for key in good))
-        assert status(instance, "video", "video/broken.mp4") == "FAILED"
-        assert any("video/broken.mp4" in said and "Invalid data" in said for said in failures(instance))
+        assert status(instance, "video", "video/batch/broken.mp4") == "FAILED"
+        assert any("video/batch/broken.mp4" in said and "Invalid data" in said for said in failures(instance))
         automated = [run for run in instance.get_runs() if "dagster/from_automation_condition" in run.tags]
         assert automated, "the batch failed at `video`: somebody has carried the good ones on"
-    assert "video/broken.mp4" not in running.found()
+    assert "video/batch/broken.mp4" not in running.found()
 
 
 @daemon

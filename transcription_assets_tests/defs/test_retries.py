@@ -101,8 +101,9 @@ class ToldToLeave(ScriptedEngine):
 
 @pytest.fixture
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one executor that can be tried in this process, taken for that of the cluster."""
+    """The one executor that can be tried in this process, taken for that of the cluster; nobody waits between tries."""
     monkeypatch.setattr(batches, "KUBERNETES", "execute_in_process_executor")
+    monkeypatch.setattr(batches, "RETRIES", dg.RetryPolicy(max_retries=RETRIES.max_retries, delay=0))
 
 
 @pytest.mark.usefixtures("in_a_pod")

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-import transcription_assets
+from transcription_assets_tests.demo import ROOT
 
-K8S = Path(transcription_assets.__file__).parent.parent / "k8s"
+K8S = ROOT / "k8s"
 OVERLAYS = ("local", "gpu")
 BATCH = {"run_worker": "dagster-runner", "step_worker": "transcription"}
 """The pods that Dagster starts, by their component, with their service accounts: they are in no manifest."""

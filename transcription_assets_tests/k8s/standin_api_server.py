@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.k8s.cluster_instance import NAMESPACE, write_kubeconfig
 from transcription_assets_tests.k8s.forked import Forked
 from transcription_assets_tests.serving import answering
 
-ROOT = Path(__file__).parents[2]
 GRACE_S = 10.0
 POD = "pod-of-"
 

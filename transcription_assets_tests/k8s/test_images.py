@@ -4,13 +4,11 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 
-import transcription_assets
+from transcription_assets_tests.demo import ROOT
 
-ROOT = Path(transcription_assets.__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STAGES = {found[2]: found[1] for found in re.finditer(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
 SHIPPED = ("cpu", "cpu-models", "gpu", "gpu-models", "bucket")

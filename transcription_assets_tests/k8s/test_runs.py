@@ -28,10 +28,10 @@ from transcription_assets.steps import audio, video
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
+from transcription_assets_tests.demo import BEES, ROOT
 from transcription_assets_tests.k8s import cluster_instance, forked
-from transcription_assets_tests.k8s.standin_api_server import ROOT, Cluster, Node, Pod, eventually, serve
+from transcription_assets_tests.k8s.standin_api_server import Cluster, Node, Pod, eventually, serve
 
-DEMO = ROOT / "demo/recordings/talks/bees-on-the-library-roof.mp4"
 CHAIN = ("video", "audio", "transcript", "embeddings")
 IMPORTED = ("transcription_assets_tests.k8s.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
 SETTINGS = {
@@ -184,8 +184,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world: World) -> None:
-    keys = [*world.drop(2), f"audio/{DEMO.name}"]
-    shutil.copy(DEMO, world.store / "audio")
+    keys = [*world.drop(2), f"audio/{BEES.name}"]
+    shutil.copy(BEES, world.store / "audio")
     world.instance.add_dynamic_partitions(str(partitions.name), keys[1:])
     run_id = world.launch(keys, *CHAIN, cold=True)
     run = world.finished(run_id)

@@ -10,6 +10,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from transcription_assets.models import Model
+from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.models.hub import CONTENT, TOY, WEIGHTS
 
 # The Hub's client reads its environment when it is imported, so every pull has a process of its own.
@@ -83,7 +84,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=inherited
         | {
             "HF_ENDPOINT": endpoint,

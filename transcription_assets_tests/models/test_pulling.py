@@ -14,6 +14,7 @@ import pytest
 from transcription_assets import models
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.models import CATALOGUE, Model
+from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.models.hub import COMMIT, CONTENT, REPOSITORY, TOY, WEIGHTS, Hub, sha256
 from transcription_assets_tests.models.pulls import finish, kept, run, start, write_wheel, write_wheels
 
@@ -211,7 +212,7 @@ print(encoder.encode(["a cat"]).shape)
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
     assert process.stdout.splitlines() == ["tiny.en False", "base True", "(1, 384)"]

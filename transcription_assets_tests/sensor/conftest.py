@@ -13,11 +13,9 @@ from transcription_assets_tests.sensor.ticks import Daemon
 
 
 @pytest.fixture
-def archive(s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    """A new inbox in the bucket, found by variables as the daemon's processes find it."""
-    for name, value in seaweed.OWNER.variables.items():
-        monkeypatch.setenv(name, value)
-    return Archive(s3_endpoint)
+def archive(s3_account: seaweed.S3Server) -> Archive:
+    """A new inbox in the bucket."""
+    return Archive(s3_account)
 
 
 @pytest.fixture

@@ -14,11 +14,7 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.media import read_samples
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, SpeechOptions, Whisper, sound
 from transcription_assets_tests import recordings
-
-DEMO = Path(__file__).parents[2] / "demo" / "recordings"
-BEES = "talks/bees-on-the-library-roof.mp4"
-BREAD = DEMO / "talks" / "italiano" / "il-pane-della-notte.mp4"
-WIZARD = DEMO / "stories" / "the-wizard-of-the-opera-house.mp4"
+from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD, WIZARD
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +115,11 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
 @pytest.mark.models
 def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -> None:
     """Half a minute in two languages at once was decoded in one of them: every other sentence was gone."""
-    truth = {
-        entry["file"]: entry for entry in json.loads((DEMO.parent / "recordings.json").read_text(encoding="utf-8"))
-    }
+    truth = {FOLDER / entry["file"]: entry for entry in json.loads(TOLD.read_text(encoding="utf-8"))}
     ffmpeg = recordings.wheel_ffmpeg()
     parts, said, pause = [], [], np.zeros(SAMPLE_RATE // 2, np.float32)
-    for english, italian in zip(
-        truth[BEES]["sentences"][:3], truth[str(BREAD.relative_to(DEMO))]["sentences"], strict=False
-    ):
-        for path, sentence in ((DEMO / BEES, english), (BREAD, italian)):
+    for english, italian in zip(truth[BEES]["sentences"][:3], truth[BREAD]["sentences"], strict=False):
+        for path, sentence in ((BEES, english), (BREAD, italian)):
             start, end = sentence["start"] - 0.05, sentence["end"] + 0.1
             parts += [*read_samples(path, ffmpeg=ffmpeg, start=max(start, 0.0), duration=end - start), pause]
             said.append(sentence["text"])

@@ -53,10 +53,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
     root, put = str(tmp_path), into_folder
     if request.param == "s3":
-        root, put = bucket(request.getfixturevalue("s3_endpoint"))
+        root, put = bucket(request.getfixturevalue("s3_account"))
     command = [sys.executable, "-m", "transcription_assets_tests.steps.killed"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | seaweed.OWNER.variables
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
     ) as victim:
         yield Place(root, put, victim)
         victim.kill()
