@@ -106,13 +106,17 @@ async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
 
 
 def expression(filters: Filters, columns: Sequence[str]) -> str | None:
-    """The filter in LanceDB's language; each value is written so that it stays a value.
+    """The filter in LanceDB's language; each value goes through its own typed literals, so it stays a value.
 
     Raises ValueError where the table is of an older release and has not all columns.
     """
     from lancedb.expr import Expr, col, lit
 
     parts: list[Expr] = []
+    if filters.prefix:
+        parts += [col("media_key") >= lit(filters.prefix), col("media_key") < lit(filters.prefix + LAST)]
+    if filters.languages:
+        parts.append(col("language").isin([lit(code) for code in filters.languages]))
     if filters.since:
         parts.append(col("recorded") >= lit(filters.since))
     if filters.until:
@@ -122,12 +126,10 @@ def expression(filters: Filters, columns: Sequence[str]) -> str | None:
     if filters.longest_s is not None:
         parts.append(col("duration_s") <= lit(float(filters.longest_s)))
     said = [part.to_sql() for part in parts]
-    if filters.prefix:
-        said.append(f"media_key >= {_literal(filters.prefix)} AND media_key < {_literal(filters.prefix + LAST)}")
-    if filters.languages:
-        said.append(f"language IN ({', '.join(map(_literal, filters.languages))})")
     if filters.speakers:
-        said.append("(" + " OR ".join(f"array_has(speakers, {_literal(name)})" for name in filters.speakers) + ")")
+        # There is no typed form of array_has in LanceDB 0.40; its argument is a typed literal all the same.
+        anyone = " OR ".join(f"array_has(speakers, {lit(name).to_sql()})" for name in filters.speakers)
+        said.append(f"({anyone})")
     needed = {
         "speakers": bool(filters.speakers),
         "recorded": bool(filters.since or filters.until),
@@ -139,16 +141,6 @@ def expression(filters: Filters, columns: Sequence[str]) -> str | None:
             "rebuild`"
         )
     return " AND ".join(said) or None
-
-
-def _literal(text: str) -> str:
-    r"""A text in LanceDB's language, without a backslash.
-
-    In the filter of a search LanceDB 0.40 takes `\'` for an escaped quote, also in its own typed literals: what follows
-    it in a value would become a part of the filter.
-    """
-    parts = ("'" + part.replace("'", "''") + "'" for part in text.split("\\"))
-    return " || chr(92) || ".join(parts)
 
 
 def _queries() -> Any:
