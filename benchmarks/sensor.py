@@ -102,7 +102,7 @@ def _tick(url: str, *, idle: bool) -> None:
     from transcription_assets.defs.resources import StoreResource
     from transcription_assets.defs.sensors import inbox_sensor
     from transcription_assets.storage import Store
-    from transcription_assets_tests.sensor_ticks import PACE
+    from transcription_assets_tests.sensor.ticks import PACE
 
     cursor = None
     if idle:

@@ -5,16 +5,17 @@ It passes requests on unchanged, the Host header too: signatures are made for th
 
 import re
 import socket
-import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
 from urllib.parse import unquote, urlsplit
+
+from transcription_assets_tests.serving import answering, reset
 
 _BLOCK = 64 << 10
 
@@ -183,24 +184,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._send(proxy, response, whole, given)
         if isinstance(fault, Reset):
-            self._reset()
+            reset(self)
         self.close_connection = self.close_connection or isinstance(fault, Cut)
 
     def _send(self, proxy: FaultProxy, response: HTTPResponse, whole: bytes, size: int) -> None:
         try:
             while size > 0 and (block := (whole or response.read(min(_BLOCK, size)))[:size]):
+                proxy._count(len(block))  # noqa: SLF001 - before the reader has it, who may look at once
                 self.wfile.write(block)
-                proxy._count(len(block))  # noqa: SLF001
                 size -= len(block)
                 whole = whole[len(block) :]
         except OSError:
             self.close_connection = True
-
-    def _reset(self) -> None:
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
 
 
 for _method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
@@ -212,12 +207,8 @@ def between(upstream: str) -> Iterator[FaultProxy]:
     """Stand before the server at the URL `upstream`, on a free port, until the block is left."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.proxy = proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}", urlsplit(upstream).netloc)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy._closing.set()  # noqa: SLF001
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(server):
+        try:
+            yield proxy
+        finally:
+            proxy._closing.set()  # noqa: SLF001

@@ -19,6 +19,12 @@ from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
 
 CHAIN = ("video", "audio", "transcript", "embeddings")
+CHECKS = {
+    "video": ["playable"],
+    "audio": ["whole"],
+    "transcript": ["confidence", "no_inventions", "speech_coverage"],
+    "embeddings": ["complete"],
+}
 
 
 @dataclass(slots=True)

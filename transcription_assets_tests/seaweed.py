@@ -15,12 +15,23 @@ from pathlib import Path
 from typing import Any
 
 START_LIMIT_S = 90
+STARTS = 3
+"""Somebody else may take a port in the seconds between its choice and the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     access_key: str
     secret_key: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a user exports."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
 
 
 OWNER = Account("owner", "owner-secret")
@@ -55,12 +66,26 @@ def serve(weed: str, directory: Path) -> Iterator[S3Server]:
     """Run a server on free ports until the block ends; its files and its log lie in `directory`."""
     config = directory / "s3.json"
     config.write_text(json.dumps({"identities": [_identity(OWNER, "Admin"), _identity(READER, "Read", "List")]}))
-    data = directory / "data"
-    data.mkdir()
+    for number in range(STARTS):
+        folder = directory / str(number)
+        (folder / "data").mkdir(parents=True)
+        server, process = _started(weed, folder, config)
+        try:
+            if _has_its_first_bucket(server, process):
+                yield server
+                return
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # asked politely, it takes ten seconds
+            process.wait()
+    raise RuntimeError(f"SeaweedFS did not start: {(folder / 'log').read_text(errors='replace')[-2000:]}")
+
+
+def _started(weed: str, folder: Path, config: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = {
-        "dir": data,
+        "dir": folder / "data",
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
         "master.volumeSizeLimitMB": 64,
@@ -71,16 +96,10 @@ def serve(weed: str, directory: Path) -> Iterator[S3Server]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
     } | ports
-    with (directory / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         command = [weed, "server", *(f"-{name}={value}" for name, value in options.items())]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, start_new_session=True)
-    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "media")
-    try:
-        _wait_for_the_first_bucket(server, process, directory / "log")
-        yield server
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # asked politely, it takes ten seconds
-        process.wait()
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    return S3Server(f"http://127.0.0.1:{ports['s3.port']}", "media"), process
 
 
 def _identity(account: Account, *actions: str) -> dict[str, Any]:
@@ -97,7 +116,8 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _wait_for_the_first_bucket(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _has_its_first_bucket(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
+    """Wait for it; not where the process has ended, or does not come to it."""
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -112,5 +132,5 @@ def _wait_for_the_first_bucket(server: S3Server, process: subprocess.Popen[bytes
         except (BotoCoreError, ClientError):
             time.sleep(0.2)
         else:
-            return
-    raise RuntimeError(f"SeaweedFS did not start: {log.read_text(errors='replace')[-2000:]}")
+            return True
+    return False

@@ -15,12 +15,10 @@ from transcription_assets import keys
 from transcription_assets.app.serve import server, site
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.guard import Guard
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.models import Located
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
-from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.chain import Chain, no_model
 from transcription_assets_tests.fakes import HashEncoder
 
 TALK = "video/talks/a talk.mp4"
@@ -45,7 +43,7 @@ def archive(store: Store | Path, **settings: Any) -> Archive:
     """The archive of a store, opened already where it is one; `settings` are those of the server."""
     opened = {"store": store} if isinstance(store, Store) else {}
     url = store.url if isinstance(store, Store) else str(store)
-    made = Archive(Settings(**{"serve_searches_per_minute": 100_000, "store": url} | settings), _no_model)
+    made = Archive(Settings(**{"serve_searches_per_minute": 100_000, "store": url} | settings), no_model)
     made.tools.__dict__.update(encoder=HashEncoder(), **opened)
     return made
 
@@ -89,10 +87,6 @@ def decoded_once(app: Guard) -> Any:
         await app(scope, receive, send)
 
     return asked
-
-
-def _no_model(name: str, kind: str) -> Located:
-    raise PermanentFailure(f"a test asks for the real {kind} {name}")
 
 
 def of(name: str) -> str:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets import settings
+from transcription_assets.app import process as working
 from transcription_assets.app.cli import main
 from transcription_assets.app.searching import CONTEXT, around
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets_tests import recordings
-
-ROOT = Path(__file__).parents[1]
-WIZARD = ROOT / "demo/recordings/stories/the-wizard-of-the-opera-house.mp4"
+from transcription_assets_tests.demo import WIZARD
 
 Command = Callable[..., Result]
 
@@ -107,24 +105,18 @@ def test_a_recording_that_is_named_is_done_whatever_else_is_still_being_copied(
 def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "1")
-    enough = threading.Event()
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "60")
     growing = store / "video/big.mp4"
-    growing.touch()
+    growing.write_bytes(b"the first of many")
+    waited: list[float] = []
 
-    def copy() -> None:
-        with growing.open("wb", buffering=0) as file:
-            while not enough.wait(0.1):
-                file.write(b"more")
+    def copied_on(seconds: float) -> None:
+        waited.append(seconds)
+        growing.write_bytes(b"the first and the second of many")
 
-    copying = threading.Thread(target=copy)
-    copying.start()
-    try:
-        result = command("process")
-    finally:
-        enough.set()
-        copying.join()
-    assert result.exit_code == 3
+    monkeypatch.setattr(working.time, "sleep", copied_on)
+    result = command("process")
+    assert (result.exit_code, waited) == (3, [60.0])
     assert "still being copied" in result.output
     assert "video/big.mp4" in result.output
 

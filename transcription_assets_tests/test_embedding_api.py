@@ -1,7 +1,6 @@
 """Vectors from a service: a real HTTP server that speaks OpenAI's protocol, and fails as services do."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ import pytest
 from transcription_assets.embedding import Prompts, api
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets_tests.serving import answering
 
 KEY = "sk-very-secret"
 
@@ -59,14 +59,9 @@ def service() -> Iterator[Service]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    made.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        made.url = f"{address}/v1"
+        yield made
 
 
 def test_texts_go_in_batches_and_their_vectors_come_back_in_order_and_of_unit_length(service: Service) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,7 @@ from transcription_assets.embedding import SentenceEncoder
 from transcription_assets.evaluation.figures import CLOSE_S, TOLERANCE_S, figures, judge
 from transcription_assets.evaluation.talks import KINDS, SET, Question, questions, talks
 from transcription_assets.query import Hit, Mode
-
-DEMO = Path(__file__).parents[1] / "demo" / "recordings.json"
+from transcription_assets_tests.demo import TOLD
 
 
 def hit(key: str, start: float, *, weak: bool = False) -> Hit:
@@ -44,7 +42,7 @@ def test_times_of_the_talks_run_forward_and_are_the_same_each_time() -> None:
 
 
 def test_the_demo_in_the_set_is_the_demo() -> None:
-    assert (SET / "demo.json").read_bytes() == DEMO.read_bytes()
+    assert (SET / "demo.json").read_bytes() == TOLD.read_bytes()
 
 
 def test_a_moment_counts_as_found_only_near_enough_and_in_its_recording() -> None:

@@ -1,0 +1,180 @@
+"""Many recordings in one run: the bad one neither stops nor hides the good ones."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.steps import embeddings
+from transcription_assets.transcript import from_json
+from transcription_assets_tests import recordings
+from transcription_assets_tests.defs.breaking import BAD, break_at_audio, break_at_transcript, break_at_video, reasons
+from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
+from transcription_assets_tests.strategies import segment
+
+
+def test_a_good_batch_records_each_recording_once_with_its_own_metadata_and_checks(graph: Graph) -> None:
+    batch = graph.drop(1, 2, 3, 4, 5)
+    result = graph.run(batch)
+    assert result.success
+    for asset in CHAIN:
+        assert graph.materialised(asset) == batch
+        assert graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED")
+        assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
+    for asset in ("video", "audio"):
+        durations = [graph.metadata(asset, key)["duration_s"] for key in batch]
+        assert durations == pytest.approx([1, 2, 3, 4, 5], abs=0.1)
+    assert [graph.metadata("transcript", key)["excerpt"] for key in batch] == [
+        f"`0:00` These are {seconds} seconds." for seconds in range(1, 6)
+    ]
+    assert graph.passages()["media_key"].to_list() == batch
+
+
+@pytest.mark.parametrize(
+    ("asset", "break_it", "said"),
+    [
+        ("video", break_at_video, "Invalid data"),
+        ("audio", break_at_audio, "the decoder is on fire"),
+        ("transcript", break_at_transcript, "nobody understands this"),
+    ],
+)
+def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
+    graph: Graph, tmp_path: Path, asset: str, break_it: Callable[[Graph, Path], None], said: str
+) -> None:
+    batch = graph.drop(1, 2, BAD, 4, 5)
+    break_it(graph, tmp_path)
+    bad = f"audio/{BAD:02}.wav"
+    good = [key for key in batch if key != bad]
+
+    result = graph.run(batch)
+
+    assert not result.success
+    for upstream in CHAIN[: CHAIN.index(asset)]:
+        assert graph.statuses(upstream, batch) == dict.fromkeys(batch, "MATERIALIZED")
+    assert graph.materialised(asset) == good
+    assert graph.statuses(asset, batch) == dict.fromkeys(good, "MATERIALIZED") | {bad: "FAILED"}
+    assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in good)
+    assert all(graph.metadata(asset, key)["reused"] is False for key in good)
+    assert all(graph.tags(asset, key)["dagster/code_version"] == "7" for key in good), "else stale for ever in the UI"
+
+    failure = graph.failure(result, asset)
+    assert failure.description
+    assert "1 of 5 recordings failed, the others are materialised" in failure.description
+    assert bad in failure.description
+    assert said in failure.description
+    reason, kind = reasons(failure)[bad]
+    assert said in reason
+    assert kind.startswith("permanent")
+    assert retries(graph.instance, result) == 0, "a second try of a broken recording is wasted"
+
+    downstream = CHAIN[CHAIN.index(asset) + 1 :]
+    assert not any(graph.materialised(below) for below in downstream)
+    for piece in (good[:2], good[2:]):
+        assert graph.run(piece, *downstream).success
+    assert graph.passages()["media_key"].to_list() == good
+
+
+def test_a_bug_that_one_file_meets_does_not_stop_the_others_and_is_told_with_its_file(graph: Graph) -> None:
+    batch = graph.drop(1, 2, 3)
+    graph.engine.failures[2] = [ZeroDivisionError("division by zero")]
+    result = graph.run(batch)
+    assert graph.materialised("transcript") == [batch[0], batch[2]]
+    description = graph.failure(result, "transcript").description
+    assert description
+    assert f"{batch[1]}: ZeroDivisionError: division by zero" in description
+
+
+def test_a_single_recording_runs_alone_and_has_a_data_version_of_its_own(graph: Graph) -> None:
+    (key,) = graph.drop(1)
+    assert graph.run([key]).success
+    assert all(graph.materialised(asset) == [key] for asset in CHAIN)
+    etag = graph.store.stat(key).etag
+    assert graph.data_version("audio", key).startswith(etag)
+    assert etag in graph.data_version("transcript", key)
+
+
+def test_a_single_bad_recording_fails_with_nothing_but_its_reason(graph: Graph) -> None:
+    (key,) = graph.drop(BAD)
+    break_at_video(graph, graph.root)
+    description = graph.failure(graph.run([key]), "video").description
+    assert description
+    assert description.startswith(key)
+    assert "recordings failed" not in description
+
+
+def test_a_recording_that_vanished_is_named_and_said_to_be_gone(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    (graph.root / batch[0]).unlink()
+    result = graph.run(batch)
+    reason, kind = reasons(graph.failure(result, "video"))[batch[0]]
+    assert batch[0] in reason
+    assert "not found" in reason
+    assert kind.startswith("permanent")
+    assert graph.materialised("video") == [batch[1]]
+
+
+def test_silence_is_a_success_that_says_so_and_leaves_nothing_to_find(graph: Graph) -> None:
+    graph.engine.script = {1: [], 2: []}
+    batch = graph.drop(1, 2)
+    result = graph.run(batch)
+    assert result.success
+    assert graph.metadata("transcript", batch[0])["no_speech"] is True
+    assert graph.metadata("embeddings", batch[0])["dagster/row_count"] == 0
+    assert graph.passages().is_empty()
+
+
+def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(graph: Graph) -> None:
+    (key,) = graph.drop(2)
+    assert graph.run([key]).success
+    spoken = from_json(graph.store.read(keys.transcript(key)))
+    twins = (segment("Yes indeed.", 1.0, 1.0), segment("Certainly not.", 1.0, 1.0))
+    graph.store.write(keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
+    made = embeddings.materialise(graph.store, key, graph.encoder, embeddings.Choice(30.0))
+    assert made.sentences == 2
+    assert made.is_complete
+
+
+def test_names_of_all_kinds_run_as_a_range_and_are_found_under_their_keys(graph: Graph, tmp_path: Path) -> None:
+    names = [
+        "audio/a, b.wav",
+        "audio/it's [1].wav",
+        "audio/wait...what.wav",
+        "audio/100%.WAV",
+        "audio/Größe/ep.wav",
+        "audio/Größe/ep.mka",
+        "audio/👩‍👩‍👧.wav",
+        "video/-i.wav",
+        "video/a: b?c=d&e#f.wav",
+        "video/\udcff\n.wav",
+    ]
+    source = recordings.tone(tmp_path / "a.wav", 1, rate=16_000)
+    for name in names:
+        target = Path(os.fsdecode(os.fsencode(graph.root / name)))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    batch = sorted(map(keys.encode, names))
+    graph.instance.add_dynamic_partitions("recordings", batch)
+    assert graph.run(batch).success
+    assert graph.materialised("embeddings") == batch
+    assert sorted(graph.passages()["media_key"]) == batch
+
+
+def test_the_search_index_is_kept_in_order_on_an_empty_store_and_on_a_full_one(graph: Graph) -> None:
+    assert graph.refresh()["dagster/row_count"] == 0
+    batch = graph.drop(1, 2)
+    assert graph.run(batch).success
+    state = graph.refresh()
+    assert str(state["table"]).startswith("passages_")
+    assert state | {"version": 0, "table": ""} == {
+        "dagster/row_count": 2,
+        "recordings": 2,
+        "fragments": 1,
+        "version": 0,
+        "vector_index": False,
+        "table": "",
+        "building": "nothing",
+    }

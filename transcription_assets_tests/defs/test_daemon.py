@@ -1,0 +1,268 @@
+"""A real daemon with its code server and run processes: a file is dropped, nobody clicks, it is found."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from transcription_assets.defs.launcher import LocalRunLauncher, is_alive
+from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.index import Index
+from transcription_assets_tests import recordings
+from transcription_assets_tests.demo import ROOT, WIZARD
+
+BIN = Path(sys.executable).parent
+LIMIT_S = 140
+SETTLE_S = 1
+daemon = pytest.mark.daemon
+
+
+@dataclass(slots=True)
+class Machine:
+    """A Dagster home, a store, and a daemon that can be started, stopped and killed."""
+
+    home: Path
+    store: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def environment(self) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TRANSCRIPTION_") or name == "TRANSCRIPTION_MODELS_DIR"
+        }
+        return inherited | {
+            "DAGSTER_HOME": str(self.home),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "TRANSCRIPTION_STORE": str(self.store),
+            "TRANSCRIPTION_WHISPER_MODEL": "tiny.en",
+            "TRANSCRIPTION_SENSOR_INTERVAL_S": "5",
+            "TRANSCRIPTION_SETTLE_S": str(SETTLE_S),
+        }
+
+    def start(self) -> None:
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [BIN / "dagster-daemon", "run", "-m", "transcription_assets.definitions"],
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Politely first; then everything that it started."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        self.kill()
+
+    def kill(self) -> None:
+        """The daemon, its code server and the run in progress at once: what a power cut does."""
+        if self.process:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+        until = time.monotonic() + 10
+        while (left := self.left_behind()) and time.monotonic() < until:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+    def left_behind(self) -> list[int]:
+        """Processes that still have this home in their environment (where the system tells)."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"DAGSTER_HOME={self.home}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+        return found
+
+    def drop(self, name: str, seconds: float = 11.5) -> str:
+        """The beginning of the wizard's story, as one file that is moved into the inbox whole."""
+        beginning(self.home / "copy.mp4", seconds).replace(self.store / name)
+        return name
+
+    def drop_folder(self, name: str, files: Path) -> None:
+        """Move a folder into the inbox, once all of it has settled: one look at the inbox sees all of its files."""
+        youngest = max(file.stat().st_ctime for file in files.iterdir())
+        while time.time() < youngest + SETTLE_S:
+            time.sleep(0.1)
+        files.replace(self.store / name)
+
+    def found(self) -> set[str]:
+        """The recordings that can be found now."""
+        table = Index(str(self.store / "lancedb"))
+        folder = self.store / "embeddings"
+        keys = {str(path.relative_to(folder)).removesuffix(".parquet") for path in folder.rglob("*.parquet")}
+        return {key for key in keys if table.rows(key)}
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            yield instance
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + LIMIT_S
+        while not condition():
+            if time.monotonic() > until:
+                pytest.fail(f"after {LIMIT_S} s still not: {what}\n{self.log()}")
+            time.sleep(0.5)
+
+    def log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")[-5000:]
+
+
+def beginning(path: Path, seconds: float) -> Path:
+    """The first seconds of the wizard's story."""
+    return recordings.make(path, "-i", str(WIZARD), "-t", str(seconds), "-c", "copy")
+
+
+@contextmanager
+def machine(root: Path) -> Iterator[Machine]:
+    made = Machine(root / "home", root / "store")
+    made.home.mkdir()
+    (made.store / "video").mkdir(parents=True)
+    ours = (ROOT / "dagster_home/dagster.yaml").read_text()
+    assert "poll_interval_seconds: 30" in ours
+    (made.home / "dagster.yaml").write_text(ours.replace("poll_interval_seconds: 30", "poll_interval_seconds: 5"))
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with machine(tmp_path_factory.mktemp("daemon")) as made:
+        made.start()
+        yield made
+
+
+@daemon
+@pytest.mark.models
+def test_a_dropped_recording_is_found_at_its_second_without_a_click(running: Machine) -> None:
+    name = running.drop("video/the wizard.mp4")
+    running.wait_for("the recording can be found", lambda: name in running.found())
+    command = [
+        str(BIN / "transcription-assets"),
+        "search",
+        "--json",
+        "--limit",
+        "1",
+        "lit forty lamps with a single word",
+    ]
+    answer = subprocess.run(command, env=running.environment(), capture_output=True, check=True, timeout=120)
+    (moment,) = json.loads(answer.stdout)
+    assert moment["media_key"] == name
+    assert moment["start"] == pytest.approx(5.29, abs=2.0)
+
+
+def failures(instance: dg.DagsterInstance) -> list[str]:
+    """What every failed step said, as the UI shows it."""
+    said: list[str] = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+            data: Any = entry.get_dagster_event().event_specific_data
+            said.append(data.user_failure_data.description if data.user_failure_data else str(data.error))
+    return said
+
+
+def status(instance: dg.DagsterInstance, asset: str, key: str) -> str:
+    found = (instance.get_status_by_partition(dg.AssetKey(asset), [key], partitions) or {}).get(key)
+    return found.value if found else ""
+
+
+@daemon
+@pytest.mark.models
+def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(running: Machine, tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    good = {f"video/batch/{beginning(batch / f'good {number}.mp4', 6.0).name}" for number in range(4)}
+    (batch / "broken.mp4").write_bytes(b"not a recording at all " * 500)
+    running.drop_folder("video/batch", batch)
+    running.wait_for("the four good ones can be found", lambda: good <= running.found())
+    with running.instance() as instance:
+        # A passage can be found a moment before Dagster writes the materialisation down.
+        done = "the four good ones are green"
+        running.wait_for(done, lambda: all(status(instance, "embeddings", key) == "MATERIALIZED" for key in good))
+        assert status(instance, "video", "video/batch/broken.mp4") == "FAILED"
+        assert any("video/batch/broken.mp4" in said and "Invalid data" in said for said in failures(instance))
+        automated = [run for run in instance.get_runs() if "dagster/from_automation_condition" in run.tags]
+        assert automated, "the batch failed at `video`: somebody has carried the good ones on"
+    assert "video/batch/broken.mp4" not in running.found()
+
+
+@daemon
+@pytest.mark.models
+def test_a_machine_that_loses_power_in_the_middle_of_a_run_loses_no_recording(tmp_path: Path) -> None:
+    with machine(tmp_path) as lost:
+        # Of different lengths: the same sound is not transcribed twice.
+        names = {lost.drop(f"video/{number}.mp4", 10.5 + number) for number in range(4)}
+        lost.start()
+        transcripts, extracted = lost.store / "transcripts/video", lost.store / "extracted/video"
+        lost.wait_for("the first sound is extracted", lambda: bool([*extracted.glob("*.flac")]))
+        lost.kill()
+        assert not lost.left_behind()
+        assert not lost.found()
+        before = {path: path.stat().st_mtime_ns for path in transcripts.glob("*.json")}
+        assert len(before) < len(names), "killed too late to show anything"
+
+        lost.start()
+        lost.wait_for("all recordings can be found", lambda: names == lost.found())
+        assert all(path.stat().st_mtime_ns == then for path, then in before.items()), "what was done was done again"
+        with lost.instance() as instance:
+            oldest = min(instance.get_run_records(), key=lambda record: record.create_timestamp)
+            assert oldest.dagster_run.status == dg.DagsterRunStatus.FAILURE
+        lost.stop()
+        assert not lost.left_behind()
+
+
+def test_a_process_is_alive_until_it_ends_and_its_number_alone_is_no_proof() -> None:
+    code = "import time; print(flush=True); time.sleep(60)  # like a run: multiprocessing"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout
+            running.stdout.readline()
+            assert is_alive(running.pid)
+        finally:
+            running.kill()
+        running.wait()
+        assert not is_alive(running.pid)
+    if Path("/proc").is_dir():
+        assert not is_alive(1), "another program has the number of a run that is long gone"
+
+
+def test_a_run_on_another_machine_is_never_taken_for_dead(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        launcher = LocalRunLauncher()
+        launcher.register_instance(instance)
+        for tags in ({}, {".dagster/grpc_info": '{"host": "code-server", "port": 4000}'}):
+            run = instance.create_run_for_job(_job(), tags=tags)
+            assert launcher.check_run_worker_health(run).status.value == "RUNNING"
+
+
+def _job() -> dg.JobDefinition:
+    @dg.op
+    def nothing() -> None: ...
+
+    @dg.job
+    def empty() -> None:
+        nothing()
+
+    return empty

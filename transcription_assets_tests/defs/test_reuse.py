@@ -1,0 +1,142 @@
+"""What is done is not done again, and what changed is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.embedding import EmbeddingModel
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.speech import SpeechOptions
+from transcription_assets_tests import recordings
+from transcription_assets_tests.fakes import DIMENSION, HashEncoder, ScriptedEngine
+from transcription_assets_tests.graph_runs import CHAIN, Graph
+
+
+def artefact_times(graph: Graph) -> dict[str, int]:
+    folders = ("extracted", "posters", "transcripts", "embeddings")
+    files = [path for folder in folders for path in (graph.root / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(graph.root)): path.stat().st_mtime_ns for path in files}
+
+
+def test_a_second_run_costs_nothing_and_is_recorded_as_reused(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch).success
+    before, encoded = artefact_times(graph), len(graph.encoder.encoded)
+    assert graph.run(batch).success
+    assert artefact_times(graph) == before
+    assert graph.engine.heard == [1, 2]
+    assert len(graph.encoder.encoded) == encoded
+    assert all(graph.metadata(asset, key)["reused"] is True for asset in CHAIN for key in batch)
+    assert graph.passages()["media_key"].to_list() == batch
+
+
+def test_the_failed_one_alone_is_worked_on_when_the_batch_is_run_again(graph: Graph) -> None:
+    batch = graph.drop(1, 2, 3)
+    graph.engine.failures[2] = [PermanentFailure("not today")]
+    assert not graph.run(batch).success
+    assert graph.run(batch).success
+    assert graph.engine.heard == [1, 2, 3, 2]
+    assert all(graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED") for asset in CHAIN)
+
+
+def test_a_replaced_recording_is_done_anew_and_its_old_passages_are_gone(graph: Graph) -> None:
+    graph.passage_s = 5.0
+    graph.engine.script = {20: [f"Old sentence {number} ends here." for number in range(10)], 2: ["New words."]}
+    batch = graph.drop(1, 20)
+    assert graph.run(batch).success
+    old = graph.data_version("transcript", batch[1])
+    assert graph.passages().filter(media_key=batch[1]).height > 1
+
+    recordings.tone(graph.root / batch[1], 2, rate=16_000)
+    assert graph.run(batch[1:]).success
+
+    rows = graph.passages().filter(media_key=batch[1])
+    assert rows["text"].to_list() == ["New words."]
+    assert rows["media_etag"].to_list() == [graph.store.stat(batch[1]).etag]
+    assert graph.passages()["media_key"].to_list() == batch
+    assert graph.data_version("transcript", batch[1]) != old
+    assert all(graph.metadata(asset, batch[1])["reused"] is False for asset in CHAIN)
+    assert graph.store.read(keys.transcript(batch[1], ".txt")) == b"New words.\n"
+
+
+def test_a_recording_that_lost_its_picture_when_it_was_replaced_shows_no_old_one(graph: Graph, tmp_path: Path) -> None:
+    key = "video/a.mp4"
+    graph.instance.add_dynamic_partitions("recordings", [key])
+    recordings.video(graph.root / key, 1.0)
+    assert graph.run([key]).success
+    assert graph.store.exists(keys.poster(key))
+    assert "poster" in graph.metadata("video", key)
+
+    recordings.tone(tmp_path / "sound.m4a", 1.0).replace(graph.root / key)
+    assert graph.run([key]).success
+    assert not graph.store.exists(keys.poster(key))
+    assert "poster" not in graph.metadata("video", key)
+
+
+def test_another_whisper_option_makes_transcript_and_embeddings_anew_and_decodes_nothing_again(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch).success
+    graph.engine = ScriptedEngine(
+        options=SpeechOptions(beam_size=1), script={1: ["Better words."], 2: ["Much better words."]}
+    )
+    assert graph.run(batch).success
+    reused = {asset: graph.metadata(asset, batch[0])["reused"] for asset in CHAIN}
+    assert reused == {"video": True, "audio": True, "transcript": False, "embeddings": False}
+    assert graph.passages()["text"].to_list() == ["Better words.", "Much better words."]
+
+
+def test_another_encoder_makes_only_embeddings_anew(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch).success
+    graph.encoder = HashEncoder(model=EmbeddingModel("hash", "2"))
+    assert graph.run(batch).success
+    reused = {asset: graph.metadata(asset, batch[0])["reused"] for asset in CHAIN}
+    assert reused == {"video": True, "audio": True, "transcript": True, "embeddings": False}
+    assert graph.engine.heard == [1, 2]
+    graph.refresh()
+    assert set(graph.passages()["embedding_model"]) == {"hash@2"}
+
+
+def test_another_passage_length_makes_only_embeddings_anew(graph: Graph) -> None:
+    graph.engine.script = {20: [f"Sentence {number} ends here." for number in range(10)]}
+    batch = graph.drop(20)
+    assert graph.run(batch).success
+    assert graph.passages().height == 1
+    graph.passage_s = 5.0
+    assert graph.run(batch).success
+    assert graph.engine.heard == [20]
+    assert graph.passages().height == 1, "the table that is searched stays whole until the other one is"
+    assert graph.refresh()["building"] == "nothing"
+    assert graph.passages().height > 1
+
+
+def test_vectors_of_another_length_never_mix_with_those_that_are_there(graph: Graph) -> None:
+    one, two = graph.drop(1, 2)
+    assert graph.run([one, two]).success
+    graph.encoder = HashEncoder(model=EmbeddingModel("wide", "1"), dimension=2 * DIMENSION)
+    assert graph.run([one]).success
+    assert graph.refresh()["table"] != graph.refresh()["building"]
+    assert graph.passages()["media_key"].to_list() == [one, two], "what could be found before is still found"
+    assert graph.run([two]).success
+    assert graph.refresh()["building"] == "nothing"
+    assert set(graph.passages()["embedding_model"]) == {"wide@1"}
+
+
+def test_a_file_without_its_record_is_made_again_because_its_maker_was_killed(graph: Graph) -> None:
+    (key,) = graph.drop(2)
+    assert graph.run([key]).success
+    graph.store.write(keys.flac(key), b"half a fi")
+    graph.store.delete(keys.audio_record(key), keys.transcript(key))
+    assert graph.run([key]).success
+    assert graph.engine.heard == [2, 2], "a damaged FLAC would have been heard for another length"
+
+
+@pytest.mark.parametrize("path", [keys.video_record, keys.audio_record, keys.transcript, keys.passages])
+def test_a_damaged_artefact_is_made_again_and_not_a_failure_for_ever(graph: Graph, path: Callable[[str], str]) -> None:
+    (key,) = graph.drop(2)
+    assert graph.run([key]).success
+    graph.store.write(path(key), b'{"version": "1"')
+    assert graph.run([key]).success
+    assert graph.passages()["text"].to_list() == ["These are 2 seconds."]

@@ -1,0 +1,77 @@
+"""The images: what the Dockerfile promises, and what the GPU image leaves out."""
+
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+
+import pytest
+
+from transcription_assets_tests.demo import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+STAGES = {found[2]: found[1] for found in re.finditer(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+SHIPPED = ("cpu", "cpu-models", "gpu", "gpu-models", "bucket")
+BODIES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+
+
+def lines_of(stage: str) -> str:
+    """The stage, after those that it is made from."""
+    parent = STAGES[stage]
+    return (lines_of(parent) if parent in STAGES else "") + BODIES[stage]
+
+
+@pytest.mark.parametrize("target", SHIPPED)
+def test_no_image_runs_as_root(target: str) -> None:
+    users = re.findall(r"^USER (\S+)$", lines_of(target), re.MULTILINE)
+    assert users[-1] == "10001:10001"
+
+
+@pytest.mark.parametrize("target", SHIPPED)
+def test_no_image_has_an_entrypoint_because_run_pods_bring_arguments_only(target: str) -> None:
+    assert "ENTRYPOINT" not in lines_of(target)
+
+
+def test_what_is_built_without_a_target_is_the_image_for_cpu_nodes() -> None:
+    assert list(STAGES)[-1] == "cpu"
+
+
+def test_bases_are_chosen_by_argument_and_pinned() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert base.partition(":")[2] not in ("", "latest")
+    assert all(parent in STAGES or parent == "${BASE}" for parent in STAGES.values())
+
+
+def test_everything_installed_is_held_by_the_constraints() -> None:
+    for command in re.findall(r"pip install [^&\n]*", DOCKERFILE):
+        assert "--constraint constraints.txt" in command or "--no-deps" in command, command
+
+
+LEFT_OUT = ("dagster-webserver", "lancedb", "sentence-transformers")
+
+
+def test_the_gpu_image_leaves_out_only_what_is_installed_for_others() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    wanted = config["options"]["install_requires"].split() + config["options.extras_require"]["k8s"].split()
+    pattern = re.search(r"grep -vxE '\((.*?)\)\?'", DOCKERFILE)
+    assert pattern
+    assert tuple(pattern[1].split("|")) == LEFT_OUT
+    assert set(LEFT_OUT) <= set(wanted)
+
+
+def test_the_definitions_load_and_speech_is_ready_without_what_the_gpu_image_leaves_out() -> None:
+    absent = ("dagster_webserver", "lancedb", "pyarrow", "sentence_transformers", "torch", "transformers", "sklearn")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "import transcription_assets.definitions, faster_whisper, ctranslate2"
+    )
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={"PATH": "/usr/bin", "TRANSCRIPTION_EXECUTOR": "k8s", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert not told.returncode, told.stderr

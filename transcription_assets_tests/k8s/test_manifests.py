@@ -1,0 +1,207 @@
+"""The Kubernetes manifests: valid for the clusters of today, and complete, as kubectl renders them."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from dagster._config import validate_config
+from dagster._core.instance.config import dagster_instance_config_schema
+from dagster_k8s.job import DagsterK8sJobConfig
+
+from transcription_assets import settings
+from transcription_assets.settings import PREFIX, Settings
+from transcription_assets_tests.k8s.rendered import (
+    K8S,
+    OVERLAYS,
+    Document,
+    Workload,
+    data,
+    instance,
+    launcher,
+    named,
+    of_kind,
+    references,
+    rendered,
+    servers,
+    workloads,
+)
+
+VERSIONS = ("1.31", "1.37")
+OTHER_VARIABLES = {
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "DAGSTER_HOME",
+    "DAGSTER_LOGS_BUCKET",
+    "DAGSTER_PG_DB",
+    "DAGSTER_PG_HOST",
+    "DAGSTER_PG_USERNAME",
+    "HF_HUB_OFFLINE",
+    "HOME",
+    "PGSSLMODE",
+}
+"""What is not ours, in ConfigMaps: of Dagster, AWS tools, libpq and the Hub's client."""
+SECRET_NAMES = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
+NAMESPACED_LATER = ("Namespace", "PriorityClass")
+pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_api_server_of_two_years_ago_and_of_today_takes_every_field(
+    overlay: str, version: str, run_pod: Workload
+) -> None:
+    for document in (*rendered(overlay), run_pod.document):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_everything_lies_in_one_namespace_that_refuses_careless_pods(overlay: str) -> None:
+    namespaces = {
+        document["metadata"].get("namespace")
+        for document in rendered(overlay)
+        if document["kind"] not in NAMESPACED_LATER
+    }
+    assert namespaces == {launcher(overlay)["job_namespace"]}
+    (namespace,) = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_image_has_a_tag_that_stays_the_same(overlay: str) -> None:
+    images = [container["image"] for workload in workloads(overlay) for container in workload.containers]
+    images.append(current_image(overlay))
+    if gpu_image := data(overlay, "transcription-settings").get("TRANSCRIPTION_K8S_GPU_IMAGE"):
+        images.append(gpu_image)
+    for image in images:
+        tag = image.rpartition("/")[2].partition(":")[2]
+        assert tag, image
+        assert tag != "latest", image
+
+
+def current_image(overlay: str) -> str:
+    (container,) = Workload(named(overlay, "Deployment", "code-server")).containers
+    return str(next(variable["value"] for variable in container["env"] if variable["name"] == "DAGSTER_CURRENT_IMAGE"))
+
+
+def test_runs_and_steps_use_the_very_image_of_the_code_server(overlay: str) -> None:
+    (container,) = Workload(named(overlay, "Deployment", "code-server")).containers
+    assert current_image(overlay) == container["image"]
+
+
+def test_servers_are_probed_before_traffic_and_while_they_run(overlay: str) -> None:
+    for workload in servers(overlay):
+        for container in workload.containers:
+            assert "livenessProbe" in container, workload.name
+            if "ports" in container:
+                assert {"startupProbe", "readinessProbe"} <= set(container), workload.name
+
+
+def test_a_service_leads_to_a_port_that_somebody_listens_on(overlay: str) -> None:
+    for service in of_kind(overlay, "Service"):
+        behind = [workload for workload in servers(overlay) if selects_labels(service, workload)]
+        assert len(behind) == 1, service["metadata"]["name"]
+        names = {port["name"] for container in behind[0].containers for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+
+
+def selects_labels(service: Document, workload: Workload) -> bool:
+    return bool(service["spec"]["selector"].items() <= workload.labels.items())
+
+
+def secrets(overlay: str) -> dict[str, set[str]]:
+    """Name -> keys of the Secrets of the overlay, or of the example that its README tells people to fill in."""
+    found = of_kind(overlay, "Secret")
+    example = K8S / "overlays" / overlay / "secrets.example.yaml"
+    if example.exists():
+        found += yaml.safe_load_all(example.read_text())
+    return {item["metadata"]["name"]: set(item.get("data", {}) | item.get("stringData", {})) for item in found}
+
+
+def test_every_map_secret_and_volume_that_a_pod_asks_for_is_there(overlay: str, run_pod: Workload) -> None:
+    known = secrets(overlay)
+    for workload in (*workloads(overlay), run_pod):
+        for kind, name, key in references(workload.pod):
+            if kind == "Secret":
+                assert name in known, (workload.name, name)
+                assert not key or key in known[name], (workload.name, name, key)
+            else:
+                assert named(overlay, kind, name), (workload.name, name)
+        mounted = {mount["name"] for container in workload.containers for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in workload.pod["volumes"]} | workload.claims, workload.name
+        assert named(overlay, "ServiceAccount", workload.pod["serviceAccountName"])
+        if priority := workload.pod.get("priorityClassName"):
+            assert named(overlay, "PriorityClass", priority)
+
+
+def test_no_secret_is_readable_in_a_config_map(overlay: str) -> None:
+    values = {
+        value
+        for secret in of_kind(overlay, "Secret")
+        for value in yaml.safe_load(yaml.safe_dump(secret.get("data", {}))).values()
+    }
+    for config_map in of_kind(overlay, "ConfigMap"):
+        for key, value in config_map["data"].items():
+            assert not SECRET_NAMES.search(key), key
+            assert value not in values, key
+
+
+def test_the_settings_in_the_config_map_are_known_and_within_their_bounds(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = data(overlay, "transcription-settings")
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert set(given) <= known | OTHER_VARIABLES
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    chosen = settings.load()
+    assert chosen.executor == "k8s"
+    assert chosen.store.startswith("s3://")
+
+
+def test_every_variable_that_dagster_reads_is_given_to_all_who_read_it(overlay: str, run_pod: Workload) -> None:
+    wanted = set(variables_of(instance(overlay)))
+    for workload in [item for item in (*workloads(overlay), run_pod) if "dagster-instance" in volumes(item)]:
+        (container,) = workload.containers
+        given = {variable["name"] for variable in container.get("env", [])}
+        assert "transcription-settings" in [name for kind, name, _ in references(workload.pod) if kind == "ConfigMap"]
+        assert wanted <= given | set(data(overlay, "transcription-settings")), workload.name
+
+
+def volumes(workload: Workload) -> set[str]:
+    return {volume["name"] for volume in workload.pod["volumes"]}
+
+
+def variables_of(config: Any) -> Iterator[str]:
+    if isinstance(config, dict):
+        if set(config) == {"env"}:
+            yield config["env"]
+        for value in config.values():
+            yield from variables_of(value)
+
+
+def test_dagster_takes_the_instance_file(overlay: str) -> None:
+    checked = validate_config(dagster_instance_config_schema(), instance(overlay))
+    assert checked.success, checked.errors
+    launching = validate_config(DagsterK8sJobConfig.config_type_run_launcher(), launcher(overlay))
+    assert launching.success, launching.errors
+
+
+def test_lost_pods_and_lost_logs_are_seen_to_by_the_instance(overlay: str) -> None:
+    chosen = instance(overlay)
+    assert chosen["run_monitoring"]["enabled"]
+    assert chosen["run_retries"]["enabled"]
+    assert chosen["compute_logs"]["class"] == "S3ComputeLogManager"
+    assert chosen["concurrency"]["pools"]["default_limit"] > 0
+
+
+def test_the_readme_names_files_and_objects_that_exist(overlay: str) -> None:
+    page = (K8S / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\bk8s/[\w./-]+", page):
+        assert (K8S.parent / path.rstrip(".")).exists(), path
+    objects = {f"{item['kind'].lower()}/{item['metadata']['name']}" for which in OVERLAYS for item in rendered(which)}
+    for found in re.findall(r"\b(?:deployment|statefulset|service|job)/[\w-]+", page):
+        assert found in objects, found
+    assert f"k8s/overlays/{overlay}" in page
+    for line in re.findall(r"^    kubectl .*", page, re.MULTILINE):
+        assert shlex.split(line, comments=True), line

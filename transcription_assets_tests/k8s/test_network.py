@@ -1,0 +1,54 @@
+"""Who can reach whom."""
+
+import pytest
+
+from transcription_assets_tests.k8s.rendered import OVERLAYS, may_connect, of_kind, pods, selects
+
+pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def test_every_pod_is_covered_by_network_policies_in_both_directions(overlay: str) -> None:
+    for component in pods(overlay):
+        assert not may_connect(overlay, component, "elsewhere", 25), component
+        assert not may_connect(overlay, "elsewhere", component, 25), component
+
+
+EVERYBODY_OF_DAGSTER = ("code-server", "webserver", "daemon", "run_worker", "step_worker")
+BUCKET_USERS = ("code-server", "webserver", "search", "run_worker", "step_worker")
+
+
+def test_who_works_together_can_reach_each_other(overlay: str) -> None:
+    needed = [("webserver", "code-server", 4000), ("daemon", "code-server", 4000), ("fill-models", "elsewhere", 443)]
+    needed += [(name, "elsewhere", 6443) for name in ("daemon", "webserver", "run_worker")]
+    database, bucket = ("postgres", "bucket") if overlay == "local" else ("elsewhere", "elsewhere")
+    needed += [(name, database, 5432) for name in EVERYBODY_OF_DAGSTER]
+    needed += [(name, bucket, 8333 if overlay == "local" else 443) for name in BUCKET_USERS]
+    for source, target, port in needed:
+        assert may_connect(overlay, source, target, port), (source, target, port)
+
+
+def test_who_has_no_business_with_each_other_cannot_reach_each_other(overlay: str) -> None:
+    forbidden = [
+        ("step_worker", "code-server", 4000),
+        ("step_worker", "elsewhere", 6443),
+        ("search", "code-server", 4000),
+        ("search", "elsewhere", 6443),
+        ("search", "elsewhere", 5432),
+        ("elsewhere", "code-server", 4000),
+    ]
+    if overlay == "local":
+        forbidden += [
+            ("search", "postgres", 5432),
+            ("elsewhere", "postgres", 5432),
+            ("elsewhere", "bucket", 8333),
+            ("step_worker", "elsewhere", 443),
+        ]
+    for source, target, port in forbidden:
+        assert not may_connect(overlay, source, target, port), (source, target, port)
+
+
+def test_every_policy_is_about_somebody(overlay: str) -> None:
+    known = pods(overlay)
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]
+        assert any(selects(selector, labels) for labels in known.values()), policy["metadata"]["name"]

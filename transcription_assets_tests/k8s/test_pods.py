@@ -1,0 +1,178 @@
+"""What the pods of the manifests may do, and what they are given."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from transcription_assets_tests.k8s.rendered import (
+    BATCH,
+    K8S,
+    OVERLAYS,
+    Workload,
+    data,
+    launcher,
+    named,
+    of_kind,
+    selects,
+    servers,
+    workloads,
+)
+
+pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def test_no_pod_is_root_or_could_become_it_or_writes_to_its_image(overlay: str, run_pod: Workload) -> None:
+    for workload in (*workloads(overlay), run_pod):
+        pod = workload.pod["securityContext"]
+        assert pod["runAsNonRoot"], workload.name
+        assert pod["runAsUser"] == pod["fsGroup"] == 10001, workload.name
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, workload.name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(workload.pod), workload.name
+        assert not [volume for volume in workload.pod["volumes"] if "hostPath" in volume], workload.name
+        for container in workload.containers:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, workload.name
+            assert "tmp" in [mount["name"] for mount in container["volumeMounts"]], workload.name
+
+
+def test_every_container_has_requests_and_limits_so_that_none_starves_a_node(overlay: str, run_pod: Workload) -> None:
+    for workload in (*workloads(overlay), run_pod):
+        for container in workload.containers:
+            for kind in ("requests", "limits"):
+                assert set(container["resources"][kind]) >= {"cpu", "memory"}, (workload.name, kind)
+
+
+UNMOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+
+
+def test_no_autoscaler_moves_a_run_while_its_steps_work(run_pod: Workload) -> None:
+    assert UNMOVED.items() <= run_pod.document["spec"]["template"]["metadata"]["annotations"].items()
+
+
+def test_what_the_chart_starts_is_let_into_its_namespace_and_not_moved(overlay: str) -> None:
+    (namespace,) = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    values = yaml.safe_load((K8S / "helm-values.yaml").read_text(encoding="utf-8"))
+    (code_server,) = values["dagster-user-deployments"]["deployments"]
+    for server in (code_server, values["dagsterDaemon"], values["dagsterWebserver"]):
+        assert server["podSecurityContext"]["runAsNonRoot"]
+        assert server["podSecurityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert server["securityContext"]["allowPrivilegeEscalation"] is False
+        assert server["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert run["podTemplateSpecMetadata"]["annotations"] == UNMOVED
+
+
+def test_nothing_asks_for_a_gpu_while_there_is_no_work(overlay: str, run_pod: Workload) -> None:
+    at_rest = yaml.safe_dump([workload.document for workload in (*workloads(overlay), run_pod)])
+    assert "nvidia.com/gpu" not in at_rest
+
+
+def test_there_is_never_a_second_daemon_even_during_an_upgrade(overlay: str) -> None:
+    spec = named(overlay, "Deployment", "daemon")["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_a_drained_node_can_be_drained_and_takes_no_two_search_pods_at_once(overlay: str) -> None:
+    for budget in of_kind(overlay, "PodDisruptionBudget"):
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert any(selects(budget["spec"]["selector"], workload.labels) for workload in servers(overlay))
+
+
+def test_a_replacement_pod_never_starts_behind_dagsters_back(run_pod: Workload) -> None:
+    spec = run_pod.document["spec"]
+    assert spec["backoffLimit"] == 0
+    assert "podFailurePolicy" not in spec
+    assert spec["ttlSecondsAfterFinished"] > 0
+
+
+def test_the_launcher_gives_no_placement_that_would_leak_into_gpu_steps(overlay: str) -> None:
+    placement = re.compile(r"node_?selector|affinity|tolerations", re.IGNORECASE)
+    assert not placement.search(yaml.safe_dump(launcher(overlay)))
+
+
+def rights(overlay: str, account: str) -> set[tuple[str, str]]:
+    """(resource, verb) of all that an account may do; nothing is bound across the cluster."""
+    assert not of_kind(overlay, "ClusterRole", "ClusterRoleBinding")
+    roles = [
+        named(overlay, "Role", binding["roleRef"]["name"])
+        for binding in of_kind(overlay, "RoleBinding")
+        if account in [subject["name"] for subject in binding["subjects"]]
+    ]
+    return {
+        (resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_only_the_daemon_and_runs_can_create_jobs_and_nobody_creates_pods_or_reads_secrets(overlay: str) -> None:
+    accounts = [account["metadata"]["name"] for account in of_kind(overlay, "ServiceAccount")]
+    creating = {name for name in accounts if ("jobs", "create") in rights(overlay, name)}
+    assert creating == {BATCH["run_worker"]}
+    for name in accounts:
+        allowed = rights(overlay, name)
+        assert ("pods", "create") not in allowed
+        assert not {resource for resource, _ in allowed} & {"secrets", "configmaps", "*", "serviceaccounts"}
+        assert "*" not in {verb for _, verb in allowed}
+    assert not rights(overlay, BATCH["step_worker"])
+
+
+def test_a_token_of_the_cluster_is_only_where_it_is_used(overlay: str) -> None:
+    assert all(not account["automountServiceAccountToken"] for account in of_kind(overlay, "ServiceAccount"))
+    with_token = {item.name for item in workloads(overlay) if item.pod.get("automountServiceAccountToken")}
+    assert with_token == {"daemon", "webserver"}
+
+
+def test_only_the_job_that_fills_the_models_can_write_them(overlay: str, run_pod: Workload) -> None:
+    for workload in (*workloads(overlay), run_pod):
+        writable = [
+            mount
+            for container in workload.containers
+            for mount in container["volumeMounts"]
+            if mount["name"] == "models" and not mount.get("readOnly")
+        ]
+        assert bool(writable) == (workload.name == "fill-models"), workload.name
+
+
+def test_weights_whose_copy_was_cut_off_are_copied_again(overlay: str, tmp_path: Path) -> None:
+    """The image's files are older than a truncated copy, and a cluster without the internet has no other."""
+    image, volume, programs = tmp_path / "image", tmp_path / "volume", tmp_path / "bin"
+    for path, text in {
+        image / "base/a model.bin": "all of it",
+        image / "base/config.json": "{}",
+        volume / "base/a model.bin": "all",
+        volume / "other/model.bin": "pulled before",
+        programs / "transcription-assets": "#!/bin/sh\necho pulled",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (programs / "transcription-assets").chmod(0o755)
+    (container,) = Workload(named(overlay, "Job", "fill-models")).containers
+    script = container["args"][0].replace("/opt/models", str(image)).replace("/models/", f"{volume}/")
+    told = subprocess.run(
+        [*container["command"], script],
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert told.stdout == "pulled\n", "what the image does not have comes from the Hub"
+    found = {str(file.relative_to(volume)): file.read_text() for file in volume.rglob("*") if file.is_file()}
+    assert found == {"base/a model.bin": "all of it", "base/config.json": "{}", "other/model.bin": "pulled before"}
+
+
+def test_no_pod_downloads_models_but_the_job(overlay: str) -> None:
+    assert data(overlay, "transcription-settings")["HF_HUB_OFFLINE"] == "1"
+    (container,) = Workload(named(overlay, "Job", "fill-models")).containers
+    assert {"name": "HF_HUB_OFFLINE", "value": "0"} in container["env"]

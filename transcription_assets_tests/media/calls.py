@@ -1,0 +1,60 @@
+"""What is asked of a recording, with the options of these tests, and what can be heard of it."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets import media
+
+LIMIT_S = 60.0
+
+
+def probe(path: Path | str, ffmpeg: str, *, limit_s: float = LIMIT_S) -> media.Probe:
+    return media.probe(str(path), "talks/a.mp4", ffmpeg=ffmpeg, limit_s=limit_s)
+
+
+def extract(path: Path | str, target: Path, ffmpeg: str, *, limit_s: float = LIMIT_S) -> media.Extraction:
+    return media.extract_speech(str(path), target, name="talks/a.mp4", ffmpeg=ffmpeg, limit_s=limit_s)
+
+
+def take_picture(path: Path | str, target: Path, ffmpeg: str, *, at: float = 1.0) -> bool:
+    made = media.poster(str(path), target, ffmpeg=ffmpeg, limit_s=LIMIT_S, at=at, width=640)
+    assert made.taken == target.exists()
+    return made.taken
+
+
+def samples(path: Path | str, ffmpeg: str, **span: float) -> NDArray[np.float32]:
+    blocks = list(media.read_samples(path, ffmpeg=ffmpeg, **span))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def heard(path: Path | str, ffmpeg: str, tmp_path: Path) -> NDArray[np.float32]:
+    """What is left of a recording after it went through the FLAC."""
+    extract(path, tmp_path / "heard.flac", ffmpeg)
+    return samples(tmp_path / "heard.flac", ffmpeg)
+
+
+def loudness(part: NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.mean(np.square(part, dtype=np.float64))))
+
+
+def script(path: Path, body: str) -> str:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def is_running(pid: int) -> bool:
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return bool(listed.stdout.strip()) and not listed.stdout.strip().startswith("Z")
+
+
+def assert_gone(pid: int) -> None:
+    """The kernel delivers SIGKILL soon, not at once."""
+    deadline = time.monotonic() + 10
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"process {pid} was left behind"
+        time.sleep(0.02)

@@ -1,0 +1,95 @@
+"""What is no recording, or only a part of one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets_tests import recordings
+from transcription_assets_tests.media.calls import extract, probe, samples, take_picture
+
+
+def broken(kind: str, tmp_path: Path) -> Path:
+    path = tmp_path / "broken.mp4"
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("Dear reader,\nthis is a letter.\n" * 50)
+    elif kind == "random bytes":
+        path.write_bytes(np.random.default_rng(1).bytes(200_000))
+    elif kind == "cut before its index":
+        recordings.cut(recordings.video(tmp_path / "whole.mp4"), path, 0.7)
+    elif kind == "a picture":
+        recordings.make(tmp_path / "a.png", "-f", "lavfi", "-i", "testsrc=d=1", "-frames:v", "1").rename(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("empty", r"empty \(0 bytes\)"),
+        ("text", "moov atom not found|Invalid data|not a recording"),
+        ("random bytes", "Invalid data|moov|not a recording|none of its audio|no audio stream"),
+        ("cut before its index", "moov atom not found"),
+        ("a picture", "not a recording|no audio stream"),
+    ],
+)
+def test_what_is_no_recording_fails_for_good_with_the_decoders_words(
+    kind: str, reason: str, ffmpeg: str, tmp_path: Path
+) -> None:
+    path, target = broken(kind, tmp_path), tmp_path / "a.flac"
+    with pytest.raises(PermanentFailure, match=f"^talks/a.mp4: .*({reason})"):
+        probe(path, ffmpeg)
+    with pytest.raises(PermanentFailure, match=f"^talks/a.mp4: .*({reason})"):
+        extract(path, target, ffmpeg)
+    with pytest.raises(PermanentFailure):
+        samples(path, ffmpeg)
+    assert not target.exists()
+    assert not take_picture(path, tmp_path / "a.jpg", ffmpeg) or kind == "a picture"
+
+
+def test_a_file_that_is_gone_is_not_called_broken(ffmpeg: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="it is not there"):
+        probe(tmp_path / "gone.mp4", ffmpeg)
+
+
+def test_a_film_without_sound_is_told_so(ffmpeg: str, tmp_path: Path) -> None:
+    recording = recordings.video_without_audio(tmp_path / "mute.mp4")
+    for attempt in (
+        lambda: probe(recording, ffmpeg),
+        lambda: extract(recording, tmp_path / "a.flac", ffmpeg),
+    ):
+        with pytest.raises(PermanentFailure, match="no audio stream"):
+            attempt()
+
+
+def test_half_a_file_gives_its_half_and_a_warning_with_both_lengths(
+    ffmpeg: str, streamable: Path, tmp_path: Path
+) -> None:
+    half = recordings.cut(streamable, tmp_path / "half.mp4", 0.5)
+    assert probe(half, ffmpeg).duration == pytest.approx(10.0, abs=0.1)
+    extraction = extract(half, tmp_path / "a.flac", ffmpeg)
+    assert 2.0 < extraction.duration < 8.0
+    assert len(samples(tmp_path / "a.flac", ffmpeg)) / 16_000 == pytest.approx(extraction.duration, abs=0.01)
+    assert f"decoded {extraction.duration:.1f} s of audio, the container states 10.0 s" in extraction.warnings
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "mp4", "ogg", "flac", "ts"])
+def test_damage_in_the_middle_costs_the_damaged_part_and_not_the_times_behind_it(
+    suffix: str, ffmpeg: str, tmp_path: Path
+) -> None:
+    whole = tmp_path / f"whole.{suffix}"
+    if suffix == "mp4":
+        recordings.video(whole, 20.0, "-movflags", "+faststart")
+    else:
+        # Silence, then a tone from 15 s on: where the tone begins shows whether time went missing.
+        recordings.sound(whole, "0.5*sin(2*PI*440*t)*gt(t,15)+0.01*sin(2*PI*90*t)", 20.0)
+    damaged = recordings.damage(whole, tmp_path / f"damaged.{suffix}", at=0.45, share=0.02)
+    extraction = extract(damaged, tmp_path / "a.flac", ffmpeg)
+    assert extraction.duration == pytest.approx(20.0, abs=1.0)
+    assert extraction.warnings
+    if suffix != "mp4":
+        sound = np.abs(samples(tmp_path / "a.flac", ffmpeg))
+        loud = [second for second in range(12, 19) if np.median(sound[second * 16_000 :][:16_000]) > 0.2]
+        assert loud[0] == pytest.approx(15, abs=1)

@@ -1,0 +1,150 @@
+"""Which ffmpeg is started, how long it may take, and that nothing of it is left behind."""
+
+import signal
+import subprocess
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets import media
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.media import process
+from transcription_assets_tests import recordings
+from transcription_assets_tests.media.calls import assert_gone, extract, probe, samples, script
+
+
+def test_the_ffmpeg_on_path_comes_before_the_one_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script(tmp_path / "ffmpeg", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert media.find_ffmpeg() == own
+
+
+def test_the_wheel_serves_where_path_has_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert media.find_ffmpeg() == recordings.wheel_ffmpeg()
+
+
+def test_a_configured_ffmpeg_that_is_not_there_is_said_and_not_replaced_by_another() -> None:
+    with pytest.raises(PermanentFailure, match=r"/opt/nowhere/ffmpeg.*correct the setting"):
+        media.find_ffmpeg("/opt/nowhere/ffmpeg")
+
+
+def test_an_ffmpeg_that_vanished_is_named_and_not_taken_for_a_broken_recording(tmp_path: Path) -> None:
+    recording = recordings.tone(tmp_path / "a.wav")
+    with pytest.raises(PermanentFailure, match=r"cannot start .*/gone/ffmpeg"):
+        probe(recording, str(tmp_path / "gone" / "ffmpeg"))
+
+
+def test_a_recording_that_complains_without_end_a_fake_script_takes_no_memory(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", "yes '[error] a complaint of many' | head -c 50000000 >&2; exit 1")
+    tracemalloc.start()
+    try:
+        with pytest.raises(PermanentFailure, match="a complaint of many") as caught:
+            probe(tmp_path / "a.mp4", fake)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 500
+    assert peak < 15_000_000
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(0, 3))
+def test_what_was_printed_is_kept_from_its_beginning_whatever_the_pieces(pieces: list[bytes], times: int) -> None:
+    printed = process.Printed()
+    for piece in pieces * times:
+        printed.feed(piece)
+    assert bytes(printed) == b"".join(pieces * times)
+
+
+@pytest.mark.parametrize("call", ["probe", "extract", "poster"])
+def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_rest_go_on(
+    call: str, tmp_path: Path
+) -> None:
+    pids, target = tmp_path / "pids", tmp_path / "a.out"
+    fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $$ $! > {pids}; : > {target}; wait")
+    begin = time.monotonic()
+    if call == "poster":
+        assert not media.poster("/in.mp4", target, ffmpeg=fake, limit_s=2.0, at=0.0, width=640).taken
+    else:
+        with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: stopped after its time limit of 2 s.*hangs"):
+            probe("/in.mp4", fake, limit_s=2.0) if call == "probe" else extract("/in.mp4", target, fake, limit_s=2.0)
+    assert time.monotonic() - begin < 60
+    for pid in pids.read_text().split():
+        assert_gone(int(pid))
+    assert call == "probe" or not target.exists()
+
+
+def test_a_decoder_a_fake_script_that_closes_its_pipes_and_lives_on_is_killed_too(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; exec >&- 2>&-; sleep 300; true")
+    with pytest.raises(PermanentFailure, match="time limit"):
+        probe("/in.mp4", fake, limit_s=2.0)
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_child_a_fake_script_left_behind_does_not_hold_the_caller(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $! > {tmp_path}/pid; exit 1")
+    with pytest.raises(PermanentFailure):
+        probe("/in.mp4", fake, limit_s=2.0)
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_decoder_a_fake_script_that_crashes_fails_that_file_for_good(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", "echo '[error] overread of 12' >&2; kill -SEGV $$")
+    with pytest.raises(PermanentFailure, match=r"talks/a.mp4: the decoder crashed on it \(SIGSEGV\).*overread of 12"):
+        probe("/in.mp4", fake)
+    with pytest.raises(PermanentFailure, match="SIGSEGV"):
+        samples("/in.mp4", fake)
+
+
+@pytest.mark.parametrize("how", ["kill -KILL $$", "kill -TERM $$", "exit 255"])
+def test_a_decoder_a_fake_script_that_is_killed_from_outside_may_be_tried_again(how: str, tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", how)
+    with pytest.raises(TransientFailure, match="killed from outside"):
+        extract("/in.mp4", tmp_path / "a.flac", fake)
+
+
+def test_a_decoder_a_fake_script_that_gives_half_and_stalls_does_not_hold_the_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media.decoding, "_STALL_S", 2.0)
+    fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; head -c 32000 /dev/zero; sleep 300; true")
+    blocks = media.read_samples("/in.flac", ffmpeg=fake)
+    assert len(next(blocks)) == 16_000
+    with pytest.raises(PermanentFailure, match="time limit of 2 s"):
+        next(blocks)
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupted_extraction_leaves_no_process(tmp_path: Path, spawned: list[subprocess.Popen[bytes]]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # More than a pipe holds: the signal comes when somebody reads, and not while the process is still being started.
+    fake = script(tmp_path / "fake-ffmpeg", "head -c 200000 /dev/zero; kill -ALRM $PPID; sleep 300; true")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            extract("/in.mp4", tmp_path / "a.flac", fake)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [done.returncode for done in spawned] == [-signal.SIGKILL]
+
+
+@given(st.none() | st.floats(0, 1e6), st.integers(0, 10**12), st.floats(0, 1e4), st.floats(0, 10))
+def test_no_recording_gets_less_than_the_floor_and_a_longer_one_never_less_time(
+    duration: float | None, size: int, floor_s: float, per_second: float
+) -> None:
+    limit = media.decode_limit(duration, size, floor_s=floor_s, per_second=per_second)
+    assert limit >= floor_s
+    assert media.decode_limit(duration, size + 10**9, floor_s=floor_s, per_second=per_second) >= limit
+    if duration is not None:
+        assert media.decode_limit(duration + 60, size, floor_s=floor_s, per_second=per_second) >= limit
+
+
+def test_a_recording_that_does_not_say_its_length_is_given_the_time_that_its_size_asks_for() -> None:
+    hour_of_speech = 4_000 * 3_600
+    assert media.decode_limit(None, hour_of_speech, floor_s=60, per_second=0.5) == 60 + 1_800

@@ -1,0 +1,90 @@
+"""A real browser (Debian's Chromium) for the tests of the page; every view is kept as a picture, to be looked at."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+PICTURES = Path(__file__).parents[2] / "build/screenshots"
+QUIET = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--no-first-run",
+    "--mute-audio",
+    "--autoplay-policy=user-gesture-required",
+)
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+
+
+Opened = Callable[..., Page]
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """The browser; the test is skipped where there is none."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no browser: apt-get install chromium")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=[*QUIET, *sandbox])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opening(browser: Browser, address: str) -> Iterator[Opened]:
+    """Opens paths of the page; whatever the browser complains about fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def opened(path: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=address, **(options or DESK))
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def second(page: Page) -> float:
+    return float(page.evaluate("document.querySelector('video, audio').currentTime"))
+
+
+def stands_at(page: Page, seconds: float, within: float = 0.3) -> None:
+    """Waits until the player stands there, or passes by."""
+    page.wait_for_function(
+        "([from, to]) => { const m = document.querySelector('video, audio');"
+        " return m && m.readyState > 1 && !m.seeking && m.currentTime >= from && m.currentTime <= to; }",
+        arg=[seconds - within, seconds + within],
+    )
+
+
+def is_paused(page: Page) -> bool:
+    return bool(page.evaluate("document.querySelector('video, audio').paused"))
+
+
+def picture(page: Page, name: str) -> None:
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    page.screenshot(path=PICTURES / f"{name}.png")

@@ -1,0 +1,75 @@
+"""The search in a real browser, where it is about the page and not about what is found: answers are made up."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Route
+
+from transcription_assets.storage import Store
+from transcription_assets_tests import served
+from transcription_assets_tests.page import browsing
+from transcription_assets_tests.page.browsing import Opened
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    archive = served.archive(Store.open(str(tmp_path / "store")))
+    with served.listening(archive) as address, browsing.opening(browser, address) as opened:
+        yield opened
+
+
+def moment(number: int) -> dict[str, Any]:
+    said = f"Moment {number}."
+    return {
+        "key": "audio/a.wav",
+        "title": f"Talk {number}",
+        "folder": "",
+        "start": number,
+        "end": number + 1,
+        "text": said,
+        "parts": [{"text": said, "sentence": True, "match": False}],
+        "score": 1,
+        "weak": False,
+        "language": "en",
+        "speaker": None,
+        "recorded": None,
+        "duration": 60,
+        "url": f"/watch/audio/a.wav?t={number}.00",
+        "poster": "",
+    }
+
+
+def answering(route: Route) -> None:
+    """FAKE: the second page begins with the moment that the first one ended with."""
+    asked = parse_qs(urlsplit(route.request.url).query)
+    numbers = {"0": [1, 2], "2": [2, 3]}[asked["offset"][0]]
+    found = {"moments": [moment(number) for number in numbers], "more": 1 in numbers, "passages": 9, "note": ""}
+    route.fulfill(body=json.dumps(found), content_type="application/json")
+
+
+def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    page.goto("/?q=moment")
+    page.get_by_role("button", name="More moments").click()
+    page.locator(".hit .name", has_text="Talk 3").wait_for()
+    assert page.locator(".hit .name").all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
+
+
+def test_after_going_back_the_filters_say_what_is_searched(opened: Opened) -> None:
+    known = {"recordings": 2, "languages": {"en": 1, "de": 1}, "speakers": {}, "collections": {}, "since": None}
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    page.route("**/api/facets", lambda route: route.fulfill(body=json.dumps(known), content_type="application/json"))
+    page.goto("/?q=moment")
+    page.get_by_label("Language").select_option("de")
+    page.wait_for_url("**language=de")
+    page.go_back()
+    page.wait_for_url("**/?q=moment")
+    page.wait_for_function("() => document.querySelector('.filters select').value === ''")

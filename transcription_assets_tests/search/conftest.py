@@ -1,0 +1,15 @@
+"""One searched library for all tests of the search that change nothing in it."""
+
+import pytest
+
+from transcription_assets.index import Index
+from transcription_assets.steps.search import Searcher
+from transcription_assets_tests.search.talks import SAID, ThemeEncoder, fill
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    table = Index(str(tmp_path_factory.mktemp("tables")))
+    fill(table, *SAID)
+    table.maintain()
+    return Searcher(table, lambda _model: ThemeEncoder())

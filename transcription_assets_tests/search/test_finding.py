@@ -1,0 +1,210 @@
+"""Finding the second: real LanceDB tables; where it is about meaning, vectors that the test makes."""
+
+from dataclasses import replace
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.index import Index
+from transcription_assets.query import MAX_LIMIT, Filters, Mode, Query, sought
+from transcription_assets.steps.search import Searcher
+from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
+
+
+def test_a_word_leads_to_the_second_of_its_sentence_and_is_marked(library: Searcher) -> None:
+    hit = ask(library, "mast").hits[0]
+    assert (hit.media_key, hit.start) == (SEA.media.key, 12.0)
+    assert hit.text[slice(*hit.sentence)] == "On the third day a wave of eleven metres broke the mast."
+    assert [hit.text[a:b] for a, b in hit.matches] == ["mast"]
+    assert hit.context_start <= hit.start < hit.end <= hit.context_end
+    assert hit.recorded == date(2024, 5, 17)
+    assert 0 < hit.score <= 1
+    assert not hit.weak
+
+
+def test_a_meaning_is_found_without_any_of_its_words(library: Searcher) -> None:
+    hit = ask(library, "sea", Mode.VECTOR).hits[0]
+    assert (hit.media_key, hit.start) == (SEA.media.key, 0.0)
+
+
+def test_neighbouring_passages_of_a_recording_are_one_hit(library: Searcher) -> None:
+    answer = ask(library, "nobody slept in the boat at sea")
+    assert [hit.media_key for hit in answer.hits].count(SEA.media.key) <= 2
+    spans = sorted((hit.context_start, hit.context_end) for hit in answer.hits if hit.media_key == SEA.media.key)
+    assert all(first[0] < second[0] for first, second in pairwise(spans))
+
+
+def test_two_moments_of_a_recording_never_show_the_same_sentence(tmp_path: Path) -> None:
+    said = [
+        f"Part {number} of a talk about {theme}." for number, theme in enumerate(["sea", "bread", "ice", "chess"] * 10)
+    ]
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/long.mp3", *said))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    hits = searcher.search(Query("sea talk part", limit=MAX_LIMIT)).hits
+    spans = sorted((hit.context_start, hit.context_end) for hit in hits)
+    assert len(spans) > 3
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    assert all(hit.text[slice(*hit.sentence)] in said for hit in hits)
+
+
+def test_a_phrase_in_quotes_is_found_only_where_it_was_said_so(library: Searcher) -> None:
+    assert keys(ask(library, '"not to be"')) == {SEA.media.key}
+    assert keys(ask(library, '"be to not"')) == set()
+    assert keys(ask(library, '"Harbour of Bergen"')) == {SEA.media.key}
+    assert keys(ask(library, 'Bergen "nine hours"')) == {CHESS.media.key}
+    assert keys(ask(library, '"not to be"', Mode.VECTOR)) == {SEA.media.key}
+
+
+@pytest.mark.parametrize("typed", ["Halvorson", "HALVERSEN", "halvorsn", "Hlavorsen"])
+def test_a_name_that_is_misspelt_is_found(library: Searcher, typed: str) -> None:
+    hit = ask(library, typed, Mode.TEXT).hits[0]
+    assert "Halvorsen" in hit.text[slice(*hit.sentence)]
+    assert [hit.text[a:b] for a, b in hit.matches] == ["Halvorsen"]
+
+
+IN_OTHER_SCRIPTS = {
+    "ru": ("Вчера Толстой приехал в Ясную Поляну.", ["Толстой", '"Ясную Поляну"', "поляну"]),
+    "el": ("\u0397 θάλασσα ήταν ήρεμη το πρωί.", ["θάλασσα", '"ήταν ήρεμη"']),
+    "ko": ("우리는 한국에서 기차를 탔습니다.", ["한국에서", '"한국에서 기차를"']),
+    "ja": ("私はガラスの城を見ました。", ["ガラス", "城", '"ガラスの城"']),
+    "zh": ("我们昨天在北京大学学习。", ["北京", '"北京大学"', "昨天 学习"]),
+    "hi": ("हम कल दिल्ली गए थे।", ["दिल्ली", '"कल दिल्ली"']),
+    "th": ("เมื่อวานเราไปกรุงเทพ", ["กรุงเทพ"]),
+    "ar": ("ذهبنا إلى القاهرة أمس.", ["أمس", "القاهرة"]),
+    "tr": ("İstanbul çok güzel.", ["İstanbul", "güzel"]),
+    "pl": ("Wczoraj byliśmy w Łodzi.", ["Łodzi", "lodzi", "byliśmy"]),
+    "vi": ("Hôm qua chúng tôi đến Đà Nẵng.", ["Đà Nẵng", "da nang"]),
+    "en": (
+        "He said don't, at 3.5 percent of naïve œuvre, in the U.S. too.",
+        ["naive", "oeuvre", '"3.5 percent"', "U.S."],
+    ),
+}
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_words_of_every_script_are_found_and_marked_with_and_before_maintenance(
+    tmp_path: Path, *, indexed: bool
+) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{code}.mp3", said) for code, (said, _) in IN_OTHER_SCRIPTS.items()))
+    if indexed:
+        table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    for code, (_, questions) in IN_OTHER_SCRIPTS.items():
+        for question in questions:
+            hits = ask(searcher, question, Mode.TEXT).hits
+            assert hits, question
+            assert (hits[0].media_key, hits[0].weak) == (f"audio/{code}.mp3", False), question
+            assert hits[0].matches, question
+
+
+def test_frequent_words_are_left_out_also_those_with_an_accent_unless_there_is_nothing_else() -> None:
+    assert sought("für das Brot, où est même le pain").terms == ("brot", "pain")
+    assert sought("fur coat").terms == ("fur", "coat")
+    assert sought("für das").terms == ("fur", "das")
+
+
+def test_accents_case_and_elision_do_not_matter(library: Searcher) -> None:
+    for typed in ("cafe zurich", "CAFÉ ZÜRICH", "Cafe\u0301 Zu\u0308rich", "acqua"):
+        assert keys(ask(library, typed, Mode.TEXT)) == {BREAD.media.key}, typed
+
+
+def test_a_moment_that_fits_nothing_is_said_to_be_weak(library: Searcher) -> None:
+    answer = ask(library, "glaciers, icebergs")
+    assert answer.hits
+    assert all(hit.weak for hit in answer.hits)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"prefix": "video/talks/"}, {SEA.media.key, CHESS.media.key}),
+        ({"prefix": "video/talks/it's 100% _"}, {CHESS.media.key}),
+        ({"prefix": "video/talk_"}, set()),
+        ({"languages": ("de", "fr")}, {BREAD.media.key}),
+        ({"since": date(2024, 5, 17), "until": date(2024, 5, 17)}, {SEA.media.key}),
+        ({"since": date(2024, 5, 18)}, set()),
+        ({"since": date(1, 1, 1), "until": date.max}, {SEA.media.key}),
+        ({"shortest_s": 20.0}, {SEA.media.key}),
+        ({"longest_s": 15.0}, {CHESS.media.key}),
+        ({"speakers": ("Anna",)}, set()),
+    ],
+)
+def test_a_filter_keeps_what_it_says_and_nothing_else(
+    library: Searcher, filters: dict[str, object], found: set[str]
+) -> None:
+    for mode in (Mode.HYBRID, Mode.VECTOR):
+        assert keys(ask(library, "sea bread chess Bergen Brot", mode, **filters)) == found, mode
+
+
+def test_pages_follow_one_another_without_a_gap_or_a_repetition(library: Searcher) -> None:
+    whole = library.search(Query("sea bread chess", limit=MAX_LIMIT)).hits
+    pages = [library.search(Query("sea bread chess", limit=1, offset=place)) for place in range(len(whole))]
+    assert [hit for page in pages for hit in page.hits] == list(whole)
+    assert [page.more for page in pages] == [True] * (len(whole) - 1) + [False]
+
+
+def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    anna = replace(CHESS, segments=tuple(replace(item, speaker="Anna") for item in CHESS.segments))
+    fill(table, anna, SEA)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "draw", Mode.TEXT).hits[0].speaker == "Anna"
+    assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
+    looked = table.look()
+    assert looked
+    found = table.read(looked, list(table.holding(looked, sought("mast"), Filters(), 10)))
+    assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
+
+
+def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often)
+    looked_up: list[tuple[str, ...]] = []
+    like = Index.like
+    monkeypatch.setattr(
+        Index, "like", lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1]
+    )
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "zebra station", Mode.TEXT).hits
+    assert looked_up == []
+    ask(searcher, "zebra stetion", Mode.TEXT)
+    assert looked_up == [("stetion",)]
+
+
+def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:
+    long = spoken("audio/long.mp3", " ".join(["and"] * 30 + ["zebra"] + ["so"] * 9), each_s=20.0)
+    table = Index(str(tmp_path))
+    fill(table, long)
+    hit = ask(Searcher(table, lambda _model: ThemeEncoder()), "zebra", Mode.TEXT).hits[0]
+    said = next(word.start for word in long.words if "zebra" in word.word)
+    assert said - 2.6 <= hit.start < said
+
+
+def test_without_the_tables_model_words_alone_are_compared_and_that_is_said(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *SAID)
+
+    def nothing_here(model: str) -> ThemeEncoder:
+        raise PermanentFailure(f"model {model} is not here")
+
+    answer = ask(Searcher(table, nothing_here), "mast")
+    assert answer.mode is Mode.TEXT
+    assert "themes@1 is not here" in answer.note
+    assert answer.hits[0].media_key == SEA.media.key
+
+
+def test_facets_say_what_can_be_filtered_by(library: Searcher) -> None:
+    facets = library.facets()
+    assert facets.recordings == 3
+    assert facets.languages == {"en": 2, "de": 1}
+    assert facets.collections == {"video/talks/": 2, "audio/radio/": 1}
+    assert facets.since == facets.until == date(2024, 5, 17)

@@ -1,0 +1,78 @@
+"""Whatever is typed is answered cleanly, and what is out of bounds is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from transcription_assets.index import Index
+from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Filters, Mode, Query, QueryRefused
+from transcription_assets.steps.search import Searcher
+from transcription_assets_tests.search.talks import BREAD, SEA, ThemeEncoder, ask, fill, keys
+
+
+@given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+@examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_filter_value_can_become_an_expression(library: Searcher, value: str) -> None:
+    ways = (
+        value,
+        f"' OR '1'='1{value}",
+        f"{value}') OR (1=1) --",
+        f"{value}\\') OR (1=1)) --",
+        f"\\' OR 1=1 --{value}",
+    )
+    for bad in ways:
+        assert not ask(library, "sea", speakers=(bad,)).hits
+        assert not ask(library, "sea", languages=(bad,)).hits
+        assert all(hit.media_key.startswith(bad) for hit in ask(library, "sea", prefix=bad).hits)
+
+
+@pytest.mark.parametrize("name", ["O'Brien", "''", "\\", "\\'", "'\\''", "a''b", '"', "--", "%_", "\n\t\0", "é\u0301"])
+def test_a_filter_finds_exactly_what_has_its_value_whatever_is_in_it(tmp_path: Path, name: str) -> None:
+    table = Index(str(tmp_path))
+    named = replace(SEA, segments=tuple(replace(item, speaker=name, language=name) for item in SEA.segments))
+    fill(table, named, BREAD)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    for filters in ({"speakers": (name,)}, {"languages": (name, "no")}):
+        assert keys(ask(searcher, "sea bread", **filters)) == {SEA.media.key}
+
+
+@given(text=st.text(max_size=60))
+@examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_question_is_answered_cleanly(library: Searcher, text: str) -> None:
+    for mode in Mode:
+        for hit in ask(library, text, mode).hits:
+            assert 0 <= hit.sentence[0] < hit.sentence[1] <= len(hit.text)
+            assert all(0 <= a < b <= len(hit.text) for a, b in hit.matches)
+            assert hit.context_start <= hit.start <= hit.end
+
+
+@pytest.mark.parametrize("text", ["", "   ", '""', "😀", "' OR 1=1; --", "the of and", "\0", "מה נאמר", "*" * 900, '"'])
+def test_odd_questions_are_answered_cleanly(library: Searcher, text: str) -> None:
+    for mode in Mode:
+        assert ask(library, text, mode).passages > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": "x" * (MAX_TEXT + 1)},
+        {"text": "x", "limit": 0},
+        {"text": "x", "limit": MAX_LIMIT + 1},
+        {"text": "x", "offset": -1},
+    ],
+)
+def test_a_question_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(QueryRefused):
+        Query(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"languages": ("x",) * 21}, {"prefix": "x" * 1001}, {"longest_s": -1.0}, {"prefix": "\udc80"}]
+)
+def test_a_filter_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(QueryRefused):
+        Filters(**wrong)  # type: ignore[arg-type]

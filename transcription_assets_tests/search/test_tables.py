@@ -1,0 +1,295 @@
+"""What is found while tables change: new rows, another model, releases of before, cards and indexes."""
+
+import shutil
+import threading
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets import index
+from transcription_assets.embedding import Vectors
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.index import Index, cards, table_name, tables
+from transcription_assets.passages import Sentence
+from transcription_assets.query import Answer, Filters, Mode, Query, sought
+from transcription_assets.steps.search import Searcher
+from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
+
+
+def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_has_them(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert searcher.search(Query("anything")) == Answer((), more=False, passages=0, mode=Mode.HYBRID)
+    fill(table, SEA)
+    table.maintain()
+    fill(table, BREAD, CHESS)
+    for text, mode in (("draw", Mode.TEXT), ('"nine hours"', Mode.TEXT), ("chess", Mode.VECTOR)):
+        assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
+
+
+def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhile(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, BREAD, SEA)
+    looked = table.look()
+    assert looked
+    found = table.holding(looked, sought("mast"), Filters(), 10)
+    # Rows move to other places: row ids of before would now show somebody else's words.
+    table.remove([BREAD.media.key])
+    fill(table, CHESS)
+    table.maintain()
+    assert {item.title for item in table.read(looked, list(found)).values()} == {SEA.filename}
+    assert ask(Searcher(table, lambda _model: ThemeEncoder()), "draw", Mode.TEXT).hits[0].recording == CHESS.filename
+
+
+def test_a_search_goes_on_after_the_tables_were_deleted_and_made_anew(tmp_path: Path) -> None:
+    table = Index(str(tmp_path / "tables"))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    fill(table, SEA)
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == {SEA.media.key}
+    shutil.rmtree(tmp_path / "tables")
+    fill(Index(str(tmp_path / "tables")), CHESS)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {CHESS.media.key}
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.VECTOR])
+def test_a_service_that_does_not_answer_leaves_the_words(tmp_path: Path, mode: Mode) -> None:
+    class AwayEncoder(ThemeEncoder):
+        def encode_query(self, text: str) -> Vectors:
+            raise TransientFailure(f"no vector for {text}")
+
+    table = Index(str(tmp_path))
+    fill(table, *SAID)
+    answer = ask(Searcher(table, lambda _model: AwayEncoder()), "mast", mode)
+    assert (answer.mode, answer.note) == (Mode.TEXT, "only words are compared: no vector for mast")
+    assert keys(answer) == {SEA.media.key}
+
+
+def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
+    encoders = {str(item.model): item for item in (old, new)}
+    searcher = Searcher(table, encoders.__getitem__)
+    fill(table, SEA, BREAD, encoder=old)
+    table.maintain()
+
+    fill(table, CHESS, encoder=new)
+    # New work is found by its words at once, and what was there by words and meaning.
+    assert ask(searcher, "draw").hits[0].media_key == CHESS.media.key
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+    state = table.maintain()
+    assert (state.recordings, state.building) == (3, table_name(rows(SEA, new)["recipe"][0]))
+    with pytest.raises(PermanentFailure, match="lacks 2 recordings"):
+        table.switch(state.building)
+
+    fill(table, SEA, encoder=new)
+    # Half of it is rebuilt: the served table is searched by meaning as before, and so it is after the way back.
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+    fill(table, BREAD, encoder=new)
+    after = table.maintain()
+    assert (after.table, after.building, after.recordings) == (state.building, "", 3)
+    assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
+    roles = {item.role: item.table for item in table.status()}
+    assert roles == {"served": state.building, "before": state.table}
+    table.switch(state.table)
+    assert Index(str(tmp_path)).maintain().table == state.table
+    hit = ask(searcher, "sea", Mode.VECTOR).hits[0]
+    assert (hit.media_key, hit.weak) == (SEA.media.key, False)
+
+
+def test_a_recording_that_changed_while_another_table_is_built_is_found_as_it_is_now(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, BREAD, encoder=old)
+    again = replace(SEA, segments=CHESS.segments)
+    fill(table, again, encoder=new)
+    searcher = Searcher(table, {str(item.model): item for item in (old, new)}.__getitem__)
+    assert keys(ask(searcher, "draw", Mode.TEXT)) == {SEA.media.key}
+    assert keys(ask(searcher, "mast", Mode.TEXT)) == set()
+
+
+def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, SEA, BREAD)
+    table.replace(rows(SEA).clear(), [SEA.media.key])
+    assert table.held([SEA.media.key, BREAD.media.key]) == {(BREAD.media.key, "1"): table.count()}
+
+
+@pytest.mark.parametrize("name", ["passages", table_name("columns 2")])
+def test_a_table_of_an_earlier_version_says_what_to_do_and_gives_way_to_the_rebuilt_one(
+    tmp_path: Path, name: str
+) -> None:
+    import lancedb
+
+    old = rows(SEA).drop("card", "near", "title", "speakers", "recorded", "duration_s", "recipe").to_arrow()
+    lancedb.connect(str(tmp_path)).create_table(name, old)
+    table = Index(str(tmp_path))
+    if name != "passages":
+        table.switch(name)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    with pytest.raises(PermanentFailure, match="`transcription-assets index rebuild`; nothing is transcribed"):
+        ask(searcher, "mast")
+    # One recording of several: not served, for the others could not be found then.
+    fill(table, CHESS)
+    assert table.maintain().table == name
+    with pytest.raises(PermanentFailure, match="index rebuild"):
+        ask(searcher, "draw")
+    assert {state.table: state.role for state in table.status()}[name] == "served"
+    fill(table, SEA)
+    assert table.maintain().table == table_name(rows(SEA)["recipe"][0])
+    assert keys(ask(searcher, "Bergen")) == {SEA.media.key, CHESS.media.key}
+
+
+def test_a_writer_that_was_there_before_a_switch_does_not_undo_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "POINTER_S", 60.0)
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    writer = Index(str(tmp_path))
+    fill(writer, SEA, encoder=old)
+    fill(writer, SEA, encoder=new)
+    served = Index(str(tmp_path)).maintain().table
+    fill(writer, CHESS, encoder=new)
+    state = Index(str(tmp_path)).maintain()
+    assert (state.table, state.building, state.recordings) == (served, "", 2)
+    assert served == table_name(rows(SEA, new)["recipe"][0])
+
+
+def test_a_table_that_is_just_being_made_is_not_dropped_by_who_cares_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    table = Index(str(tmp_path))
+    fill(table, SEA, BREAD, encoder=old)
+    make = tables.Tables.make
+
+    def made(self: tables.Tables, name: str, schema: pa.Schema) -> None:
+        make(self, name, schema)
+        Index(str(tmp_path)).maintain()
+
+    monkeypatch.setattr(tables.Tables, "make", made)
+    fill(table, CHESS, encoder=new)
+    roles = {state.role: state.recordings for state in Index(str(tmp_path)).status()}
+    assert roles == {"served": 3, "building": 1}
+
+
+def test_where_all_recordings_wait_for_their_vectors_words_are_found_and_the_reason_is_said(tmp_path: Path) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
+    fill(Index(str(tmp_path)), SEA, encoder=old)
+    fill(Index(str(tmp_path)), replace(SEA, segments=CHESS.segments), encoder=new)
+    answer = ask(Searcher(Index(str(tmp_path)), lambda _model: new), "draw")
+    assert keys(answer) == {SEA.media.key}
+    assert "only words are compared" in answer.note
+
+
+def test_beside_another_table_a_recording_that_fell_silent_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    table = Index(str(tmp_path))
+    fill(table, SEA, BREAD, encoder=old)
+    table.replace(rows(SEA, new), [SEA.media.key, BREAD.media.key])
+    assert set(table.held([SEA.media.key, BREAD.media.key])) == {(SEA.media.key, "1")}
+    searcher = Searcher(table, lambda _model: old)
+    assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
+
+
+def test_a_served_table_that_somebody_deleted_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, SEA, encoder=ThemeEncoder("old"))
+    shutil.rmtree(tmp_path / f"{table.maintain().table}.lance")
+    again = Index(str(tmp_path))
+    fill(again, CHESS, encoder=ThemeEncoder("new"))
+    assert again.maintain().recordings == 1
+    assert keys(ask(Searcher(again, lambda _model: ThemeEncoder("new")), "draw")) == {CHESS.media.key}
+
+
+def test_a_table_shows_its_own_recipe_also_when_it_took_in_what_waits_for_another(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, encoder=old)
+    fill(table, replace(SEA, segments=CHESS.segments), encoder=new)
+    fill(table, BREAD, encoder=old)
+    assert all(table_name(state.recipe) == state.table for state in table.status())
+
+
+@given(
+    said=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=4),
+    recorded=st.none() | st.dates(),
+    seconds=st.floats(0, 40),
+)
+def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: date | None, seconds: float) -> None:
+    spoken_ = [
+        Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
+        for number, text in enumerate(said)
+    ]
+    written = cards.card(
+        "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
+    )
+    found = cards.candidate(7, written, cards.near(np.ones(4), np.ones((len(said), 4))), 4)
+    assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
+    assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
+        (one.start, one.end, one.text, one.speaker) for one in spoken_
+    ]
+    assert [bool(one.words) for one in found.sentences] == [cards.is_long(one) for one in spoken_]
+    assert found.vector is not None
+    assert found.sentence_vectors is not None
+    assert (found.vector.shape, found.sentence_vectors.shape) == ((4,), (len(said), 4))
+    assert cards.candidate(7, written, None, 4).vector is None
+
+
+def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *SAID)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    stop, wrong = threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            if keys(ask(searcher, "mast", Mode.TEXT)) != {SEA.media.key}:
+                wrong.append("a moment was gone")
+
+    looking = [threading.Thread(target=look) for _ in range(2)]
+    for thread in looking:
+        thread.start()
+    try:
+        for _ in range(5):
+            fill(table, SEA, BREAD)
+            table.maintain()
+    finally:
+        stop.set()
+        for thread in looking:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_large_table_gets_its_indexes_and_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "VECTOR_INDEX_ROWS", 300)
+    generator = np.random.default_rng(0)
+    many = pl.concat([rows(SEA)] * 100)
+    vectors = generator.normal(size=(many.height, 256)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    many = many.with_columns(
+        pl.Series("id", [f"n{number}" for number in range(many.height)]),
+        pl.Series("vector", vectors, dtype=pl.Array(pl.Float32, 256)),
+    )
+    table = Index(str(tmp_path))
+    table.replace(pl.concat([many, rows(CHESS)]), [SEA.media.key, CHESS.media.key])
+    assert table.maintain().vector_index
+    (state,) = table.status()
+    assert {"text", "vector", "media_key", "language", "recorded", "duration_s", "speakers"} <= set(state.indexes)
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "nine hours").hits[0].media_key == CHESS.media.key
+    assert keys(ask(searcher, "sea", prefix="video/talks/it")) == {CHESS.media.key}
+
+
+def test_every_language_of_a_recording_can_be_filtered_by(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = [replace(item, language="en" if item.id < 3 else "no") for item in SEA.segments]
+    fill(table, replace(SEA, segments=tuple(said)))
+    assert table.facets().languages == {"en": 1, "no": 1}
+    assert keys(ask(Searcher(table, lambda _model: ThemeEncoder()), "Bergen", languages=("no",))) == {SEA.media.key}

@@ -1,0 +1,166 @@
+"""Many who write into one search table at once: every row is there, once."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from transcription_assets import index
+from transcription_assets.failures import TransientFailure
+from transcription_assets.index import Index, cards, tables
+from transcription_assets.passages import Sentence
+from transcription_assets.storage import Store
+from transcription_assets_tests import seaweed
+from transcription_assets_tests.stores import Case
+
+WRITERS = 8
+ROUNDS = 3
+PASSAGES = 3
+SHARED = "video/shared.mp4"
+
+
+def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
+    """The passages of one recording."""
+    unit = [1.0, 0.0, 0.0, 0.0]
+    card = cards.card(
+        key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
+    )
+    near = cards.near(np.array(unit), np.array([unit]))
+    return pl.DataFrame(
+        {
+            "id": [f"{key}#{number}" for number in range(count)],
+            "media_key": [key] * count,
+            "start_s": [float(number) for number in range(count)],
+            "end_s": [number + 1.0 for number in range(count)],
+            "title": [key] * count,
+            "text": [f"{key} {etag} {number}" for number in range(count)],
+            "language": ["en"] * count,
+            "speakers": [[]] * count,
+            "recorded": [None] * count,
+            "duration_s": [float(count)] * count,
+            "vector": [unit] * count,
+            "embedding_model": [model] * count,
+            "recipe": [model] * count,
+            "media_etag": [etag] * count,
+            "card": [card] * count,
+            "near": [near] * count,
+        },
+        schema=index.schema(len(unit)),
+    )
+
+
+def write(uri: str, options: dict[str, str], writer: int) -> None:
+    """One embeddings run after another: own recordings, and one that all of them have."""
+    table = Index(uri, options)
+    for turn in range(ROUNDS):
+        own = f"video/{writer}-{turn}.mp4"
+        # Of the shared recording each version is shorter than the one before: what is too much has to go.
+        both = pl.concat([rows(own, "1"), rows(SHARED, f"{writer}-{turn}", PASSAGES - turn)])
+        table.replace(both, [own, SHARED])
+
+
+@pytest.fixture
+def ready(case: Case) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that have loaded everything and wait for a line."""
+    command = [sys.executable, "-m", __name__, case.store.url]
+    started = [
+        subprocess.Popen(
+            [*command, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | seaweed.OWNER.variables,
+        )
+        for number in range(WRITERS)
+    ]
+    try:
+        for process in started:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_eight_embeddings_runs_at_once_leave_every_row_there_once(
+    case: Case, ready: list[subprocess.Popen[str]]
+) -> None:
+    # There is no table yet: all of them want to make it.
+    for process in ready:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait(timeout=200) for process in ready] == [0] * WRITERS
+    table = Index(case.store.lancedb_uri, case.store.lancedb_options)
+    own = [f"video/{writer}-{turn}.mp4" for writer in range(WRITERS) for turn in range(ROUNDS)]
+    held = table.held([*own, SHARED])
+    assert {key: count for (key, _), count in held.items() if key != SHARED} == dict.fromkeys(own, PASSAGES)
+    # Whoever came last, all rows are of that one.
+    ((_, etag), count), *others = [item for item in held.items() if item[0][0] == SHARED]
+    assert others == []
+    assert count == PASSAGES - int(etag.partition("-")[2])
+    assert table.count() == len(own) * PASSAGES + count
+
+
+def test_tables_made_at_once_are_one_table_and_no_row_of_it_is_overwritten(tmp_path: Path) -> None:
+    for attempt in range(5):
+        uri = str(tmp_path / str(attempt))
+        together = threading.Barrier(WRITERS)
+
+        def make(writer: int, uri: str = uri, together: threading.Barrier = together) -> None:
+            together.wait()
+            Index(uri).replace(rows(f"video/{writer}.mp4", "1"), [f"video/{writer}.mp4"])
+
+        threads = [threading.Thread(target=make, args=(writer,)) for writer in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert Index(uri).count() == WRITERS * PASSAGES
+
+
+def test_maintenance_while_others_write_loses_nothing(case: Case) -> None:
+    table = Index(case.store.lancedb_uri, case.store.lancedb_options)
+    table.replace(rows(SHARED, "1"), [SHARED])
+    other = threading.Thread(target=write, args=(case.store.lancedb_uri, case.store.lancedb_options, 0))
+    other.start()
+    while other.is_alive():
+        table.maintain()
+    other.join()
+    assert table.maintain().rows == ROUNDS * PASSAGES + 1
+
+
+def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Index(str(tmp_path))
+    table.replace(rows(SHARED, "1"), [SHARED])
+    pauses: list[float] = []
+    monkeypatch.setattr(tables.time, "sleep", pauses.append)
+    tried = []
+
+    def lose(_newest: object) -> None:
+        tried.append(1)
+        raise RuntimeError("lance error: Too many concurrent writers: Commit conflict for version 7")
+
+    with pytest.raises(TransientFailure, match="others keep writing"):
+        tables.Tables(table.uri, {}).written(index.table_name("none"), lose)
+    assert len(tried) == tables.ATTEMPTS
+    assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
+
+
+if __name__ == "__main__":
+    store = Store.open(sys.argv[1])
+    import lancedb  # noqa: F401 - before all start together
+
+    print("ready", flush=True)  # noqa: T201 - what the parent waits for
+    sys.stdin.readline()
+    write(store.lancedb_uri, store.lancedb_options, int(sys.argv[2]))

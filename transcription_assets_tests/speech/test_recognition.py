@@ -1,0 +1,320 @@
+"""The whole graph with the real models, on recordings of which every word and its second is known."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pysubs2
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from transcription_assets import keys, settings
+from transcription_assets.chunks import Region
+from transcription_assets.defs.resources import EncoderResource, SpeechResource
+from transcription_assets.index import Index
+from transcription_assets.media import find_ffmpeg, read_samples
+from transcription_assets.query import Hit, Query
+from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound
+from transcription_assets.speech import windows as windowing
+from transcription_assets.steps.search import Searcher
+from transcription_assets.transcript import Transcript, Word, from_json
+from transcription_assets_tests import recordings
+from transcription_assets_tests.graph_runs import CHAIN, Graph
+from transcription_assets_tests.speech.test_engine import SpellingDecoder, spelling
+from transcription_assets_tests.speech.test_engine import engine as spelling_engine
+from transcription_assets_tests.speech.test_engine import loud as loud_stretches
+
+DEMO = Path(__file__).parents[2] / "demo"
+TRUTH: dict[str, dict[str, Any]] = {
+    entry["file"]: entry for entry in json.loads((DEMO / "recordings.json").read_text(encoding="utf-8"))
+}
+BEES = "talks/bees-on-the-library-roof.mp4"
+BREAD = "talks/italiano/il-pane-della-notte.mp4"
+WIZARD = "stories/the-wizard-of-the-opera-house.mp4"
+ENGLISH_S = 25.5  # a pause in BEES
+ITALIAN_S = 26.5  # a pause in BREAD
+SPEECHLESS = ("audio/silence.flac", "audio/noise.flac", "audio/tones.flac", "audio/rhythm.flac")
+BOTH = "audio/two languages.flac"
+CENTRE = "audio/centre.flac"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A store in which everything is done, and what Dagster recorded of it."""
+
+    graph: Graph
+    keys: Sequence[str]
+    result: dg.ExecuteInProcessResult
+
+    def transcript(self, key: str) -> Transcript:
+        return from_json(self.graph.store.read(keys.transcript(key)))
+
+
+def demo(file: str) -> str:
+    return f"video/{file}"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """Demo recordings, two languages in one file, a film's 5.1, and sounds in which nobody speaks: one batch."""
+    root, home = tmp_path_factory.mktemp("recognition"), tmp_path_factory.mktemp("dagster")
+    for file in TRUTH:
+        (root / demo(file)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DEMO / "recordings" / file, root / demo(file))
+    recordings.silence(root / SPEECHLESS[0], 8.0)
+    recordings.noise(root / SPEECHLESS[1], 8.0)
+    recordings.music(root / SPEECHLESS[2], 8.0)
+    recordings.speech_like(root / SPEECHLESS[3], 8.0)
+    bees, bread = str(DEMO / "recordings" / BEES), str(DEMO / "recordings" / BREAD)
+    one_after_the_other = "[0:a]aresample=16000[a];[1:a]aresample=16000[b];[a][b]concat=n=2:v=0:a=1"
+    inputs = ["-t", str(ENGLISH_S), "-i", bees, "-t", str(ITALIAN_S), "-i", bread]
+    recordings.make(root / BOTH, *inputs, "-filter_complex", one_after_the_other)
+    centre_only = "pan=5.1|FL=0*c0|FR=0*c0|FC=c0|LFE=0*c0|BL=0*c0|BR=0*c0"
+    recordings.make(root / CENTRE, "-t", "11.5", "-i", str(DEMO / "recordings" / WIZARD), "-vn", "-af", centre_only)
+
+    models = str(settings.load().models_dir)
+    with dg.DagsterInstance.ephemeral(tempdir=str(home)) as instance:
+        graph = Graph(
+            root,
+            instance,
+            speech=SpeechResource(name="base", models_dir=models),
+            encoding=EncoderResource(name="all-MiniLM-L6-v2", models_dir=models),
+        )
+        batch = sorted([*map(demo, TRUTH), *SPEECHLESS, BOTH, CENTRE])
+        instance.add_dynamic_partitions("recordings", batch)
+        result = graph.run(batch)
+        reasons = [event.step_failure_data.user_failure_data for event in result.get_step_failure_events()]
+        assert result.success, "\n".join(str(reason and reason.description) for reason in reasons)
+        yield Library(graph, batch, result)
+
+
+def tokens(text: str) -> list[str]:
+    """Words as they are compared: lower case, no punctuation, 50,000 like 50000."""
+    return re.findall(r"\w+", re.sub(r"(?<=\d)[,.](?=\d{3})", "", text.lower()))
+
+
+def word_error_rate(truth: str, heard: str) -> float:
+    """Substitutions, insertions and deletions for each true word (Levenshtein)."""
+    reference, found = tokens(truth), tokens(heard)
+    row = list(range(len(found) + 1))
+    for number, word in enumerate(reference, 1):
+        diagonal, row[0] = row[0], number
+        for column, other in enumerate(found, 1):
+            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (word != other))
+    return row[-1] / len(reference)
+
+
+def test_the_word_error_rate_counts_what_it_says() -> None:
+    assert word_error_rate("In June, 50,000 bees", "in june 50000 bees.") == 0
+    assert word_error_rate("a b c d", "a x c") == 0.5
+    assert word_error_rate("a b", "a b c d") == 1.0
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("file", TRUTH)
+def test_what_is_heard_is_what_was_said_in_its_language(library: Library, file: str) -> None:
+    heard = library.transcript(demo(file))
+    assert heard.language == TRUTH[file]["language"]
+    assert heard.language_probability > 0.5
+    assert word_error_rate(TRUTH[file]["text"], heard.text) < 0.15
+    assert heard.duration == pytest.approx(TRUTH[file]["duration"], abs=0.2)
+
+
+@pytest.mark.models
+def test_times_never_go_back_or_out_of_the_recording(library: Library) -> None:
+    for key in library.keys:
+        heard = library.transcript(key)
+        clock = [time for word in heard.words for time in (word.start, word.end)]
+        assert all(earlier <= later for earlier, later in pairwise(clock)), key
+        assert all(0 <= time <= heard.duration for time in clock), key
+        assert [segment.id for segment in heard.segments] == list(range(len(heard.segments)))
+
+
+@pytest.mark.models
+def test_every_check_of_every_recording_is_passed(library: Library) -> None:
+    for asset in CHAIN:
+        assert set(library.graph.evaluations(library.result, asset).values()) == {1}
+    for entry in library.graph.instance.all_logs(
+        library.result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ):
+        evaluation: Any = entry.get_dagster_event().event_specific_data
+        assert evaluation.passed, (evaluation.partition, evaluation.check_name, evaluation.description)
+
+
+@pytest.mark.models
+def test_the_json_has_every_field_that_simple_consumers_expect(library: Library) -> None:
+    document = json.loads(library.graph.store.read(keys.transcript(demo(WIZARD))))
+    assert document["schema_version"] == 1
+    assert {
+        *("filename", "language", "language_probability", "duration", "segments", "media", "model", "options"),
+        *("speech", "timing"),
+    } <= set(document)
+    assert {
+        *("id", "start", "end", "text", "words", "avg_logprob", "no_speech_prob", "compression_ratio", "repaired"),
+        *("language", "language_probability", "doubt", "speaker"),
+    } == set(document["segments"][0])
+    assert set(document["segments"][0]["words"][0]) == {"start", "end", "word", "probability"}
+    assert document["media"]["key"] == demo(WIZARD)
+    assert document["media"]["etag"] == library.graph.store.stat(demo(WIZARD)).etag
+    assert set(document["model"]) == {"name", "revision", "compute_type", "engine"}
+    assert document["model"]["revision"]
+    assert set(document["speech"]) == {
+        *("vad_seconds", "covered_seconds", "largest_gap", "holes", "inventions", "voiced"),
+    }
+    assert set(document["timing"]) == {"wall_s", "audio_s", "rtfx"}
+    assert document["filename"] == "the-wizard-of-the-opera-house.mp4"
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_subtitles_can_be_read_by_others_and_say_the_same(library: Library, suffix: str) -> None:
+    for key in library.keys:
+        text = library.graph.store.read(keys.transcript(key, suffix)).decode()
+        heard = library.transcript(key)
+        if heard.no_speech:
+            assert "-->" not in text
+            continue
+        cues = list(pysubs2.SSAFile.from_string(text))
+        assert word_error_rate(heard.text, " ".join(cue.plaintext for cue in cues)) == 0
+        assert all(0 <= cue.start < cue.end <= 1000 * heard.duration + 1 for cue in cues), key
+        assert all(left.end <= right.start for left, right in pairwise(cues)), key
+
+
+def search(library: Library, query: str) -> Hit:
+    """The best moment, as the commands find it."""
+    store = library.graph.store
+    assert library.graph.encoding
+    encoder = library.graph.encoding.open()
+    searcher = Searcher(Index(store.lancedb_uri, store.lancedb_options), lambda _model: encoder)
+    return searcher.search(Query(query, limit=1)).hits[0]
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("query", "file", "said"),
+    [
+        ("what the wizard hid behind the curtain", WIZARD, "the wizard hid a silver compass"),
+        ("a swarm of bees stops the traffic", BEES, "a swarm of 10,000 bees"),
+        ("l'anello perso nella pasta del pane", BREAD, "aveva perso il suo anello"),
+    ],
+)
+def test_a_memory_leads_to_the_second_in_which_it_was_said(library: Library, query: str, file: str, said: str) -> None:
+    found = search(library, query)
+    truth = next(sentence for sentence in TRUTH[file]["sentences"] if said in sentence["text"])
+    assert found.media_key == demo(file)
+    assert found.start == pytest.approx(truth["start"], abs=2.0)
+
+
+@pytest.mark.models
+def test_nearly_every_sentence_is_found_at_its_second_by_its_own_words(library: Library) -> None:
+    asked, missed = 0, []
+    for file, truth in TRUTH.items():
+        for sentence in truth["sentences"]:
+            asked += 1
+            found = search(library, sentence["text"])
+            # The beginnings of two talks are in the recording of two languages too, at other seconds.
+            offsets = {demo(file): 0.0, BOTH: 0.0 if file == BEES else ENGLISH_S, CENTRE: 0.0}
+            if abs(found.start - offsets.get(found.media_key, 1e9) - sentence["start"]) > 2.0:
+                missed.append((sentence["text"], found))
+    assert len(missed) <= 0.1 * asked, missed
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("key", SPEECHLESS)
+def test_where_nobody_speaks_no_words_are_invented(library: Library, key: str) -> None:
+    heard = library.transcript(key)
+    assert heard.no_speech, heard.text
+    assert not heard.words
+    assert library.graph.metadata("transcript", key)["no_speech"] is True
+    assert library.graph.passages().filter(media_key=key).is_empty()
+
+
+@pytest.mark.models
+def test_speech_in_the_centre_channel_of_a_film_is_heard(library: Library) -> None:
+    assert library.graph.metadata("video", CENTRE)["sound"].endswith("5.1")
+    said = " ".join(sentence["text"] for sentence in TRUTH[WIZARD]["sentences"][:2])
+    assert word_error_rate(said, library.transcript(CENTRE).text) < 0.2
+
+
+@pytest.mark.models
+def test_a_recording_that_changes_its_language_is_followed(library: Library) -> None:
+    heard = library.transcript(BOTH)
+    assert heard.language == "en"
+    for file, first, last in ((BEES, 0.0, ENGLISH_S), (BREAD, ENGLISH_S, ENGLISH_S + ITALIAN_S)):
+        truth = [item["text"] for item in TRUTH[file]["sentences"] if item["end"] <= last - first]
+        words = [word.word for word in heard.words if first <= (word.start + word.end) / 2 < last]
+        assert word_error_rate(" ".join(truth), "".join(words)) < 0.25, file
+
+
+@pytest.mark.models
+def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
+    assert library.graph.speech
+    flac = library.graph.store.readable_url(keys.flac(demo(BEES)))
+    in_short_windows = hear_one(library.graph.speech.open(), sound(_small(read_samples(flac, ffmpeg=find_ffmpeg()))))
+    in_one = library.transcript(demo(BEES))
+    text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)
+    assert word_error_rate(in_one.text, text) < 0.06
+    assert in_short_windows.duration == pytest.approx(in_one.duration, abs=0.01)
+    assert in_short_windows.speech.coverage > 0.9
+
+
+@pytest.mark.models
+def test_real_speech_cut_at_every_possible_place_loses_no_word(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of the words and the voices are real, the decoder is SCRIPTED: it spells what it is given whole."""
+    words = [
+        Word(word.start, max(word.end, word.start + 0.02), f" {number}", 0.9)
+        for number, word in enumerate(library.transcript(demo(BEES)).words, 1)
+    ]
+    samples = spelling(words, library.transcript(demo(BEES)).duration)
+    monkeypatch.setattr(windowing, "voiced_regions", loud_stretches)
+    for tenths in range(200, 590, 1):
+        monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
+        answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
+        heard = [word.word for segment in answer.segments for word in segment.words]
+        assert heard == [word.word for word in words], tenths
+
+
+def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
+    """The same sound in blocks of one second."""
+    for block in blocks:
+        yield from np.array_split(block, max(1, len(block) // SAMPLE_RATE))
+
+
+def loud(samples: Samples) -> list[Region]:
+    """A voice activity detector that costs nothing: whatever is not zero."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
+    return [Region(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in edges.reshape(-1, 2)]
+
+
+stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * SAMPLE_RATE)), max_size=12)
+
+
+@given(stretches, st.integers(1, SAMPLE_RATE), st.sampled_from([0.5, 1.0, 3.0]))
+@examples(max_examples=100)
+def test_windows_are_the_whole_sound_and_no_voiced_second_is_lost(
+    sound: list[tuple[bool, int]], block: int, window_s: float
+) -> None:
+    parts = [np.full(length, 0.5 if voiced else 0.0, np.float32) for voiced, length in sound]
+    samples = np.concatenate([np.empty(0, np.float32), *parts])
+    blocks = [samples[start : start + block] for start in range(0, len(samples), block)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "voiced_regions", loud)
+        found = list(windowing.windows(iter(blocks), window_s=window_s))
+    assert np.array_equal(np.concatenate([np.empty(0, np.float32), *(cut.samples for cut in found)]), samples)
+    assert all(len(cut.samples) <= window_s * SAMPLE_RATE + block for cut in found)
+    heard = sum(region.length for cut in found for region in cut.voiced)
+    assert heard == pytest.approx(np.count_nonzero(samples) / SAMPLE_RATE, abs=1e-3)
+    for cut in found:
+        assert all(0 <= region.start < region.end <= cut.length + 1e-9 for region in cut.voiced)

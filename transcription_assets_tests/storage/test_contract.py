@@ -1,0 +1,173 @@
+"""One contract for a folder and for a bucket on a real S3 server."""
+
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.catalog import SCHEMA
+from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.storage import Store
+from transcription_assets_tests.stores import ODD_NAMES, Case, content, listed
+
+
+def test_every_odd_name_is_listed_and_none_hides_the_others(case: Case) -> None:
+    for number, name in enumerate(ODD_NAMES.values()):
+        case.put(name, b"x" * number)
+    listing = case.store.list_media()
+    assert listing.frame.schema == SCHEMA
+    assert listed(case.store) == sorted(keys.encode(name) for name in ODD_NAMES.values())
+    sizes = dict(listing.frame.select("key", "size").iter_rows())
+    assert sizes == {keys.encode(name): number for number, name in enumerate(ODD_NAMES.values())}
+    assert listing.frame.null_count().sum_horizontal().item() == 0
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_a_recording_of_any_name_can_be_read_and_its_artefacts_kept(case: Case, name: str) -> None:
+    case.put(name, b"the recording")
+    [(key, etag, size, last_modified)] = case.store.list_media().frame.iter_rows()
+    now = case.store.stat(key)
+    assert (now.key, now.etag, now.size) == (key, etag, size) == (keys.encode(name), etag, 13)
+    assert abs(now.last_modified - last_modified) < timedelta(seconds=1)
+    assert content(case.store.media_url(key)) == b"the recording"
+    for path in (keys.flac(key), keys.transcript(key), keys.passages(key), keys.poster(key)):
+        case.store.write(path, path.encode())
+        assert case.store.read(path) == path.encode()
+        assert case.store.exists(path)
+        assert case.store.list(path.partition("/")[0]) == [path]
+    assert listed(case.store) == [key]
+
+
+def test_an_empty_store_lists_nothing_and_says_so(case: Case) -> None:
+    listing = case.store.list_media()
+    assert listing.frame.schema == SCHEMA
+    assert listing.frame.is_empty()
+    assert listing.ignored == 0
+
+
+def test_what_is_not_a_recording_is_counted_and_left_alone(case: Case) -> None:
+    for name in ("video/a.mp4", "video/notes.txt", "video/.DS_Store", "audio/b.mp3.part", "other/c.mp4"):
+        case.put(name, b"x")
+    listing = case.store.list_media()
+    assert listing.frame["key"].to_list() == ["video/a.mp4"]
+    assert listing.ignored == 3
+
+
+def test_a_replaced_recording_has_another_etag(case: Case) -> None:
+    case.put("video/a.mp4", b"one")
+    before = case.store.stat("video/a.mp4")
+    case.put("video/a.mp4", b"two, longer")
+    after = case.store.stat("video/a.mp4")
+    assert before.etag != after.etag
+    assert case.store.list_media().frame["etag"].to_list() == [after.etag]
+    assert before.last_modified <= after.last_modified
+
+
+def test_times_are_of_now_and_in_utc(case: Case) -> None:
+    case.put("video/a.mp4", b"x")
+    found = case.store.stat("video/a.mp4")
+    assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=1)
+
+
+def test_a_recording_that_is_gone_is_said_to_be_gone_not_broken(case: Case) -> None:
+    case.put("video/a.mp4", b"x")
+    case.remove("video/a.mp4")
+    with pytest.raises(NotFound, match=r"video/a\.mp4"):
+        case.store.stat("video/a.mp4")
+    assert listed(case.store) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["../secret.mp4", "video/../../secret.mp4", "%2Fetc%2Fpasswd", "video/%2E%2E/x.mp4", ""]
+)
+def test_a_key_from_outside_cannot_leave_the_store(case: Case, tmp_path: Path, key: str) -> None:
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    with pytest.raises(PermanentFailure):
+        case.store.stat(key)
+
+
+@pytest.mark.parametrize("path", ["../a.json", "transcripts/../../a.json", "a\nb", "a//b"])
+def test_a_path_that_no_store_can_hold_is_refused_with_its_name(case: Case, path: str) -> None:
+    with pytest.raises(PermanentFailure, match=path.partition("\n")[0]):
+        case.store.write(path, b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 11 << 20])
+def test_files_of_all_sizes_come_back_whole(case: Case, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    case.store.upload("extracted/a.flac", source)
+    case.store.fetch("extracted/a.flac", target)
+    assert target.read_bytes() == data
+    assert case.store.read("extracted/a.flac") == data
+    case.store.write("extracted/b.flac", data)
+    assert case.store.read("extracted/b.flac") == data
+
+
+def test_a_missing_artefact_is_not_found_and_deleting_it_is_fine(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"transcripts/a\.json"):
+        case.store.read("transcripts/a.json")
+    with pytest.raises(NotFound):
+        case.store.fetch("transcripts/a.json", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    assert not case.store.exists("transcripts/a.json")
+    case.store.delete("transcripts/a.json", "transcripts/b.json")
+    assert case.store.list("transcripts/") == []
+
+
+def test_all_that_is_asked_for_is_deleted_and_nothing_beside_it(case: Case) -> None:
+    for name in ("a.json", "a.json.bak", "b.json", "c/d.json"):
+        case.store.write(f"transcripts/{name}", b"{}")
+    case.store.write("transcripts2/a.json", b"{}")
+    case.store.delete("transcripts/a.json", "transcripts/nothing", "transcripts/b.json")
+    assert case.store.list("transcripts/") == ["transcripts/a.json.bak", "transcripts/c/d.json"]
+    assert case.store.list("transcripts2") == ["transcripts2/a.json"]
+
+
+def test_a_stray_name_among_the_artefacts_hides_none_of_them(case: Case) -> None:
+    case.store.write("transcripts/a.json", b"{}")
+    case.store.write("transcripts2/a.json", b"{}")
+    case.put("transcripts/two\nlines.json", b"{}")
+    assert case.store.list("transcripts") == ["transcripts/a.json", "transcripts/two\nlines.json"]
+
+
+def test_a_reader_never_sees_half_a_file(case: Case) -> None:
+    versions = [bytes([letter]) * (6 << 20) for letter in b"ab"]
+    case.store.write("transcripts/a.json", versions[0])
+    stop = threading.Event()
+
+    def keep_writing() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            case.store.write("transcripts/a.json", versions[turn % 2])
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        for _ in range(20):
+            assert case.store.read("transcripts/a.json") in versions
+            assert case.store.list("transcripts") == ["transcripts/a.json"]
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_lancedb_keeps_its_tables_in_the_store(case: Case) -> None:
+    import lancedb
+
+    rows = [{"id": "a", "vector": [0.0, 1.0]}]
+    database = lancedb.connect(case.store.lancedb_uri, storage_options=case.store.lancedb_options)
+    database.create_table("passages", rows)
+    assert database.open_table("passages").count_rows() == 1
+    assert any(path.startswith("lancedb/passages.lance/") for path in case.store.list("lancedb"))
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/x", "https://example.org", "s3:///x"])
+def test_what_is_not_a_store_is_refused_with_what_would_be_one(url: str) -> None:
+    with pytest.raises(PermanentFailure, match="s3://bucket"):
+        Store.open(url)

@@ -1,0 +1,160 @@
+"""What only a folder can do wrong."""
+
+import os
+import shutil
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.storage import Store
+from transcription_assets_tests.stores import content, listed
+
+
+def test_a_new_store_has_its_inboxes_so_that_people_see_where_to_drop_files(folder: Path) -> None:
+    store = Store.open(str(folder))
+    assert store.is_local
+    assert store.url == str(folder)
+    assert (folder / "video").is_dir()
+    assert (folder / "audio").is_dir()
+
+
+def test_a_file_url_means_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c%"
+    assert Store.open(folder.as_uri()).url == str(folder)
+
+
+def test_urls_for_people_open_in_a_browser(folder: Path) -> None:
+    store = Store.open(str(folder))
+    assert store.public_url("video/%FF a.mp4").endswith("/store/video/%FF%20a.mp4")
+    assert store.artefact_url("transcripts/100%25 ü.json").endswith("/transcripts/100%2525%20%C3%BC.json")
+
+
+def test_a_name_that_is_not_utf_8_is_a_recording_like_any_other(folder: Path) -> None:
+    store = Store.open(str(folder))
+    Path(os.fsdecode(os.fsencode(folder) + b"/video/caf\xe9.mp4")).write_bytes(b"x")
+    assert listed(store) == ["video/caf%E9.mp4"]
+    assert store.stat("video/caf%E9.mp4").size == 1
+    assert content(store.media_url("video/caf%E9.mp4")) == b"x"
+    store.write(keys.transcript("video/caf%E9.mp4"), b"{}")
+    assert store.list("transcripts") == ["transcripts/video/caf%E9.mp4.json"]
+
+
+def test_a_link_to_a_recording_or_to_a_folder_of_them_is_followed(folder: Path, tmp_path: Path) -> None:
+    store = Store.open(str(folder))
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "a.mp4").write_bytes(b"abc")
+    (folder / "video" / "b.mp4").symlink_to(tmp_path / "archive" / "a.mp4")
+    (folder / "video" / "archive").symlink_to(tmp_path / "archive")
+    assert listed(store) == ["video/archive/a.mp4", "video/b.mp4"]
+    assert content(store.media_url("video/b.mp4")) == b"abc"
+
+
+def test_one_bad_entry_does_not_stop_the_others(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store.open(str(folder))
+    (folder / "video" / "a.mp4").write_bytes(b"x")
+    (folder / "video" / "broken.mp4").symlink_to("nowhere")
+    (folder / "video" / "itself.mp4").symlink_to("itself.mp4")
+    (folder / "video" / "round").symlink_to(folder / "video")
+    os.mkfifo(folder / "video" / "pipe.mp4")
+    assert listed(store) == ["video/a.mp4"]
+    for name in ("broken.mp4", "itself.mp4", "round"):
+        assert name in caplog.text
+    for name in ("pipe", "broken"):
+        with pytest.raises(NotFound):
+            store.stat(f"video/{name}.mp4")
+
+
+def test_files_that_come_and_go_during_a_listing_do_not_stop_it(folder: Path) -> None:
+    store = Store.open(str(folder))
+    (folder / "video" / "stays.mp4").write_bytes(b"x")
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        passing = [folder / "video" / f"passing{number}.mp4" for number in range(20)]
+        while not stop.is_set():
+            for path in passing:
+                path.write_bytes(b"x")
+            for path in passing:
+                path.unlink()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(50):
+            assert "video/stays.mp4" in listed(store)
+    finally:
+        stop.set()
+        other.join()
+
+
+def test_an_inbox_that_is_away_is_not_an_empty_inbox(folder: Path) -> None:
+    store = Store.open(str(folder))
+    shutil.rmtree(folder / "audio")
+    with pytest.raises(TransientFailure, match=r"audio: .*mounted"):
+        store.list_media()
+
+
+def test_an_inbox_that_cannot_be_read_is_not_an_empty_inbox(folder: Path) -> None:
+    store = Store.open(str(folder))
+    (folder / "audio").rmdir()
+    (folder / "audio").write_bytes(b"not a folder")
+    with pytest.raises(TransientFailure, match="audio: cannot be read"):
+        store.list_media()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["cannot be listed", "can be listed only"])
+def test_a_folder_that_is_closed_to_us_is_not_an_empty_folder(folder: Path, mode: int) -> None:
+    store = Store.open(str(folder))
+    closed = folder / "video" / "closed"
+    closed.mkdir()
+    (closed / "a.mp4").write_bytes(b"x")
+    closed.chmod(mode)
+    with pytest.raises(TransientFailure, match=r"closed.*: cannot be read"):
+        store.list_media()
+
+
+def test_a_copy_that_keeps_its_old_date_still_counts_as_just_written(folder: Path) -> None:
+    store = Store.open(str(folder))
+    copy = folder / "video" / "a.mp4"
+    copy.write_bytes(b"x")
+    os.utime(copy, (0, 0))
+    assert datetime.now(UTC) - store.stat("video/a.mp4").last_modified < timedelta(minutes=1)
+    os.utime(copy, (2**33, 2**33))
+    assert store.list_media().frame["last_modified"][0] < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_a_name_too_long_for_its_artefacts_is_refused_before_any_work_is_done(folder: Path) -> None:
+    store = Store.open(str(folder))
+    for stem in ("x" * 246, "%" * 84):
+        (folder / "video" / f"{stem}.mp4").write_bytes(b"x")
+    for key in listed(store):
+        with pytest.raises(PermanentFailure, match=r"shorten the name by \d+ bytes"):
+            store.stat(key)
+        with pytest.raises(PermanentFailure, match="shorten the name"):
+            store.write(keys.passages(key), b"")
+
+
+def test_the_longest_name_that_is_accepted_can_have_all_its_artefacts(folder: Path) -> None:
+    store = Store.open(str(folder))
+    (folder / "video" / ("x" * 241 + ".mp4")).write_bytes(b"x")
+    [key] = listed(store)
+    assert store.stat(key).size == 1
+    store.write(keys.passages(key), b"")
+
+
+def test_what_a_killed_writer_left_is_not_an_artefact(folder: Path) -> None:
+    store = Store.open(str(folder))
+    store.write("transcripts/a.json", b"{}")
+    (folder / "transcripts" / "b.json#1").write_bytes(b"half")
+    assert store.list("transcripts") == ["transcripts/a.json"]
+
+
+def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(PermanentFailure, match="file"):
+        Store.open(str(tmp_path / "file" / "store"))

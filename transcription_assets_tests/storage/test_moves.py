@@ -1,0 +1,171 @@
+"""A recording that is done leaves the inbox of a folder or a bucket, and nothing loses sight of it."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.catalog import SCHEMA
+from transcription_assets.failures import NotFound
+from transcription_assets.storage import Store, bucket
+from transcription_assets_tests import seaweed
+from transcription_assets_tests.stores import ODD_NAMES, Case, bucket_case, content, listed
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_a_recording_that_is_done_keeps_its_key_its_etag_and_its_sound(case: Case, name: str) -> None:
+    case.put(name, b"the recording")
+    key = keys.encode(name)
+    before = case.store.stat(key)
+    assert case.store.move_when_done(key, before.etag)
+    assert listed(case.store) == []
+    assert case.store.list_done()["key"].to_list() == [key]
+    assert case.store.list_done().schema == SCHEMA
+    after = case.store.stat(key)
+    assert (after.key, after.etag, after.size) == (key, before.etag, 13)
+    assert content(case.store.media_url(key)) == b"the recording"
+    assert "/DONE_" in case.store.public_url(key)
+    assert not case.store.move_when_done(key, before.etag)
+
+
+def test_nothing_is_done_in_a_new_store(case: Case) -> None:
+    assert case.store.list_done().is_empty()
+    assert case.store.list_done().schema == SCHEMA
+    with pytest.raises(NotFound):
+        case.store.move_when_done("video/a.mp4", "1")
+
+
+def test_a_new_version_is_not_moved_for_the_old_one(case: Case) -> None:
+    case.put("video/a.mp4", b"one")
+    old = case.store.stat("video/a.mp4")
+    case.put("video/a.mp4", b"two, longer")
+    assert not case.store.move_when_done("video/a.mp4", old.etag)
+    assert listed(case.store) == ["video/a.mp4"]
+    assert case.store.list_done().is_empty()
+
+
+def test_a_new_recording_of_a_name_that_is_done_is_the_one_that_counts(case: Case) -> None:
+    case.put("video/a.mp4", b"one")
+    case.store.move_when_done("video/a.mp4", case.store.stat("video/a.mp4").etag)
+    case.put("video/a.mp4", b"two, longer")
+    new = case.store.stat("video/a.mp4")
+    assert new.size == 11
+    assert content(case.store.media_url("video/a.mp4")) == b"two, longer"
+    assert "/DONE_" not in case.store.public_url("video/a.mp4")
+    assert case.store.move_when_done("video/a.mp4", new.etag)
+    assert case.store.stat("video/a.mp4").etag == new.etag
+    assert content(case.store.media_url("video/a.mp4")) == b"two, longer"
+
+
+def test_a_recording_that_is_replaced_where_it_is_done_has_another_etag(case: Case) -> None:
+    case.put("video/a.mp4", b"one")
+    before = case.store.stat("video/a.mp4")
+    case.store.move_when_done("video/a.mp4", before.etag)
+    case.put("DONE_video/a.mp4", b"another, cut by hand")
+    assert case.store.stat("video/a.mp4").etag != before.etag
+
+
+def test_a_rename_keeps_the_etag_so_nothing_has_to_be_remembered(folder: Path) -> None:
+    store = Store.open(str(folder))
+    (folder / "video" / "a.mp4").write_bytes(b"x")
+    assert store.move_when_done("video/a.mp4", store.stat("video/a.mp4").etag)
+    assert not (folder / "moved").exists()
+
+
+def test_what_lies_elsewhere_by_way_of_a_link_is_not_taken_from_there(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(str(folder))
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "a.mp4").write_bytes(b"abc")
+    (folder / "video" / "b.mp4").symlink_to(tmp_path / "archive" / "a.mp4")
+    (folder / "video" / "archive").symlink_to(tmp_path / "archive")
+    for key in listed(store):
+        assert not store.move_when_done(key, store.stat(key).etag)
+    assert listed(store) == ["video/archive/a.mp4", "video/b.mp4"]
+    assert "stays where it is" in caplog.text
+
+
+@pytest.mark.parametrize("keeps_times", [True, False])
+def test_a_recording_is_carried_to_another_disk_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, keeps_times: bool
+) -> None:
+    other_disk = Path("/dev/shm")  # noqa: S108 - tmpfs, another device than the folder of the test
+    if not other_disk.is_dir() or other_disk.stat().st_dev == folder.parent.stat().st_dev:
+        pytest.skip("there is no other disk here")
+    if not keeps_times:
+        monkeypatch.setattr(shutil, "copystat", lambda *_args, **_options: None)
+    store = Store.open(str(folder))
+    (folder / "video" / "a.mp4").write_bytes(b"the recording")
+    os.utime(folder / "video" / "a.mp4", (1, 1))
+    with tempfile.TemporaryDirectory(dir=other_disk) as disk:
+        (folder / "DONE_video").symlink_to(disk)
+        before = store.stat("video/a.mp4")
+        assert store.move_when_done("video/a.mp4", before.etag)
+        assert listed(store) == []
+        assert [path.name for path in Path(disk).iterdir()] == ["a.mp4"]
+        assert store.stat("video/a.mp4").etag == before.etag
+        assert content(store.media_url("video/a.mp4")) == b"the recording"
+
+
+def test_a_version_that_arrives_in_the_moment_of_the_move_is_put_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(folder))
+    (folder / "video" / "a.mp4").write_bytes(b"one")
+    old = store.stat("video/a.mp4")
+    rename = Path.replace
+
+    def replaced_meanwhile(self: Path, target: Path) -> Path:
+        self.write_bytes(b"two, longer")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced_meanwhile)
+    assert not store.move_when_done("video/a.mp4", old.etag)
+    assert listed(store) == ["video/a.mp4"]
+    assert (folder / "video" / "a.mp4").read_bytes() == b"two, longer"
+    assert store.list_done().is_empty()
+
+
+def test_a_large_object_is_copied_in_parts_and_keeps_what_it_says_of_itself(
+    s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Over 5 GB S3 refuses to copy in one piece; here every object over 5 MiB goes the way that those go.
+    monkeypatch.setattr(bucket, "_COPY_PART", 5 << 20)
+    case = bucket_case(s3_endpoint)
+    place: Any = case.store._place  # noqa: SLF001 - to put an object with headers where the case's prefix is
+    data = os.urandom(12 << 20)
+    name = f"{place._prefix}video/deep/a.mp4"  # noqa: SLF001
+    client = s3_endpoint.client()
+    client.put_object(Bucket=s3_endpoint.bucket, Key=name, Body=data, ContentType="video/mp4", Metadata={"camera": "3"})
+    before = case.store.stat("video/deep/a.mp4")
+    assert case.store.move_when_done("video/deep/a.mp4", before.etag)
+    head = client.head_object(Bucket=s3_endpoint.bucket, Key=name.replace("video/", "DONE_video/"))
+    assert head["ETag"].endswith('-3"')
+    assert (head["ContentType"], head["Metadata"]) == ("video/mp4", {"camera": "3"})
+    assert case.store.stat("video/deep/a.mp4").etag == before.etag
+    assert content(case.store.media_url("video/deep/a.mp4")) == data
+    assert listed(case.store) == []
+
+
+def test_a_version_that_arrives_during_the_copy_stays_in_the_inbox(
+    s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = bucket_case(s3_endpoint)
+    case.put("video/a.mp4", b"one")
+    old = case.store.stat("video/a.mp4")
+    copied = bucket.Bucket._copied  # noqa: SLF001
+
+    def replaced_meanwhile(self: bucket.Bucket, source: str, target: str, etag: str) -> bool:
+        there = copied(self, source, target, etag)
+        case.put("video/a.mp4", b"two, longer")
+        return there
+
+    monkeypatch.setattr(bucket.Bucket, "_copied", replaced_meanwhile)
+    assert not case.store.move_when_done("video/a.mp4", old.etag)
+    assert listed(case.store) == ["video/a.mp4"]
+    assert content(case.store.media_url("video/a.mp4")) == b"two, longer"
