@@ -59,8 +59,13 @@ def spoken(votes: Mapping[str, float]) -> frozenset[str]:
 
 def add(votes: dict[str, float], own: Probabilities, seconds: float) -> None:
     """Let a chunk vote: each language by its probability, for the seconds of the chunk."""
-    for language, probability in own[:5]:
-        votes[language] = votes.get(language, 0.0) + probability * seconds
+    count(votes, {language: probability * seconds for language, probability in own[:5]})
+
+
+def count(votes: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add other votes to these."""
+    for language, seconds in more.items():
+        votes[language] = votes.get(language, 0.0) + seconds
 
 
 def shares(votes: Mapping[str, float]) -> dict[str, float]:

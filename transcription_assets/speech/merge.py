@@ -62,8 +62,7 @@ def _votes(channels: Sequence[Sequence[Window]]) -> dict[str, float]:
     votes: dict[str, float] = {}
     for windows in channels:
         for item in windows:
-            for language, seconds in item.languages.items():
-                votes[language] = votes.get(language, 0.0) + seconds
+            languages.count(votes, item.languages)
     return votes
 
 

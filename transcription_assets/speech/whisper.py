@@ -6,14 +6,12 @@ batches at once where there are several workers. Each answer is checked, and rep
 """
 
 import logging
-import math
 import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -23,16 +21,15 @@ from transcription_assets import chunks, loading
 from transcription_assets.ahead import Ahead
 from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.speech import languages, merge, repair
-from transcription_assets.speech.decoder import Chunk, Decoded, Decoder
-from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
+from transcription_assets.speech import batches, hearing, languages, repair
+from transcription_assets.speech.batches import Job
+from transcription_assets.speech.decoder import Decoded, Decoder
+from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
 from transcription_assets.speech.hardware import Hardware, give_memory_back, resolve_compute_type, resolve_device
-from transcription_assets.speech.window import Window
-from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S, Cut, windows
-from transcription_assets.transcript import Segment, SpeechModel
+from transcription_assets.speech.hearing import Hearing, Work
+from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S
+from transcription_assets.transcript import SpeechModel
 
-SHORT_CHUNK_S = 6.0
-"""Below this the language of one chunk is a guess: such a chunk speaks a language that longer ones speak."""
 CPU_ENCODES = 2
 """Chunks that the encoder takes at once on a CPU; a GPU takes the whole batch."""
 CPU_BATCH = 4
@@ -44,47 +41,6 @@ VERSION = "3"
 _OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Hearing:
-    """A recording in the middle of being heard. What is counted is counted by one thread: of reading, or of hearing."""
-
-    sound: Sound
-    done: list[list[Window]] = field(default_factory=list)
-    votes: dict[str, float] = field(default_factory=dict)
-    windows_read: int = 0
-    windows_heard: int = 0
-    reading_s: float = 0.0
-    hearing_s: float = 0.0
-    read: bool = False
-    error: Exception | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self.error is not None or (self.read and self.windows_heard == self.windows_read)
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A window of a recording that waits to be decoded."""
-
-    hearing: _Hearing
-    channel: int
-    start: float
-    cut: Cut
-
-
-@dataclass(slots=True)
-class _Job:
-    """A chunk of a window; `answer` is filled in by a worker."""
-
-    work: _Work
-    region: Region
-    chunk: Chunk
-    alone: bool
-    votes: dict[str, float] = field(default_factory=dict)
-    answer: list[Segment] = field(default_factory=list)
 
 
 class Whisper:
@@ -165,23 +121,21 @@ class Whisper:
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
         """As `Engine.hear`; memory does not grow with the length or the number of the sounds."""
-        queue: deque[_Hearing] = deque()
-        load: list[_Work] = []
+        queue: deque[Hearing] = deque()
+        load: list[Work] = []
         # The next window is decoded from its file, and its pauses are found, while these are heard.
-        with closing(Ahead(_read(sounds), depth=1)) as found:
-            for hearing, work in found:
+        with closing(Ahead(hearing.read(sounds), depth=1)) as found:
+            for recording, work in found:
                 if work is None:
-                    queue.append(hearing)
+                    queue.append(recording)
                 else:
                     load.append(work)
                 if sum(item.cut.length for item in load) >= self._load_s:
                     self._hear_load(load)
-                    give_memory_back()  # after each: what glibc keeps grew to 2.3 GB in three hours of sound
                     load = []
-                yield from self._finished(queue)
+                yield from hearing.answers(queue, self._options.language)
         self._hear_load(load)
-        give_memory_back()
-        yield from self._finished(queue)
+        yield from hearing.answers(queue, self._options.language)
 
     @property
     def _load_s(self) -> float:
@@ -193,84 +147,56 @@ class Whisper:
             return EARLIEST_SHARE * WINDOW_S
         return max(WINDOW_S, 2 * self._batch_size * chunks.CHUNK_S)
 
-    def _finished(self, queue: deque[_Hearing]) -> Iterator[Heard | Exception]:
-        """The answers at the head of the queue; those behind one that is not done wait for their turn."""
-        while queue and queue[0].finished:
-            hearing = queue.popleft()
-            if hearing.error is not None:
-                yield hearing.error
-                continue
-            try:
-                made = merge.heard(hearing.done, fixed_language=self._options.language)
-            except Exception as error:  # noqa: BLE001 -- what is wrong with one recording is its own answer
-                yield error
-                continue
-            yield replace(made, wall_s=round(hearing.reading_s + hearing.hearing_s, 3))
-
-    def _hear_load(self, load: Sequence[_Work]) -> None:
-        """Decode all windows of the load together; where that fails each by itself, so that only one is lost."""
+    def _hear_load(self, load: Sequence[Work]) -> None:
         wanted = [work for work in load if work.hearing.error is None]
-        if not wanted:
-            return
+        if wanted:
+            self._hear_together(wanted)
+            give_memory_back()  # after each: what glibc keeps grew to 2.3 GB in three hours of sound
+
+    def _hear_together(self, load: Sequence[Work]) -> None:
+        """Decode all windows of the load together; where that fails each by itself, so that only one is lost."""
         try:
             self.load()
             started = time.monotonic()
-            jobs = self._decode(wanted)
+            done = self._decode(load)
         except Exception as error:
-            if len(wanted) == 1 or self._unloadable is not None:
-                for work in wanted:
+            if len(load) == 1 or self._unloadable is not None:
+                for work in load:
                     work.hearing.error = _blamed(error)
                 return
-            log.exception("decoding %s windows together failed, each is tried by itself", len(wanted))
-            for work in wanted:
-                self._hear_load([work])
+            log.exception("decoding %s windows together failed, each is tried by itself", len(load))
+            for work in load:
+                self._hear_together([work])
             return
-        spent, voiced = time.monotonic() - started, [1.0 + sum(r.length for r in w.cut.voiced) for w in wanted]
-        for work, share in zip(wanted, voiced, strict=True):
-            work.hearing.hearing_s += spent * share / sum(voiced)
+        hearing.shared_out(time.monotonic() - started, load)
+        for work in load:
             try:
-                self._keep(work, [job for job in jobs if job.work is work])
+                _keep(work, [job for job in done if job.work is work])
             except Exception as error:  # noqa: BLE001 -- a store that is away fails this recording, not the others
                 work.hearing.error = error
 
-    def _decode(self, load: Sequence[_Work]) -> Sequence[_Job]:
-        jobs = [job for work in load for job in _jobs(work)]
+    def _decode(self, load: Sequence[Work]) -> Sequence[Job]:
+        """First the chunks that tell their language by themselves: what they vote for helps the others."""
+        jobs = [job for work in load for job in batches.jobs(work)]
         for alone in (True, False):
-            self._work_off([job for job in jobs if job.alone is alone])
-            for job in jobs:
-                if job.alone is alone:
-                    for language, seconds in job.votes.items():
-                        votes = job.work.hearing.votes
-                        votes[language] = votes.get(language, 0.0) + seconds
+            group = [job for job in jobs if job.alone is alone]
+            self._work_off(group)
+            for job in group:
+                languages.count(job.work.hearing.votes, job.votes)
         return jobs
 
-    def _keep(self, work: _Work, jobs: Sequence[_Job]) -> None:
-        """The window is done: kept until the recording is."""
-        segments = [repair.shifted(item, job.region.start) for job in jobs for item in job.answer]
-        votes: dict[str, float] = {}
-        for job in jobs:
-            for language, seconds in job.votes.items():
-                votes[language] = votes.get(language, 0.0) + seconds
-        end = work.start + work.cut.length
-        hearing, channel = work.hearing, work.channel
-        hearing.done[channel].append(merge.window(work.start, end, segments, work.cut.voiced, votes))
-        hearing.windows_heard += 1
-        hearing.sound.progress(end)
-        # The last one is nearly all: kept only for a channel that is waited for by the next.
-        if not work.cut.last or (len(hearing.done[channel]) > 1 and channel + 1 < hearing.sound.channels):
-            hearing.sound.kept[channel, len(hearing.done[channel]) - 1] = hearing.done[channel][-1]
-
-    def _work_off(self, jobs: Sequence[_Job]) -> None:
-        batches = list(_batches(jobs, _even_size(len(jobs), self._batch_size, self._hardware.at_once)))
-        if len(batches) < 2:  # noqa: PLR2004 -- no thread for nothing
-            for batch in batches:
+    def _work_off(self, jobs: Sequence[Job]) -> None:
+        size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
+        cut = list(batches.batches(jobs, size))
+        if len(cut) < 2:  # noqa: PLR2004 -- no thread for nothing
+            for batch in cut:
                 self._answer(batch)
             return
-        with ThreadPoolExecutor(min(self._hardware.at_once, len(batches))) as pool:
-            for _ in pool.map(self._answer, batches):
+        with ThreadPoolExecutor(min(self._hardware.at_once, len(cut))) as pool:
+            for _ in pool.map(self._answer, cut):
                 pass
 
-    def _answer(self, batch: Sequence[_Job]) -> None:
+    def _answer(self, batch: Sequence[Job]) -> None:
         """Decode the batch; in halves where it does not fit into the GPU's memory, and so from then on."""
         try:
             self._answer_at_once(batch)
@@ -283,7 +209,7 @@ class Whisper:
             self._answer(batch[:half])
             self._answer(batch[half:])
 
-    def _answer_at_once(self, batch: Sequence[_Job]) -> None:
+    def _answer_at_once(self, batch: Sequence[Job]) -> None:
         followed = not self._options.language
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:
@@ -294,6 +220,7 @@ class Whisper:
         first = batch[0].work
         first.hearing.sound.progress(first.start)
         for job, decoded in zip(batch, found, strict=True):
+            job.answer, job.votes = [], {}  # all anew, should this be the second try
             if followed and self._answer_by_language(job, decoded):
                 continue
             answer = repair.checked(
@@ -308,7 +235,7 @@ class Whisper:
             elif answer:
                 job.votes = {answer[0].language: voiced_s}
 
-    def _answer_by_language(self, job: _Job, decoded: Decoded) -> bool:
+    def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
         among = languages.mixed(decoded.languages)
         if len(among) < 2 or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
@@ -321,12 +248,11 @@ class Whisper:
         found = self._decoder.decode(
             parts, lambda number, own: (stretches[number][1], dict(own).get(stretches[number][1], 0.0))
         )
-        job.answer, job.votes = [], {}  # all anew, should this be the second try
         for (region, language), part, heard in zip(stretches, parts, found, strict=True):
             answer = repair.checked(heard, part, self._decoder.careful, may_change_language=False)
             job.answer += [repair.shifted(item, region.start) for item in answer]
             if answer:
-                job.votes[language] = job.votes.get(language, 0.0) + part.voiced_s
+                languages.count(job.votes, {language: part.voiced_s})
         return True
 
 
@@ -337,49 +263,12 @@ def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[R
     return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
 
 
-def _read(sounds: Iterable[Sound]) -> Iterator[tuple[_Hearing, _Work | None]]:
-    """First each recording by itself, then its windows, one by one; those that are kept are not read again."""
-    for sound in sounds:
-        hearing = _Hearing(sound, done=[[] for _ in range(sound.channels)])
-        yield hearing, None
-        try:
-            # All before the first window: from then on what is kept and voted belongs to the thread that hears.
-            starts = [_resumed(hearing, channel) for channel in range(sound.channels)]
-            for channel in range(sound.channels):
-                start = starts[channel]
-                clock = time.monotonic()
-                for cut in windows(sound.read(channel, start)):
-                    hearing.reading_s += time.monotonic() - clock
-                    hearing.windows_read += 1
-                    yield hearing, _Work(hearing, channel, start, cut)
-                    start += cut.length
-                    clock = time.monotonic()
-        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording is its own answer
-            hearing.error = error
-        hearing.read = True
-
-
-def _resumed(hearing: _Hearing, channel: int) -> float:
-    """Take over the windows that are kept; returns where the next one starts (seconds)."""
-    done = hearing.done[channel]
-    while (kept := hearing.sound.kept.get((channel, len(done)))) is not None:
-        done.append(kept)
-        for language, seconds in kept.languages.items():
-            hearing.votes[language] = hearing.votes.get(language, 0.0) + seconds
-    return done[-1].end if done else 0.0
-
-
-def _jobs(work: _Work) -> list[_Job]:
-    """The chunks of a window. Where all are short, the longest has to tell its language by itself."""
-    packed = chunks.pack(work.cut.voiced)
-    longest = max((item.length for item in packed), default=0.0)
-    needed = min(SHORT_CHUNK_S, longest)
-    return [_Job(work, region, _chunk(work, region), alone=bool(region.length >= needed)) for region in packed]
-
-
-def _chunk(work: _Work, region: Region) -> Chunk:
-    samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
-    return Chunk(samples, tuple(chunks.within(work.cut.voiced, region)), work.hearing.sound.vocabulary)
+def _keep(work: Work, jobs: Sequence[Job]) -> None:
+    """The window's segments and votes are those of its chunks."""
+    votes: dict[str, float] = {}
+    for job in jobs:
+        languages.count(votes, job.votes)
+    work.keep([repair.shifted(item, job.region.start) for job in jobs for item in job.answer], votes)
 
 
 def _blamed(error: Exception) -> Exception:
@@ -387,22 +276,3 @@ def _blamed(error: Exception) -> Exception:
     if isinstance(error, RuntimeError) and _OF_THE_GPU.search(str(error)):
         return TransientFailure(f"the GPU or its driver failed, not the recording: {error}")
     return error
-
-
-def _even_size(jobs: int, most: int, workers: int) -> int:
-    """A size of batches that gives every worker as many: of 20 chunks, two workers take 10 each."""
-    rounds = max(1, math.ceil(jobs / (most * workers)))
-    return max(1, math.ceil(jobs / (rounds * workers)))
-
-
-def _batches(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
-    """Batches of chunks of about the same length and of one vocabulary, the longest first."""
-    ordered = sorted(jobs, key=lambda job: (job.chunk.vocabulary, -job.chunk.length))
-    batch: list[_Job] = []
-    for job in ordered:
-        if batch and (len(batch) == size or batch[0].chunk.vocabulary != job.chunk.vocabulary):
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch

@@ -17,8 +17,9 @@ from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, window
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech import windows as windowing
+from transcription_assets.speech.batches import even_size
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
-from transcription_assets.speech.whisper import VERSION, _even_size
+from transcription_assets.speech.whisper import VERSION
 from transcription_assets.transcript import Segment, Word
 
 STEP = SAMPLE_RATE // 100
@@ -343,7 +344,7 @@ def test_a_window_without_a_long_pause_ends_between_two_phrases_and_not_in_a_qui
 
 @given(st.integers(0, 200), st.integers(1, 32), st.integers(1, 8))
 def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: int, workers: int) -> None:
-    size = _even_size(jobs, most, workers)
+    size = even_size(jobs, most, workers)
     assert 1 <= size <= most
     assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
 

@@ -1,0 +1,59 @@
+"""What is decoded together: the chunks of all windows in hand, sorted by length. Pure."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from transcription_assets import chunks
+from transcription_assets.chunks import Region
+from transcription_assets.speech.decoder import Chunk
+from transcription_assets.speech.engine import SAMPLE_RATE
+from transcription_assets.speech.hearing import Work
+from transcription_assets.transcript import Segment
+
+SHORT_CHUNK_S = 6.0
+"""Below this the language of one chunk is a guess: such a chunk speaks a language that longer ones speak."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A chunk of a window. `answer` (times from the chunk's start) and `votes` are filled in by who decodes it."""
+
+    work: Work
+    region: Region
+    chunk: Chunk
+    alone: bool
+    votes: dict[str, float] = field(default_factory=dict)
+    answer: list[Segment] = field(default_factory=list)
+
+
+def jobs(work: Work) -> list[Job]:
+    """The chunks of a window. Where all are short, the longest has to tell its language by itself."""
+    packed = chunks.pack(work.cut.voiced)
+    longest = max((item.length for item in packed), default=0.0)
+    needed = min(SHORT_CHUNK_S, longest)
+    return [Job(work, region, _chunk(work, region), alone=bool(region.length >= needed)) for region in packed]
+
+
+def even_size(jobs: int, most: int, workers: int) -> int:
+    """A size of batches that gives every worker as many: of 20 chunks, two workers take 10 each."""
+    rounds = max(1, math.ceil(jobs / (most * workers)))
+    return max(1, math.ceil(jobs / (rounds * workers)))
+
+
+def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
+    """Batches of chunks of about the same length and of one vocabulary, the longest first."""
+    ordered = sorted(jobs, key=lambda job: (job.chunk.vocabulary, -job.chunk.length))
+    batch: list[Job] = []
+    for job in ordered:
+        if batch and (len(batch) == size or batch[0].chunk.vocabulary != job.chunk.vocabulary):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _chunk(work: Work, region: Region) -> Chunk:
+    samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
+    return Chunk(samples, tuple(chunks.within(work.cut.voiced, region)), work.hearing.sound.vocabulary)
