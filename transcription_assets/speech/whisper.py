@@ -25,7 +25,13 @@ from transcription_assets.speech import batches, hearing, languages, repair
 from transcription_assets.speech.batches import Job
 from transcription_assets.speech.decoder import Decoded, Decoder
 from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
-from transcription_assets.speech.hardware import Hardware, give_memory_back, resolve_compute_type, resolve_device
+from transcription_assets.speech.hardware import (
+    Hardware,
+    give_memory_back,
+    resolve_compute_type,
+    resolve_device,
+    share_memory,
+)
 from transcription_assets.speech.hearing import Hearing, Work
 from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.transcript import SpeechModel
@@ -92,6 +98,8 @@ class Whisper:
         from faster_whisper import WhisperModel
 
         hardware = self._hardware
+        if not hardware.on_gpu:
+            share_memory()  # before the workers take their first
         with loading.weights.running():
             model = WhisperModel(
                 str(self._path),
