@@ -2,20 +2,22 @@
 
 import threading
 from collections.abc import Iterable, Iterator
-from queue import Empty, Queue
+from queue import Queue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Ahead(Iterator[T], Generic[T]):
-    """The same items in the same order, and the same error in its place; at most `depth` of them wait to be taken.
+    """The same items in the same order, and the same error in its place; never more than one of them waits.
 
-    The work starts at once, in a thread of its own. `close` ends it, and closes `items` where that can be closed.
+    The work starts at once, in a thread of its own, and the next item is begun when the one before is taken. `close`
+    ends it, and closes `items` where that can be closed.
     """
 
-    def __init__(self, items: Iterable[T], depth: int) -> None:
-        self._ready: Queue[tuple[T] | BaseException] = Queue(depth)
+    def __init__(self, items: Iterable[T]) -> None:
+        self._ready: Queue[tuple[T] | BaseException] = Queue(1)
+        self._wanted = threading.Semaphore(0)
         self._stopped = threading.Event()
         self._ended: BaseException | None = None
         self._thread = threading.Thread(target=self._fill, args=(items,), name="ahead", daemon=True)
@@ -25,9 +27,11 @@ class Ahead(Iterator[T], Generic[T]):
         end: BaseException = StopIteration()
         try:
             for item in items:
+                self._ready.put((item,))
+                del item  # it is somebody else's now, and may be large
+                self._wanted.acquire()
                 if self._stopped.is_set():
                     return
-                self._ready.put((item,))
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it belongs to whoever takes the items
             end = error
         finally:
@@ -41,18 +45,15 @@ class Ahead(Iterator[T], Generic[T]):
         """The next item, as soon as it is ready."""
         if self._ended is None:
             ready = self._ready.get()
+            self._wanted.release()
             if isinstance(ready, tuple):
                 return ready[0]
             self._ended = ready
         raise self._ended
 
     def close(self) -> None:
-        """Let go of what is ready, and come back when the source is closed."""
+        """Nothing more is begun; come back when the source is closed."""
         self._stopped.set()
+        self._wanted.release()
         self._ended = self._ended or StopIteration()
-        while self._thread.is_alive():
-            try:
-                self._ready.get_nowait()
-            except Empty:
-                # It was in the middle of an item, or is closing its source; there is room for what it may still bring.
-                self._thread.join()
+        self._thread.join()

@@ -132,7 +132,7 @@ class Whisper:
         queue: deque[Hearing] = deque()
         load: list[Work] = []
         # The next window is decoded from its file, and its pauses are found, while these are heard.
-        with closing(Ahead(hearing.read(sounds), depth=1)) as found:
+        with closing(Ahead(hearing.read(sounds))) as found:
             for recording, work in found:
                 if work is None:
                     queue.append(recording)

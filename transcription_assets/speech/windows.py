@@ -44,14 +44,14 @@ def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterato
         seconds += len(block) / SAMPLE_RATE
         if seconds < longest_s:
             continue
-        samples = sane(np.concatenate(held))
+        samples = _joined(held)
         voiced = voiced_regions(samples)
         end = _end(samples, voiced)
         yield Cut(samples[:end], tuple(chunks.within(voiced, Region(0.0, end / SAMPLE_RATE))), last=False)
         held = [samples[end:].copy()]
         seconds = len(held[0]) / SAMPLE_RATE
     if held and seconds:
-        samples = sane(np.concatenate(held))
+        samples = _joined(held)
         yield Cut(samples, tuple(voiced_regions(samples)), last=True)
 
 
@@ -88,11 +88,17 @@ def quietest(samples: Samples) -> int:
     return int(loudness.argmin()) * step + step // 2
 
 
+def _joined(held: list[Samples]) -> Samples:
+    """One array out of blocks, which are let go of: a window is 38 MB, and what follows needs room."""
+    samples = sane(np.concatenate(held))
+    held.clear()
+    return samples
+
+
 def sane(samples: Samples) -> Samples:
     """The samples as float32 in [-1, 1]: what is no number is silence, what is too loud is clipped."""
     samples = samples.astype(np.float32, copy=False)
-    peak = np.abs(samples).max(initial=0.0)
-    if peak <= 1.0:  # false for NaN too
+    if samples.min(initial=0.0) >= -1.0 and samples.max(initial=0.0) <= 1.0:  # false for NaN too
         return samples
     return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
 
