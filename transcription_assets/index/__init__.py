@@ -8,7 +8,6 @@ is the same. The table before is kept for a way back, older ones are dropped.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -19,6 +18,7 @@ from transcription_assets.index.errors import FilesGone, explained
 from transcription_assets.index.facets import Facets, facets
 from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, foreign, keyed, schema, table_name
+from transcription_assets.index.states import IndexState, VersionState
 from transcription_assets.index.tables import Tables, awaited, has_cards
 from transcription_assets.query import Filters, Sought
 from transcription_assets.ranking import Candidate, Vector
@@ -30,33 +30,6 @@ NAMED = 3
 """Recordings that a message names."""
 POINTER_S = 1.0
 """A reader looks so many seconds after the last time which table is served."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexState:
-    """What the served table holds after maintenance, and the one that is built beside it ("" if none)."""
-
-    rows: int
-    recordings: int
-    fragments: int
-    version: int
-    vector_index: bool
-    table: str = ""
-    building: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionState:
-    """One table: what it is made with, what it holds, and how many recordings of the served one it lacks."""
-
-    table: str
-    role: str
-    embedding_model: str
-    recipe: str
-    rows: int
-    recordings: int
-    missing: int
-    indexes: tuple[str, ...]
 
 
 class Index:
