@@ -66,7 +66,9 @@ def put(paths: tuple[Path, ...], into: str) -> None:
     store = Tools(chosen, installed(chosen)).store
     found = putting.found(paths, into)
     if not found:
-        raise PermanentFailure(f"no recordings in {', '.join(map(str, paths))}")
+        raise PermanentFailure(f"no recordings, by their suffixes: {', '.join(map(str, paths))}")
+    for path in putting.left_out(paths):
+        shown.print(f"[dim]left out, no recording by its suffix:[/] {plain(str(path))}", soft_wrap=True)
     for name, path in found.items():
         shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
 

@@ -1,7 +1,6 @@
 """eval wer, bench: word errors and speed of configurations and of other systems, side by side."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ def _contest(
     threads: int,
     as_json: bool,
 ) -> None:
-    from transcription_assets import accuracy
+    from transcription_assets import accuracy, speech
     from transcription_assets.app import contest, measurement
     from transcription_assets.app.tools import installed
 
@@ -68,7 +67,7 @@ def _contest(
     located = [installed(chosen)(name, "speech") for name in model_names or (chosen.whisper_model,)]
     compute_type = "int8" if chosen.compute_type == "auto" else chosen.compute_type
     entries = [
-        contest.Entry(system, model.name, model.path, beam, compute_type, threads or os.cpu_count() or 1)
+        contest.Entry(system, model.name, model.path, beam, compute_type, threads or speech.usable_cores())
         for model in located
         for beam in beams or (chosen.beam_size,)
         for system in systems

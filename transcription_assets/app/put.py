@@ -10,7 +10,8 @@ from transcription_assets.keys import AUDIO_SUFFIXES, is_media
 def found(paths: Sequence[Path], into: str) -> dict[str, Path]:
     """Name in the store -> file, for these files and for all recordings in these folders.
 
-    Sound goes to `audio/`, all else to `video/`, there below `into`; what is in a folder keeps its place in it.
+    Sound goes to `audio/`, all else to `video/`, there below `into`; what is in a folder keeps its place in it. What is
+    no recording by its suffix is left out: `PATH/*` takes notes and texts along.
     """
     if ".." in into.split("/"):
         raise PermanentFailure(f"{into}: would leave the inbox")
@@ -25,15 +26,16 @@ def found(paths: Sequence[Path], into: str) -> dict[str, Path]:
     return names
 
 
+def left_out(paths: Sequence[Path]) -> list[Path]:
+    """Files that somebody named and that are no recordings; what else lies in a folder needs no word."""
+    return [path for path in paths if path.is_file() and not is_media(path.name)]
+
+
 def _recordings(path: Path) -> Iterator[tuple[Path, str]]:
-    if path.is_file():
-        if not is_media(path.name):
-            raise PermanentFailure(f"{path}: not a recording, by its suffix")
-        yield path, path.name
-        return
-    for file in sorted(path.rglob("*")):
+    top = path.parent if path.is_file() else path
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
         if file.is_file() and is_media(file.name):
-            yield file, file.relative_to(path).as_posix()
+            yield file, file.relative_to(top).as_posix()
 
 
 def _inbox(file: Path) -> str:

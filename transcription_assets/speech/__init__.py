@@ -14,7 +14,7 @@ from transcription_assets.speech.engine import (
     hear_one,
     sound,
 )
-from transcription_assets.speech.hardware import Hardware, resolve_compute_type, resolve_device
+from transcription_assets.speech.hardware import Hardware, resolve_compute_type, resolve_device, usable_cores
 from transcription_assets.speech.whisper import VERSION, Whisper
 from transcription_assets.speech.window import Window
 
@@ -37,4 +37,5 @@ __all__ = [
     "resolve_compute_type",
     "resolve_device",
     "sound",
+    "usable_cores",
 ]

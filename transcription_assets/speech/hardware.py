@@ -1,7 +1,6 @@
 """Where and how a model calculates, and what of it is found out by itself."""
 
 import ctypes
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,7 +41,14 @@ class Hardware:
 
     @property
     def _cores(self) -> int:
-        return self.cpu_threads or os.cpu_count() or 1
+        return self.cpu_threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container is given some of those that it sees."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def share_memory() -> None:

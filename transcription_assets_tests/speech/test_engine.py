@@ -1,6 +1,8 @@
 """The engine around the model: windows, batches, checkpoints, failures. SCRIPTED model: sound spells words."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
@@ -347,6 +349,14 @@ def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: 
     size = even_size(jobs, most, workers)
     assert 1 <= size <= most
     assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
+
+
+def test_where_a_container_is_given_one_core_no_more_threads_fight_for_it() -> None:
+    given = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    told = "from transcription_assets.speech import Hardware; found = Hardware('cpu')"
+    asked = f"{given}; {told}; print(found.at_once, found.threads_each)"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1", "1"]
 
 
 def test_a_new_engine_makes_older_transcripts_stale() -> None:

@@ -139,12 +139,27 @@ def test_put_refuses_what_is_no_recording_and_what_would_overwrite_another(tmp_p
     for name in ("a/x.mp4", "b/x.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(PermanentFailure, match="not a recording"):
-        put.found([tmp_path / "notes.txt"], "")
+    said = CliRunner().invoke(cli.main, ["put", str(tmp_path / "notes.txt")])
+    assert said.exit_code == 1
+    assert "no recordings, by their suffixes" in said.output
     with pytest.raises(PermanentFailure, match=r"both become video/x\.mp4"):
         put.found([tmp_path / "a", tmp_path / "b"], "")
     with pytest.raises(PermanentFailure, match="leave the inbox"):
         put.found([tmp_path / "a"], "../transcripts")
+
+
+def test_notes_among_the_files_that_somebody_puts_do_not_keep_the_recordings_out(tmp_path: Path) -> None:
+    for name in ("talk.mp4", "README.md"):
+        (tmp_path / name).write_bytes(name.encode())
+    said = CliRunner().invoke(
+        cli.main,
+        ["put", *map(str, sorted(tmp_path.iterdir()))],
+        env={"TRANSCRIPTION_STORE": str(tmp_path / "store")},
+        catch_exceptions=False,
+    )
+    assert said.exit_code == 0
+    assert "README.md" in said.output  # not in silence
+    assert Store.open(str(tmp_path / "store")).list_media().frame["key"].to_list() == ["video/talk.mp4"]
 
 
 def test_a_link_for_people_plays_in_a_browser_for_an_hour(environment: str, tmp_path: Path) -> None:
