@@ -187,12 +187,7 @@ def _whisperx(entry: Entry) -> Listen:
 
     options = {"beam_size": entry.beam_size}
     model = whisperx.load_model(
-        str(entry.path),
-        "cpu",
-        compute_type=entry.compute_type,
-        threads=entry.threads,
-        asr_options=options,
-        vad_method="silero",
+        str(entry.path), "cpu", compute_type=entry.compute_type, threads=entry.threads, asr_options=options
     )
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
