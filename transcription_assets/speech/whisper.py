@@ -133,7 +133,7 @@ class Whisper:
         load: list[Work] = []
         # The next window is decoded from its file, and its pauses are found, while these are heard.
         with closing(Ahead(hearing.read(sounds))) as found:
-            for recording, work in found:
+            for recording, work in hearing.timed(found):
                 if work is None:
                     queue.append(recording)
                 else:
@@ -174,7 +174,7 @@ class Whisper:
                 return
             log.exception("decoding %s windows together failed, each is tried by itself", len(load))
             for work in load:
-                self._hear_together([work])
+                self._hear_load([work])
             return
         hearing.shared_out(time.monotonic() - started, load)
         for work in load:
