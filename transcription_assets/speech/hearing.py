@@ -34,6 +34,10 @@ class Hearing:
         """Where the windows of this channel that are done end, in seconds of the recording."""
         return self.done[channel][-1].end if self.done[channel] else 0.0
 
+    def tell(self) -> None:
+        """Tell who watches how much of it is done: of two channels, half of what is done of both."""
+        self.sound.progress(sum(map(self.end, range(self.sound.channels))) / self.sound.channels)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -53,7 +57,7 @@ class Work:
         done = hearing.done[self.channel]
         done.append(merge.window(self.start, end, segments, self.cut.voiced, votes))
         hearing.windows_heard += 1
-        hearing.sound.progress(end)
+        hearing.tell()
         # The last one is nearly all: kept only for a channel that is waited for by the next.
         if not self.cut.last or (len(done) > 1 and self.channel + 1 < hearing.sound.channels):
             hearing.sound.kept[self.channel, len(done) - 1] = done[-1]

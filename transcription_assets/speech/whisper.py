@@ -225,8 +225,7 @@ class Whisper:
             return languages.choose(own, languages.spoken(job.work.hearing.votes), alone=job.alone)
 
         found = self._decoder.decode([job.chunk for job in batch], choose)
-        first = batch[0].work
-        first.hearing.sound.progress(first.start)
+        batch[0].work.hearing.tell()
         for job, decoded in zip(batch, found, strict=True):
             job.answer, job.votes = [], {}  # all anew, should this be the second try
             if followed and self._answer_by_language(job, decoded):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -458,3 +459,40 @@ def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeyp
     started = time.monotonic()
     heard = good(engine(Slow()).hear([Sound(read)] * 2))
     assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
+
+
+def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar of a telephone call was full, and empty again: its second speaker was still to be heard."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
+    told: list[float] = []
+    samples = spelling(said(60.0), 60.0)
+    good(engine(SpellingDecoder()).hear([seekable(samples, channels=2, progress=told.append)]))
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0.0, 60.0)
+    assert len({*told}) > 4
+
+
+@given(st.integers(1, 64), st.integers(0, 64))
+def test_workers_have_no_more_threads_together_than_they_were_given(threads: int, workers: int) -> None:
+    hardware = Hardware("cpu", cpu_threads=threads, workers=workers)
+    assert hardware.at_once == (workers or threads)
+    assert hardware.at_once * hardware.threads_each <= max(threads, workers)
+
+
+@pytest.mark.parametrize("devices", [(0,), (0, 2, 3)])
+def test_each_gpu_that_is_named_takes_batches_at_the_same_time(
+    devices: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def load(_path: str, **how: object) -> SimpleNamespace:
+        """FAKE: no GPU is asked."""
+        asked.update(how)
+        return SimpleNamespace(model=SimpleNamespace(is_multilingual=True), supported_languages=["en"])
+
+    monkeypatch.setattr("faster_whisper.WhisperModel", load)
+    hardware = Hardware("cuda", devices=devices)
+    Whisper(Path(), name="scripted", revision="1", hardware=hardware).load()
+    assert (asked["device"], asked["device_index"], asked["compute_type"]) == ("cuda", list(devices), "float16")
+    assert hardware.at_once == len(devices)
