@@ -234,13 +234,10 @@ class Whisper:
                 decoded, job.chunk, self._decoder.careful, may_change_language=followed and job.alone
             )
             job.answer = answer
-            voiced_s = job.chunk.voiced_s
-            if answer and answer[0].language != decoded.segment.language:
-                job.votes = {answer[0].language: voiced_s}
-            elif answer and job.alone:
-                languages.add(job.votes, decoded.languages, voiced_s)
+            if answer and job.alone and answer[0].language == decoded.segment.language:
+                languages.add(job.votes, decoded.languages, job.chunk.voiced_s)
             elif answer:
-                job.votes = {answer[0].language: voiced_s}
+                job.votes = {answer[0].language: job.chunk.voiced_s}
 
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
