@@ -125,7 +125,7 @@ class Decoder:
         step = self._encode_at_once
         if len(features) <= step:
             return self.model.encode(features)
-        pieces = [np.asarray(self.model.encode(features[at : at + step])) for at in range(0, len(features), step)]
+        pieces = [_array(self.model.encode(features[at : at + step])) for at in range(0, len(features), step)]
         return StorageView.from_array(np.concatenate(pieces))
 
     def _languages(self, encoded: Any, count: int) -> list[Probabilities]:
@@ -227,8 +227,12 @@ def _picked(encoded: Any, numbers: Sequence[int]) -> Any:
     """Some of the chunks of an encoder output."""
     from ctranslate2 import StorageView
 
-    on_cpu = encoded if encoded.device == "cpu" else encoded.to_device("cpu")
-    return StorageView.from_array(np.ascontiguousarray(np.asarray(on_cpu)[list(numbers)]))
+    return StorageView.from_array(np.ascontiguousarray(_array(encoded)[list(numbers)]))
+
+
+def _array(encoded: Any) -> Any:
+    """An encoder output as an array: numpy cannot look into the memory of a GPU."""
+    return np.asarray(encoded if encoded.device == "cpu" else encoded.to_device("cpu"))
 
 
 def _timed(alignment: list[dict[str, Any]], length: float) -> Iterator[Word]:

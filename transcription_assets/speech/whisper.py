@@ -133,7 +133,7 @@ class Whisper:
         load: list[Work] = []
         # The next window is decoded from its file, and its pauses are found, while these are heard.
         with closing(Ahead(hearing.read(sounds))) as found:
-            for recording, work in found:
+            for recording, work in hearing.timed(found):
                 if work is None:
                     queue.append(recording)
                 else:
@@ -174,7 +174,7 @@ class Whisper:
                 return
             log.exception("decoding %s windows together failed, each is tried by itself", len(load))
             for work in load:
-                self._hear_together([work])
+                self._hear_load([work])
             return
         hearing.shared_out(time.monotonic() - started, load)
         for work in load:
@@ -225,8 +225,7 @@ class Whisper:
             return languages.choose(own, languages.spoken(job.work.hearing.votes), alone=job.alone)
 
         found = self._decoder.decode([job.chunk for job in batch], choose)
-        first = batch[0].work
-        first.hearing.sound.progress(first.start)
+        batch[0].work.hearing.tell()
         for job, decoded in zip(batch, found, strict=True):
             job.answer, job.votes = [], {}  # all anew, should this be the second try
             if followed and self._answer_by_language(job, decoded):
@@ -235,13 +234,10 @@ class Whisper:
                 decoded, job.chunk, self._decoder.careful, may_change_language=followed and job.alone
             )
             job.answer = answer
-            voiced_s = job.chunk.voiced_s
-            if answer and answer[0].language != decoded.segment.language:
-                job.votes = {answer[0].language: voiced_s}
-            elif answer and job.alone:
-                languages.add(job.votes, decoded.languages, voiced_s)
+            if answer and job.alone and answer[0].language == decoded.segment.language:
+                languages.add(job.votes, decoded.languages, job.chunk.voiced_s)
             elif answer:
-                job.votes = {answer[0].language: voiced_s}
+                job.votes = {answer[0].language: job.chunk.voiced_s}
 
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""

@@ -66,7 +66,7 @@ def _end(samples: Samples, voiced: list[Region]) -> int:
     if at == seconds and voiced and voiced[-1].end >= seconds:
         first = int(earliest_s * SAMPLE_RATE)
         touching = [round(region.end * SAMPLE_RATE) for region in voiced[:-1] if region.end >= earliest_s]
-        quiet = min(touching, key=partial(_loudness, samples), default=first + quietest(samples[first:]))
+        quiet = min(touching, key=partial(_loudness, samples), default=first + _quietest(samples[first:]))
         at = quiet / SAMPLE_RATE
     # Whole hundredths of a second: a decoder can be told to start just there.
     return round(at * 100) * SAMPLE_RATE // 100
@@ -78,7 +78,7 @@ def _loudness(samples: Samples, at: int) -> float:
     return float(np.square(samples[max(0, at - half) : at + half]).mean())
 
 
-def quietest(samples: Samples) -> int:
+def _quietest(samples: Samples) -> int:
     """The middle of the quietest LOUDNESS_S seconds: between two words, if anywhere."""
     step = int(LOUDNESS_S * SAMPLE_RATE)
     frames = len(samples) // step

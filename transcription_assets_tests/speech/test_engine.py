@@ -3,10 +3,12 @@
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -394,3 +396,103 @@ def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recordin
     assert len(answers) == 3
     assert len({id(answer) for answer in answers}) == 1
     assert isinstance(answers[0], Exception)
+
+
+def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_all_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A GPU takes windows of half an hour at once: what was heard behind the lost one stood in its place for ever."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 100.0)
+    words = said(240.0, pause=0.7)
+    samples, kept = spelling(words, 240.0), dict[Place, Window]()
+    lost = SpellingDecoder(failing_on=frozenset({len(words) // 4}))
+    [error] = engine(lost).hear([seekable(samples, kept=kept)])
+    assert isinstance(error, ValueError)
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(samples, kept=kept)]))
+    assert texts(heard) == [word.word for word in words]
+
+
+@pytest.mark.parametrize("start", [15.0, 25.0])
+def test_a_kept_window_that_does_not_begin_where_the_one_before_ends_is_heard_again(start: float) -> None:
+    """It is left of a run that cut elsewhere: taken over, it would double words or lose them."""
+    words = said(60.0)
+    kept = {(0, 0): Window(0.0, 20.0), (0, 1): Window(start, 40.0)}
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 60.0), kept=kept)]))
+    assert [word for word in texts(heard) if word] == [word.word for word in words if word.start >= 20.0]
+
+
+def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten hours would be decoded and searched for voices, for nothing, before the next recording had its turn."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 10.0)
+    samples, blocks = spelling(said(300.0), 300.0), []
+
+    def read(_channel: int, _start: float) -> Iterable[Samples]:
+        for block in in_blocks(samples):
+            blocks.append(block)
+            yield block
+
+    words = [Word(0.5, 1.0, " 7", 0.9)]
+    broken = SpellingDecoder(failing_on=frozenset({1}))
+    answers = list(engine(broken).hear([Sound(read, channels=2), seekable(spelling(words, 2.0))]))
+    assert [type(answer) for answer in answers] == [ValueError, Heard]
+    assert len(blocks) <= 40, "more than what was in hand, and a window of each channel"
+
+
+def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording would look slower, and dearer, than the run was that heard it."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 10.0)
+    samples = spelling(said(60.0), 60.0)
+
+    class Slow(SpellingDecoder):
+        def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+            time.sleep(0.1)
+            return super().decode(batch, choose)
+
+    def read(_channel: int, _start: float) -> Iterable[Samples]:
+        for block in in_blocks(samples, 10.0):
+            time.sleep(0.1)
+            yield block
+
+    started = time.monotonic()
+    heard = good(engine(Slow()).hear([Sound(read)] * 2))
+    assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
+
+
+def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar of a telephone call was full, and empty again: its second speaker was still to be heard."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
+    told: list[float] = []
+    samples = spelling(said(60.0), 60.0)
+    good(engine(SpellingDecoder()).hear([seekable(samples, channels=2, progress=told.append)]))
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0.0, 60.0)
+    assert len({*told}) > 4
+
+
+@given(st.integers(1, 64), st.integers(0, 64))
+def test_workers_have_no_more_threads_together_than_they_were_given(threads: int, workers: int) -> None:
+    hardware = Hardware("cpu", cpu_threads=threads, workers=workers)
+    assert hardware.at_once == (workers or threads)
+    assert hardware.at_once * hardware.threads_each <= max(threads, workers)
+
+
+@pytest.mark.parametrize("devices", [(0,), (0, 2, 3)])
+def test_each_gpu_that_is_named_takes_batches_at_the_same_time(
+    devices: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def load(_path: str, **how: object) -> SimpleNamespace:
+        """FAKE: no GPU is asked."""
+        asked.update(how)
+        return SimpleNamespace(model=SimpleNamespace(is_multilingual=True), supported_languages=["en"])
+
+    monkeypatch.setattr("faster_whisper.WhisperModel", load)
+    hardware = Hardware("cuda", devices=devices)
+    Whisper(Path(), name="scripted", revision="1", hardware=hardware).load()
+    assert (asked["device"], asked["device_index"], asked["compute_type"]) == ("cuda", list(devices), "float16")
+    assert hardware.at_once == len(devices)

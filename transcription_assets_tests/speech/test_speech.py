@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from transcription_assets.chunks import Region
-from transcription_assets.speech import SAMPLE_RATE, Samples
+from transcription_assets.speech import SAMPLE_RATE, Samples, SpeechOptions
 from transcription_assets.speech import windows as windowing
-from transcription_assets.speech.decoder import plain
+from transcription_assets.speech.decoder import Chunk, Decoder, plain
 from transcription_assets.speech.merge import by_sentence
 from transcription_assets.speech.quality import doubt, is_silence
 from transcription_assets.speech.windows import windows
@@ -83,3 +83,35 @@ def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monke
     for cut in found:
         assert all(0 <= region.start < region.end <= cut.length for region in cut.voiced)
         assert len(cut.samples) <= 37 * SAMPLE_RATE
+
+
+def test_more_chunks_than_a_gpu_takes_at_once_are_put_together_outside_its_memory() -> None:
+    """A chunk of two languages is told stretch by stretch: with more of them than a batch the recording would fail."""
+
+    class OnGpu:
+        """FAKE encoder output in the memory of a GPU: only a copy can be looked into."""
+
+        device = "cuda"
+
+        def __init__(self, features: Samples) -> None:
+            self._features = features
+
+        def to_device(self, _device: str) -> Samples:
+            return self._features
+
+    class Extractor:
+        """FAKE: no features in any sound."""
+
+        chunk_length, hop_length = 30, 160
+
+        def __call__(self, samples: Samples) -> Samples:
+            return np.zeros((80, len(samples) // 160 + 1), np.float32)
+
+    def detect_language(encoded: Samples) -> list[list[tuple[str, float]]]:
+        return [[("<|en|>", 1.0)]] * len(np.asarray(encoded))
+
+    whisper = SimpleNamespace(is_multilingual=True, detect_language=detect_language)
+    model = SimpleNamespace(model=whisper, encode=OnGpu, feature_extractor=Extractor())
+    decoder = Decoder(model, SpeechOptions(), encode_at_once=2)
+    stretches = [Chunk(np.zeros(SAMPLE_RATE, np.float32), (Region(0.0, 1.0),))] * 5
+    assert decoder.tell_languages(stretches) == [[("en", 1.0)]] * 5
