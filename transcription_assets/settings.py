@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     device_index: str = Field(
         "0", pattern=r"^\d+(,\d+)*$", description="Numbers of the GPUs to use at once, as in `0,1`; without one unused."
     )
-    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model in all; 0 = all cores that it may use.")
+    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model in all; 0 = all it may use.")
     workers: int = Field(
         0,
         ge=0,
