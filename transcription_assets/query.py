@@ -229,6 +229,13 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(token.folded for token in tokens(text))
 
 
+def spans(text: str, words: frozenset[str]) -> list[tuple[int, int]]:
+    """Where these folded words stand in a text."""
+    if text.isascii():
+        return [match.span() for match in _WORD.finditer(text.lower()) if match[0] in words]
+    return [(token.start, token.end) for token in tokens(text) if token.folded in words]
+
+
 def is_like(word: str, other: str) -> bool:
     """Whether two folded words are the same but for one letter (more in long words), or for an ending."""
     if word == other:

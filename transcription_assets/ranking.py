@@ -4,7 +4,7 @@ A candidate's score is its closeness (cosine of the passage and of its best sent
 question that it holds, weighed by how rare they are (BM25). What the evaluation said about this: docs/search.md.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.passages import Sentence, joined
-from transcription_assets.query import Hit, Mode, Sought, Token, is_like, tokens, words_of
+from transcription_assets.query import Hit, Mode, Sought, Token, is_like, spans, tokens, words_of
 
 Vector = NDArray[np.float32]
 
@@ -170,14 +170,14 @@ def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]
     return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
 
 
-def words_in(found: Iterable[Candidate]) -> frozenset[str]:
-    """All words that stand in the candidates."""
-    return _NONE.union(*(words_of(item.text) for item in found))
+def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
+    """The words that stand in each candidate."""
+    return (words_of(item.text) for item in found)
 
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Words that nobody ever said, with those that are spelt like them."""
-    held = words_in(found) if unknown else _NONE
+    held = _NONE.union(*words_each(found)) if unknown else _NONE
     # What is alike begins alike; looked at here, because it spares most of the comparisons.
     return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
 
@@ -242,13 +242,13 @@ def _second(sentence: Sentence, offset: int) -> float:
 
 def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
-    held = list(tokens(text))
-    same = frozenset(wanted.terms).union(*(alike.get(term, _NONE) for term in wanted.terms))
-    spans = {(token.start, token.end) for token in held if token.folded in same}
-    for phrase in wanted.phrases:
-        for first in _runs(held, phrase):
-            spans.update((token.start, token.end) for token in held[first : first + len(phrase)])
-    return sorted(spans)
+    found = set(spans(text, frozenset(wanted.terms).union(*(alike.get(term, _NONE) for term in wanted.terms))))
+    if wanted.phrases:
+        held = list(tokens(text))
+        for phrase in wanted.phrases:
+            for first in _runs(held, phrase):
+                found.update((token.start, token.end) for token in held[first : first + len(phrase)])
+    return sorted(found)
 
 
 def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:

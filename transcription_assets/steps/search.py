@@ -32,7 +32,7 @@ class _Said:
     def add(self, found: Iterable[Candidate]) -> None:
         if len(self._words) > REMEMBERED_WORDS:
             self._words = set()
-        self._words |= ranking.words_in(found)
+        self._words.update(*ranking.words_each(found))
 
     def __contains__(self, word: str) -> bool:
         return word in self._words
