@@ -9,6 +9,7 @@ import numpy as np
 from transcription_assets import chunks
 from transcription_assets.chunks import Region
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
+from transcription_assets.speech.voices import voiced_regions
 
 WINDOW_S = 600.0
 """Seconds of sound in memory at once: 38 MB, and enough chunks that the last batch being short does not matter."""
@@ -101,12 +102,3 @@ def sane(samples: Samples) -> Samples:
     if samples.min(initial=0.0) >= -1.0 and samples.max(initial=0.0) <= 1.0:  # false for NaN too
         return samples
     return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
-
-
-def voiced_regions(samples: Samples) -> list[Region]:
-    """Where somebody speaks, by Silero's detector (its weights come with faster-whisper)."""
-    from faster_whisper.vad import VadOptions, get_speech_timestamps
-
-    options = VadOptions(max_speech_duration_s=chunks.CHUNK_S, min_silence_duration_ms=160)
-    found = get_speech_timestamps(samples, options)
-    return [Region(item["start"] / SAMPLE_RATE, item["end"] / SAMPLE_RATE) for item in found]
