@@ -1,7 +1,6 @@
 """Silero's detector in pieces: the same voices, in a fraction of the memory."""
 
 import numpy as np
-from faster_whisper.vad import get_vad_model
 
 from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.speech import SAMPLE_RATE
@@ -22,6 +21,8 @@ class Watched:
 
 
 def test_a_long_window_is_given_to_the_detector_in_pieces_and_the_voices_are_the_same() -> None:
+    from faster_whisper.vad import get_vad_model
+
     samples = np.concatenate(list(read_samples(demo.BEES, ffmpeg=find_ffmpeg())))
     padded = np.pad(samples, (0, -len(samples) % 512))
     detector = get_vad_model.__wrapped__()  # one of its own
@@ -37,5 +38,7 @@ def test_a_long_window_is_given_to_the_detector_in_pieces_and_the_voices_are_the
 
 
 def test_the_detector_that_finds_the_voices_is_given_pieces() -> None:
+    from faster_whisper.vad import get_vad_model
+
     voiced_regions(np.zeros(SAMPLE_RATE, np.float32))
     assert isinstance(get_vad_model().session, Pieces)
