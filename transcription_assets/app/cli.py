@@ -81,7 +81,9 @@ def process(media_keys: tuple[str, ...]) -> None:
     Exit code 0: all is done; 1: some recordings failed, each with its reason; 3: some are still being copied.
     """
     from transcription_assets.app.tools import Tools
+    from transcription_assets.speech import share_memory
 
+    share_memory()  # before the store's threads and the decoder's have places of their own
     chosen = settings.load()
     tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
     inbox = processing.look(tools, media_keys)

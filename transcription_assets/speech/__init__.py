@@ -14,7 +14,13 @@ from transcription_assets.speech.engine import (
     hear_one,
     sound,
 )
-from transcription_assets.speech.hardware import Hardware, resolve_compute_type, resolve_device, usable_cores
+from transcription_assets.speech.hardware import (
+    Hardware,
+    resolve_compute_type,
+    resolve_device,
+    share_memory,
+    usable_cores,
+)
 from transcription_assets.speech.whisper import VERSION, Whisper
 from transcription_assets.speech.window import Window
 
@@ -36,6 +42,7 @@ __all__ = [
     "hear_one",
     "resolve_compute_type",
     "resolve_device",
+    "share_memory",
     "sound",
     "usable_cores",
 ]

@@ -62,6 +62,27 @@ def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened
     assert page.locator(".hit .name").all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
 
 
+def test_an_answer_that_is_given_up_while_it_is_read_breaks_nothing(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    # Chromium does this where the next search begins between the head and the body of an answer.
+    page.add_init_script("Response.prototype.json = async () => { throw new DOMException('', 'AbortError') }")
+    with page.expect_response("**/api/search?*"):
+        page.goto("/?q=moment")
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".notice").count() == 0  # and no error in the console: the browser's fixture looks
+
+
+def test_an_answer_that_breaks_off_is_told_and_asked_for_again(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body='{"moments": [', content_type="application/json"))
+    page.goto("/?q=moment")
+    page.locator(".notice", has_text="The answer broke off.").wait_for()
+    page.route("**/api/search?*", answering)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".hit .name", has_text="Talk 1").wait_for()
+
+
 def test_after_going_back_the_filters_say_what_is_searched(opened: Opened) -> None:
     known = {"recordings": 2, "languages": {"en": 1, "de": 1}, "speakers": {}, "collections": {}, "since": None}
     page = opened("about:blank")

@@ -66,7 +66,10 @@ async function api(path, signal = leave.signal) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     throw { name: "AbortError" };
   }
-  const body = await answer.json().catch(() => ({ detail: `The server answered ${answer.status}.` }));
+  const body = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error; // nobody waits for it any more
+    throw { status: answer.status, detail: answer.ok ? "The answer broke off." : `The server answered ${answer.status}.` };
+  });
   if (!answer.ok) throw { status: answer.status, detail: body.detail };
   return body;
 }
