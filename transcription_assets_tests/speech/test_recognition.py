@@ -18,7 +18,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from transcription_assets import keys, settings
-from transcription_assets.chunks import Region
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.index import Index
 from transcription_assets.media import find_ffmpeg, read_samples
@@ -29,9 +28,8 @@ from transcription_assets.steps.search import Searcher
 from transcription_assets.transcript import Transcript, Word, from_json
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
-from transcription_assets_tests.speech.test_engine import SpellingDecoder, spelling
-from transcription_assets_tests.speech.test_engine import engine as spelling_engine
-from transcription_assets_tests.speech.test_engine import loud as loud_stretches
+from transcription_assets_tests.speech.spelling import SpellingDecoder, loud, spelling
+from transcription_assets_tests.speech.spelling import engine as spelling_engine
 
 DEMO = Path(__file__).parents[2] / "demo"
 TRUTH: dict[str, dict[str, Any]] = {
@@ -278,7 +276,7 @@ def test_real_speech_cut_at_every_possible_place_loses_no_word(
         for number, word in enumerate(library.transcript(demo(BEES)).words, 1)
     ]
     samples = spelling(words, library.transcript(demo(BEES)).duration)
-    monkeypatch.setattr(windowing, "voiced_regions", loud_stretches)
+    monkeypatch.setattr(windowing, "voiced_regions", loud)
     for tenths in range(200, 590, 1):
         monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
         answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
@@ -290,12 +288,6 @@ def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
     """The same sound in blocks of one second."""
     for block in blocks:
         yield from np.array_split(block, max(1, len(block) // SAMPLE_RATE))
-
-
-def loud(samples: Samples) -> list[Region]:
-    """A voice activity detector that costs nothing: whatever is not zero."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
-    return [Region(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in edges.reshape(-1, 2)]
 
 
 stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * SAMPLE_RATE)), max_size=12)

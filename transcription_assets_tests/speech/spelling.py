@@ -1,0 +1,108 @@
+"""FAKE speech: sound that spells words, a detector and a decoder that read it, and an engine around them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from transcription_assets.chunks import Region
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Sound, Whisper
+from transcription_assets.speech.decoder import Choose, Chunk, Decoded
+from transcription_assets.transcript import Segment, Word
+
+STEP = SAMPLE_RATE // 100
+
+
+LEVELS = 4000
+
+
+def loud(samples: Samples) -> list[Region]:
+    """FAKE voice activity detector: whatever is not zero."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
+    return [Region(float(start / SAMPLE_RATE), float(end / SAMPLE_RATE)) for start, end in edges.reshape(-1, 2)]
+
+
+@dataclass
+class SpellingDecoder:
+    """FAKE: every stretch of one loudness is a word with the number of that loudness; what is cut is another word."""
+
+    languages: Sequence[tuple[str, float]] = (("en", 0.9), ("de", 0.1))
+    batches: list[list[float]] = field(default_factory=list)
+    failing_on: frozenset[int] = frozenset()
+    most: int = 1000
+
+    def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+        if len(batch) > self.most:
+            raise RuntimeError("CUDA failed with error out of memory")
+        self.batches.append([round(chunk.length, 2) for chunk in batch])
+        return [self._decoded(chunk, choose(number, self.languages)) for number, chunk in enumerate(batch)]
+
+    def careful(self, _chunk: Chunk, _language: str) -> list[Segment]:
+        return []
+
+    def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
+        words = tuple(spelt(chunk.samples))
+        if self.failing_on & {int(word.word) for word in words}:
+            raise ValueError("this one cannot be decoded")
+        text = "".join(word.word for word in words)
+        segment = Segment(0, 0.0, chunk.length, text, words, -0.1, 0.0, 1.0, False, *language)  # noqa: FBT003
+        return Decoded(segment, self.languages)
+
+
+def spelt(samples: Samples) -> Iterator[Word]:
+    clock = 0
+    for level, run in groupby(np.round(samples * LEVELS).astype(int).tolist()):
+        length = len(list(run))
+        if level:
+            yield Word(clock / SAMPLE_RATE, (clock + length) / SAMPLE_RATE, f" {level}", 0.9)
+        clock += length
+
+
+def spelling(words: Sequence[Word], duration: float) -> Samples:
+    """A sound that spells these words, each with the number in its text."""
+    samples = np.zeros(round(duration * SAMPLE_RATE), np.float32)
+    for word in words:
+        samples[round(word.start * SAMPLE_RATE) : round(word.end * SAMPLE_RATE)] = int(word.word) / LEVELS
+    return samples
+
+
+def in_blocks(samples: Samples, seconds: float = 1.0) -> Iterator[Samples]:
+    step = int(seconds * SAMPLE_RATE)
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
+
+
+def seekable(samples: Samples, **changes: object) -> Sound:
+    def read(_channel: int, start: float) -> Iterable[Samples]:
+        return in_blocks(samples[round(start * SAMPLE_RATE) :])
+
+    return Sound(read, **changes)  # type: ignore[arg-type]
+
+
+def engine(decoder: SpellingDecoder, **hardware: object) -> Whisper:
+    made = Whisper(Path(), name="scripted", revision="1", hardware=Hardware("cpu", **hardware))  # type: ignore[arg-type]
+    made.__dict__["_decoder"] = decoder
+    return made
+
+
+def good(answers: Iterable[Heard | Exception]) -> list[Heard]:
+    found = list(answers)
+    assert not [answer for answer in found if isinstance(answer, Exception)], found
+    return [answer for answer in found if isinstance(answer, Heard)]
+
+
+def texts(heard: Heard) -> list[str]:
+    return [word.word for segment in heard.segments for word in segment.words]
+
+
+def said(length: float, *, first: int = 1, pause: float = 0.5, word: float = 0.4) -> list[Word]:
+    """Phrases of five words with pauses between them."""
+    words, clock, number = [], 0.2, first
+    while clock + 5 * word < length:
+        for _ in range(5):
+            words.append(Word(round(clock, 3), round(clock + word, 3), f" {number}", 0.9))
+            clock, number = clock + word, number + 1
+        clock += pause
+    return words

@@ -1,0 +1,116 @@
+"""What breaks costs nobody else anything: files, stores, weights, GPUs. SCRIPTED model: sound spells words."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window
+from transcription_assets.speech import whisper as whispering
+from transcription_assets.speech import windows as windowing
+from transcription_assets.speech.decoder import Choose, Chunk, Decoded
+from transcription_assets.transcript import Word
+from transcription_assets_tests.speech.spelling import (
+    SpellingDecoder,
+    engine,
+    good,
+    in_blocks,
+    said,
+    seekable,
+    spelling,
+    texts,
+)
+
+pytestmark = pytest.mark.usefixtures("scripted_voices")
+
+
+def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
+    def broken(_channel: int, _start: float) -> Iterable[Samples]:
+        yield np.zeros(SAMPLE_RATE, np.float32)
+        raise PermanentFailure("this file is broken")
+
+    clip = spelling(said(5.0), 5.0)
+    first, second, third = engine(SpellingDecoder()).hear([seekable(clip), Sound(broken), seekable(clip)])
+    assert isinstance(first, Heard)
+    assert isinstance(second, PermanentFailure)
+    assert isinstance(third, Heard)
+    assert texts(first) == texts(third) != []
+
+
+def test_one_sound_that_breaks_the_decoder_does_not_take_its_batch_along() -> None:
+    clips = [spelling(said(5.0, first=100 * number), 5.0) for number in (1, 2, 3)]
+    answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).hear(map(seekable, clips)))
+    assert [type(answer) for answer in answers] == [Heard, ValueError, Heard]
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
+
+    class Full(dict[Place, Window]):
+        def __setitem__(self, place: Place, done: Window) -> None:
+            raise PermanentFailure("no space left")
+
+    samples = spelling(said(30.0), 30.0)
+    answers = list(engine(SpellingDecoder()).hear([seekable(samples, kept=Full()), seekable(samples)]))
+    assert [type(answer) for answer in answers] == [PermanentFailure, Heard]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -> None:
+    clips = [spelling(said(6.0, first=100 * number), 6.0) for number in range(1, 9)]
+    decoder = SpellingDecoder(most=2)
+    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    assert [texts(item)[0] for item in heard] == [f" {100 * number}" for number in range(1, 9)]
+    assert max(map(len, decoder.batches)) == 2
+
+
+def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing() -> None:
+    """A page that closed, a store that went away: three good recordings of the batch would have no words."""
+
+    def gone(_seconds: float) -> None:
+        raise OSError("nobody watches any more")
+
+    words = [Word(0.5, 1.0, " 7", 0.9)]
+    sounds = [seekable(spelling(words, 2.0)) for _ in range(4)]
+    sounds[1] = seekable(spelling(words, 2.0), progress=gone)
+    answers = list(engine(SpellingDecoder()).hear(sounds))
+    assert [type(answer) for answer in answers] == [Heard, OSError, Heard, Heard]
+    assert all(answer.segments for answer in answers if isinstance(answer, Heard))
+
+
+def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
+    """They would be marked as broken for good, and nobody would try them again on a healthy node."""
+
+    class Broken(SpellingDecoder):
+        def decode(self, _batch: Sequence[Chunk], _choose: Choose) -> list[Decoded]:
+            raise RuntimeError("CUDA failed with error unspecified launch failure")
+
+    answers = list(engine(Broken()).hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 2))
+    assert [type(answer) for answer in answers] == [TransientFailure, TransientFailure]
+
+
+def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recording(tmp_path: Path) -> None:
+    hearer = Whisper(tmp_path / "no model", name="none", revision="", hardware=Hardware(device="cpu", workers=1))
+    answers = list(hearer.hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 3))
+    assert len(answers) == 3
+    assert len({id(answer) for answer in answers}) == 1
+    assert isinstance(answers[0], Exception)
+
+
+def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten hours would be decoded and searched for voices, for nothing, before the next recording had its turn."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 10.0)
+    samples, blocks = spelling(said(300.0), 300.0), []
+
+    def read(_channel: int, _start: float) -> Iterable[Samples]:
+        for block in in_blocks(samples):
+            blocks.append(block)
+            yield block
+
+    words = [Word(0.5, 1.0, " 7", 0.9)]
+    broken = SpellingDecoder(failing_on=frozenset({1}))
+    answers = list(engine(broken).hear([Sound(read, channels=2), seekable(spelling(words, 2.0))]))
+    assert [type(answer) for answer in answers] == [ValueError, Heard]
+    assert len(blocks) <= 40, "more than what was in hand, and a window of each channel"

@@ -1,0 +1,45 @@
+"""Threads, workers and GPUs. No model is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets.speech import Hardware, Whisper
+
+
+def test_where_a_container_is_given_one_core_no_more_threads_fight_for_it() -> None:
+    given = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    told = "from transcription_assets.speech import Hardware; found = Hardware('cpu')"
+    asked = f"{given}; {told}; print(found.at_once, found.threads_each)"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1", "1"]
+
+
+@given(st.integers(1, 64), st.integers(0, 64))
+def test_workers_have_no_more_threads_together_than_they_were_given(threads: int, workers: int) -> None:
+    hardware = Hardware("cpu", cpu_threads=threads, workers=workers)
+    assert hardware.at_once == (workers or threads)
+    assert hardware.at_once * hardware.threads_each <= max(threads, workers)
+
+
+@pytest.mark.parametrize("devices", [(0,), (0, 2, 3)])
+def test_each_gpu_that_is_named_takes_batches_at_the_same_time(
+    devices: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def load(_path: str, **how: object) -> SimpleNamespace:
+        """FAKE: no GPU is asked."""
+        asked.update(how)
+        return SimpleNamespace(model=SimpleNamespace(is_multilingual=True), supported_languages=["en"])
+
+    monkeypatch.setattr("faster_whisper.WhisperModel", load)
+    hardware = Hardware("cuda", devices=devices)
+    Whisper(Path(), name="scripted", revision="1", hardware=hardware).load()
+    assert (asked["device"], asked["device_index"], asked["compute_type"]) == ("cuda", list(devices), "float16")
+    assert hardware.at_once == len(devices)
