@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,18 @@ def find_weed() -> str | None:
 
 
 @contextmanager
-def serve(weed: str, directory: Path) -> Iterator[S3Server]:
-    """Run a server on free ports until the block ends; its files and its log lie in `directory`."""
+def serve(weed: str, directory: Path, identities: Sequence[dict[str, Any]] = ()) -> Iterator[S3Server]:
+    """Run a server on free ports until the block ends.
+
+    Args:
+        weed: Path of the server's program.
+        directory: Existing folder for its files and its log.
+        identities: Users beside OWNER and READER, in the format of SeaweedFS's `-s3.config`.
+    """
     config = directory / "s3.json"
-    config.write_text(json.dumps({"identities": [_identity(OWNER, "Admin"), _identity(READER, "Read", "List")]}))
+    config.write_text(
+        json.dumps({"identities": [_identity(OWNER, "Admin"), _identity(READER, "Read", "List"), *identities]})
+    )
     for number in range(STARTS):
         folder = directory / str(number)
         (folder / "data").mkdir(parents=True)

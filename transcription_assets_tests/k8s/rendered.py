@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def pods(overlay: str) -> dict[str, dict[str, str]]:
 
 
 def may_connect(overlay: str, source: str, target: str, port: int) -> bool:
-    """Whether the network policies let `source` open a connection to `target`; a component, or `elsewhere`."""
+    """Tell whether the network policies let `source` connect to `target`: a component, or a name in OUTSIDE."""
     return _lets(overlay, "Egress", source, target, port) and _lets(overlay, "Ingress", target, source, port)
 
 
@@ -134,17 +135,30 @@ def _lets(overlay: str, direction: str, here: str, there: str, port: int) -> boo
     served = here if direction == "Ingress" else there
     rules = [rule for policy in policies for rule in policy.get(direction.lower(), [])]
     return not policies or any(
-        _peer(rule.get(side), known.get(there)) and _port(rule.get("ports"), port, overlay, served) for rule in rules
+        _peer(rule.get(side), there, known.get(there)) and _port(rule.get("ports"), port, overlay, served)
+        for rule in rules
     )
 
 
-def _peer(peers: list[Document] | None, labels: Mapping[str, str] | None) -> bool:
+OUTSIDE = {"elsewhere": "203.0.113.7", "metadata": "169.254.169.254"}
+"""Peers that are no pods of ours, with an address of each: somewhere on the internet, a cloud's metadata service."""
+
+
+def _peer(peers: list[Document] | None, there: str, labels: Mapping[str, str] | None) -> bool:
+    """Tell whether a rule without peers, a pod selector or an address block takes `there`."""
     if peers is None:
         return True
-    return labels is not None and any(
+    if labels is None:
+        return any(_contains(peer["ipBlock"], OUTSIDE[there]) for peer in peers if "ipBlock" in peer)
+    return any(
         "podSelector" in peer and "namespaceSelector" not in peer and selects(peer["podSelector"], labels)
         for peer in peers
     )
+
+
+def _contains(block: Document, address: str) -> bool:
+    host = ip_address(address)
+    return host in ip_network(block["cidr"]) and not any(host in ip_network(out) for out in block.get("except", []))
 
 
 def _port(ports: list[Document] | None, port: int, overlay: str, served: str) -> bool:

@@ -47,6 +47,27 @@ def test_who_has_no_business_with_each_other_cannot_reach_each_other(overlay: st
         assert not may_connect(overlay, source, target, port), (source, target, port)
 
 
+def test_no_pod_reaches_the_metadata_service_of_a_cloud(overlay: str) -> None:
+    # Who talks to the API server may use its ports towards any address; metadata services answer on none of them.
+    for component in pods(overlay):
+        for port in (80, 987, 988, 8080):
+            assert not may_connect(overlay, component, "metadata", port), (component, port)
+    for component in ("search", "code-server", "step_worker", "fill-models"):
+        assert not may_connect(overlay, component, "metadata", 443), component
+
+
+def test_names_are_resolved_by_the_cluster_only(overlay: str) -> None:
+    for component in pods(overlay):
+        assert not may_connect(overlay, component, "elsewhere", 53), component
+    (policy,) = [found for found in of_kind(overlay, "NetworkPolicy") if found["metadata"]["name"] == "names"]
+    (rule,) = policy["spec"]["egress"]
+    cluster, cache = rule["to"]
+    assert cluster["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
+    assert cluster["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    assert cache == {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    assert {(port["protocol"], port["port"]) for port in rule["ports"]} == {("UDP", 53), ("TCP", 53)}
+
+
 def test_every_policy_is_about_somebody(overlay: str) -> None:
     known = pods(overlay)
     for policy in of_kind(overlay, "NetworkPolicy"):

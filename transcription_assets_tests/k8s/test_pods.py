@@ -17,6 +17,7 @@ from transcription_assets_tests.k8s.rendered import (
     launcher,
     named,
     of_kind,
+    references,
     selects,
     servers,
     workloads,
@@ -46,7 +47,59 @@ def test_every_container_has_requests_and_limits_so_that_none_starves_a_node(ove
     for workload in (*workloads(overlay), run_pod):
         for container in workload.containers:
             for kind in ("requests", "limits"):
-                assert set(container["resources"][kind]) >= {"cpu", "memory"}, (workload.name, kind)
+                stated = set(container["resources"][kind])
+                assert stated >= {"cpu", "memory", "ephemeral-storage"}, (workload.name, kind)
+
+
+def test_search_has_an_account_and_keys_of_its_own(overlay: str, run_pod: Workload) -> None:
+    search = Workload(named(overlay, "Deployment", "search"))
+    others = [workload for workload in (*workloads(overlay), run_pod) if workload.name != "search"]
+    assert search.pod["serviceAccountName"] not in {workload.pod["serviceAccountName"] for workload in others}
+    assert secrets_of(search) == {"transcription-search"}
+    assert not any("transcription-search" in secrets_of(workload) for workload in others)
+
+
+def test_only_the_code_server_gets_the_keys_of_the_queue(overlay: str, run_pod: Workload) -> None:
+    holders = {item.name for item in (*workloads(overlay), run_pod) if "transcription-sensor" in secrets_of(item)}
+    assert holders == {"code-server"}
+
+
+def test_what_downloads_models_holds_no_secret(overlay: str) -> None:
+    fill = Workload(named(overlay, "Job", "fill-models"))
+    assert not secrets_of(fill)
+    assert fill.pod["serviceAccountName"] not in {BATCH["step_worker"], BATCH["run_worker"]}
+
+
+def test_search_for_people_does_not_start_without_a_token(overlay: str) -> None:
+    if overlay == "local":
+        assert not of_kind(overlay, "Ingress")
+        return
+    (container,) = Workload(named(overlay, "Deployment", "search")).containers
+    (token,) = [item for item in container["env"] if item["name"] == "TRANSCRIPTION_SERVE_TOKEN"]
+    wanted = token["valueFrom"]["secretKeyRef"]
+    assert (wanted["name"], wanted["key"]) == ("transcription-search", "TRANSCRIPTION_SERVE_TOKEN")
+    assert not wanted.get("optional")
+
+
+def test_the_quota_admits_the_servers_and_bounds_every_pod(overlay: str) -> None:
+    (quota,) = of_kind(overlay, "ResourceQuota")
+    pods_at_rest = sum(item.document["spec"].get("replicas", 1) for item in workloads(overlay))
+    assert pods_at_rest + 2 * 10 <= int(quota["spec"]["hard"]["pods"])  # 10 runs at once, a step each
+    (limits,) = of_kind(overlay, "LimitRange")
+    (container,) = limits["spec"]["limits"]
+    assert set(container["default"]) == set(container["defaultRequest"]) == {"cpu", "memory", "ephemeral-storage"}
+
+
+def secrets_of(workload: Workload) -> set[str]:
+    """Return the Secrets that a workload's containers or volumes name, optional ones too."""
+    named_here = {name for kind, name, _ in references(workload.pod) if kind == "Secret"}
+    optional = {
+        source["secretRef"]["name"]
+        for container in workload.containers
+        for source in container.get("envFrom", [])
+        if "secretRef" in source
+    }
+    return named_here | optional
 
 
 UNMOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
