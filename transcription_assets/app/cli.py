@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from transcription_assets import models, settings
+from transcription_assets.app import interrupts
 from transcription_assets.app import process as processing
 from transcription_assets.app.comparing import bench, word_errors
 from transcription_assets.app.evaluation import evaluation
@@ -78,7 +79,8 @@ def put(paths: tuple[Path, ...], into: str) -> None:
 def process(media_keys: tuple[str, ...]) -> None:
     """Process everything in the inbox (or only MEDIA_KEYS) now, without a UI.
 
-    Exit code 0: all is done; 1: some recordings failed, each with its reason; 3: some are still being copied.
+    Exit code 0: all is done; 1: some recordings failed, each with its reason; 3: some are still being copied;
+    129, 130 or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM.
     """
     from transcription_assets.app.tools import Tools
     from transcription_assets.speech import share_memory
@@ -91,7 +93,7 @@ def process(media_keys: tuple[str, ...]) -> None:
     if not todo:
         shown.print(f"nothing to do: put recordings into {plain(tools.store.url)}/video or /audio", soft_wrap=True)
     started = time.monotonic()
-    report = processing.Report()
+    report, exit_code = processing.Report(), 0
     with _bar() as bar:
         overall = bar.add_task("recordings", total=len(todo), detail="")
         current = bar.add_task("", total=None, detail="")
@@ -105,10 +107,18 @@ def process(media_keys: tuple[str, ...]) -> None:
                 detail=plain(step.key),
             )
 
-        for report in processing.process(tools, todo, show):
-            bar.update(overall, completed=len(report.done) + len(report.reused) + len(report.failed))
-        bar.remove_task(current)
-    _say_how_it_ended(report, inbox, time.monotonic() - started)
+        try:
+            with interrupts.raised():
+                for _ in processing.process(tools, todo, show, report):
+                    bar.update(overall, completed=len(report.done) + len(report.reused) + len(report.failed))
+        except interrupts.Interrupted as interrupted:
+            exit_code = interrupted.exit_code
+        finally:  # also after an error that is not of one recording, a full disk for example
+            bar.stop()
+            _say_how_it_ended(report, inbox, time.monotonic() - started)
+    if exit_code:
+        aside.print("interrupted; what is done stays done, `process` goes on with the rest")
+        sys.exit(exit_code)
     if report.failed:
         sys.exit(FAILED)
     if inbox.growing:

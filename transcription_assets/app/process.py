@@ -69,22 +69,22 @@ def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
     return ready["key"].to_list(), growing["key"].to_list(), listing.ignored
 
 
-def process(tools: Tools, media_keys: Sequence[str], progress: Progress) -> Iterator[Report]:
-    """Run all steps for each recording; yields the growing report after each. One bad file never stops the others.
+def process(tools: Tools, media_keys: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
+    """Run all steps for each recording, yielding after each; `report` tells at any time how far it is.
 
-    Step by step for a group of recordings, so that short ones are transcribed together.
+    One bad file never stops the others. Step by step for a group of recordings, so that short ones are transcribed
+    together.
     """
-    report = Report()
     for start in range(0, len(media_keys), PUBLISH_EVERY):
         group = media_keys[start : start + PUBLISH_EVERY]
         waiting: list[Embeddings] = []
         for key, reused in _transcribed(tools, group, progress, report):
             with _noted(key, report):
                 waiting.append(_embedded(tools, key, progress, report, reused=reused))
-            yield report
+            yield
         if waiting:
             _publish(tools, waiting, report)
-        yield report
+        yield
     if report.done:
         search_index.materialise(tools.table)
 

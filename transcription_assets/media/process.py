@@ -1,20 +1,33 @@
-"""Running ffmpeg: a time limit that holds, memory that stays flat, no process left behind."""
+"""Run ffmpeg within limits of time and memory, without our secrets, and leave no process behind."""
 
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transcription_assets.failures import PermanentFailure, TransientFailure
 
 _HEAD_BYTES = 1 << 20  # the header comes first; an audio book's chapters are thousands of lines of it
 _TAIL_BYTES = 64 << 10
 _READ_BYTES = 64 << 10
+
+MEMORY_BYTES = 4 << 30
+"""Address space of one ffmpeg. A poster of an 8K video, the largest of our calls, needs less than 2 GiB."""
+
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+)
+"""Variables that ffmpeg or its libraries read, in upper case. A decoder that is taken over finds no key in the rest."""
 
 
 @dataclass(slots=True)
@@ -45,12 +58,21 @@ class Ending:
 
 
 def run(command: list[str], limit_s: float) -> Ending:
-    """Run ffmpeg to its end, for `limit_s` seconds at most; it prints `-progress` to its standard output."""
+    """Run ffmpeg to its end, for `limit_s` seconds at most; it prints `-progress` to its standard output.
+
+    Raises:
+        PermanentFailure: The program is not there or may not be run.
+        TransientFailure: The system cannot start a process now.
+    """
     deadline = time.monotonic() + limit_s
     printed = Printed()
     progress = b""
+    if shutil.which(command[0]) is None:  # behind a prefix, starting it would not fail
+        raise PermanentFailure(
+            f"cannot start {command[0]}: it is not there or may not be executed. Correct the path of ffmpeg"
+        )
     code: int | None = None
-    with started(command) as process, suppress(subprocess.TimeoutExpired):
+    with started([*bound_to_parent(), *command]) as process, suppress(subprocess.TimeoutExpired):
         for data in output(process, printed, lambda: deadline - time.monotonic()):
             progress = (progress + data)[-4_096:]
         code = process.wait(max(deadline - time.monotonic(), 0.0))
@@ -65,20 +87,54 @@ def _position(progress: bytes) -> float:
 
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own; the whole group is gone when the block is left, however it is left."""
+    """Start a process in a group of its own; the whole group is gone when the block is left, however it is left.
+
+    Its address space is bounded by MEMORY_BYTES where the system can do that (Linux), and its environment holds
+    nothing but what ffmpeg reads.
+
+    Raises:
+        PermanentFailure: The program is not there or may not be run.
+        TransientFailure: The system cannot start a process now.
+    """
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    kept = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
     try:
-        process = subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=null, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True, env=kept
+        )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise PermanentFailure(f"cannot start {command[0]}: {error.strerror}. Correct the path of ffmpeg") from error
     except OSError as error:
         raise TransientFailure(f"cannot start {command[0]}: {error.strerror}") from error
     with process:
+        _limit_memory(process.pid)
         try:
             yield process
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _limit_memory(pid: int) -> None:
+    """Bound the address space of a process that has just been started, where the system can do that from outside."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with suppress(ProcessLookupError):  # it has ended already
+        _, most = resource.prlimit(pid, resource.RLIMIT_AS)
+        limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+
+
+def bound_to_parent() -> list[str]:
+    """Return the prefix of a command that is killed when the calling thread ends, empty where there is no such program.
+
+    ffmpeg ignores broken pipes of `-progress`: without it, one whose parent was killed would decode to its end. Only
+    for calls that wait in the thread that started them. BusyBox's setpriv lacks the option.
+    """
+    found = shutil.which("setpriv") if sys.platform == "linux" else None
+    return [found, "--pdeathsig", "KILL", "--"] if found and Path(found).resolve().name == "setpriv" else []
 
 
 def output(process: subprocess.Popen[bytes], printed: Printed, patience: Callable[[], float]) -> Generator[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.media.process import Ending
+from transcription_assets.media.process import MEMORY_BYTES, Ending
 from transcription_assets.media.source import is_remote
 
 _LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info|verbose)\] ?")
@@ -44,9 +44,13 @@ _DISK_AWAY = re.compile(r"Stale file handle|Transport endpoint is not connected|
 _UNFIT = re.compile(r"Option \S+ not found|Unrecognized option|[Pp]rotocol not found")
 _NOISE = re.compile(
     r"^(?:Error opening (?:input|output) file|Error while decoding stream|Error submitting packet"
-    r"|Failed to compensate for timestamp delta|Conversion failed)"
+    r"|Failed to compensate for timestamp delta|Conversion failed"
+    r"|Picture size \d+x\d+ exceeds|Codec \(\w+\) not on whitelist)"  # of a picture that is not decoded, on purpose
 )
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
+_FOREIGN = re.compile(r"(?:Format|Protocol \S+) not on whitelist")
+_UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
+_OUT_OF_MEMORY = re.compile(r"Cannot allocate memory|Error code: -12\b")
 _INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT
 
 
@@ -182,22 +186,33 @@ def broken_off(said: str) -> bool:
 
 def is_garbled(said: str) -> bool:
     """Whether the source answered, but with nothing that can be opened."""
-    return "Invalid data found" in said and not _HTTP_STATUS.search(said) and "not on whitelist" not in said
+    return "Invalid data found" in said and not _HTTP_STATUS.search(said) and not _FOREIGN.search(said)
 
 
 def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
-    """The exception for a call that cannot be used: what went wrong, whose fault it is, and what to do."""
+    """Return the exception for a call that cannot be used: what went wrong, whose fault it is, and what to do."""
     said = text(ending.printed, where)
     if not ended(ending):
         return _killed(ending.code, quoted(said), name=name, remote=is_remote(where), limit_s=limit_s)
-    if _UNFIT.search(said):
-        return PermanentFailure(f"{name}: ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another")
-    if "not on whitelist" in said:
-        return PermanentFailure(f"{name}: {what}: it is a playlist, a picture or text, not a recording")
+    if refusal := _refusal(said):
+        return PermanentFailure(f"{name}: {what}: {refusal}")
     why = f"{what}: {quoted(said) or f'ffmpeg ended with code {ending.code} and no word'}"
     if is_remote(where):
         return _remote(said, why, name)
     return _local(said, why, name, Path(where.removeprefix("file:")))
+
+
+def _refusal(said: str) -> str:
+    """Return why this ffmpeg, with our limits, never decodes such a file, and what to do; empty if it may."""
+    if _UNFIT.search(said):
+        return f"ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another"
+    if _FOREIGN.search(said):
+        return "it is a playlist, a picture or text, not a recording"
+    if _OUT_OF_MEMORY.search(said):
+        return f"it needs more than {MEMORY_BYTES >> 30} GiB of memory to decode. Convert the file"
+    if codec := _UNKNOWN_CODEC.search(said):
+        return f"codec {codec[1]} is not decoded here. Convert the file"
+    return ""
 
 
 def _killed(code: int | None, quote: str, *, name: str, remote: bool, limit_s: float) -> TranscriptionError:

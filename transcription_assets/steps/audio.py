@@ -1,11 +1,9 @@
 """audio: what can be heard, as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
 
 import hashlib
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from transcription_assets import keys, media
+from transcription_assets import keys, media, temporary
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.steps import video
 from transcription_assets.steps.failure import noted
@@ -68,8 +66,8 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     if seen.etag != source.etag:
         raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
     store.delete(keys.audio_record(key))
-    with tempfile.TemporaryDirectory() as folder:
-        flac = Path(folder) / "speech.flac"
+    with temporary.folder() as folder:
+        flac = folder / "speech.flac"
         extraction = media.extract_speech(
             store.media_url(key),
             flac,

@@ -5,7 +5,6 @@ sound, model and options which recording has its words.
 """
 
 import json
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +12,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from transcription_assets import keys, media, subtitles
+from transcription_assets import keys, media, subtitles, temporary
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.speech import Engine, Heard, Samples, Sound
 from transcription_assets.steps import audio, failure
@@ -301,8 +300,8 @@ def _speech(store: Store, key: str) -> Iterator[str]:
     if store.is_local:
         yield store.readable_url(keys.flac(key))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        flac = Path(folder) / "speech.flac"
+    with temporary.folder() as folder:
+        flac = folder / "speech.flac"
         store.fetch(keys.flac(key), flac)
         yield str(flac)
 

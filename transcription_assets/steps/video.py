@@ -1,10 +1,8 @@
 """video: what the recording is (`posters/<key>.json`) and how it looks (`posters/<key>.jpg`)."""
 
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from transcription_assets import keys, media
+from transcription_assets import keys, media, temporary
 from transcription_assets.media import Poster, Probe
 from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import read, require_unchanged, write
@@ -77,8 +75,8 @@ def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, dec
         return Poster(taken=False, bytes_read=0)
     at = min((probe.duration or 0.0) * 0.1, LONGEST_LEAD_IN_S)
     limit = decoder.limit(0.0, source.size)
-    with tempfile.TemporaryDirectory() as folder:
-        picture, small = Path(folder) / "picture.jpg", Path(folder) / "small.webp"
+    with temporary.folder() as folder:
+        picture, small = folder / "picture.jpg", folder / "small.webp"
         made = media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=POSTER_WIDTH)
         if not made.taken:
             return made

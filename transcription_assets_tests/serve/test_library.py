@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from transcription_assets import keys
-from transcription_assets.app.process import process
+from transcription_assets.app.process import Report, process
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.index import Index
 from transcription_assets.storage import Store
@@ -93,7 +93,8 @@ def test_a_model_that_is_missing_is_told_for_each_recording_that_waits_for_it(tm
     store.put_media("audio/10.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
     tools = Chain(store).tools
     del tools.__dict__["encoder"]
-    *_, report = process(tools, ["audio/10.wav"], lambda _step: None)
+    report = Report()
+    list(process(tools, ["audio/10.wav"], lambda _step: None, report))
     assert list(report.failed) == ["audio/10.wav"]
     with served.client(served.archive(store)) as page:
         (item,) = page.get("/api/media").json()["recordings"]

@@ -1,0 +1,138 @@
+"""Bounds of one ffmpeg: memory, environment, decoders, and the life of the process that started it."""
+
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from transcription_assets.failures import PermanentFailure
+from transcription_assets.media import process, source
+from transcription_assets_tests import recordings
+from transcription_assets_tests.media.calls import assert_gone, probe, script
+
+SIDE = 16_000
+"""Pixels: a grey picture of this width and height is 256 MB, and 0.3 MB as a PNG."""
+
+MEASURED = """
+import resource, sys
+from transcription_assets import media
+media.probe(sys.argv[1], "a", ffmpeg=sys.argv[2], limit_s=120)
+media.extract_speech(sys.argv[1], __import__("pathlib").Path(sys.argv[3]), name="a", ffmpeg=sys.argv[2], limit_s=120)
+media.poster(sys.argv[1], __import__("pathlib").Path(sys.argv[4]), ffmpeg=sys.argv[2], limit_s=120, at=0.0, width=64)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def grey_png(path: Path, side: int) -> Path:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packed = zlib.compressobj(1)
+    rows = b"".join(packed.compress(bytes(side + 1)) for _ in range(side)) + packed.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.fixture(scope="module")
+def covered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a second of sound with a cover that unpacks to a thousand times its size."""
+    folder = tmp_path_factory.mktemp("covers")
+    picture, target = grey_png(folder / "cover.png", SIDE), folder / "a.m4a"
+    make = "-f lavfi -i sine=d=1 -i {} -map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic".format
+    command = [recordings.wheel_ffmpeg(), "-v", "error", *make(picture).split(), str(target)]
+    subprocess.run(command, check=True, timeout=120)
+    return target
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_a_huge_cover_takes_no_memory(covered: Path, ffmpeg: str, tmp_path: Path) -> None:
+    arguments = [str(covered), ffmpeg, str(tmp_path / "a.flac"), str(tmp_path / "a.jpg")]
+    told = subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(told.stdout) * 1024 < SIDE * SIDE // 2
+
+
+def test_a_cover_that_is_left_out_is_no_complaint_about_the_sound(covered: Path, ffmpeg: str) -> None:
+    found = probe(covered, ffmpeg)
+    assert found.has_picture
+    assert found.duration == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_codec_that_is_not_allowed_is_named_and_not_decoded(
+    ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = recordings.tone(tmp_path / "a.flac")
+    monkeypatch.setattr(source, "_SOUND", "aac,opus")
+    with pytest.raises(PermanentFailure, match="codec flac"):
+        probe(recording, ffmpeg)
+
+
+def test_the_sound_decoders_of_both_ffmpegs_are_known_by_name(ffmpeg: str) -> None:
+    told = subprocess.run([ffmpeg, "-hide_banner", "-decoders"], capture_output=True, text=True, check=True)
+    known = {line.split()[1] for line in told.stdout.splitlines() if line.startswith((" A", " V")) and "=" not in line}
+    arguments = source.input_arguments("file:/a")
+    allowed = set(arguments[arguments.index("-codec_whitelist") + 1].split(","))
+    assert {
+        "aac",
+        "mp3float",
+        "flac",
+        "opus",
+        "vorbis",
+        "pcm_s16le",
+        "alac",
+        "wmav2",
+        "h264",
+        "hevc",
+    } <= allowed & known
+
+
+def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "TRANSCRIPTION_EMBEDDING_KEY", "DAGSTER_PG_PASSWORD"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    fake = script(tmp_path / "fake-ffmpeg", f"env > {tmp_path}/env")
+    process.run([fake], 60)
+    given = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines())
+    assert "s3cret" not in given.values()
+    assert given["PATH"] == os.environ["PATH"]
+    assert given["https_proxy"] == "http://proxy.example:3128"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of another process")
+def test_the_address_space_of_ffmpeg_is_bounded(tmp_path: Path) -> None:
+    # The bound is set from outside, a moment after the start.
+    fake = script(
+        tmp_path / "fake-ffmpeg", f"until ulimit -v | grep -qv unlimited; do :; done; ulimit -v > {tmp_path}/v"
+    )
+    assert process.run([fake], 60).code == 0
+    assert int((tmp_path / "v").read_text()) * 1024 == process.MEMORY_BYTES
+
+
+def test_running_out_of_memory_is_the_fault_of_the_file(tmp_path: Path) -> None:
+    fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Error: Cannot allocate memory' >&2; exit 1")
+    with pytest.raises(PermanentFailure, match="GiB of memory"):
+        probe(tmp_path / "a.mp4", fake)
+
+
+@pytest.mark.skipif(not process.bound_to_parent(), reason="no setpriv here")
+def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    fake = script(
+        tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 300; true"
+    )
+    start = f"from transcription_assets.media import process; process.run([{fake!r}], 300)"
+    parent = subprocess.Popen([sys.executable, "-c", start])
+    try:
+        while not (tmp_path / "pid").exists():
+            assert parent.poll() is None
+            time.sleep(0.02)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert_gone(int((tmp_path / "pid").read_text()))
