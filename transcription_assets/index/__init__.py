@@ -14,7 +14,7 @@ import polars as pl
 
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import cards, finding
-from transcription_assets.index.errors import FilesGone, explained
+from transcription_assets.index.errors import FilesGone, explained, translated
 from transcription_assets.index.facets import Facets, facets
 from transcription_assets.index.finding import Looked
 from transcription_assets.index.schema import FIRST_TABLE, TOLD, foreign, keyed, schema, table_name
@@ -179,7 +179,7 @@ class Index:
         if looked is None:
             return
         types = self.passage_schema(columns)
-        for batch in looked.table.search().select(list(columns)).limit(looked.passages or 1).to_batches(BATCH_ROWS):
+        for batch in self._batches(looked, columns):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
             yield frame.select(pl.col(name).cast(types[name]) for name in columns)
@@ -191,9 +191,9 @@ class Index:
         for name in names:
             self._tables.cared_for(name)
         pointer = self._tables.pointer()
-        building = pointer.get("building", "")
-        if building in names and not self._missing(building, self._served_now()):
-            self._switched(building)
+        building, served = pointer.get("building", ""), self._served_now()
+        if building in names and not self._missing(building, served):
+            self._switched(building, instead_of=served)
             building = ""
         self._dropped_old(names)
         return self._state(building if building in names else "")
@@ -223,6 +223,11 @@ class Index:
             )
         self._switched(table)
 
+    def _batches(self, looked: Looked, columns: Sequence[str]) -> Iterator[Any]:
+        with translated(self.uri):
+            search = looked.table.search().select(list(columns)).limit(looked.passages or 1)
+            yield from search.to_batches(BATCH_ROWS)
+
     def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         def merge(table: Any) -> int:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
@@ -238,12 +243,16 @@ class Index:
 
         Before it is made and after: what nobody names is dropped.
         """
-        if not self._served_now() and self._tables.newest(own) is not None:
-            self._tables.point({"table": own}, only_new=True)
-        pointer, served = self._tables.pointer(), self._served_now()
-        if served and own not in {served, pointer.get("building")}:
-            self._tables.point({**pointer, "table": served, "building": own})
-        return served
+        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        is_there = self._tables.newest(own) is not None
+
+        def named(said: dict[str, str]) -> dict[str, str]:
+            served = said.get("table") or first
+            if not served:
+                return {"table": own} if is_there else said
+            return said if own in {served, said.get("building")} else {**said, "table": served, "building": own}
+
+        return self._tables.point(named).get("table", "") or first
 
     def _beside(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
         """Put what is new or changed into the served table, too.
@@ -304,10 +313,18 @@ class Index:
         self._served = (time.monotonic(), name)
         return name
 
-    def _switched(self, table: str) -> None:
-        served = self._served_now()
-        if served != table:
-            self._tables.point({"table": table, "before": served})
+    def _switched(self, table: str, *, instead_of: str | None = None) -> None:
+        """Serve this table; where `instead_of` is given, only if that one is still served."""
+
+        def switched(said: dict[str, str]) -> dict[str, str]:
+            served = said.get("table") or first
+            if served == table or instead_of not in {None, served}:
+                return said
+            others = {"building": building} if (building := said.get("building", table)) != table else {}
+            return {"table": table, "before": served, **others}
+
+        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        self._tables.point(switched)
         self._served = (float("-inf"), "")
 
     def _dropped_old(self, names: Sequence[str]) -> None:

@@ -1,11 +1,15 @@
-"""What LanceDB raises, as the failures of this library."""
+"""Translation of what LanceDB raises into the failures of this library; its texts are read in `storage.errors`."""
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from obstore.exceptions import BaseError
+
+from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.storage.errors import classified, said
 
 
 class FilesGone(PermanentFailure):
@@ -25,9 +29,21 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Owner = TypeVar("Owner", bound=Placed)
 
-_AWAY = re.compile(
-    r"conflict|time[d ]*out|connect|reset|throttl|slow ?down|dispatch|\b(?:429|50[0234])\b", re.IGNORECASE
+RAISED = (OSError, RuntimeError, ValueError, BaseError)
+"""What LanceDB and obstore raise."""
+REBUILD = (
+    "if the table is damaged, move the folder lancedb/ out of the store and materialise `embeddings` for all"
+    " partitions, or run `transcription-assets index rebuild`: nothing is transcribed again"
 )
+
+_LOST_A_RACE = re.compile(
+    r"conflict|contention|incompatible transaction|preempted|too many concurrent writers", re.IGNORECASE
+)
+
+
+def is_lost_race(error: Exception) -> bool:
+    """Whether others committed to the table first, so that the same write may succeed on its newest version."""
+    return classified(error, "") is None and _LOST_A_RACE.search(said(error)) is not None
 
 
 def explained(
@@ -37,18 +53,30 @@ def explained(
 
     @functools.wraps(method)
     def wrapped(index: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
+        with translated(index.uri):
             return method(index, *args, **kwargs)
-        except (OSError, RuntimeError, ValueError) as error:
-            # Not chained, and without the store's own document: it can quote the token that it refused.
-            told = re.split(r"<\?xml|<Error", str(error), maxsplit=1)[0]
-            said = f"the search table at {index.uri} cannot be used: {told}"
-            if _AWAY.search(str(error)):
-                raise TransientFailure(said) from None
-            kind = FilesGone if "not found" in told.lower() else PermanentFailure
-            raise kind(
-                f"{said}. If it is damaged, delete the folder lancedb/ of the store and materialise `embeddings` for "
-                "all partitions, or run `transcription-assets index rebuild`: nothing is transcribed again."
-            ) from None
 
     return wrapped
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Do the same for a block; a generator has to use it where it goes on."""
+    try:
+        yield
+    except TranscriptionError:
+        raise
+    except RAISED as error:
+        # Not chained: the store's own document can quote the token that it refused.
+        raise _failure(error, f"the search table at {uri} cannot be used") from None
+
+
+def _failure(error: Exception, what: str) -> TranscriptionError:
+    known = classified(error, what)
+    if isinstance(known, NotFound) or (known is None and "not found" in said(error).lower()):
+        return FilesGone(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
+    if known is not None:
+        return known
+    if _LOST_A_RACE.search(said(error)):
+        return TransientFailure(f"{what}: others write to it at the same time ({said(error)})", hint="try again")
+    return PermanentFailure(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)

@@ -4,7 +4,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
-from transcription_assets.failures import TransientFailure
+from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.index.errors import RAISED, is_lost_race, translated
+from transcription_assets.storage.errors import said
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,12 +27,11 @@ VECTOR_INDEX_ROWS = 20_000
 """Below this a scan of all vectors answers in milliseconds, and an index only costs."""
 KEEP_VERSIONS = timedelta(hours=1)
 """A reader that opened an older version finishes in peace."""
-ATTEMPTS = 8
-"""At one write, each after LanceDB has lost ten races in a row itself; with growing pauses, about a minute in all."""
+ATTEMPTS = 10
+"""At one write, each after LanceDB has lost several races in a row itself; with growing pauses, 40 s in the mean."""
+LOCK_S = 60.0
 LONGEST_PAUSE_S = 16.0
 POINTER = "serving.json"
-
-_LOST_A_RACE = ("conflict", "contention", "incompatible transaction", "preempted")
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -66,10 +68,14 @@ class Tables:
 
     def names(self) -> list[str]:
         """Of all tables that are there."""
+        if self._is_missing:
+            return []
         return sorted(self._connection.list_tables().tables)
 
     def newest(self, name: str) -> Any:
         """The table, opened anew, or None where there is none."""
+        if self._is_missing:
+            return None
         try:
             return self._connection.open_table(name)
         except ValueError as error:
@@ -129,35 +135,88 @@ class Tables:
 
     def put_new(self, path: str, content: bytes) -> bool:
         """Write a file of the folder where none is; False where another process was first."""
-        try:
-            obstore.put(self._files, path, content, mode="create")
-        except (AlreadyExistsError, PreconditionError):
-            log.info("%s: another process made %s", self.uri, path)
-            return False
-        except BaseError as error:
-            raise TransientFailure(f"{self.uri}: {path} cannot be made ({error})") from error
+        with translated(self.uri):
+            try:
+                obstore.put(self._files, path, content, mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                log.info("%s: another process made %s", self.uri, path)
+                return False
         return True
 
     def pointer(self) -> dict[str, str]:
         """What the little file says; empty where there is none."""
-        try:
-            said: dict[str, str] = json.loads(bytes(obstore.get(self._files, POINTER).bytes()))
-        except (NotFoundError, FileNotFoundError):
-            return {}
-        except BaseError as error:
-            raise TransientFailure(f"{self.uri}: {POINTER} cannot be read ({error})") from error
-        return said
+        return self._pointer()[0]
 
-    def point(self, said: dict[str, str], *, only_new: bool = False) -> None:
-        """Write the little file."""
+    def point(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+        """Replace what the little file says by what `change` makes of it; return what it says then.
+
+        `change` is called again where another process was first, so that nobody's change is undone. It must not do
+        anything else.
+
+        Raises:
+            TransientFailure: others kept changing it, or the store does not answer.
+
+        """
+        known = self.pointer()
+        if change(known) == known:
+            return known
+        for attempt in range(ATTEMPTS):
+            with self._one_at_a_time():
+                before, etag = self._pointer()
+                after = change(before)
+                if after == before or self._put_pointer(after, etag):
+                    return after
+            time.sleep(_pause(attempt))
+        raise TransientFailure(f"{self.uri}: others keep changing {POINTER}", hint="try again")
+
+    def _pointer(self) -> tuple[dict[str, str], str | None]:
+        """What the little file says, and its etag; None where there is no file."""
+        if self._is_missing:
+            return {}, None
+        with translated(self.uri):
+            try:
+                found = obstore.get(self._files, POINTER)
+                said = json.loads(bytes(found.bytes()))
+            except (NotFoundError, FileNotFoundError):
+                return {}, None
+            except json.JSONDecodeError:
+                said = None
+        if not isinstance(said, dict):
+            raise PermanentFailure(
+                f"{self.uri}/{POINTER} is damaged: remove it, and run `transcription-assets index switch TABLE`",
+                hint="remove it, and run `transcription-assets index switch TABLE`",
+            )
+        return said, found.meta["e_tag"]
+
+    def _put_pointer(self, said: dict[str, str], etag: str | None) -> bool:
+        """Write the little file unless it is another one by now."""
         content = json.dumps(said, indent=1).encode()
-        if only_new:
-            self.put_new(POINTER, content)
+        if etag is None:
+            return self.put_new(POINTER, content)
+        with translated(self.uri):
+            try:
+                # A folder knows no conditions: there the lock keeps others away.
+                obstore.put(self._files, POINTER, content, mode="overwrite" if self._is_local else {"e_tag": etag})
+            except PreconditionError:
+                return False
+        return True
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Hold the lock on the little file of a folder; in a bucket its etag decides."""
+        if not self._is_local:
+            yield
             return
-        try:
-            obstore.put(self._files, POINTER, content)
-        except BaseError as error:
-            raise TransientFailure(f"{self.uri}: {POINTER} cannot be written ({error})") from error
+        from filelock import FileLock, Timeout
+
+        with translated(self.uri):
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+            try:
+                lock = FileLock(f"{self.uri}/{POINTER}.lock").acquire(timeout=LOCK_S)
+            except Timeout:
+                raise TransientFailure(f"{self.uri}: others keep {POINTER} locked", hint="try again") from None
+        with lock:
+            yield
 
     def written(self, name: str, write: Callable[[Any], Result]) -> Result:
         """Write to the newest version; LanceDB tries again ten times itself where others are first, then we do."""
@@ -165,13 +224,13 @@ class Tables:
             try:
                 # Opened anew: one that has lost a race stays at the version that it knows, and loses again.
                 return write(self.newest(name))
-            except (OSError, RuntimeError, ValueError) as error:
-                if not any(words in str(error).lower() for words in _LOST_A_RACE):
+            except RAISED as error:
+                if not is_lost_race(error):
                     raise
-                lost = error
+                lost = said(error)
             log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
-            time.sleep(random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt)))  # noqa: S311 -- no secret
-        raise TransientFailure(f"others keep writing to the search table: {lost}") from lost
+            time.sleep(_pause(attempt))
+        raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")
 
     def cared_for(self, name: str) -> None:
         """Build the indexes that pay, take new rows into them, compact, and drop old versions; readers go on reading.
@@ -191,18 +250,32 @@ class Tables:
     def _indexed(self, name: str, column: str, config: Any) -> None:
         self.written(name, lambda table: table.create_index(column, config=config))
 
+    @property
+    def _is_local(self) -> bool:
+        return "://" not in self.uri
+
+    @property
+    def _is_missing(self) -> bool:
+        """Whether there is no folder yet. Nobody who only reads makes it, as a connection of LanceDB would."""
+        return self._is_local and not Path(self.uri).is_dir()
+
     @cached_property
     def _files(self) -> "ObjectStore":
         """The folder, without LanceDB."""
         from obstore.store import LocalStore, S3Store
 
-        if "://" not in self.uri:
+        if self._is_local:
             return LocalStore(self.uri, mkdir=True)
         options = dict(self._options)
         allow_http = options.pop("allow_http", "false") == "true"
         # Not `from_url`: obstore 0.12 does not know `aws_endpoint_url_s3` there.
         bucket, _, prefix = self.uri.partition("://")[2].partition("/")
         return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before the next attempt: longer each time, and random, so that those who collided do not meet again."""
+    return random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt))  # noqa: S311 -- no secret
 
 
 def _of_words() -> Any:

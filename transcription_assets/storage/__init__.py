@@ -7,7 +7,8 @@ chose, and obstore cannot express all of them, so the folder or the bucket itsel
 import builtins
 import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -24,7 +25,6 @@ from transcription_assets.catalog import SCHEMA
 from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.keys import DONE, INBOXES, decode, encode, moved
 from transcription_assets.storage.bucket import Bucket, Patience
-from transcription_assets.storage.errors import explained
 from transcription_assets.storage.folder import Folder
 from transcription_assets.storage.place import Entry, Listing, Place
 
@@ -52,8 +52,9 @@ class MediaObject:
 class Store:
     """A folder or a bucket. Paths are relative to its root; media keys are those of `keys.encode`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, read_only: bool = False) -> None:
         self._place = place
+        self._read_only = read_only
         self.url = place.url
 
     @classmethod
@@ -64,21 +65,31 @@ class Store:
         s3_session: Any | None = None,
         s3_endpoint: str | None = None,
         patience: Patience | None = None,
+        link_roots: Sequence[Path] = (),
+        read_only: bool = False,
     ) -> Self:
         """Open the store at a local path, a `file://` or an `s3://bucket/prefix` URL.
 
-        A local folder and its inboxes are made where they are missing; a bucket has to exist. `s3_session` is
-        a `boto3.Session`, by default the environment's: credentials, region and endpoint are taken from it, unless
-        `s3_endpoint` names another one.
+        A local folder and its inboxes are made where they are missing, unless it is `read_only`: then nothing is ever
+        written. A bucket has to exist. `s3_session` is a `boto3.Session`, by default the environment's: credentials,
+        region and endpoint are taken from it, unless `s3_endpoint` names another one. Links in a folder are followed
+        inside the store and inside `link_roots`.
+
+        Raises:
+            PermanentFailure: there is no such store, or it may not be read.
+            TransientFailure: the store does not answer.
+
         """
         scheme, separator, rest = url.partition("://")
         if not separator:
-            return cls(Folder(Path(url)))
+            return cls(Folder(Path(url), link_roots, read_only=read_only), read_only=read_only)
         if scheme == "file":
-            return cls(Folder(Path(url2pathname(urlsplit(url).path))))
+            path = Path(url2pathname(urlsplit(url).path))
+            return cls(Folder(path, link_roots, read_only=read_only), read_only=read_only)
         bucket, _, prefix = rest.partition("/")
         if scheme == "s3" and bucket:
-            return cls(Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Patience()))
+            place = Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Patience())
+            return cls(place, read_only=read_only)
         raise PermanentFailure(f"{url}: not a store; give a folder, file:///folder or s3://bucket/prefix")
 
     @property
@@ -132,6 +143,7 @@ class Store:
         False where there is nothing to move: it is another version than `etag` by now (which is new work), was moved
         before, or lies elsewhere by way of a link. An older recording of the same name there is replaced.
         """
+        self._require_writable(key)
         name = decode(key)
 
         def arrived(there: Entry) -> None:
@@ -162,6 +174,7 @@ class Store:
 
     def put_media(self, name: str, source: Path) -> str:
         """Copy a local recording into the store as `name` (`video/talks/a.mp4`); returns its media key."""
+        self._require_writable(name)
         self._place.put(name, source)
         return encode(name)
 
@@ -176,7 +189,7 @@ class Store:
     def exists(self, path: str) -> bool:
         """Whether the artefact is there."""
         try:
-            with explained(f"{self.url}/{path}"):
+            with self._answered(path):
                 obstore.head(self._place.objects, path)
         except NotFound:
             return False
@@ -184,7 +197,7 @@ class Store:
 
     def read(self, path: str) -> bytes:
         """The whole artefact; NotFound where there is none."""
-        with explained(f"{self.url}/{path}"):
+        with self._answered(path):
             found, size = self._got(path)
             data = bytes(found.bytes())
             _require_all_of_it(len(data), size)
@@ -192,7 +205,7 @@ class Store:
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy the artefact to a local file, block by block; NotFound where there is none."""
-        with explained(f"{self.url}/{path}"):
+        with self._answered(path):
             found, size = self._got(path)
             with target.open("wb") as file:
                 file.writelines(found.stream(min_chunk_size=_BLOCK))
@@ -200,19 +213,22 @@ class Store:
 
     def write(self, path: str, data: bytes) -> None:
         """Write an artefact; readers see the old one or the new one, never a part."""
-        with explained(f"{self.url}/{path}"):
+        self._require_writable(path)
+        with self._answered(path):
             obstore.put(self._place.objects, path, data)
 
     def upload(self, path: str, source: Path) -> None:
         """Write an artefact from a local file, block by block; as atomic as `write`."""
-        with explained(f"{self.url}/{path}"):
+        self._require_writable(path)
+        with self._answered(path):
             obstore.put(self._place.objects, path, source)
 
     def delete(self, *paths: str) -> None:
         """Delete artefacts; those that are not there are fine."""
         for path in paths:
+            self._require_writable(path)
             try:
-                with explained(f"{self.url}/{path}"):
+                with self._answered(path):
                     obstore.delete(self._place.objects, path)
             except NotFound:
                 continue
@@ -239,6 +255,17 @@ class Store:
     def lancedb_options(self) -> dict[str, str]:
         """LanceDB's `storage_options`, with the credentials of this moment: ask anew for each connection."""
         return self._place.lancedb_options()
+
+    @contextmanager
+    def _answered(self, path: str) -> Iterator[None]:
+        """Make a request about an artefact: it has to be inside the store, and errors become failures that name it."""
+        with self._place.answered(f"{self.url}/{path}"):
+            self._place.check(path)
+            yield
+
+    def _require_writable(self, path: str) -> None:
+        if self._read_only:
+            raise PermanentFailure(f"{self.url}/{path}: the store was opened for reading only")
 
     def _got(self, path: str) -> "tuple[GetResult, int]":
         """The object and its size; asked for as a range, so that the answer itself has to tell how long it is."""
@@ -275,9 +302,9 @@ class Store:
         """The etag before the move; the one that it has now if it kept it, or was replaced where it is now."""
         try:
             record = json.loads(self.read(moved(key)))
-        except NotFound:
+            return str(record["etag"]) if record["etag_when_moved"] == etag else etag
+        except (NotFound, ValueError, KeyError, TypeError):  # none, or damaged
             return etag
-        return str(record["etag"]) if record["etag_when_moved"] == etag else etag
 
 
 def _require_all_of_it(given: int, size: int) -> None:

@@ -17,9 +17,10 @@ from obstore.exceptions import InvalidPathError
 from obstore.store import ObjectStore, S3Store
 
 from transcription_assets import catalog
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.failures import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
 from transcription_assets.keys import encode
-from transcription_assets.storage.errors import by_status, explained, first_line, status
+from transcription_assets.storage.availability import Availability
+from transcription_assets.storage.errors import explained, said, status
 from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 URL_LIFETIME = timedelta(hours=1)
 """Longer than any one call of ffmpeg should take, and short enough for a link that leaks."""
+
+PROBE_S = 10.0
+"""How long one request may take that only asks whether the store answers at all."""
 
 _NAME_MAX = 1024  # bytes, S3's limit for the whole name
 _OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", "last_modified")
@@ -68,10 +72,27 @@ class Bucket:
             connect_timeout=patience.connect_s,
             read_timeout=patience.silence_s,
         )
-        with self._answered(self.url):
+        hasty = Config(
+            signature_version="s3v4",
+            retries={"total_max_attempts": 1},
+            connect_timeout=min(patience.connect_s, PROBE_S),
+            read_timeout=min(patience.silence_s, PROBE_S),
+        )
+        self._availability = Availability(self._answers)
+        with self.answered(self.url):
             self._client = self._session.client("s3", endpoint_url=endpoint, config=config)
+            self._probe = self._session.client("s3", endpoint_url=endpoint, config=hasty)
         self._region = self._check() or self._client.meta.region_name
         self.objects: ObjectStore = self._connect()
+
+    @contextmanager
+    def answered(self, what: str) -> Iterator[None]:
+        """Turn errors into failures that name `what`; fail at once while the store does not answer."""
+        with self._availability.watched(what), explained(what):
+            yield
+
+    def check(self, path: str) -> None:
+        """Nothing: a bucket has no links."""
 
     def entries(self, folder: str) -> list[Entry]:
         """Every object below `folder`."""
@@ -89,7 +110,7 @@ class Bucket:
     def entry(self, name: str) -> Entry:
         """The object as it is now; its name has to leave room for its artefacts' names."""
         shown = f"{self.url}/{encode(name)}"
-        with self._answered(shown):
+        with self.answered(shown):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         check_length(f"{self._prefix}transcripts/{encode(name)}{LONGEST_ADDITION}", _NAME_MAX, shown)
         return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
@@ -104,7 +125,7 @@ class Bucket:
         if there.size != here.size:
             raise TransientFailure(f"{self.url}/{encode(target)}: {there.size} bytes were copied of {here.size}")
         arrived(there)
-        with self._answered(f"{self.url}/{encode(source)}"):
+        with self.answered(f"{self.url}/{encode(source)}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + source, IfMatch=etag)
         return True
 
@@ -124,7 +145,7 @@ class Bucket:
     def put(self, name: str, source: Path) -> None:
         """Upload the file, in parts where it is large; the object appears when it is whole."""
         kind = mimetypes.guess_type(name)[0]
-        with self._answered(f"{self.url}/{encode(name)}"), source.open("rb") as file:
+        with self.answered(f"{self.url}/{encode(name)}"), source.open("rb") as file:
             self._client.upload_fileobj(
                 file, self._bucket, self._prefix + name, ExtraArgs={"ContentType": kind} if kind else None
             )
@@ -149,7 +170,7 @@ class Bucket:
         from boto3.s3.transfer import TransferConfig
 
         original = {"Bucket": self._bucket, "Key": self._prefix + source}
-        with self._answered(f"{self.url}/{encode(source)}"):
+        with self.answered(f"{self.url}/{encode(source)}"):
             head = self._client.head_object(**original)
             kept = {name: head[name] for name in _KEPT if head.get(name)}
             try:
@@ -166,8 +187,19 @@ class Bucket:
                 raise
         return True
 
+    def _answers(self) -> bool:
+        """Whether the store answers a single request, whatever it says."""
+        try:
+            with explained(self.url):
+                self._probe.head_bucket(Bucket=self._bucket)
+        except StoreAway:
+            return False
+        except TranscriptionError:
+            return True
+        return True
+
     def _signed(self, name: str, **answer: str) -> str:
-        with self._answered(f"{self.url}/{encode(name)}"):
+        with self.answered(f"{self.url}/{encode(name)}"):
             url: str = self._client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self._bucket, "Key": self._prefix + name, **answer},
@@ -182,7 +214,7 @@ class Bucket:
         config: S3Config = {"region": self._region}
         if endpoint:
             config["aws_endpoint_url_s3"] = endpoint  # a plain `endpoint` would yield to AWS_ENDPOINT_URL_S3
-        with self._answered(self.url):
+        with self.answered(self.url):
             return S3Store(
                 self._bucket,
                 prefix=self._prefix or None,
@@ -207,30 +239,30 @@ class Bucket:
 
     def _check(self) -> str | None:
         """Fail where the bucket is missing or closed to us; its region where the server tells it."""
-        with self._answered(self.url):
+        with self.answered(self.url):
             try:
                 head = self._client.head_bucket(Bucket=self._bucket)
             except self._client.exceptions.ClientError as error:
                 if status(error) == HTTPStatus.NOT_FOUND:
                     where = self._client.meta.endpoint_url
-                    raise PermanentFailure(f"{self.url}: there is no such bucket at {where}; make it first") from error
+                    raise PermanentFailure(f"{self.url}: there is no such bucket at {where}; make it first") from None
                 raise
         region: str | None = head.get("BucketRegion")
         return region
 
     def _listed(self, folder: str) -> pl.DataFrame | None:
         """Every object below `folder` in the columns of `Entry`; None where obstore cannot express a name."""
-        with self._answered(f"{self.url}/{folder}"):
+        with self.answered(f"{self.url}/{folder}"):
             try:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)
                 pages = [_NOTHING, *(pl.DataFrame(page).select(_OBJECT).cast(_NOTHING.schema) for page in stream)]
             except InvalidPathError as error:
-                log.warning("%s/%s: listed by boto3, %s", self.url, folder, first_line(error))
+                log.warning("%s/%s: listed by boto3, %s", self.url, folder, said(error))
                 return None
         return pl.concat(pages)
 
     def _paged(self, folder: str) -> list[Entry]:
-        with self._answered(f"{self.url}/{folder}"):
+        with self.answered(f"{self.url}/{folder}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/"
             )
@@ -240,25 +272,3 @@ class Bucket:
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")
             ]
-
-    @contextmanager
-    def _answered(self, what: str) -> Iterator[None]:
-        """`explained` for boto3's errors too."""
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            ConnectionError,  # noqa: A004 - botocore's name for it
-            NoCredentialsError,
-        )
-
-        with explained(what):
-            try:
-                yield
-            except NoCredentialsError as error:
-                raise PermanentFailure(f"{what}: no AWS credentials; give a key, a profile or a role") from error
-            except ClientError as error:
-                raise by_status(status(error), str(error), what) from error
-            except ConnectionError as error:
-                raise TransientFailure(f"{what}: {error}; does the store run, is AWS_ENDPOINT_URL_S3 right?") from error
-            except BotoCoreError as error:
-                raise TransientFailure(f"{what}: {error}") from error

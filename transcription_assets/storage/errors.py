@@ -1,105 +1,201 @@
-"""What obstore, boto3 and the system raise, as the failures of this library."""
+"""Translation of what obstore, botocore, LanceDB and the system raise into the failures of this library.
+
+The only place that reads their texts. A store's answer can echo the request with its token and signature, and obstore
+adds a dump of its internals: of all that only the status, the code and the message are repeated.
+"""
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
-from obstore.exceptions import BaseError, InvalidPathError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotSupportedError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
-from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.failures import (
+    NotFound,
+    PermanentFailure,
+    Refused,
+    StoreAway,
+    StoreFull,
+    TranscriptionError,
+    TransientFailure,
+)
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_ILLEGAL = {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR}
+LONGEST = 400
+"""Characters of a text that is repeated."""
+
+_Kind = type[TranscriptionError]
+_FREE_SPACE = (StoreFull, "no space left; free disk space")
+_SYSTEM: Mapping[int, tuple[_Kind, str]] = {
+    errno.EACCES: (Refused, "access refused; correct the permissions"),
+    errno.EPERM: (Refused, "access refused; correct the permissions"),
+    errno.EROFS: (TransientFailure, "the disk is read-only; mount it writable"),
+    errno.ENAMETOOLONG: (PermanentFailure, "the file system cannot hold so long a name; shorten the name"),
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+} | dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENOTEMPTY), (PermanentFailure, ""))
+"""The failure of a system error, and what is wrong; a hint follows the semicolon."""
+
+_UNREACHABLE = {
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 _HOPEFUL_STATUS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
-_DOCUMENT = re.compile(r"<\?xml.*|<Error>.*", re.DOTALL)
-_STATUS = re.compile(r"status code: (\d{3}[^:<]*)")
+_DOCUMENT = re.compile(r"<\?xml|<Error>")
+_STATUS = re.compile(r"\bstatus(?: code)?: (?P<number>\d{3})\b(?P<phrase>(?: [A-Z][\w-]*)*)")
 _CODE = re.compile(r"<Code>(.*?)</Code>")
 _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 _ASKED_BY_HEAD = re.compile(r"\bHead(?:Object|Bucket)\b|\bHEAD\b")
-_HOPEFUL_CODES = ("RequestTimeout", "SlowDown")
+_EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
+_HOPEFUL_CODES = re.compile(r"RequestTimeout|SlowDown")
+_AWAY = re.compile(
+    r"error sending request|time[ds]? ?out|tcp connect|client error \(connect\)|dns error|dispatch failure|"
+    r"connection (?:refused|reset|closed|aborted)|could not connect",
+    re.IGNORECASE,
+)
+_SOURCE = re.compile(r"\n\s*Debug source|,? *(?:location: Location|/\S*/\.cargo/|/\S+\.rs:\d)")
+_QUERY = re.compile(r"(\w+://[^\s?\"')]*)\?[^\s\"')]*")
+_SECRET = re.compile(
+    r"\b(x-amz-[\w-]*|authorization|(?:security-?)?token|signature|credential|(?:aws)?_?(?:secret)?_?access_?key\w*)"
+    r"(\s*[=:]\s*)(?:AWS4-\S+\s+|Bearer\s+)?[^\s,;&)]+",
+    re.IGNORECASE,
+)
+_FOREIGN = ("botocore.", "boto3.", "s3transfer.")
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn what obstore and the system raise into the failures of this library, naming what it was about."""
+    """Turn what a store, its client or the system raises into a failure of this library that names `what`."""
     try:
         yield
-    except (OSError, ValueError, BaseError) as error:
-        # A store's answer may quote keys, tokens and signatures: such an error is not kept as the cause.
-        raise _failure(error, what) from (None if _DOCUMENT.search(str(error)) else error)
+    except TranscriptionError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError | BaseError) and not _is_of_boto(error):
+            raise
+        raise failure(error, what) from None
 
 
-def _failure(error: Exception, what: str) -> TranscriptionError:
-    said = _said(error)
-    number = _errno(error)
-    found = re.search(r"status code: (\d{3})", str(error))
-    if "NoSuchBucket" in said:
-        return PermanentFailure(f"{what}: there is no such bucket; make it first")
-    if isinstance(error, FileNotFoundError):
+def failure(error: Exception, what: str) -> TranscriptionError:
+    """Return the failure that `error` stands for; one that nothing is known of may pass, unless it is a ValueError."""
+    known = classified(error, what)
+    if known is not None:
+        return known
+    hopeless = isinstance(error, ValueError | InvalidPathError | NotSupportedError)
+    return (PermanentFailure if hopeless else TransientFailure)(f"{what}: {said(error)}")
+
+
+def classified(error: Exception, what: str) -> TranscriptionError | None:
+    """Return the failure where the type, the error number or the HTTP status tells it, else None."""
+    text, number, status = said(error), error_number(error), http_status(error)
+    if _is_of_boto(error):
+        return _by_boto(error, text, what)
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) and number is None:
+        status = status or HTTPStatus.FORBIDDEN
+    if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
         return NotFound(f"{what}: not found")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or "AccessDenied" in said:
-        return by_status(HTTPStatus.FORBIDDEN, said, what)
+    if status is not None:
+        return _by_status(status, text, what)
     if number is not None:
-        return _by_errno(number, said, what)
-    if found is not None:
-        return by_status(int(found[1]), said, what)
-    hopeless = isinstance(error, ValueError | InvalidPathError)
-    return (PermanentFailure if hopeless else TransientFailure)(f"{what}: {said}")
+        return _by_number(number, text, what)
+    return StoreAway(f"{what}: {text}") if _AWAY.search(text) else None
 
 
-def _by_errno(number: int, said: str, what: str) -> TranscriptionError:
-    """The failure that a system error stands for."""
-    if number in _REFUSED:
-        return PermanentFailure(f"{what}: access refused; correct the permissions ({said})")
-    if number == errno.ENAMETOOLONG:
-        return PermanentFailure(f"{what}: the file system cannot hold so long a name; shorten the name")
-    if number in _FULL:
-        return TransientFailure(f"{what}: no space left; make room ({said})")
-    return (PermanentFailure if number in _ILLEGAL else TransientFailure)(f"{what}: {said}")
+def said(error: Exception) -> str:
+    """Return what an error says in one line, without secrets: of a document from a store, its code and its message."""
+    text = str(error)
+    if document := _DOCUMENT.search(text):
+        told = text[document.start() :]
+        sentences = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(told))]
+        if found := _STATUS.search(text):
+            sentences = [f"{found['number']}{found['phrase']}", *sentences]
+        text = ": ".join(sentences) or text[: document.start()]
+    text = " ".join(_SOURCE.split(text, maxsplit=1)[0].split())
+    text = _SECRET.sub(r"\1\2***", _QUERY.sub(r"\1", text))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
-def by_status(status: int, said: str, what: str) -> TranscriptionError:
-    """The failure that an HTTP status stands for."""
-    if status == HTTPStatus.NOT_FOUND:
-        return NotFound(f"{what}: not found")
-    if "ExpiredToken" in said:
-        return TransientFailure(f"{what}: the credentials have expired; renew them ({said})")
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return PermanentFailure(f"{what}: access refused; grant it, or correct or renew the credentials ({said})")
-    if status == HTTPStatus.BAD_REQUEST and _ASKED_BY_HEAD.search(said):  # its answer has no room for a reason
-        return PermanentFailure(f"{what}: refused without a reason; have the credentials expired? ({said})")
-    hopeful = status in _HOPEFUL_STATUS or any(code in said for code in _HOPEFUL_CODES)
-    hopeful = hopeful or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return (TransientFailure if hopeful else PermanentFailure)(f"{what}: {said}")
+def http_status(error: Exception) -> int | None:
+    """Return the HTTP status that a text names."""
+    found = _STATUS.search(str(error))
+    return int(found["number"]) if found else None
 
 
-def status(error: Any) -> int:
-    """The HTTP status of botocore's ClientError."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _errno(error: Exception) -> int | None:
-    """The system's error number; obstore gives it in the text only."""
+def error_number(error: Exception) -> int | None:
+    """Return the system's error number; obstore and LanceDB give it in the text only."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     number = re.search(r"\(os error (\d+)\)", str(error))
     return int(number[1]) if number else None
 
 
-def _said(error: Exception) -> str:
-    """What an error says: of a document that the store sent with it, only its code and its message."""
-    text = str(error).partition("\n\nDebug source")[0]
-    document = _DOCUMENT.search(text)
-    if document is None:
-        return first_line(error)
-    sentences = [found[1] for pattern in (_STATUS, _CODE, _MESSAGE) if (found := pattern.search(text))]
-    return ": ".join(sentences) or text[: document.start()]
+def status(error: Any) -> int:
+    """Return the HTTP status of botocore's ClientError."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, without the dump that obstore puts after it."""
-    return str(error).partition("\n")[0]
+def _by_number(number: int, text: str, what: str) -> TranscriptionError:
+    if number == errno.ENOENT:
+        return NotFound(f"{what}: not found")
+    kind, sentence = _SYSTEM.get(number, (StoreAway if number in _UNREACHABLE else TransientFailure, ""))
+    return _made(kind, sentence, text, what)
+
+
+def _by_status(number: int, text: str, what: str) -> TranscriptionError:
+    kind: _Kind = PermanentFailure
+    sentence = ""
+    if "NoSuchBucket" in text:
+        sentence = "there is no such bucket; make it first"
+    elif number == HTTPStatus.NOT_FOUND:
+        return NotFound(f"{what}: not found")
+    elif _EXPIRED.search(text):
+        kind, sentence = TransientFailure, "the credentials have expired; renew them"
+    elif number in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        kind, sentence = Refused, "access refused; grant it, or correct or renew the credentials"
+    elif number == HTTPStatus.BAD_REQUEST and _ASKED_BY_HEAD.search(text):  # its answer has no room for a reason
+        kind, sentence = Refused, "refused without a reason; have the credentials expired?"
+    elif number == HTTPStatus.INSUFFICIENT_STORAGE:
+        kind, sentence = _FREE_SPACE
+    elif number >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = StoreAway
+    elif number in _HOPEFUL_STATUS or _HOPEFUL_CODES.search(text):
+        kind = TransientFailure
+    return _made(kind, sentence, text, what)
+
+
+def _made(kind: _Kind, sentence: str, text: str, what: str) -> TranscriptionError:
+    told = f"{sentence} ({text})" if sentence else text
+    return kind(f"{what}: {told}", hint=sentence.partition("; ")[2])
+
+
+def _by_boto(error: Exception, text: str, what: str) -> TranscriptionError:
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        return _by_status(status(error), text, what)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        return PermanentFailure(f"{what}: no AWS credentials; give a key, a profile or a role", hint="give credentials")
+    if isinstance(error, boto.ParamValidationError):
+        return PermanentFailure(f"{what}: {text}")
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
+        return StoreAway(f"{what}: {text}; does the store run, is AWS_ENDPOINT_URL_S3 right?")
+    return TransientFailure(f"{what}: {text}")
+
+
+def _is_of_boto(error: Exception) -> bool:
+    return any(f"{kind.__module__}.".startswith(_FOREIGN) for kind in type(error).__mro__)

@@ -5,32 +5,64 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
+from typing import IO
 
 from obstore.store import LocalStore, ObjectStore
 
-from transcription_assets.failures import NotFound, TransientFailure
-from transcription_assets.keys import INBOXES, encode
+from transcription_assets.failures import NotFound, PermanentFailure, Refused, TransientFailure
+from transcription_assets.keys import INBOXES, encode, is_media
+from transcription_assets.storage import parts
 from transcription_assets.storage.errors import explained
 from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 8 << 20
+
 
 class Folder:
-    """A local folder. Names are bytes to the system; they come as `os.fsdecode` gives them."""
+    """A local folder. Names are bytes to the system; they come as `os.fsdecode` gives them.
 
-    def __init__(self, root: Path) -> None:
+    A link is followed where it leads to something inside the store, or inside one of `link_roots`. The folders directly
+    below the root may be links to anywhere: whoever made the store made them.
+    """
+
+    def __init__(self, root: Path, link_roots: Sequence[Path] = (), *, read_only: bool = False) -> None:
         self._root = root.absolute()
+        self._read_only = read_only
         self.url = str(self._root)
         with explained(self.url):
-            for inbox in INBOXES:
-                (self._root / inbox).mkdir(parents=True, exist_ok=True)
+            if read_only and not self._root.is_dir():
+                raise PermanentFailure(
+                    f"there is no store at {self.url}: set TRANSCRIPTION_STORE to the folder or bucket of the"
+                    " recordings, or put the first ones there (transcription-assets put)",
+                    hint="set TRANSCRIPTION_STORE",
+                )
+            if not read_only:
+                for inbox in INBOXES:
+                    (self._root / inbox).mkdir(parents=True, exist_ok=True)
             self.objects: ObjectStore = LocalStore(self._root)
+        self._allowed = [os.path.realpath(path) for path in (self._root, *link_roots)]
+
+    def answered(self, what: str) -> AbstractContextManager[None]:
+        """Turn errors into failures that name `what`."""
+        return explained(what)
+
+    def check(self, path: str) -> None:
+        """Raise Refused where the path leads out of the store by way of a link."""
+        if not self._is_inside(f"{self.url}/{path}"):
+            raise Refused(
+                f"{self.url}/{encode(path)}: a link out of the store; add the folder that it leads to to"
+                " TRANSCRIPTION_LINK_ROOTS, or copy the file",
+                hint="add its target to TRANSCRIPTION_LINK_ROOTS",
+            )
 
     def entries(self, folder: str) -> list[Entry]:
         """Every file below `folder`, by way of links too."""
@@ -38,14 +70,18 @@ class Folder:
 
     def recordings(self, folder: str) -> Listing:
         """Every recording below `folder`."""
+        if self._read_only and not (self._root / folder).exists():
+            return listing([])  # nobody makes the inboxes of a store that is only read
         entries, unread = self._found(folder)
         return replace(listing(entries), unread=unread)
 
     def entry(self, name: str) -> Entry:
         """The file as it is now; its name has to leave room for its artefacts' names."""
         shown = f"{self.url}/{encode(name)}"
+        path = self._path(name)
         with explained(shown):
-            found = _local_entry(name, Path(self._path(name)).stat())
+            self.check(name)
+            found = _local_entry(name, Path(path).stat())
             limit = os.pathconf(self._root, "PC_NAME_MAX")
         if found is None:
             raise NotFound(f"{shown}: not a file")
@@ -81,7 +117,9 @@ class Folder:
 
     def readable_url(self, name: str) -> str:
         """`file:` and the path, which ffmpeg takes as it is."""
-        return f"file:{self._path(name)}"
+        path = self._path(name)
+        self.check(name)
+        return f"file:{path}"
 
     def playable_url(self, name: str) -> str:
         """A `file://` URL."""
@@ -91,10 +129,10 @@ class Folder:
         """Copy the file with its date, under a temporary name until it is whole."""
         target = Path(self._path(name))
         with explained(f"{self.url}/{encode(name)}"):
+            self.check(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(f"{target}#1")
-            shutil.copy2(source, unfinished)
-            unfinished.replace(target)
+            with parts.published(target) as file:
+                _copy(source, file)
 
     def public_url(self, name: str) -> str:
         """A `file://` URL."""
@@ -111,52 +149,79 @@ class Folder:
 
     def _carry(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
         here, there = Path(self._path(source)), Path(self._path(target))
-        unfinished = Path(f"{there}#1")
-        shutil.copy2(here, unfinished)
-        if self.entry(source).etag != etag:
-            unfinished.unlink()
+        try:
+            with parts.published(there) as file:
+                _copy(here, file)
+                self._require_version(source, etag)
+        except _Replaced:
             return False
-        unfinished.replace(there)
         arrived(self.entry(target))
         here.unlink()
         return True
 
+    def _require_version(self, name: str, etag: str) -> None:
+        if self.entry(name).etag != etag:
+            raise _Replaced
+
     def _name(self, path: str) -> str:
         return path.removeprefix(f"{self.url}/")
 
+    def _is_inside(self, path: str) -> bool:
+        """Whether the path, its links followed, is inside the store or an allowed root."""
+        first = path.removeprefix(f"{self.url}/").partition("/")
+        own = [os.path.realpath(f"{self.url}/{first[0]}")] if first[2] else []
+        real = os.path.realpath(path)
+        return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *own))
+
     def _found(self, folder: str) -> tuple[list[Entry], int]:
-        """The files, and how many links lead nowhere."""
+        """The files, and how many links lead nowhere or out of the store."""
         top = self._root / folder
         with explained(str(top)):
             top.stat()
-        found = list(self._walk(str(top), frozenset()))
+        found = list(self._walk(str(top)))
         entries = [entry for entry in found if entry is not None]
         return entries, len(found) - len(entries)
 
-    def _walk(self, directory: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry | None]:
-        """Every file; None for a link that leads nowhere."""
-        try:
-            here = Path(directory).stat()
-            with os.scandir(directory) as scan:
-                found = list(scan)
-        except OSError as error:
-            raise self._unreadable(directory, error) from error
-        identity = (here.st_dev, here.st_ino)
-        if identity in above:
-            log.warning("%r: a link to a folder above it, not followed", directory)
-            return
-        for item in found:
+    def _walk(self, top: str) -> Iterator[Entry | None]:
+        """Every file, each real folder once; None for a link that leads nowhere or out of the store.
+
+        Links to folders come last, so that a recording has the key of the place where it really is.
+        """
+        seen = {_identity(self._root.stat())}
+        folders, links = deque([top]), deque[str]()
+        while folders or links:
+            directory = folders.popleft() if folders else links.popleft()
             try:
-                entry = None if item.is_dir() else _local_entry(self._name(item.path), item.stat())
+                identity = _identity(Path(directory).stat())
+                if identity in seen:
+                    log.warning("%r: a link to a folder that is listed already, not followed", directory)
+                    continue
+                seen.add(identity)
+                with os.scandir(directory) as scan:
+                    found = sorted(scan, key=attrgetter("name"))
             except OSError as error:
-                self._leave_out(item, error)
-                if item.is_symlink():
-                    yield None
-                continue
-            if entry is not None:
-                yield entry
-            elif item.is_dir():
-                yield from self._walk(item.path, above | {identity})
+                raise self._unreadable(directory, error) from error
+            for item in found:
+                if item.is_symlink() and not self._is_inside(item.path):
+                    log.warning("%r: a link out of the store, left out; see TRANSCRIPTION_LINK_ROOTS", item.path)
+                    if is_media(item.name) or _is_folder(item):
+                        yield None
+                elif _is_folder(item):
+                    (links if item.is_symlink() else folders).append(item.path)
+                else:
+                    yield from self._file(item)
+
+    def _file(self, item: os.DirEntry[str]) -> Iterator[Entry | None]:
+        """The entry of a regular file; None for a link that leads nowhere."""
+        try:
+            entry = _local_entry(self._name(item.path), item.stat())
+        except OSError as error:
+            self._leave_out(item, error)
+            if item.is_symlink():
+                yield None
+            return
+        if entry is not None:
+            yield entry
 
     def _leave_out(self, item: os.DirEntry[str], error: OSError) -> None:
         """Go on without a file that vanished or a link that leads nowhere; anything else hides more than one."""
@@ -167,6 +232,30 @@ class Folder:
     def _unreadable(self, path: str, error: OSError) -> TransientFailure:
         shown = f"{self.url}/{encode(self._name(path))}"
         return TransientFailure(f"{shown}: cannot be read ({error.strerror}); mend its mount or permissions")
+
+
+class _Replaced(Exception):
+    """The file became another version while it was copied."""
+
+
+def _copy(source: Path, file: IO[bytes]) -> None:
+    """Copy content and dates."""
+    with source.open("rb") as original:
+        shutil.copyfileobj(original, file, _BLOCK)
+    file.flush()
+    shutil.copystat(source, file.name)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; not where nobody can tell."""
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
+
+
+def _identity(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
 
 
 def _local_entry(name: str, about: os.stat_result) -> Entry | None:

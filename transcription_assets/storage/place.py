@@ -1,6 +1,7 @@
 """What the store needs of a folder and of a bucket."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ class Listing:
     """Every recording in the inboxes.
 
     `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest. `unread`
-    counts links that lead nowhere: what lies behind them may be away for a while only.
+    counts links that lead nowhere or out of the store: what lies behind them may be away for a while only.
     """
 
     frame: pl.DataFrame
@@ -43,6 +44,14 @@ class Place(Protocol):
 
     url: str
     objects: ObjectStore
+
+    def answered(self, what: str) -> AbstractContextManager[None]:
+        """Turn what a request about `what` raises into failures of this library."""
+        ...
+
+    def check(self, path: str) -> None:
+        """Raise Refused where the path leads out of the store by way of a link."""
+        ...
 
     def entries(self, folder: str) -> list[Entry]:
         """Every file or object below a folder; NotFound where there is no such folder on disk."""
