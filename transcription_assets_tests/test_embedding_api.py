@@ -1,7 +1,10 @@
 """Vectors from a service: a real HTTP server that speaks OpenAI's protocol, and fails as services do."""
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from transcription_assets.embedding import Prompts, api
 from transcription_assets.embedding.api import ApiEncoder
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.failures import PermanentFailure, Refused, TransientFailure
 from transcription_assets_tests.serving import answering
 
 KEY = "sk-very-secret"
@@ -128,3 +131,73 @@ def test_an_answer_that_is_none_is_never_taken_for_vectors(service: Service, ans
     service.answers = [answer]
     with pytest.raises(PermanentFailure):
         ApiEncoder(service.url, "m").encode(["a"])
+
+
+class Stream:
+    """A raw server of one scripted answer per connection, for what a polite HTTP server never sends."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.asked: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while self.answers:
+            with suppress(OSError):
+                connection, _ = self._socket.accept()
+                with connection:
+                    self.asked.append(connection.recv(1 << 16))
+                    connection.sendall(self.answers.pop(0))
+        self._socket.close()
+
+
+GOOD = b'{"data": [{"index": 0, "embedding": [3.0, 4.0]}]}'
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        WHOLE[:-20],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nabc",
+        b"HTTP/1.1 200 OK\r\n\r\n" + GOOD[:20],
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+    ids=["body", "chunk", "json", "status line", "status", "nothing", "encoding"],
+)
+def test_a_broken_answer_is_asked_for_again(broken: bytes) -> None:
+    service = Stream(broken, WHOLE)
+    vectors = ApiEncoder(service.url, "m", key=KEY, sleep=lambda _s: None).encode(["a"])
+    np.testing.assert_allclose(vectors, [[0.6, 0.8]], rtol=1e-6)
+    assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused_and_the_key_goes_nowhere(service: Service, code: int) -> None:
+    elsewhere = Stream(WHOLE)
+    service.failures = [(code, {"Location": f"{elsewhere.url}/embeddings"})]
+    with pytest.raises(PermanentFailure) as failure:
+        ApiEncoder(service.url, "m", key=KEY).encode(["a"])
+    assert elsewhere.asked == []
+    assert "TRANSCRIPTION_EMBEDDING_URL" in failure.value.hint
+    assert KEY not in str(failure.value)
+
+
+def test_a_key_that_a_service_echoes_is_not_repeated() -> None:
+    body = f"bad key {KEY}".encode()
+    service = Stream(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    with pytest.raises(Refused) as failure:
+        ApiEncoder(service.url, "m", key=KEY).encode(["a"])
+    assert KEY not in str(failure.value)
+
+
+def test_a_question_has_one_bounded_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "QUERY_S", 0.3)
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, pytest.raises(TransientFailure):
+        ApiEncoder(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "m").encode_query("a")

@@ -5,24 +5,31 @@ import logging
 import random
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.message import Message
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transcription_assets.embedding import EmbeddingModel, Prompts, Vectors
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.failures import PermanentFailure, Refused, TransientFailure
+
+if TYPE_CHECKING:
+    from httpx2 import Client, Response
 
 BATCH_TEXTS = 96
 BATCH_CHARACTERS = 100_000
 """Of one request; services refuse more than some hundred texts, or some 100 000 tokens."""
 ATTEMPTS = 5
 LONGEST_PAUSE_S = 30.0
+CONNECT_S = 10.0
 TIMEOUT_S = 60.0
+"""For one answer, from the request to its last byte."""
+MOST_BYTES = 256 << 20
+LONGEST_REASON = 300
+QUERY_S = 8.0
+"""For a question in all, repetitions included: somebody waits for the answer, and words alone give one too."""
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +46,14 @@ class Spent:
 class ApiEncoder:
     """Asks `<url>/embeddings`; thread-safe.
 
-    `key` is sent as a bearer token where it is not empty, and stands in no message. `dollars_per_million` tokens is
-    what the service charges, for the cost figure. What may pass (429, 5xx, no answer) is asked again with growing
-    pauses, or after as long as the service says. TransientFailure: it did not pass. PermanentFailure: refused.
+    `key` is sent as a bearer token where it is not empty, and stands in no message; redirects are not followed, so it
+    goes to no other host. `dollars_per_million` tokens is what the service charges, for the cost figure. What may pass
+    (429, 5xx, no answer, a broken one) is asked again with growing pauses, or after as long as the service says.
+
+    Raises:
+        TransientFailure: there was no answer after all attempts.
+        PermanentFailure: the service refused, redirected, or answered something else.
+
     """
 
     def __init__(
@@ -84,20 +96,20 @@ class ApiEncoder:
         if not texts:
             return np.empty((0, self._dimension or len(self.encode_query("dimension"))), np.float32)
         prompted = [self._prompts.passage + text for text in texts]
-        found = np.concatenate([self._asked(batch) for batch in _batches(prompted)])
+        found = np.concatenate([self._asked(batch, _Patience()) for batch in _batches(prompted)])
         if self._price:
             log.info("%s: %s tokens so far, $%.4f", self._model, self._spent.tokens, self._spent.dollars)
         return found
 
     def encode_query(self, text: str) -> Vectors:
         """Of a question: shape (dimension,), of length 1."""
-        vector: Vectors = self._asked([self._prompts.query + text])[0]
+        vector: Vectors = self._asked([self._prompts.query + text], _Patience(QUERY_S))[0]
         return vector
 
-    def _asked(self, texts: Sequence[str]) -> Vectors:
+    def _asked(self, texts: Sequence[str], patience: "_Patience") -> Vectors:
         # An empty text is refused by most services; its vector means nothing anyway.
         document = {"model": self._model.name, "input": [text or " " for text in texts], "encoding_format": "float"}
-        answer = self._answered(json.dumps(document).encode())
+        answer = self._answered(json.dumps(document).encode(), patience)
         try:
             items = sorted(answer["data"], key=lambda item: item["index"])
             vectors = np.array([item["embedding"] for item in items], np.float32)
@@ -118,34 +130,98 @@ class ApiEncoder:
             dollars = before.dollars + tokens * self._price / 1e6
             self._spent = Spent(before.requests + 1, before.tokens + tokens, dollars)
 
-    def _answered(self, body: bytes) -> Any:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        request = urllib.request.Request(self._url, data=body, headers=headers)  # noqa: S310 -- settings allow http(s) only
+    def _answered(self, body: bytes, patience: "_Patience") -> Any:
+        """The document that the service answers with."""
         said = ""
         for attempt in range(ATTEMPTS):
             pause = random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, 2.0**attempt)  # noqa: S311 -- no secret
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 -- as above
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                said = f"HTTP {error.code}: {error.read(300).decode(errors='replace')}"
-                if error.code != 429 and error.code < 500:  # noqa: PLR2004 -- what a retry may mend
-                    raise PermanentFailure(
-                        f"{self._url} refuses {self._model}: {said}. Check the model, the key and the URL"
-                    ) from None
-                pause = _told(error.headers) or pause
-            except (OSError, ValueError) as error:
+                status, headers, data = self._sent(body, patience)
+                if status == 200:  # noqa: PLR2004 -- the only one with vectors
+                    return json.loads(data)
+                said = self._reason(status, headers, data)
+                pause = _told(headers) or pause
+            except _Broken as error:
                 said = str(error)
-            if attempt + 1 < ATTEMPTS:
-                log.warning("%s: %s; asked again in %.1f s", self._url, said, pause)
-                self._sleep(pause)
-        raise TransientFailure(f"{self._url} gives no vectors after {ATTEMPTS} attempts: {said}")
+            except (ValueError, RecursionError) as error:
+                said = f"its answer is no JSON ({error})"
+            if attempt + 1 == ATTEMPTS or pause >= patience.left:
+                break
+            log.warning("%s: %s; asked again in %.1f s", self._url, said, pause)
+            self._sleep(pause)
+        raise TransientFailure(f"{self._url} gives no vectors after {attempt + 1} attempts: {said}", hint="try again")
+
+    def _reason(self, status: int, headers: Mapping[str, str], data: bytes) -> str:
+        """What an answer without vectors says, where asking again may help."""
+        said = " ".join(data[:LONGEST_REASON].decode(errors="replace").split())
+        said = f"HTTP {status}: {said.replace(self._key, '***') if self._key else said}"
+        if 300 <= status < 400:  # noqa: PLR2004 -- redirects
+            raise PermanentFailure(
+                f"{self._url} redirects to {headers.get('location', 'nowhere')}: set TRANSCRIPTION_EMBEDDING_URL to the"
+                " address that answers itself",
+                hint="set TRANSCRIPTION_EMBEDDING_URL to the address that answers itself",
+            )
+        if status < 500 and status not in {408, 425, 429}:  # noqa: PLR2004 -- what a retry may mend
+            raise Refused(
+                f"{self._url} refuses {self._model}: {said}. Check the model, the key and the URL",
+                hint="check the model, the key and the URL",
+            )
+        return said
+
+    def _sent(self, body: bytes, patience: "_Patience") -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and whole body of one answer; _Broken where there is none."""
+        import httpx2
+
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        limit = min(TIMEOUT_S, patience.left)
+        until = time.monotonic() + limit
+        timeout = httpx2.Timeout(limit, connect=min(CONNECT_S, limit))
+        try:
+            with self._client.stream("POST", self._url, content=body, headers=headers, timeout=timeout) as response:
+                return response.status_code, response.headers, _body(response, until)
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
+            raise PermanentFailure(f"{self._url} is no address of a service: {error}") from None
+        except (httpx2.RequestError, OSError) as error:
+            raise _Broken(f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")) from None
+
+    @cached_property
+    def _client(self) -> "Client":
+        """One for all requests, so that connections are used again; thread-safe."""
+        import httpx2
+
+        return httpx2.Client(follow_redirects=False)
 
 
-def _told(headers: Message) -> float:
+class _Broken(Exception):
+    """There was no answer, or not all of one."""
+
+
+class _Patience:
+    """How long an answer is waited for in all."""
+
+    def __init__(self, seconds: float = float("inf")) -> None:
+        self._until = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds, at least a little."""
+        return max(0.1, self._until - time.monotonic())
+
+
+def _body(response: "Response", until: float) -> bytes:
+    """The whole body, as long as it comes in time."""
+    data = bytearray()
+    for block in response.iter_bytes():
+        data += block
+        if len(data) > MOST_BYTES or time.monotonic() > until:
+            raise _Broken("its answer is too long, or comes too slowly")
+    return bytes(data)
+
+
+def _told(headers: Mapping[str, str]) -> float:
     """Seconds that the service asks to wait; 0.0 where it says nothing that is understood."""
     try:
-        return min(max(float(headers.get("Retry-After", "0")), 0.0), LONGEST_PAUSE_S)
+        return min(max(float(headers.get("retry-after", "0")), 0.0), LONGEST_PAUSE_S)
     except ValueError:
         return 0.0
 

@@ -1,5 +1,6 @@
 """The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,7 @@ WORDS_ONLY = float("inf")
 """Where no meaning was compared, a moment that holds few of the words is a weak one."""
 
 Encoders = Callable[[str], Encoder]
+log = logging.getLogger(__name__)
 
 
 class _Said:
@@ -117,9 +119,15 @@ class Searcher:
         try:
             if looked.embedding_model:
                 encoder = self._encoders(looked.embedding_model)
-                return mode, encoder.encode_query(meaning), encoder.weak_below, ""
+                vector = encoder.encode_query(meaning)
+                if len(vector) == looked.dimension:
+                    return mode, vector, encoder.weak_below, ""
+                why = f"the encoder gives {len(vector)} numbers, the table holds vectors of {looked.dimension}"
         except TranscriptionError as error:
             why = str(error)
+        except Exception as error:  # whatever it is (no memory on the GPU, a bug): words still find something
+            log.exception("the question cannot be encoded")
+            why = f"the encoder failed ({type(error).__name__})"
         return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
 
     def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
