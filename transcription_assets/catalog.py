@@ -192,15 +192,15 @@ def run_key(rows: pl.DataFrame) -> str:
     return _digest(rows.with_columns(pl.col("last_modified").dt.truncate("1s")), ["key", "etag", "last_modified"])[:32]
 
 
-def removable(gone: pl.DataFrame, known: pl.DataFrame, *, max_share: float) -> list[str]:
-    """The keys that may be removed: all that are gone, or none.
+def removable(gone: pl.DataFrame, known: pl.DataFrame, listing: pl.DataFrame, *, max_share: float) -> list[str]:
+    """Return the keys that may be removed: all of `gone`, or none.
 
-    None where more than `max_share` (0 to 1) of what is known has gone at once: then it is rather a wrong folder or
-    prefix. Of a listing that is not complete nothing is known to be gone.
+    None where more than `max_share` (0 to 1) of what is known has gone at once, or where nothing is listed any more:
+    then it is rather a wrong folder or prefix. A single one may always go, unless `max_share` is 0: of fewer than five
+    it would be more than the default share. `listing` has to be complete.
     """
-    if gone.height > max_share * known.height:
-        return []
-    return gone["key"].to_list()
+    most = max(1.0, max_share * known.height) if max_share else 0.0
+    return [] if listing.is_empty() or gone.height > most else gone["key"].to_list()
 
 
 def _digest(rows: pl.DataFrame, columns: list[str]) -> str:

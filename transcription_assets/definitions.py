@@ -40,7 +40,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
 def _store(chosen: Settings) -> StoreResource:
     """A folder, or a bucket by way of dagster-aws, which is loaded only then."""
     if not chosen.store.startswith("s3://"):
-        return StoreResource(url=chosen.store, done_prefix=chosen.done_prefix)
+        return StoreResource(url=chosen.store, done_prefix=chosen.done_prefix, link_roots=chosen.link_roots)
     from dagster_aws.s3 import S3Resource
 
     from transcription_assets.defs.bucket import BucketResource

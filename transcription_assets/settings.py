@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     store: str = Field("store", min_length=1, description="Folder or `s3://bucket/prefix` that holds everything.")
+    link_roots: str = Field(
+        "",
+        pattern=r"^(/[^:]*(:/[^:]*)*)?$",
+        description="Folders, joined by `:`, to which links in an inbox may lead; no other link out of the store is"
+        " followed.",
+    )
     models_dir: Path = Field(default_folder(), description="Where model weights are kept.")
     ffmpeg: str = Field("", description="Path of ffmpeg; empty = from PATH, else the one that comes with the wheel.")
 
@@ -118,7 +124,8 @@ class Settings(BaseSettings):
         0.2,
         ge=0,
         le=1,
-        description="Largest share of all recordings that one look may remove; more needs a person.",
+        description="Largest share of all recordings that one look may remove, or a single one; more needs a person, and"
+        " so does an inbox that is empty.",
     )
     done_prefix: bool = Field(
         default=False,
@@ -184,6 +191,11 @@ class Settings(BaseSettings):
     serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
 
     @property
+    def link_folders(self) -> tuple[Path, ...]:
+        """The folders of `link_roots`."""
+        return folders(self.link_roots)
+
+    @property
     def encodes_on(self) -> str:
         """The device of the sentence encoder."""
         return self.device if self.encoder_device == "same" else self.encoder_device
@@ -198,6 +210,11 @@ class Database(BaseSettings):
     username: str = ""
     password: SecretStr = SecretStr("")
     db: str = ""
+
+
+def folders(joined: str) -> tuple[Path, ...]:
+    """Split what `TRANSCRIPTION_LINK_ROOTS` holds."""
+    return tuple(Path(folder) for folder in joined.split(":") if folder)
 
 
 def load() -> Settings:

@@ -31,6 +31,7 @@ _SENTENCE_MARKS = frozenset(".?!…。？！｡．؟۔।॥")  # noqa: RUF001 (
 _CLAUSE_MARKS = frozenset(",;:–—،؛、，；：")  # noqa: RUF001 (the marks themselves)
 # What may not begin a line: marks, and Japanese and Thai signs that lengthen or repeat.
 _TRAILING = _SENTENCE_MARKS | _CLAUSE_MARKS - {"–", "—"} | frozenset("%・ーゝゞ々ะาำๅๆฯ")
+_ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _THAI_LEADING_VOWELS = frozenset("เแโใไ")
 # Titles and short forms that are followed by the name, figure or word they belong to.
 _ABBREVIATION = re.compile(
@@ -198,3 +199,11 @@ def _bounded(words: list[Word]) -> list[list[Word]]:
 def _clause_end(words: Sequence[Word], fitting: int) -> int:
     ends = (end for end in range(fitting, fitting // 2, -1) if ends_clause(words[end - 1].word))
     return next(ends, fitting)
+
+
+def printable(text: str) -> str:
+    """Return the text without characters that act on a terminal or a page: control characters and turned directions.
+
+    What is not UTF-8 in it (surrogates, as `os.fsdecode` gives them) becomes a question mark.
+    """
+    return _ACTING.sub("", text.encode(errors="replace").decode())

@@ -65,11 +65,12 @@ def put(paths: tuple[Path, ...], into: str) -> None:
 
     chosen = settings.load()
     store = Tools(chosen, installed(chosen)).store
-    found = putting.found(paths, into)
+    found = putting.found(paths, into, chosen.link_folders)
     if not found:
         raise PermanentFailure(f"no recordings, by their suffixes: {', '.join(map(str, paths))}")
-    for path in putting.left_out(paths):
-        shown.print(f"[dim]left out, no recording by its suffix:[/] {plain(str(path))}", soft_wrap=True)
+    for path in putting.left_out(paths, chosen.link_folders):
+        why = "a link out of its folder, see TRANSCRIPTION_LINK_ROOTS" if path.is_symlink() else "not a recording"
+        shown.print(f"[dim]left out ({why}):[/] {plain(str(path))}", soft_wrap=True)
     for name, path in found.items():
         shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
 

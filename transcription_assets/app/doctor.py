@@ -122,12 +122,12 @@ def _device(settings: Settings) -> str:
 
 
 def _store(settings: Settings) -> str:
-    store = Store.open(settings.store)
+    store = Store.open(settings.store, link_roots=settings.link_folders)
     listing = store.list_media()
     try:
         store.write("catalog/doctor", b"written by transcription-assets doctor")
         store.delete("catalog/doctor")
-    except PermanentFailure as error:
+    except TranscriptionError as error:
         raise PermanentFailure(f"{store.url} can be read but not written: {error}") from error
     says = f"{store.url}: readable and writable, {listing.frame.height} recordings"
     if store.is_local and (free := shutil.disk_usage(store.url).free) < LOW_DISK_BYTES:

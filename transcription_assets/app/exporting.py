@@ -22,7 +22,7 @@ def export(folder: Path | None, url: str | None, table: str) -> None:
     if folder is None and url is None:
         raise click.UsageError("say where to: --parquet FOLDER or --postgres URL")
     chosen = settings.load()
-    tools = Tools(chosen, installed(chosen))
+    tools = Tools(chosen, installed(chosen), read_only=True)
     if folder is not None:
         made = exporting.to_parquet(tools.store, tools.table, folder)
         for name, rows in made.rows.items():

@@ -17,7 +17,7 @@ def status() -> None:
     from transcription_assets.app.tools import Tools, installed
 
     chosen = settings.load()
-    states = Tools(chosen, installed(chosen)).table.status()
+    states = Tools(chosen, installed(chosen), read_only=True).table.status()
     for state in states:
         lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
         made = state.recipe or f"{state.embedding_model} (an earlier version of this program)"

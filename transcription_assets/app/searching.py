@@ -49,7 +49,7 @@ def search(  # noqa: PLR0917 -- click gives its options by name
     from transcription_assets.app.tools import Tools, installed
 
     chosen = settings.load()
-    tools = Tools(chosen, installed(chosen))
+    tools = Tools(chosen, installed(chosen), read_only=True)
     filters = Filters(
         prefix=prefix,
         languages=languages,

@@ -21,15 +21,20 @@ __all__ = ["Locate", "Tools", "installed"]
 
 @dataclass(frozen=True)
 class Tools:
-    """One of each, shared by a command; `locate` finds (or pulls) a model by name and kind."""
+    """One of each, shared by a command; `locate` finds (or pulls) a model by name and kind.
+
+    With `read_only` nothing is written to the store, and it is not made where there is none.
+    """
 
     settings: Settings
     locate: Locate
+    read_only: bool = False
 
     @cached_property
     def store(self) -> Store:
-        """The store, its inboxes made."""
-        return Store.open(self.settings.store)
+        """The store; its inboxes are made unless it is only read."""
+        chosen = self.settings
+        return Store.open(chosen.store, link_roots=chosen.link_folders, read_only=self.read_only)
 
     @cached_property
     def table(self) -> Index:

@@ -8,6 +8,7 @@ from transcription_assets import media, models
 from transcription_assets.embedding import Encoder
 from transcription_assets.index import Index
 from transcription_assets.models import Located
+from transcription_assets.settings import folders
 from transcription_assets.speech import Engine, Speakers, Task
 from transcription_assets.steps import engines
 from transcription_assets.steps.embeddings import Choice
@@ -20,10 +21,11 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
 
     url: str
     done_prefix: bool = False
+    link_roots: str = ""
 
     def open(self) -> Store:
         """The store, its inboxes made."""
-        return Store.open(self.url)
+        return Store.open(self.url, link_roots=folders(self.link_roots))
 
     def table(self) -> Index:
         """The search table in the store."""

@@ -199,11 +199,11 @@ def _removable(
     """What may be taken out of everything, where that is turned on."""
     if gone.is_empty() or not look.complete or not pace.remove_gone:
         return gone.clear()
-    if catalog.removable(gone, known, max_share=pace.remove_max_share):
+    if catalog.removable(gone, known, look.frame, max_share=pace.remove_max_share):
         return gone
     context.log.warning(
-        f"{gone.height} of {known.height} recordings are gone from the inbox: more than "
-        "TRANSCRIPTION_REMOVE_MAX_SHARE allows at once, so nothing was removed. Is the right folder mounted?"
+        f"{gone.height} of {known.height} recordings are gone from the inbox: more than TRANSCRIPTION_REMOVE_MAX_SHARE"
+        " allows at once, or the inbox is empty, so nothing was removed. Is the right folder mounted?"
     )
     return gone.clear()
 

@@ -16,6 +16,7 @@ from transcription_assets.steps.embeddings import Embeddings
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Transcript, clock
+from transcription_assets.words import printable
 
 INLINE_LIMIT = 1000
 """Markdown of so many characters or more is hidden behind a link by Dagster's UI."""
@@ -59,7 +60,7 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
         encoded = base64.b64encode(thumbnail).decode()
         shown["poster"] = dg.MetadataValue.md(f"![poster](data:image/webp;base64,{encoded})")
     if probe.title:
-        shown["title"] = dg.MetadataValue.text(probe.title)
+        shown["title"] = dg.MetadataValue.text(printable(probe.title))
     shown |= {
         "duration": dg.MetadataValue.text(clock(probe.duration) if probe.duration else "not stated"),
         "picture": dg.MetadataValue.text(picture),

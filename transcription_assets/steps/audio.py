@@ -1,13 +1,13 @@
 """audio: what can be heard, as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transcription_assets import keys, media, temporary
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.steps import video
+from transcription_assets.steps import record, video
 from transcription_assets.steps.failure import noted
-from transcription_assets.steps.record import read, require_unchanged, write
+from transcription_assets.steps.record import require_unchanged, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
@@ -48,8 +48,8 @@ class Audio:
 
 def load(store: Store, key: str) -> Audio | None:
     """The record of the last materialisation, if there is one that this release understands."""
-    document = read(store, keys.audio_record(key), VERSION)
-    return Audio(**document | {"warnings": tuple(document["warnings"]), "reused": True}) if document else None
+    found = record.load(store, keys.audio_record(key), Audio, VERSION)
+    return replace(found, reused=True) if found else None
 
 
 @noted("audio")

@@ -18,6 +18,7 @@ from transcription_assets.index import Index, cards
 from transcription_assets.steps import audio, failure, video
 from transcription_assets.storage import Store
 from transcription_assets.transcript import Segment, Transcript, from_json
+from transcription_assets.words import printable
 
 VERSION = "3"
 OVERLAP_S = 8.0
@@ -197,8 +198,8 @@ def _about(store: Store, transcript: Transcript) -> About:
 
 
 def shown(name: str) -> str:
-    """A name as text: what is not UTF-8 in it becomes a question mark."""
-    return name.encode(errors="replace").decode()
+    """A name as text, as people are shown it."""
+    return printable(name)
 
 
 def recorded_on(text: str) -> date | None:

@@ -7,18 +7,23 @@ last one does.
 import functools
 import json
 import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from transcription_assets import keys
-from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.steps.record import read
+from transcription_assets.failures import TranscriptionError, TransientFailure
+from transcription_assets.steps import record
 from transcription_assets.storage import Store
 
 VERSION = "1"
+NOTES_S = 30.0
+NOTES_AT_ONCE = 16
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -63,30 +68,54 @@ def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]
     try:
         yield
     except Exception as error:
-        for key in media_keys:
-            note(store, key, step, error)
+        note_each(store, media_keys, step, error)
         raise
 
 
 def load(store: Store, key: str) -> Failed | None:
     """The note, if there is one that this release understands."""
-    document = read(store, keys.failure(key), VERSION)
-    return Failed(**document) if document else None
+    return record.load(store, keys.failure(key), Failed, VERSION)
 
 
 def forget(store: Store, key: str) -> None:
-    """The recording has what it needs: nothing is wrong with it any more."""
-    store.delete(keys.failure(key))
+    """Remove the note: the recording has what it needs. A note that stays is overtaken, so that is no failure."""
+    try:
+        store.delete(keys.failure(key))
+    except TranscriptionError as error:
+        log.warning("%s: the note of its last failure cannot be removed: %s", key, error)
 
 
-def note(store: Store, key: str, step: str, error: Exception) -> None:
-    """Leave a note of this failure."""
+def note_each(store: Store, media_keys: Sequence[str], step: str, error: Exception) -> None:
+    """Leave a note of this failure for all these recordings, several at once, for at most `NOTES_S` in all.
+
+    Where the store is silent each note would take the whole patience, and the failure has to be told first.
+    """
+    waiting = deque(media_keys)
+    until = time.monotonic() + NOTES_S
+
+    def work() -> None:
+        with suppress(IndexError):
+            while True:
+                _note(store, waiting.popleft(), step, error)
+
+    # Daemons: a thread pool would be waited for when the process ends.
+    threads = [threading.Thread(target=work, name="notes", daemon=True) for _ in media_keys[:NOTES_AT_ONCE]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("the store takes too long: the failure of %s is not noted for every recording", step)
+        waiting.clear()
+
+
+def _note(store: Store, key: str, step: str, error: Exception) -> None:
     reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
     try:
         etag = store.stat(key).etag
         at = datetime.now(UTC).isoformat(timespec="seconds")
         failed = Failed(etag, step, reason, isinstance(error, TransientFailure), at)
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
-    except (PermanentFailure, TransientFailure) as second:
+    except TranscriptionError as second:
         # No recording, or no store: there is nothing to hang a note on, and the first failure is the one to tell.
         log.info("%s: its failure is not noted: %s", key, second)

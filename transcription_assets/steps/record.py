@@ -5,19 +5,34 @@ So an artefact whose maker was killed in the middle has no record, and is made a
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from transcription_assets.failures import NotFound, TransientFailure
 from transcription_assets.storage import MediaObject, Store
 
+Record = TypeVar("Record")
 
-def read(store: Store, path: str, version: str) -> dict[str, Any] | None:
-    """The record, or None where there is none, it is damaged, or another release wrote it."""
+
+def load(store: Store, path: str, kind: type[Record], version: str) -> Record | None:
+    """Return the record; None where there is none, it is damaged, or another release wrote it.
+
+    Every field is checked against its type: whatever lies there may be JSON of any shape.
+    """
     try:
-        document: dict[str, Any] = json.loads(store.read(path))
-    except (NotFound, ValueError):
+        document = json.loads(store.read(path))
+        if not isinstance(document, dict) or document.get("version") != version:
+            return None
+        return _adapter(kind).validate_python(document)
+    except (NotFound, ValueError, RecursionError):
         return None
-    return document if document.get("version") == version else None
+
+
+@cache
+def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
+    return TypeAdapter(kind)
 
 
 def write(store: Store, path: str, document: Mapping[str, Any]) -> None:

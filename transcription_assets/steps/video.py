@@ -1,11 +1,12 @@
 """video: what the recording is (`posters/<key>.json`) and how it looks (`posters/<key>.jpg`)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transcription_assets import keys, media, temporary
 from transcription_assets.media import Poster, Probe
+from transcription_assets.steps import record
 from transcription_assets.steps.failure import noted
-from transcription_assets.steps.record import read, require_unchanged, write
+from transcription_assets.steps.record import require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
 VERSION = "2"
@@ -46,8 +47,8 @@ class Video:
 
 def load(store: Store, key: str) -> Video | None:
     """The record of the last materialisation, if there is one that this release understands."""
-    document = read(store, keys.video_record(key), VERSION)
-    return Video(**document | {"probe": Probe(**document["probe"]), "reused": True}) if document else None
+    found = record.load(store, keys.video_record(key), Video, VERSION)
+    return replace(found, reused=True) if found else None
 
 
 @noted("video")

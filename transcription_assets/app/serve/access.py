@@ -38,6 +38,10 @@ class Access:
             return "" if _same(expected, offered) else None
         return "" if self.is_open else None
 
+    def offers_token(self, headers: Mapping[str, str]) -> bool:
+        """Whether a token is offered that somebody may have guessed; the cookie has 256 bits, nobody guesses it."""
+        return bool(self.token and _bearer(headers))
+
     def opens(self, token: str) -> bool:
         """Whether this is the token."""
         return bool(self.token) and _same(self.token, token)

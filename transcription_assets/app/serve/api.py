@@ -27,6 +27,7 @@ from transcription_assets.app.serve.workers import Workers
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.query import MAX_LIMIT, Filters, Hit
 from transcription_assets.query import Query as Question
+from transcription_assets.words import printable
 
 LONGEST_NAME = 300
 LONGEST_KEY = 3072
@@ -124,7 +125,7 @@ def _question(asked: Asked) -> Question:
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     return Moment(
         key=hit.media_key,
-        title=hit.recording if hit.recording not in hit.media_key else naming.title(hit.media_key),
+        title=printable(hit.recording) if hit.recording not in hit.media_key else naming.title(hit.media_key),
         folder=naming.folder(hit.media_key),
         start=hit.start,
         end=hit.end,

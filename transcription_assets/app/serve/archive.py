@@ -6,7 +6,6 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -53,17 +52,11 @@ class Archive:
     @cached_property
     def tools(self) -> Tools:
         """What the other commands work with too."""
-        return Tools(self.settings, self.locate)
+        return Tools(self.settings, self.locate, read_only=True)
 
     @property
     def store(self) -> Store:
-        """The store; PermanentFailure where there is none. It is never made here: serving only reads."""
-        url = self.settings.store
-        if "://" not in url and not Path(url).is_dir():
-            raise PermanentFailure(
-                f"there is no store at {Path(url).absolute()}: set TRANSCRIPTION_STORE to the folder or bucket of the"
-                " recordings, or put the first ones there (transcription-assets put)"
-            )
+        """The store, opened for reading only; PermanentFailure where there is none."""
         return self.tools.store
 
     @property

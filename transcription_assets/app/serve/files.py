@@ -92,7 +92,8 @@ def _sound(archive: Archive, key: str) -> Place:
 
 
 def _here(url: str) -> Place:
-    path = url.removeprefix("file:")
+    # Where links lead was looked at for this path: what is opened is that very place.
+    path = os.path.realpath(url.removeprefix("file:"))
     return Place(path, Path(path).stat())
 
 

@@ -55,10 +55,12 @@ class Guard:
     policy: Callable[[], str] = content_policy
     _searches: Rate = field(init=False)
     _others: Rate = field(init=False)
+    _guesses: Rate = field(init=False)
 
     def __post_init__(self) -> None:
         self._searches = Rate(self.per_minute, time.monotonic)
         self._others = Rate(self.per_minute * OTHERS_TIMES, time.monotonic)
+        self._guesses = Rate(self.per_minute, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by itself, or let the application answer."""
@@ -85,14 +87,17 @@ class Guard:
             return None
         if not self.access.is_own_name(request.headers.get("host", "")):
             return _said(400, "this page answers to localhost only; serve it with --host to use another name")
+        address = neighbourhood(request.client.host if request.client else "")
+        offers_token = self.access.offers_token(request.headers)
+        # Before the token is compared: who has guessed too often learns no more, not even from the right one.
+        if offers_token and (wait_s := self._guesses.wait(address)):
+            return _too_many(wait_s)
         visitor = self.access.visitor(request.headers)
         if visitor is None and not path.startswith(OPEN):
-            return self._unknown(request)
-        asking = visitor or neighbourhood(request.client.host if request.client else "")
-        wait_s = (self._searches if path in COSTLY else self._others).take(asking)
-        if wait_s:
-            return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
-        return None
+            wait_s = (self._guesses if offers_token else self._others).take(address)
+            return _too_many(wait_s) if wait_s else self._unknown(request)
+        wait_s = (self._searches if path in COSTLY else self._others).take(visitor or address)
+        return _too_many(wait_s) if wait_s else None
 
     def _unknown(self, request: Request) -> Response:
         """A person is asked for the token, a program is told that it needs one."""
@@ -102,6 +107,10 @@ class Guard:
             here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"{SIGN_IN}?next={quote(here, safe='')}", 303)
         return _said(401, "a token is needed: Authorization: Bearer …", {"www-authenticate": "Bearer"})
+
+
+def _too_many(wait_s: int) -> Response:
+    return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
 
 
 def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:

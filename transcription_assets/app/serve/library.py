@@ -16,13 +16,15 @@ from transcription_assets import keys
 from transcription_assets.app.serve.archive import FRESH_S, SEARCHABLE, Archive
 from transcription_assets.app.serve.kept import Kept
 from transcription_assets.app.serve.shapes import State
-from transcription_assets.failures import TranscriptionError
+from transcription_assets.failures import NotFound, TranscriptionError
 from transcription_assets.steps import audio, failure, video
 from transcription_assets.steps.failure import Failed
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
 
 MOST_DETAILS = 20_000
+SHORT_KEY = 200
+"""Bytes of a key that surely leave room for the names of everything that is made from it."""
 MOST_READ = 1_000
 """New records that one overview reads; whatever is beyond is shown as working until the next one."""
 READERS = 16
@@ -142,13 +144,22 @@ class Library:
         store = self.archive.store
 
         def current(key: str) -> Failed | None:
-            note = failure.load(store, key)
-            if note is None or note.etag != etags[key] or self.progress(key, note.etag).has_overtaken(note.step):
+            try:
+                note = failure.load(store, key)
+                if note is None:
+                    store.stat(key)  # says what is wrong with a name that leaves no room for a note
+                elif note.etag == etags[key] and not self.progress(key, note.etag).has_overtaken(note.step):
+                    return note
+            except NotFound:
                 return None
-            return note
+            except TranscriptionError as error:
+                return unreadable(etags[key], error)
+            return None
 
-        noted = sorted(_stems(store, "failures/", ".json") & etags.keys())[:MOST_READ]
-        return {key: note for key, note in zip(noted, each(current, noted), strict=True) if note}
+        noted = _stems(store, "failures/", ".json") & etags.keys()
+        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY}
+        asked = sorted(noted)[:MOST_READ]
+        return {key: note for key, note in zip(asked, each(current, asked), strict=True) if note}
 
     def _searchable(self) -> pl.DataFrame:
         """Key, media_etag, language, passages: one row a recording that can be found."""
@@ -176,6 +187,14 @@ def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         return list(pool.map(read, items))
 
 
+def unreadable(etag: str, error: TranscriptionError) -> Failed:
+    """The note of a recording whose own records cannot be read: its row says so, and the others stand."""
+    return Failed(etag, STEPS[0], str(error), error.transient, at="")
+
+
 def _etag_of_sound(store: Store, key: str) -> str:
-    found = audio.load(store, key)
+    try:
+        found = audio.load(store, key)
+    except TranscriptionError:
+        return ""
     return found.etag if found else ""

@@ -29,13 +29,22 @@ class Rate:
     now: Callable[[], float]
     _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
+    def wait(self, visitor: str) -> int:
+        """Return the whole seconds until the visitor may ask, 0 if now; takes nothing."""
+        left, then = self._left.get(visitor, (self.per_minute, self.now()))
+        return self._seconds(self._refilled(left, then))
+
     def take(self, visitor: str) -> int:
-        """0 where the visitor may ask now, else the whole seconds until they may."""
+        """Take one request; return 0 if it is allowed, else the whole seconds until the next one is."""
         now = self.now()
-        left, then = self._left.pop(visitor, (self.per_minute, now))
-        left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
-        allowed = left >= 1
-        self._left[visitor] = (left - 1 if allowed else left, now)
+        left = self._refilled(*self._left.pop(visitor, (self.per_minute, now)))
+        self._left[visitor] = (left - 1 if left >= 1 else left, now)
         if len(self._left) > MOST_VISITORS:
             self._left.popitem(last=False)
-        return 0 if allowed else math.ceil((1 - left) * 60 / self.per_minute)
+        return self._seconds(left)
+
+    def _refilled(self, left: float, then: float) -> float:
+        return min(self.per_minute, left + (self.now() - then) * self.per_minute / 60)
+
+    def _seconds(self, left: float) -> int:
+        return 0 if left >= 1 else math.ceil((1 - left) * 60 / self.per_minute)

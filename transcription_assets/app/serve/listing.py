@@ -7,10 +7,12 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.app.serve import naming
-from transcription_assets.app.serve.library import Library, Overview, each
+from transcription_assets.app.serve.library import Library, Overview, each, unreadable
 from transcription_assets.app.serve.shapes import Details, Links, Listed, Recording, State
+from transcription_assets.failures import TranscriptionError
 from transcription_assets.steps.failure import Failed
 from transcription_assets.storage import MediaObject
+from transcription_assets.words import printable
 
 KINDS = ("json", "txt", "srt", "vtt")
 
@@ -48,18 +50,25 @@ def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
 def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
-    seen = library.details(key, row["media_etag"] or etag)
-    step = note.step if note else "" if state == "done" else library.progress(key, etag).next_step
+    seen, step = None, note.step if note else ""
+    try:
+        seen = library.details(key, row["media_etag"] or etag)
+        if not note and state != "done":
+            step = library.progress(key, etag).next_step
+    except TranscriptionError as error:
+        if state != "done":
+            note = note or unreadable(etag, error)
+            state, step = "failed", note.step
     has_picture = bool(seen and seen.has_poster)
     return {
         "key": key,
-        "title": (seen and seen.probe.title) or naming.title(key),
+        "title": printable(seen.probe.title if seen else "") or naming.title(key),
         "folder": naming.folder(key),
         "state": state,
         "step": step,
         "reason": note.reason if note else "",
         "transient": bool(note and note.transient),
-        "failed_at": datetime.fromisoformat(note.at) if note else None,
+        "failed_at": _time(note.at) if note else None,
         "duration": seen.probe.duration if seen else None,
         "has_picture": bool(seen and seen.probe.video_codec),
         "language": row["language"],
@@ -69,6 +78,13 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
         "poster": naming.path("/posters", key) if has_picture else "",
         "url": naming.watch(key),
     }
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _links(key: str, poster: str) -> Links:

@@ -4,11 +4,12 @@ import re
 from urllib.parse import quote
 
 from transcription_assets import keys
+from transcription_assets.words import printable
 
 
 def title(key: str) -> str:
     """`video/talks/the-last_train.mp4` as `The last train`; a name that is no name stays as it is."""
-    name = keys.decode(key).rpartition("/")[2].encode(errors="replace").decode()
+    name = printable(keys.decode(key).rpartition("/")[2])
     stem = name.rpartition(".")[0]
     words = re.sub(r"[-_\s]+", " ", stem).strip() if " " not in stem else stem.strip()
     return f"{words[:1].upper()}{words[1:]}" if words else name
@@ -16,7 +17,7 @@ def title(key: str) -> str:
 
 def folder(key: str) -> str:
     """The folder below the inbox: `talks` of `video/talks/a.mp4`."""
-    return keys.decode(key).partition("/")[2].rpartition("/")[0].encode(errors="replace").decode()
+    return printable(keys.decode(key).partition("/")[2].rpartition("/")[0])
 
 
 def path(*parts: str) -> str:
