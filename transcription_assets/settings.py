@@ -124,8 +124,8 @@ class Settings(BaseSettings):
         0.2,
         ge=0,
         le=1,
-        description="Largest share of all recordings that one look may remove, or a single one; more needs a person, and"
-        " so does an inbox that is empty.",
+        description="Largest share of all recordings that one look may remove, or a single one; more needs a person,"
+        " and so does an inbox that is empty.",
     )
     done_prefix: bool = Field(
         default=False,

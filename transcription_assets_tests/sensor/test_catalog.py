@@ -204,15 +204,29 @@ def test_the_tick_after_one_that_died_asks_for_the_same_run() -> None:
     assert catalog.run_key(frame({"video/a.mp4": "1"})) == catalog.run_key(frame({"video/a.mp4": "1"}))
 
 
-def test_an_unmounted_archive_is_not_taken_for_one_that_was_emptied() -> None:
-    known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert catalog.removable(known, known, max_share=0.1) == []
-
-
-def test_a_few_that_are_gone_may_be_removed() -> None:
-    known = frame({f"video/{n}.mp4": "1" for n in range(100)})
-    assert catalog.removable(known.head(10), known, max_share=0.1) == known["key"].to_list()[:10]
-    assert catalog.removable(NOTHING, NOTHING, max_share=0.1) == []
+@pytest.mark.parametrize(
+    ("known", "gone", "listed", "share", "may"),
+    [
+        (100, 10, 90, 0.1, True),
+        (100, 11, 89, 0.1, False),
+        (100, 100, 0, 0.1, False),
+        (4, 1, 3, 0.2, True),
+        (2, 1, 1, 0.2, True),
+        (4, 2, 2, 0.2, False),
+        (1, 1, 0, 0.2, False),
+        (1, 1, 1, 0.2, True),  # renamed: another one is listed in its place
+        (3, 3, 5, 0.2, False),  # another folder is mounted there
+        (4, 1, 3, 0.0, False),
+        (10, 5, 5, 1.0, True),
+        (10, 10, 0, 1.0, False),
+        (0, 0, 0, 0.1, False),
+    ],
+)
+def test_what_left_the_inbox_may_be_removed(known: int, gone: int, listed: int, share: float, *, may: bool) -> None:
+    every = frame({f"video/{number:03}.mp4": "1" for number in range(known)})
+    there = frame({f"video/there/{number}.mp4": "1" for number in range(listed)})
+    left = every.head(gone)
+    assert catalog.removable(left, every, there, max_share=share) == (left["key"].to_list() if may else [])
 
 
 odd_text = st.text(st.sampled_from("aK\u017f.. \t\n%,'*/\\[<\x85\xa0\u2028\u3000\ufeff\u212aé"), max_size=8)

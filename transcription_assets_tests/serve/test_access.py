@@ -131,3 +131,23 @@ def test_behind_a_proxy_each_visitor_has_a_rate_of_their_own(store: Store) -> No
     assert asked("10.0.0.1", ["1.1.1.1", "1.1.1.1", "2.2.2.2", "1.1.1.1"]) == [200, 200, 200, 429]
     assert asked("10.0.0.9", ["1.1.1.1", "2.2.2.2", "3.3.3.3"]) == [200, 200, 429]
     assert asked("10.0.0.1", ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db9::1"]) == [200, 200, 429, 200]
+
+
+def test_who_guesses_tokens_is_stopped_and_learns_nothing(store: Store) -> None:
+    archive = served.archive(store, serve_token=TOKEN, serve_searches_per_minute=20)
+    with served.client(archive) as page:
+        guesses = [page.get("/api/media", headers={"authorization": f"Bearer {number}"}) for number in range(40)]
+        statuses = [answer.status_code for answer in guesses]
+        assert statuses[:20] == [401] * 20
+        assert 429 in statuses
+        assert int(guesses[-1].headers["retry-after"]) > 0
+        right = page.get("/api/media", headers={"authorization": f"Bearer {TOKEN}"})
+        assert right.status_code == 429, "else the right one could be told among wrong ones"
+        assert page.post("/sign-in", data={"token": TOKEN}).status_code == 303
+        assert page.get("/api/media").status_code == 200, "a browser that is signed in goes on"
+
+
+def test_requests_without_a_token_are_limited_too(store: Store) -> None:
+    archive = served.archive(store, serve_token=TOKEN, serve_searches_per_minute=2)
+    with served.client(archive) as page:
+        assert 429 in {page.get("/api/media").status_code for _ in range(40)}

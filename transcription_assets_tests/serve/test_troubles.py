@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from transcription_assets.app.serve.archive import Archive
@@ -84,13 +85,14 @@ def test_a_search_that_hangs_is_given_up_and_holds_up_nobody_else(store: Store) 
         enough.set()
 
 
-def test_without_its_model_the_page_says_how_to_get_it(store: Store, tmp_path: Path) -> None:
+def test_without_its_model_the_page_is_ready_and_degraded(store: Store, tmp_path: Path) -> None:
     served_one = served.archive(store, models_dir=tmp_path)
     del served_one.tools.__dict__["encoder"]
+    served_one.encoder_ready.exception(30)
     with served.client(served_one) as page:
         ready = page.get("/readyz")
-        assert ready.status_code == 503
-        assert "encoder" in ready.text
+        assert ready.status_code == 200
+        assert "degraded: encoder" in ready.text
 
 
 def test_without_its_model_words_are_still_found(store: Store, tmp_path: Path) -> None:
@@ -192,3 +194,41 @@ def test_watchers_that_ask_all_the_time_do_not_ask_the_store_each_time(store: St
         for _ in range(50):
             page.get("/readyz")
     assert len(looks) < 25
+
+
+def test_serving_makes_no_file_and_no_folder(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "video").mkdir()
+    with served.client(served.archive(store)) as page:
+        for address in ("/", "/readyz", "/api/search?q=a", "/api/media", "/api/facets", "/media/video/a.mp4"):
+            assert page.get(address).status_code in {200, 404}
+    assert [path.name for path in store.rglob("*")] == ["video"]
+
+
+def test_an_encoder_that_breaks_leaves_the_words(store: Store) -> None:
+    class Broken(HashEncoder):
+        def encode_query(self, text: str) -> Vectors:
+            raise RuntimeError(f"out of memory: {text}")
+
+    archive = served.archive(store)
+    archive.tools.__dict__.update(encoder=Broken())
+    with served.client(archive) as page:
+        answer = page.get("/api/search", params={"q": SENTENCE})
+    assert answer.status_code == 200
+    assert TALK in {moment["key"] for moment in answer.json()["moments"]}
+    assert answer.json()["note"]
+
+
+def test_an_encoder_of_another_length_leaves_the_words(store: Store) -> None:
+    class Longer(HashEncoder):
+        def encode_query(self, text: str) -> Vectors:
+            found = super().encode_query(text)
+            return np.concatenate([found, found])
+
+    archive = served.archive(store)
+    archive.tools.__dict__.update(encoder=Longer())
+    with served.client(archive) as page:
+        answer = page.get("/api/search", params={"q": SENTENCE})
+    assert answer.status_code == 200
+    assert answer.json()["note"]

@@ -1,0 +1,72 @@
+"""Rows of the library stand alone: what is wrong with one recording is told in its row, and hides no other."""
+
+from pathlib import Path
+
+import pytest
+
+from transcription_assets import keys
+from transcription_assets.app.serve import naming
+from transcription_assets.storage import Store
+from transcription_assets.words import printable
+from transcription_assets_tests import recordings, served
+from transcription_assets_tests.chain import Chain
+
+GOOD = "audio/good.wav"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store.open(str(tmp_path / "store"))
+    made.put_media(GOOD, recordings.tone(tmp_path / "good.wav", 5.0, rate=8_000))
+    return made
+
+
+def shown(store: Store) -> dict[str, dict[str, str]]:
+    with served.client(served.archive(store)) as page:
+        answer = page.get("/api/media")
+        assert answer.status_code == 200, answer.text
+        assert page.get(f"/api/media/{GOOD}").status_code == 200
+    return {item["key"]: item for item in answer.json()["recordings"]}
+
+
+@pytest.mark.parametrize("length", [250, 251, 253, 255])
+def test_a_name_without_room_for_its_artefacts_fails_alone(store: Store, tmp_path: Path, length: int) -> None:
+    long = f"audio/{'n' * (length - 4)}.wav"
+    store.put_media(long, tmp_path / "good.wav")
+    report = Chain(store).attempt(GOOD, long)
+    assert report.done == [GOOD]
+    rows = shown(store)
+    assert rows[GOOD]["state"] == "done"
+    assert rows[long]["state"] == "failed"
+    assert "shorten the name" in rows[long]["reason"]
+
+
+def test_a_folder_in_the_place_of_a_record_fails_alone(store: Store, tmp_path: Path) -> None:
+    clash, inner = "audio/q.wav", "audio/q.wav.json/inner.wav"
+    for name in (clash, inner):
+        store.put_media(name, tmp_path / "good.wav")
+    for artefact in (keys.failure(inner), keys.video_record(inner), keys.transcript(inner)):
+        store.write(artefact, b"{}")
+    report = Chain(store).attempt(GOOD, inner, clash)
+    assert sorted(report.done) == [GOOD, inner]
+    assert list(report.failed) == [clash]
+    rows = shown(store)
+    assert {key: row["state"] for key, row in rows.items()} == {GOOD: "done", inner: "done", clash: "failed"}
+    assert rows[clash]["reason"]
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"[]", b"{", b'{"version": "1", "etag": 7}', b'{"version": "1", "at": []}'], ids=str
+)
+def test_a_damaged_record_costs_its_row_nothing_else(store: Store, damaged: bytes) -> None:
+    for path in (keys.failure(GOOD), keys.video_record(GOOD), keys.audio_record(GOOD)):
+        store.write(path, damaged)
+    assert shown(store)[GOOD]["state"] in {"waiting", "working"}
+
+
+def test_titles_hold_no_control_characters() -> None:
+    acting = [chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)]
+    assert printable("".join(["a", *acting, "b"])) == "ab"
+    assert printable("caf\udce9 é\N{ZERO WIDTH JOINER}") == "caf? é\N{ZERO WIDTH JOINER}"
+    assert naming.title(keys.encode("video/a\x9bb\x85.mp4")) == "Ab"
+    assert naming.folder(keys.encode("video/a\x9b2J/b.mp4")) == "a2J"

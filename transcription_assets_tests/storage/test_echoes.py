@@ -1,0 +1,162 @@
+"""A store that refuses and echoes the signed request: through every method of the store and of the index."""
+
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transcription_assets.failures import Refused, TranscriptionError
+from transcription_assets.index import Index, finding
+from transcription_assets.query import Filters, sought
+from transcription_assets.storage import Store
+from transcription_assets_tests import fault_proxy, seaweed
+from transcription_assets_tests.fault_proxy import Answer, FaultProxy
+from transcription_assets_tests.search.test_writers import SHARED, rows
+
+ECHOED = ("Signature=", "Credential=", "x-amz-", "X-Amz-", "AWS4-HMAC", "CanonicalRequest", "Debug source", ".rs:")
+KEY = "video/a.mp4"
+EVERY = "GET HEAD PUT POST DELETE"
+NONE = Filters()
+
+STORE: dict[str, Callable[[Store, Path], object]] = {
+    "list_media": lambda store, _: store.list_media(),
+    "list_done": lambda store, _: store.list_done(),
+    "stat": lambda store, _: store.stat(KEY),
+    "move_when_done": lambda store, _: store.move_when_done(KEY, "1"),
+    "media_url": lambda store, _: store.media_url(KEY),
+    "public_url": lambda store, _: store.public_url(KEY),
+    "playable_url": lambda store, _: store.playable_url(KEY),
+    "put_media": lambda store, file: store.put_media(KEY, file),
+    "exists": lambda store, _: store.exists("a.json"),
+    "read": lambda store, _: store.read("a.json"),
+    "fetch": lambda store, file: store.fetch("a.json", file.with_name("target")),
+    "write": lambda store, _: store.write("a.json", b"{}"),
+    "upload": lambda store, file: store.upload("a.json", file),
+    "delete": lambda store, _: store.delete("a.json"),
+    "list": lambda store, _: store.list("transcripts/"),
+    "oldest_first": lambda store, _: store.oldest_first("catalog/"),
+}
+LOCAL = {"open", "artefact_url", "readable_url"}
+"""These ask the store nothing; `open` has a test of its own."""
+
+INDEX: dict[str, Callable[[Index, finding.Looked], object]] = {
+    "replace": lambda index, _: index.replace(rows(SHARED, "2"), [SHARED]),
+    "holds": lambda index, _: index.holds(rows(SHARED, "2"), SHARED),
+    "remove": lambda index, _: index.remove([SHARED]),
+    "look": lambda index, _: index.look(),
+    "near": lambda index, looked: index.near(looked, np.ones(4, np.float32), NONE, 3),
+    "holding": lambda index, looked: index.holding(looked, sought("something else"), NONE, 3),
+    "like": lambda index, looked: index.like(looked, ["something"], NONE, 3),
+    "is_said": lambda index, looked: index.is_said(looked, "something", NONE),
+    "read": lambda index, looked: index.read(looked, [0, 1]),
+    "facets": lambda index, _: index.facets(),
+    "recordings": lambda index, _: index.recordings(),
+    "rows": lambda index, _: index.rows(SHARED),
+    "held": lambda index, _: index.held([SHARED]),
+    "count": lambda index, _: index.count(),
+    "dimension": lambda index, _: index.dimension(),
+    "passage_schema": lambda index, _: index.passage_schema(["id"]),
+    "passages": lambda index, _: list(index.passages(["id"])),
+    "maintain": lambda index, _: index.maintain(),
+    "status": lambda index, _: index.status(),
+    "switch": lambda index, _: index.switch("passages_0"),
+}
+
+
+def methods(kind: type[Any]) -> set[str]:
+    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_server: seaweed.S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy.between(s3_server.endpoint) as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
+def opened(proxy: FaultProxy, s3_server: seaweed.S3Server) -> Callable[[], Store]:
+    url = f"s3://{s3_server.bucket}/echoes"
+    return lambda: Store.open(url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint)
+
+
+@pytest.fixture(scope="module")
+def store(opened: Callable[[], Store]) -> Store:
+    made = opened()
+    Index(made.lancedb_uri, made.lancedb_options).replace(rows(SHARED, "1"), [SHARED])
+    for path in (KEY, "a.json", "transcripts/a.json"):
+        made.write(path, b"{}")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def unproxied(monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    proxy.behave()
+
+
+def test_every_method_is_tried() -> None:
+    assert methods(Store) - LOCAL == set(STORE)
+    assert methods(Index) - {"forget"} == set(INDEX)
+
+
+def refusal(call: Callable[[], object]) -> TranscriptionError | None:
+    """The failure, which has to be a refusal with a hint and without an echo; None where nothing was asked."""
+    try:
+        call()
+    except TranscriptionError as error:
+        failure = error
+    else:
+        return None
+    assert isinstance(failure, Refused)
+    assert failure.hint
+    assert not echoed(str(failure))
+    assert "\n" not in str(failure)
+    assert len(str(failure)) < 1000
+    # What a log or Dagster shows of its causes, without the lines of our own source code.
+    told = traceback.TracebackException.from_exception(failure)
+    assert told.__cause__ is None
+    assert told.__suppress_context__ or told.__context__ is None
+    return failure
+
+
+def echoed(text: str) -> list[str]:
+    return [echo for echo in ECHOED if echo in text]
+
+
+@pytest.mark.parametrize("name", STORE)
+def test_no_method_of_the_store_repeats_what_is_echoed(
+    name: str, store: Store, proxy: FaultProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "transcription_assets")
+    (tmp_path / "a").write_bytes(b"x")
+    proxy.fail(fault_proxy.ACCESS_DENIED, methods=EVERY)
+    failure = refusal(lambda: STORE[name](store, tmp_path / "a"))
+    assert failure or not proxy.requests, "it asked, and was refused"
+    assert not echoed(caplog.text)
+
+
+@pytest.mark.parametrize("name", INDEX)
+@pytest.mark.parametrize("code", ["AccessDenied", "SignatureDoesNotMatch"])
+def test_no_method_of_the_index_repeats_what_is_echoed(
+    name: str, code: str, store: Store, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "transcription_assets")
+    index = Index(store.lancedb_uri, store.lancedb_options)
+    looked = index.look()
+    assert looked
+    fresh = Index(store.lancedb_uri, store.lancedb_options)
+    proxy.behave()
+    proxy.fail(Answer(403, code), methods=EVERY)
+    failure = refusal(lambda: INDEX[name](fresh, looked))
+    assert failure or not proxy.requests, "it asked, and was refused"
+    assert not echoed(caplog.text)
+
+
+def test_a_store_that_cannot_be_opened_repeats_nothing(opened: Callable[[], Store], proxy: FaultProxy) -> None:
+    proxy.fail(fault_proxy.ACCESS_DENIED, methods=EVERY)
+    assert refusal(opened)
