@@ -79,7 +79,7 @@ def test_a_rename_keeps_the_etag_so_nothing_has_to_be_remembered(folder: Path) -
 def test_what_lies_elsewhere_by_way_of_a_link_is_not_taken_from_there(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Store.open(str(folder))
+    store = Store.open(str(folder), link_roots=[tmp_path / "archive"])
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "a.mp4").write_bytes(b"abc")
     (folder / "video" / "b.mp4").symlink_to(tmp_path / "archive" / "a.mp4")
