@@ -4,12 +4,13 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from obstore.exceptions import BaseError
 
 from transcription_assets.failures import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.storage.errors import classified, said
+from transcription_assets.storage.errors import classified, error_number, http_status, said
 
 
 class FilesGone(PermanentFailure):
@@ -43,7 +44,10 @@ _LOST_A_RACE = re.compile(
 
 def is_lost_race(error: Exception) -> bool:
     """Whether others committed to the table first, so that the same write may succeed on its newest version."""
-    return classified(error, "") is None and _LOST_A_RACE.search(said(error)) is not None
+    status = http_status(error)
+    if status is not None or error_number(error) is not None:
+        return status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
+    return _LOST_A_RACE.search(said(error)) is not None
 
 
 def explained(
@@ -72,11 +76,11 @@ def translated(uri: str) -> Iterator[None]:
 
 
 def _failure(error: Exception, what: str) -> TranscriptionError:
+    if is_lost_race(error):
+        return TransientFailure(f"{what}: others write to it at the same time ({said(error)})", hint="try again")
     known = classified(error, what)
     if isinstance(known, NotFound) or (known is None and "not found" in said(error).lower()):
         return FilesGone(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
     if known is not None:
         return known
-    if _LOST_A_RACE.search(said(error)):
-        return TransientFailure(f"{what}: others write to it at the same time ({said(error)})", hint="try again")
     return PermanentFailure(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)

@@ -64,7 +64,7 @@ _ASKED_BY_HEAD = re.compile(r"\bHead(?:Object|Bucket)\b|\bHEAD\b")
 _EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
 _HOPEFUL_CODES = re.compile(r"RequestTimeout|SlowDown")
 _AWAY = re.compile(
-    r"error sending request|time[ds]? ?out|tcp connect|client error \(connect\)|dns error|dispatch failure|"
+    r"error sending request|(?<!retry_)time[ds]? ?out|tcp connect|client error \(connect\)|dns error|dispatch failure|"
     r"connection (?:refused|reset|closed|aborted)|could not connect",
     re.IGNORECASE,
 )

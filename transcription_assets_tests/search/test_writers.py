@@ -90,6 +90,7 @@ def ready(case: Case) -> Iterator[list[subprocess.Popen[str]]]:
             process.communicate()
 
 
+@pytest.mark.timeout(1800)  # a loaded machine loses many races, half a minute each
 def test_eight_embeddings_runs_at_once_leave_every_row_there_once(
     case: Case, ready: list[subprocess.Popen[str]]
 ) -> None:
@@ -98,7 +99,7 @@ def test_eight_embeddings_runs_at_once_leave_every_row_there_once(
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.wait(timeout=200) for process in ready] == [0] * WRITERS
+    assert [process.wait() for process in ready] == [0] * WRITERS
     table = Index(case.store.lancedb_uri, case.store.lancedb_options)
     own = [f"video/{writer}-{turn}.mp4" for writer in range(WRITERS) for turn in range(ROUNDS)]
     held = table.held([*own, SHARED])
@@ -138,8 +139,17 @@ def test_maintenance_while_others_write_loses_nothing(case: Case) -> None:
     assert table.maintain().rows == ROUNDS * PASSAGES + 1
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "lance error: Too many concurrent writers. Attempted 4 times, but failed on retry_timeout of 30.000 seconds.",
+        "lance error: Too many concurrent writers. Attempted 5 times",
+        "lance error: Commit conflict for version 7",
+        "lance error: Retryable commit conflict for version 7",
+    ],
+)
 def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     table = Index(str(tmp_path))
     table.replace(rows(SHARED, "1"), [SHARED])
@@ -149,9 +159,9 @@ def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
 
     def lose(_newest: object) -> None:
         tried.append(1)
-        raise RuntimeError("lance error: Too many concurrent writers: Commit conflict for version 7")
+        raise RuntimeError(lost)
 
-    with pytest.raises(TransientFailure, match="others keep writing"):
+    with pytest.raises(TransientFailure):
         tables.Tables(table.uri, {}).written(index.table_name("none"), lose)
     assert len(tried) == tables.ATTEMPTS
     assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
