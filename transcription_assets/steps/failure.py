@@ -96,7 +96,7 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
     def work() -> None:
         with suppress(IndexError):
             while True:
-                _note(store, waiting.popleft(), step, error)
+                note(store, waiting.popleft(), step, error)
 
     # Daemons: a thread pool would be waited for when the process ends.
     threads = [threading.Thread(target=work, name="notes", daemon=True) for _ in media_keys[:NOTES_AT_ONCE]]
@@ -109,7 +109,8 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
         waiting.clear()
 
 
-def _note(store: Store, key: str, step: str, error: Exception) -> None:
+def note(store: Store, key: str, step: str, error: Exception) -> None:
+    """Leave a note of this failure."""
     reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
     try:
         etag = store.stat(key).etag

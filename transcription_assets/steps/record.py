@@ -5,7 +5,6 @@ So an artefact whose maker was killed in the middle has no record, and is made a
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -14,6 +13,7 @@ from transcription_assets.failures import NotFound, TransientFailure
 from transcription_assets.storage import MediaObject, Store
 
 Record = TypeVar("Record")
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def load(store: Store, path: str, kind: type[Record], version: str) -> Record | None:
@@ -25,14 +25,17 @@ def load(store: Store, path: str, kind: type[Record], version: str) -> Record | 
         document = json.loads(store.read(path))
         if not isinstance(document, dict) or document.get("version") != version:
             return None
-        return _adapter(kind).validate_python(document)
+        found: Record = _adapter(kind).validate_python(document)
     except (NotFound, ValueError, RecursionError):
         return None
+    return found
 
 
-@cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
-    return TypeAdapter(kind)
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """The adapter of a record's type; making one takes a millisecond."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def write(store: Store, path: str, document: Mapping[str, Any]) -> None:
