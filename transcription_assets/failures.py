@@ -41,6 +41,10 @@ class Refused(PermanentFailure):
     """The store, the file system or a service does not allow it: permissions or credentials are missing."""
 
 
+class Occupied(PermanentFailure):
+    """A folder has the name that a file should have."""
+
+
 class StoreFull(TransientFailure):
     """There is no space left, or a quota or size limit is reached."""
 

@@ -22,7 +22,7 @@ import polars as pl
 from obstore.exceptions import BaseError
 
 from transcription_assets.catalog import SCHEMA
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.failures import NotFound, Occupied, PermanentFailure, TransientFailure
 from transcription_assets.keys import DONE, INBOXES, decode, encode, moved
 from transcription_assets.storage.bucket import Bucket, Patience
 from transcription_assets.storage.folder import Folder
@@ -230,7 +230,7 @@ class Store:
             try:
                 with self._answered(path):
                     obstore.delete(self._place.objects, path)
-            except NotFound:
+            except (NotFound, Occupied):
                 continue
 
     def list(self, prefix: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import IO
 
 from obstore.store import LocalStore, ObjectStore
 
-from transcription_assets.failures import NotFound, PermanentFailure, Refused, TransientFailure
+from transcription_assets.failures import NotFound, Occupied, PermanentFailure, Refused, TransientFailure
 from transcription_assets.keys import INBOXES, encode, is_media
 from transcription_assets.storage import parts
 from transcription_assets.storage.errors import explained
@@ -56,7 +56,15 @@ class Folder:
         return explained(what)
 
     def check(self, path: str) -> None:
-        """Raise Refused where the path leads out of the store by way of a link."""
+        """Raise Refused where the path leads out of the store by way of a link, Occupied where a folder is there."""
+        self._require_inside(path)
+        if Path(f"{self.url}/{path}").is_dir():
+            raise Occupied(
+                f"{self.url}/{path}: a folder has the name of this file; rename the folder or the recording",
+                hint="rename the folder or the recording",
+            )
+
+    def _require_inside(self, path: str) -> None:
         if not self._is_inside(f"{self.url}/{path}"):
             raise Refused(
                 f"{self.url}/{encode(path)}: a link out of the store; add the folder that it leads to to"
@@ -80,7 +88,7 @@ class Folder:
         shown = f"{self.url}/{encode(name)}"
         path = self._path(name)
         with explained(shown):
-            self.check(name)
+            self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
             limit = os.pathconf(self._root, "PC_NAME_MAX")
         if found is None:
@@ -118,7 +126,7 @@ class Folder:
     def readable_url(self, name: str) -> str:
         """`file:` and the path, which ffmpeg takes as it is."""
         path = self._path(name)
-        self.check(name)
+        self._require_inside(name)
         return f"file:{path}"
 
     def playable_url(self, name: str) -> str:
@@ -129,7 +137,7 @@ class Folder:
         """Copy the file with its date, under a temporary name until it is whole."""
         target = Path(self._path(name))
         with explained(f"{self.url}/{encode(name)}"):
-            self.check(name.rpartition("/")[0])
+            self._require_inside(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
             with parts.published(target) as file:
                 _copy(source, file)

@@ -50,7 +50,7 @@ class Place(Protocol):
         ...
 
     def check(self, path: str) -> None:
-        """Raise Refused where the path leads out of the store by way of a link."""
+        """Raise Refused where the path leads out of the store by way of a link, Occupied where a folder is there."""
         ...
 
     def entries(self, folder: str) -> list[Entry]:

@@ -117,7 +117,8 @@ class Library:
         is_current = (pl.col("media_etag") == pl.col("etag")) | (pl.col("moved") & (pl.col("passages") > 0))
         todo = frame.filter(~is_current.fill_null(value=False))
         etags = dict(todo.select("key", "etag").iter_rows())
-        notes = self._notes(etags)
+        inside = frame.filter(pl.col("key").str.contains(".json/", literal=True))["key"]
+        notes = self._notes(etags, {key.rpartition("/")[0] for key in inside})
         state: dict[str, State] = dict.fromkeys(etags, "waiting")
         state |= self._begun(etags) | dict.fromkeys(notes, "failed")
         states = pl.DataFrame([*state.items()], {"key": pl.String, "state": pl.String}, orient="row")
@@ -139,8 +140,11 @@ class Library:
         self._silent = known | {(key, etag) for key, etag in heard if etag == etags[key]}
         return states | {key: "done" for key, _ in self._silent if key in embedded}
 
-    def _notes(self, etags: Mapping[str, str]) -> dict[str, Failed]:
-        """The failures of these versions that no later step has overtaken."""
+    def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, Failed]:
+        """The failures of these versions that no later step has overtaken, and names that leave no room for a note.
+
+        `folders` are those of the inbox that may have the name of a record.
+        """
         store = self.archive.store
 
         def current(key: str) -> Failed | None:
@@ -157,7 +161,7 @@ class Library:
             return None
 
         noted = _stems(store, "failures/", ".json") & etags.keys()
-        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY}
+        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY or f"{key}.json" in folders}
         asked = sorted(noted)[:MOST_READ]
         return {key: note for key, note in zip(asked, each(current, asked), strict=True) if note}
 
