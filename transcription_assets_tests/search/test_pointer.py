@@ -34,7 +34,9 @@ def test_two_processes_that_change_it_lose_no_change(case: Case) -> None:
         assert process.stdin
         process.stdin.write(b"go\n")
         process.stdin.flush()
-    assert [process.wait() for process in processes] == [0, 0]
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0]
     said = tables(case).pointer()
     assert said == {f"{number}-{turn}": "x" for number in range(2) for turn in range(TURNS)}
 
