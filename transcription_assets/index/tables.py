@@ -179,7 +179,7 @@ class Tables:
                 said = json.loads(bytes(found.bytes()))
             except (NotFoundError, FileNotFoundError):
                 return {}, None
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, UnicodeDecodeError):
                 said = None
         if not isinstance(said, dict):
             raise PermanentFailure(

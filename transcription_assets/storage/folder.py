@@ -176,8 +176,9 @@ class Folder:
 
     def _is_inside(self, path: str) -> bool:
         """Whether the path, its links followed, is inside the store or an allowed root."""
-        first = path.removeprefix(f"{self.url}/").partition("/")
-        own = [os.path.realpath(f"{self.url}/{first[0]}")] if first[2] else []
+        folder, below, _ = path.removeprefix(f"{self.url}/").partition("/")
+        top = f"{self.url}/{folder}"
+        own = [os.path.realpath(top)] if below or Path(top).is_dir() else []
         real = os.path.realpath(path)
         return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *own))
 

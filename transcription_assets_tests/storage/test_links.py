@@ -107,6 +107,10 @@ def test_an_inbox_may_itself_be_a_link_of_who_made_the_store(tmp_path: Path) -> 
     store = Store.open(str(tmp_path / "store"))
     assert listed(store) == ["video/a.mp4", "video/b.mp4"]
     assert store.stat("video/b.mp4").size == 3
+    store.put_media("video/c.mp4", tmp_path / "disk/a.mp4")
+    store.put_media("video/talks/d.mp4", tmp_path / "disk/a.mp4")
+    assert (tmp_path / "disk/talks/d.mp4").read_bytes() == b"abc"
+    assert listed(store) == ["video/a.mp4", "video/b.mp4", "video/c.mp4", "video/talks/d.mp4"]
 
 
 def test_folders_that_link_to_each_other_are_listed_once(folder: Path) -> None:
