@@ -259,7 +259,8 @@ def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: P
     (versions / "1.manifest").write_bytes(b"garbage")
     result = command(*arguments)
     assert result.exit_code == 1
-    assert "delete the folder lancedb/" in result.output
+    assert "index rebuild" in result.output
+    assert "delete" not in result.output
 
 
 @pytest.mark.models

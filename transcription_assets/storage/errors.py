@@ -105,7 +105,8 @@ def classified(error: Exception, what: str) -> TranscriptionError | None:
     text, number, status = said(error), error_number(error), http_status(error)
     if _is_of_boto(error):
         return _by_boto(error, text, what)
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) and number is None:
+    is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or "AccessDenied" in text
+    if is_refused and number is None:  # a refusal inside the answer to many deletions has no status
         status = status or HTTPStatus.FORBIDDEN
     if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
         return NotFound(f"{what}: not found")

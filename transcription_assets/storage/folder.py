@@ -57,6 +57,8 @@ class Folder:
 
     def check(self, path: str) -> None:
         """Raise Refused where the path leads out of the store by way of a link, Occupied where a folder is there."""
+        if ".." in path.split("/"):
+            raise PermanentFailure(f"{self.url}/{path}: no path in a store")
         self._require_inside(path)
         if Path(f"{self.url}/{path}").is_dir():
             raise Occupied(

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.failures import NotFound, PermanentFailure, Refused, TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.serving import answering
@@ -145,7 +145,7 @@ def test_a_busy_store_is_asked_again(busy_store: Store, monkeypatch: pytest.Monk
         ((400, "RequestTimeout"), TransientFailure),
         ((400, "ExpiredToken"), TransientFailure),
         ((400, "AuthorizationHeaderMalformed"), PermanentFailure),
-        ((403, "AccessDenied"), PermanentFailure),
+        ((403, "AccessDenied"), Refused),
         ((404, "NoSuchBucket"), PermanentFailure),
         ((404, "NoSuchKey"), NotFound),
     ],
