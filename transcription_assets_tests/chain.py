@@ -65,7 +65,9 @@ class Chain:
 
     def attempt(self, *keys: str) -> Report:
         """Process these recordings, whatever comes of it."""
-        *_, report = process(self.tools, keys, lambda _step: None)
+        report = Report()
+        for _ in process(self.tools, keys, lambda _step: None, report):
+            pass
         return report
 
     def table(self) -> Any:
