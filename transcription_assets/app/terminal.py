@@ -18,7 +18,7 @@ class Output(Console):
     Rich itself assumes 80 columns, `COLUMNS`, or the width of any other terminal of the process, and cuts tables there.
     """
 
-    @property
+    @property  # type: ignore[misc]  # Rich lets it be set; nobody does here
     def size(self) -> ConsoleDimensions:
         """Columns and lines to print in."""
         size = super().size
