@@ -27,6 +27,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+LONGEST_FIRST = (
+    "defs/test_daemon.py",
+    "k8s/test_runs.py",
+    "page/test_views.py",
+    "speech/test_contest.py",
+    "storage/test_faults.py",
+    "speech/test_recognition.py",
+    "defs/test_batch.py",
+    "storage/test_ranges.py",
+    "defs/test_retries.py",
+    "test_cli.py",
+)
+"""Files of a minute or more, the longest first: begun last, one of them would be alone at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, begin with the files that take longest."""
+    if not hasattr(config, "workerinput"):  # set by pytest-xdist
+        return
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
     """One real S3 server for all tests that ask for it."""
