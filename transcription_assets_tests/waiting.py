@@ -10,20 +10,30 @@ import pytest
 
 STALL_S = 300.0
 """Without any progress for so long, nothing more will happen."""
+ASK_S = 2.0
 
 
 def until(
     what: str, condition: Callable[[], bool], progress: Callable[[], object], log: Callable[[], str] = lambda: ""
 ) -> None:
-    """Wait until `condition` holds; fail once the value of `progress` has not changed for `STALL_S`."""
+    """Wait until `condition` holds; fail once the value of `progress` has not changed for `STALL_S`.
+
+    The condition may be expensive: it is asked after each change, and every `ASK_S` without one.
+    """
     seen, since = progress(), time.monotonic()
+    asked = since
     while not condition():
-        now = progress()
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > STALL_S:
-            pytest.fail(f"without progress for {STALL_S:.0f} s, and still not: {what}\n{log()}")
-        time.sleep(0.3)
+        while True:
+            time.sleep(0.3)
+            now = progress()
+            if now != seen:
+                seen, since = now, time.monotonic()
+                break
+            if time.monotonic() - since > STALL_S:
+                pytest.fail(f"without progress for {STALL_S:.0f} s, and still not: {what}\n{log()}")
+            if time.monotonic() - asked > ASK_S:
+                break
+        asked = time.monotonic()
 
 
 def files(*folders: Path) -> frozenset[tuple[str, int, int]]:

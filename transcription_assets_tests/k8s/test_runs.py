@@ -286,13 +286,13 @@ def ill_fated(world: World) -> IllFated:
     pool.set_concurrency_slots("gpu", 1)
     holding = launch("OOMKilled")
     held = world.in_the_middle_of(holding, seconds["OOMKilled"])
-    waiting = launch("lost")
-    world.wait_until(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(waiting)))
-    blocked = len(world.cluster.of_run(waiting, "transcript"))
+    queued = launch("lost")
+    world.wait_until(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(queued)))
+    blocked = len(world.cluster.of_run(queued, "transcript"))
     world.cluster.end(held, "OOMKilled")
-    world.cluster.lose(world.in_the_middle_of(waiting, seconds["lost"]))
+    world.cluster.lose(world.in_the_middle_of(queued, seconds["lost"]))
     pool.set_concurrency_slots("gpu", len(fates))  # not deleted: Dagster on SQLite fails a run that starts just then
-    runs = {"OOMKilled": holding, "lost": waiting} | {fate: launch(fate) for fate in fates[2:]}
+    runs = {"OOMKilled": holding, "lost": queued} | {fate: launch(fate) for fate in fates[2:]}
     too_long = world.in_the_middle_of(runs["too long"], seconds["too long"])
     world.cluster.end(too_long, "DeadlineExceeded", signal.SIGTERM)
     for hold in holds.values():
