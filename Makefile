@@ -33,8 +33,10 @@ check: install
 validate: install
 	$(BIN)/python -W ignore -m dagster definitions validate --workspace workspace.yaml
 
+# A third process on two cores: the slowest tests wait for daemons and pods most of the time.
+TESTERS ?= 3
 test: models
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 demo: models
 	$(BIN)/transcription-assets put --into demo demo/recordings

@@ -1,9 +1,13 @@
 """Every environment variable that the project reads: described, bounded, in one place.
 
-`TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on; a value out of bounds is refused with its name when the
-definitions load or a command starts. The README's table is this class, held to it by a test.
+`TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on; a value out of bounds and a name that is no setting are refused
+when the definitions load or a command starts. The README's table is this class, held to it by a test.
 """
 
+import difflib
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -16,6 +20,8 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.models import default_folder
 
 PREFIX = "TRANSCRIPTION_"
+SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+"""Ends of the variables that Kubernetes gives every pod for each Service of its namespace."""
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
@@ -217,16 +223,60 @@ def folders(joined: str) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in joined.split(":") if folder)
 
 
+class WrongSettings(PermanentFailure):
+    """Variables that are no settings, or have values that are none.
+
+    Attributes:
+        reasons: What is wrong with each variable, by its name.
+        nearest: For each variable that is no setting the setting that was probably meant, where one is near.
+
+    """
+
+    def __init__(self, reasons: Mapping[str, str], nearest: Mapping[str, str]) -> None:
+        said = "; ".join(f"{name}{reason}" for name, reason in reasons.items())
+        super().__init__(f"wrong setting: {said}. The README lists all settings with their bounds.")
+        self.reasons = dict(reasons)
+        self.nearest = dict(nearest)
+
+
 def load() -> Settings:
-    """The settings of this process; raises PermanentFailure that names each wrong variable."""
+    """Read the settings of this process from its environment.
+
+    Raises:
+        WrongSettings: A variable that begins with `TRANSCRIPTION_` is no setting, or its value is out of bounds.
+
+    """
+    nearest = unknown(os.environ)
+    reasons = {
+        name: f" is not a setting{f', did you mean {meant}?' if meant else ''}" for name, meant in nearest.items()
+    }
     try:
-        return Settings()
+        chosen = Settings()
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}={item['input']!r}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise PermanentFailure(f"wrong setting: {wrong}. The README lists all settings with their bounds.") from error
+        for item in error.errors():
+            reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = f"={item['input']!r}: {item['msg']}"
+        raise WrongSettings(reasons, nearest) from error
+    if nearest:
+        raise WrongSettings(reasons, nearest)
+    return chosen
+
+
+def unknown(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with our prefix that are no settings, each with the nearest setting or an empty string.
+
+    Service links of Kubernetes are left out: for a Service named `transcription-web` every pod of its namespace has
+    `TRANSCRIPTION_WEB_PORT`.
+    """
+    settings = {name.upper() for name in Settings.model_fields}
+    services = [name.removesuffix("_SERVICE_HOST") for name in environment if name.endswith("_SERVICE_HOST")]
+    found = {}
+    for name in environment:
+        own = name.upper().removeprefix(PREFIX)
+        links = any(name.startswith(service) and SERVICE_LINK.fullmatch(name, len(service)) for service in services)
+        if name.upper().startswith(PREFIX) and own not in settings and not links:
+            meant = difflib.get_close_matches(own, sorted(settings), n=1)
+            found[name] = f"{PREFIX}{meant[0]}" if meant else ""
+    return found
 
 
 def table() -> list[tuple[str, str, str]]:

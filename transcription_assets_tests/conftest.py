@@ -1,5 +1,6 @@
 import os
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,39 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} must run in CI, but was skipped: {report.longreprtext}"
     return report
+
+
+LONGEST_FIRST = (
+    "defs/test_daemon.py",
+    "k8s/test_runs.py",
+    "page/test_views.py",
+    "speech/test_contest.py",
+    "storage/test_faults.py",
+    "speech/test_recognition.py",
+    "defs/test_batch.py",
+    "storage/test_ranges.py",
+    "defs/test_retries.py",
+    "test_cli.py",
+)
+"""Files of a minute or more, the longest first: begun last, one of them would be alone at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, begin with the files that take longest."""
+    if not hasattr(config, "workerinput"):  # set by pytest-xdist
+        return
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_are_read_once() -> Iterator[None]:
+    """Every boto3 session, of which each store has its own, would parse megabytes of JSON for its first client."""
+    from botocore.loaders import create_loader
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", cache(create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """Recordings made on the spot with the ffmpeg of the wheel imageio-ffmpeg: it has every encoder needed."""
 
 import subprocess
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import imageio_ffmpeg
 
@@ -21,11 +23,28 @@ def wheel_ffmpeg() -> str:
 
 
 def make(path: Path, *arguments: str) -> Path:
-    """Run ffmpeg with `arguments` and `path` as its output."""
+    """Run ffmpeg with `arguments` and `path` as its output; what is synthesised is made once in a process."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    inputs = arguments.count("-i")
+    if "%" not in path.name and inputs == arguments.count("lavfi") > 0:
+        path.write_bytes(_synthesised(path.suffix, arguments))
+    else:
+        _run(path, arguments)
+    return path
+
+
+@lru_cache(maxsize=200)
+def _synthesised(suffix: str, arguments: tuple[str, ...]) -> bytes:
+    """Content of a recording that depends on its arguments alone."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        _run(path, arguments)
+        return path.read_bytes()
+
+
+def _run(path: Path, arguments: Sequence[str]) -> None:
     command = [wheel_ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments, f"file:{path.absolute()}"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return path
 
 
 def sound(path: Path, expression: str, seconds: float, *options: str, rate: int = 44_100, layout: str = "") -> Path:

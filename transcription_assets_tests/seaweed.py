@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ class S3Server:
         return session(account).client("s3", endpoint_url=self.endpoint)
 
 
+@cache
 def session(account: Account = OWNER) -> Any:
+    """One for each account: botocore reads megabytes of JSON for the first client of a session."""
     import boto3
 
     return boto3.Session(account.access_key, account.secret_key, region_name="us-east-1")

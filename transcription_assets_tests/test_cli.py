@@ -217,11 +217,11 @@ def process(*arguments: str, **changed: str) -> "subprocess.CompletedProcess[str
 
 @pytest.mark.models
 def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_WHISPER_MODEL", "tiny.en")
-    empty = process("search", "--json", "anything")
-    assert (empty.returncode, empty.stdout.strip()) == (0, "[]"), empty.stderr
+    empty = command("search", "--json", "anything")
+    assert (empty.exit_code, empty.stdout.strip()) == (0, "[]"), empty.output
 
     name = "video/The [wizard], part 1: 100% true.mp4"
     recordings.make(store / name, "-i", str(WIZARD), "-t", "11.5", "-c", "copy")
@@ -232,9 +232,9 @@ def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
     assert "Traceback" not in done.stderr
 
     (store / "video/broken.mp4").unlink()
-    again = process("process")
-    assert again.returncode == 0
-    assert "0 done, 1 unchanged, 0 failed" in again.stdout
+    again = command("process")
+    assert again.exit_code == 0
+    assert "0 done, 1 unchanged, 0 failed" in again.output
 
     answer = process("search", "--json", "--limit", "1", "he lit forty lamps with a word")
     assert answer.returncode == 0, answer.stderr

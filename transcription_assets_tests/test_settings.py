@@ -1,6 +1,7 @@
 """Settings: bounded, described once, and the same in the README."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 import transcription_assets
 from transcription_assets import settings
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.settings import PREFIX, Settings
+from transcription_assets.settings import PREFIX, Settings, WrongSettings
 
 PACKAGE = Path(transcription_assets.__file__).parent
 README = PACKAGE.parent / "README.md"
@@ -85,6 +86,68 @@ def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert "TRANSCRIPTION_DEVICE" in str(caught.value)
 
 
+def slips(name: str) -> set[str]:
+    """The name with one character left out, or typed twice."""
+    places = range(len(name))
+    return {name[:at] + name[at + 1 :] for at in places} | {name[: at + 1] + name[at:] for at in places}
+
+
+def test_a_slip_in_a_name_is_told_with_the_setting_that_was_meant() -> None:
+    names = [name.upper() for name in Settings.model_fields]
+    slipped = Counter(slip for name in names for slip in slips(name))  # K8S_PU_NODE_SELECTOR is one of two
+    for name in names:
+        wrong = {f"{PREFIX}{slip}": "1" for slip in slips(name) if slipped[slip] == 1}
+        assert settings.unknown(wrong) == dict.fromkeys(wrong, f"{PREFIX}{name}")
+
+
+def test_a_misspelt_setting_is_refused_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_WISPER_MODEL", "tiny.en")
+    monkeypatch.setenv("transcription_embeding_key", "secret")
+    monkeypatch.setenv("TRANSCRIPTION_ZZZ", "1")
+    monkeypatch.setenv("TRANSCRIPTION_BEAM_SIZE", "0")
+    with pytest.raises(WrongSettings) as caught:
+        settings.load()
+    assert caught.value.nearest == {
+        "TRANSCRIPTION_WISPER_MODEL": "TRANSCRIPTION_WHISPER_MODEL",
+        "transcription_embeding_key": "TRANSCRIPTION_EMBEDDING_KEY",
+        "TRANSCRIPTION_ZZZ": "",
+    }
+    assert caught.value.reasons.keys() == {*caught.value.nearest, "TRANSCRIPTION_BEAM_SIZE"}
+    assert all(name in str(caught.value) for name in caught.value.reasons)
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("TRANSCRIPTION_BEAM_SIZE")
+    with pytest.raises(WrongSettings) as caught:
+        settings.load()
+    assert len(caught.value.reasons) == 3
+
+
+def service_links(variable: str) -> dict[str, str]:
+    """What the kubelet sets in every pod for a Service with one named port."""
+    address = "tcp://10.0.0.1:8000"
+    return {
+        f"{variable}_SERVICE_HOST": "10.0.0.1",
+        f"{variable}_SERVICE_PORT": "8000",
+        f"{variable}_SERVICE_PORT_HTTP": "8000",
+        f"{variable}_PORT": address,
+        f"{variable}_PORT_8000_TCP": address,
+        f"{variable}_PORT_8000_TCP_PROTO": "tcp",
+        f"{variable}_PORT_8000_TCP_PORT": "8000",
+        f"{variable}_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+
+
+@pytest.mark.parametrize(
+    "variable", ["TRANSCRIPTION_ASSETS", "TRANSCRIPTION_SERVE", "TRANSCRIPTION_WEB_SERVICE", "TRANSCRIPTION"]
+)
+def test_variables_of_a_kubernetes_service_are_no_settings(variable: str) -> None:
+    links = service_links(variable)
+    assert settings.unknown(links | {"TRANSCRIPTION_STORE": "store", "PATH": "/bin"}) == {}
+    del links[f"{variable}_SERVICE_HOST"]
+    assert settings.unknown(links).keys() == links.keys(), "there is no such Service"
+    others = service_links("SEARCH") | {f"{variable}_PORTS": "1", f"{variable}_SERVICE_HOSTS": "1"}
+    assert len(settings.unknown(others)) == 2
+
+
 def test_a_good_value_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_STORE", "s3://bucket/prefix")
     monkeypatch.setenv("TRANSCRIPTION_REMOVE_GONE", "1")
@@ -115,7 +178,8 @@ def test_nobody_else_reads_the_environment() -> None:
     reading = re.compile(r"\benviron\b|\bgetenv\b|BaseSettings")
     found = [path.name for path in PACKAGE.rglob("*.py") if reading.search(path.read_text(encoding="utf-8"))]
     # A pod's deadline is told to its step by whoever made the pod; it is nothing that a person sets.
-    assert sorted(found) == ["batch.py", "settings.py"]
+    # ffmpeg is given a part of this process's environment, which holds no setting.
+    assert sorted(found) == ["batch.py", "process.py", "settings.py"]
 
 
 def test_the_encoder_calculates_where_its_own_setting_says_or_with_the_speech_model() -> None:

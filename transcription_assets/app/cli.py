@@ -15,7 +15,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from transcription_assets import models, settings
 from transcription_assets.app import interrupts
@@ -25,7 +24,7 @@ from transcription_assets.app.evaluation import evaluation
 from transcription_assets.app.exporting import export
 from transcription_assets.app.indexing import index
 from transcription_assets.app.searching import search
-from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.app.terminal import Group, aside, plain, print_table, shown
 from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.models.encoders import PROFILES
@@ -35,7 +34,7 @@ FAILED = 1
 SOME_STILL_GROWING = 3
 
 
-class Command(click.Group):
+class Command(Group):
     """Errors raised on purpose are one line and exit code 1, not a stack trace."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -163,23 +162,28 @@ def weights() -> None:
 def list_models() -> None:
     """Which models are known, and which are on this machine with the right digests."""
     chosen = settings.load()
-    table = Table("model", "kind", "MB", "state", box=None, padding=(0, 2, 0, 0))
-    for state in models.catalogue_state(chosen.models_dir):
-        says = (
-            "[green]verified[/]"
-            if state.verified
-            else "[red]wrong digest: pull again[/]"
-            if state.present
-            else "not here"
-        )
-        table.add_row(state.name, state.kind, f"{state.size / 1e6:.0f}", says)
-    shown.print(table)
+    print_table(
+        ("model", "kind", "MB", "state"),
+        (
+            (item.name, item.kind, f"{item.size / 1e6:.0f}", _state(item))
+            for item in models.catalogue_state(chosen.models_dir)
+        ),
+    )
     shown.print(f"[dim]{plain(str(chosen.models_dir))}[/]", soft_wrap=True)
-    others = Table("encoders by their Hub names", "", "", box=None, padding=(0, 2, 0, 0))
-    for name, known in PROFILES.items():
-        if name not in CATALOGUE:
-            others.add_row(name, known.says, "" if known.tried else "[yellow]untried here[/]")
-    shown.print(others)
+    print_table(
+        ("encoders by their Hub names", "about", "state"),
+        (
+            (name, known.says, "" if known.tried else "[yellow]untried here[/]")
+            for name, known in PROFILES.items()
+            if name not in CATALOGUE
+        ),
+    )
+
+
+def _state(item: models.ModelState) -> str:
+    if item.verified:
+        return "[green]verified[/]"
+    return "[red]wrong digest: pull again[/]" if item.present else "not here"
 
 
 @weights.command("pull")

@@ -1,15 +1,14 @@
 """eval wer, bench: word errors and speed of configurations and of other systems, side by side."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from transcription_assets import settings
-from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.app.terminal import aside, plain, print_table
 
 CONFIGURATION = [
     click.option("--model", "model_names", multiple=True, help="Speech model, again for another; default: that set."),
@@ -83,22 +82,22 @@ def _contest(
     if as_json:
         click.echo(json.dumps(document, ensure_ascii=False, indent=1))
         return
-    table = Table(
-        *("configuration", "WER", "sub", "del", "ins", "coverage", "× real time", "wall s", "CPU s", "MB"),
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
     known = any(item.said is not None for item in recordings)
-    for item in document["configurations"]:
-        errors = [str(item[name]) if known else "" for name in ("substitutions", "deletions", "insertions")]
-        table.add_row(
-            item["name"],
-            f"{item['wer']:.2%}" if item["words"] else "",
-            *errors,
-            "" if item["coverage"] is None else f"{item['coverage']:.1%}",
-            f"{item['rtfx']:.1f}",
-            " ".join(f"{seconds:.1f}" for seconds in item["wall_s"]),
-            " ".join(f"{seconds:.1f}" for seconds in item["cpu_s"]),
-            str(item["peak_mb"]),
-        )
-    shown.print(table)
+    print_table(
+        ("configuration", "WER", "sub", "del", "ins", "coverage", "× real time", "wall s", "CPU s", "MB"),
+        [_row(item, known=known) for item in document["configurations"]],
+    )
+
+
+def _row(item: Mapping[str, Any], *, known: bool) -> Sequence[str]:
+    """Cells of one configuration; errors stay empty where it is not `known` what is said."""
+    return (
+        plain(item["name"]),
+        f"{item['wer']:.2%}" if item["words"] else "",
+        *(str(item[name]) if known else "" for name in ("substitutions", "deletions", "insertions")),
+        "" if item["coverage"] is None else f"{item['coverage']:.1%}",
+        f"{item['rtfx']:.1f}",
+        " ".join(f"{seconds:.1f}" for seconds in item["wall_s"]),
+        " ".join(f"{seconds:.1f}" for seconds in item["cpu_s"]),
+        str(item["peak_mb"]),
+    )

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 import polars as pl
-from rich.table import Table
 
-from transcription_assets.app.terminal import plain, shown
+from transcription_assets.app.terminal import Group, plain, print_table, shown
 from transcription_assets.embedding import Encoder
 from transcription_assets.evaluation.figures import CLOSE_S, DEPTH, TOLERANCE_S, Figures, Judged, figures, judge
 from transcription_assets.evaluation.talks import KINDS, Question, Talk, questions, talks
@@ -95,7 +94,7 @@ def document(made: Evaluation) -> dict[str, Any]:
     }
 
 
-@click.group("eval")
+@click.group("eval", cls=Group)
 def evaluation() -> None:
     """How good it is, measured with a labelled set that comes along."""
 
@@ -122,19 +121,22 @@ def evaluate_search(*, as_json: bool) -> None:
 
 
 def _show(made: Evaluation) -> None:
-    table = Table("questions", "", "hit@1", "hit@5", "MRR", "seconds off", "none admitted", box=None)
     rows = [("all", made.overall), (f"all, within {CLOSE_S:.0f} s", made.close), *made.by_kind.items()]
-    for kind, modes in rows:
-        for mode, found in modes.items():
-            first = f"{kind} ({found.questions})" if mode is Mode.HYBRID else ""
-            if kind == "none":
-                figures_of = ["", "", "", ""]
-            else:
-                figures_of = [f"{found.hit_1:.2f}", f"{found.hit_5:.2f}", f"{found.mrr:.2f}", f"{found.off_s:.1f}"]
-            admitted = f"{found.admitted:.0%}" if kind in ("all", "none") else ""
-            table.add_row(first, mode.value, *figures_of, admitted)
-    shown.print(table)
+    print_table(
+        ("questions", "mode", "hit@1", "hit@5", "MRR", "seconds off", "none admitted"),
+        [_row(kind, mode, found) for kind, modes in rows for mode, found in modes.items()],
+    )
     shown.print(
         f"[dim]{plain(made.embedding_model)}, {made.passages} passages; found is what is at most {TOLERANCE_S:.0f} s "
         "from the true sentence[/]"
+    )
+
+
+def _row(kind: str, mode: Mode, found: Figures) -> Sequence[str]:
+    ranks = (f"{found.hit_1:.2f}", f"{found.hit_5:.2f}", f"{found.mrr:.2f}", f"{found.off_s:.1f}")
+    return (
+        f"{kind} ({found.questions})",
+        mode.value,
+        *(ranks if kind != "none" else [""] * len(ranks)),
+        f"{found.admitted:.0%}" if kind in {"all", "none"} else "",
     )

@@ -3,10 +3,10 @@
 import click
 
 from transcription_assets import settings
-from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.app.terminal import Group, aside, plain, shown
 
 
-@click.group("index")
+@click.group("index", cls=Group)
 def index() -> None:
     """The search tables: one is served, another may be built beside it (another encoder, other passages)."""
 

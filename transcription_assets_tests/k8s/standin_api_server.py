@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -386,11 +385,3 @@ def serve(cluster: Cluster) -> Iterator[Path]:
             yield write_kubeconfig(cluster.folder / "kubeconfig.json", address)
         finally:
             cluster.close()
-
-
-def eventually(what: Callable[[], bool], limit_s: float = 240.0) -> None:
-    """Wait until it is so."""
-    until = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.2)

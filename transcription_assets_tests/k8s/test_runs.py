@@ -6,7 +6,7 @@ Those of one run begin as cold as in a cluster; the others find everything impor
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, video
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
-from transcription_assets_tests import recordings
+from transcription_assets_tests import recordings, waiting
 from transcription_assets_tests.demo import BEES, ROOT
 from transcription_assets_tests.k8s import cluster_instance, forked
-from transcription_assets_tests.k8s.standin_api_server import Cluster, Node, Pod, eventually, serve
+from transcription_assets_tests.k8s.standin_api_server import Cluster, Node, Pod, serve
+
+pytestmark = pytest.mark.timeout(3600)  # a test waits as long as there is progress, see waiting.py
 
 CHAIN = ("video", "audio", "transcript", "embeddings")
 IMPORTED = ("transcription_assets_tests.k8s.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
@@ -119,10 +121,14 @@ class World:
             run = self.instance.get_run_by_id(run_id)
             return bool(run and run.is_finished)
 
-        eventually(is_over)
+        self.wait_until(is_over)
         run = self.instance.get_run_by_id(run_id)
         assert run
         return run
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait while pods write logs, events or artefacts."""
+        waiting.until("what the test waits for", condition, lambda: waiting.files(self.folder))
 
     def failure(self, run_id: str) -> str:
         """What the step that failed says."""
@@ -148,7 +154,7 @@ class World:
 
     def in_the_middle_of(self, run_id: str, seconds: int) -> Pod:
         """The pod of `transcript` once it hears this recording, which is held for as long as `hold` is there."""
-        eventually(lambda: str(seconds) in self.heard())
+        self.wait_until(lambda: str(seconds) in self.heard())
         return self.cluster.of_run(run_id, "transcript")[-1]
 
     def hold(self, seconds: int) -> Path:
@@ -247,7 +253,7 @@ def test_a_pod_that_is_killed_or_told_to_leave_costs_the_file_in_hand_and_not_th
     killed.unlink()
     pod = world.in_the_middle_of(run_id, 6)
     world.cluster.end(pod, "Evicted", signal.SIGTERM)
-    eventually(lambda: len(world.cluster.of_run(run_id, "transcript")) == 3)
+    world.wait_until(lambda: len(world.cluster.of_run(run_id, "transcript")) == 3)
     evicted.unlink()
     assert world.finished(run_id).status is dg.DagsterRunStatus.SUCCESS
     assert sorted(item for item in world.heard() if item in "4567") == ["4", "5", "5", "6", "6", "7"]
@@ -280,13 +286,13 @@ def ill_fated(world: World) -> IllFated:
     pool.set_concurrency_slots("gpu", 1)
     holding = launch("OOMKilled")
     held = world.in_the_middle_of(holding, seconds["OOMKilled"])
-    waiting = launch("lost")
-    eventually(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(waiting)))
-    blocked = len(world.cluster.of_run(waiting, "transcript"))
+    queued = launch("lost")
+    world.wait_until(lambda: any("blocked" in entry.message for entry in world.instance.all_logs(queued)))
+    blocked = len(world.cluster.of_run(queued, "transcript"))
     world.cluster.end(held, "OOMKilled")
-    world.cluster.lose(world.in_the_middle_of(waiting, seconds["lost"]))
+    world.cluster.lose(world.in_the_middle_of(queued, seconds["lost"]))
     pool.set_concurrency_slots("gpu", len(fates))  # not deleted: Dagster on SQLite fails a run that starts just then
-    runs = {"OOMKilled": holding, "lost": waiting} | {fate: launch(fate) for fate in fates[2:]}
+    runs = {"OOMKilled": holding, "lost": queued} | {fate: launch(fate) for fate in fates[2:]}
     too_long = world.in_the_middle_of(runs["too long"], seconds["too long"])
     world.cluster.end(too_long, "DeadlineExceeded", signal.SIGTERM)
     for hold in holds.values():
@@ -347,5 +353,5 @@ def test_the_pod_of_a_run_that_dies_fails_the_run_with_its_reason(world: World) 
     run = world.instance.get_run_by_id(run_id)
     assert run
     launcher = world.instance.run_launcher
-    eventually(lambda: launcher.check_run_worker_health(run).status is WorkerStatus.FAILED)
+    world.wait_until(lambda: launcher.check_run_worker_health(run).status is WorkerStatus.FAILED)
     assert "OOMKilled" in str(launcher.get_run_worker_debug_info(run))

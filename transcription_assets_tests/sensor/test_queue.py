@@ -42,10 +42,8 @@ class Notified:
         return sum(self.server.waiting(self.url))
 
     def wait_until_visible(self, count: int) -> None:
-        until = time.monotonic() + 30
         while self.server.waiting(self.url)[0] < count:
-            assert time.monotonic() < until, "the messages are lost"
-            time.sleep(0.05)
+            time.sleep(0.05)  # if they are lost, pytest's limit ends this
 
 
 @pytest.fixture

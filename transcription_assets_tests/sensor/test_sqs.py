@@ -42,9 +42,8 @@ def test_no_more_than_asked_for_are_taken_and_the_others_stay(sqs: SqsServer) ->
 def test_a_message_that_was_not_deleted_comes_again(sqs: SqsServer) -> None:
     queue = filled(sqs, 1)
     assert len(queue.receive(1, hidden_s=1)) == 1
-    until = time.monotonic() + 20
     while not (again := queue.receive(1, hidden_s=1)):
-        assert time.monotonic() < until, "it is lost"
+        time.sleep(0.05)  # if it is lost, pytest's limit ends this
     assert again[0].body == "0"
 
 

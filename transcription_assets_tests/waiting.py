@@ -1,0 +1,57 @@
+"""Wait for other processes while they make progress, on a machine of any speed."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+STALL_S = 300.0
+"""Without any progress for so long, nothing more will happen."""
+ASK_S = 2.0
+
+
+def until(
+    what: str, condition: Callable[[], bool], progress: Callable[[], object], log: Callable[[], str] = lambda: ""
+) -> None:
+    """Wait until `condition` holds; fail once the value of `progress` has not changed for `STALL_S`.
+
+    The condition may be expensive: it is asked after each change, and every `ASK_S` without one.
+    """
+    seen, since = progress(), time.monotonic()
+    asked = since
+    while not condition():
+        while True:
+            time.sleep(0.3)
+            now = progress()
+            if now != seen:
+                seen, since = now, time.monotonic()
+                break
+            if time.monotonic() - since > STALL_S:
+                pytest.fail(f"without progress for {STALL_S:.0f} s, and still not: {what}\n{log()}")
+            if time.monotonic() - asked > ASK_S:
+                break
+        asked = time.monotonic()
+
+
+def files(*folders: Path) -> frozenset[tuple[str, int, int]]:
+    """Name, size and time of change of every file in these folders."""
+    found = set()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            with suppress(OSError):  # gone meanwhile
+                stat = path.stat()
+                found.add((str(path), stat.st_size, stat.st_mtime_ns))
+    return frozenset(found)
+
+
+def cpu_seconds(processes: Iterable[int]) -> frozenset[tuple[int, int]]:
+    """Whole seconds of CPU time that each process has used (where the system tells)."""
+    found = set()
+    for process in processes:
+        with suppress(OSError):  # ended meanwhile
+            user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+            found.add((process, (int(user) + int(system)) // os.sysconf("SC_CLK_TCK")))
+    return frozenset(found)
