@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-WITHOUT_TORCH = ("base", "image-gpu", "image-bucket", "tools")
+WITHOUT_TORCH = ("base", "build", "image-gpu", "image-bucket", "tools")
 
 
 def installer() -> list[str]:
@@ -62,7 +62,7 @@ def main() -> None:
         install_locks("torch", index=os.environ.get("TORCH_INDEX", ""))
         if torch_needs_cuda():
             install_locks("cuda")
-    install_locks("build", options.layer)
+    install_locks(*dict.fromkeys(("build", options.layer)))
     if options.editable:
         install("--no-build-isolation", "--editable", ".")
 

@@ -33,9 +33,8 @@ Lock = dict[str, str]
 
 def name_of(requirement: str) -> str:
     """Return the normalised project name that a requirement begins with."""
-    found = re.match(r"[A-Za-z0-9._-]+", requirement)
-    assert found, requirement
-    return re.sub(r"[-_.]+", "-", found[0]).lower()
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def parse(text: str) -> Lock:
@@ -83,7 +82,7 @@ def existing() -> list[Path]:
 
 def other_builds(entry: str) -> set[str]:
     """Return the hashes of torch's builds outside PyPI: locked before, in a local folder, in `TORCH_INDEX`."""
-    version = entry.split()[0].partition("==")[2]
+    version = entry.split(maxsplit=1)[0].partition("==")[2]
     path = LOCKS / "torch.txt"
     old = path.read_text() if path.exists() else ""
     found = set(re.findall(r"--hash=sha256:(\w+)", old)) if f"torch=={version} " in old else set()
@@ -91,7 +90,7 @@ def other_builds(entry: str) -> set[str]:
         for wheel in Path(folder).glob(f"torch-{version}+*.whl"):
             found.add(hashlib.sha256(wheel.read_bytes()).hexdigest())
     if index := os.environ.get("TORCH_INDEX"):
-        with urlopen(urljoin(index.rstrip("/") + "/", "torch/")) as page:
+        with urlopen(urljoin(index.rstrip("/") + "/", "torch/")) as page:  # noqa: S310 - the maintainer names it
             links = unquote(page.read().decode())
         found |= set(re.findall(rf"torch-{re.escape(version)}\+cpu-[^\"#]*#sha256=(\w+)", links))
     return found
