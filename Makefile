@@ -11,7 +11,7 @@ STORE := $(or $(TRANSCRIPTION_STORE),store)
 PAGE_PORT ?= 8000
 GRAPH_PORT ?= 3000
 
-.PHONY: install install-dev lock upgrade sbom audit models fmt check test demo dev page graph bench validate clean
+.PHONY: install install-dev tools lock upgrade sbom audit models fmt check test demo dev page graph bench validate clean
 
 # `install` brings what the product needs, `install-dev` what its tests and checks need as well. Both take the versions and
 # hashes in requirements/, with uv where it is installed and pip elsewhere (tools/install.py).
@@ -34,6 +34,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # Write requirements/ anew from setup.cfg and constraints.txt: `lock` keeps every version that still fits.
 lock upgrade: $(VENV)/.tools
 	PATH="$(CURDIR)/$(VENV)/tools/bin:$$PATH" $(VENV)/tools/bin/python tools/lock.py $(if $(filter upgrade,$@),--upgrade)
+
+tools: $(VENV)/.tools
 
 $(VENV)/.tools: requirements/tools.txt
 	$(PYTHON) -m venv $(VENV)/tools

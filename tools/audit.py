@@ -1,6 +1,7 @@
 """Look up every locked package in the database of known vulnerabilities: `python tools/audit.py`.
 
 Exit status: 0 nothing is known, 1 vulnerabilities are known, 3 the database cannot be reached (nothing was audited).
+The report is written to build/audit.json, with `audited` false in the last case.
 """
 
 import json
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LOCKS = Path(__file__).resolve().parent.parent / "requirements"
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "requirements"
+REPORT = ROOT / "build/audit.json"
 NAMES = ("torch", "cuda", "build", "dev", "image-gpu", "tools")  # dev includes the layers below it
 NOT_AUDITED = 3
 
@@ -31,8 +34,11 @@ def report() -> list[dict[str, Any]]:
 def main() -> int:
     """Print the known vulnerabilities and what could not be looked up."""
     packages = report()
+    REPORT.parent.mkdir(exist_ok=True)
     skipped = [package["name"] for package in packages if "skip_reason" in package]
-    if len(skipped) == len(packages):
+    audited = len(skipped) < len(packages)
+    REPORT.write_text(json.dumps({"audited": audited, "packages": packages}, indent=1))
+    if not audited:
         print("audit: NOT RUN, the database of vulnerabilities cannot be reached from here")
         return NOT_AUDITED
     if skipped:
