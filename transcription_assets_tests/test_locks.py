@@ -111,7 +111,7 @@ class Project:
                 "PIP_CONFIG_FILE": os.devnull,
                 "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": str(self.root / "wheels"),
-                "UV_NO_INDEX": "1",
+                "UV_OFFLINE": "1",
             },
             check=False,
             timeout=240,
