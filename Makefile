@@ -45,7 +45,7 @@ $(VENV)/.tools: requirements/tools.txt
 # The bill of materials of what is installed (CycloneDX), and the known vulnerabilities of everything locked.
 sbom: install $(VENV)/.tools
 	@mkdir -p build
-	$(VENV)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file build/sbom.json $(BIN)/python
+	$(VENV)/tools/bin/cyclonedx-py environment --output-file build/sbom.json $(BIN)/python
 
 audit: $(VENV)/.tools
 	$(VENV)/tools/bin/python tools/audit.py
