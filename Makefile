@@ -7,24 +7,57 @@ export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_DISABLE_TELEMETRY := 1
 STORE := $(or $(TRANSCRIPTION_STORE),store)
 
-.PHONY: install models fmt check test demo dev page graph bench validate clean
+# Where `make dev` serves the search page and Dagster.
+PAGE_PORT ?= 8000
+GRAPH_PORT ?= 3000
 
+.PHONY: install install-dev tools lock upgrade sbom audit models fmt check test demo dev page graph bench validate clean
+
+# `install` brings what the product needs, `install-dev` what its tests and checks need as well. Both take the versions and
+# hashes in requirements/, with uv where it is installed and pip elsewhere (tools/install.py).
 install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+LOCKS := $(wildcard requirements/*.txt) setup.cfg pyproject.toml tools/install.py
+
+$(VENV)/.installed: $(LOCKS)
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@$(BIN)/python tools/install.py local --editable
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what tests need into $(VENV) ..."
+	@$(BIN)/python tools/install.py dev
+	@touch $@
+
+# Write requirements/ anew from setup.cfg and constraints.txt: `lock` keeps every version that still fits.
+lock upgrade: $(VENV)/.tools
+	PATH="$(CURDIR)/$(VENV)/tools/bin:$$PATH" $(VENV)/tools/bin/python tools/lock.py $(if $(filter upgrade,$@),--upgrade)
+
+tools: $(VENV)/.tools
+
+$(VENV)/.tools: requirements/tools.txt
+	$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python tools/install.py tools
+	@touch $@
+
+# The bill of materials of what is installed (CycloneDX), and the known vulnerabilities of everything locked.
+sbom: install $(VENV)/.tools
+	@mkdir -p build
+	$(VENV)/tools/bin/cyclonedx-py environment --output-file build/sbom.json $(BIN)/python
+
+audit: $(VENV)/.tools
+	$(VENV)/tools/bin/python tools/audit.py
 
 models: install
 	$(BIN)/transcription-assets models pull
 
-fmt: install
+fmt: install-dev
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-check: install
+check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -35,7 +68,7 @@ validate: install
 
 # A third process on two cores: the slowest tests wait for daemons and pods most of the time.
 TESTERS ?= 3
-test: models
+test: install-dev models
 	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 demo: models
@@ -46,14 +79,19 @@ demo: models
 
 # Both in one terminal: Ctrl-C or SIGTERM ends both, because make passes it on to each.
 dev: models
-	@echo "Dagster on http://localhost:3000 - put recordings into $(STORE)/video or $(STORE)/audio"
+	@echo "Dagster on http://localhost:$(GRAPH_PORT) - put recordings into $(STORE)/video or $(STORE)/audio"
 	@$(MAKE) --no-print-directory --jobs=2 page graph
 
 page: install
-	@$(BIN)/transcription-assets serve
+	@$(BIN)/transcription-assets serve --port $(PAGE_PORT)
+
+# A shell starts background jobs of a script with SIGINT ignored, a program inherits that, and Dagster gives SIGTERM the
+# same treatment as SIGINT: it must begin with the defaults to be ended by either.
+DEFAULT_SIGNALS := $(BIN)/python -c 'import os, signal, sys; \
+	[signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)]; os.execv(sys.argv[1], sys.argv[1:])'
 
 graph: install
-	@$(BIN)/dagster dev --workspace workspace.yaml
+	@$(DEFAULT_SIGNALS) $(BIN)/dg dev --workspace workspace.yaml --port $(GRAPH_PORT)
 
 # A few hours on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: models

@@ -263,16 +263,26 @@ def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) 
 
 
 def _accepted(model: Model, files: Path) -> dict[str, str]:
-    """File -> digest of what was fetched; PermanentFailure on the first file that is not the pinned one."""
-    sums = {}
+    """Return file -> SHA-256 of what was fetched, each compared with the digest that the model states.
+
+    Raises:
+        PermanentFailure: a file has another digest, or the model states none for it.
+
+    """
     for file, expected in model.files.items():
-        sums[file] = _sha256(files / file)
-        if expected and sums[file] != expected:
+        found = _git_blob_id(files / file) if _COMMIT.fullmatch(expected) else _sha256(files / file)
+        if found != expected:
             raise PermanentFailure(
-                f"{file} of the model {model.name} has SHA-256 {sums[file]}, expected {expected}: refused,"
+                f"{file} of the model {model.name} has the digest {found}, expected {expected or 'one'}: refused,"
                 f" nothing was kept. Run {PULL} again; if it repeats, a proxy or mirror changes it on the way"
             )
-    return sums
+    return {file: _sha256(files / file) for file in model.files}
+
+
+def _git_blob_id(path: Path) -> str:
+    """Return the object id that git gives the file's content: a SHA-1, with which the Hub lists small files."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _silent(_file: str, _done: int, _total: int) -> None:

@@ -80,12 +80,15 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def _listed(model: Model, commit: str) -> Model:
-    """The model at `commit` with the files that its loader reads; digests where the Hub knows them (LFS)."""
+    """Return the model at `commit` with the files its loader reads, each with the digest that the Hub states.
+
+    Large files (LFS) have a SHA-256, all others the blob id of git.
+    """
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(model.repository, revision=commit, files_metadata=True, timeout=6 * CONTACT_S)
     files = {
-        item.rfilename: item.lfs.sha256 if item.lfs else ""
+        item.rfilename: item.lfs.sha256 if item.lfs else item.blob_id or ""
         for item in info.siblings or ()
         if _wanted(item.rfilename, model.kind)
     }

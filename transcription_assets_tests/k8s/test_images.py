@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from configparser import ConfigParser
 
 import pytest
 
@@ -42,22 +41,18 @@ def test_bases_are_chosen_by_argument_and_pinned() -> None:
     assert all(parent in STAGES or parent == "${BASE}" for parent in STAGES.values())
 
 
-def test_everything_installed_is_held_by_the_constraints() -> None:
+def test_images_install_only_what_is_locked() -> None:
+    assert "tools/install.py" in DOCKERFILE
     for command in re.findall(r"pip install [^&\n]*", DOCKERFILE):
-        assert "--constraint constraints.txt" in command or "--no-deps" in command, command
+        assert {"--no-deps", "--no-build-isolation"} <= set(command.split()), command
 
 
-LEFT_OUT = ("dagster-webserver", "lancedb", "sentence-transformers")
-
-
-def test_the_gpu_image_leaves_out_only_what_is_installed_for_others() -> None:
-    config = ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    wanted = config["options"]["install_requires"].split() + config["options.extras_require"]["k8s"].split()
-    pattern = re.search(r"grep -vxE '\((.*?)\)\?'", DOCKERFILE)
-    assert pattern
-    assert tuple(pattern[1].split("|")) == LEFT_OUT
-    assert set(LEFT_OUT) <= set(wanted)
+def test_the_gpu_image_leaves_out_only_what_others_need() -> None:
+    base, product = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("base", "product"))
+    for name in ("dagster-webserver", "lancedb", "sentence-transformers"):
+        assert re.search(rf"^{name}==", product, re.MULTILINE)
+        assert not re.search(rf"^{name}==", base, re.MULTILINE)
+    assert "python3 tools/install.py base &&" in lines_of("gpu-dependencies")
 
 
 def test_the_definitions_load_and_speech_is_ready_without_what_the_gpu_image_leaves_out() -> None:

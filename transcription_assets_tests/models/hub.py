@@ -25,6 +25,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def git_blob_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
 TOY = Model(
     name="toy",
     kind="speech",
@@ -60,7 +64,7 @@ class Hub:
             {
                 "rfilename": file,
                 "size": len(data),
-                "blobId": "b" * 40,
+                "blobId": self.digests.get(file, git_blob_id(data)),
                 "lfs": {
                     "sha256": self.digests.get(file, sha256(data)),
                     "size": len(data),

