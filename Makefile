@@ -51,7 +51,7 @@ page: install
 	@$(BIN)/transcription-assets serve
 
 graph: install
-	@$(BIN)/dagster dev --workspace workspace.yaml
+	@$(BIN)/python -W ignore -m transcription_assets.defs.dev
 
 # A few hours on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: models
