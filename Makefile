@@ -85,13 +85,8 @@ dev: models
 page: install
 	@$(BIN)/transcription-assets serve --port $(PAGE_PORT)
 
-# A shell starts background jobs of a script with SIGINT ignored, a program inherits that, and Dagster gives SIGTERM the
-# same treatment as SIGINT: it must begin with the defaults to be ended by either.
-DEFAULT_SIGNALS := $(BIN)/python -c 'import os, signal, sys; \
-	[signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)]; os.execv(sys.argv[1], sys.argv[1:])'
-
 graph: install
-	@$(DEFAULT_SIGNALS) $(BIN)/dg dev --workspace workspace.yaml --port $(GRAPH_PORT)
+	@$(BIN)/python -W ignore -m transcription_assets.defs.dev --port $(GRAPH_PORT)
 
 # A few hours on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: models

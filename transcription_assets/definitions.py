@@ -1,11 +1,12 @@
 """The code location, on one page: assets, checks, jobs, sensors, executor, resources."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
 from transcription_assets import costs, settings, speech
-from transcription_assets.defs import assets, jobs, k8s, placement
+from transcription_assets.defs import assets, bound, jobs, k8s, placement
 from transcription_assets.defs.automation import automation_sensor
 from transcription_assets.defs.patience import Patience
 from transcription_assets.defs.resources import (
@@ -16,10 +17,13 @@ from transcription_assets.defs.resources import (
 )
 from transcription_assets.defs.sensors import Pace, inbox_sensor
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.settings import PREFIX, Settings
+from transcription_assets.settings import Settings
 from transcription_assets.steps import audio, embeddings, video
 
-EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+EXECUTORS = {
+    "in_process": bound.executor(dg.in_process_executor),
+    "multiprocess": bound.executor(dg.multiprocess_executor),
+}
 STEPS = tuple(costs.CPU_SIZES)
 
 
@@ -102,7 +106,6 @@ def _pinned(name: str) -> str:
 def build(chosen: Settings) -> dg.Definitions:
     """The definitions for these settings."""
     versions, prices = code_versions(chosen), _prices(chosen)
-    folder = str(chosen.models_dir)
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.GRAPH),
         jobs=[jobs.process_recordings, jobs.refresh_search],
@@ -124,41 +127,46 @@ def build(chosen: Settings) -> dg.Definitions:
             automation_sensor,
         ],
         executor=_executor(chosen),
-        resources={
-            "store": _store(chosen),
-            "decoder": DecoderResource(
-                ffmpeg=chosen.ffmpeg,
-                floor_s=chosen.decode_floor_s,
-                per_second=chosen.decode_per_second,
-                keep_channels=chosen.speakers == "channels",
-            ),
-            "speech": SpeechResource(
-                name=chosen.whisper_model,
-                models_dir=folder,
-                device=chosen.device,
-                compute_type=chosen.compute_type,
-                device_index=chosen.device_index,
-                cpu_threads=_threads(chosen),
-                workers=chosen.workers,
-                batch_size=chosen.batch_size,
-                language=chosen.language,
-                beam_size=chosen.beam_size,
-                task=chosen.task,
-                speakers=chosen.speakers,
-            ),
-            "encoder": EncoderResource(
-                name=chosen.encoder_model,
-                models_dir=folder,
-                device=chosen.encodes_on,
-                passage_s=chosen.passage_s,
-                search_doubtful=chosen.search_doubtful,
-                url=chosen.embedding_url,
-                # By its name: Dagster's UI shows what a resource is configured with.
-                key=dg.EnvVar(f"{PREFIX}EMBEDDING_KEY") if chosen.embedding_key.get_secret_value() else "",
-                dollars_per_million=chosen.embedding_dollars,
-            ),
-        },
+        resources=bound.resources(_resources(chosen)),
     )
+
+
+def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
+    """What the assets and the sensor work with, as the settings say."""
+    folder = str(chosen.models_dir)
+    return {
+        "store": _store(chosen),
+        "decoder": DecoderResource(
+            ffmpeg=chosen.ffmpeg,
+            floor_s=chosen.decode_floor_s,
+            per_second=chosen.decode_per_second,
+            keep_channels=chosen.speakers == "channels",
+        ),
+        "speech": SpeechResource(
+            name=chosen.whisper_model,
+            models_dir=folder,
+            device=chosen.device,
+            compute_type=chosen.compute_type,
+            device_index=chosen.device_index,
+            cpu_threads=_threads(chosen),
+            workers=chosen.workers,
+            batch_size=chosen.batch_size,
+            language=chosen.language,
+            beam_size=chosen.beam_size,
+            task=chosen.task,
+            speakers=chosen.speakers,
+        ),
+        "encoder": EncoderResource(
+            name=chosen.encoder_model,
+            models_dir=folder,
+            device=chosen.encodes_on,
+            passage_s=chosen.passage_s,
+            search_doubtful=chosen.search_doubtful,
+            url=chosen.embedding_url,
+            key=chosen.embedding_key.get_secret_value(),
+            dollars_per_million=chosen.embedding_dollars,
+        ),
+    }
 
 
 defs = build(settings.load())

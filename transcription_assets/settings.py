@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
     )
 
+    dagster_hosts: str = Field(
+        "",
+        pattern=r"^[\w.:\[\], -]*$",
+        description="Names, separated by commas, under which Dagster's UI may be opened besides `localhost`, as in"
+        " `dagster.example.com`.",
+    )
     serve_token: SecretStr = Field(
         SecretStr(""),
         description="Who knows it may read the search page and its API (bearer token, or asked for by the page); empty"

@@ -8,8 +8,12 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import create_execution_plan, execute_run
+from dagster._core.execution.plan.state import KnownExecutionState
 
 from transcription_assets.defs import assets, jobs
+from transcription_assets.defs.failed_runs import BATCH_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START
@@ -80,6 +84,21 @@ class Graph:
             )
         )
 
+    def run_again(self, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:
+        """Run what failed in that run and what follows it, as the UI and run retries do it; returns the ended run."""
+        job = self.definitions().resolve_job_def("process_recordings")
+        parent = self.instance.get_run_by_id(result.run_id)
+        assert parent
+        steps, known = KnownExecutionState.build_resume_retry_reexecution(self.instance, parent)
+        plan = create_execution_plan(job, tags=parent.tags, known_state=known, step_keys_to_execute=steps)
+        run = self.instance.create_run_for_job(
+            job, plan, tags=parent.tags, parent_run_id=parent.run_id, root_run_id=parent.run_id
+        )
+        execute_run(InMemoryJob(job), run, self.instance)
+        ended = self.instance.get_run_by_id(run.run_id)
+        assert ended
+        return ended
+
     def refresh(self) -> dict[str, Any]:
         """Materialise `search_index`; returns its metadata values."""
         job = self.definitions().resolve_job_def("refresh_search")
@@ -120,11 +139,17 @@ class Graph:
         return found
 
     def failure(self, result: dg.ExecuteInProcessResult, step: str) -> dg.Failure:
-        """What the step failed with, from the event that the UI shows."""
-        data = result.failure_data_for_node(step)
-        assert data
-        assert data.user_failure_data
-        return dg.Failure(data.user_failure_data.description, data.user_failure_data.metadata)
+        """Return what the step failed with, from the event that the UI shows in that run or in a failed run of it."""
+        for run_id in (result.run_id, *(run.run_id for run in self.failed_runs(result))):
+            for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+                data: Any = entry.get_dagster_event().event_specific_data
+                if entry.step_key == step:
+                    return dg.Failure(data.user_failure_data.description, data.user_failure_data.metadata)
+        raise AssertionError(f"{step} has not failed")
+
+    def failed_runs(self, result: dg.ExecuteInProcessResult) -> Sequence[dg.DagsterRun]:
+        """Return the runs that record what failed in the middle of this one."""
+        return self.instance.get_runs(dg.RunsFilter(tags={BATCH_RUN: result.run_id}))
 
     def passages(self) -> pl.DataFrame:
         """All rows that can be found, by id."""

@@ -9,7 +9,7 @@ from transcription_assets import keys
 from transcription_assets.costs import days
 from transcription_assets.defs import bill, findings, meter, shown
 from transcription_assets.defs.automation import daily, follow, refresh
-from transcription_assets.defs.batch import RETRIES, Events, Made, explained, in_order, materialise_each
+from transcription_assets.defs.batch import NO_VALUE, RETRIES, Events, Made, batch_keys, explained, materialise_each
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
     DecoderResource,
@@ -51,8 +51,11 @@ inbox = dg.AssetSpec(
     group_name=GROUP,
     kinds={"ffmpeg"},
     owners=OWNERS,
+    config_schema={},
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
+    dagster_type=NO_VALUE,
+    output_required=False,
     check_specs=[findings.PLAYABLE],
 )
 def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
@@ -60,6 +63,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     A file that cannot be played (empty, cut off, not a recording, without sound) fails here with the decoder's words.
     """
+    batch = batch_keys(context)
     with explained():
         place, ffmpeg = store.open(), decoder.open()
 
@@ -74,7 +78,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
             (findings.playable(made),),
         )
 
-    yield from materialise_each(context, work)
+    yield from materialise_each(context, batch, work)
 
 
 @dg.asset(
@@ -83,9 +87,12 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     group_name=GROUP,
     kinds={"ffmpeg"},
     owners=OWNERS,
+    config_schema={},
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
     automation_condition=follow,
+    dagster_type=NO_VALUE,
+    output_required=False,
     check_specs=[findings.WHOLE],
 )
 def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
@@ -93,6 +100,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     Where less is decoded than the file promises, the rest is kept and the check `whole` says so.
     """
+    batch = batch_keys(context)
     with explained():
         place, ffmpeg = store.open(), decoder.open()
 
@@ -100,7 +108,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
         made = audio_step.materialise(place, key, ffmpeg)
         return Made(key, f"{made.etag}:{made.version}", shown.audio(made, place), (findings.whole(made),))
 
-    yield from materialise_each(context, work)
+    yield from materialise_each(context, batch, work)
 
 
 @dg.asset(
@@ -109,9 +117,12 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     group_name=GROUP,
     kinds={"whisper"},
     owners=OWNERS,
+    config_schema={},
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
     automation_condition=follow,
+    dagster_type=NO_VALUE,
+    output_required=False,
     check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.INVENTED],
     pool=GPU_POOL,
 )
@@ -122,13 +133,14 @@ def transcript(
 
     Silence and music give an empty transcript marked `no_speech`; nothing is invented.
     """
+    batch = batch_keys(context)
     with explained():
         place = store.open()
-        with noting(place, in_order(context), "transcript"):
+        with noting(place, batch, "transcript"):
             tools = transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
     first = meter.First()
     # Short recordings are decoded together; the answers come one by one, in the order in which `work` is called.
-    answers = transcript_step.materialise_each(place, in_order(context), tools, first.progress)
+    answers = transcript_step.materialise_each(place, batch, tools, first.progress)
 
     def work(key: str) -> Made:
         answer = next(answers)
@@ -143,7 +155,7 @@ def transcript(
             own_s=0.0 if reused else made.timing.wall_s,
         )
 
-    yield from materialise_each(context, work)
+    yield from materialise_each(context, batch, work)
 
 
 @dg.asset(
@@ -152,9 +164,12 @@ def transcript(
     group_name=GROUP,
     kinds={"sentencetransformers", "polars", "lancedb"},
     owners=OWNERS,
+    config_schema={},
     backfill_policy=SINGLE_RUN,
     retry_policy=RETRIES,
     automation_condition=follow,
+    dagster_type=NO_VALUE,
+    output_required=False,
     check_specs=[findings.COMPLETE],
     pool=ENCODER_POOL,
     metadata={"dagster/column_schema": shown.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
@@ -165,9 +180,10 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     From here on the recording is found. A new version of a recording replaces its rows in one step. Where that is
     turned on, the recording then leaves the inbox for `DONE_video/` or `DONE_audio/`.
     """
+    batch = batch_keys(context)
     with explained():
         place = store.open()
-        with noting(place, in_order(context), "embeddings"):
+        with noting(place, batch, "embeddings"):
             table, model = store.table(), encoder.open()
     results: list[embeddings_step.Embeddings] = []
 
@@ -180,7 +196,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
         embeddings_step.publish(place, table, results)
         return done_step.move(place, table, results) if store.done_prefix else {}
 
-    yield from materialise_each(context, work, publish)
+    yield from materialise_each(context, batch, work, publish)
 
 
 @dg.asset(
@@ -188,6 +204,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     group_name=GROUP,
     kinds={"lancedb"},
     owners=OWNERS,
+    config_schema={},
     retry_policy=RETRIES,
     automation_condition=refresh,
 )
@@ -203,6 +220,7 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     group_name=GROUP,
     kinds={"report"},
     owners=OWNERS,
+    config_schema={},
     retry_policy=RETRIES,
     automation_condition=daily,
 )

@@ -1,8 +1,9 @@
 """Many recordings in one run: one bad file never stops or hides the others.
 
-An asset body has two exits. All good: each partition is materialised with its own metadata and the chain goes on.
-Some failed: the good ones are recorded as materialised, and the step fails with a table of the others and their
-reasons. Downstream, declarative automation carries on with the good ones.
+If all recordings of the run succeed, each partition is materialised by one result. If some fail, each of the others is
+materialised by an event of its own. Then, if later steps of the run follow, the run goes on with the others, and the
+recordings that failed are recorded as a failed run of this step alone (see `failed_runs`); if none follows, the step
+fails with a table of the recordings that failed and their reasons.
 """
 
 import hashlib
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.plan.step import ExecutionStep
+from dagster._core.types.dagster_type import resolve_dagster_type
 
+from transcription_assets.defs import failed_runs
 from transcription_assets.defs.endings import TOO_LONG
 from transcription_assets.defs.meter import Meter, process_start
 from transcription_assets.defs.patience import WORK_LIMIT
@@ -27,8 +30,10 @@ RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL
 """For transient failures only; a permanent one fails at once."""
 KUBERNETES = "k8s"
 """The executor's name where each step has a pod."""
-RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
-"""The tag that lets run retries start a failed run again, once: `dagster.yaml` has this off for the others."""
+NO_VALUE = resolve_dagster_type(dg.Nothing)
+"""Type of an output that carries nothing; no I/O manager is asked for it."""
+WITHOUT_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+"""Metadata of an output for which Dagster logs no materialisation: of a range it would log one for every partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,51 +88,49 @@ Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 
 def materialise_each(
     context: dg.AssetExecutionContext,
+    keys: Sequence[str],
     work: Callable[[str], Made],
     publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
 ) -> Events:
-    """Do `work` for each recording of the run, `publish` once what is good, and leave by one of the two exits.
+    """Do `work` for each recording, `publish` once what is good, and materialise what succeeded.
 
-    `publish` returns the recordings with which it could not finish.
+    Args:
+        context: That of the step.
+        keys: The recordings, from `batch_keys`.
+        work: Makes one recording.
+        publish: Returns the recordings with which it could not finish.
+
+    Raises:
+        dagster.Failure: Some recordings failed, and a retry of the step may help or no later step follows.
+
     """
     meter = Meter.begin(context)
     with _told_to_leave(context):
-        made, failed = _outcomes(context, work, meter)
+        made, failed = _outcomes(context, keys, work, meter)
         with explained(), meter.common():
             unfinished = publish()
     failed += [Failed(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()]
     spent = meter.shown([item.key for item in made if item.key not in unfinished])
     made = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in made if item.key in spent]
-    if failed:
-        _leave_with_failures(context, made, failed)
-    for item in made:
-        context.add_asset_metadata(item.metadata, asset_key=context.asset_key, partition_key=item.key)
-    yield dg.MaterializeResult(data_version=dg.DataVersion(_joint_version(made)))
-    _log_findings(context, made)
+    _retry_if_that_may_help(context, made, failed)
+    if len(made) == len(context.partition_keys):
+        for item in made:
+            context.add_asset_metadata(item.metadata, asset_key=context.asset_key, partition_key=item.key)
+        yield dg.MaterializeResult(data_version=dg.DataVersion(_joint_version(made)))
+        _log_findings(context, made)
+    else:
+        _log_outcomes(context, made, failed)
+        _record_failures(context, failed, len(keys))
+        if made:  # without an output the later steps are skipped: they have nothing to do
+            yield dg.Output(None, metadata=WITHOUT_EVENTS)
     for name, spec in context.assets_def.check_specs_by_output_name.items():
         if spec.asset_key == context.asset_key:
             yield dg.Output(None, output_name=name)
 
 
-def in_order(context: dg.AssetExecutionContext) -> list[str]:
-    """The recordings of the run, as they are worked on."""
-    return sorted(context.partition_keys)
-
-
-def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
-    """Mark the run for a retry, unless a step before this one was part of it.
-
-    Then declarative automation carries that step's result on by itself, and with a retry of the run as well two
-    processes would do the same.
-    """
-    if not step.get_execution_dependency_keys():
-        instance.add_run_tags(run_id, {RETRY_RUN: "true"})
-
-
-def _ask_for_another_run(context: dg.AssetExecutionContext) -> None:
-    ask_for_another_run(
-        context.instance, context.run_id, context.op_execution_context.get_step_execution_context().step
-    )
+def batch_keys(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the recordings to work on, in order: those of the run that did not fail in an earlier step of it."""
+    return failed_runs.materialised_upstream(context)
 
 
 @contextmanager
@@ -145,17 +148,17 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
         if time.time() - process_start() >= float(os.environ.get(WORK_LIMIT, "inf")):
             raise dg.Failure(TOO_LONG, allow_retries=False) from interrupted
         if context.retry_number >= RETRIES.max_retries:
-            _ask_for_another_run(context)  # nodes are lost in swarms
+            step = context.op_execution_context.get_step_execution_context().step
+            failed_runs.ask_for_another_run(context.instance, context.run_id, step)  # nodes are lost in swarms
         context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
 
 def _outcomes(
-    context: dg.AssetExecutionContext, work: Callable[[str], Made], meter: Meter
+    context: dg.AssetExecutionContext, keys: Sequence[str], work: Callable[[str], Made], meter: Meter
 ) -> tuple[list[Made], list[Failed]]:
     made: list[Made] = []
     failed: list[Failed] = []
-    keys = in_order(context)
     for number, key in enumerate(keys, 1):
         try:
             with meter.recording(key):
@@ -177,32 +180,55 @@ def _about(key: str, reason: str) -> str:
     return reason if key in reason else f"{key}: {reason}"
 
 
-def _leave_with_failures(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
-    transient = any(item.transient for item in failed)
-    again = transient and context.retry_number < RETRIES.max_retries
-    if transient and not again:
-        _ask_for_another_run(context)
-    if not again:
-        # A retry finds the good ones done and records them then; recorded twice they would start the chain twice.
-        for item in made:
-            context.log_event(
-                dg.AssetMaterialization(
-                    context.asset_key,
-                    partition=item.key,
-                    metadata=item.metadata,
-                    tags={"dagster/data_version": item.version, **_code_version(context)},
-                )
+def _retry_if_that_may_help(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
+    """Raise a failure that Dagster answers with a retry of the step, if a failure is transient and retries are left.
+
+    Nothing is recorded before: the retry finds the good ones done, and recorded twice they would start the chain twice.
+    """
+    if any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries:
+        raise _failure(failed, len(made) + len(failed))
+
+
+def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[Failed], total: int) -> None:
+    """Show the recordings that failed as failed in this step, and in no later one.
+
+    Raises:
+        dagster.Failure: No later step follows in this run, so it is this run that has failed.
+
+    """
+    step = context.op_execution_context.get_step_execution_context().step
+    if failed and not failed_runs.has_downstream(context):
+        if any(item.transient for item in failed):
+            failed_runs.ask_for_another_run(context.instance, context.run_id, step)
+        raise _failure(failed, total, allow_retries=False)
+    for transient in (False, True):
+        if items := [item for item in failed if item.transient == transient]:
+            retry = transient and failed_runs.is_first(step)
+            failed_runs.record(context, [item.key for item in items], _failure(items, total), retry=retry)
+    if failed:
+        context.instance.add_run_tags(context.run_id, {f"failed/{step.key}": f"{len(failed)} of {total}"})
+
+
+def _failure(failed: Sequence[Failed], total: int, *, allow_retries: bool = True) -> dg.Failure:
+    return dg.Failure(_summary(failed, total), {"failed recordings": _table(failed)}, allow_retries=allow_retries)
+
+
+def _log_outcomes(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
+    """Materialise each recording by an event of its own, and tell the reason of each that failed."""
+    for item in made:
+        context.log_event(
+            dg.AssetMaterialization(
+                context.asset_key,
+                partition=item.key,
+                metadata=item.metadata,
+                tags={"dagster/data_version": item.version, **_code_version(context)},
             )
-        _log_findings(context, made)
-        for lost in failed:
-            # The partition's page shows observations; of a failure it says only that there was one.
-            reason = {"reason": dg.MetadataValue.text(lost.reason), "kind": dg.MetadataValue.text(lost.kind)}
-            context.log_event(dg.AssetObservation(context.asset_key, partition=lost.key, metadata=reason))
-    raise dg.Failure(
-        description=_summary(failed, len(made) + len(failed)),
-        metadata={"failed recordings": _table(failed)},
-        allow_retries=again,
-    )
+        )
+    _log_findings(context, made)
+    for lost in failed:
+        # The partition's page shows observations; of a failure it says only that there was one.
+        reason = {"reason": dg.MetadataValue.text(lost.reason), "kind": dg.MetadataValue.text(lost.kind)}
+        context.log_event(dg.AssetObservation(context.asset_key, partition=lost.key, metadata=reason))
 
 
 def _code_version(context: dg.AssetExecutionContext) -> Mapping[str, str]:
@@ -215,7 +241,8 @@ def _summary(failed: Sequence[Failed], total: int) -> str:
     if total == 1:
         return failed[0].reason
     reasons = "\n".join(f"- {item.reason}" for item in failed)
-    return f"{len(failed)} of {total} recordings failed, the others are materialised:\n{reasons}"
+    others = ", the others are materialised" if len(failed) < total else ""
+    return f"{len(failed)} of {total} recordings failed{others}:\n{reasons}"
 
 
 def _table(failed: Sequence[Failed]) -> dg.TableMetadataValue:

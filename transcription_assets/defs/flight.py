@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import dagster as dg
 
@@ -46,6 +47,24 @@ def last_ended_run(instance: dg.DagsterInstance) -> str:
 def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
     """The recordings of a run with these tags; `order` is that of the partitions."""
     return _keys(tags, order, {key: number for number, key in enumerate(order)})
+
+
+def range_tags(keys: Sequence[str], order: Sequence[str]) -> list[dict[str, str]]:
+    """Return the tags of runs that cover exactly these recordings, one run for each range of neighbours.
+
+    Args:
+        keys: The recordings; those that `order` lacks are left out.
+        order: All partitions, in their order.
+
+    """
+    wanted, ranges = set(keys), []
+    for _, group in groupby(order, wanted.__contains__):
+        members = list(group)
+        if members[0] not in wanted:
+            continue
+        single = len(members) == 1
+        ranges.append({PARTITION: members[0]} if single else {RANGE_START: members[0], RANGE_END: members[-1]})
+    return ranges
 
 
 def _keys(tags: Mapping[str, str], order: Sequence[str], position: dict[str, int]) -> Sequence[str]:

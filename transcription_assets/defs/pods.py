@@ -25,8 +25,8 @@ from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException  # type: ignore[import-untyped]
 
-from transcription_assets.defs.batch import ask_for_another_run
 from transcription_assets.defs.endings import Again, Ending, Pod, Seen, ending, is_erring
+from transcription_assets.defs.failed_runs import ask_for_another_run
 from transcription_assets.defs.flight import keys_of
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.patience import WORK_LIMIT, Patience

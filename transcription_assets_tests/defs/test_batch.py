@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from transcription_assets import keys
+from transcription_assets.defs.flight import keys_of
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.steps import embeddings
 from transcription_assets.transcript import from_json
 from transcription_assets_tests import recordings
@@ -52,11 +55,17 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
 
     result = graph.run(batch)
 
-    assert not result.success
+    assert result.success, "failed, it would show every later step of the bad one as failed"
     for upstream in CHAIN[: CHAIN.index(asset)]:
         assert graph.statuses(upstream, batch) == dict.fromkeys(batch, "MATERIALIZED")
-    assert graph.materialised(asset) == good
     assert graph.statuses(asset, batch) == dict.fromkeys(good, "MATERIALIZED") | {bad: "FAILED"}
+    for downstream in CHAIN[CHAIN.index(asset) + 1 :]:
+        assert graph.statuses(downstream, batch) == dict.fromkeys(good, "MATERIALIZED"), "missing is not failed"
+        assert graph.evaluations(result, downstream) == Counter(
+            (check, key) for check in CHECKS[downstream] for key in good
+        )
+    assert graph.materialised(asset) == good
+    assert graph.passages()["media_key"].to_list() == good
     assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in good)
     assert all(graph.metadata(asset, key)["reused"] is False for key in good)
     assert all(graph.tags(asset, key)["dagster/code_version"] == "7" for key in good), "else stale for ever in the UI"
@@ -71,11 +80,13 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     assert kind.startswith("permanent")
     assert retries(graph.instance, result) == 0, "a second try of a broken recording is wasted"
 
-    downstream = CHAIN[CHAIN.index(asset) + 1 :]
-    assert not any(graph.materialised(below) for below in downstream)
-    for piece in (good[:2], good[2:]):
-        assert graph.run(piece, *downstream).success
-    assert graph.passages()["media_key"].to_list() == good
+    (recorded,) = graph.failed_runs(result)
+    assert recorded.status == dg.DagsterRunStatus.FAILURE
+    assert recorded.asset_selection == {dg.AssetKey(asset)}
+    assert keys_of(recorded.tags, batch) == [bad]
+    run = graph.instance.get_run_by_id(result.run_id)
+    assert run
+    assert run.tags[f"failed/{asset}"] == "1 of 5"
 
 
 def test_a_bug_that_one_file_meets_does_not_stop_the_others_and_is_told_with_its_file(graph: Graph) -> None:
@@ -104,6 +115,56 @@ def test_a_single_bad_recording_fails_with_nothing_but_its_reason(graph: Graph) 
     assert description
     assert description.startswith(key)
     assert "recordings failed" not in description
+
+
+def test_without_a_good_recording_later_steps_are_skipped(graph: Graph) -> None:
+    batch = graph.drop(BAD, 4)
+    graph.engine.failures = {seconds: [PermanentFailure("no")] for seconds in (BAD, 4)}
+    result = graph.run(batch)
+    assert graph.statuses("transcript", batch) == dict.fromkeys(batch, "FAILED")
+    assert graph.statuses("embeddings", batch) == {}
+    assert not result.events_for_node("embeddings")[-1].is_step_success
+    (recorded,) = graph.failed_runs(result)
+    assert keys_of(recorded.tags, batch) == batch
+
+
+def test_failures_at_two_steps_are_shown_each_where_it_happened(graph: Graph, tmp_path: Path) -> None:
+    batch = graph.drop(1, 2, BAD, 4, 5)
+    break_at_video(graph, tmp_path)
+    graph.engine.failures = {1: [PermanentFailure("no")], 5: [PermanentFailure("no")]}
+    result = graph.run(batch)
+    first, second, bad, fourth, last = batch
+    assert graph.statuses("video", batch) == dict.fromkeys((first, second, fourth, last), "MATERIALIZED") | {
+        bad: "FAILED"
+    }
+    assert set(graph.statuses("audio", batch)) == {first, second, fourth, last}
+    assert graph.statuses("transcript", batch) == {
+        first: "FAILED",
+        second: "MATERIALIZED",
+        fourth: "MATERIALIZED",
+        last: "FAILED",
+    }
+    assert graph.statuses("embeddings", batch) == dict.fromkeys((second, fourth), "MATERIALIZED")
+    assert len(graph.failed_runs(result)) == 3, "a run is about neighbours: 1 and 5 are none"
+
+
+def test_a_failure_of_the_last_step_fails_the_run_itself(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    assert graph.run(batch, "video", "audio").success
+    graph.engine.failures[2] = [PermanentFailure("no")]
+    result = graph.run(batch, "transcript")
+    assert not result.success
+    assert not graph.failed_runs(result)
+    assert graph.statuses("transcript", batch) == {batch[0]: "MATERIALIZED", batch[1]: "FAILED"}
+
+
+def test_a_mended_recording_is_shown_as_materialised(graph: Graph) -> None:
+    batch = graph.drop(1, 2)
+    graph.engine.failures[2] = [PermanentFailure("no")]
+    assert graph.run(batch).success
+    assert graph.run(batch[1:], "transcript", "embeddings").success
+    for asset in CHAIN:
+        assert graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED")
 
 
 def test_a_recording_that_vanished_is_named_and_said_to_be_gone(graph: Graph) -> None:

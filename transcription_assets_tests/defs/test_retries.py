@@ -10,19 +10,21 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from transcription_assets.defs import batch as batches
-from transcription_assets.defs.batch import RETRIES, RETRY_RUN
+from transcription_assets.defs.batch import RETRIES
+from transcription_assets.defs.failed_runs import RETRY_RUN
+from transcription_assets.defs.flight import keys_of
 from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.resources import DecoderResource, SpeechResource
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import Heard, Sound
 from transcription_assets.steps import failure
 from transcription_assets_tests import recordings
-from transcription_assets_tests.defs.breaking import BAD, decoder, reasons
+from transcription_assets_tests.defs.breaking import BAD, break_at_video, decoder, reasons
 from transcription_assets_tests.fakes import ScriptedEngine
 from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
 
 
-def test_automation_carries_on_the_good_ones_and_tries_the_bad_one_once_more_but_not_for_ever(graph: Graph) -> None:
+def test_automation_tries_the_bad_one_once_more_but_not_for_ever(graph: Graph) -> None:
     definitions = graph.definitions()
     batch = graph.drop(1, 2, BAD, 4, 5)
     bad = f"audio/{BAD:02}.wav"
@@ -31,15 +33,16 @@ def test_automation_carries_on_the_good_ones_and_tries_the_bad_one_once_more_but
     tick = dg.evaluate_automation_conditions(definitions, graph.instance)
     assert tick.total_requested == 0, "a new recording is the sensor's to start"
 
-    assert not graph.run(batch).success
+    assert graph.run(batch).success
+    assert graph.materialised("embeddings") == good
     tick = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=tick.cursor)
-    assert tick.get_requested_partitions(dg.AssetKey("embeddings")) == set(batch)
     assert tick.get_requested_partitions(dg.AssetKey("transcript")) == {bad}
+    assert tick.get_requested_partitions(dg.AssetKey("embeddings")) == {bad}
     assert not tick.get_requested_partitions(dg.AssetKey("audio"))
 
-    assert graph.run(good[:2], "embeddings").success
-    assert graph.run(good[2:], "embeddings").success
-    assert not graph.run([bad], "transcript", "embeddings").success
+    assert graph.run([bad], "transcript", "embeddings").success
+    assert graph.statuses("transcript", batch)[bad] == "FAILED"
+    assert bad not in graph.statuses("embeddings", batch)
     tick = dg.evaluate_automation_conditions(definitions, graph.instance, cursor=tick.cursor)
     assert {key for key in CHAIN if tick.get_requested_partitions(dg.AssetKey(key))} == set()
 
@@ -67,27 +70,47 @@ def test_a_transient_failure_is_tried_again_and_then_nobody_is_recorded_twice(gr
         assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
 
 
-def test_a_lasting_transient_failure_ends_after_the_retries_and_leaves_the_rest_to_a_new_run(graph: Graph) -> None:
+def test_a_lasting_transient_failure_ends_after_the_retries_and_is_recorded(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
     result = graph.run(batch)
-    assert not result.success
     assert retries(graph.instance, result) == RETRIES.max_retries
-    assert graph.materialised("transcript") == [batch[0], batch[2]]
+    assert graph.materialised("embeddings") == [batch[0], batch[2]]
     assert graph.statuses("transcript", batch)[batch[1]] == "FAILED"
     assert reasons(graph.failure(result, "transcript")) == {
         batch[1]: (f"{batch[1]}: the store is away", "transient: a retry may help")
     }
-    assert RETRY_RUN not in tags_of(graph, result), "automation carries on from `audio`: a second run would do the same"
+    (recorded,) = graph.failed_runs(result)
+    assert RETRY_RUN not in recorded.tags, "automation carries on from `audio`: a second run would do the same"
 
 
-def test_a_first_step_that_fails_for_longer_than_its_retries_comes_again_by_a_retry_of_the_run(graph: Graph) -> None:
-    batch = graph.drop(1, 2)
+@pytest.mark.parametrize("selected", [("transcript", "embeddings"), ("transcript",)])
+def test_a_lasting_transient_failure_of_a_first_step_is_left_to_run_retries(
+    graph: Graph, selected: tuple[str, ...]
+) -> None:
+    batch = graph.drop(1, 2, 3)
     assert graph.run(batch, "video", "audio").success
-    graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
-    result = graph.run(batch, "transcript", "embeddings")
+    graph.engine.failures = {2: [TransientFailure("the store is away")] * 9, 3: [PermanentFailure("no")] * 9}
+    result = graph.run(batch, *selected)
     assert retries(graph.instance, result) == RETRIES.max_retries
-    assert tags_of(graph, result)[RETRY_RUN] == "true", "nobody else would ever come back to it"
+    runs = graph.failed_runs(result) or [graph.instance.get_run_by_id(result.run_id)]
+    retried = [run for run in runs if run and run.tags.get(RETRY_RUN) == "true"]
+    assert [keys_of(run.tags, batch) for run in retried] == [batch[1:2] if len(selected) > 1 else batch]
+
+
+def test_a_run_that_is_started_again_leaves_out_what_failed_before(graph: Graph, tmp_path: Path) -> None:
+    batch = graph.drop(1, 2, BAD, 4)
+    good = [batch[0], batch[1], batch[3]]
+    break_at_video(graph, tmp_path)
+    graph.speech = SpeechResource(name="base", models_dir=str(tmp_path / "nothing"))
+    result = graph.run(batch)
+    assert not result.success, "without weights the whole step fails"
+    graph.speech = None
+    again = graph.run_again(result)
+    assert again.step_keys_to_execute == ["transcript", "embeddings"]
+    assert again.status == dg.DagsterRunStatus.SUCCESS
+    assert graph.engine.heard == [1, 2, 4]
+    assert graph.passages()["media_key"].to_list() == good
 
 
 class ToldToLeave(ScriptedEngine):
@@ -139,7 +162,9 @@ def test_a_pod_that_is_told_to_leave_past_its_time_limit_gets_no_second_limit(
 def test_a_broken_recording_is_no_reason_to_run_the_batch_again(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     graph.engine.failures[2] = [PermanentFailure("no")]
-    assert RETRY_RUN not in tags_of(graph, graph.run(batch))
+    result = graph.run(batch)
+    (recorded,) = graph.failed_runs(result)
+    assert RETRY_RUN not in {**recorded.tags, **tags_of(graph, result)}
 
 
 def tags_of(graph: Graph, result: dg.ExecuteInProcessResult) -> Mapping[str, str]:
@@ -168,7 +193,6 @@ def test_a_recording_that_is_replaced_while_it_is_read_never_mixes_two_versions(
 
     result = graph.run(batch)
 
-    assert not result.success
     assert retries(graph.instance, result) == 1, "it may well succeed another time"
     assert graph.materialised("audio") == [batch[0]]
     reason, _ = reasons(graph.failure(result, "audio"))[batch[1]]

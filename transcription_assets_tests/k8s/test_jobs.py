@@ -29,8 +29,8 @@ from kubernetes.client import ApiClient, ApiException
 
 from transcription_assets import costs, definitions
 from transcription_assets.defs.assets import GRAPH
-from transcription_assets.defs.batch import RETRY_RUN
 from transcription_assets.defs.endings import Again, Ending
+from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START

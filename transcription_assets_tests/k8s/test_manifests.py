@@ -1,19 +1,25 @@
 """The Kubernetes manifests: valid for the clusters of today, and complete, as kubectl renders them."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
 from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
+from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig
 
 from transcription_assets import settings
+from transcription_assets.defs import webguard, webserver
 from transcription_assets.settings import PREFIX, Settings
+from transcription_assets_tests.k8s import cluster_instance
 from transcription_assets_tests.k8s.rendered import (
     K8S,
     OVERLAYS,
@@ -30,6 +36,7 @@ from transcription_assets_tests.k8s.rendered import (
     workloads,
 )
 
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 VERSIONS = ("1.31", "1.37")
 OTHER_VARIABLES = {
     "AWS_ENDPOINT_URL_S3",
@@ -185,6 +192,37 @@ def test_dagster_takes_the_instance_file(overlay: str) -> None:
     assert checked.success, checked.errors
     launching = validate_config(DagsterK8sJobConfig.config_type_run_launcher(), launcher(overlay))
     assert launching.success, launching.errors
+
+
+def test_the_webserver_is_the_guarded_one(overlay: str) -> None:
+    (container,) = Workload(named(overlay, "Deployment", "webserver")).containers
+    assert container["command"] == ["python", "-m", webserver.__name__]
+    assert {container[probe]["httpGet"]["path"] for probe in PROBES} == {webguard.PROBE}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"container_config": {"image": "evil.example/image"}},
+        {"container_config": {"command": ["sh"], "env": [{"name": "A", "value": "b"}]}},
+        {"pod_spec_config": {"service_account_name": "default"}},
+        {"job_spec_config": {"backoff_limit": 9}},
+    ],
+    ids=lambda chosen: next(iter(chosen)),
+)
+def test_the_tags_of_a_run_cannot_change_its_pod(overlay: str, tmp_path: Path, chosen: dict[str, Any]) -> None:
+    given = launcher(overlay)
+    cluster_instance.write(
+        tmp_path,
+        cluster_instance.write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1"),
+        **{name: value for name, value in given.items() if name.startswith("only_allow")},
+    )
+    run = dg.DagsterRun("process_recordings", tags={"dagster-k8s/config": json.dumps(chosen)})
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        assert isinstance(made.run_launcher, K8sRunLauncher)
+        with pytest.raises(Exception, match="allowed list"):
+            made.run_launcher.get_container_context_for_run(run)
+        made.run_launcher.get_container_context_for_run(dg.DagsterRun("process_recordings"))
 
 
 def test_lost_pods_and_lost_logs_are_seen_to_by_the_instance(overlay: str) -> None:

@@ -18,7 +18,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from transcription_assets import definitions
-from transcription_assets.defs.batch import RETRY_RUN
+from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.sensors import RANGE_END, RANGE_START

@@ -40,15 +40,15 @@ Opened = Callable[..., Page]
 
 
 @contextmanager
-def started() -> Iterator[Browser]:
-    """The browser; the test is skipped where there is none."""
+def started(*arguments: str) -> Iterator[Browser]:
+    """The browser, with further command-line arguments; the test is skipped where there is none."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no browser: apt-get install chromium")
     PICTURES.mkdir(parents=True, exist_ok=True)
     sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=[*QUIET, *sandbox])
+        browser = driver.chromium.launch(executable_path=found, args=[*QUIET, *sandbox, *arguments])
         yield browser
         browser.close()
 

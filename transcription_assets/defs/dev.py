@@ -1,0 +1,114 @@
+"""Dagster on this machine: `python -m transcription_assets.defs.dev` runs code server, daemon and guarded webserver.
+
+In place of `dagster dev`, which starts a webserver without the guard, and which nothing ends if it was started with
+SIGINT ignored (in the background of a script, say): it gives SIGTERM the handler that SIGINT has.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+LOCATION = "transcription_assets"
+"""Sensor cursors are kept under the location's name."""
+SOCKET = "code-server.sock"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOOK_EVERY_S = 0.2
+END_LIMIT_S = 20.0
+"""Children that have not ended so long after SIGTERM are killed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until a signal comes or a child ends; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    asked: list[int] = []
+    for number in ENDING:
+        # Also where it was ignored. What is handled here is reset in the children; what is ignored would stay so.
+        signal.signal(number, lambda received, _frame: asked.append(received))
+    children: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory(prefix="dagster-") as folder:
+        server, *clients = commands(Path(folder), options.host, options.port)
+        try:
+            children.append(subprocess.Popen(server, stdin=subprocess.DEVNULL, process_group=0))
+            while not asked and is_running(children) and not accepts(Path(folder) / SOCKET):
+                time.sleep(LOOK_EVERY_S)  # else its clients would show an error until they look again
+            children += [
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+                for command in clients
+                if is_running(children) and not asked
+            ]
+            print(f"Dagster on http://{options.host}:{options.port}", flush=True)  # noqa: T201
+            while not asked and is_running(children):
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            end(children)
+    return 128 + asked[0] if asked else 1
+
+
+def commands(folder: Path, host: str, port: int) -> list[list[str]]:
+    """Return the commands of the code server, and of its two clients.
+
+    Args:
+        folder: Where the code server's socket and a workspace file that names it are kept.
+        host: Address that the webserver listens on.
+        port: Its port.
+
+    """
+    server_socket, workspace = folder / SOCKET, folder / "workspace.yaml"
+    server = {"grpc_server": {"socket": str(server_socket), "location_name": LOCATION}}
+    workspace.write_text(json.dumps({"load_from": [server]}), encoding="utf-8")
+    python = [sys.executable, "-W", "ignore", "-m"]
+    module = ["--module-name", "transcription_assets.definitions", "--location-name", LOCATION]
+    clients = ["--workspace", str(workspace)]
+    return [
+        [*python, "dagster", "code-server", "start", "--socket", str(server_socket), "--log-level", "warning", *module],
+        [*python, "dagster._daemon", "run", *clients],
+        [*python, "transcription_assets.defs.webserver", "--host", host, "--port", str(port), *clients],
+    ]
+
+
+def is_running(children: Sequence["subprocess.Popen[bytes]"]) -> bool:
+    """Return whether all of these processes run."""
+    return all(child.poll() is None for child in children)
+
+
+def accepts(path: Path) -> bool:
+    """Return whether a process accepts connections on this Unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def end(children: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """End these process groups, politely first, and wait for their leaders."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + END_LIMIT_S
+    for child in children:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, until - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # what it has started and left behind
+        child.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m transcription_assets.defs.dev", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address that the webserver listens on")
+    parser.add_argument("--port", type=int, default=3000, help="its port")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

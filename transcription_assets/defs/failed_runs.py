@@ -1,0 +1,120 @@
+"""Recordings that fail in the middle of a run, recorded as a failed run of that step alone.
+
+Dagster shows a partition as failed if the last run that planned to materialise it has failed. A run over several assets
+plans all of them when it is created, so failing it for one recording marks every later step of that recording as
+failed. Therefore the run goes on with the other recordings, and those that failed are recorded as a second run, which
+plans nothing but the step that failed and has failed already. It is not launched; re-executing it is.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, UserFailureData
+from dagster._core.execution.plan.step import ExecutionStep
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+
+from transcription_assets.defs.flight import range_tags
+from transcription_assets.defs.partitions import recordings
+
+RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
+"""The tag that lets run retries start a failed run again: `dagster.yaml` has this off for the others."""
+BATCH_RUN = "transcription_assets/batch_run"
+"""Tag of a failed run: id of the run in which its recordings failed."""
+
+
+def has_downstream(context: dg.AssetExecutionContext) -> bool:
+    """Return whether a later step of this run depends on this one."""
+    return bool(_selected(context) & context.job_def.asset_layer.asset_graph.get(context.asset_key).child_keys)
+
+
+def materialised_upstream(context: dg.AssetExecutionContext) -> list[str]:
+    """Return the recordings of the run, sorted, without those that failed in an earlier step of it.
+
+    A run that was started again from its failure finds the earlier steps in its parent.
+    """
+    upstream = _selected(context) & context.job_def.asset_layer.asset_graph.get(context.asset_key).parent_keys
+    run: dg.DagsterRun | None = context.run if upstream else None
+    while run:
+        logs = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        events = [entry.get_dagster_event() for entry in logs]
+        if made := {event.partition for event in events if event.asset_key in upstream}:
+            return sorted(made.intersection(context.partition_keys))
+        run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return sorted(context.partition_keys)
+
+
+def record(context: dg.AssetExecutionContext, keys: Sequence[str], failure: dg.Failure, *, retry: bool) -> None:
+    """Record that this step failed for these recordings, and for no others and nowhere else.
+
+    Makes one run for each range of neighbouring partitions.
+
+    Args:
+        context: That of the step.
+        keys: The recordings that failed; those that are no partition any more are left out.
+        failure: Its description and metadata are shown with the run.
+        retry: Whether Dagster's run retries shall start the run again.
+
+    """
+    instance, run = context.instance, context.run
+    step_context = context.op_execution_context.get_step_execution_context()
+    partitions = instance.get_dynamic_partitions(str(recordings.name))
+    for tags in range_tags(keys, partitions):
+        failed = instance.create_run_for_job(
+            context.job_def,
+            run_config=run.run_config,
+            # Failed from its first moment: if this process is killed now, the run does not stay in progress.
+            status=dg.DagsterRunStatus.FAILURE,
+            tags={
+                **tags,
+                BATCH_RUN: run.run_id,
+                **({RETRY_RUN: "true"} if retry else {}),
+                **{name: value for name, value in run.tags.items() if name == BACKFILL_ID_TAG},  # it counts failures
+            },
+            asset_selection={context.asset_key},
+            remote_job_origin=run.remote_job_origin,
+            job_code_origin=run.job_code_origin,
+        )
+        event = _step_failure(step_context, failure)
+        instance.report_dagster_event(event, failed.run_id)
+        instance.report_run_failed(
+            failed,
+            f"{failure.description}\nIt failed in run {run.run_id}, which went on with the other recordings.",
+            JobFailureData(None, RunFailureReason.STEP_FAILURE, event),
+        )
+        context.log.error(f"recorded as failed run {failed.run_id}: {', '.join(keys)}")
+
+
+def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
+    """Mark the run for a retry if `is_first(step)`."""
+    if is_first(step):
+        instance.add_run_tags(run_id, {RETRY_RUN: "true"})
+
+
+def is_first(step: ExecutionStep) -> bool:
+    """Return whether no step before this one was part of the run.
+
+    Otherwise declarative automation carries the earlier step's result on by itself, and with a retry of the run as
+    well two processes would do the same.
+    """
+    return not step.get_execution_dependency_keys()
+
+
+def _selected(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
+    return set(context.job_def.asset_layer.selected_asset_keys)
+
+
+def _step_failure(context: StepExecutionContext, failure: dg.Failure) -> DagsterEvent:
+    """Return the event of this step's failure, for another run than the one that it happened in."""
+    shown = UserFailureData("intentional-failure", failure.description, failure.metadata)  # type: ignore[no-untyped-call]
+    data = StepFailureData(None, shown, ErrorSource.USER_CODE_ERROR)  # type: ignore[no-untyped-call]
+    return DagsterEvent(
+        event_type_value=dg.DagsterEventType.STEP_FAILURE.value,
+        job_name=context.job_name,
+        step_handle=context.step.handle,
+        node_handle=context.step.node_handle,
+        step_kind_value=context.step.kind.value,
+        event_specific_data=data,
+        message=f'Execution of step "{context.step.key}" failed.',
+    )

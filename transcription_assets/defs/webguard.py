@@ -1,0 +1,138 @@
+"""Keeps web pages of others away from Dagster's webserver, which checks neither who asks nor for which name.
+
+Any page that is open in a browser beside the Dagster UI can send requests to it, also to `localhost`. This middleware
+refuses what a browser marks as coming from another page, what is addressed to another name (DNS rebinding), and changes
+by requests that a browser sends without asking the server first.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?", re.ASCII)
+PROBE = "/server_info"
+"""Asked by Kubernetes under the pod's address; tells nothing but versions."""
+GRAPHQL = "/graphql"
+ASKED_FIRST = frozenset({"application/json", "application/graphql"})
+"""Content types that a browser sends to another origin only after asking, which Dagster never allows."""
+OWN = frozenset({"same-origin", "none"})
+"""Values of Sec-Fetch-Site of requests by the UI itself and by the address bar."""
+
+HEADERS = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebGuard:
+    """ASGI middleware.
+
+    Attributes:
+        app: The webserver.
+        hosts: Names and addresses, without ports, under which it answers besides those of this machine.
+
+    """
+
+    app: ASGIApp
+    hosts: Collection[str] = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with 403, or let the webserver answer."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if reason := self.refusal(scope):
+            await _refuse(scope, receive, send, reason)
+            return
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, sent)
+
+    def refusal(self, scope: Scope) -> str:
+        """Return why a request is refused, or an empty string."""
+        headers, path = Headers(scope=scope), scope["path"]
+        method = scope.get("method", "")  # a WebSocket has none
+        if method == "GET" and path == PROBE:
+            return ""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._is_ours(_name(host)):
+            return f"this server does not answer for {host!r}; name it in TRANSCRIPTION_DAGSTER_HOSTS"
+        if origin is not None and not self._is_own_origin(origin, host):
+            return f"a page of {origin!r} may not use this server"
+        is_graphql = path.endswith(GRAPHQL)
+        followed = method == "GET" and not is_graphql and _is_link(headers)
+        if headers.get("sec-fetch-site", "none") not in OWN and not followed:
+            return "a page of another origin may not use this server"
+        return _graphql_refusal(method, headers, scope) if is_graphql else ""
+
+    def _is_ours(self, name: str) -> bool:
+        return name in LOOPBACK or name in self.hosts
+
+    def _is_own_origin(self, origin: str, host: str) -> bool:
+        """Return whether a page of this origin is one of ours; behind a proxy its Host may be another than ours."""
+        netloc = origin.partition("://")[2]
+        return netloc.lower() == host.lower() or _name(netloc) in self.hosts
+
+
+def parse_hosts(text: str) -> frozenset[str]:
+    """Return the names in a list separated by commas."""
+    return frozenset(filter(None, (_name(name.strip()) for name in text.split(","))))
+
+
+def _name(host: str) -> str:
+    """Return the host without its port, in lower case; an empty string where it is none."""
+    found = HOST.fullmatch(host)
+    return found["name"].lower() if found else ""
+
+
+def _is_link(headers: Headers) -> bool:
+    """Return whether somebody followed a link: their browser shows the answer in a tab, and to no page."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+def _graphql_refusal(method: str, headers: Headers, scope: Scope) -> str:
+    """Return why a GraphQL request is refused, or an empty string."""
+    if method in ("GET", "HEAD") and _may_change(QueryParams(scope["query_string"]).get("query", "")):
+        return "a change needs POST"
+    if method == "POST" and _content_type(headers) not in ASKED_FIRST:
+        return f"a query needs one of the content types {', '.join(sorted(ASKED_FIRST))}"
+    return ""
+
+
+def _may_change(query: str) -> bool:
+    """Return whether a GraphQL document holds more than queries, or cannot be read."""
+    if not query:
+        return False
+    try:
+        document = parse(query)
+    except GraphQLError:
+        return True
+    operations = [item for item in document.definitions if isinstance(item, OperationDefinitionNode)]
+    return any(item.operation is not OperationType.QUERY for item in operations)
+
+
+def _content_type(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()  # the server has to have read the request for an upgrade before it can be refused
+        await send({"type": "websocket.close", "code": 1008, "reason": ""})
+        return
+    await PlainTextResponse(f"Refused: {reason}.\n", 403, headers=HEADERS)(scope, receive, send)
