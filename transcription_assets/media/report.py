@@ -47,6 +47,10 @@ _NOISE = re.compile(
     r"|Failed to compensate for timestamp delta|Conversion failed"
     r"|Picture size \d+x\d+ exceeds|Codec \(\w+\) not on whitelist)"  # of a picture that is not decoded, on purpose
 )
+# Containers whose timestamps or fixed frame sizes take a browser to the exact second. In the others (MP3, ADTS, MPEG
+# streams) it estimates positions from the bit rate.
+_TIMESTAMPED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "flac", "ogg"})
+_START = re.compile(r"^\[info\] {3}Duration: [^,\n]*, start: (-?\d+\.\d+)", re.MULTILINE)
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
 _FOREIGN = re.compile(r"(?:Format|Protocol \S+) not on whitelist")
 _UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
@@ -61,7 +65,7 @@ class Probe:
     `channels` is ffmpeg's name of the layout (`mono`, `stereo`, `5.1`); `width` and `height` are in pixels.
     `has_picture` is true for a video track and for an embedded cover; the video fields tell of a track only.
     `title` and `created` are the container's tags as they stand there, empty where there are none.
-    `bytes_read` is what it cost to find all this out.
+    `bytes_read` is what it cost to find all this out. `start` is the earliest timestamp in the container (seconds).
     """
 
     duration: float | None
@@ -77,6 +81,12 @@ class Probe:
     title: str = ""
     created: str = ""
     bytes_read: int = field(default=0, compare=False)
+    start: float = 0.0
+
+    @property
+    def seeks_exactly(self) -> bool:
+        """Return whether players find a second by timestamps and not by guessing from the size of the file."""
+        return self.format in _TIMESTAMPED
 
 
 def text(printed: bytes, where: str) -> str:
@@ -128,6 +138,7 @@ def header(said: str) -> Probe | None:
         title=tags.get("title", ""),
         created=tags.get("creation_time") or tags.get("date", ""),
         bytes_read=bytes_read(said),
+        start=float(start[1]) if (start := _START.search(about)) else 0.0,
     )
 
 

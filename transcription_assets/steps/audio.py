@@ -23,7 +23,9 @@ class Audio:
     """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims.
 
     `sha256` of the FLAC is the name of what is heard: extraction gives the same bytes for the same sound, in whatever
-    file it comes.
+    file it comes. Sample 0 of the FLAC is at second 0 of the transcript; the container gives it the timestamp
+    `container_start` (seconds). `original_is_exact` is false where a browser that plays the original may be at
+    another second than its clock says, so that the FLAC should be played instead.
     """
 
     key: str
@@ -34,6 +36,8 @@ class Audio:
     warnings: tuple[str, ...]
     bytes_read: int
     channels: int = 1
+    container_start: float = 0.0
+    original_is_exact: bool = True
     version: str = VERSION
     reused: bool = False
 
@@ -90,6 +94,8 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
         extraction.warnings,
         extraction.bytes_read,
         channels,
+        container_start=seen.probe.start,
+        original_is_exact=seen.probe.seeks_exactly,
     )
     write(store, keys.audio_record(key), asdict(audio))
     return audio
