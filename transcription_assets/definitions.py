@@ -131,6 +131,7 @@ def build(chosen: Settings) -> dg.Definitions:
                 floor_s=chosen.decode_floor_s,
                 per_second=chosen.decode_per_second,
                 keep_channels=chosen.speakers == "channels",
+                audio_tracks=chosen.audio_tracks,
             ),
             "speech": SpeechResource(
                 name=chosen.whisper_model,

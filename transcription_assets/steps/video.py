@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass
 
 from transcription_assets import keys, media, temporary
-from transcription_assets.media import Poster, Probe
+from transcription_assets.media import Poster, Probe, Track
 from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import read, require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
-VERSION = "2"
+VERSION = "3"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
 THUMBNAIL_BYTES = 700
@@ -24,6 +24,8 @@ class Decoder:
     per_second: float = 0.5
     keep_channels: bool = False
     """Whether the two channels of a stereo recording stay apart: two speakers."""
+    audio_tracks: str = "auto"
+    """Which audio tracks are heard: `auto`, `first`, `all`, or a number from 1."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Seconds until a decoder that has not finished is taken for hung."""
@@ -47,7 +49,10 @@ class Video:
 def load(store: Store, key: str) -> Video | None:
     """The record of the last materialisation, if there is one that this release understands."""
     document = read(store, keys.video_record(key), VERSION)
-    return Video(**document | {"probe": Probe(**document["probe"]), "reused": True}) if document else None
+    if document is None:
+        return None
+    tracks = tuple(Track(**track) for track in document["probe"]["tracks"])
+    return Video(**document | {"probe": Probe(**document["probe"] | {"tracks": tracks}), "reused": True})
 
 
 @noted("video")
