@@ -109,7 +109,7 @@ def extract_speech(
 
 
 def _spool(folder: Path, track: Track, *, apart: bool) -> Spool:
-    return Spool(folder / f"{track.number}.raw", layout=track.declared_layout, apart=apart)
+    return Spool(folder / f"{track.number}.raw", layout=track.declared_layout, apart=apart, timed=track.timed)
 
 
 def _decoded(

@@ -86,10 +86,10 @@ def levels(block: Samples) -> NDArray[np.float32]:
 
 
 def loudness(powers: NDArray[np.float32]) -> float:
-    """Return the level (dB of full scale) that the loudest hundredth, or the loudest second, reaches."""
+    """Return the level (dB of full scale) that the loudest hundredth reaches: at least 0.4 s, at most 10 s."""
     if not len(powers):
         return -np.inf
-    rank = min(max(10, len(powers) // 100), len(powers))
+    rank = min(max(4, min(len(powers) // 100, 100)), len(powers))
     reached = float(np.partition(powers, len(powers) - rank)[len(powers) - rank])
     return 10 * float(np.log10(reached)) if reached > _power(SILENT_DB) else -np.inf
 

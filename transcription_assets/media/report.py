@@ -66,6 +66,8 @@ _NOISE = re.compile(
 # Containers whose timestamps or fixed frame sizes take a browser to the exact second. In the others (MP3, ADTS, MPEG
 # streams) it estimates positions from the bit rate.
 _MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+_BARE = frozenset({"aac", "loas", "mp3", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb"})
+_ESTIMATED = "Estimating duration from bitrate"
 _TIMESTAMPED = frozenset({_MOV, _MATROSKA, "wav", "flac", "ogg"})
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
 _FOREIGN = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
@@ -80,12 +82,16 @@ LONGEST_STATED_S = 30 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One audio track: its number among them, from 0; `layout` as ffmpeg names it, `language` empty if not stated."""
+    """One audio track: its number among them, from 0; `layout` as ffmpeg names it, `language` empty if not stated.
+
+    `timed` is false in a bare stream of frames: its timestamps are counted by ffmpeg.
+    """
 
     number: int
     codec: str = ""
     layout: str = ""
     language: str = ""
+    timed: bool = True
 
     @property
     def declared_layout(self) -> str:
@@ -118,11 +124,15 @@ class Probe:
     bytes_read: int = field(default=0, compare=False)
     start: float = 0.0
     tracks: tuple[Track, ...] = ()
+    is_estimate: bool = False
+    """Whether `duration` was worked out from the size of the file."""
 
     @property
     def promised_s(self) -> float | None:
         """Return how long the container says it plays: some state the end of its clock, which may begin above 0."""
-        if self.duration is None or self.format not in {_MOV, _MATROSKA}:
+        if self.duration is None or self.is_estimate:
+            return None
+        if self.format not in {_MOV, _MATROSKA}:
             return self.duration
         return max(self.duration - max(self.start, 0.0), 0.0)
 
@@ -166,7 +176,7 @@ def header(said: str) -> Probe | None:
     audio = [(language, facts) for language, kind, facts in streams if kind == "Audio"]
     pictures = [facts for _, kind, facts in streams if kind == "Video"]
     video = [facts for facts in pictures if "(attached pic)" not in facts]
-    tracks = tuple(_track(number, *item) for number, item in enumerate(audio))
+    tracks = tuple(_track(number, *item, timed=opened["format"] not in _BARE) for number, item in enumerate(audio))
     rate = _RATE.search(audio[0][1]) if audio else None
     size = _SIZE.search(video[0]) if video else None
     return Probe(
@@ -185,6 +195,7 @@ def header(said: str) -> Probe | None:
         bytes_read=bytes_read(said),
         start=float(stated["start"] or 0.0) if stated else 0.0,
         tracks=tracks,
+        is_estimate=any(text.startswith(_ESTIMATED) for text in _said_at(said, "warning")),
     )
 
 
@@ -200,10 +211,10 @@ def _duration(stated: re.Match[str] | None) -> float | None:
     return seconds if seconds <= LONGEST_STATED_S else None
 
 
-def _track(number: int, language: str, facts: str) -> Track:
+def _track(number: int, language: str, facts: str, *, timed: bool) -> Track:
     rate = _RATE.search(facts)
     layout = (rate[2] or "").strip() if rate else ""
-    return Track(number, _codec(facts), layout, "" if language == "und" else language)
+    return Track(number, _codec(facts), layout, "" if language == "und" else language, timed)
 
 
 def _codec(facts: str) -> str:
@@ -215,7 +226,7 @@ def _said_at(said: str, *levels: str) -> Iterator[str]:
     for line in said.split("\n"):
         match = _LEVEL.match(line)
         if match and match[1] in levels:
-            yield line[match.end() :].strip()
+            yield _PLACE.sub("", line[match.end() :]).strip()
 
 
 def _own_words(said: str) -> str:
@@ -225,7 +236,7 @@ def _own_words(said: str) -> str:
 
 def complaints(said: str) -> list[str]:
     """What ffmpeg complained about (errors and worse), each once, without places and generalities."""
-    messages = (_PLACE.sub("", text).strip() for text in _said_at(said, "error", "fatal", "panic"))
+    messages = _said_at(said, "error", "fatal", "panic")
     return list(dict.fromkeys(message for message in messages if message and not _NOISE.match(message)))
 
 

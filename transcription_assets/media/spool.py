@@ -21,7 +21,7 @@ class Spool:
     `apart` keeps the first two channels; otherwise all are mixed with the weights of `layout`, alike where it is empty.
     """
 
-    def __init__(self, path: Path, *, layout: str = "", apart: bool = False) -> None:
+    def __init__(self, path: Path, *, layout: str = "", apart: bool = False, timed: bool = True) -> None:
         self._file = path.open("w+b")
         self._layout, self._apart = layout, apart
         self._shares: Sequence[float] = ()
@@ -30,7 +30,7 @@ class Spool:
         self._doublings: list[int | None] = []
         self._powers: list[NDArray[np.float32]] = []
         self.channels = 2 if apart else 1
-        self.timeline = Timeline()
+        self.timeline = Timeline(timed)
         self.rescued = 0
         """Samples in blocks whose channels cancelled each other."""
 

@@ -16,9 +16,11 @@ class Timeline:
     """Position (in samples) of what was placed, and what was found on the way.
 
     `gap` and `overlap` count the samples of silence between frames and the samples dropped. The silence before the
-    first frame is no gap: a sound track may begin late.
+    first frame is no gap: a sound track may begin late. Without `timed`, timestamps were counted by ffmpeg and not read
+    from the container: they may run too slowly where the sample rate changes, so nothing is dropped for them.
     """
 
+    timed: bool = True
     position: int = 0
     gap: int = 0
     overlap: int = 0
@@ -39,7 +41,7 @@ class Timeline:
         drop = min(-ahead, count) if ahead < -tolerance else 0
         if self._started and drop:
             self._dropped_in_a_row += drop
-            if self._set_back or self._dropped_in_a_row > LONGEST_OVERLAP:
+            if not self.timed or self._set_back or self._dropped_in_a_row > LONGEST_OVERLAP:
                 self._set_back -= ahead
                 drop = 0
         if not drop:

@@ -59,11 +59,11 @@ class Audio:
 
     @property
     def is_whole(self) -> bool:
-        """Whether as much was decoded as the container promises (2 %, at least a second, is not worth a word)."""
+        """Return whether no less was decoded than the container promises; 2 %, at least a second, are tolerated."""
         if self.container_duration is None:
             return True
         allowed = max(TOLERANCE_FLOOR_S, TOLERANCE * self.container_duration)
-        return abs(self.duration - self.container_duration) <= allowed
+        return self.duration >= self.container_duration - allowed
 
 
 def load(store: Store, key: str) -> Audio | None:
