@@ -86,12 +86,15 @@ def levels(block: Samples) -> NDArray[np.float32]:
 
 
 def loudness(powers: NDArray[np.float32]) -> float:
-    """Return the level (dB of full scale) that the loudest hundredth reaches: at least 0.4 s, at most 10 s."""
-    if not len(powers):
+    """Return the level (dB of full scale) that the loudest hundredth of what is not silent reaches.
+
+    At least 0.4 s of it, at most 3 s: a few clear words in hours of noise decide, a few clicks do not.
+    """
+    audible = powers[powers > _power(SILENT_DB)]
+    if not len(audible):
         return -np.inf
-    rank = min(max(4, min(len(powers) // 100, 100)), len(powers))
-    reached = float(np.partition(powers, len(powers) - rank)[len(powers) - rank])
-    return 10 * float(np.log10(reached)) if reached > _power(SILENT_DB) else -np.inf
+    rank = min(max(len(audible) // 100, 4), 30, len(audible))
+    return 10 * float(np.log10(np.partition(audible, len(audible) - rank)[len(audible) - rank]))
 
 
 def gain_steps(level: float) -> int:

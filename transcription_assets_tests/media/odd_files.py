@@ -1,7 +1,7 @@
 """Recordings as cameras, recorders, broadcasts and careless joins leave them, made on the spot, by name.
 
-Each holds bursts of sound (or words) at known seconds of a player's clock, which begins at the earliest timestamp in the
-file. `build` makes one; tests of the page may use those that a browser plays.
+Each holds bursts of sound at known seconds of a player's clock, which begins at the earliest timestamp in the file.
+`build` makes one; tests of the page may use those that a browser plays.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ _VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8")
 class OddFile:
     """How to make it and what is true of it; times in seconds of a player's clock.
 
-    `browser_plays`: Chromium decodes its sound. `exact`: a browser's clock can be trusted. `start`: what the clock of the
-    container shows at second 0. `tracks`: the audio tracks (from 1) that are heard. `length`: of the sound.
+    `browser_plays`: Chromium decodes its sound. `exact`: a browser's clock can be trusted. `start`: what the
+    container's clock shows at second 0. `tracks`: the audio tracks (from 1) that are heard. `length`: of the sound.
     """
 
     suffix: str
