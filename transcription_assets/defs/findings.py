@@ -75,8 +75,8 @@ def audible(audio: Audio) -> Finding:
         told.append(f"Very quiet ({audio.level_db} dB): amplified by {audio.gain_db} dB.")
     if audio.cancelled_s:
         told.append(
-            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; they were turned around. Check"
-            " the wiring of the microphones."
+            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; they were turned around."
+            " Check the wiring of the microphones."
         )
     if left := [number for number in range(1, audio.track_count + 1) if number not in audio.tracks]:
         told.append(
@@ -107,8 +107,8 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Findi
         return Finding(
             "speech_coverage",
             passed=False,
-            description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no speech"
-            " was understood in it. Listen to it, and record closer to the speaker.",
+            description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no"
+            " speech was understood in it. Listen to it, and record closer to the speaker.",
         )
     if not speech.vad_seconds:
         return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")

@@ -78,8 +78,9 @@ import resource, sys
 from pathlib import Path
 from transcription_assets import media
 media.extract_speech(sys.argv[1], Path(sys.argv[2]), name="a", ffmpeg=sys.argv[3], limit_s=300)
-for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-    print(resource.getrusage(who).ru_maxrss // 1024)
+# Not ru_maxrss of this process: it keeps what the process that started this one took.
+print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
 
 
