@@ -5,7 +5,6 @@ gain (`mixing`) is made on all of it, and a second ffmpeg encodes the result.
 """
 
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transcription_assets import temporary
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.media import mixing, process, report
 from transcription_assets.media.frames import decode
@@ -89,8 +89,8 @@ def extract_speech(
     """
     chosen = tuple(tracks) or (Track(0),)
     where = address(source)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
-        spools = [_spool(Path(folder), item, apart=channels > 1) for item in chosen]
+    with temporary.folder() as folder, ExitStack() as held:
+        spools = [_spool(folder, item, apart=channels > 1) for item in chosen]
         for spool in spools:
             held.callback(spool.close)
         command = [ffmpeg, *input_arguments(where, size=size)]
