@@ -141,6 +141,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             floor_s=chosen.decode_floor_s,
             per_second=chosen.decode_per_second,
             keep_channels=chosen.speakers == "channels",
+            audio_tracks=chosen.audio_tracks,
         ),
         "speech": SpeechResource(
             name=chosen.whisper_model,

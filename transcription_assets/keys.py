@@ -6,6 +6,7 @@ breaks something is percent-encoded, and `decode` gives the very name back.
 """
 
 import re
+from hashlib import sha256
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset(
@@ -41,6 +42,9 @@ _BREAKS = re.compile(
     """,
     re.VERBOSE,
 )
+_LONGEST_SUFFIX = ".small.webp#1"  # of an artefact while it is being written
+_LONGEST_SEGMENT = 255 - len(_LONGEST_SUFFIX)
+_DIGEST = 16
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 
 
@@ -67,44 +71,61 @@ def is_media(name: str) -> bool:
     return bool(stem) and not stem.startswith("._") and (dot + suffix).lower() in SUFFIXES
 
 
+def bounded(key: str) -> str:
+    """Return the key as the names of artefacts hold it.
+
+    Itself, except that a segment which leaves no room for the longest suffix of an artefact (a file system allows
+    255 bytes) ends in a digest of the whole segment.
+    """
+    return "/".join(map(_bounded, key.split("/")))
+
+
+def _bounded(segment: str) -> str:
+    name = segment.encode()
+    if len(name) <= _LONGEST_SEGMENT:
+        return segment
+    head = name[: _LONGEST_SEGMENT - _DIGEST - 1].decode(errors="ignore")
+    return f"{re.sub('%[0-9A-F]?$', '', head)}-{sha256(name).hexdigest()[:_DIGEST]}"
+
+
 def flac(key: str) -> str:
     """16 kHz mono speech."""
-    return f"extracted/{key}.flac"
+    return f"extracted/{bounded(key)}.flac"
 
 
 def audio_record(key: str) -> str:
     """What is known of the extracted speech (JSON): which object it was made from, lengths, warnings."""
-    return f"extracted/{key}.json"
+    return f"extracted/{bounded(key)}.json"
 
 
 def video_record(key: str) -> str:
     """What the probe saw (JSON)."""
-    return f"posters/{key}.json"
+    return f"posters/{bounded(key)}.json"
 
 
 def poster(key: str) -> str:
     """A representative picture (JPEG)."""
-    return f"posters/{key}.jpg"
+    return f"posters/{bounded(key)}.jpg"
 
 
 def thumbnail(key: str) -> str:
     """The picture in very small, as it is shown in the Dagster UI (WebP)."""
-    return f"posters/{key}.small.webp"
+    return f"posters/{bounded(key)}.small.webp"
 
 
 def transcript(key: str, suffix: str = ".json") -> str:
     """The transcript; `suffix` is one of `.json`, `.txt`, `.srt`, `.vtt`."""
-    return f"transcripts/{key}{suffix}"
+    return f"transcripts/{bounded(key)}{suffix}"
 
 
 def passages(key: str) -> str:
     """Passages with their vectors (Parquet)."""
-    return f"embeddings/{key}.parquet"
+    return f"embeddings/{bounded(key)}.parquet"
 
 
 def moved(key: str) -> str:
     """Which object of the inbox the one below `DONE_` was (JSON): its ETag may have changed on the way."""
-    return f"moved/{key}.json"
+    return f"moved/{bounded(key)}.json"
 
 
 def heard(digest: str) -> str:
@@ -114,12 +135,12 @@ def heard(digest: str) -> str:
 
 def failure(key: str) -> str:
     """What went wrong with the recording last (JSON)."""
-    return f"failures/{key}.json"
+    return f"failures/{bounded(key)}.json"
 
 
 def checkpoints(key: str) -> str:
     """The folder of the windows of a long recording that are transcribed already; gone once it is done."""
-    return f"checkpoints/{key}/"
+    return f"checkpoints/{bounded(key)}/"
 
 
 def checkpoint(key: str, digest: str, channel: int, number: int) -> str:

@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     speakers: Literal["mixed", "channels"] = Field(
         "mixed", description="`channels`: the two channels of a stereo recording are two speakers, decoded apart."
     )
+    audio_tracks: str = Field(
+        "auto",
+        pattern=r"^(auto|first|all|[1-9]\d?)$",
+        description="Audio tracks of a recording that are heard, mixed: `auto` (those on which somebody speaks; of"
+        " dubbed versions and second mixes the first), `first`, `all`, or the number of one, from 1.",
+    )
     beam_size: int = Field(
         5, ge=1, le=20, description="Beams of the decoder where it is not sure at once: 1 is faster, 5 a little better."
     )

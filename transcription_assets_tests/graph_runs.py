@@ -25,7 +25,7 @@ from transcription_assets_tests.fakes import HashEncoder, HashEncoding, Scripted
 CHAIN = ("video", "audio", "transcript", "embeddings")
 CHECKS = {
     "video": ["playable"],
-    "audio": ["whole"],
+    "audio": ["whole", "audible"],
     "transcript": ["confidence", "no_inventions", "speech_coverage"],
     "embeddings": ["complete"],
 }

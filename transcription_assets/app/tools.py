@@ -50,6 +50,7 @@ class Tools:
             chosen.decode_floor_s,
             chosen.decode_per_second,
             keep_channels=chosen.speakers == "channels",
+            audio_tracks=chosen.audio_tracks,
         )
 
     @cached_property

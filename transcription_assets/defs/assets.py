@@ -93,7 +93,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.WHOLE],
+    check_specs=[findings.WHOLE, findings.AUDIBLE],
 )
 def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
     """The sound as 16 kHz mono FLAC: what Whisper hears.
@@ -106,7 +106,8 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     def work(key: str) -> Made:
         made = audio_step.materialise(place, key, ffmpeg)
-        return Made(key, f"{made.etag}:{made.version}", shown.audio(made, place), (findings.whole(made),))
+        checks = (findings.whole(made), findings.audible(made))
+        return Made(key, f"{made.etag}:{made.version}", shown.audio(made, place), checks)
 
     yield from materialise_each(context, batch, work)
 
@@ -151,7 +152,11 @@ def transcript(
             key,
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
             {**shown.transcript(made, place, reused=reused), **first.shown()},
-            (findings.speech_coverage(made), findings.confidence(made), findings.invented(made)),
+            (
+                findings.speech_coverage(made, audio_step.load(place, key)),
+                findings.confidence(made),
+                findings.invented(made),
+            ),
             own_s=0.0 if reused else made.timing.wall_s,
         )
 

@@ -1,5 +1,7 @@
 """Asset checks: what is declared on the assets, and how each finding follows from a step's record."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from transcription_assets.defs.batch import Finding
@@ -23,6 +25,11 @@ def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
 
 PLAYABLE = _spec("playable", "video", "The recording can be opened, has sound, and says how long it is.")
 WHOLE = _spec("whole", "audio", "As much sound was decoded as the file promises: a broken download falls short.")
+AUDIBLE = _spec(
+    "audible",
+    "audio",
+    "The sound is neither very quiet nor on channels that cancel each other, and no audio track was left out.",
+)
 COVERAGE = _spec(
     "speech_coverage",
     "transcript",
@@ -59,9 +66,50 @@ def whole(audio: Audio) -> Finding:
     return Finding("whole", passed=audio.is_whole, description=description)
 
 
-def speech_coverage(transcript: Transcript) -> Finding:
-    """Judged on the voice activity detector against the words."""
+def audible(audio: Audio) -> Finding:
+    """Warn of what was done so that voices can be heard, and of what was left out."""
+    told = []
+    if audio.level_db is None:
+        told.append("There is digital silence only.")
+    if audio.gain_db:
+        told.append(f"Very quiet ({audio.level_db} dB): amplified by {audio.gain_db} dB.")
+    if audio.cancelled_s:
+        told.append(
+            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; they were turned around."
+            " Check the wiring of the microphones."
+        )
+    if left := [number for number in range(1, audio.track_count + 1) if number not in audio.tracks]:
+        told.append(
+            f"Of {audio.track_count} audio tracks {_listed(audio.tracks)} were used, {_listed(left)} left out"
+            " (TRANSCRIPTION_AUDIO_TRACKS chooses)."
+        )
+    return Finding(
+        "audible",
+        passed=not told,
+        description=" ".join(told) or "Sound of a usual level.",
+        metadata={
+            "level_db": dg.MetadataValue.float(-120.0 if audio.level_db is None else audio.level_db),
+            "gain_db": dg.MetadataValue.float(audio.gain_db),
+            "cancelled_s": dg.MetadataValue.float(audio.cancelled_s),
+            "tracks": dg.MetadataValue.text(f"{_listed(audio.tracks)} of {audio.track_count}"),
+        },
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Finding:
+    """Judged on the voice activity detector against the words; of very quiet sound silence is not believed."""
     speech = transcript.speech
+    if not speech.vad_seconds and audio is not None and audio.gain_db:
+        return Finding(
+            "speech_coverage",
+            passed=False,
+            description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no"
+            " speech was understood in it. Listen to it, and record closer to the speaker.",
+        )
     if not speech.vad_seconds:
         return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")
     enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S

@@ -40,10 +40,13 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     floor_s: float = 120.0
     per_second: float = 0.5
     keep_channels: bool = False
+    audio_tracks: str = "auto"
 
     def open(self) -> Decoder:
         """The decoder; raises PermanentFailure where there is no ffmpeg."""
-        return Decoder(media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second, self.keep_channels)
+        return Decoder(
+            media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second, self.keep_channels, self.audio_tracks
+        )
 
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):

@@ -4,24 +4,28 @@ A `source` is a local path, `file:` plus an absolute path, or an http(s) URL tha
 """
 
 from transcription_assets.media.decoding import (
-    SAMPLE_RATE,
-    Extraction,
+    MOST_TRACKS,
     Poster,
     decode_limit,
-    extract_speech,
     find_ffmpeg,
     poster,
     probe,
     read_samples,
     thumbnail,
 )
-from transcription_assets.media.report import Probe
+from transcription_assets.media.extraction import Extraction, extract_speech
+from transcription_assets.media.report import Probe, Track
+from transcription_assets.media.source import SAMPLE_RATE
+from transcription_assets.media.tracks import Detector
 
 __all__ = [
+    "MOST_TRACKS",
     "SAMPLE_RATE",
+    "Detector",
     "Extraction",
     "Poster",
     "Probe",
+    "Track",
     "decode_limit",
     "extract_speech",
     "find_ffmpeg",

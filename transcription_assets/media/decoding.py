@@ -1,45 +1,35 @@
-"""The four things asked of ffmpeg: what a recording is, a picture, its speech as a file and as samples."""
+"""What is asked of ffmpeg besides extraction: what a recording is, a picture, and the samples of a FLAC."""
 
 import shutil
 import subprocess
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.failures import PermanentFailure, TranscriptionError
 from transcription_assets.media import process, report
+from transcription_assets.media.extraction import NO_AUDIO, is_cut_off
 from transcription_assets.media.report import Probe
-from transcription_assets.media.source import address, input_arguments, is_remote
-
-SAMPLE_RATE = 16_000
-"""Samples per second of all speech that leaves this module."""
+from transcription_assets.media.source import SAMPLE_RATE, address, input_arguments
 
 _BLOCK_S = 10
 _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
 _STALL_S = 120.0
-_LENGTH_TOLERANCE_S = 1.0
+MOST_TRACKS = 8
+"""Audio tracks that are looked at; no recording of people has more."""
+_PROBED_FRAMES = 20
 _SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
 _FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
 _POSTER = ("-nostdin", "-hide_banner", "-v", "error", "-f", "mjpeg", "-i")  # of our own making, unlike other input
 _THUMBNAILS = ((160, 40), (160, 20), (160, 8), (128, 4), (96, 2), (64, 1))  # width and quality, best first
-_NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _log = getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """How much speech was written (seconds), what a reader should know about it, and how many bytes were read."""
-
-    duration: float
-    warnings: tuple[str, ...]
-    bytes_read: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +68,34 @@ def decode_limit(duration: float | None, size: int, *, floor_s: float, per_secon
 
 
 def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
-    """Open `source` and decode its first second of audio; `name` is what messages call it.
+    """Open `source` and decode its first frames of audio; `name` is what messages call it.
 
     PermanentFailure, with what the decoder said: empty, truncated, no recording, no audio, hanging, crashing.
     NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
     """
     where = address(source)
-    first_second = "-map 0:a:0 -t 1 -progress pipe:1 -f null -"
-    command = [ffmpeg, *input_arguments(where), *first_second.split()]
-    ending = process.run(command, limit_s)
-    header = report.header(report.text(ending.printed, where))
+    ending, header = _first_frames(where, ["0:a:0"], ffmpeg, limit_s)
+    if header is not None and report.ended(ending) and not ending.decoded_s and header.audio_tracks > 1:
+        # The first track may be empty or of a codec that nobody knows, as the spatial sound of a telephone.
+        others = [f"0:a:{track.number}" for track in header.tracks[1:MOST_TRACKS] if track.codec != "none"]
+        ending, header = _first_frames(where, others, ffmpeg, limit_s) if others else (ending, header)
     if header is None or not report.ended(ending):
         raise report.failure(ending, "it cannot be opened", name=name, where=where, limit_s=limit_s)
     if not header.audio_tracks:
-        raise PermanentFailure(f"{name}: {_NO_AUDIO}")
+        raise PermanentFailure(f"{name}: {NO_AUDIO}")
     if not ending.decoded_s:
         raise report.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
     return header
+
+
+def _first_frames(
+    where: str, streams: Sequence[str], ffmpeg: str, limit_s: float
+) -> tuple[process.Ending, Probe | None]:
+    """Decode some frames, wherever on the clock they are: a time limit would end before a track that begins late."""
+    maps = [argument for stream in streams for argument in ("-map", stream)]
+    output = f"-frames:a {_PROBED_FRAMES} -progress pipe:1 -f null -"
+    ending = process.run([ffmpeg, *input_arguments(where), *maps, *output.split()], limit_s)
+    return ending, report.header(report.text(ending.printed, where))
 
 
 def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> Poster:
@@ -165,71 +166,6 @@ def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_b
     return bool(small)
 
 
-def extract_speech(
-    source: str,
-    target: Path,
-    *,
-    name: str,
-    ffmpeg: str,
-    limit_s: float,
-    size: int | None = None,
-    channels: int = 1,
-) -> Extraction:
-    """Write the first audio track of `source` to `target` (on local disk) as 16 kHz FLAC, mixed to `channels`.
-
-    `size` is that of an object (bytes) that `probe` could open: a store whose answer ends earlier has failed.
-    Its times are the player's: a track that begins late begins with silence, and lost packets leave silence.
-    What cannot be decoded is stepped over and told in `warnings`. Fails as `probe` does and leaves no file.
-    """
-    where = address(source)
-    mono = f"-map 0:a:0 -af aresample={SAMPLE_RATE}:async=1:first_pts=0 -ac {channels} -ar {SAMPLE_RATE}"
-    # Bitexact: the same sound always gives the same bytes, which name it.
-    flac = "-c:a flac -sample_fmt s16 -max_error_rate 1 -map_metadata -1 -map_chapters -1 -bitexact"
-    output = ["-progress", "pipe:1", "-f", "flac", "-y", address(target)]
-    command = [ffmpeg, *input_arguments(where, size=size), *mono.split(), *flac.split(), *output]
-    complete = False
-    try:
-        ending = process.run(command, limit_s)
-        said = report.text(ending.printed, where)
-        header = report.header(said)
-        if header is not None and not header.audio_tracks and report.ended(ending):
-            raise PermanentFailure(f"{name}: {_NO_AUDIO}")
-        usable = report.ended(ending) and ending.decoded_s > 0
-        cut_off = header is not None and _is_cut_off(ending.decoded_s, header.duration, said, where)
-        if header is None or not usable or cut_off or _is_unread(header, said, where, size):
-            what = f"decoding stopped after {ending.decoded_s:.1f} s"
-            if header is None and size and is_remote(where) and report.is_garbled(said):
-                raise TransientFailure(f"{name}: it could be opened before, what the store gives now cannot: {what}")
-            raise report.failure(ending, what, name=name, where=where, limit_s=limit_s)
-        complete = True
-    finally:
-        if not complete:
-            target.unlink(missing_ok=True)
-    return Extraction(ending.decoded_s, _warnings(ending.decoded_s, header, said), header.bytes_read)
-
-
-def _is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
-    """Whether more would come another time: ffmpeg ends with code 0 when the connection breaks half-way."""
-    short = stated_s is None or decoded_s < stated_s - _LENGTH_TOLERANCE_S
-    return report.disk_away(said) or (short and is_remote(where) and report.store_away(said))
-
-
-def _is_unread(header: Probe, said: str, where: str, size: int | None) -> bool:
-    """Whether the store withheld a second or more: formats without an index take the end of its answer for theirs."""
-    if not size or not is_remote(where) or not report.store_away(said):
-        return False
-    return report.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
-
-
-def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:
-    warnings = []
-    if quote := report.quoted(said):
-        warnings.append(f"stepped over what could not be decoded: {quote}")
-    if header.duration is not None and abs(decoded_s - header.duration) > _LENGTH_TOLERANCE_S:
-        warnings.append(f"decoded {decoded_s:.1f} s of audio, the container states {header.duration:.1f} s")
-    return tuple(warnings)
-
-
 def read_samples(
     path: Path | str,
     *,
@@ -270,7 +206,7 @@ def _blocks(command: list[str], where: str, start: float, duration: float | None
         yield _samples(pending[: len(pending) // 2 * 2])
     said = report.text(bytes(printed), where)
     given_s = given / 2 / SAMPLE_RATE
-    if code != 0 or _is_cut_off(given_s, _expected(report.header(said), start, duration), said, where):
+    if code != 0 or is_cut_off(given_s, _expected(report.header(said), start, duration), said, where):
         ending = process.Ending(code, bytes(printed))
         what = f"decoding stopped after {given_s:.1f} s"
         raise report.failure(ending, what, name=report.shown(where), where=where, limit_s=_STALL_S)

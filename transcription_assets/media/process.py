@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,21 +86,30 @@ def _position(progress: bytes) -> float:
 
 
 @contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: list[str], *, stdin: int = subprocess.DEVNULL, pass_fds: Collection[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process in a group of its own; the whole group is gone when the block is left, however it is left.
 
     Its address space is bounded by MEMORY_BYTES where the system can do that (Linux), and its environment holds
-    nothing but what ffmpeg reads.
+    nothing but what ffmpeg reads. `pass_fds` are further files that it inherits.
 
     Raises:
         PermanentFailure: The program is not there or may not be run.
         TransientFailure: The system cannot start a process now.
     """
-    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    pipe = subprocess.PIPE
     kept = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
     try:
         process = subprocess.Popen(
-            command, stdin=null, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True, env=kept
+            command,
+            stdin=stdin,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            start_new_session=True,
+            env=kept,
+            pass_fds=pass_fds,
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise PermanentFailure(f"cannot start {command[0]}: {error.strerror}. Correct the path of ffmpeg") from error

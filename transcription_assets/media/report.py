@@ -6,6 +6,7 @@ They are its only report (the wheel imageio-ffmpeg ships no ffprobe). All pure: 
 import os
 import re
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +20,29 @@ _URL = re.compile(rb"https?://\S*")
 _PLACE = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
 _INPUT = re.compile(r"^\[info\] Input #0, (?P<format>.*?), from '", re.MULTILINE)
 _AFTER_INPUT = re.compile(r"^\[info\] (?:Stream mapping:|Output #0)|^.*matches no streams", re.MULTILINE)
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
-_BYTES_READ = re.compile(r"Statistics: (\d+) bytes read")
+# ffmpeg indents its own facts by two blanks (four in a group of streams), tags by four or, behind the duration, six.
+_DURATION = re.compile(
+    r"^\[info\] {3}Duration: (?:(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?)|N/A)"
+    r"(?:, start: (?P<start>-?\d+\.\d+))?",
+    re.MULTILINE,
+)
+_BYTES_READ = re.compile(r"^\[[^\]\n]* @ 0x[0-9a-f]+\] \[verbose\] Statistics: (\d+) bytes read", re.MULTILINE)
 _TAG = re.compile(r"^\[info\] {5}(title|creation_time|date) *: (.*)$", re.MULTILINE)
-_STREAM = re.compile(r"^\[info\] +Stream #0:\d+\S*: (Audio|Video): (.*)$", re.MULTILINE)
+_STREAM = re.compile(
+    r"^\[info\] {3}(?:  )?Stream #0:\d+(?:\[0x[0-9a-f]+\])?(?:\((\w*)\))?: (Audio|Video): (.*)$", re.MULTILINE
+)
 _SIZE = re.compile(r", ([1-9]\d*)x([1-9]\d*)(?=[ ,\[]|$)")
 _RATE = re.compile(r"(\d+) Hz(?:, ([^,]+))?")
-_LINK_EXPIRED = re.compile(r"HTTP error 40[013]")
-_HTTP_STATUS = re.compile(r"HTTP error (\d{3})")
+# Only lines that ffmpeg calls a warning or worse are searched, and only where it puts its own words: an error of the
+# system ends a line; what a file holds (tags, names of codecs and fonts) may be quoted within one.
+_LINK_EXPIRED = re.compile(r"^HTTP error 40[013]", re.MULTILINE)
+_HTTP_STATUS = re.compile(r"^HTTP error (\d{3})", re.MULTILINE)
 _STORE_AWAY = re.compile(
-    r"HTTP error (?:5\d\d|429|408)|Server returned 5XX|Connection (?:reset|refused|timed out|to \S+ failed)"
-    r"|Operation timed out|Input/output error|I/O error|Stream ends prematurely|Unexpected offset"
-    r"|Failed to resolve hostname|Broken pipe"
-    r"|(?:Network|Host) is unreachable|No route to host",
-    re.IGNORECASE,
+    r"^HTTP error (?:5\d\d|429|408)|Server returned 5XX[\w ]*$|^Connection (?:to|attempt to) \S+ (?:port \d+ )?failed"
+    r"|^Stream ends prematurely|^Unexpected offset|^Failed to resolve hostname"
+    r"|(?:^|: |=)(?:Connection (?:reset|refused|timed out)(?: by peer)?|Operation timed out|Input/output error"
+    r"|I/O error|Broken pipe|(?:Network|Host) is unreachable|No route to host)\.?$",
+    re.IGNORECASE | re.MULTILINE,
 )
 # What ffmpeg says when it gives up reading; of what it got over it complains in other words.
 _BROKEN_OFF = re.compile(
@@ -40,18 +50,53 @@ _BROKEN_OFF = re.compile(
     r"|I/O error|Broken pipe|(?:Network|Host) is unreachable)"
 )
 _UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
-_DISK_AWAY = re.compile(r"Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left")
-_UNFIT = re.compile(r"Option \S+ not found|Unrecognized option|[Pp]rotocol not found")
+_DISK_AWAY = re.compile(
+    r"(?:^|: )(?:Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left on device)\.?$",
+    re.MULTILINE,
+)
+_MISSING = re.compile(r"(?:^|: )No such file or directory\.?$", re.MULTILINE)
+_DENIED = re.compile(r"(?:^|: )Permission denied\.?$", re.MULTILINE)
+_GARBLED = re.compile(r"(?:^|: )Invalid data found when processing input\.?$", re.MULTILINE)
+_UNFIT = re.compile(r"^Option \S+ not found|^Unrecognized option|(?:^|: )Protocol not found\.?$", re.MULTILINE)
 _NOISE = re.compile(
     r"^(?:Error opening (?:input|output) file|Error while decoding stream|Error submitting packet"
     r"|Failed to compensate for timestamp delta|Conversion failed"
     r"|Picture size \d+x\d+ exceeds|Codec \(\w+\) not on whitelist)"  # of a picture that is not decoded, on purpose
 )
+# Containers whose timestamps or fixed frame sizes take a browser to the exact second. In the others (MP3, ADTS, MPEG
+# streams) it estimates positions from the bit rate.
+_MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+_BARE = frozenset({"aac", "loas", "mp3", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb"})
+_ESTIMATED = "Estimating duration from bitrate"
+_TIMESTAMPED = frozenset({_MOV, _MATROSKA, "wav", "flac", "ogg"})
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
-_FOREIGN = re.compile(r"(?:Format|Protocol \S+) not on whitelist")
+_FOREIGN = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
 _UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
 _OUT_OF_MEMORY = re.compile(r"Cannot allocate memory|Error code: -12\b")
 _INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT
+
+
+LONGEST_STATED_S = 30 * 86_400.0
+"""A container that claims to be longer is damaged: it does not state its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One audio track: its number among them, from 0; `layout` as ffmpeg names it, `language` empty if not stated.
+
+    `timed` is false in a bare stream of frames: its timestamps are counted by ffmpeg.
+    """
+
+    number: int
+    codec: str = ""
+    layout: str = ""
+    language: str = ""
+    timed: bool = True
+
+    @property
+    def declared_layout(self) -> str:
+        """Return the layout, empty where it is a guess: recorders write PCM channels in whatever order they like."""
+        return "" if self.codec.startswith("pcm_") else self.layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +106,7 @@ class Probe:
     `channels` is ffmpeg's name of the layout (`mono`, `stereo`, `5.1`); `width` and `height` are in pixels.
     `has_picture` is true for a video track and for an embedded cover; the video fields tell of a track only.
     `title` and `created` are the container's tags as they stand there, empty where there are none.
-    `bytes_read` is what it cost to find all this out.
+    `bytes_read` is what it cost to find all this out. `start` is the earliest timestamp in the container (seconds).
     """
 
     duration: float | None
@@ -77,6 +122,24 @@ class Probe:
     title: str = ""
     created: str = ""
     bytes_read: int = field(default=0, compare=False)
+    start: float = 0.0
+    tracks: tuple[Track, ...] = ()
+    is_estimate: bool = False
+    """Whether `duration` was worked out from the size of the file."""
+
+    @property
+    def promised_s(self) -> float | None:
+        """Return how long the container says it plays: some state the end of its clock, which may begin above 0."""
+        if self.duration is None or self.is_estimate:
+            return None
+        if self.format not in {_MOV, _MATROSKA}:
+            return self.duration
+        return max(self.duration - max(self.start, 0.0), 0.0)
+
+    @property
+    def seeks_exactly(self) -> bool:
+        """Return whether players find a second by timestamps and not by guessing from the size of the file."""
+        return self.format in _TIMESTAMPED
 
 
 def text(printed: bytes, where: str) -> str:
@@ -107,27 +170,32 @@ def header(said: str) -> Probe | None:
         return None
     end = _AFTER_INPUT.search(said, opened.start())
     about = said[opened.start() : end.start() if end else None]
-    streams: list[tuple[str, str]] = _STREAM.findall(about)
-    audio = [facts for kind, facts in streams if kind == "Audio"]
-    pictures = [facts for kind, facts in streams if kind == "Video"]
+    stated = _DURATION.search(about)
+    tags = {tag: value.strip() for tag, value in _TAG.findall(about[: stated.start()] if stated else about)}
+    streams: list[tuple[str, str, str]] = _STREAM.findall(about[stated.end() :] if stated else about)
+    audio = [(language, facts) for language, kind, facts in streams if kind == "Audio"]
+    pictures = [facts for _, kind, facts in streams if kind == "Video"]
     video = [facts for facts in pictures if "(attached pic)" not in facts]
-    rate = _RATE.search(audio[0]) if audio else None
+    tracks = tuple(_track(number, *item, timed=opened["format"] not in _BARE) for number, item in enumerate(audio))
+    rate = _RATE.search(audio[0][1]) if audio else None
     size = _SIZE.search(video[0]) if video else None
-    tags = {tag: value.strip() for tag, value in _TAG.findall(about.partition("Duration: ")[0])}
     return Probe(
-        duration=_duration(about),
+        duration=_duration(stated),
         format=opened["format"],
-        audio_codec=_codec(audio[0]) if audio else "",
+        audio_codec=tracks[0].codec if tracks else "",
         sample_rate=int(rate[1]) if rate else 0,
-        channels=(rate[2] or "").strip() if rate else "",
+        channels=tracks[0].layout if tracks else "",
         video_codec=_codec(video[0]) if video else None,
         width=int(size[1]) if size else None,
         height=int(size[2]) if size else None,
         has_picture=bool(pictures),
-        audio_tracks=len(audio),
+        audio_tracks=len(tracks),
         title=tags.get("title", ""),
         created=tags.get("creation_time") or tags.get("date", ""),
         bytes_read=bytes_read(said),
+        start=float(stated["start"] or 0.0) if stated else 0.0,
+        tracks=tracks,
+        is_estimate=any(text.startswith(_ESTIMATED) for text in _said_at(said, "warning")),
     )
 
 
@@ -136,25 +204,40 @@ def bytes_read(said: str) -> int:
     return sum(map(int, _BYTES_READ.findall(said)))
 
 
-def _duration(about: str) -> float | None:
-    match = _DURATION.search(about)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+def _duration(stated: re.Match[str] | None) -> float | None:
+    if stated is None or stated["hours"] is None:
+        return None
+    seconds = int(stated["hours"]) * 3600 + int(stated["minutes"]) * 60 + float(stated["seconds"])
+    return seconds if seconds <= LONGEST_STATED_S else None
+
+
+def _track(number: int, language: str, facts: str, *, timed: bool) -> Track:
+    rate = _RATE.search(facts)
+    layout = (rate[2] or "").strip() if rate else ""
+    return Track(number, _codec(facts), layout, "" if language == "und" else language, timed)
 
 
 def _codec(facts: str) -> str:
     return re.split(r"[ ,]", facts, maxsplit=1)[0]
 
 
+def _said_at(said: str, *levels: str) -> Iterator[str]:
+    """Yield what ffmpeg said at these levels, without places; a tag with line breaks makes no line of ffmpeg's."""
+    for line in said.split("\n"):
+        match = _LEVEL.match(line)
+        if match and match[1] in levels:
+            yield _PLACE.sub("", line[match.end() :]).strip()
+
+
+def _own_words(said: str) -> str:
+    """Return ffmpeg's warnings and errors: all that says whose fault something is."""
+    return "\n".join(_said_at(said, "warning", "error", "fatal", "panic"))
+
+
 def complaints(said: str) -> list[str]:
     """What ffmpeg complained about (errors and worse), each once, without places and generalities."""
-    found: dict[str, None] = {}
-    for line in said.splitlines():
-        match = _LEVEL.match(line)
-        if match and match[1] in ("error", "fatal", "panic"):
-            message = _PLACE.sub("", line[match.end() :]).strip()
-            if message and not _NOISE.match(message):
-                found[message] = None
-    return list(found)
+    messages = _said_at(said, "error", "fatal", "panic")
+    return list(dict.fromkeys(message for message in messages if message and not _NOISE.match(message)))
 
 
 def quoted(said: str) -> str:
@@ -171,12 +254,13 @@ def ended(ending: Ending) -> bool:
 
 def disk_away(said: str) -> bool:
     """Whether a disk was full or not there."""
-    return _DISK_AWAY.search(said) is not None
+    return _DISK_AWAY.search(_own_words(said)) is not None
 
 
 def store_away(said: str) -> bool:
     """Whether the store failed, the connection broke or the signed link expired, at least for a moment."""
-    return _STORE_AWAY.search(said) is not None or _LINK_EXPIRED.search(said) is not None
+    words = _own_words(said)
+    return _STORE_AWAY.search(words) is not None or _LINK_EXPIRED.search(words) is not None
 
 
 def broken_off(said: str) -> bool:
@@ -186,7 +270,8 @@ def broken_off(said: str) -> bool:
 
 def is_garbled(said: str) -> bool:
     """Whether the source answered, but with nothing that can be opened."""
-    return "Invalid data found" in said and not _HTTP_STATUS.search(said) and not _FOREIGN.search(said)
+    words = _own_words(said)
+    return bool(_GARBLED.search(words)) and not _HTTP_STATUS.search(words) and not _FOREIGN.search(words)
 
 
 def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
@@ -204,13 +289,14 @@ def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float)
 
 def _refusal(said: str) -> str:
     """Return why this ffmpeg, with our limits, never decodes such a file, and what to do; empty if it may."""
-    if _UNFIT.search(said):
+    words = _own_words(said)
+    if _UNFIT.search(words):
         return f"ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another"
-    if _FOREIGN.search(said):
+    if _FOREIGN.search(words):
         return "it is a playlist, a picture or text, not a recording"
-    if _OUT_OF_MEMORY.search(said):
+    if _OUT_OF_MEMORY.search(words):
         return f"it needs more than {MEMORY_BYTES >> 30} GiB of memory to decode. Convert the file"
-    if codec := _UNKNOWN_CODEC.search(said):
+    if codec := _UNKNOWN_CODEC.search(words):
         return f"codec {codec[1]} is not decoded here. Convert the file"
     return ""
 
@@ -238,9 +324,10 @@ def _signal(number: int) -> str:
 def _local(said: str, why: str, name: str, path: Path) -> TranscriptionError:
     if disk_away(said):
         return TransientFailure(f"{name}: {why}. Free some space or mount the store again, then retry")
-    if "No such file or directory" in said and not path.exists():
+    words = _own_words(said)
+    if _MISSING.search(words) and not path.exists():
         return NotFound(f"{name}: it is not there (any more)")
-    if "Permission denied" in said:
+    if _DENIED.search(words):
         return PermanentFailure(f"{name}: permission denied. Give the user of this process the right to read it")
     with suppress(OSError):
         if not path.stat().st_size:
@@ -249,11 +336,12 @@ def _local(said: str, why: str, name: str, path: Path) -> TranscriptionError:
 
 
 def _remote(said: str, why: str, name: str) -> TranscriptionError:
-    if _UNTRUSTED.search(said):
+    words = _own_words(said)
+    if _UNTRUSTED.search(words):
         return PermanentFailure(f"{name}: {why}. Let SSL_CERT_FILE name the certificates of the store's authority")
-    if _STORE_AWAY.search(said):
+    if _STORE_AWAY.search(words):
         return TransientFailure(f"{name}: the store failed while it was read: {why}")
-    statuses = _HTTP_STATUS.findall(said)
+    statuses = _HTTP_STATUS.findall(words)
     if "404" in statuses:
         return NotFound(f"{name}: it is not in the store (any more)")
     if "416" in statuses and not _INPUT.search(said):

@@ -4,6 +4,9 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
+SAMPLE_RATE = 16_000
+"""Samples per second of all speech that leaves this package."""
+
 RECONNECT_S = 8
 """The longest pause before a new attempt: ffmpeg waits 0, 1, 3, 7 s, then gives up."""
 

@@ -2,16 +2,22 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from transcription_assets import keys, media, temporary
 from transcription_assets.failures import PermanentFailure
+from transcription_assets.media import Extraction, Probe, Track
+from transcription_assets.speech import voices
 from transcription_assets.steps import record, video
 from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import require_unchanged, write
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
-VERSION = "2"
+VERSION = "3"
 TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
 STEREO = ("stereo", "2 channels")
@@ -23,7 +29,13 @@ class Audio:
     """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims.
 
     `sha256` of the FLAC is the name of what is heard: extraction gives the same bytes for the same sound, in whatever
-    file it comes.
+    file it comes. Sample 0 of the FLAC is at second 0 of the transcript; the container gives it the timestamp
+    `container_start` (seconds). `original_is_exact` is false where a browser that plays the original may be at
+    another second than its clock says, or plays other tracks, so that the FLAC should be played instead.
+
+    `level_db` is the loudness before `gain_db` was applied, None for digital silence. `tracks` are the numbers (from 1)
+    of the audio tracks that were used, of `track_count`; `audio_tracks` is the setting that chose them.
+    `cancelled_s` counts the seconds in which the channels would have cancelled each other in an ordinary mix.
     """
 
     key: str
@@ -34,16 +46,24 @@ class Audio:
     warnings: tuple[str, ...]
     bytes_read: int
     channels: int = 1
+    container_start: float = 0.0
+    original_is_exact: bool = True
+    level_db: float | None = None
+    gain_db: float = 0.0
+    tracks: tuple[int, ...] = (1,)
+    track_count: int = 1
+    audio_tracks: str = "auto"
+    cancelled_s: float = 0.0
     version: str = VERSION
     reused: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether as much was decoded as the container promises (2 %, at least a second, is not worth a word)."""
+        """Return whether no less was decoded than the container promises; 2 %, at least a second, are tolerated."""
         if self.container_duration is None:
             return True
         allowed = max(TOLERANCE_FLOOR_S, TOLERANCE * self.container_duration)
-        return abs(self.duration - self.container_duration) <= allowed
+        return self.duration >= self.container_duration - allowed
 
 
 def load(store: Store, key: str) -> Audio | None:
@@ -54,17 +74,26 @@ def load(store: Store, key: str) -> Audio | None:
 
 @noted("audio")
 def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
-    """Extract the speech of the recording that `video` looked at."""
+    """Extract the speech of the recording that `video` looked at.
+
+    Raises:
+        PermanentFailure: It cannot be decoded, is too long, or `video` has not looked at this version.
+        TransientFailure: The store failed, or the recording was replaced while it was read.
+
+    """
     source = store.stat(key)
     known = load(store, key)
     seen = video.load(store, key)
     channels = 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
-    if known and known.etag == source.etag and known.channels == channels and store.exists(keys.flac(key)):
-        return known
+    if known and known.etag == source.etag and store.exists(keys.flac(key)):
+        same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
+        if known.channels == channels and same_tracks:
+            return known
     if seen is None:
         raise PermanentFailure(f"{key}: `video` has not looked at it yet; materialise `video` first")
     if seen.etag != source.etag:
         raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
+    tracks = chosen_tracks(seen.probe, decoder.audio_tracks, key)
     store.delete(keys.audio_record(key))
     with temporary.folder() as folder:
         flac = folder / "speech.flac"
@@ -76,20 +105,55 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             limit_s=decoder.limit(seen.probe.duration, source.size),
             size=source.size,
             channels=channels,
+            tracks=tracks,
+            detector=_voices if decoder.audio_tracks == "auto" else None,
         )
         require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         store.upload(keys.flac(key), flac)
-    audio = Audio(
-        key,
-        source.etag,
-        digest,
-        extraction.duration,
-        seen.probe.duration,
-        extraction.warnings,
-        extraction.bytes_read,
-        channels,
-    )
+    about = _described(extraction, seen.probe)
+    audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, keys.audio_record(key), asdict(audio))
     return audio
+
+
+def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:
+    """Return the tracks to decode; what cannot be decoded and more than a few are left out.
+
+    Raises:
+        PermanentFailure: The setting names a track that the recording does not have.
+
+    """
+    known = [track for track in probe.tracks if track.codec != "none"]
+    if setting == "first":
+        return known[:1]
+    if setting.isdigit():
+        if (chosen := [track for track in known if track.number == int(setting) - 1]) == []:
+            raise PermanentFailure(
+                f"{key}: it has no audio track {setting}, only {len(probe.tracks)}; correct TRANSCRIPTION_AUDIO_TRACKS"
+            )
+        return chosen
+    return known[: media.MOST_TRACKS]
+
+
+def _voices(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
+    return [(region.start, region.end) for region in voices.voiced_regions(samples)]
+
+
+def _described(extraction: Extraction, probe: Probe) -> dict[str, Any]:
+    """Return the fields of the record that say what was found."""
+    is_first = extraction.tracks == (0,)
+    return {
+        "duration": extraction.duration,
+        "container_duration": probe.promised_s,
+        "warnings": extraction.warnings,
+        "bytes_read": extraction.bytes_read,
+        "container_start": probe.start,
+        "original_is_exact": probe.seeks_exactly and extraction.continuous and is_first,
+        "level_db": extraction.level_db,
+        "gain_db": extraction.gain_db,
+        "tracks": tuple(number + 1 for number in extraction.tracks),
+        "track_count": max(probe.audio_tracks, 1),
+        "cancelled_s": extraction.rescued_s,
+    }

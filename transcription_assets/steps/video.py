@@ -9,7 +9,7 @@ from transcription_assets.steps.failure import noted
 from transcription_assets.steps.record import require_unchanged, write
 from transcription_assets.storage import MediaObject, Store
 
-VERSION = "2"
+VERSION = "3"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
 THUMBNAIL_BYTES = 700
@@ -25,6 +25,8 @@ class Decoder:
     per_second: float = 0.5
     keep_channels: bool = False
     """Whether the two channels of a stereo recording stay apart: two speakers."""
+    audio_tracks: str = "auto"
+    """Which audio tracks are heard: `auto`, `first`, `all`, or a number from 1."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Seconds until a decoder that has not finished is taken for hung."""

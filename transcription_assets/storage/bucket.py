@@ -18,7 +18,7 @@ from obstore.store import ObjectStore, S3Store
 
 from transcription_assets import catalog
 from transcription_assets.failures import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
-from transcription_assets.keys import encode
+from transcription_assets.keys import bounded, encode
 from transcription_assets.storage.availability import Availability
 from transcription_assets.storage.errors import explained, said, status
 from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
@@ -112,7 +112,7 @@ class Bucket:
         shown = f"{self.url}/{encode(name)}"
         with self.answered(shown):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
-        check_length(f"{self._prefix}transcripts/{encode(name)}{LONGEST_ADDITION}", _NAME_MAX, shown)
+        check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, shown)
         return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:

@@ -20,7 +20,7 @@ from transcription_assets.failures import NotFound, Occupied, PermanentFailure, 
 from transcription_assets.keys import INBOXES, encode, is_media
 from transcription_assets.storage import parts
 from transcription_assets.storage.errors import explained
-from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
+from transcription_assets.storage.place import Entry, Listing, listing
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +86,14 @@ class Folder:
         return replace(listing(entries), unread=unread)
 
     def entry(self, name: str) -> Entry:
-        """The file as it is now; its name has to leave room for its artefacts' names."""
+        """The file as it is now."""
         shown = f"{self.url}/{encode(name)}"
         path = self._path(name)
         with explained(shown):
             self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
-            limit = os.pathconf(self._root, "PC_NAME_MAX")
         if found is None:
             raise NotFound(f"{shown}: not a file")
-        check_length(encode(name).rpartition("/")[2] + LONGEST_ADDITION, limit, shown)
         return found
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:

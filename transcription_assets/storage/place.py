@@ -14,7 +14,7 @@ from transcription_assets.catalog import SCHEMA
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.keys import encode, is_media
 
-LONGEST_ADDITION = ".parquet#1"  # the longest artefact suffix, while it is being written
+LONGEST_ADDITION = ".small.webp#1"  # the longest artefact suffix, while it is being written
 
 
 class Entry(NamedTuple):

@@ -19,7 +19,7 @@ HEAVY = ("torch", "lancedb", "faster_whisper", "ctranslate2", "av", "boto3", "bo
 GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
     "inbox": (set(), "recordings", {"file"}, False, set()),
     "video": ({"inbox"}, "recordings", {"ffmpeg"}, True, {"playable"}),
-    "audio": ({"video"}, "recordings", {"ffmpeg"}, True, {"whole"}),
+    "audio": ({"video"}, "recordings", {"ffmpeg"}, True, {"whole", "audible"}),
     "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence", "no_inventions"}),
     "embeddings": ({"transcript"}, "recordings", {"sentencetransformers", "polars", "lancedb"}, True, {"complete"}),
     "search_index": ({"embeddings"}, "recordings", {"lancedb"}, False, set()),

@@ -3,6 +3,7 @@
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ def probe(path: Path | str, ffmpeg: str, *, limit_s: float = LIMIT_S) -> media.P
     return media.probe(str(path), "talks/a.mp4", ffmpeg=ffmpeg, limit_s=limit_s)
 
 
-def extract(path: Path | str, target: Path, ffmpeg: str, *, limit_s: float = LIMIT_S) -> media.Extraction:
-    return media.extract_speech(str(path), target, name="talks/a.mp4", ffmpeg=ffmpeg, limit_s=limit_s)
+def extract(
+    path: Path | str, target: Path, ffmpeg: str, *, limit_s: float = LIMIT_S, **options: Any
+) -> media.Extraction:
+    return media.extract_speech(str(path), target, name="talks/a.mp4", ffmpeg=ffmpeg, limit_s=limit_s, **options)
 
 
 def take_picture(path: Path | str, target: Path, ffmpeg: str, *, at: float = 1.0) -> bool:
@@ -33,7 +36,7 @@ def samples(path: Path | str, ffmpeg: str, **span: float) -> NDArray[np.float32]
 
 def heard(path: Path | str, ffmpeg: str, tmp_path: Path) -> NDArray[np.float32]:
     """What is left of a recording after it went through the FLAC."""
-    extract(path, tmp_path / "heard.flac", ffmpeg)
+    extract(path, tmp_path / "heard.flac", ffmpeg, tracks=probe(path, ffmpeg).tracks[:1])
     return samples(tmp_path / "heard.flac", ffmpeg)
 
 

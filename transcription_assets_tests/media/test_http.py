@@ -158,8 +158,8 @@ EXPIRED = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'https://store.examp
 
 def test_a_link_that_expires_between_two_requests_is_no_end_by_a_fake_script(tmp_path: Path) -> None:
     (tmp_path / "words").write_text(EXPIRED)
-    fake = script(tmp_path / "fake-ffmpeg", f"cat {tmp_path}/words >&2; echo out_time_us=10031020")
-    with pytest.raises(TransientFailure, match=r"the signed link expired.*stopped after 10\.0 s"):
+    fake = script(tmp_path / "fake-ffmpeg", f"cat {tmp_path}/words >&2")
+    with pytest.raises(TransientFailure, match="the signed link expired"):
         extract(f"https://store.example/a.mp4?{http_store.SECRET}", tmp_path / "a.flac", fake)
 
 

@@ -5,7 +5,7 @@ working. None of these: waiting.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -132,10 +132,10 @@ class Library:
         store = self.archive.store
         if not etags:
             return {}
-        states: dict[str, State] = dict.fromkeys(_stems(store, "posters/", ".json") & etags.keys(), "working")
-        embedded = _stems(store, "embeddings/", ".parquet")
+        states: dict[str, State] = dict.fromkeys(_having(store, "posters/", ".json", etags), "working")
+        embedded = _having(store, "embeddings/", ".parquet", etags)
         known = self._silent & etags.items()
-        unknown = sorted(embedded & etags.keys() - {key for key, _ in known})[:MOST_READ]
+        unknown = sorted(embedded - {key for key, _ in known})[:MOST_READ]
         heard = zip(unknown, each(lambda key: _etag_of_sound(store, key), unknown), strict=True)
         self._silent = known | {(key, etag) for key, etag in heard if etag == etags[key]}
         return states | {key: "done" for key, _ in self._silent if key in embedded}
@@ -160,7 +160,7 @@ class Library:
                 return unreadable(etags[key], error)
             return None
 
-        noted = _stems(store, "failures/", ".json") & etags.keys()
+        noted = _having(store, "failures/", ".json", etags)
         noted |= {key for key in etags if len(key.encode()) > SHORT_KEY or f"{key}.json" in folders}
         asked = sorted(noted)[:MOST_READ]
         return {key: note for key, note in zip(asked, each(current, asked), strict=True) if note}
@@ -181,8 +181,10 @@ def _all(store: Store) -> pl.DataFrame:
     return pl.concat([here, done])
 
 
-def _stems(store: Store, prefix: str, suffix: str) -> set[str]:
-    return {name.removeprefix(prefix).removesuffix(suffix) for name in store.list(prefix) if name.endswith(suffix)}
+def _having(store: Store, prefix: str, suffix: str, media_keys: Iterable[str]) -> set[str]:
+    """Return the recordings that have an artefact with this prefix and suffix."""
+    there = {name.removeprefix(prefix).removesuffix(suffix) for name in store.list(prefix) if name.endswith(suffix)}
+    return {key for key in media_keys if keys.bounded(key) in there}
 
 
 def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -1,0 +1,129 @@
+"""One decoded track on local disk: 16 bits a sample and an exponent a block, so that quiet sound keeps its detail."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.media.mixing import FRAME, Samples, levels, mixed, weights
+from transcription_assets.media.source import SAMPLE_RATE
+from transcription_assets.media.timeline import Timeline
+
+BLOCK = 10 * SAMPLE_RATE
+_FULL = 32_768
+_MOST_DOUBLINGS = 15
+
+
+class Spool:
+    """Takes frames with timestamps, gives blocks of 10 s; memory stays flat and silence takes no disk space.
+
+    `apart` keeps the first two channels; otherwise all are mixed with the weights of `layout`, alike where it is empty.
+    """
+
+    def __init__(self, path: Path, *, layout: str = "", apart: bool = False, timed: bool = True) -> None:
+        self._file = path.open("w+b")
+        self._layout, self._apart = layout, apart
+        self._shares: Sequence[float] = ()
+        self._pending: list[Samples] = []
+        self._held = 0
+        self._doublings: list[int | None] = []
+        self._powers: list[NDArray[np.float32]] = []
+        self.channels = 2 if apart else 1
+        self.timeline = Timeline(timed)
+        self.rescued = 0
+        """Samples in blocks whose channels cancelled each other."""
+
+    @property
+    def length(self) -> int:
+        """Return the number of samples, each of all channels."""
+        return self.timeline.position
+
+    @property
+    def powers(self) -> NDArray[np.float32]:
+        """Return the mean power of each 0.1 s."""
+        return np.concatenate(self._powers) if self._powers else np.zeros(0, np.float32)
+
+    def add(self, at: int, samples: Samples) -> None:
+        """Add a frame of shape (samples, channels) with its timestamp in samples; all have as many channels."""
+        self._shares = self._shares or weights(samples.shape[1], self._layout)
+        silence, drop = self.timeline.place(at, len(samples))
+        self._skip(silence)
+        self._append(samples[drop:])
+
+    def finish(self) -> None:
+        """Write the last block, which may be shorter than the others."""
+        if self._held:
+            self._write(np.concatenate(self._pending))
+            self._pending, self._held = [], 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the blocks, of shape (samples, channels), in [-1, 1)."""
+        for number in range(len(self._doublings)):
+            block = self.block(number)
+            if block is not None:
+                yield block
+
+    def block(self, number: int) -> Samples | None:
+        """Return one block; None behind the end."""
+        if number >= len(self._doublings):
+            return None
+        count = min(BLOCK, self.length - number * BLOCK)
+        doublings = self._doublings[number]
+        if doublings is None:
+            return np.zeros((count, self.channels), np.float32)
+        width = self.channels * 2
+        self._file.seek(number * BLOCK * width)
+        data = np.frombuffer(self._file.read(count * width), np.int16).reshape(-1, self.channels)
+        return data.astype(np.float32) / np.float32(_FULL * 2**doublings)
+
+    def _append(self, samples: Samples) -> None:
+        while len(samples):
+            part = samples[: BLOCK - self._held]
+            self._pending.append(part)
+            self._held += len(part)
+            samples = samples[len(part) :]
+            if self._held == BLOCK:
+                self.finish()
+
+    def _skip(self, silence: int) -> None:
+        """Write silence: what fills whole blocks becomes a hole in the file."""
+        if not silence:
+            return
+        width = len(self._shares)
+        first = min(silence, (BLOCK - self._held) % BLOCK)
+        self._append(np.zeros((first, width), np.float32))
+        for _ in range((silence - first) // BLOCK):
+            self._hole(BLOCK)
+        self._append(np.zeros(((silence - first) % BLOCK, width), np.float32))
+
+    def _hole(self, count: int) -> None:
+        self._file.seek(count * self.channels * 2, 1)
+        self._doublings.append(None)
+        self._powers.append(np.zeros(-(-count // FRAME), np.float32))
+
+    def _write(self, block: Samples) -> None:
+        if self._apart:
+            kept = block[:, :2] if block.shape[1] > 1 else np.repeat(block, 2, axis=1)
+        else:
+            mix = mixed(block, self._shares)
+            kept = mix.samples[:, None]
+            self.rescued += len(block) if mix.rescued else 0
+        peak = float(np.abs(kept).max())
+        if not peak:
+            self._hole(len(block))
+            return
+        doublings = max(min(int(-np.log2(peak)), _MOST_DOUBLINGS), 0)
+        self._file.write(to_16_bits(kept, doublings).tobytes())
+        self._doublings.append(doublings)
+        self._powers.append(levels(kept))
+
+
+def to_16_bits(samples: Samples, doublings: int) -> NDArray[np.int16]:
+    """Return the samples doubled so often, rounded; what is louder than full scale is clipped."""
+    scaled: Samples = np.rint(samples * np.float32(_FULL * 2**doublings))
+    return np.clip(scaled, -_FULL, _FULL - 1).astype(np.int16)

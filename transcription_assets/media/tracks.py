@@ -1,0 +1,106 @@
+"""Choose which audio tracks of a recording are heard: those of people, each once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.media.mixing import SILENT_DB, Samples, gain_steps, loudness
+from transcription_assets.media.source import SAMPLE_RATE
+from transcription_assets.media.spool import BLOCK, Spool
+
+Detector = Callable[[Samples], Sequence[tuple[float, float]]]
+"""Finds where somebody speaks in mono samples: (start, end) in seconds."""
+
+LOUDEST_BLOCKS = 30
+"""Blocks of 10 s of each track that the detector hears: those with the loudest moments."""
+
+_LEAST_VOICED_S = 0.5
+_LEAST_NEW_SHARE = 0.5
+_LOUDER_DB = 9.0
+_FRAME_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """One track: its loudness, and by the number of each block that was listened to, the voiced frames of 0.1 s."""
+
+    track: int
+    level: float
+    voiced: Mapping[int, NDArray[np.bool_]]
+
+    @property
+    def seconds(self) -> float:
+        return sum(float(frames.sum()) for frames in self.voiced.values()) * _FRAME_S
+
+
+def with_speech(spools: Sequence[Spool], languages: Sequence[str], detector: Detector) -> list[int]:
+    """Return the numbers (in `spools`) of the tracks to mix, in order; never none.
+
+    The first track with speech, and each further one on which somebody speaks while the chosen ones are silent or
+    much quieter: guest and interviewer, but neither a dubbed version nor a second mix of the same voices.
+    """
+    audible = [number for number, spool in enumerate(spools) if loudness(spool.powers) > SILENT_DB]
+    if len(audible) < 2:  # noqa: PLR2004 -- there is a choice from two on
+        return audible or [0]
+    wanted = {number: _loudest_blocks(spools[number]) for number in audible}
+    heard = [_hear(number, spools[number], set().union(*wanted.values()), detector) for number in audible]
+    speaking = [item for item in heard if item.seconds >= _LEAST_VOICED_S]
+    if not speaking:
+        return [max(heard, key=lambda item: item.level).track]
+    chosen = [speaking[0]]
+    for item in speaking[1:]:
+        foreign = all(
+            languages[item.track] and languages[other.track] and languages[item.track] != languages[other.track]
+            for other in chosen
+        )
+        if not foreign and _new_share(item, chosen, spools, wanted[item.track]) >= _LEAST_NEW_SHARE:
+            chosen.append(item)
+    return [item.track for item in chosen]
+
+
+def _loudest_blocks(spool: Spool) -> set[int]:
+    powers = spool.powers
+    frames = int(BLOCK / SAMPLE_RATE / _FRAME_S)
+    peaks = np.array([powers[start : start + frames].max() for start in range(0, len(powers), frames)])
+    return {int(number) for number in np.argsort(-peaks, kind="stable")[:LOUDEST_BLOCKS]}
+
+
+def _hear(number: int, spool: Spool, blocks: set[int], detector: Detector) -> _Heard:
+    level = loudness(spool.powers)
+    gain = np.float32(2 ** gain_steps(level))
+    voiced = {}
+    for index in sorted(blocks):
+        if (block := spool.block(index)) is None:
+            continue
+        samples = np.clip(block.mean(axis=1, dtype=np.float32) * gain, -1, 1)
+        frames = np.zeros(-(-len(samples) // int(_FRAME_S * SAMPLE_RATE)), np.bool_)
+        for start, end in detector(samples):
+            frames[round(start / _FRAME_S) : round(end / _FRAME_S)] = True
+        voiced[index] = frames
+    return _Heard(number, level, voiced)
+
+
+def _new_share(item: _Heard, chosen: Sequence[_Heard], spools: Sequence[Spool], blocks: set[int]) -> float:
+    """Return the share of the voiced frames of a track in which it has the word."""
+    has_word = total = 0
+    for index in blocks & item.voiced.keys():
+        voiced = item.voiced[index]
+        own = _levels(item, spools, index, len(voiced))
+        free = voiced.copy()
+        for other in chosen:
+            taken = np.resize(other.voiced.get(index, np.zeros(1, np.bool_)), len(voiced))
+            free &= ~taken | (_levels(other, spools, index, len(voiced)) < own - _LOUDER_DB)
+        has_word += int(free.sum())
+        total += int(voiced.sum())
+    return has_word / total if total else 0.0
+
+
+def _levels(item: _Heard, spools: Sequence[Spool], index: int, count: int) -> NDArray[np.float64]:
+    """Return the levels (dB) of the 0.1 s frames of a block, above the loudness of its track."""
+    frames = int(BLOCK / SAMPLE_RATE / _FRAME_S)
+    powers = np.zeros(count)
+    own = spools[item.track].powers[index * frames : index * frames + count]
+    powers[: len(own)] = own
+    return 10 * np.log10(np.maximum(powers, 1e-12)) - item.level
