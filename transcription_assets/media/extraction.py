@@ -89,7 +89,8 @@ def extract_speech(
     """
     chosen = tuple(tracks) or (Track(0),)
     where = address(source)
-    with temporary.folder() as folder, ExitStack() as held:
+    with temporary.folder() as folder, ExitStack() as held, ExitStack() as unfinished:
+        unfinished.callback(target.unlink, missing_ok=True)
         spools = [_spool(folder, item, apart=channels > 1) for item in chosen]
         for spool in spools:
             held.callback(spool.close)
@@ -103,6 +104,7 @@ def extract_speech(
         length = max(spools[number].length for number in used)
         blocks = _mixture([spools[number] for number in used], gains)
         _encode(blocks, target, length, channels=channels, name=name, ffmpeg=ffmpeg, limit_s=limit_s)
+        unfinished.pop_all()
         return _described(
             [spools[number] for number in used], [chosen[number].number for number in used], gains, header, said
         )
@@ -194,29 +196,23 @@ def _encode(
     pcm = f"-nostdin -v error -f s16le -ar {SAMPLE_RATE} -ac {channels} -i pipe:0"
     flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -bitexact -f flac -y"
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
-    complete = False
-    try:
-        with process.started(command, stdin=subprocess.PIPE) as running:
-            watchdog = threading.Timer(limit_s, running.kill)
-            watchdog.start()
-            try:
-                with suppress(BrokenPipeError):
-                    for block in blocks:
-                        _write(running, block.tobytes())
-                _, complaint = running.communicate()
-            finally:
-                watchdog.cancel()
-        written = _flac_samples(target)
-        if running.returncode or written != length:
-            said = complaint.decode(errors="replace").strip()[-300:]
-            raise TransientFailure(
-                f"{name}: its sound could not be written to local disk ({written} of {length} samples,"
-                f" {said or 'no message'}). Free some space, then retry"
-            )
-        complete = True
-    finally:
-        if not complete:
-            target.unlink(missing_ok=True)
+    with process.started(command, stdin=subprocess.PIPE) as running:
+        watchdog = threading.Timer(limit_s, running.kill)
+        watchdog.start()
+        try:
+            with suppress(BrokenPipeError):
+                for block in blocks:
+                    _write(running, block.tobytes())
+            _, complaint = running.communicate()
+        finally:
+            watchdog.cancel()
+    written = _flac_samples(target)
+    if running.returncode or written != length:
+        said = complaint.decode(errors="replace").strip()[-300:]
+        raise TransientFailure(
+            f"{name}: its sound could not be written to local disk ({written} of {length} samples,"
+            f" {said or 'no message'}). Free some space, then retry"
+        )
 
 
 def _write(running: "subprocess.Popen[bytes]", data: bytes) -> None:

@@ -67,7 +67,7 @@ class Audio:
 
 
 def load(store: Store, key: str) -> Audio | None:
-    """The record of the last materialisation, if there is one that this release understands."""
+    """Return the record of the last materialisation, if there is one that this release understands."""
     found = record.load(store, keys.audio_record(key), Audio, VERSION)
     return replace(found, reused=True) if found else None
 

@@ -161,7 +161,7 @@ class Library:
             return None
 
         noted = _having(store, "failures/", ".json", etags)
-        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY or f"{key}.json" in folders}
+        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY or f"{keys.bounded(key)}.json" in folders}
         asked = sorted(noted)[:MOST_READ]
         return {key: note for key, note in zip(asked, each(current, asked), strict=True) if note}
 
