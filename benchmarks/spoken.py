@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 RATE = 16_000
 AUDIBLE = 0.02
 """Share of a phrase's peak from which on its first and last samples are speech and not the synthesiser's silence."""
-_WORDS_PER_PHRASE = 25
 
 Samples = NDArray[np.float32]
 
