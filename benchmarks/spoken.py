@@ -72,8 +72,9 @@ def _flite_library() -> Any:
     for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
         ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL("libflite.so.1", mode=ctypes.RTLD_GLOBAL)
-    pointer, string = ctypes.c_void_p, ctypes.c_char_p
-    for function, result, arguments in (
+    pointer: Any = ctypes.c_void_p
+    string: Any = ctypes.c_char_p
+    signatures: tuple[tuple[Any, Any, list[Any]], ...] = (
         (library.flite_synth_text, pointer, [string, pointer]),
         (library.utt_relation, pointer, [pointer, string]),
         (library.relation_head, pointer, [pointer]),
@@ -82,7 +83,8 @@ def _flite_library() -> Any:
         (library.ffeature_string, string, [pointer, string]),
         (library.utt_wave, ctypes.POINTER(_FliteWave), [pointer]),
         (library.delete_utterance, None, [pointer]),
-    ):
+    )
+    for function, result, arguments in signatures:
         function.restype, function.argtypes = result, arguments
     library.flite_init()
     return library
@@ -100,7 +102,7 @@ def _flite(text: str, name: str) -> Phrase:
     library = _flite_library()
     utterance = library.flite_synth_text(text.encode(), _flite_voice(name))
     wave = library.utt_wave(utterance).contents
-    samples = np.ctypeslib.as_array(wave.samples, (wave.num_samples,)).astype(np.float32) / 32768
+    samples = _as_float(wave.samples, wave.num_samples)
     words = []
     item = library.relation_head(library.utt_relation(utterance, b"Word"))
     while item:
@@ -144,10 +146,9 @@ def _espeak(text: str, name: str) -> Phrase:
     marks: list[tuple[int, int, int]] = []
     ends: list[int] = []
 
-    @_CALLBACK
     def take(wave: Any, count: int, events: Any) -> int:
         if wave and count:
-            pieces.append(np.ctypeslib.as_array(wave, (count,)).astype(np.float32) / 32768)
+            pieces.append(_as_float(wave, count))
         number = 0
         while events[number].type:
             event = events[number]
@@ -158,7 +159,8 @@ def _espeak(text: str, name: str) -> Phrase:
             number += 1
         return 0
 
-    library.espeak_SetSynthCallback(take)
+    callback = _CALLBACK(take)  # kept until the speech is made: the library holds no reference
+    library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(name.encode())
     data = text.encode()
     library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
@@ -170,6 +172,11 @@ def _espeak(text: str, name: str) -> Phrase:
         for (at, length, _), start, end in zip(marks, starts, limits, strict=True)
     ]
     return Phrase(samples, tuple(words))
+
+
+def _as_float(wave: Any, count: int) -> Samples:
+    """Copy 16 bit samples of a library into [-1, 1)."""
+    return np.ctypeslib.as_array(wave, (count,)).astype(np.float32) / np.float32(32768)
 
 
 def _resampled(samples: Samples, rate: int) -> Samples:
