@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from transcription_assets.transcript import Transcript, Word
-from transcription_assets.words import ends_clause, sentence_runs, spoken_words, whole_words
+from transcription_assets.words import ends_clause, phrases, sentence_runs, spoken_words, whole_words
 
 COLUMNS = 42
 """Longest line; a Chinese or Japanese character takes two columns."""
@@ -52,7 +52,7 @@ def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
     starts with its first word; it ends with its last one, or later to be read, but not after the next one
     starts nor after `duration` (seconds). None is longer than LONGEST_MS, none is of no length.
     """
-    blocks = _blocks(sentence_runs(whole_words(words)))
+    blocks = _blocks([phrases(run, _columns, COLUMNS) for run in sentence_runs(whole_words(words))])
     return _timed([part for block in blocks for part in _parts(block)], duration)
 
 

@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 
+from transcription_assets import breaking
 from transcription_assets.transcript import Segment, Word
 
 PAUSE_S = 1.5
@@ -29,10 +30,7 @@ _OPENING = ("Ps", "Pi")
 _CLOSING = ("Pe", "Pf")
 _SENTENCE_MARKS = frozenset(".?!…。？！｡．؟۔।॥")  # noqa: RUF001 (the marks themselves)
 _CLAUSE_MARKS = frozenset(",;:–—،؛、，；：")  # noqa: RUF001 (the marks themselves)
-# What may not begin a line: marks, and Japanese and Thai signs that lengthen or repeat.
-_TRAILING = _SENTENCE_MARKS | _CLAUSE_MARKS - {"–", "—"} | frozenset("%・ーゝゞ々ะาำๅๆฯ")
 _ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_THAI_LEADING_VOWELS = frozenset("เแโใไ")
 # Titles and short forms that are followed by the name, figure or word they belong to.
 _ABBREVIATION = re.compile(
     r"mrs?|ms|dr|prof|st|sr|jr|gen|col|capt|lt|sgt|rev|hon|gov|sen|rep|mt|ft|no|nr|vs|approx|dept|est|fig|vol|ed"
@@ -56,7 +54,8 @@ def spoken_words(segments: Iterable[Segment]) -> list[Word]:
     """
     pieces: list[Word] = []
     for segment in segments:
-        words = [word for word in segment.words or _spread(segment) if _clean(word.word)]
+        whole = Word(segment.start, segment.end, f" {segment.text}", 0.0)
+        words = [word for word in segment.words or (whole,) if _clean(word.word)]
         if words:
             # A new segment starts a new word even where the decoder left its space out.
             opening = _clean(words[0].word)
@@ -71,23 +70,35 @@ def turns(segments: Iterable[Segment]) -> list[tuple[str, list[Segment]]]:
 
 
 def whole_words(words: Iterable[Word]) -> list[Word]:
-    """Put Whisper's pieces together (` 3` and `.5`, ` oui` and ` !`): a line may break between any two.
+    """Cut and join Whisper's pieces into words (` 3` and `.5`, ` oui` and ` !`): a line may break between any two.
 
-    Texts are one line each, with one leading space where a space belongs; empty pieces are dropped.
+    Where a script puts no spaces the words are those of a dictionary. A word that is a part of a piece has its share of
+    the time by its length. Texts are one line each, with one leading space where a space belongs; empty pieces are
+    dropped.
     """
-    whole: list[Word] = []
-    for word in words:
-        text = _clean(word.word)
-        if not text:
+    pieces = [replace(word, word=text) for word in words if (text := _spaced(word.word))]
+    return [word for stretch in _stretches(pieces) for word in _cut(stretch, breaking.word_breaks)]
+
+
+def phrases(words: Sequence[Word], columns: Callable[[str], int], widest: int) -> list[Word]:
+    """Join the whole words of a sentence that belong on one line, as a Japanese particle and its noun do.
+
+    What would be wider than `widest` columns stays in words; a word wider than that, in a script without spaces, is cut
+    where the rules for lines allow it. Words of scripts with spaces stay as they are.
+    """
+    text = "".join(word.word for word in words)
+    if not any(map(is_unspaced, text)):
+        return list(words)
+    starts = {0, *breaking.phrase_breaks(text)}
+    found: list[Word] = []
+    for phrase in _grouped(words, starts):
+        whole = _joined(phrase)
+        if columns(whole.word) <= widest:
+            found.append(whole)
             continue
-        if word.word[0].isspace():
-            text = f" {text}"
-        if whole and not _may_break(whole[-1].word, text):
-            last = whole[-1]
-            whole[-1] = Word(last.start, word.end, last.word + text, min(last.probability, word.probability))
-        else:
-            whole.append(replace(word, word=text))
-    return whole
+        for word in phrase:
+            found += [word] if columns(word.word) <= widest else _cut([word], breaking.line_breaks)
+    return found
 
 
 def sentence_runs(words: Sequence[Word]) -> list[list[Word]]:
@@ -116,42 +127,67 @@ def _clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _may_break(left: str, right: str) -> bool:
-    before, after = left[-1], right.lstrip()[0]
-    if right[0].isspace():
-        return not all(map(_is_trailing, right.strip()))
-    if _is_trailing(after) or before in _THAI_LEADING_VOWELS or unicodedata.category(before) in _OPENING:
-        return False
-    return is_unspaced(before) or is_unspaced(after)
+def _spaced(text: str) -> str:
+    """Return the text cleaned, after one space where it starts with white space; empty where nothing is left."""
+    clean = _clean(text)
+    return f" {clean}" if clean and text[0].isspace() else clean
+
+
+def _stretches(pieces: Iterable[Word]) -> list[list[Word]]:
+    """Cut pieces at pauses that end a sentence: no word has one inside. A mark stays with what is before it."""
+    found: list[list[Word]] = []
+    for piece in pieces:
+        if found and (piece.start - found[-1][-1].end <= PAUSE_S or _is_trailing(piece.word.lstrip()[0])):
+            found[-1].append(piece)
+        else:
+            found.append([piece])
+    return found
 
 
 def _is_trailing(character: str) -> bool:
     category = unicodedata.category(character)
-    return character in _TRAILING or category in _CLOSING or category.startswith("M")
+    return category.startswith(("M", "P")) and category not in _OPENING
 
 
-def _spread(segment: Segment) -> list[Word]:
-    words: list[Word] = []
-    share = (segment.end - segment.start) / max(1, len("".join(segment.text.split())))
-    clock = segment.start
-    for piece in _split(segment.text):
-        end = min(clock + share * len(piece.strip()), segment.end)
-        words.append(Word(round(clock, 3), round(end, 3), piece, 0.0))
-        clock = end
-    return words
+def _cut(pieces: Sequence[Word], breaks: Callable[[str], Iterable[int]]) -> list[Word]:
+    """Cut the text of the pieces at spaces and between characters of scripts without them, where `breaks` allows it."""
+    text = "".join(piece.word for piece in pieces)
+    cuts = [at for at in breaks(text) if text[at].isspace() or is_unspaced(text[at - 1]) or is_unspaced(text[at])]
+    borders = {0, len(text), *cuts}
+    parts: list[Word] = []
+    start = 0
+    for piece in pieces:
+        end = start + len(piece.word)
+        inner = sorted({start, end, *(at for at in cuts if start < at < end)})
+        parts += [_part(piece, first - start, last - start) for first, last in pairwise(inner)]
+        start = end
+    return [_joined(group) for group in _grouped(parts, borders)]
 
 
-def _split(text: str) -> list[str]:
-    """Words with their leading space; single characters where the script has no spaces."""
-    pieces: list[str] = []
-    for token in text.split():
-        pieces.append(" ")
-        for character in token:
-            if pieces[-1] != " " and (is_unspaced(character) or is_unspaced(pieces[-1][-1])):
-                pieces.append(character)
-            else:
-                pieces[-1] += character
-    return pieces
+def _part(piece: Word, first: int, last: int) -> Word:
+    """Return the characters from `first` to `last` of a piece, with their share of its time."""
+    length, each = len(piece.word), (piece.end - piece.start) / len(piece.word)
+    start = piece.start if first == 0 else round(piece.start + first * each, 3)
+    end = piece.end if last == length else round(piece.start + last * each, 3)
+    return replace(piece, start=start, end=end, word=piece.word[first:last])
+
+
+def _grouped(words: Iterable[Word], starts: Container[int]) -> list[list[Word]]:
+    """Put words together; a group starts where the offset of a word in the whole text is one of `starts`."""
+    groups: list[list[Word]] = []
+    offset = 0
+    for word in words:
+        if offset in starts:
+            groups.append([])
+        groups[-1].append(word)
+        offset += len(word.word)
+    return groups
+
+
+def _joined(words: Sequence[Word]) -> Word:
+    """Return neighbours as one word, as probable as the least probable of them."""
+    text = "".join(word.word for word in words)
+    return Word(words[0].start, words[-1].end, text, min(word.probability for word in words))
 
 
 def _ends_sentence(word: Word, following: Word) -> bool:

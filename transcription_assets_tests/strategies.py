@@ -6,7 +6,29 @@ from transcription_assets.transcript import Segment, Word
 
 PLAIN = [" the", " and", " so", " mountain", " we", " extraordinarily", " I", " sea", " over", " then"]
 MARKED = [" home.", " well,", " why?", " no!", " Dr.", " 3", ".5", " U.S.", " wait...", " !", "'s", " (so)"]
-UNSPACED = ["今日", "は", "。", "晴れ", "、", "「", "」", "ประ", "เทศ", "ไ", "ทย", "你", "好", "！"]  # noqa: RUF001
+UNSPACED = [
+    "今日",
+    "は",
+    "。",
+    "晴れ",
+    "、",
+    "「",
+    "」",
+    "ประ",
+    "เทศ",
+    "ไ",
+    "ทย",
+    "你",
+    "好",
+    "！",  # noqa: RUF001 (the mark itself)
+    "っ",
+    "ー",
+    "ភាសាខ្មែរជា",
+    "ພາ",
+    "ສາ",
+    "မြန်",
+    "မာ",
+]
 HOSTILE = [
     " <b>",
     " &",

@@ -1,16 +1,19 @@
 import html
 import re
 import subprocess
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import imageio_ffmpeg
 import pysubs2
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from transcription_assets import breaking
 from transcription_assets.subtitles import COLUMNS, Cue, cues, to_srt, to_vtt
 from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.words import spoken_words, whole_words
@@ -136,6 +139,72 @@ def test_chinese_counts_two_columns_a_character_and_does_not_start_a_line_with_a
     assert not any(line[0] in "，,。" for line in lines)  # noqa: RUF001
 
 
+LONG_TEXTS = {
+    "th": "ความสำเร็จของประเทศไทยในปีนี้เกิดขึ้นจากความร่วมมือของประชาชนทุกคนที่ทำงานหนักมาตลอดทั้งปี",
+    "ja": "ファッションショーがちょっと行われたっけ、ねぇ、きっとすごーく楽しかったんじゃないかなぁと思ってしまった",
+    "zh": "明天可能会下雨，所以你最好带一把伞，否则你的新衣服一定会被淋湿的，到时候可不要怪我没有提醒过你",  # noqa: RUF001
+    "km": "ភាសាខ្មែរជាភាសាផ្លូវការរបស់ប្រទេសកម្ពុជាហើយមានអ្នកនិយាយជាច្រើនលាននាក់នៅក្នុងពិភពលោក",
+    "lo": "ພາສາລາວເປັນພາສາທາງການຂອງສາທາລະນະລັດປະຊາທິປະໄຕປະຊາຊົນລາວແລະມີຜູ້ເວົ້າຫຼາຍລ້ານຄົນ",
+    "my": "မြန်မာဘာသာစကားသည်မြန်မာနိုင်ငံ၏ရုံးသုံးဘာသာစကားဖြစ်ပြီးလူအများကပြောဆိုကြသည်",
+}
+
+
+@pytest.mark.parametrize("language", LONG_TEXTS)
+def test_lines_without_spaces_end_at_words_and_fit(language: str) -> None:
+    from icu4py.breakers import WordBreaker
+
+    said = LONG_TEXTS[language]
+    lines = [line for text in texts(cues(spoken_words([segment(said, 0.0, 9.0, [])]))) for line in text.split("\n")]
+    ends = list(accumulate(map(len, lines)))
+    assert "".join(lines) == said
+    assert len(lines) > 1
+    assert set(ends) <= set(accumulate(map(len, WordBreaker(said, language))))
+    assert all(columns(line) <= COLUMNS for line in lines)
+    assert not any(line[0] in "ァィゥェォッャュョぁぃぅぇぉっゃゅょー、。，" for line in lines)  # noqa: RUF001
+
+
+def test_a_wide_run_of_katakana_is_cut_within_the_limit() -> None:
+    said = "アカサタナハマヤラワ" * 4 + "ー"
+    lines = [line for text in texts(cues(spoken_words([segment(said, 0.0, 6.0, [])]))) for line in text.split("\n")]
+    assert "".join(lines) == said
+    assert all(columns(line) <= COLUMNS for line in lines)
+    assert not any(line.startswith("ー") for line in lines)
+
+
+ATOMS = [
+    *"ความสำเร็จประเทศไทยファッションがっーは、。「」明天下雨កម្ពុជាမြန်မာພາສາ한국어אבגدرس",
+    "👩‍👩‍👧",
+    "🇩🇪",
+    "👍🏽",
+    "e\u0301",
+    "葛\U000e0100",
+]
+
+
+@given(st.lists(st.sampled_from([*ATOMS, " ", " word"]), max_size=120).map("".join), st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_no_line_ends_in_a_grapheme_or_dictionary_word(said: str, size: int) -> None:
+    from icu4py.breakers import CharacterBreaker
+
+    pieces = [said[at : at + size] for at in range(0, len(said), size)]
+    words = [Word(i / 4, i / 4 + 0.2, text, 0.9) for i, text in enumerate(pieces)]
+    whole = "".join(word.word for word in whole_words(words))
+    lines = [line for text in texts(cues(words)) for line in text.split("\n")]
+    clusters = set(accumulate(map(len, CharacterBreaker(whole, "und"))))
+    allowed = {0, len(whole), *breaking.word_breaks(whole)}
+    strict = {0, len(whole), *breaking.line_breaks(whole)}
+    at = 0
+    for line in lines:
+        start = whole.index(line, at)
+        assert not whole[at:start].strip()
+        at = start + len(line)
+        assert at in clusters
+        assert at in strict
+        # Only what fills a line by itself is cut inside a word.
+        assert at in allowed or columns(line) > COLUMNS - 4
+    assert not whole[at:].strip()
+
+
 def test_a_single_word_of_two_hundred_letters_has_a_subtitle_to_itself() -> None:
     long = "x" * 200
     assert texts(cues(spoken(f"before {long} after", 0.0, 3.0))) == ["before", long, "after"]
@@ -172,7 +241,8 @@ def test_subtitles_have_at_most_two_lines_that_fit_unless_one_word_is_wider(word
 
 def columns(line: str) -> int:
     """Terminal columns by a rule of its own: East Asian blocks and emoji are wide, marks have none."""
-    return sum(0 if re.match(r"[\u0300-\u036f\u200b-\u200f\ufeff]", c) else 1 + (c > "\u2e7f") for c in line)
+    marks = r"[\u200b-\u200f\ufeff]"
+    return sum(0 if re.match(marks, c) or unicodedata.category(c) == "Mn" else 1 + (c > "\u2e7f") for c in line)
 
 
 @given(strategies.words())

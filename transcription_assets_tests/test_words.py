@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 
 from transcription_assets.transcript import Word
@@ -30,8 +31,12 @@ def test_a_joined_word_lasts_from_its_first_piece_to_its_last_and_is_as_sure_as_
     assert joined == [Word(1, 3, " 3.5", 0.4)]
 
 
-def test_a_french_exclamation_mark_does_not_start_a_line() -> None:
-    assert whole(" Bonjour", " !", " «", " oui", " »") == [" Bonjour !", " «", " oui »"]
+def test_french_marks_stay_with_their_words() -> None:
+    assert whole(" Bonjour", " !", " «", " oui", " »") == [" Bonjour !", " « oui »"]
+
+
+def test_a_lone_dash_does_not_start_a_line() -> None:
+    assert whole(" so", " –", " then") == [" so –", " then"]
 
 
 def test_japanese_may_break_between_words_but_not_before_a_full_stop_or_after_an_opening_bracket() -> None:
@@ -48,8 +53,38 @@ def test_a_thai_vowel_sign_stays_with_its_consonant() -> None:
     assert whole("น", "ี", "เ", "ทย") == ["นี", "เทย"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ความ|สำเร็จ|ของ|ประเทศไทย|ใน|ปี|นี้",
+        "ພາສາ|ລາວ|ເປັນ|ພາສາ|ທາງການ",
+        "ភាសាខ្មែរ|ជា|ភាសាផ្លូវការ",
+        "မြန်မာဘာသာ|စကား|သည်",
+        "明天|可能|会|下雨，|所以|你|最好|带|一把|伞。",  # noqa: RUF001
+        "今日|は|ちょっと|晴れ、|明日|は|雨|です。",
+    ],
+)
+def test_pieces_without_spaces_become_dictionary_words(text: str) -> None:
+    words = text.split("|")
+    spoken = "".join(words)
+    assert whole(*spoken) == words
+    assert whole(spoken) == words
+    assert whole(*(spoken[at : at + 3] for at in range(0, len(spoken), 3))) == words
+
+
+def test_a_word_inside_a_piece_has_its_share_of_the_time() -> None:
+    piece = Word(10.0, 12.8, "ភាសាខ្មែរជាភាសាផ្លូវការ", 0.9)
+    spoken = whole_words([piece])
+    assert [(word.start, word.end) for word in spoken] == [(10.0, 11.096), (11.096, 11.339), (11.339, 12.8)]
+
+
+def test_a_pause_ends_a_word_that_a_dictionary_would_join() -> None:
+    assert [word.word for word in whole_words([Word(0, 1, "ประเทศ", 1), Word(9, 10, "ไทย", 1)])] == ["ประเทศ", "ไทย"]
+    assert [word.word for word in whole_words([Word(0, 1, "今日", 1), Word(9, 10, "。", 1)])] == ["今日。"]
+
+
 def test_a_newline_or_control_character_in_a_word_becomes_a_space() -> None:
-    assert whole(" a\nb", "\r\n", "", " c\x00\x85d") == [" a b", " c d"]
+    assert whole(" a\nb", "\r\n", "", " c\x00\x85d") == [" a", " b", " c", " d"]
 
 
 def test_segments_that_begin_without_a_space_do_not_glue_two_words_together() -> None:
@@ -59,8 +94,8 @@ def test_segments_that_begin_without_a_space_do_not_glue_two_words_together() ->
 
 def test_a_segment_without_word_times_shares_its_time_among_its_words() -> None:
     spoken = spoken_words([segment("one threes 今日", 10, 20, [])])
-    assert [word.word for word in spoken] == [" one", " threes", " 今", "日"]
-    assert [word.start for word in spoken] == [10.0, 12.727, 18.182, 19.091]
+    assert [word.word for word in spoken] == [" one", " threes", " 今日"]
+    assert [word.start for word in spoken] == [10.0, 12.857, 17.857]
     assert spoken[-1].end == 20.0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from transcription_assets import settings
+from transcription_assets import breaking, settings
 from transcription_assets.app.terminal import aside, plain, shown
 from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
 from transcription_assets.transcript import clock
@@ -110,9 +110,10 @@ def around(text: str, sentence: tuple[int, int]) -> tuple[str, str, str]:
     start, end = sentence
     before, after = text[:start], text[end:]
     if len(before) > CONTEXT:
-        kept = before[-CONTEXT:]
-        before = "… " + (kept.partition(" ")[2] or kept)
+        earliest = len(before) - CONTEXT
+        first = next((at for at in breaking.word_breaks(before) if at >= earliest), earliest)
+        before = "… " + before[first:].lstrip()
     if len(after) > CONTEXT:
-        kept = after[:CONTEXT]
-        after = (kept.rpartition(" ")[0] or kept) + " …"
+        last = max((at for at in breaking.word_breaks(after) if at <= CONTEXT), default=CONTEXT)
+        after = after[:last].rstrip() + " …"
     return before, text[start:end], after

@@ -25,6 +25,8 @@ PADDING_S = 1.0
 SHORTEST_S = 1.0
 LONGEST_WORD_S = 1.4
 FRAMES_PER_S = 100
+LEAD_S = 0.06
+"""Median lead of Whisper's word times over the true ones in running speech (docs/benchmarks.md, word onsets)."""
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +254,8 @@ def _timed(alignment: list[dict[str, Any]], length: float) -> Iterator[Word]:
                 start = end - longest
             elif ends:
                 end = start + longest
-        yield Word(min(start, end), end, item["word"], float(item["probability"]))
+        start, end = (min(time + LEAD_S, length) for time in (min(start, end), end))
+        yield Word(start, end, item["word"], float(item["probability"]))
 
 
 def _segment(hypothesis: Hypothesis, words: tuple[Word, ...], language: tuple[str, float], chunk: Chunk) -> Segment:
@@ -273,7 +276,8 @@ def _segment(hypothesis: Hypothesis, words: tuple[Word, ...], language: tuple[st
 def plain(found: Any) -> Segment:
     """As plain Python numbers: faster-whisper's times are numpy's, and an event log takes none of those."""
     words = tuple(
-        Word(float(item.start), float(item.end), item.word, float(item.probability)) for item in found.words or ()
+        Word(float(item.start) + LEAD_S, float(item.end) + LEAD_S, item.word, float(item.probability))
+        for item in found.words or ()
     )
     return Segment(
         id=0,

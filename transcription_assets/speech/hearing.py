@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from transcription_assets.speech import languages, merge
+from transcription_assets.speech import alignment, languages, merge
 from transcription_assets.speech.engine import Heard, Sound
 from transcription_assets.speech.window import Window
 from transcription_assets.speech.windows import Cut, windows
@@ -55,7 +55,8 @@ class Work:
             return  # one before it is lost, and this one would stand in its place
         end = self.start + self.cut.length
         done = hearing.done[self.channel]
-        done.append(merge.window(self.start, end, segments, self.cut.voiced, votes))
+        timed = alignment.aligned(segments, self.cut.samples, self.cut.voiced)
+        done.append(merge.window(self.start, end, timed, self.cut.voiced, votes))
         hearing.windows_heard += 1
         hearing.tell()
         # The last one is nearly all: kept only for a channel that is waited for by the next.

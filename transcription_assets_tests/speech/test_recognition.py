@@ -128,6 +128,15 @@ def test_what_is_heard_is_what_was_said_in_its_language(library: Library, file: 
 
 
 @pytest.mark.models
+@pytest.mark.parametrize("file", TRUTH)
+def test_sentences_start_with_their_sound(library: Library, file: str) -> None:
+    heard = library.transcript(demo(file)).words
+    margin = 0.03  # of silence that the script of the demo leaves before a sentence
+    for sentence in TRUTH[file]["sentences"]:
+        assert min(abs(word.start - sentence["start"] - margin) for word in heard) <= 0.1, sentence
+
+
+@pytest.mark.models
 def test_times_never_go_back_or_out_of_the_recording(library: Library) -> None:
     for key in library.keys:
         heard = library.transcript(key)
@@ -277,7 +286,11 @@ def test_real_speech_cut_at_every_possible_place_loses_no_word(
     ]
     samples = spelling(words, library.transcript(demo(BEES)).duration)
     monkeypatch.setattr(windowing, "voiced_regions", loud)
-    for tenths in range(200, 590, 1):
+    # Only where the part of a window in which it may end is longer than anything said without a pause.
+    longest = max(region.length for region in loud(samples))
+    shortest = int(10 * (longest + 0.1) / (1 - windowing.EARLIEST_SHARE)) + 1
+    assert shortest < 300
+    for tenths in range(shortest, 590):
         monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
         answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
         heard = [word.word for segment in answer.segments for word in segment.words]
