@@ -142,6 +142,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             per_second=chosen.decode_per_second,
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
+            longest_hours=chosen.longest_hours,
         ),
         "speech": SpeechResource(
             name=chosen.whisper_model,

@@ -37,6 +37,14 @@ class NotFound(PermanentFailure):
     """The object is not in the store (any more)."""
 
 
+class NotRegular(NotFound):
+    """Something has this name in the store, but it is no regular file: a folder, a pipe, a device."""
+
+
+class TooLarge(PermanentFailure):
+    """A file that people write by hand is far larger than such files are."""
+
+
 class Refused(PermanentFailure):
     """The store, the file system or a service does not allow it: permissions or credentials are missing."""
 

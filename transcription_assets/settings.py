@@ -144,6 +144,9 @@ class Settings(BaseSettings):
         description="Whether a recording leaves the inbox when it is done, for `DONE_video/` or `DONE_audio/`, in place"
         " of an older one of that name; its partition and its name in the search stay.",
     )
+    longest_hours: float = Field(
+        48.0, gt=0, le=1_000, description="Hours that a recording may last; a longer one fails in `audio`."
+    )
     decode_floor_s: float = Field(
         120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording: so many seconds, plus …"
     )

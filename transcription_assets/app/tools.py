@@ -51,6 +51,7 @@ class Tools:
             chosen.decode_per_second,
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
+            longest_s=chosen.longest_hours * 3600,
         )
 
     @cached_property

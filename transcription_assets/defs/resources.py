@@ -41,11 +41,17 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     per_second: float = 0.5
     keep_channels: bool = False
     audio_tracks: str = "auto"
+    longest_hours: float = media.LONGEST_S / 3600
 
     def open(self) -> Decoder:
         """The decoder; raises PermanentFailure where there is no ffmpeg."""
         return Decoder(
-            media.find_ffmpeg(self.ffmpeg), self.floor_s, self.per_second, self.keep_channels, self.audio_tracks
+            media.find_ffmpeg(self.ffmpeg),
+            self.floor_s,
+            self.per_second,
+            self.keep_channels,
+            self.audio_tracks,
+            self.longest_hours * 3600,
         )
 
 

@@ -13,12 +13,13 @@ from transcription_assets.media.decoding import (
     read_samples,
     thumbnail,
 )
-from transcription_assets.media.extraction import Extraction, extract_speech
+from transcription_assets.media.extraction import LONGEST_S, Extraction, extract_speech
 from transcription_assets.media.report import Probe, Track
 from transcription_assets.media.source import SAMPLE_RATE
 from transcription_assets.media.tracks import Detector
 
 __all__ = [
+    "LONGEST_S",
     "MOST_TRACKS",
     "SAMPLE_RATE",
     "Detector",

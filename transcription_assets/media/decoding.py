@@ -23,6 +23,8 @@ _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
 _STALL_S = 120.0
 MOST_TRACKS = 8
 """Audio tracks that are looked at; no recording of people has more."""
+LOWEST_RATE = 2_000
+"""Samples per second: telephones have 8000. A file of some KB with one sample a second would last for hours."""
 _PROBED_FRAMES = 20
 _SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
 _FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
@@ -70,7 +72,8 @@ def decode_limit(duration: float | None, size: int, *, floor_s: float, per_secon
 def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     """Open `source` and decode its first frames of audio; `name` is what messages call it.
 
-    PermanentFailure, with what the decoder said: empty, truncated, no recording, no audio, hanging, crashing.
+    PermanentFailure, with what the decoder said: empty, truncated, no recording, no audio, hanging, crashing, or fewer
+    samples a second than speech needs.
     NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
     """
     where = address(source)
@@ -85,6 +88,8 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
     if not ending.decoded_s:
         raise report.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
+    if header.sample_rate < LOWEST_RATE:
+        raise PermanentFailure(f"{name}: its sound has {header.sample_rate} samples a second, too few for speech")
     return header
 
 

@@ -107,6 +107,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             channels=channels,
             tracks=tracks,
             detector=_voices if decoder.audio_tracks == "auto" else None,
+            longest_s=decoder.longest_s,
         )
         require_unchanged(store, source)
         with flac.open("rb") as file:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from transcription_assets import keys, media, subtitles, temporary
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.failures import NotFound, NotRegular, PermanentFailure, TransientFailure
 from transcription_assets.speech import Engine, Heard, Samples, Sound
 from transcription_assets.steps import audio, failure
 from transcription_assets.steps.audio import Audio
@@ -56,13 +56,20 @@ def is_current(transcript: Transcript, source: Audio, engine: Engine, vocabulary
 
 
 def vocabulary(store: Store, key: str) -> list[str]:
-    """The names and words to expect in this recording: of the `vocabulary.txt` that lies nearest above it.
+    """Return the names and words to expect in this recording, from the `vocabulary.txt` that lies nearest above it.
 
     One word or phrase a line; empty lines and those that start with `#` do not count.
+
+    Raises:
+        PermanentFailure: It is no regular file, has more than VOCABULARY_BYTES, or is not UTF-8. Only the recordings
+            below its folder fail.
+
     """
     for place in keys.vocabularies(key):
         try:
-            lines = store.read(place).decode("utf-8-sig").splitlines()
+            lines = store.read_small(place, VOCABULARY_BYTES).decode("utf-8-sig").splitlines()
+        except NotRegular as error:
+            raise PermanentFailure(f"{place} is not a regular file: remove it, or put a text there") from error
         except NotFound:
             continue
         except UnicodeDecodeError as error:
@@ -77,6 +84,10 @@ def _options(store: Store, key: str, engine: Engine) -> dict[str, Any]:
 
 def _is_by(transcript: Transcript, engine: Engine, options: dict[str, Any]) -> bool:
     return transcript.model == engine.model and transcript.options == options
+
+
+VOCABULARY_BYTES = 64 << 10
+"""Whisper's prompt takes some hundred words; a larger list is a mistake, or meant to do harm."""
 
 
 @dataclass(frozen=True, slots=True)

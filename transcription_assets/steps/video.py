@@ -27,6 +27,8 @@ class Decoder:
     """Whether the two channels of a stereo recording stay apart: two speakers."""
     audio_tracks: str = "auto"
     """Which audio tracks are heard: `auto`, `first`, `all`, or a number from 1."""
+    longest_s: float = media.LONGEST_S
+    """A recording that lasts longer fails."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Seconds until a decoder that has not finished is taken for hung."""

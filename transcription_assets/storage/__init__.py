@@ -22,7 +22,7 @@ import polars as pl
 from obstore.exceptions import BaseError
 
 from transcription_assets.catalog import SCHEMA
-from transcription_assets.failures import NotFound, Occupied, PermanentFailure, TransientFailure
+from transcription_assets.failures import NotFound, Occupied, PermanentFailure, TooLarge, TransientFailure
 from transcription_assets.keys import DONE, INBOXES, decode, encode, moved
 from transcription_assets.storage.bucket import Bucket, Patience
 from transcription_assets.storage.folder import Folder
@@ -202,6 +202,19 @@ class Store:
             data = bytes(found.bytes())
             _require_all_of_it(len(data), size)
         return data
+
+    def read_small(self, path: str, most_bytes: int) -> bytes:
+        """Return a file that people put into the store by hand.
+
+        Raises:
+            NotFound: There is none (NotRegular: a folder or a pipe, which is never opened).
+            TooLarge: It has more than `most_bytes`; it is not read then.
+
+        """
+        found = self._place.entry(path)
+        if found.size > most_bytes:
+            raise TooLarge(f"{self.url}/{path}: {found.size} bytes, at most {most_bytes} are read; make it smaller")
+        return self.read(path)
 
     def fetch(self, path: str, target: Path) -> None:
         """Copy the artefact to a local file, block by block; NotFound where there is none."""

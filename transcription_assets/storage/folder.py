@@ -16,7 +16,7 @@ from typing import IO
 
 from obstore.store import LocalStore, ObjectStore
 
-from transcription_assets.failures import NotFound, Occupied, PermanentFailure, Refused, TransientFailure
+from transcription_assets.failures import NotFound, NotRegular, Occupied, PermanentFailure, Refused, TransientFailure
 from transcription_assets.keys import INBOXES, encode, is_media
 from transcription_assets.storage import parts
 from transcription_assets.storage.errors import explained
@@ -93,7 +93,7 @@ class Folder:
             self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
         if found is None:
-            raise NotFound(f"{shown}: not a file")
+            raise NotRegular(f"{shown}: not a regular file")
         return found
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:

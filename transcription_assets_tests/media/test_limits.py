@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+import wave
 import zlib
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_the_sound_decoders_of_both_ffmpegs_are_known_by_name(ffmpeg: str) -> No
         "h264",
         "hevc",
     } <= allowed & known
+
+
+def test_a_sample_a_second_is_refused_before_it_is_decoded(ffmpeg: str, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "slow.wav"), "wb") as slow:
+        slow.setparams((1, 2, 1, 0, "NONE", ""))
+        slow.writeframes(bytes(48_000))  # 6.7 hours
+    with pytest.raises(PermanentFailure, match="1 samples a second"):
+        probe(tmp_path / "slow.wav", ffmpeg)
 
 
 def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

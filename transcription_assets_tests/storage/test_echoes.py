@@ -34,6 +34,7 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
     "put_media": lambda store, file: store.put_media(KEY, file),
     "exists": lambda store, _: store.exists("a.json"),
     "read": lambda store, _: store.read("a.json"),
+    "read_small": lambda store, _: store.read_small("video/vocabulary.txt", 100),
     "fetch": lambda store, file: store.fetch("a.json", file.with_name("target")),
     "write": lambda store, _: store.write("a.json", b"{}"),
     "upload": lambda store, file: store.upload("a.json", file),
