@@ -116,7 +116,7 @@ def test_who_only_begins_to_ask_is_not_waited_for(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes
 ) -> None:
     monkeypatch.setattr("transcription_assets.app.serve.connection.REQUEST_S", 0.5)
-    with served.listening(archive) as address, socket.create_connection(served.place(address), 5) as asking:
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
         if before:
             asking.sendall(before)
             assert b"200" in asking.recv(1000)
@@ -129,7 +129,7 @@ def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pyt
     monkeypatch.setattr("transcription_assets.app.serve.pages.FORM_S", 0.5)
     archive = served.archive(store, serve_token="secret")
     head = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ntoken="
-    with served.listening(archive) as address, socket.create_connection(served.place(address), 5) as asking:
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
         asking.sendall(head)
         assert asking.recv(1000).startswith(b"HTTP/1.1 401")
 
@@ -137,9 +137,9 @@ def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pyt
 def test_an_address_that_is_far_too_long_is_refused_and_the_next_one_answered(archive: Archive) -> None:
     with served.listening(archive) as address:
         for path in ("/?q=" + "a" * 200_000, "/api/search?q=" + "a" * 60_000, "/watch/video/" + "a" * 60_000 + ".mp4"):
-            with socket.create_connection(served.place(address), 5) as asking:
+            with socket.create_connection(served.place(address), 60) as asking:
                 asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 assert asking.recv(1000).split()[1] in {b"400", b"404", b"422"}
-        with socket.create_connection(served.place(address), 5) as asking:
+        with socket.create_connection(served.place(address), 60) as asking:
             asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert asking.recv(1000).split()[1] == b"200"
