@@ -20,10 +20,12 @@ def line_breaks(text: str) -> list[int]:
 
     A dash that stands alone does not start a line: it would look like a change of speaker.
     """
-    from icu4py.breakers import LineBreaker
+    from icu4py.breakers import CharacterBreaker, LineBreaker
 
+    # A vowel sign of Thai after a full stop may start a line by the rules, and is a part of one character all the same.
+    characters = set(_offsets(CharacterBreaker, text, "und"))
     breaks = _offsets(LineBreaker, text, _STRICT)
-    return [at for at in breaks if not _LONE_DASH.match(text, at)]
+    return [at for at in breaks if at in characters and not _LONE_DASH.match(text, at)]
 
 
 def word_breaks(text: str) -> list[int]:

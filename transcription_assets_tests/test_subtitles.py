@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pysubs2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transcription_assets import breaking
@@ -182,6 +182,7 @@ ATOMS = [
 
 
 @given(st.lists(st.sampled_from([*ATOMS, " ", " word"]), max_size=120).map("".join), st.integers(1, 4))
+@example("คคค。ำคคค", 1)
 @settings(max_examples=200, deadline=None)
 def test_no_line_ends_in_a_grapheme_or_dictionary_word(said: str, size: int) -> None:
     from icu4py.breakers import CharacterBreaker
