@@ -95,6 +95,18 @@ class Decoder:
         """Of each chunk, in their order."""
         return self._languages(self._encode(self._features(batch)), len(batch))
 
+    def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
+        """Return Whisper's probability for each chunk that nobody speaks in it, after a single decoder step."""
+        prompts = self._prompts(["en"] * len(batch), ())
+        results = self.model.model.generate(
+            self._encode(self._features(batch)),
+            prompts,
+            beam_size=1,
+            max_length=len(prompts[0]) + 1,
+            return_no_speech_prob=True,
+        )
+        return [float(result.no_speech_prob) for result in results]
+
     def careful(self, chunk: Chunk, language: str) -> list[Segment]:
         """The chunk through faster-whisper's sequential decoder, with its fallback to higher temperatures."""
         if len(chunk.samples) < 0.1 * SAMPLE_RATE:

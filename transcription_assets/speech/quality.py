@@ -5,7 +5,7 @@ Batched decoding ignores these thresholds, so every chunk is held against them h
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from transcription_assets.transcript import Segment
 from transcription_assets.words import is_unspaced
@@ -14,6 +14,11 @@ from transcription_assets.words import is_unspaced
 COMPRESSION_RATIO_LIMIT = 2.4
 LOGPROB_LIMIT = -1.0
 NO_SPEECH_LIMIT = 0.6
+SPEECH_LIMIT = 0.3
+"""Below this Whisper hears somebody where the voice detector hears nobody: 0.05 to 0.2 in speech, over 0.5 in noise,
+tones and most music."""
+CERTAIN_LOGPROB = -0.5
+"""Words from where the voice detector hears nobody are believed only if they are as probable as this."""
 
 FASTEST_WORDS_PER_S = 7.0
 """An auctioneer; whoever is faster was made up. A character of Chinese or Japanese counts as a third of a word."""
@@ -44,6 +49,14 @@ def compression_ratio(text: str) -> float:
 def is_silence(segment: Segment) -> bool:
     """Whisper's own rule for text that it made up where nobody speaks."""
     return segment.no_speech_prob > NO_SPEECH_LIMIT and segment.avg_logprob < LOGPROB_LIMIT
+
+
+def is_certain(answer: Sequence[Segment]) -> bool:
+    """Whether the words can be believed although the voice detector finds nobody where they are."""
+    return all(
+        not item.doubt and item.avg_logprob >= CERTAIN_LOGPROB and item.no_speech_prob <= SPEECH_LIMIT
+        for item in answer
+    )
 
 
 def doubt(segment: Segment, voiced_s: float) -> str:

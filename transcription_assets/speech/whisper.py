@@ -21,7 +21,7 @@ from transcription_assets import chunks, loading
 from transcription_assets.ahead import Ahead
 from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.speech import batches, hearing, languages, repair
+from transcription_assets.speech import batches, hearing, languages, quality, repair
 from transcription_assets.speech.batches import Job
 from transcription_assets.speech.decoder import Decoded, Decoder
 from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
@@ -191,7 +191,26 @@ class Whisper:
             self._work_off(group)
             for job in group:
                 languages.count(job.work.hearing.votes, job.votes)
-        return jobs
+        return jobs + self._second_opinion(load, jobs)
+
+    def _second_opinion(self, load: Sequence[Work], answered: Sequence[Job]) -> list[Job]:
+        """Decode what the voice detector left out, where both its energy and the decoder say that somebody speaks.
+
+        Words are kept only where they are certain; without any the region remains, as one that has no words.
+        """
+        asked = [job for work in load for job in batches.doubted(work, answered)]
+        size = batches.even_size(len(asked), self._batch_size, 1)
+        spoken = []
+        for batch in batches.batches(asked, size):
+            silent = self._decoder.no_speech([job.chunk for job in batch])
+            spoken += [job for job, share in zip(batch, silent, strict=True) if share <= quality.SPEECH_LIMIT]
+        self._work_off(spoken)
+        for job in spoken:
+            job.extra = True
+            if not quality.is_certain(job.answer):
+                job.answer, job.votes = [], {}
+            languages.count(job.work.hearing.votes, job.votes)
+        return spoken
 
     def _work_off(self, jobs: Sequence[Job]) -> None:
         size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
@@ -272,7 +291,8 @@ def _keep(work: Work, jobs: Sequence[Job]) -> None:
     votes: dict[str, float] = {}
     for job in jobs:
         languages.count(votes, job.votes)
-    work.keep([repair.shifted(item, job.region.start) for job in jobs for item in job.answer], votes)
+    segments = [repair.shifted(item, job.region.start) for job in jobs for item in job.answer]
+    work.keep(segments, votes, [job.region for job in jobs if job.extra])
 
 
 def _blamed(error: Exception) -> Exception:
