@@ -9,6 +9,7 @@ from transcription_assets.chunks import Region
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE
 from transcription_assets.speech.hearing import Work
+from transcription_assets.speech.languages import Probabilities
 from transcription_assets.transcript import Segment
 
 SHORT_CHUNK_S = 6.0
@@ -25,6 +26,8 @@ class Job:
     alone: bool
     votes: dict[str, float] = field(default_factory=dict)
     answer: list[Segment] = field(default_factory=list)
+    told: Probabilities = ()
+    """The languages that it may be in, as the decoder tells them."""
     extra: bool = False
     """The voice detector finds nobody in it."""
 

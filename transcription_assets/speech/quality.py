@@ -77,8 +77,26 @@ def doubt(segment: Segment, voiced_s: float) -> str:
 
 def is_loop(text: str) -> bool:
     """Whether a run of one to six words is said over and over without a break."""
+    return repetition(text) is not None
+
+
+def repetition(text: str) -> tuple[tuple[str, ...], int] | None:
+    """Return the shortest phrase that makes the text a loop, and how often it comes in immediate succession."""
     said = tokens(text)
-    return any(_longest_run(said, size) * size >= LOOP_WORDS for size in NGRAMS)
+    for size in NGRAMS:
+        turns, end = _longest_run(said, size)
+        if turns * size >= LOOP_WORDS:
+            return tuple(said[end - size : end]), turns
+    return None
+
+
+def turns(text: str, phrase: Sequence[str]) -> int:
+    """Count how often the phrase comes in the text, wherever in it its first turn begins; turns do not overlap."""
+    said, size, count, at = tokens(text), len(phrase), 0, 0
+    while at <= len(said) - size:
+        found = said[at : at + size] == [*phrase]
+        count, at = count + found, at + (size if found else 1)
+    return count
 
 
 def word_count(text: str) -> float:
@@ -114,10 +132,11 @@ def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
 
 
-def _longest_run(tokens: list[str], size: int) -> int:
-    """The most turns of a run of `size` tokens that repeats at once; 0 below LOOP_TURNS."""
-    longest = run = 0
+def _longest_run(tokens: list[str], size: int) -> tuple[int, int]:
+    """Return the most turns of a run of `size` tokens that repeats at once, and where it ends; 0 below LOOP_TURNS."""
+    longest = run = end = 0
     for index in range(size, len(tokens)):
         run = run + 1 if tokens[index] == tokens[index - size] else 0
-        longest = max(longest, run // size + 1)
-    return longest if longest >= LOOP_TURNS else 0
+        if run // size + 1 > longest:
+            longest, end = run // size + 1, index + 1
+    return (longest, end) if longest >= LOOP_TURNS else (0, 0)
