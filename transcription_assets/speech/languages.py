@@ -45,7 +45,7 @@ def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
 
 
 def mixed(own: Probabilities, slices: Sequence[Probabilities] = ()) -> list[str]:
-    """Return the languages between which a chunk may change; fewer than two where it speaks one.
+    """Return the languages between which a chunk may change; none where it speaks one.
 
     A chunk in two languages can be sure of the first, so its slices of a few seconds are asked too.
     """
@@ -53,7 +53,8 @@ def mixed(own: Probabilities, slices: Sequence[Probabilities] = ()) -> list[str]
     if own[0][1] < ONE_LANGUAGE:
         found += [language for language, probability in own[1:4] if probability >= TRACE]
     found += [best[0][0] for best in slices if best[0][1] >= SURE_SLICE]
-    return list(dict.fromkeys(found))
+    among = list(dict.fromkeys(found))
+    return among if len(among) > 1 else []
 
 
 def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence[float]) -> list[str]:

@@ -6,6 +6,8 @@ Batched decoding ignores these thresholds, so every chunk is held against them h
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
 
 from transcription_assets.transcript import Segment
 from transcription_assets.words import is_unspaced
@@ -33,6 +35,11 @@ LOOP_TURNS = 5
 """A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
 LOOP_WORDS = 8
 """And it takes up so many words: a chorus of `no, no, no` does not count."""
+
+SAME_COUNT = 0.75
+SAME_LENGTH = 0.25
+"""Regions in which the same phrase is said differ in length by no more than this share of it (standard deviation)."""
+SLOWEST_REPEATED_WORDS_PER_S = 0.6
 
 RUN = 3
 """So many words in the order of the vocabulary are no chance."""
@@ -77,17 +84,40 @@ def doubt(segment: Segment, voiced_s: float) -> str:
 
 def is_loop(text: str) -> bool:
     """Whether a run of one to six words is said over and over without a break."""
-    return repetition(text) is not None
+    return repetition(tokens(text)) is not None
 
 
-def repetition(text: str) -> tuple[tuple[str, ...], int] | None:
-    """Return the shortest phrase that makes the text a loop, and how often it comes in immediate succession."""
-    said = tokens(text)
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A phrase that fills `said[first:last]` of a list of words, so many turns in immediate succession."""
+
+    phrase: tuple[str, ...]
+    turns: int
+    first: int
+    last: int
+
+
+def repetition(said: list[str]) -> Repetition | None:
+    """Return the shortest phrase that makes these words a loop."""
     for size in NGRAMS:
-        turns, end = _longest_run(said, size)
+        turns, last = _longest_run(said, size)
         if turns * size >= LOOP_WORDS:
-            return tuple(said[end - size : end]), turns
+            return Repetition(tuple(said[last - size : last]), turns, last - turns * size, last)
     return None
+
+
+def fits_voices(repeated: Repetition, lengths: Sequence[float]) -> bool:
+    """Whether the phrase is said once in each of these voiced regions (seconds) that its turns lie in.
+
+    Then there are about as many of them as turns, each as long as the others, and the words are neither too fast nor
+    too slow. A decoder that loops over other speech meets regions of all lengths.
+    """
+    if not lengths or not SAME_COUNT <= repeated.turns / len(lengths) <= 1 / SAME_COUNT:
+        return False
+    rate = repeated.turns * len(repeated.phrase) / sum(lengths)
+    return SLOWEST_REPEATED_WORDS_PER_S <= rate <= FASTEST_WORDS_PER_S and pstdev(lengths) <= SAME_LENGTH * fmean(
+        lengths
+    )
 
 
 def turns(text: str, phrase: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from transcription_assets import chunks
+from transcription_assets.chunks import Region
 from transcription_assets.speech import languages, quality
 from transcription_assets.speech.decoder import Chunk, Decoded
 from transcription_assets.transcript import Segment, Word
@@ -21,9 +22,9 @@ Careful = Callable[[Chunk, str], list[Segment]]
 InPieces = Callable[[Sequence[Chunk], str], list[Segment]]
 """The fast decoder: each chunk by itself, all in one language; times from the start of each."""
 Answer = list[Segment]
-TURNS_IN_PIECE = 3
+TURNS_IN_PIECE = 4
 """Fewer than make a loop: what a decoder repeats by itself it does not repeat in a piece of so few turns."""
-SHORTEST_PIECE_S, LONGEST_PIECE_S = 1.5, 6.0
+SHORTEST_PIECE_S, LONGEST_PIECE_S = 2.0, 10.0
 CONFIRMED_SHARE = 0.7
 FEWEST_CONFIRMED = 4
 
@@ -67,16 +68,25 @@ def in_language(chunk: Chunk, language: tuple[str, float], careful: Careful) -> 
 def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer:
     """Return the words of a chunk in which a phrase is really said over and over; nothing where the decoder loops.
 
-    A loop comes out of the decoder, a repetition out of the sound: each piece of a few turns, decoded by itself, says
-    the phrase as often as there is a voice for it.
+    A loop comes out of the decoder, a repetition out of the sound. So either each turn has a voiced region of its own,
+    or each piece of a few turns, decoded by itself, says the phrase as often as the whole does.
     """
-    repeated = quality.repetition(first.text)
-    if repeated is None or not first.words or first.no_speech_prob > quality.NO_SPEECH_LIMIT:
+    said = [(token, word) for word in first.words for token in quality.tokens(word.word)]
+    repeated = quality.repetition([token for token, _ in said])
+    if repeated is None or first.no_speech_prob > quality.NO_SPEECH_LIMIT or first.avg_logprob < quality.LOGPROB_LIMIT:
         return []
-    phrase, turns = repeated
-    turn_s = chunk.voiced_s * len(phrase) / max(quality.word_count(first.text), 1.0)
+    span = Region(said[repeated.first][1].start, said[repeated.last - 1][1].end)
+    voices = [region.length for region in chunk.voiced if span.start <= (region.start + region.end) / 2 <= span.end]
+    if quality.fits_voices(repeated, voices):
+        return [first]
+    return _confirmed(first, repeated, chunk, in_pieces)
+
+
+def _confirmed(first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pieces: InPieces) -> Answer:
+    """Return the first answer where its pieces say the same, or theirs where they repeat the phrase less often."""
+    turn_s = chunk.voiced_s * len(repeated.phrase) / max(quality.word_count(first.text), 1.0)
     longest_s = min(max(TURNS_IN_PIECE * turn_s, SHORTEST_PIECE_S), LONGEST_PIECE_S)
-    spans = chunks.pack(chunk.voiced, longest_s=longest_s, pause_s=0.5)
+    spans = chunks.pack(chunk.voiced, longest_s=longest_s)
     parts = [chunk.part(span) for span in spans]
     answers = in_pieces(parts, first.language)
     spoken = [
@@ -84,8 +94,8 @@ def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer
         for span, part, answer in zip(spans, parts, answers, strict=False)
         if answer.text.strip() and _is_said(answer, part)
     ]
-    confirmed = sum(quality.turns(answer.text, phrase) for _, answer in spoken)
-    if CONFIRMED_SHARE * turns <= confirmed <= turns / CONFIRMED_SHARE:
+    confirmed = sum(quality.turns(answer.text, repeated.phrase) for _, answer in spoken)
+    if CONFIRMED_SHARE * repeated.turns <= confirmed <= repeated.turns / CONFIRMED_SHARE:
         return [first]
     if confirmed < FEWEST_CONFIRMED:
         return []
@@ -155,7 +165,7 @@ def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool 
     return filled
 
 
-def _is_repeated(found: Answer, words: Sequence[Word], hole: chunks.Region) -> bool:
+def _is_repeated(found: Answer, words: Sequence[Word], hole: Region) -> bool:
     """Whether the words on either side of the hole say the same: then their times are wrong, and nothing is missing."""
     said = quality.tokens(" ".join(item.text for item in found))
     if len(said) < quality.RUN:

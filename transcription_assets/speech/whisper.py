@@ -289,7 +289,7 @@ class Whisper:
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
         among = languages.mixed(decoded.languages, decoded.slices)
-        if len(among) < 2 or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
+        if not among or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
             return False
         told = self._decoder.tell_languages([job.chunk.part(region) for region in job.chunk.voiced])
         lengths = [region.length for region in job.chunk.voiced]
