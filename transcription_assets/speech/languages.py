@@ -68,7 +68,7 @@ def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence
         best = max(paths.values(), key=lambda path: path[0])
         reached = {}
         for language, path in paths.items():
-            score, before = max(path, (best[0] - SWITCH_COST, best[1]), key=lambda item: item[0])
+            score, before = max((best[0] - SWITCH_COST, best[1]), path, key=lambda item: item[0])
             score += weight * math.log(max(probable.get(language, 0.0), LEAST))
             reached[language] = (score, [*before, language])
         paths = reached

@@ -33,6 +33,9 @@ UNSURE_LOGPROB = -0.7
 NGRAMS = (1, 2, 3, 4, 5, 6)
 LOOP_TURNS = 5
 """A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
+SENTENCE_SIZES = range(1, 21)
+SENTENCE_TURNS = 3
+"""Whole sentences that come so often make the text compress like a loop."""
 LOOP_WORDS = 8
 """And it takes up so many words: a chorus of `no, no, no` does not count."""
 
@@ -97,11 +100,11 @@ class Repetition:
     last: int
 
 
-def repetition(said: list[str]) -> Repetition | None:
+def repetition(said: list[str], sizes: Iterable[int] = NGRAMS, least_turns: int = LOOP_TURNS) -> Repetition | None:
     """Return the shortest phrase that makes these words a loop."""
-    for size in NGRAMS:
+    for size in sizes:
         turns, last = _longest_run(said, size)
-        if turns * size >= LOOP_WORDS:
+        if turns >= least_turns and turns * size >= LOOP_WORDS:
             return Repetition(tuple(said[last - size : last]), turns, last - turns * size, last)
     return None
 
@@ -112,12 +115,15 @@ def fits_voices(repeated: Repetition, lengths: Sequence[float]) -> bool:
     Then there are about as many of them as turns, each as long as the others, and the words are neither too fast nor
     too slow. A decoder that loops over other speech meets regions of all lengths.
     """
-    if not lengths or not SAME_COUNT <= repeated.turns / len(lengths) <= 1 / SAME_COUNT:
+    if not are_alike(lengths) or not SAME_COUNT <= repeated.turns / len(lengths) <= 1 / SAME_COUNT:
         return False
     rate = repeated.turns * len(repeated.phrase) / sum(lengths)
-    return SLOWEST_REPEATED_WORDS_PER_S <= rate <= FASTEST_WORDS_PER_S and pstdev(lengths) <= SAME_LENGTH * fmean(
-        lengths
-    )
+    return SLOWEST_REPEATED_WORDS_PER_S <= rate <= FASTEST_WORDS_PER_S
+
+
+def are_alike(lengths: Sequence[float]) -> bool:
+    """Whether voiced regions of these lengths (seconds) may say the same phrase, one turn each."""
+    return len(lengths) >= SENTENCE_TURNS and pstdev(lengths) <= SAME_LENGTH * fmean(lengths)
 
 
 def turns(text: str, phrase: Sequence[str]) -> int:
@@ -163,10 +169,10 @@ def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
 
 
 def _longest_run(tokens: list[str], size: int) -> tuple[int, int]:
-    """Return the most turns of a run of `size` tokens that repeats at once, and where it ends; 0 below LOOP_TURNS."""
+    """Return the most turns of a run of `size` tokens that repeats at once, and where it ends."""
     longest = run = end = 0
     for index in range(size, len(tokens)):
         run = run + 1 if tokens[index] == tokens[index - size] else 0
         if run // size + 1 > longest:
             longest, end = run // size + 1, index + 1
-    return (longest, end) if longest >= LOOP_TURNS else (0, 0)
+    return longest, end

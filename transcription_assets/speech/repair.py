@@ -26,7 +26,8 @@ TURNS_IN_PIECE = 4
 """Fewer than make a loop: what a decoder repeats by itself it does not repeat in a piece of so few turns."""
 SHORTEST_PIECE_S, LONGEST_PIECE_S = 2.0, 10.0
 CONFIRMED_SHARE = 0.7
-FEWEST_CONFIRMED = 4
+FEWEST_CONFIRMED = 3
+CLEAR_NO_SPEECH = 0.4
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +73,27 @@ def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer
     or each piece of a few turns, decoded by itself, says the phrase as often as the whole does.
     """
     said = [(token, word) for word in first.words for token in quality.tokens(word.word)]
-    repeated = quality.repetition([token for token, _ in said])
+    repeated = quality.repetition(
+        [token for token, _ in said], quality.SENTENCE_SIZES, least_turns=quality.SENTENCE_TURNS
+    )
     if repeated is None or first.no_speech_prob > quality.NO_SPEECH_LIMIT or first.avg_logprob < quality.LOGPROB_LIMIT:
         return []
     span = Region(said[repeated.first][1].start, said[repeated.last - 1][1].end)
     voices = [region.length for region in chunk.voiced if span.start <= (region.start + region.end) / 2 <= span.end]
     if quality.fits_voices(repeated, voices):
         return [first]
-    return _confirmed(first, repeated, chunk, in_pieces)
+    # A clear first answer over voices that are alike: short pieces of them may be less sure than pieces have to be.
+    regular = quality.are_alike(voices) and first.no_speech_prob <= CLEAR_NO_SPEECH
+    return _confirmed(first, repeated, chunk, in_pieces, turns=len(voices) if regular else 0)
 
 
-def _confirmed(first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pieces: InPieces) -> Answer:
-    """Return the first answer where its pieces say the same, or theirs where they repeat the phrase less often."""
+def _confirmed(
+    first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pieces: InPieces, *, turns: int
+) -> Answer:
+    """Return the first answer where its pieces say the same, or theirs where they repeat the phrase less often.
+
+    `turns` are those that the voices let expect, 0 where they tell nothing.
+    """
     turn_s = chunk.voiced_s * len(repeated.phrase) / max(quality.word_count(first.text), 1.0)
     longest_s = min(max(TURNS_IN_PIECE * turn_s, SHORTEST_PIECE_S), LONGEST_PIECE_S)
     spans = chunks.pack(chunk.voiced, longest_s=longest_s)
@@ -95,6 +105,15 @@ def _confirmed(first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pi
         if answer.text.strip() and _is_said(answer, part)
     ]
     confirmed = sum(quality.turns(answer.text, repeated.phrase) for _, answer in spoken)
+    if turns:
+        repeating = [
+            (span, answer)
+            for span, answer in zip(spans, answers, strict=False)
+            if quality.turns(answer.text, repeated.phrase) or (span, answer) in spoken
+        ]
+        found = sum(quality.turns(answer.text, repeated.phrase) for _, answer in repeating)
+        if CONFIRMED_SHARE * turns <= found <= turns / CONFIRMED_SHARE:
+            spoken, confirmed = repeating, found
     if CONFIRMED_SHARE * repeated.turns <= confirmed <= repeated.turns / CONFIRMED_SHARE:
         return [first]
     if confirmed < FEWEST_CONFIRMED:
