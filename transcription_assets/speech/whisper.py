@@ -42,7 +42,7 @@ CPU_BATCH = 4
 """Eight at once are no faster and take 0.3 GB more."""
 GPU_BATCH = 32
 """Where `auto` begins: more is no faster; what does not fit is halved."""
-VERSION = "3"
+VERSION = "4"
 
 _OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
 
