@@ -14,7 +14,7 @@ FLOOR_S = 10.0
 FLOOR_SHARE = 10
 """Per cent of the frames of such a block that are background even while somebody speaks: the pauses."""
 ABOVE_FLOOR_DB = 12.0
-QUIETEST_DB = -85.0
+QUIETEST_DB = -95.0
 """Full scale is 0. Below this lies the rounding of 16 bits."""
 SHORT_PAUSE_S = 1.5
 """Between two phrases; a longer pause parts active regions."""

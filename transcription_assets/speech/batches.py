@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from transcription_assets import chunks
 from transcription_assets.chunks import Region
@@ -57,7 +59,7 @@ def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
     ]
     left = chunks.uncovered(work.cut.unexplained, chunks.joined(spans, 0.0))
     packed = chunks.pack([region for region in left if region.length > chunks.HOLE_S], pause_s=0.0)
-    return [Job(work, region, _chunk(work, region, (region,)), alone=False) for region in packed]
+    return [Job(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
 
 
 def even_size(jobs: int, most: int, workers: int) -> int:
@@ -82,3 +84,9 @@ def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
 def _chunk(work: Work, region: Region, voiced: Iterable[Region]) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
     return Chunk(samples, tuple(chunks.within(voiced, region)), work.hearing.sound.vocabulary)
+
+
+def _amplified(chunk: Chunk) -> Chunk:
+    """Return the chunk at half of full scale: Whisper's features cut off what is below -100 dB."""
+    peak = float(abs(chunk.samples).max(initial=0.0))
+    return replace(chunk, samples=chunk.samples * np.float32(0.5 / peak)) if peak else chunk

@@ -33,7 +33,7 @@ def said(path: object, first: int, last: int | None = None) -> Samples:
 @pytest.fixture(scope="module")
 def sounds() -> Mapping[str, Samples]:
     english, italian = said(BEES, 1, 2), said(BREAD, 1)
-    faint = (english * np.float32(10 ** (-66 / 20))).astype(np.float32)
+    faint = (english * np.float32(10 ** (-59 / 20))).astype(np.float32)
     return {
         "after noise": backgrounds.after(60.0, "brown", english),
         "faint": np.concatenate([silence(12), faint, silence(3)]),
