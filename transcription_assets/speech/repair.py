@@ -57,7 +57,8 @@ def checked(
         log.info("decoded again (%s): %r", why, first.text[:80])
         others = languages.others(decoded.languages, first.language) if may_change_language else []
         answer = _best(first, chunk, careful, others)
-    return answer + _filled(answer, chunk, careful)
+    # Dots and notes are what Whisper writes down for music: no words.
+    return [item for item in answer + _filled(answer, chunk, careful) if quality.tokens(item.text)]
 
 
 def in_language(chunk: Chunk, language: tuple[str, float], careful: Careful) -> Answer:

@@ -142,7 +142,7 @@ def test_what_only_energy_and_decoder_hear_is_written_down(monkeypatch: pytest.M
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     words = [Word(1.0, 3.0, " 7", 0.9), Word(3.0, 5.0, " 8", 0.9)]
     [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 8.0))]))
-    assert texts(heard) == [" 7", " 8"]
+    assert texts(heard) == [" 1750", " 2000"], "amplified to half of full scale"
     assert heard.speech.vad_seconds == 4.0
     [silent] = good(engine(SpellingDecoder()).hear([seekable(spelling([], 8.0))]))
     assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder agrees with the detector"

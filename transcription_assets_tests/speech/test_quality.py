@@ -176,6 +176,11 @@ def test_a_guess_where_the_model_hears_nobody_is_dropped_at_once() -> None:
     assert careful.asked == []
 
 
+def test_dots_and_notes_are_no_words() -> None:
+    for written in (" ...", " ♪♪"):
+        assert checked(decoded(segment(written, 1.0)), chunk(1.0), Careful(), may_change_language=False) == []
+
+
 def test_a_leaked_vocabulary_is_left_out_of_the_second_try() -> None:
     names = ("ComfyUI", "Kubernetes", "LanceDB")
     careful = Careful({"en": [segment()]})
