@@ -124,8 +124,8 @@ class Transcript:
 
     @property
     def no_speech(self) -> bool:
-        """True where nothing was said: silence, music, noise."""
-        return not self.segments
+        """True where nobody speaks: no words, and no stretch that sounds like speech without any."""
+        return not self.segments and not self.speech.holes
 
     @property
     def words(self) -> tuple[Word, ...]:

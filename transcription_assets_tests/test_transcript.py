@@ -89,6 +89,11 @@ def test_a_silent_recording_is_marked_and_covered() -> None:
     assert silent.timing.rtfx == 0.0
 
 
+def test_a_stretch_that_was_not_understood_is_not_silence() -> None:
+    unheard = replace(transcript(), speech=Speech(6.0, 0.0, 6.0, holes=((2.0, 8.0),)))
+    assert not unheard.no_speech
+
+
 def test_words_of_all_segments_come_in_order() -> None:
     spoken = transcript(segment("a b", 0, 2), segment("", 2, 3, []), segment("c", 3, 4)).words
     assert [word.word for word in spoken] == [" a", " b", " c"]

@@ -101,7 +101,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Finding:
-    """Judged on the voice activity detector against the words; of very quiet sound silence is not believed."""
+    """Compare the voiced time with the words; of very quiet sound silence is not believed."""
     speech = transcript.speech
     if not speech.vad_seconds and audio is not None and audio.gain_db:
         return Finding(
@@ -113,11 +113,13 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Findi
     if not speech.vad_seconds:
         return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")
     enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S
+    understood = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words"
+    if not transcript.segments and speech.holes:
+        understood = f"Somebody seems to speak for {speech.vad_seconds:.1f} s, but nothing was understood"
     return Finding(
         "speech_coverage",
         passed=enough and speech.largest_gap <= GAP_LIMIT_S,
-        description=f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words; "
-        f"the longest hole is {speech.largest_gap:.1f} s.",
+        description=f"{understood}; the longest hole is {speech.largest_gap:.1f} s.",
         metadata={"coverage": dg.MetadataValue.float(round(speech.coverage, 4))},
     )
 

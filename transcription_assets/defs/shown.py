@@ -162,13 +162,15 @@ def excerpt(made: Transcript) -> str:
     """The first lines with their times, as Markdown that is short enough to be shown at once."""
     if made.no_speech:
         return "*Nobody speaks in this recording.*"
+    if not made.segments:
+        return "*Somebody seems to speak in this recording, but nothing was understood.*"
     lines = [f"`{clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
     return fitting(lines, "\n\n", most=EXCERPT_LINES)
 
 
 def timeline(made: Transcript) -> str:
     """Where in the recording the words are: a bar of equal slots, as high as their share of words, and the pauses."""
-    if made.no_speech or not made.duration:
+    if not made.segments or not made.duration:
         return "no words"
     bar = "".join(LEVELS[_level(share)] for share in _shares(made))
     spoken = joined((Region(word.start, word.end) for word in made.words), 0.0)

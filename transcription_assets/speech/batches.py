@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from transcription_assets import chunks
 from transcription_assets.chunks import Region
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE
 from transcription_assets.speech.hearing import Work
+from transcription_assets.speech.languages import Probabilities
 from transcription_assets.transcript import Segment
 
 SHORT_CHUNK_S = 6.0
@@ -25,6 +28,10 @@ class Job:
     alone: bool
     votes: dict[str, float] = field(default_factory=dict)
     answer: list[Segment] = field(default_factory=list)
+    told: Probabilities = ()
+    """The languages that it may be in, as the decoder tells them."""
+    extra: bool = False
+    """The voice detector finds nobody in it."""
 
 
 def jobs(work: Work) -> list[Job]:
@@ -32,7 +39,27 @@ def jobs(work: Work) -> list[Job]:
     packed = chunks.pack(work.cut.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
-    return [Job(work, region, _chunk(work, region), alone=bool(region.length >= needed)) for region in packed]
+    return [
+        Job(work, region, _chunk(work, region, work.cut.voiced), alone=bool(region.length >= needed))
+        for region in packed
+    ]
+
+
+def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
+    """Return chunks of what the voice detector left out although it stands out of the background.
+
+    What the decoder wrote down there anyhow, in a chunk that spans it, is not decoded twice.
+    """
+    spans = [
+        Region(word.start + job.region.start, word.end + job.region.start)
+        for job in answered
+        if job.work is work
+        for segment in job.answer
+        for word in segment.words
+    ]
+    left = chunks.uncovered(work.cut.unexplained, chunks.joined(spans, 0.0))
+    packed = chunks.pack([region for region in left if region.length > chunks.HOLE_S], pause_s=0.0)
+    return [Job(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
 
 
 def even_size(jobs: int, most: int, workers: int) -> int:
@@ -54,6 +81,12 @@ def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
         yield batch
 
 
-def _chunk(work: Work, region: Region) -> Chunk:
+def _chunk(work: Work, region: Region, voiced: Iterable[Region]) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
-    return Chunk(samples, tuple(chunks.within(work.cut.voiced, region)), work.hearing.sound.vocabulary)
+    return Chunk(samples, tuple(chunks.within(voiced, region)), work.hearing.sound.vocabulary)
+
+
+def _amplified(chunk: Chunk) -> Chunk:
+    """Return the chunk at half of full scale: Whisper's features cut off what is below -100 dB."""
+    peak = float(abs(chunk.samples).max(initial=0.0))
+    return replace(chunk, samples=chunk.samples * np.float32(0.5 / peak)) if peak else chunk

@@ -27,6 +27,12 @@ LONGEST_WORD_S = 1.4
 FRAMES_PER_S = 100
 LEAD_S = 0.06
 """Median lead of Whisper's word times over the true ones in running speech (docs/benchmarks.md, word onsets)."""
+ENCODED_PER_S = 50
+SLICE_S = 3.0
+"""Long enough to tell a language, short enough that a sentence in another one fills it."""
+TOKENS_PER_S = 25
+"""Several times what the fastest speaker needs, in scripts of which a character takes three tokens too."""
+FEWEST_TOKENS = 40
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +67,8 @@ class Decoded:
 
     segment: Segment
     languages: Probabilities
+    slices: Sequence[Probabilities] = ()
+    """The same for each few seconds of the chunk; empty where the language is given or the chunk is short."""
 
 
 Choose = Callable[[int, Probabilities], tuple[str, float]]
@@ -82,18 +90,37 @@ class Decoder:
         encoded = self._encode(features)
         heard = self._languages(encoded, len(batch))
         chosen = [choose(number, probabilities) for number, probabilities in enumerate(heard)]
-        hypotheses = self._generate(encoded, [language for language, _ in chosen], batch[0].vocabulary)
+        slices = self._slice_languages(encoded, batch)
+        longest = max(chunk.length for chunk in batch)
+        hypotheses = self._generate(encoded, [language for language, _ in chosen], batch[0].vocabulary, longest)
         words = self._words(encoded, hypotheses, [language for language, _ in chosen], batch)
         return [
-            Decoded(_segment(hypothesis, spoken, self._known(language), chunk), probabilities)
-            for hypothesis, spoken, language, chunk, probabilities in zip(
-                hypotheses, words, chosen, batch, heard, strict=True
+            Decoded(_segment(hypothesis, spoken, self._known(language), chunk), probabilities, parts)
+            for hypothesis, spoken, language, chunk, probabilities, parts in zip(
+                hypotheses, words, chosen, batch, heard, slices, strict=True
             )
         ]
 
     def tell_languages(self, batch: Sequence[Chunk]) -> list[Probabilities]:
         """Of each chunk, in their order."""
         return self._languages(self._encode(self._features(batch)), len(batch))
+
+    def in_language(self, batch: Sequence[Chunk], language: str) -> list[Segment]:
+        """Decode all chunks in one language."""
+        decoded = self.decode(batch, lambda _number, own: (language, dict(own).get(language, 0.0)))
+        return [item.segment for item in decoded]
+
+    def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
+        """Return Whisper's probability for each chunk that nobody speaks in it, after a single decoder step."""
+        prompts = self._prompts(["en"] * len(batch), ())
+        results = self.model.model.generate(
+            self._encode(self._features(batch)),
+            prompts,
+            beam_size=1,
+            max_length=len(prompts[0]) + 1,
+            return_no_speech_prob=True,
+        )
+        return [float(result.no_speech_prob) for result in results]
 
     def careful(self, chunk: Chunk, language: str) -> list[Segment]:
         """The chunk through faster-whisper's sequential decoder, with its fallback to higher temperatures."""
@@ -138,6 +165,29 @@ class Decoder:
         found = self.model.model.detect_language(encoded)
         return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
 
+    def _slice_languages(self, encoded: Any, batch: Sequence[Chunk]) -> list[list[Probabilities]]:
+        """Tell the language of every SLICE_S seconds from what is encoded already: a fiftieth of the work."""
+        from ctranslate2 import StorageView
+
+        found: list[list[Probabilities]] = [[] for _ in batch]
+        if not self._multilingual or self._options.language:
+            return found
+        size = int(SLICE_S * ENCODED_PER_S)
+        places = [
+            (number, start)
+            for number, chunk in enumerate(batch)
+            if chunk.length >= 2 * SLICE_S
+            for start in range(0, int(chunk.length * ENCODED_PER_S) - size + 1, size)
+        ]
+        if not places:
+            return found
+        array = _array(encoded)
+        slices = np.ascontiguousarray(np.stack([array[number, start : start + size] for number, start in places]))
+        told = self._languages(StorageView.from_array(slices), len(places))
+        for (number, _), probabilities in zip(places, told, strict=True):
+            found[number].append(probabilities)
+        return found
+
     def _known(self, language: tuple[str, float]) -> tuple[str, float]:
         """A model that knows English only hears English in all that is said: that is no probability."""
         return language if self._multilingual else (language[0], 0.0)
@@ -148,15 +198,17 @@ class Decoder:
         task = self._options.task
         return Tokenizer(self.model.hf_tokenizer, self._multilingual, task=task, language=language)
 
-    def _generate(self, encoded: Any, languages: Sequence[str], vocabulary: tuple[str, ...]) -> list[Any]:
-        """Greedy first; what is not sure once more with all beams."""
+    def _generate(
+        self, encoded: Any, languages: Sequence[str], vocabulary: tuple[str, ...], seconds: float
+    ) -> list["Hypothesis"]:
+        """Decode greedily first, and what is not sure once more with all beams."""
         prompts = self._prompts(languages, vocabulary)
         beams = self._options.beam_size
-        found = self._search(encoded, prompts, 1)
+        found = self._search(encoded, prompts, 1, seconds)
         again = [number for number, item in enumerate(found) if beams > 1 and not item.sure]
         if again:
             some = encoded if len(again) == len(found) else _picked(encoded, again)
-            better = self._search(some, [prompts[number] for number in again], beams)
+            better = self._search(some, [prompts[number] for number in again], beams, seconds)
             for number, item in zip(again, better, strict=True):
                 found[number] = item
         return found
@@ -169,7 +221,7 @@ class Decoder:
         }
         return [list(made[language]) for language in languages]
 
-    def _search(self, encoded: Any, prompts: list[list[int]], beams: int) -> list["Hypothesis"]:
+    def _search(self, encoded: Any, prompts: list[list[int]], beams: int, seconds: float) -> list["Hypothesis"]:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         tokenizer = self._tokenizer("en")
@@ -177,7 +229,8 @@ class Decoder:
             encoded,
             prompts,
             beam_size=beams,
-            max_length=self.model.max_length,
+            # A loop in a chunk of three seconds would run to the 448 tokens of half a minute.
+            max_length=min(self.model.max_length, len(prompts[0]) + FEWEST_TOKENS + int(seconds * TOKENS_PER_S)),
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
             return_scores=True,
             return_no_speech_prob=True,

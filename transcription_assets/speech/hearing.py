@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from transcription_assets.chunks import Region
 from transcription_assets.speech import alignment, languages, merge
 from transcription_assets.speech.engine import Heard, Sound
 from transcription_assets.speech.window import Window
@@ -48,15 +49,19 @@ class Work:
     start: float
     cut: Cut
 
-    def keep(self, segments: Iterable[Segment], votes: Mapping[str, float]) -> None:
-        """The window is done: kept until the recording is. Times of the segments count from the window's start."""
+    def keep(self, segments: Iterable[Segment], votes: Mapping[str, float], more: Iterable[Region] = ()) -> None:
+        """Store the finished window until the recording is done. All times count from the window's start.
+
+        `more` are regions in which somebody speaks besides those of the voice detector.
+        """
         hearing = self.hearing
         if self.start != hearing.end(self.channel):
             return  # one before it is lost, and this one would stand in its place
         end = self.start + self.cut.length
         done = hearing.done[self.channel]
-        timed = alignment.aligned(segments, self.cut.samples, self.cut.voiced)
-        done.append(merge.window(self.start, end, timed, self.cut.voiced, votes))
+        voiced = sorted([*self.cut.voiced, *more], key=lambda region: region.start)
+        timed = alignment.aligned(segments, self.cut.samples, voiced)
+        done.append(merge.window(self.start, end, timed, voiced, votes))
         hearing.windows_heard += 1
         hearing.tell()
         # The last one is nearly all: kept only for a channel that is waited for by the next.

@@ -1,5 +1,6 @@
 """Which language a chunk is in: its own voice, and what the rest of the recording speaks. Pure."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 SURE = 0.5
@@ -9,20 +10,31 @@ ONE_LANGUAGE = 0.9
 """Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
 TRACE = 0.05
 """So probable is a language that is spoken in a part of a chunk."""
+SURE_SLICE = 0.85
+"""Three seconds are in another language where they are as sure of it as this: of 57 in one language none was."""
+SURE_SHORT = 0.9
+SHORT_S = 2.5
+"""A chunk of so many voiced seconds that is as sure as this speaks for itself, whatever the recording speaks."""
+INTERJECTION_S = 1.0
+"""A shorter region never changes the language."""
+SWITCH_COST = 2.5
+"""A change of language has to explain the regions better than none by this log-likelihood (nats times seconds)."""
+LEAST = 0.01
 
 Probabilities = Sequence[tuple[str, float]]
 """Language codes with their probabilities, the most probable first."""
 
 
-def choose(own: Probabilities, spoken: Collection[str], *, alone: bool) -> tuple[str, float]:
-    """The language of a chunk and its probability.
+def choose(own: Probabilities, spoken: Collection[str], *, alone: bool, voiced_s: float = 0.0) -> tuple[str, float]:
+    """Return the language of a chunk and its probability.
 
-    A chunk that is long enough to stand alone decides by itself where it is sure. Another one speaks one of the
-    languages that the recording speaks, if there are any yet.
+    A chunk that is long enough to stand alone decides by itself where it is sure, a shorter one where it is very sure.
+    Another one speaks one of the languages that the recording speaks, if there are any yet.
     """
     best = own[0]
     known = [item for item in own if item[0] in spoken]
-    if not known or (alone and best[1] >= SURE):
+    very_sure = voiced_s >= SHORT_S and best[1] >= SURE_SHORT
+    if not known or very_sure or (alone and best[1] >= SURE):
         return best
     return max(known, key=lambda item: item[1])
 
@@ -32,23 +44,35 @@ def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
     return [item for item in own[:4] if item[0] != tried and item[1] >= least][:2]
 
 
-def mixed(own: Probabilities) -> list[str]:
-    """The languages between which a chunk may change, the most probable first; fewer than two where it speaks one."""
-    if own[0][1] >= ONE_LANGUAGE:
-        return []
-    return [language for language, probability in own[:4] if probability >= TRACE]
+def mixed(own: Probabilities, slices: Sequence[Probabilities] = ()) -> list[str]:
+    """Return the languages between which a chunk may change; none where it speaks one.
+
+    A chunk in two languages can be sure of the first, so its slices of a few seconds are asked too.
+    """
+    found = [own[0][0]]
+    if own[0][1] < ONE_LANGUAGE:
+        found += [language for language, probability in own[1:4] if probability >= TRACE]
+    found += [best[0][0] for best in slices if best[0][1] >= SURE_SLICE]
+    among = list(dict.fromkeys(found))
+    return among if len(among) > 1 else []
 
 
-def along(told: Sequence[Probabilities], among: Sequence[str]) -> list[str]:
-    """The language of each stretch of such a chunk: its own where that is sure, else that of the one before."""
-    spoken, last = [], among[0]
-    for own in told:
-        best, probability = max(
-            (item for item in own if item[0] in among), key=lambda item: item[1], default=(last, 0.0)
-        )
-        last = best if probability >= SURE else last
-        spoken.append(last)
-    return spoken
+def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence[float]) -> list[str]:
+    """Return the language of each region of such a chunk: the most probable path, in which every change has a cost.
+
+    A region counts by its `seconds`; one shorter than INTERJECTION_S does not count at all.
+    """
+    paths = {language: (0.0, list[str]()) for language in among}
+    for own, length in zip(told, seconds, strict=True):
+        probable, weight = dict(own), length if length >= INTERJECTION_S else 0.0
+        best = max(paths.values(), key=lambda path: path[0])
+        reached = {}
+        for language, path in paths.items():
+            score, before = max((best[0] - SWITCH_COST, best[1]), path, key=lambda item: item[0])
+            score += weight * math.log(max(probable.get(language, 0.0), LEAST))
+            reached[language] = (score, [*before, language])
+        paths = reached
+    return max(paths.values(), key=lambda path: path[0])[1]
 
 
 def spoken(votes: Mapping[str, float]) -> frozenset[str]:

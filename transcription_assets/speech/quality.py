@@ -5,7 +5,9 @@ Batched decoding ignores these thresholds, so every chunk is held against them h
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
 
 from transcription_assets.transcript import Segment
 from transcription_assets.words import is_unspaced
@@ -14,6 +16,11 @@ from transcription_assets.words import is_unspaced
 COMPRESSION_RATIO_LIMIT = 2.4
 LOGPROB_LIMIT = -1.0
 NO_SPEECH_LIMIT = 0.6
+SPEECH_LIMIT = 0.3
+"""Below this Whisper hears somebody where the voice detector hears nobody: 0.05 to 0.2 in speech, over 0.5 in noise,
+tones and most music."""
+CERTAIN_LOGPROB = -0.5
+"""Words from where the voice detector hears nobody are believed only if they are as probable as this."""
 
 FASTEST_WORDS_PER_S = 7.0
 """An auctioneer; whoever is faster was made up. A character of Chinese or Japanese counts as a third of a word."""
@@ -26,8 +33,16 @@ UNSURE_LOGPROB = -0.7
 NGRAMS = (1, 2, 3, 4, 5, 6)
 LOOP_TURNS = 5
 """A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
+SENTENCE_SIZES = range(1, 21)
+SENTENCE_TURNS = 3
+"""Whole sentences that come so often make the text compress like a loop."""
 LOOP_WORDS = 8
 """And it takes up so many words: a chorus of `no, no, no` does not count."""
+
+SAME_COUNT = 0.75
+SAME_LENGTH = 0.25
+"""Regions in which the same phrase is said differ in length by no more than this share of it (standard deviation)."""
+SLOWEST_REPEATED_WORDS_PER_S = 0.6
 
 RUN = 3
 """So many words in the order of the vocabulary are no chance."""
@@ -44,6 +59,14 @@ def compression_ratio(text: str) -> float:
 def is_silence(segment: Segment) -> bool:
     """Whisper's own rule for text that it made up where nobody speaks."""
     return segment.no_speech_prob > NO_SPEECH_LIMIT and segment.avg_logprob < LOGPROB_LIMIT
+
+
+def is_certain(answer: Sequence[Segment]) -> bool:
+    """Whether the words can be believed although the voice detector finds nobody where they are."""
+    return all(
+        not item.doubt and item.avg_logprob >= CERTAIN_LOGPROB and item.no_speech_prob <= SPEECH_LIMIT
+        for item in answer
+    )
 
 
 def doubt(segment: Segment, voiced_s: float) -> str:
@@ -64,8 +87,52 @@ def doubt(segment: Segment, voiced_s: float) -> str:
 
 def is_loop(text: str) -> bool:
     """Whether a run of one to six words is said over and over without a break."""
-    said = tokens(text)
-    return any(_longest_run(said, size) * size >= LOOP_WORDS for size in NGRAMS)
+    return repetition(tokens(text)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A phrase that fills `said[first:last]` of a list of words, so many turns in immediate succession."""
+
+    phrase: tuple[str, ...]
+    turns: int
+    first: int
+    last: int
+
+
+def repetition(said: list[str], sizes: Iterable[int] = NGRAMS, least_turns: int = LOOP_TURNS) -> Repetition | None:
+    """Return the shortest phrase that makes these words a loop."""
+    for size in sizes:
+        turns, last = _longest_run(said, size)
+        if turns >= least_turns and turns * size >= LOOP_WORDS:
+            return Repetition(tuple(said[last - size : last]), turns, last - turns * size, last)
+    return None
+
+
+def fits_voices(repeated: Repetition, lengths: Sequence[float]) -> bool:
+    """Whether the phrase is said once in each of these voiced regions (seconds) that its turns lie in.
+
+    Then there are about as many of them as turns, each as long as the others, and the words are neither too fast nor
+    too slow. A decoder that loops over other speech meets regions of all lengths.
+    """
+    if not are_alike(lengths) or not SAME_COUNT <= repeated.turns / len(lengths) <= 1 / SAME_COUNT:
+        return False
+    rate = repeated.turns * len(repeated.phrase) / sum(lengths)
+    return SLOWEST_REPEATED_WORDS_PER_S <= rate <= FASTEST_WORDS_PER_S
+
+
+def are_alike(lengths: Sequence[float]) -> bool:
+    """Whether voiced regions of these lengths (seconds) may say the same phrase, one turn each."""
+    return len(lengths) >= SENTENCE_TURNS and pstdev(lengths) <= SAME_LENGTH * fmean(lengths)
+
+
+def turns(text: str, phrase: Sequence[str]) -> int:
+    """Count how often the phrase comes in the text, wherever in it its first turn begins; turns do not overlap."""
+    said, size, count, at = tokens(text), len(phrase), 0, 0
+    while at <= len(said) - size:
+        found = said[at : at + size] == [*phrase]
+        count, at = count + found, at + (size if found else 1)
+    return count
 
 
 def word_count(text: str) -> float:
@@ -101,10 +168,11 @@ def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
 
 
-def _longest_run(tokens: list[str], size: int) -> int:
-    """The most turns of a run of `size` tokens that repeats at once; 0 below LOOP_TURNS."""
-    longest = run = 0
+def _longest_run(tokens: list[str], size: int) -> tuple[int, int]:
+    """Return the most turns of a run of `size` tokens that repeats at once, and where it ends."""
+    longest = run = end = 0
     for index in range(size, len(tokens)):
         run = run + 1 if tokens[index] == tokens[index - size] else 0
-        longest = max(longest, run // size + 1)
-    return longest if longest >= LOOP_TURNS else 0
+        if run // size + 1 > longest:
+            longest, end = run // size + 1, index + 1
+    return longest, end

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from transcription_assets import chunks
+from transcription_assets.chunks import Region
 from transcription_assets.speech import languages, quality
 from transcription_assets.speech.decoder import Chunk, Decoded
 from transcription_assets.transcript import Segment, Word
@@ -18,23 +19,117 @@ PIECE_S = 12.0
 
 Careful = Callable[[Chunk, str], list[Segment]]
 """The slow decoder: a chunk in a language; times from its start."""
+InPieces = Callable[[Sequence[Chunk], str], list[Segment]]
+"""The fast decoder: each chunk by itself, all in one language; times from the start of each."""
 Answer = list[Segment]
+TURNS_IN_PIECE = 4
+"""Fewer than make a loop: what a decoder repeats by itself it does not repeat in a piece of so few turns."""
+SHORTEST_PIECE_S, LONGEST_PIECE_S = 2.0, 10.0
+CONFIRMED_SHARE = 0.7
+FEWEST_CONFIRMED = 3
+CLEAR_NO_SPEECH = 0.4
 
 log = logging.getLogger(__name__)
 
 
-def checked(decoded: Decoded, chunk: Chunk, careful: Careful, *, may_change_language: bool) -> Answer:
-    """The segments of a chunk, repaired where that was needed, times from its start; none where nobody speaks."""
+def _undecoded(_pieces: Sequence[Chunk], _language: str) -> list[Segment]:
+    """No second decoding: no repetition is confirmed."""
+    return []
+
+
+def checked(
+    decoded: Decoded,
+    chunk: Chunk,
+    careful: Careful,
+    *,
+    may_change_language: bool,
+    in_pieces: InPieces = _undecoded,
+) -> Answer:
+    """Return the segments of a chunk, repaired where needed, times from its start; none where nobody speaks."""
     first = decoded.segment
     if quality.is_silence(first):
         return []
     why = _doubt([first], chunk)
     answer = [first]
+    if why == "loop" and (said := _repeated_aloud(first, chunk, in_pieces)):
+        return said + _filled(said, chunk, careful, may_repeat=True)
     if why:
         log.info("decoded again (%s): %r", why, first.text[:80])
         others = languages.others(decoded.languages, first.language) if may_change_language else []
         answer = _best(first, chunk, careful, others)
-    return answer + _filled(answer, chunk, careful)
+    # Dots and notes are what Whisper writes down for music: no words.
+    return [item for item in answer + _filled(answer, chunk, careful) if quality.tokens(item.text)]
+
+
+def in_language(chunk: Chunk, language: tuple[str, float], careful: Careful) -> Answer:
+    """Return what the careful decoder hears in this language, with its probability; nothing where it is doubtful."""
+    found = _again(careful, chunk, *language)
+    return [] if _doubt(found, chunk) else found
+
+
+def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer:
+    """Return the words of a chunk in which a phrase is really said over and over; nothing where the decoder loops.
+
+    A loop comes out of the decoder, a repetition out of the sound. So either each turn has a voiced region of its own,
+    or each piece of a few turns, decoded by itself, says the phrase as often as the whole does.
+    """
+    said = [(token, word) for word in first.words for token in quality.tokens(word.word)]
+    repeated = quality.repetition(
+        [token for token, _ in said], quality.SENTENCE_SIZES, least_turns=quality.SENTENCE_TURNS
+    )
+    if repeated is None or first.no_speech_prob > quality.NO_SPEECH_LIMIT or first.avg_logprob < quality.LOGPROB_LIMIT:
+        return []
+    span = Region(said[repeated.first][1].start, said[repeated.last - 1][1].end)
+    voices = [region.length for region in chunk.voiced if span.start <= (region.start + region.end) / 2 <= span.end]
+    if quality.fits_voices(repeated, voices):
+        return [first]
+    # A clear first answer over voices that are alike: short pieces of them may be less sure than pieces have to be.
+    regular = quality.are_alike(voices) and first.no_speech_prob <= CLEAR_NO_SPEECH
+    return _confirmed(first, repeated, chunk, in_pieces, turns=len(voices) if regular else 0)
+
+
+def _confirmed(
+    first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pieces: InPieces, *, turns: int
+) -> Answer:
+    """Return the first answer where its pieces say the same, or theirs where they repeat the phrase less often.
+
+    `turns` are those that the voices let expect, 0 where they tell nothing.
+    """
+    turn_s = chunk.voiced_s * len(repeated.phrase) / max(quality.word_count(first.text), 1.0)
+    longest_s = min(max(TURNS_IN_PIECE * turn_s, SHORTEST_PIECE_S), LONGEST_PIECE_S)
+    spans = chunks.pack(chunk.voiced, longest_s=longest_s)
+    parts = [chunk.part(span) for span in spans]
+    answers = in_pieces(parts, first.language)
+    spoken = [
+        (span, answer)
+        for span, part, answer in zip(spans, parts, answers, strict=False)
+        if answer.text.strip() and _is_said(answer, part)
+    ]
+    confirmed = sum(quality.turns(answer.text, repeated.phrase) for _, answer in spoken)
+    if turns:
+        repeating = [
+            (span, answer)
+            for span, answer in zip(spans, answers, strict=False)
+            if quality.turns(answer.text, repeated.phrase) or (span, answer) in spoken
+        ]
+        found = sum(quality.turns(answer.text, repeated.phrase) for _, answer in repeating)
+        if CONFIRMED_SHARE * turns <= found <= turns / CONFIRMED_SHARE:
+            spoken, confirmed = repeating, found
+    if CONFIRMED_SHARE * repeated.turns <= confirmed <= repeated.turns / CONFIRMED_SHARE:
+        return [first]
+    if confirmed < FEWEST_CONFIRMED:
+        return []
+    return [replace(shifted(answer, span.start), repaired=True) for span, answer in spoken]
+
+
+def _is_said(answer: Segment, part: Chunk) -> bool:
+    """Whether a piece holds a voice, and its words are probable and no faster than people speak."""
+    rate = quality.word_count(answer.text) / max(part.voiced_s, 0.5)
+    return (
+        answer.no_speech_prob <= quality.NO_SPEECH_LIMIT
+        and answer.avg_logprob >= quality.LOGPROB_LIMIT
+        and rate <= quality.FASTEST_WORDS_PER_S
+    )
 
 
 def _best(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Answer:
@@ -75,7 +170,7 @@ def _again(careful: Careful, chunk: Chunk, language: str, probability: float) ->
     ]
 
 
-def _filled(answer: Answer, chunk: Chunk, careful: Careful) -> Answer:
+def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool = False) -> Answer:
     """What is said in voiced stretches for which the answer has no words."""
     if not answer or answer[0].doubt:
         return []
@@ -83,12 +178,14 @@ def _filled(answer: Answer, chunk: Chunk, careful: Careful) -> Answer:
     filled: Answer = []
     for hole in chunks.holes(chunk.voiced, words):
         found = _again(careful, chunk.part(hole), answer[0].language, answer[0].language_probability)
-        if found and not _doubt(found, chunk.part(hole)) and not _is_repeated(found, words, hole):
+        if not found or _doubt(found, chunk.part(hole)):
+            continue
+        if may_repeat or not _is_repeated(found, words, hole):
             filled += _shifted(found, hole.start)
     return filled
 
 
-def _is_repeated(found: Answer, words: Sequence[Word], hole: chunks.Region) -> bool:
+def _is_repeated(found: Answer, words: Sequence[Word], hole: Region) -> bool:
     """Whether the words on either side of the hole say the same: then their times are wrong, and nothing is missing."""
     said = quality.tokens(" ".join(item.text for item in found))
     if len(said) < quality.RUN:

@@ -21,7 +21,7 @@ from transcription_assets import chunks, loading
 from transcription_assets.ahead import Ahead
 from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.speech import batches, hearing, languages, repair
+from transcription_assets.speech import batches, hearing, languages, quality, repair
 from transcription_assets.speech.batches import Job
 from transcription_assets.speech.decoder import Decoded, Decoder
 from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
@@ -42,7 +42,7 @@ CPU_BATCH = 4
 """Eight at once are no faster and take 0.3 GB more."""
 GPU_BATCH = 32
 """Where `auto` begins: more is no faster; what does not fit is halved."""
-VERSION = "3"
+VERSION = "4"
 
 _OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
 
@@ -191,7 +191,49 @@ class Whisper:
             self._work_off(group)
             for job in group:
                 languages.count(job.work.hearing.votes, job.votes)
-        return jobs
+        if not self._options.language:
+            self._try_neighbours(jobs)
+        return jobs + self._second_opinion(load, jobs)
+
+    def _try_neighbours(self, jobs: Sequence[Job]) -> None:
+        """Decode what is doubted once more in each language that its neighbours or the recording speak."""
+        told = [next((item.language for item in job.answer if not item.doubt), "") for job in jobs]
+        for number, job in enumerate(jobs):
+            if not job.answer or not any(item.doubt for item in job.answer):
+                continue
+            near = [
+                told[other]
+                for other in (number - 1, number + 1)
+                if 0 <= other < len(jobs) and jobs[other].work is job.work
+            ]
+            spoken = languages.spoken(job.work.hearing.votes)
+            for language in dict.fromkeys([*near, *sorted(spoken)]):
+                if not language or language == job.answer[0].language:
+                    continue
+                probability = dict(job.told).get(language, 0.0)
+                found = repair.in_language(job.chunk, (language, probability), self._decoder.careful)
+                if found:
+                    job.answer, job.votes = found, {language: job.chunk.voiced_s}
+                    break
+
+    def _second_opinion(self, load: Sequence[Work], answered: Sequence[Job]) -> list[Job]:
+        """Decode what the voice detector left out, where both its energy and the decoder say that somebody speaks.
+
+        Words are kept only where they are certain; without any the region remains, as one that has no words.
+        """
+        asked = [job for work in load for job in batches.doubted(work, answered)]
+        size = batches.even_size(len(asked), self._batch_size, 1)
+        spoken = []
+        for batch in batches.batches(asked, size):
+            silent = self._decoder.no_speech([job.chunk for job in batch])
+            spoken += [job for job, share in zip(batch, silent, strict=True) if share <= quality.SPEECH_LIMIT]
+        self._work_off(spoken)
+        for job in spoken:
+            job.extra = True
+            if not quality.is_certain(job.answer):
+                job.answer, job.votes = [], {}
+            languages.count(job.work.hearing.votes, job.votes)
+        return spoken
 
     def _work_off(self, jobs: Sequence[Job]) -> None:
         size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
@@ -222,16 +264,21 @@ class Whisper:
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:
             job = batch[number]
-            return languages.choose(own, languages.spoken(job.work.hearing.votes), alone=job.alone)
+            spoken = languages.spoken(job.work.hearing.votes)
+            return languages.choose(own, spoken, alone=job.alone, voiced_s=job.chunk.voiced_s)
 
         found = self._decoder.decode([job.chunk for job in batch], choose)
         batch[0].work.hearing.tell()
         for job, decoded in zip(batch, found, strict=True):
-            job.answer, job.votes = [], {}  # all anew, should this be the second try
+            job.answer, job.votes, job.told = [], {}, decoded.languages  # all anew, should this be the second try
             if followed and self._answer_by_language(job, decoded):
                 continue
             answer = repair.checked(
-                decoded, job.chunk, self._decoder.careful, may_change_language=followed and job.alone
+                decoded,
+                job.chunk,
+                self._decoder.careful,
+                may_change_language=followed and job.alone,
+                in_pieces=self._decoder.in_language,
             )
             job.answer = answer
             if answer and job.alone and answer[0].language == decoded.segment.language:
@@ -241,11 +288,12 @@ class Whisper:
 
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
-        among = languages.mixed(decoded.languages)
-        if len(among) < 2 or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
+        among = languages.mixed(decoded.languages, decoded.slices)
+        if not among or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
             return False
         told = self._decoder.tell_languages([job.chunk.part(region) for region in job.chunk.voiced])
-        stretches = _stretches(job.chunk.voiced, languages.along(told, among))
+        lengths = [region.length for region in job.chunk.voiced]
+        stretches = _stretches(job.chunk.voiced, languages.along(told, among, lengths))
         if len(stretches) < 2:  # noqa: PLR2004
             return False
         parts = [job.chunk.part(region) for region, _ in stretches]
@@ -253,7 +301,9 @@ class Whisper:
             parts, lambda number, own: (stretches[number][1], dict(own).get(stretches[number][1], 0.0))
         )
         for (region, language), part, heard in zip(stretches, parts, found, strict=True):
-            answer = repair.checked(heard, part, self._decoder.careful, may_change_language=False)
+            answer = repair.checked(
+                heard, part, self._decoder.careful, may_change_language=False, in_pieces=self._decoder.in_language
+            )
             job.answer += [repair.shifted(item, region.start) for item in answer]
             if answer:
                 languages.count(job.votes, {language: part.voiced_s})
@@ -272,7 +322,8 @@ def _keep(work: Work, jobs: Sequence[Job]) -> None:
     votes: dict[str, float] = {}
     for job in jobs:
         languages.count(votes, job.votes)
-    work.keep([repair.shifted(item, job.region.start) for job in jobs for item in job.answer], votes)
+    segments = [repair.shifted(item, job.region.start) for job in jobs for item in job.answer]
+    work.keep(segments, votes, [job.region for job in jobs if job.extra])
 
 
 def _blamed(error: Exception) -> Exception:

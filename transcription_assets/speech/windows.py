@@ -8,6 +8,7 @@ import numpy as np
 
 from transcription_assets import chunks
 from transcription_assets.chunks import Region
+from transcription_assets.speech.activity import unexplained
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
 from transcription_assets.speech.voices import voiced_regions
 
@@ -20,11 +21,15 @@ LOUDNESS_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A window: its samples, the voiced regions in it (times from its start), and whether the sound ends with it."""
+    """A window: its samples, the voiced regions in it (times from its start), and whether the sound ends with it.
+
+    `unexplained` are regions that stand out of the background although the voice detector finds nobody in them.
+    """
 
     samples: Samples
     voiced: tuple[Region, ...]
     last: bool
+    unexplained: tuple[Region, ...] = ()
 
     @property
     def length(self) -> float:
@@ -48,12 +53,16 @@ def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterato
         samples = _joined(held)
         voiced = voiced_regions(samples)
         end = _end(samples, voiced)
-        yield Cut(samples[:end], tuple(chunks.within(voiced, Region(0.0, end / SAMPLE_RATE))), last=False)
+        yield _window(samples[:end], chunks.within(voiced, Region(0.0, end / SAMPLE_RATE)), last=False)
         held = [samples[end:].copy()]
         seconds = len(held[0]) / SAMPLE_RATE
     if held and seconds:
         samples = _joined(held)
-        yield Cut(samples, tuple(voiced_regions(samples)), last=True)
+        yield _window(samples, voiced_regions(samples), last=True)
+
+
+def _window(samples: Samples, voiced: list[Region], *, last: bool) -> Cut:
+    return Cut(samples, tuple(voiced), last, tuple(unexplained(samples, voiced)))
 
 
 def _end(samples: Samples, voiced: list[Region]) -> int:

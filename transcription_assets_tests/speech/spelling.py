@@ -42,6 +42,13 @@ class SpellingDecoder:
     def careful(self, _chunk: Chunk, _language: str) -> list[Segment]:
         return []
 
+    def in_language(self, batch: Sequence[Chunk], language: str) -> list[Segment]:
+        return [item.segment for item in self.decode(batch, lambda _number, _own: (language, 0.9))]
+
+    def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
+        """Somebody speaks where anything is spelt."""
+        return [0.1 if any(True for _ in spelt(chunk.samples)) else 0.9 for chunk in batch]
+
     def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
         words = tuple(spelt(chunk.samples))
         if self.failing_on & {int(word.word) for word in words}:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcription_assets.chunks import Region
 from transcription_assets.speech import Samples, Sound
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech import windows as windowing
@@ -133,3 +134,30 @@ def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(mon
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0.0, 60.0)
     assert len({*told}) > 4
+
+
+def test_what_only_energy_and_decoder_hear_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAKE detectors: nobody speaks, but from 1 to 5 s something stands out of the background."""
+    monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
+    monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
+    words = [Word(1.0, 3.0, " 7", 0.9), Word(3.0, 5.0, " 8", 0.9)]
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 8.0))]))
+    assert texts(heard) == [" 1750", " 2000"], "amplified to half of full scale"
+    assert heard.speech.vad_seconds == 4.0
+    [silent] = good(engine(SpellingDecoder()).hear([seekable(spelling([], 8.0))]))
+    assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder agrees with the detector"
+
+
+def test_what_was_heard_but_not_understood_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Unsure(SpellingDecoder):
+        """FAKE: its words are improbable."""
+
+        def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+            found = super().decode(batch, choose)
+            return [replace(item, segment=replace(item.segment, avg_logprob=-0.9)) for item in found]
+
+    monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
+    monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
+    [heard] = good(engine(Unsure()).hear([seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
+    assert (heard.segments, heard.speech.holes) == ((), ((1.0, 5.0),))

@@ -1,6 +1,8 @@
 """What is doubted, how it is repaired, and which language a chunk is in. The careful decoder is SCRIPTED."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +11,17 @@ from transcription_assets.chunks import Region
 from transcription_assets.speech import SAMPLE_RATE
 from transcription_assets.speech.decoder import Chunk, Decoded
 from transcription_assets.speech.languages import along, choose, mixed, others, shares, spoken
-from transcription_assets.speech.quality import doubt, is_loop, leaked, word_count
+from transcription_assets.speech.quality import (
+    Repetition,
+    doubt,
+    fits_voices,
+    is_loop,
+    leaked,
+    repetition,
+    tokens,
+    turns,
+    word_count,
+)
 from transcription_assets.speech.repair import checked
 from transcription_assets.transcript import Segment, Word
 
@@ -164,6 +176,11 @@ def test_a_guess_where_the_model_hears_nobody_is_dropped_at_once() -> None:
     assert careful.asked == []
 
 
+def test_dots_and_notes_are_no_words() -> None:
+    for written in (" ...", " ♪♪"):
+        assert checked(decoded(segment(written, 1.0)), chunk(1.0), Careful(), may_change_language=False) == []
+
+
 def test_a_leaked_vocabulary_is_left_out_of_the_second_try() -> None:
     names = ("ComfyUI", "Kubernetes", "LanceDB")
     careful = Careful({"en": [segment()]})
@@ -203,8 +220,120 @@ def test_a_chunk_that_is_sure_of_no_language_is_told_stretch_by_stretch_and_a_co
     among = mixed([("it", 0.51), ("en", 0.42), ("la", 0.03)])
     assert among == ["it", "en"]
     told = [[("en", 0.99), ("it", 0.0)], [("ja", 0.4), ("en", 0.2)], [("it", 0.98)], [("ja", 0.9)], [("en", 0.6)]]
-    assert along(told, among) == ["en", "en", "it", "it", "en"]
-    assert along([[("ja", 0.9)]], among) == ["it"]
+    assert along(told, among, [2.0] * 5) == ["en", "en", "it", "it", "en"]
+    assert along([[("ja", 0.9)]], among, [2.0]) == ["it"]
+
+
+@pytest.mark.parametrize(("seconds", "spoken"), [(0.9, "en"), (3.0, "it")])
+def test_an_interjection_does_not_change_the_language(seconds: float, spoken: str) -> None:
+    english = [("en", 0.97), ("it", 0.01)]
+    told = [english, [("it", 0.98), ("en", 0.01)], english]
+    assert along(told, ["en", "it"], [4.0, seconds, 4.0]) == ["en", spoken, "en"]
+    assert along(told[1:], ["en", "it"], [seconds, 4.0]) == [spoken, "en"]
+    assert along(told[:2], ["en", "it"], [4.0, seconds]) == ["en", spoken]
+
+
+def test_a_slice_that_is_sure_of_another_language_is_looked_at() -> None:
+    whole = [("es", 0.96), ("en", 0.03)]
+    assert mixed(whole, [[("es", 0.9)], [("en", 0.95)], [("fi", 0.6)]]) == ["es", "en"]
+    assert mixed(whole, [[("es", 0.9)], [("en", 0.5)]]) == []
+
+
+def test_a_sure_reply_of_some_seconds_keeps_its_language() -> None:
+    own = [("en", 0.97), ("de", 0.02)]
+    assert choose(own, {"de"}, alone=False, voiced_s=4.0) == ("en", 0.97)
+    assert choose(own, {"de"}, alone=False, voiced_s=0.8) == ("de", 0.02)
+
+
+GREETINGS = " Good morning." * 8
+
+
+@dataclass
+class Pieces:
+    """FAKE fast decoder: each piece of the chunk says this."""
+
+    text: str
+    changes: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, parts: Sequence[Chunk], _language: str) -> list[Segment]:
+        return [segment(self.text, part.length, **self.changes) for part in parts]
+
+
+def unlike(seconds: float = 12.0) -> Chunk:
+    """A chunk with voices of all lengths, parted by pauses."""
+    edges = [0.0, 0.5, 3.5, 4.0, 4.7, 7.7, 8.3, 10.4, seconds + 0.3]
+    voices = tuple(Region(start, end - 0.3) for start, end in pairwise(edges) if end - start > 0.3)
+    return Chunk(np.zeros(int(seconds * SAMPLE_RATE), np.float32), voices)
+
+
+def test_a_phrase_with_a_voice_for_each_turn_is_speech() -> None:
+    voices = tuple(Region(1.5 * at, 1.5 * at + 0.9) for at in range(8))
+    chunk = Chunk(np.zeros(12 * SAMPLE_RATE, np.float32), voices)
+    said = segment(GREETINGS, 12.0, compression_ratio=4.0)
+    careful = Careful()
+    [kept] = checked(decoded(said), chunk, careful, may_change_language=False)
+    assert (kept.text, kept.doubt) == (GREETINGS, "")
+    assert careful.asked == []
+
+
+def test_a_phrase_that_every_piece_of_sound_repeats_is_speech() -> None:
+    said = segment(GREETINGS, 12.0, compression_ratio=4.0)
+    careful = Careful()
+    [kept] = checked(
+        decoded(said), unlike(), careful, may_change_language=False, in_pieces=Pieces(" Good morning." * 2)
+    )
+    assert (kept.text, kept.doubt) == (GREETINGS, "")
+    assert careful.asked == []
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fits"),
+    [
+        ([0.9] * 8, True),
+        ([0.9, 1.0, 0.8, 0.9, 1.1, 0.9, 0.8], True),
+        ([0.9] * 3, False),
+        ([0.9] * 20, False),
+        ([0.5, 3.0, 0.4, 2.2, 0.6, 3.1, 0.4, 1.9], False),
+        ([4.0] * 8, False),
+        ([0.2] * 8, False),
+        ([], False),
+    ],
+)
+def test_turns_fit_as_many_voices_of_one_length(lengths: list[float], fits: bool) -> None:  # noqa: FBT001 -- a case
+    assert fits_voices(Repetition(("good", "morning"), 8, 0, 16), lengths) is fits
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        Pieces(" It rained"),
+        Pieces(""),
+        Pieces(" Good morning.", {"no_speech_prob": 0.8}),
+        Pieces(" Good morning.", {"avg_logprob": -1.3}),
+        Pieces(" Good morning." * 20),
+    ],
+)
+def test_a_phrase_that_the_pieces_do_not_say_is_a_loop(pieces: Pieces) -> None:
+    looped = segment(GREETINGS, 12.0, compression_ratio=4.0)
+    careful = Careful({"en": [looped]})
+    found = checked(decoded(looped), unlike(), careful, may_change_language=False, in_pieces=pieces)
+    assert {item.doubt for item in found} == {"loop"}
+
+
+def test_a_repetition_with_too_many_turns_is_taken_from_its_pieces() -> None:
+    looped = segment(" Good morning." * 40, 12.0, compression_ratio=9.0)
+    found = checked(
+        decoded(looped), unlike(), Careful(), may_change_language=False, in_pieces=Pieces(" Good morning." * 2)
+    )
+    assert {item.text for item in found} == {" Good morning." * 2}
+    assert {item.doubt for item in found} == {""}
+    assert len(found) * 2 < 20
+
+
+def test_turns_of_a_phrase_are_counted_wherever_it_begins() -> None:
+    assert repetition(tokens("Well, good morning." + GREETINGS)) == Repetition(("good", "morning"), 9, 1, 19)
+    assert repetition(tokens(TEXT)) is None
+    assert turns("Good morning! Good evening. Good morning.", ("good", "morning")) == 2
 
 
 def test_a_language_of_a_few_seconds_does_not_speak_for_the_others() -> None:

@@ -1,0 +1,48 @@
+"""Steady sounds in which nobody speaks, the same at each call."""
+
+import numpy as np
+
+from transcription_assets.speech import SAMPLE_RATE, Samples
+
+
+def brown(count: int) -> Samples:
+    """Low rumble at about -60 dB, as a quiet room has it: the spectrum falls by 6 dB an octave."""
+    steps = np.random.default_rng(11).normal(0, 1, count)
+    spectrum = np.fft.rfft(steps)
+    spectrum[1:] /= np.maximum(np.arange(1, len(spectrum)), 20 * count / SAMPLE_RATE)
+    spectrum[0] = 0
+    return _at(np.fft.irfft(spectrum, count), 0.001)
+
+
+def white(count: int) -> Samples:
+    """Hiss."""
+    return _at(np.random.default_rng(7).normal(0, 1, count), 0.003)
+
+
+def hum(count: int) -> Samples:
+    """Mains and its overtones."""
+    time = np.arange(count) / SAMPLE_RATE
+    return _at(sum(np.sin(2 * np.pi * 50 * part * time) / part for part in (1, 2, 3, 6)), 0.01)
+
+
+def silence(count: int) -> Samples:
+    """Digital zero."""
+    return np.zeros(count, np.float32)
+
+
+ALL = ("brown", "white", "hum", "silence")
+_MADE = {"brown": brown, "white": white, "hum": hum, "silence": silence}
+
+
+def after(seconds: float, name: str, spoken: Samples) -> Samples:
+    """Return so much of the background, then `spoken` in the same background."""
+    first = int(seconds * SAMPLE_RATE)
+    samples = _MADE[name](first + len(spoken))
+    samples[first:] += spoken
+    return samples
+
+
+def _at(samples: Samples, level: float) -> Samples:
+    """Bring to a root mean square of `level`."""
+    scaled: Samples = (samples * (level / np.sqrt(np.square(samples).mean()))).astype(np.float32)
+    return scaled

@@ -1,0 +1,93 @@
+"""Speech after noise, in two languages, and said over and over: with the real model, on the demo's sentences."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from transcription_assets import accuracy, models, settings
+from transcription_assets.media import find_ffmpeg, read_samples
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Whisper, sound
+from transcription_assets.speech.voices import voiced_regions
+from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD
+from transcription_assets_tests.speech import backgrounds
+
+TRUTH = {FOLDER / entry["file"]: entry["sentences"] for entry in json.loads(TOLD.read_text(encoding="utf-8"))}
+SENTENCE = TRUTH[BEES][1]["text"]
+NEXT = TRUTH[BEES][2]["text"]
+
+
+def silence(seconds: float) -> Samples:
+    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+
+
+def said(path: object, first: int, last: int | None = None) -> Samples:
+    """Sentences of a demo recording."""
+    sentences = TRUTH[path][first : (first if last is None else last) + 1]  # type: ignore[index]
+    start, end = sentences[0]["start"] - 0.05, sentences[-1]["end"] + 0.1
+    blocks = read_samples(str(path), ffmpeg=find_ffmpeg(), start=start, duration=end - start)
+    return np.concatenate([*blocks])
+
+
+@pytest.fixture(scope="module")
+def sounds() -> Mapping[str, Samples]:
+    english, italian = said(BEES, 1, 2), said(BREAD, 1)
+    faint = (english * np.float32(10 ** (-59 / 20))).astype(np.float32)
+    return {
+        "after noise": backgrounds.after(60.0, "brown", english),
+        "faint": np.concatenate([silence(12), faint, silence(3)]),
+        "italian first": np.concatenate([italian, silence(0.8), english]),
+        "english first": np.concatenate([english, silence(0.8), italian]),
+        "repeated": np.concatenate([*[said(BEES, 1), silence(0.5)] * 6, said(BEES, 2)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def heard(sounds: Mapping[str, Samples]) -> Mapping[str, Heard]:
+    """All decoded together."""
+    located = models.locate("base", "speech", settings.load().models_dir)
+    engine = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
+    found = dict(zip(sounds, engine.hear(sound([samples]) for samples in sounds.values()), strict=True))
+    assert not [answer for answer in found.values() if not isinstance(answer, Heard)], found
+    return found  # type: ignore[return-value]
+
+
+def text(answer: Heard) -> str:
+    return " ".join(segment.text for segment in answer.segments)
+
+
+@pytest.mark.models
+def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, Heard]) -> None:
+    answer = heard["after noise"]
+    assert accuracy.errors(f"{SENTENCE} {NEXT}", text(answer), "").rate < 0.15
+    assert answer.segments[0].start == pytest.approx(60.0, abs=0.6)
+    assert not answer.speech.inventions
+
+
+@pytest.mark.models
+def test_speech_that_the_detector_cannot_find_is_heard(
+    heard: Mapping[str, Heard], sounds: Mapping[str, Samples]
+) -> None:
+    assert voiced_regions(sounds["faint"]) == []
+    assert accuracy.errors(f"{SENTENCE} {NEXT}", text(heard["faint"]), "").rate < 0.3
+    assert heard["faint"].speech.vad_seconds > 5.0
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(("order", "languages"), [("italian first", ["it", "en"]), ("english first", ["en", "it"])])
+def test_a_second_language_is_written_down_in_its_own_words(
+    heard: Mapping[str, Heard], order: str, languages: list[str]
+) -> None:
+    answer = heard[order]
+    parts = {"en": f"{SENTENCE} {NEXT}", "it": TRUTH[BREAD][1]["text"]}
+    assert accuracy.errors(" ".join(parts[language] for language in languages), text(answer), "").rate < 0.25
+    assert list(dict.fromkeys(item.language for item in answer.segments)) == languages
+
+
+@pytest.mark.models
+def test_a_sentence_that_is_said_six_times_is_no_loop(heard: Mapping[str, Heard]) -> None:
+    answer = heard["repeated"]
+    assert {item.doubt for item in answer.segments} == {""}
+    assert 5 <= text(answer).count("hives") <= 7
+    assert "50,000 bees" in text(answer)
