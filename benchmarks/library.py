@@ -32,7 +32,6 @@ from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.index import Index
 from transcription_assets.media import Probe
 from transcription_assets.settings import Settings
-from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.embeddings import About, Choice, rows_of
 from transcription_assets.steps.failure import Failed
 from transcription_assets.steps.video import Video
@@ -77,8 +76,8 @@ def _fill(store: Store, root: Path, number: int) -> None:
         note = Failed(etags[key], "video", "it cannot be opened", transient=False, at="2026-01-01T00:00:00+00:00")
         _write(root / keys.failure(key), json.dumps(asdict(note)))
     for key in silent:
-        heard = Audio(key, etags[key], "", 1.0, 1.0, (), 0)
-        _write(root / keys.audio_record(key), json.dumps(asdict(heard)))
+        nothing = Transcript("a", "", 0.0, 1.0, (), Media(key, etags[key]), SpeechModel("none", "1", "int8", "none"))
+        _write(root / keys.transcript(key), nothing.to_json().decode())
     for key in [*done, *silent]:
         seen = Video(key, etags[key], 1, PROBE, has_poster=True, bytes_read=0)
         _write(root / keys.video_record(key), json.dumps(asdict(seen)))

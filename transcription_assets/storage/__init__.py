@@ -195,6 +195,14 @@ class Store:
             return False
         return True
 
+    def version(self, path: str) -> str:
+        """Return the ETag of an artefact, "" if there is none."""
+        try:
+            with explained(f"{self.url}/{path}"):
+                return obstore.head(self._place.objects, path)["e_tag"] or ""
+        except NotFound:
+            return ""
+
     def read(self, path: str) -> bytes:
         """The whole artefact; NotFound where there is none."""
         with self._answered(path):
@@ -253,6 +261,14 @@ class Store:
         except NotFound:
             return []
         return sorted(name for name in names if not (self.is_local and _BEING_WRITTEN.search(name)))
+
+    def versions(self, prefix: str) -> dict[str, str]:
+        """Return the ETags of all artefacts below a folder by path; empty if the folder is missing."""
+        try:
+            found = {entry.name: entry.etag for entry in self._place.entries(prefix)}
+        except NotFound:
+            return {}
+        return {name: etag for name, etag in found.items() if not (self.is_local and _BEING_WRITTEN.search(name))}
 
     def oldest_first(self, prefix: str) -> builtins.list[str]:
         """As `list`, what was written last at the end."""

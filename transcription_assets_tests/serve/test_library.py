@@ -1,7 +1,9 @@
 """The library and one recording: how far each of them is, and where to get what of it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -86,6 +88,49 @@ def test_what_was_embedded_and_could_not_be_published_is_called_failed_until_it_
     with served.client(served.archive(store)) as page:
         (item,) = page.get("/api/media").json()["recordings"]
     assert item["state"] == "done"
+
+
+def test_a_batch_is_in_progress_until_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at from within the publication: passages and vectors of all are in the store, no row is in the table."""
+    store = Store.open(str(tmp_path / "store"))
+    monkeypatch.setattr("transcription_assets.app.serve.library.FRESH_S", 0.0)
+    monkeypatch.setattr("transcription_assets.app.serve.kept.SHARE", float("inf"))
+    chain = Chain(store)
+    for seconds in (5, 10):
+        store.put_media(f"audio/{seconds}.wav", recordings.tone(tmp_path / f"{seconds}.wav", seconds, rate=8_000))
+    store.put_media("audio/silent.wav", recordings.tone(tmp_path / "silent.wav", 7.0, rate=8_000))
+    chain.engine.script = {**chain.engine.script, 7: []}
+    publish, seen = Index.replace, []
+
+    def watched(table: Index, rows: Any, names: Sequence[str]) -> None:
+        with served.client(served.archive(store)) as page:
+            seen.append(page.get("/api/media").json()["recordings"])
+        publish(table, rows, names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "replace", watched)
+        chain.run("audio/5.wav", "audio/10.wav", "audio/silent.wav")
+    during = {item["key"]: (item["state"], item["step"], item["silence"]) for item in seen[0]}
+    assert during["audio/5.wav"] == during["audio/10.wav"] == ("working", "embeddings", "")
+    with served.client(served.archive(store)) as page:
+        after = {item["key"]: (item["state"], item["silence"]) for item in page.get("/api/media").json()["recordings"]}
+        words = page.get("/api/media/audio/silent.wav/words").json()
+    assert after == {
+        "audio/5.wav": ("done", ""),
+        "audio/10.wav": ("done", ""),
+        "audio/silent.wav": ("done", "no_speech"),
+    }
+    assert words["silence"] == "no_speech"
+
+
+def test_a_new_version_of_a_finished_recording_waits(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    store.put_media("audio/a.wav", recordings.tone(tmp_path / "5.wav", 5.0, rate=8_000))
+    Chain(store).run("audio/a.wav")
+    store.put_media("audio/a.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
+    with served.client(served.archive(store)) as page:
+        (item,) = page.get("/api/media").json()["recordings"]
+    assert (item["state"], item["step"]) == ("waiting", "video")
 
 
 def test_a_model_that_is_missing_is_told_for_each_recording_that_waits_for_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transcription_assets.app.serve import listing, naming, problems, reading
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.marked import parts
+from transcription_assets.app.serve.progress import silence
 from transcription_assets.app.serve.shapes import (
     Asked,
     Details,
@@ -150,6 +151,7 @@ def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
         title=naming.title(key),
         language=said.language,
         duration=said.duration,
+        silence=silence(said, with_doubtful=True),
         paragraphs=[Paragraph.model_validate(item) for item in reading.paragraphs(said)],
     )
     data = document.model_dump_json().encode()

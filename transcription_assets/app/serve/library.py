@@ -1,36 +1,33 @@
-"""Every recording and how far it is: what the store itself tells, without asking Dagster.
-
-Searchable in this version: done. A note of a failure that no later step has overtaken: failed. Looked at by `video`:
-working. None of these: waiting.
-"""
+"""Every recording and its state: what the store itself tells, without asking Dagster (rules: `progress`)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 import polars as pl
 
 from transcription_assets import keys
 from transcription_assets.app.serve.archive import FRESH_S, SEARCHABLE, Archive
 from transcription_assets.app.serve.kept import Kept
+from transcription_assets.app.serve.progress import STEPS, Held, Spoken, progress, spoken
 from transcription_assets.app.serve.shapes import State
 from transcription_assets.failures import NotFound, TranscriptionError
-from transcription_assets.steps import audio, failure, video
+from transcription_assets.steps import audio, failure, transcript, video
+from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.failure import Failed
 from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
 
 MOST_DETAILS = 20_000
-SHORT_KEY = 200
-"""Bytes of a key that surely leave room for the names of everything that is made from it."""
 MOST_READ = 1_000
 """New records that one overview reads; whatever is beyond is shown as working until the next one."""
 READERS = 16
 """Records that are read at once: from a bucket each of them takes a while."""
+SHORT_KEY = 200
+"""Bytes of a key that surely leave room for the names of everything that is made from it."""
 STATES: tuple[State, ...] = ("failed", "working", "waiting", "done")
-STEPS = ("video", "audio", "transcript", "embeddings")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,7 +35,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overview:
-    """All recordings (key, etag, size, last_modified, state, passages, language), newest first, and their notes."""
+    """All recordings, newest first, and the notes of those that failed.
+
+    Columns: key, etag, size, last_modified, state, silence, passages, language.
+    """
 
     frame: pl.DataFrame
     notes: Mapping[str, Failed]
@@ -50,22 +50,25 @@ class Overview:
         return {state: found.get(state, 0) for state in STATES}
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a recording is that is not done: which outputs of its version are there."""
+@dataclass(slots=True)
+class Readings(Generic[Result]):
+    """Artefacts as `read` returns them by media key; each is read again only if its ETag has changed."""
 
-    video: bool
-    audio: bool
-    transcript: bool
+    read: Callable[[str], Result]
+    _known: dict[str, tuple[str, Result]] = field(default_factory=dict)
 
-    @property
-    def next_step(self) -> str:
-        """The step that is running or waited for."""
-        return STEPS[sum((self.video, self.audio, self.transcript))]
+    def of(self, versions: Mapping[str, str]) -> dict[str, Result | TranscriptionError]:
+        """Return those of these media keys (by ETag of their artefacts) and forget others; MOST_READ are read anew.
 
-    def has_overtaken(self, step: str) -> bool:
-        """Whether this step has succeeded since it failed."""
-        return step in STEPS and STEPS.index(step) < STEPS.index(self.next_step)
+        An artefact that cannot be read stands as its error, and is read again the next time.
+        """
+        known = {key: held for key, held in self._known.items() if held[0] == versions.get(key)}
+        fresh = sorted(versions.keys() - known.keys())[:MOST_READ]
+        found = dict(zip(fresh, each(guarded(self.read), fresh), strict=True))
+        self._known = known | {
+            key: (versions[key], value) for key, value in found.items() if not isinstance(value, TranscriptionError)
+        }
+        return found | {key: value for key, (_, value) in known.items()}
 
 
 @dataclass(slots=True)
@@ -75,10 +78,16 @@ class Library:
     archive: Archive
     overview: Kept[Overview] = field(init=False)
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
-    _silent: set[tuple[str, str]] = field(default_factory=set)
+    _spoken: OrderedDict[tuple[str, str], Spoken | None] = field(default_factory=OrderedDict)
+    _probed: Readings[str] = field(init=False)
+    _embedded: Readings[Spoken | None] = field(init=False)
+    _failed: Readings[Failed | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.overview = Kept(self._overview, FRESH_S)
+        self._probed = Readings(lambda key: _etag(video.load(self.archive.store, key)))
+        self._embedded = Readings(self._read_transcript)
+        self._failed = Readings(lambda key: failure.load(self.archive.store, key))
 
     def details(self, key: str, etag: str) -> Video | None:
         """What the probe saw of this version, if it has looked at it."""
@@ -87,17 +96,17 @@ class Library:
         seen = video.load(self.archive.store, key)
         if seen is None or seen.etag != etag:
             return None
-        self._details[key, etag] = seen
-        if len(self._details) > MOST_DETAILS:
-            self._details.popitem(last=False)
+        _remember(self._details, (key, etag), seen)
         return seen
 
-    def progress(self, key: str, etag: str) -> Progress:
-        """How far this version is."""
-        store = self.archive.store
-        seen = self.details(key, etag) is not None
-        heard = seen and _etag_of_sound(store, key) == etag
-        return Progress(seen, heard, heard and store.exists(keys.transcript(key)))
+    def held(self, key: str, etag: str) -> Held:
+        """Return what there is of this version before it is searchable."""
+        said = self._transcript(key)
+        return Held(
+            video=self.details(key, etag) is not None,
+            audio=_etag(audio.load(self.archive.store, key)) == etag,
+            silence=said.silence if said and said.etag == etag else None,
+        )
 
     def pictured(self, media_keys: Collection[str]) -> set[str]:
         """Those of which there is a picture; where the store does not say, none."""
@@ -112,58 +121,94 @@ class Library:
         return {key for key, found in zip(asked, each(is_pictured, asked), strict=True) if found}
 
     def _overview(self) -> Overview:
-        store = self.archive.store
-        frame = _all(store).join(self._searchable(), on="key", how="left")
+        frame = _all(self.archive.store).join(self._searchable(), on="key", how="left")
         is_current = (pl.col("media_etag") == pl.col("etag")) | (pl.col("moved") & (pl.col("passages") > 0))
         todo = frame.filter(~is_current.fill_null(value=False))
-        etags = dict(todo.select("key", "etag").iter_rows())
         inside = frame.filter(pl.col("key").str.contains(".json/", literal=True))["key"]
-        notes = self._notes(etags, {key.rpartition("/")[0] for key in inside})
-        state: dict[str, State] = dict.fromkeys(etags, "waiting")
-        state |= self._begun(etags) | dict.fromkeys(notes, "failed")
-        states = pl.DataFrame([*state.items()], {"key": pl.String, "state": pl.String}, orient="row")
+        held, notes = self._unpublished(todo, {key.rpartition("/")[0] for key in inside})
+        rows = [(key, progress(of_it)[0], of_it.silence or "") for key, of_it in held.items()]
+        states = pl.DataFrame(rows, {"key": pl.String, "state": pl.String, "silence": pl.String}, orient="row")
         shown = frame.join(states, on="key", how="left").with_columns(
-            pl.col("state").fill_null("done"), pl.col("passages").fill_null(0), pl.col("language").fill_null("")
+            pl.col("state").fill_null("done"),
+            pl.col("passages").fill_null(0),
+            pl.col("language", "silence").fill_null(""),
         )
-        return Overview(shown.sort("last_modified", "key", descending=[True, False]), notes)
+        failed = {key: notes[key] for key, state, _ in rows if state == "failed"}
+        return Overview(shown.sort("last_modified", "key", descending=[True, False]), failed)
 
-    def _begun(self, etags: Mapping[str, str]) -> dict[str, State]:
-        """Those that were looked at, and those in which nobody speaks: they are done and cannot be found."""
-        store = self.archive.store
-        if not etags:
-            return {}
-        states: dict[str, State] = dict.fromkeys(_having(store, "posters/", ".json", etags), "working")
-        embedded = _having(store, "embeddings/", ".parquet", etags)
-        known = self._silent & etags.items()
-        unknown = sorted(embedded - {key for key, _ in known})[:MOST_READ]
-        heard = zip(unknown, each(lambda key: _etag_of_sound(store, key), unknown), strict=True)
-        self._silent = known | {(key, etag) for key, etag in heard if etag == etags[key]}
-        return states | {key: "done" for key, _ in self._silent if key in embedded}
+    def _unpublished(self, todo: pl.DataFrame, folders: Collection[str]) -> tuple[dict[str, Held], dict[str, Failed]]:
+        """Return what is held of recordings whose current version is not searchable, and their failures.
 
-    def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, Failed]:
-        """The failures of these versions that no later step has overtaken, and names that leave no room for a note.
-
+        The step of `Held` is exact only for those that failed: `held` reads more of the one that is looked at.
         `folders` are those of the inbox that may have the name of a record.
         """
-        store = self.archive.store
+        etags = dict(todo.select("key", "etag").iter_rows())
+        older = set(todo.filter(pl.col("passages") > 0)["key"])
+        moved = set(todo.filter("moved")["key"])
+        records = self._versions("posters/", ".json", etags)
+        passages = self._versions("embeddings/", ".parquet", etags)
+        probed, transcripts = self._probed.of(records), self._embedded.of(passages)
+        notes = self._notes(etags, folders)
+        exact = dict(zip(notes, each(guarded(lambda key: self.held(key, etags[key])), [*notes]), strict=True))
 
-        def current(key: str) -> Failed | None:
-            try:
-                note = failure.load(store, key)
-                if note is None:
-                    store.stat(key)  # says what is wrong with a name that leaves no room for a note
-                elif note.etag == etags[key] and not self.progress(key, note.etag).has_overtaken(note.step):
-                    return note
-            except NotFound:
-                return None
-            except TranscriptionError as error:
-                return unreadable(etags[key], error)
-            return None
+        def held(key: str, etag: str) -> Held:
+            said, found = transcripts.get(key), exact.get(key)
+            if isinstance(found, TranscriptionError):
+                notes[key] = unreadable(etag, found)
+            if not isinstance(found, Held):
+                is_of_this = isinstance(said, Spoken) and (said.etag == etag or key in moved)
+                found = Held(
+                    # A record that was not read yet is taken for one of this version.
+                    video=key in records and probed.get(key, etag) == etag,
+                    silence=said.silence if isinstance(said, Spoken) and is_of_this else None,
+                )
+            return replace(
+                found,
+                passages=key in passages,
+                rows="older" if key in older else "",
+                failed=notes[key].step if key in notes else "",
+            )
 
-        noted = _having(store, "failures/", ".json", etags)
-        noted |= {key for key in etags if len(key.encode()) > SHORT_KEY or f"{keys.bounded(key)}.json" in folders}
-        asked = sorted(noted)[:MOST_READ]
-        return {key: note for key, note in zip(asked, each(current, asked), strict=True) if note}
+        return {key: held(key, etag) for key, etag in etags.items()}, notes
+
+    def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, Failed]:
+        """Return the failures of these versions, and of names that leave no room for a note."""
+        noted = self._failed.of(self._versions("failures/", ".json", etags))
+        notes = {key: note for key, note in noted.items() if isinstance(note, Failed) and note.etag == etags[key]}
+        errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
+        odd = [key for key in etags if len(key.encode()) > SHORT_KEY or f"{key}.json" in folders][:MOST_READ]
+        errors |= {
+            key: error
+            for key, error in zip(odd, each(guarded(self._require_room), odd), strict=True)
+            if isinstance(error, TranscriptionError) and not isinstance(error, NotFound)
+        }
+        return notes | {key: unreadable(etags[key], error) for key, error in errors.items()}
+
+    def _require_room(self, key: str) -> None:
+        """Raise what is wrong with a name that leaves no room for a note."""
+        if failure.load(self.archive.store, key) is None:
+            self.archive.store.stat(key)
+
+    def _versions(self, prefix: str, suffix: str, wanted: Collection[str]) -> dict[str, str]:
+        """Return the ETags of the artefacts `<prefix><key><suffix>` of the wanted media keys."""
+        if not wanted:
+            return {}
+        found = self.archive.store.versions(prefix).items()
+        by_name = {
+            name.removeprefix(prefix).removesuffix(suffix): etag for name, etag in found if name.endswith(suffix)
+        }
+        return {key: by_name[keys.bounded(key)] for key in wanted if keys.bounded(key) in by_name}
+
+    def _transcript(self, key: str) -> Spoken | None:
+        """Return what the transcript says about the state; read again only if its ETag has changed."""
+        version = self.archive.store.version(keys.transcript(key))
+        if version and (key, version) not in self._spoken:
+            _remember(self._spoken, (key, version), self._read_transcript(key))
+        return self._spoken.get((key, version)) if version else None
+
+    def _read_transcript(self, key: str) -> Spoken | None:
+        found = transcript.load(self.archive.store, key)
+        return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
 
     def _searchable(self) -> pl.DataFrame:
         """Key, media_etag, language, passages: one row a recording that can be found."""
@@ -181,10 +226,23 @@ def _all(store: Store) -> pl.DataFrame:
     return pl.concat([here, done])
 
 
-def _having(store: Store, prefix: str, suffix: str, media_keys: Iterable[str]) -> set[str]:
-    """Return the recordings that have an artefact with this prefix and suffix."""
-    there = {name.removeprefix(prefix).removesuffix(suffix) for name in store.list(prefix) if name.endswith(suffix)}
-    return {key for key in media_keys if keys.bounded(key) in there}
+def _remember(cache: OrderedDict[tuple[str, str], Item], name: tuple[str, str], value: Item) -> None:
+    """Add a value to a cache of at most MOST_DETAILS values."""
+    cache[name] = value
+    if len(cache) > MOST_DETAILS:
+        cache.popitem(last=False)
+
+
+def guarded(read: Callable[[Item], Result]) -> Callable[[Item], Result | TranscriptionError]:
+    """Return a function that returns the TranscriptionError which `read` raises: one bad record stands alone."""
+
+    def guarded_read(item: Item) -> Result | TranscriptionError:
+        try:
+            return read(item)
+        except TranscriptionError as error:
+            return error
+
+    return guarded_read
 
 
 def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -194,13 +252,9 @@ def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
 
 
 def unreadable(etag: str, error: TranscriptionError) -> Failed:
-    """The note of a recording whose own records cannot be read: its row says so, and the others stand."""
+    """Return the note of a recording whose own records cannot be read: its row says so, and the others stand."""
     return Failed(etag, STEPS[0], str(error), error.transient, at="")
 
 
-def _etag_of_sound(store: Store, key: str) -> str:
-    try:
-        found = audio.load(store, key)
-    except TranscriptionError:
-        return ""
-    return found.etag if found else ""
+def _etag(record: Video | Audio | None) -> str:
+    return record.etag if record else ""

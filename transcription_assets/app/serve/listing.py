@@ -44,7 +44,7 @@ def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
     """A recording that came after the overview was made."""
     row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
     known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
-    return row | known | {"state": "waiting", "passages": 0, "language": ""}
+    return row | known | {"state": "waiting", "passages": 0, "language": "", "silence": ""}
 
 
 def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
     try:
         seen = library.details(key, row["media_etag"] or etag)
         if not note and state != "done":
-            step = library.progress(key, etag).next_step
+            step = library.held(key, etag).next_step
     except TranscriptionError as error:
         if state != "done":
             note = note or unreadable(etag, error)
@@ -73,6 +73,7 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
         "has_picture": bool(seen and seen.probe.video_codec),
         "language": row["language"],
         "passages": row["passages"],
+        "silence": row["silence"] if state == "done" else "",
         "size": row["size"],
         "modified": row["last_modified"],
         "poster": naming.path("/posters", key) if has_picture else "",

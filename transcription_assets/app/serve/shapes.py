@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from transcription_assets.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUE, MAX_VALUES
 
 State = Literal["done", "working", "waiting", "failed"]
+Silence = Literal["", "no_speech", "not_understood"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
 
 # All that may be asked at once has to fit into an address of 64 KB, of which a character takes up to twelve bytes.
@@ -123,6 +124,9 @@ class Recording(Shape):
     has_picture: bool
     language: str
     passages: int
+    silence: Silence = Field(
+        description="Why nothing of it can be found although it is done: nobody speaks, or no words were understood."
+    )
     size: int = Field(description="In bytes.")
     modified: datetime
     poster: str = Field(description="Address of its picture; empty where it has none.")
@@ -170,4 +174,5 @@ class Words(Shape):
     title: str
     language: str
     duration: float
+    silence: Silence = Field(description="Why there are no words: nobody speaks, or none were understood.")
     paragraphs: list[Paragraph]

@@ -378,6 +378,7 @@ const STATES = { "": "All", failed: "Failed", working: "In progress", waiting: "
 const STEPS = {
   video: "to be looked at", audio: "sound next", transcript: "transcript next", embeddings: "search next",
 };
+const SILENCES = { no_speech: "nobody speaks", not_understood: "no words were understood" };
 
 const LOOK_AGAIN_MS = 10_000; // while something is in progress
 
@@ -457,7 +458,7 @@ async function library(params) {
 
 function row(item) {
   const label = item.state === "working" || item.state === "waiting" ? STEPS[item.step] : "";
-  const silent = item.state === "done" && !item.passages ? "nobody speaks" : "";
+  const silent = SILENCES[item.silence];
   const title = h("a", { class: "name", href: item.url, title: item.title }, h("bdi", {}, item.title));
   return h("li", { class: "row" }, still(item.poster, null),
     h("div", {}, title, h("p", { class: "facts" }, ...about(item), ...(label || silent ? [" · ", label || silent] : []))),
@@ -587,6 +588,10 @@ function keys(element) {
   }, { signal: leave.signal });
 }
 
+const NO_WORDS = {
+  no_speech: "Nobody speaks in this recording.", not_understood: "Somebody speaks, but no words were understood.",
+};
+
 async function read(item, script, element, from) {
   const said = await api(`${item.links.words}`).catch((error) => {
     if (error.status !== 404) throw error;
@@ -595,7 +600,7 @@ async function read(item, script, element, from) {
   if (!said || !said.paragraphs.length) {
     const missing = item.state === "failed" ? "There is no transcript: this recording failed."
       : `There is no transcript yet${STEPS[item.step] ? ` (${STEPS[item.step]})` : ""}; it appears in the library.`;
-    script.append(h("p", { class: "none" }, said ? "Nobody speaks in this recording." : missing));
+    script.append(h("p", { class: "none" }, said ? NO_WORDS[said.silence] : missing));
     if (!said) document.querySelector(".gets")?.remove();
     return;
   }
