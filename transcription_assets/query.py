@@ -154,12 +154,14 @@ class Token(NamedTuple):
 class Sought:
     """A question taken apart: `phrases` and `terms` are lists of folded words, `meaning` is what is encoded.
 
+    `typed` is every word outside of phrases, also frequent ones and repetitions.
     `quoted` (the phrases), `loose` (the terms) and `spelt` (each term) are what LanceDB is asked: as it was typed, for
     its index takes accents off Latin letters only, and knows words where we see characters.
     """
 
     phrases: tuple[tuple[str, ...], ...]
     terms: tuple[str, ...]
+    typed: tuple[str, ...]
     meaning: str
     quoted: tuple[str, ...]
     loose: str
@@ -177,7 +179,7 @@ def sought(text: str) -> Sought:
     plain = unicodedata.normalize("NFC", clean)
     phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
     loose = tuple(tokens(_QUOTED.sub(" ", plain)))
-    telling = tuple(token for token in loose if token.text.lower() not in _STOP_WORDS)
+    telling = tuple(token for token in loose if not is_frequent(token))
     kept = telling or (() if phrases else loose)
     terms = tuple(dict.fromkeys(token.folded for token in kept))[:MAX_TERMS]
     kept = tuple(token for token in kept if token.folded in terms)
@@ -185,6 +187,7 @@ def sought(text: str) -> Sought:
     return Sought(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
         terms=terms,
+        typed=tuple(token.folded for token in loose),
         meaning=meaning if _WORD.search(meaning) else "",
         quoted=tuple(map(_typed, phrases)),
         loose=_typed(kept),
@@ -211,6 +214,11 @@ def tokens(text: str) -> Iterator[Token]:
             continue
         for offset, character in enumerate(run):
             yield Token(start + offset, start + offset + 1, character, fold(character))
+
+
+def is_frequent(token: Token) -> bool:
+    """Return whether the word is so frequent that it says little about a moment."""
+    return token.text.lower() in _STOP_WORDS
 
 
 def fold(word: str) -> str:
@@ -246,6 +254,14 @@ def is_like(word: str, other: str) -> bool:
     if len(longer) - len(shorter) <= 2 and longer.startswith(shorter):  # noqa: PLR2004 -- -s, -ed, -es, -en
         return not any(map(str.isdigit, longer))
     return not any(map(str.isdigit, word + other)) and _within(shorter, longer, allowed_edits(shorter))
+
+
+def is_inflected(word: str, other: str) -> bool:
+    """Return whether two folded words differ by an ending of at most two letters (`-s`, `-ed`, `-en`)."""
+    shorter, longer = sorted((word, other), key=len)
+    if len(shorter) < FUZZY_LENGTH:
+        return longer == f"{shorter}s" and len(shorter) == FUZZY_LENGTH - 1
+    return 0 < len(longer) - len(shorter) <= 2 and longer.startswith(shorter) and longer.isalpha()  # noqa: PLR2004
 
 
 def allowed_edits(word: str) -> int:

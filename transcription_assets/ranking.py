@@ -1,18 +1,32 @@
 """Out of passages that may fit, the moments that do: two lists fused, neighbours merged, the second found. Pure.
 
-A candidate's score is its closeness (cosine of the passage and of its best sentence) plus a share for the words of the
-question that it holds, weighed by how rare they are (BM25). What the evaluation said about this: docs/search.md.
+Candidates are ordered by the evidence in their sentences (`Evidence`), then by a score: closeness (cosine of the
+passage and of its best sentence) plus a share for the words of the question that it holds, weighed by how rare they are
+(BM25). Weak moments come last. What the evaluation said about this: docs/search.md; why: docs/decisions/0026.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from enum import IntEnum
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.passages import Sentence, joined
-from transcription_assets.query import Hit, Mode, Sought, Token, is_like, spans, tokens, words_of
+from transcription_assets.query import (
+    Hit,
+    Mode,
+    Sought,
+    Token,
+    is_frequent,
+    is_inflected,
+    is_like,
+    spans,
+    tokens,
+    words_of,
+)
 
 Vector = NDArray[np.float32]
 
@@ -29,6 +43,16 @@ LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
 """In a sentence longer than LONG_SENTENCE_S a moment starts so many seconds before the words that fit."""
 FULL_SCORE = 1.0 + WORDS_SHARE
+
+
+class Evidence(IntEnum):
+    """The words of the question that one sentence holds; any sentence with more evidence wins."""
+
+    SOME = 0
+    ALL = 1
+    IN_ORDER = 2
+    """One after another, with nothing but frequent words between them."""
+    AS_TYPED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +85,7 @@ class _Scored:
     closeness: float
     coverage: float
     near: Vector | None
+    evidence: Evidence
 
 
 def moments(
@@ -73,15 +98,16 @@ def moments(
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
 ) -> "Moments":
-    """The moments in these candidates, best first; no two of neighbouring passages, and no sentence in two of them.
+    """The moments in these candidates, best first, weak ones last.
 
+    No two of them are of neighbouring passages, and no sentence is in two of them.
     `vector` is the question's (unit length), None where only words are compared; `unknown` are its words that nobody
     ever said. A hit is weak where its closeness is under `weak_below` and it does not hold most of the words. With
     `speakers` the second is in a sentence of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
     scorer = _Scorer(
-        words=wanted.words,
+        wanted=wanted,
         alike=_alike(fitting, unknown),
         vector=vector,
         mode=mode,
@@ -91,7 +117,9 @@ def moments(
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
     scored = map(scorer.scored, fitting)
-    for item in sorted(scored, key=lambda one: (-one.score, one.candidate.media_key, one.candidate.start)):
+    for item in sorted(
+        scored, key=lambda one: (-one.evidence, -one.score, one.candidate.media_key, one.candidate.start)
+    ):
         near = of_recording.setdefault(item.candidate.media_key, [])
         home = next((group for group in near if _adjoin(group[0].candidate, item.candidate)), None)
         if home is None:
@@ -99,8 +127,15 @@ def moments(
             near.append(home)
             groups.append(home)
         home.append(item)
+    # The order of equals stays: it is that of their scores.
+    groups.sort(key=lambda group: _is_weak(group[0], weak_below))
     found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
-    return Moments(found_each, wanted, scorer, weak_below, frozenset(speakers))
+    return Moments(found_each, scorer, weak_below, frozenset(speakers))
+
+
+def _is_weak(best: _Scored, weak_below: float) -> bool:
+    """Return whether a passage is far from the question and holds no more than half of its words."""
+    return best.closeness < weak_below and best.coverage <= 0.5  # noqa: PLR2004 -- half of its words
 
 
 def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
@@ -127,7 +162,6 @@ class Moments:
 
     found: list[tuple[_Scored, list[Sentence]]]
     """The best passage of each, and the sentences around it."""
-    wanted: Sought
     scorer: "_Scorer"
     weak_below: float
     speakers: frozenset[str]
@@ -137,27 +171,37 @@ class Moments:
 
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """From the `offset`th on, at most `limit`."""
-        return tuple(self._hit(best, context) for best, context in self.found[offset : offset + limit])
+        page = slice(offset, offset + limit)
+        scores = self._scores()[page]
+        return tuple(
+            self._hit(best, context, score) for (best, context), score in zip(self.found[page], scores, strict=True)
+        )
 
-    def _hit(self, best: _Scored, context: list[Sentence]) -> Hit:
+    def _scores(self) -> list[float]:
+        """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
+        own = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
+        return list(accumulate(own, max))[::-1]
+
+    def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
         item = best.candidate
         found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
         text, places = joined(context)
         place = places[context.index(found)]
-        matches = marked(text, self.wanted, self.scorer.alike)
-        inside = [match for match in matches if place[0] <= match[0] < place[1]]
+        matches = marked(text, self.scorer.wanted, self.scorer.alike)
+        inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
+        words_at = self.scorer.place(found.text)[1]
         return Hit(
             media_key=item.media_key,
             recording=item.title,
-            start=_second(found, inside[0][0] - place[0] if inside else 0),
+            start=_second(found, words_at if words_at is not None else min(inside, default=0)),
             end=found.end,
             text=text,
             sentence=place,
             matches=tuple(matches),
             context_start=context[0].start,
             context_end=max(sentence.end for sentence in context),
-            score=round(min(max(best.score / FULL_SCORE, 0.0), 1.0), 4),
-            weak=best.closeness < self.weak_below and best.coverage <= 0.5,  # noqa: PLR2004 -- half of its words
+            score=round(score, 4),
+            weak=_is_weak(best, self.weak_below),
             language=item.language,
             speaker=found.speaker or None,
             recorded=item.recorded,
@@ -184,7 +228,7 @@ def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, froz
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    words: Sequence[str]
+    wanted: Sought
     alike: Mapping[str, frozenset[str]]
     vector: Vector | None
     mode: Mode
@@ -205,23 +249,48 @@ class _Scorer:
             Mode.VECTOR: by_meaning,
             Mode.TEXT: FULL_SCORE * by_words,
         }[self.mode]
-        return _Scored(item, score, closeness, coverage, near)
+        evidence = max(map(self._evidence, item.sentences), default=Evidence.SOME)
+        return _Scored(item, score, closeness, coverage, near, evidence)
 
     def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
-        """The sentence to start at: near in meaning, with the words, and of these speakers where some are given."""
+        """Return the sentence to start at: of these speakers (if any), with most evidence, near in meaning."""
         spoken = found.candidate.sentences
         fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
         if self.mode is not Mode.VECTOR:
             fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
-        if speakers:
-            fit = fit - 2.0 * np.array([sentence.speaker not in speakers for sentence in spoken])
-        return int(fit.argmax())
+        ranks = [
+            (not speakers or sentence.speaker in speakers, self._evidence(sentence), fit_of_it)
+            for sentence, fit_of_it in zip(spoken, fit.tolist(), strict=True)
+        ]
+        return ranks.index(max(ranks))
+
+    def _evidence(self, sentence: Sentence) -> Evidence:
+        if self.mode is Mode.VECTOR or self._coverage(words_of(sentence.text)) < 1:
+            return Evidence.SOME
+        return self.place(sentence.text)[0]
+
+    def place(self, text: str) -> tuple[Evidence, int | None]:
+        """Return how the words of the question stand in a text that holds all, and where (None if they are apart).
+
+        A question that has nothing but phrases is answered by its first phrase.
+        """
+        meant = {word: term for term, words in self.alike.items() for word in words}
+        held = [token._replace(folded=meant.get(token.folded, token.folded)) for token in tokens(text)]
+        typed = self.wanted.typed or next(iter(self.wanted.phrases), ())
+        if places := _runs(held, typed):
+            return Evidence.AS_TYPED, held[places[0]].start
+        terms = self.wanted.terms
+        telling = [token for token in held if token.folded in terms or not is_frequent(token)]
+        if terms and (places := _runs(telling, terms)):
+            return Evidence.IN_ORDER, telling[places[0]].start
+        return Evidence.ALL, None
 
     def _coverage(self, held: frozenset[str]) -> float:
         """Share of the words that are held; one that nobody ever said counts by what is like it."""
-        if not self.words:
+        words = self.wanted.words
+        if not words:
             return 0.0
-        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in self.words) / len(self.words)
+        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in words) / len(words)
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
@@ -241,8 +310,11 @@ def _second(sentence: Sentence, offset: int) -> float:
 
 
 def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
-    """Where the words of the question stand, or what is `alike` to those that nobody ever said."""
-    found = set(spans(text, frozenset(wanted.terms).union(*(alike.get(term, _NONE) for term in wanted.terms))))
+    """Return where the words of the question stand, also inflected, or what is `alike` to those that are never said."""
+    inflected = (word for word in words_of(text) for term in wanted.terms if is_inflected(word, term))
+    found = set(
+        spans(text, frozenset(wanted.terms).union(inflected, *(alike.get(term, _NONE) for term in wanted.terms)))
+    )
     if wanted.phrases:
         held = list(tokens(text))
         for phrase in wanted.phrases:
@@ -252,6 +324,9 @@ def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> li
 
 
 def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
+    """Return the places in `held` at which the phrase (not empty) begins."""
+    if not phrase:
+        return []
     folded = [token.folded for token in held]
     return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 

@@ -1,6 +1,7 @@
 """search: the moments on a terminal, or as JSON."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from transcription_assets import breaking, settings
 from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.marked import Part, Span, parts
 from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
 from transcription_assets.transcript import clock
 
@@ -27,6 +29,7 @@ CONTEXT = 160
 @click.option("--until", type=DAY, help="Recorded on this day or earlier.")
 @click.option("--shortest", "shortest_s", type=float, metavar="S", help="Recordings of at least so many seconds.")
 @click.option("--longest", "longest_s", type=float, metavar="S", help="Recordings of at most so many seconds.")
+@click.option("--weak", "with_weak", is_flag=True, help="Also show moments that fit less well (JSON always has them).")
 @click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url and more.")
 def search(  # noqa: PLR0917 -- click gives its options by name
     query: str,
@@ -40,6 +43,7 @@ def search(  # noqa: PLR0917 -- click gives its options by name
     shortest_s: float | None,
     longest_s: float | None,
     *,
+    with_weak: bool,
     as_json: bool,
 ) -> None:
     """Find the moment in which something like QUERY was said; "in double quotes" it was said just so.
@@ -72,10 +76,15 @@ def search(  # noqa: PLR0917 -- click gives its options by name
         if not answer.passages:
             nothing = "nothing is indexed yet: transcription-assets process"
         aside.print(f"nothing found: {nothing}")
-    elif all(hit.weak for hit in answer.hits):
+    likely = [hit for hit in answer.hits if not hit.weak]
+    if answer.hits and not likely:
         aside.print("nothing fits well; the nearest is:")
+    visible = answer.hits if with_weak or not likely else likely
     for number, (hit, url) in enumerate(zip(answer.hits, urls, strict=True), 1):
-        _show(number, hit, f"{url}#t={hit.start:.2f}")
+        if hit in visible:
+            _show(number, hit, f"{url}#t={hit.start:.2f}")
+    if folded := len(answer.hits) - len(visible):
+        aside.print(f"{folded} less likely (--weak shows them)")
 
 
 def _moment(hit: Hit, url: str) -> dict[str, Any]:
@@ -97,23 +106,33 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
 
 
 def _show(number: int, hit: Hit, url: str) -> None:
-    before, sentence, after = map(plain, around(hit.text, hit.sentence))
     shown.print(
         f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
     )
-    shown.print(f"   [dim]{before}[/][bold yellow]{sentence}[/][dim]{after}[/]")
+    shown.print(
+        "   "
+        + "".join(f"[{_style(part)}]{plain(part.text)}[/]" for part in around(hit.text, hit.sentence, hit.matches))
+    )
     shown.print(f"   [blue]{plain(url)}[/]\n", soft_wrap=True)
 
 
-def around(text: str, sentence: tuple[int, int]) -> tuple[str, str, str]:
-    """The sentence, with whole words of about a line before and after it: all neighbours together may be a page."""
+def _style(part: Part) -> str:
+    colour = "bold yellow" if part.sentence else "dim"
+    return f"{colour} underline" if part.match else colour
+
+
+def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part]:
+    """Return the sentence with whole words of about a line before and after it, in parts that are marked alike."""
     start, end = sentence
-    before, after = text[:start], text[end:]
-    if len(before) > CONTEXT:
-        earliest = len(before) - CONTEXT
-        first = next((at for at in breaking.word_breaks(before) if at >= earliest), earliest)
-        before = "… " + before[first:].lstrip()
-    if len(after) > CONTEXT:
-        last = max((at for at in breaking.word_breaks(after) if at <= CONTEXT), default=CONTEXT)
-        after = after[:last].rstrip() + " …"
-    return before, text[start:end], after
+    first, last = max(0, start - CONTEXT), min(len(text), end + CONTEXT)
+    if first:
+        cut = text.find(" ", first, start)
+        first = cut + 1 if cut >= 0 else first
+    if last < len(text):
+        cut = text.rfind(" ", end, last)
+        last = cut if cut > end else last
+    inside = [(a - first, b - first) for a, b in matches if first <= a and b <= last]
+    found = parts(text[first:last], (start - first, end - first), inside)
+    before = [Part("… ", sentence=False, match=False)] if first else []
+    after = [Part(" …", sentence=False, match=False)] if last < len(text) else []
+    return [*before, *found, *after]

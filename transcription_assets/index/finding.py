@@ -23,6 +23,8 @@ REFINE = 1.5
 """Cells of the vector index that are looked into, and how many times too many its rough distances name: benchmarks."""
 PATIENCE = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
+SLOP = 2
+"""Frequent words that may stand between the terms of a question, since they are not among its terms."""
 LAST = "\U0010ffff"
 
 
@@ -52,14 +54,32 @@ async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int
 
 
 async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
-    """BM25 of the rows that hold the phrases and most of the words."""
+    """Return the BM25 of rows that hold the phrases and any of the terms, best first.
+
+    More rows may hold one term than are looked at. Then up to `most` rows with all terms are added, and if there are
+    more of these too, up to `most` with the terms beside one another: no row of these may be missed for rows with some.
+    """
+    found = await _holding(looked, wanted, filters, most, _queries().MatchQuery(wanted.loose, "text"))
+    if len(found) < most or not wanted.terms[1:]:
+        return found
+    every = _queries().MatchQuery(wanted.loose, "text", operator=_queries().FullTextOperator.AND)
+    together = await _holding(looked, wanted, filters, most, every)
+    if len(together) == most:
+        beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(wanted.loose, "text", slop=SLOP))
+        # A phrase has a BM25 of its own kind; rows that are not among the best with all terms are no better than these.
+        together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
+    return together | found
+
+
+async def _holding(looked: Looked, wanted: Sought, filters: Filters, most: int, terms: Any) -> dict[int, float]:
+    """Return the rows that hold all quoted phrases (if any); `terms` is the query for the terms."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
         (ask.Occur.MUST, ask.PhraseQuery(typed, "text") if said[1:] else ask.MatchQuery(typed, "text"))
         for said, typed in zip(wanted.phrases, wanted.quoted, strict=True)
     ]
     if wanted.terms:
-        clauses.append((ask.Occur.SHOULD, ask.MatchQuery(wanted.loose, "text")))
+        clauses.append((ask.Occur.SHOULD, terms))
     if not clauses:
         return {}
     query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)

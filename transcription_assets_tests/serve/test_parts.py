@@ -15,7 +15,7 @@ from transcription_assets import keys
 from transcription_assets.app.serve import naming
 from transcription_assets.app.serve.archive import is_known_form
 from transcription_assets.app.serve.limits import MOST_VISITORS, Rate
-from transcription_assets.app.serve.marked import parts
+from transcription_assets.marked import parts
 
 PROGRAM = Path(sys.executable).with_name("transcription-assets")
 spans = st.tuples(st.integers(-5, 60), st.integers(-5, 60))

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from transcription_assets.app.serve import listing, naming, problems, reading
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.library import Library
-from transcription_assets.app.serve.marked import parts
 from transcription_assets.app.serve.progress import silence
 from transcription_assets.app.serve.shapes import (
     Asked,
@@ -26,6 +25,7 @@ from transcription_assets.app.serve.shapes import (
 )
 from transcription_assets.app.serve.workers import Workers
 from transcription_assets.failures import PermanentFailure
+from transcription_assets.marked import parts
 from transcription_assets.query import MAX_LIMIT, Filters, Hit
 from transcription_assets.query import Query as Question
 from transcription_assets.words import printable

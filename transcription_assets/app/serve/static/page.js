@@ -203,7 +203,7 @@ function back() {
 }
 
 function step(event, direction) {
-  const hits = [...main.querySelectorAll("a.hit")];
+  const hits = [...main.querySelectorAll("a.hit, .less summary")].filter((each) => each.checkVisibility());
   const at = hits.indexOf(document.activeElement);
   if (!hits.length || (at < 0 && document.activeElement !== box && document.activeElement !== document.body
     && document.activeElement !== main)) return;
@@ -247,6 +247,7 @@ function nothingYet(counts) {
 async function results(params) {
   const query = params.get("q");
   const list = h("ol", { class: "hits" });
+  const fold = new Fold();
   const told = h("p", { class: "told" });
   const more = h("button", { class: "small more", hidden: true }, "More moments");
   // While somebody types, the last answer stays until there is a new one.
@@ -265,21 +266,24 @@ async function results(params) {
   async function next() {
     asked.set("offset", answered);
     const found = await api(`/api/search?${asked}`);
-    const first = list.children.length;
     answered += found.moments.length;
-    for (const moment of found.moments) {
-      if (shown.has(moment.url)) continue;
+    const fresh = found.moments.filter((moment) => !shown.has(moment.url)).map((moment) => {
       shown.add(moment.url);
-      list.append(h("li", {}, hit(moment, query)));
-    }
-    const number = list.children.length;
-    const total = `${counted(number, "moment")}${found.more ? ", and more" : ""}`;
-    const weak = !first && number && found.moments.every((moment) => moment.weak);
-    told.textContent = joined(weak ? "Nothing fits well. Nearest:" : number ? total : "", found.note);
-    tell(number ? told.textContent : "Nothing found");
+      const item = h("li", {}, hit(moment, query));
+      (moment.weak ? fold.list : list).append(item);
+      return item;
+    });
+    const [good, weak] = [list.children.length, fold.list.children.length];
+    const total = `${counted(good, "moment")}${found.more && !weak ? ", and more" : ""}`;
+    told.textContent = joined(good ? total : weak ? "Nothing fits well. Nearest:" : "", found.note);
+    fold.count(weak, found.more);
+    if (!good) fold.element.open = true;
+    tell(good || weak ? joined(told.textContent, good && weak && `${weak} less likely`) : "Nothing found");
     more.hidden = !found.more;
-    view.replaceChildren(told, number ? list : noHits(found.passages, asked), more);
-    return list.children[first];
+    (weak ? fold.element : view).append(more); // what follows a weak moment is weak
+    const nodes = [told, good || weak ? list : noHits(found.passages, asked), weak ? fold.element : more];
+    view.replaceChildren(...nodes);
+    return fresh[0];
   }
 
   more.addEventListener("click", async () => {
@@ -300,6 +304,17 @@ async function results(params) {
     if (said) view.replaceChildren(said);
   } finally {
     clearTimeout(slow);
+  }
+}
+
+// The moments that fit less well: one click or Enter unfolds them.
+class Fold {
+  list = h("ol", { class: "hits" });
+  label = h("summary", {});
+  element = h("details", { class: "less" }, this.label, this.list);
+
+  count(number, more) {
+    this.label.textContent = `${number.toLocaleString()}${more ? " or more" : ""} less likely`;
   }
 }
 
@@ -363,13 +378,38 @@ const AROUND = 150; // characters shown before and after the sentence
 function excerpt(parts) {
   const first = parts.findIndex((part) => part.sentence);
   const last = parts.findLastIndex((part) => part.sentence);
-  const marked = (part) => (part.match ? h("mark", {}, part.text) : part.text);
-  const text = (some) => some.map((part) => part.text).join("");
-  if (first < 0) return parts.map(marked);
-  const [before, after] = [text(parts.slice(0, first)), text(parts.slice(last + 1))];
-  const head = before.length > AROUND ? `… ${before.slice(-AROUND).replace(/^\S*\s+/, "")}` : before;
-  const tail = after.length > AROUND ? `${after.slice(0, AROUND).replace(/\s+\S*$/, "")} …` : after;
-  return [head, h("span", { class: "sentence" }, ...parts.slice(first, last + 1).map(marked)), tail];
+  const marked = (some) => some.map((part) => (part.match ? h("mark", {}, part.text) : part.text));
+  if (first < 0) return marked(parts);
+  return [
+    ...marked(lastOf(parts.slice(0, first))),
+    h("span", { class: "sentence" }, ...marked(parts.slice(first, last + 1))),
+    ...marked(firstOf(parts.slice(last + 1))),
+  ];
+}
+
+// The first AROUND characters of some parts, in whole words.
+function firstOf(parts) {
+  const kept = [];
+  let room = AROUND;
+  for (const part of parts) {
+    const fits = part.text.length <= room;
+    kept.push(fits ? part : { ...part, text: `${part.text.slice(0, room).replace(/\s*\S*$/, "")} …` });
+    if (!fits) break;
+    room -= part.text.length;
+  }
+  return kept;
+}
+
+function lastOf(parts) {
+  const kept = [];
+  let room = AROUND;
+  for (const part of parts.toReversed()) {
+    const fits = part.text.length <= room;
+    kept.unshift(fits ? part : { ...part, text: `… ${room ? part.text.slice(-room).replace(/^\S*\s*/, "") : ""}` });
+    if (!fits) break;
+    room -= part.text.length;
+  }
+  return kept;
 }
 
 /* Library */
