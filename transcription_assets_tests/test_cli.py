@@ -18,6 +18,7 @@ from transcription_assets import settings
 from transcription_assets.app import process as working
 from transcription_assets.app.cli import main
 from transcription_assets.app.searching import CONTEXT, around
+from transcription_assets.marked import Part
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets_tests import recordings
 from transcription_assets_tests.demo import WIZARD
@@ -271,11 +272,11 @@ def test_an_empty_question_finds_nothing(command: Command) -> None:
     assert answer == []
 
 
-@given(st.text(), st.text(max_size=20), st.text())
+@given(st.text(), st.text(min_size=1, max_size=20), st.text())
 def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_page(
     before: str, sentence: str, after: str
 ) -> None:
-    ahead, middle, behind = around(before + sentence + after, (len(before), len(before) + len(sentence)))
+    ahead, middle, behind = apart(around(before + sentence + after, (len(before), len(before) + len(sentence))))
     assert middle == sentence
     assert before.endswith(ahead.removeprefix("… ")) or before == ahead
     assert after.startswith(behind.removesuffix(" …")) or after == behind
@@ -284,11 +285,24 @@ def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_pa
 
 def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None:
     words = "word " * 100
-    ahead, _, behind = around(f"{words}said {words}", (500, 504))
+    ahead, _, behind = apart(around(f"{words}said {words}", (500, 504)))
     assert ahead.startswith("… word word")
     assert behind.endswith("word …")
-    thai = "ความสำเร็จ" * 40
-    ahead, _, behind = around(thai, (200, 210))
-    assert ahead.removeprefix("… ").startswith(("ความ", "สำเร็จ"))
-    assert behind.removesuffix(" …").endswith(("ความ", "สำเร็จ"))
-    assert around("言" * 400, (200, 201))[0] == "… " + "言" * CONTEXT
+    assert apart(around("言" * 400, (200, 201)))[0] == "… " + "言" * CONTEXT
+
+
+def test_words_around_the_sentence_of_a_hit_are_marked_too() -> None:
+    found = around("The wizard slept. A wizard woke.", (18, 32), [(4, 10), (20, 26)])
+    assert [(part.text, part.sentence) for part in found if part.match] == [("wizard", False), ("wizard", True)]
+
+
+def apart(found: list[Part]) -> tuple[str, str, str]:
+    """The text before the sentence, the sentence, and the text after it."""
+    places = [number for number, part in enumerate(found) if part.sentence]
+    if not places:
+        return "".join(part.text for part in found), "", ""
+    first, last = places[0], places[-1] + 1
+    before, middle, after = (
+        "".join(part.text for part in some) for some in (found[:first], found[first:last], found[last:])
+    )
+    return before, middle, after
