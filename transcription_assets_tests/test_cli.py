@@ -300,9 +300,10 @@ def apart(found: list[Part]) -> tuple[str, str, str]:
     """The text before the sentence, the sentence, and the text after it."""
     places = [number for number, part in enumerate(found) if part.sentence]
     if not places:
-        return "".join(part.text for part in found), "", ""
+        return text_of(found), "", ""
     first, last = places[0], places[-1] + 1
-    before, middle, after = (
-        "".join(part.text for part in some) for some in (found[:first], found[first:last], found[last:])
-    )
-    return before, middle, after
+    return text_of(found[:first]), text_of(found[first:last]), text_of(found[last:])
+
+
+def text_of(found: list[Part]) -> str:
+    return "".join(part.text for part in found)

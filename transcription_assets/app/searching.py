@@ -11,6 +11,7 @@ from transcription_assets import breaking, settings
 from transcription_assets.app.terminal import aside, plain, shown
 from transcription_assets.marked import Part, Span, parts
 from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
+from transcription_assets.steps import playback
 from transcription_assets.transcript import clock
 
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -64,7 +65,8 @@ def search(  # noqa: PLR0917 -- click gives its options by name
         longest_s=longest_s,
     )
     answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
-    urls = [tools.store.playable_url(hit.media_key) for hit in answer.hits]
+    links = {key: playback.link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
+    urls = [links[hit.media_key] for hit in answer.hits]
     if as_json:
         found = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))

@@ -182,6 +182,10 @@ class Store:
         """Where an artefact is, for people: a `file://` or `s3://` URL."""
         return self._place.public_url(path)
 
+    def playable_artefact_url(self, path: str) -> str:
+        """Return what a person can open in a browser, as `playable_url` does for a recording."""
+        return self._place.playable_url(path)
+
     def readable_url(self, path: str) -> str:
         """What ffmpeg reads an artefact from, as `media_url` is for a recording."""
         return self._place.readable_url(path)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from transcription_assets.evaluation.talks import talks
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.index import Index
-from transcription_assets.query import MAX_LIMIT, Filters, Mode, Query, sought
+from transcription_assets.passages import sentences
+from transcription_assets.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, sought, tokens
+from transcription_assets.ranking import marked
 from transcription_assets.steps.search import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
@@ -208,3 +211,72 @@ def test_facets_say_what_can_be_filtered_by(library: Searcher) -> None:
     assert facets.languages == {"en": 2, "de": 1}
     assert facets.collections == {"video/talks/": 2, "audio/radio/": 1}
     assert facets.since == facets.until == date(2024, 5, 17)
+
+
+DEMO = talks()[:3]
+"""The demo comes first in the labelled set."""
+
+
+def content_pairs() -> dict[str, set[tuple[str, float]]]:
+    """Every two neighbouring words of the demo that are not frequent, with the sentences that hold them so."""
+    found: dict[str, set[tuple[str, float]]] = {}
+    for talk in DEMO:
+        for said in sentences(talk.transcript.segments):
+            for one, other in pairwise(tokens(said.text)):
+                if not is_frequent(one) and not is_frequent(other):
+                    place = (talk.transcript.media.key, said.start)
+                    found.setdefault(f"{one.text} {other.text}".lower(), set()).add(place)
+    return found
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+def test_two_neighbouring_words_start_at_a_sentence_that_holds_both(tmp_path: Path, mode: Mode) -> None:
+    """Whatever the encoder finds nearer: the vectors here mean nothing."""
+    table = Index(str(tmp_path))
+    fill(table, *(talk.transcript for talk in DEMO))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    pairs = content_pairs()
+    assert len(pairs) > 100
+    elsewhere = {}
+    for question, places in pairs.items():
+        hit = ask(searcher, question, mode).hits[0]
+        if not any(hit.media_key == key and hit.start == start for key, start in places):
+            elsewhere[question] = hit.text[slice(*hit.sentence)]
+    assert elsewhere == {}
+
+
+def test_sentences_with_more_evidence_come_first_and_weak_ones_last(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = {
+        "typed": "They hid a silver compass there.",
+        "order": "They had a silver and a compass there.",
+        "all": "The compass was of pure silver.",
+        "some": "A sea of compass roses.",
+        "near": "The sea, the sea, the sea.",
+        "none": "Nothing of the kind was spoken.",
+    }
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in said.items()))
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "silver compass by the sea").hits
+    assert [hit.weak for hit in hits] == sorted(hit.weak for hit in hits)
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "silver compass").hits
+    assert [hit.media_key for hit in hits][:4] == [f"audio/{name}.mp3" for name in ("typed", "order", "all", "some")]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_passages_with_all_words_are_found_among_very_many_with_one(tmp_path: Path) -> None:
+    """More passages hold one of the words, and several times, than are looked at."""
+    table = Index(str(tmp_path))
+    compass = [spoken(f"audio/c{number}.mp3", "Compass, compass, compass!") for number in range(40)]
+    silver = [spoken(f"audio/s{number}.mp3", "Silver, silver, silver!") for number in range(40)]
+    apart = [spoken(f"audio/b{number}.mp3", "Silver is no compass, and compass no silver.") for number in range(40)]
+    long = " ".join(["and so it went on and on"] * 8)
+    there = spoken("audio/there.mp3", f"{long} with a silver compass {long}.")
+    fill(table, *compass, *silver, *apart, there)
+    hit = ask(Searcher(table, lambda _model: ThemeEncoder()), "silver compass", Mode.TEXT).hits[0]
+    assert hit.media_key == there.media.key
+
+
+def test_inflected_words_of_the_question_are_marked() -> None:
+    wanted = sought("compass bee curtain car")
+    text = "Compasses, bees and curtains, no care."
+    assert [text[a:b] for a, b in marked(text, wanted, {})] == ["Compasses", "bees", "curtains"]

@@ -78,6 +78,7 @@ class Library:
     archive: Archive
     overview: Kept[Overview] = field(init=False)
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
+    _sounds: OrderedDict[tuple[str, str], Audio] = field(default_factory=OrderedDict)
     _spoken: OrderedDict[tuple[str, str], Spoken | None] = field(default_factory=OrderedDict)
     _probed: Readings[str] = field(init=False)
     _embedded: Readings[Spoken | None] = field(init=False)
@@ -85,7 +86,7 @@ class Library:
 
     def __post_init__(self) -> None:
         self.overview = Kept(self._overview, FRESH_S)
-        self._probed = Readings(lambda key: _etag(video.load(self.archive.store, key)))
+        self._probed = Readings(self._probed_etag)
         self._embedded = Readings(self._read_transcript)
         self._failed = Readings(lambda key: failure.load(self.archive.store, key))
 
@@ -99,12 +100,22 @@ class Library:
         _remember(self._details, (key, etag), seen)
         return seen
 
+    def sound(self, key: str, etag: str) -> Audio | None:
+        """Return what is known of the extracted sound of this version, if there is any."""
+        if found := self._sounds.get((key, etag)):
+            return found
+        heard = audio.load(self.archive.store, key)
+        if heard is None or heard.etag != etag:
+            return None
+        _remember(self._sounds, (key, etag), heard)
+        return heard
+
     def held(self, key: str, etag: str) -> Held:
         """Return what there is of this version before it is searchable."""
         said = self._transcript(key)
         return Held(
             video=self.details(key, etag) is not None,
-            audio=_etag(audio.load(self.archive.store, key)) == etag,
+            audio=self.sound(key, etag) is not None,
             silence=said.silence if said and said.etag == etag else None,
         )
 
@@ -155,7 +166,9 @@ class Library:
             said, found = transcripts.get(key), exact.get(key)
             if isinstance(found, TranscriptionError):
                 notes[key] = unreadable(etag, found)
-            if not isinstance(found, Held):
+            if key in notes and not notes[key].at:
+                found = Held()  # whatever else is there: no later step overtakes a record that cannot be read
+            elif not isinstance(found, Held):
                 is_of_this = isinstance(said, Spoken) and (said.etag == etag or key in moved)
                 found = Held(
                     # A record that was not read yet is taken for one of this version.
@@ -206,6 +219,10 @@ class Library:
             _remember(self._spoken, (key, version), self._read_transcript(key))
         return self._spoken.get((key, version)) if version else None
 
+    def _probed_etag(self, key: str) -> str:
+        seen = video.load(self.archive.store, key)
+        return seen.etag if seen else ""
+
     def _read_transcript(self, key: str) -> Spoken | None:
         found = transcript.load(self.archive.store, key)
         return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
@@ -254,7 +271,3 @@ def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
 def unreadable(etag: str, error: TranscriptionError) -> Failed:
     """Return the note of a recording whose own records cannot be read: its row says so, and the others stand."""
     return Failed(etag, STEPS[0], str(error), error.transient, at="")
-
-
-def _etag(record: Video | Audio | None) -> str:
-    return record.etag if record else ""

@@ -11,6 +11,7 @@ from transcription_assets.app.serve.library import Library, Overview, each, unre
 from transcription_assets.app.serve.shapes import Details, Links, Listed, Recording, State
 from transcription_assets.failures import TranscriptionError
 from transcription_assets.steps.failure import Failed
+from transcription_assets.steps.playback import plays_itself
 from transcription_assets.storage import MediaObject
 from transcription_assets.words import printable
 
@@ -37,7 +38,10 @@ def one(library: Library, key: str) -> Details:
     found = overview.frame.filter(pl.col("key") == key)
     row = found.row(0, named=True) if found.height else _new(overview, source)
     shown = _shown(library, overview.notes, row)
-    return Details(**shown, links=_links(key, shown["poster"]))
+    etag = row["media_etag"] or row["etag"]
+    seen, sound = library.details(key, etag), library.sound(key, etag)
+    plays = "recording" if seen is None or sound is None or plays_itself(seen.probe, sound) else "sound"
+    return Details(**shown, plays=plays, links=_links(key, shown["poster"]))
 
 
 def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
@@ -50,9 +54,9 @@ def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
 def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
-    seen, step = None, note.step if note else ""
+    seen, sound, step = None, None, note.step if note else ""
     try:
-        seen = library.details(key, row["media_etag"] or etag)
+        seen, sound = library.details(key, row["media_etag"] or etag), library.sound(key, row["media_etag"] or etag)
         if not note and state != "done":
             step = library.held(key, etag).next_step
     except TranscriptionError as error:
@@ -69,7 +73,7 @@ def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]
         "reason": note.reason if note else "",
         "transient": bool(note and note.transient),
         "failed_at": _time(note.at) if note else None,
-        "duration": seen.probe.duration if seen else None,
+        "duration": sound.duration if sound else seen.probe.promised_s if seen else None,
         "has_picture": bool(seen and seen.probe.video_codec),
         "language": row["language"],
         "passages": row["passages"],

@@ -120,7 +120,7 @@ class Recording(Shape):
     reason: str = Field(description="Why it failed.")
     transient: bool = Field(description="Whether trying again may help.")
     failed_at: datetime | None
-    duration: float | None = Field(description="Length in seconds, once it was looked at.")
+    duration: float | None = Field(description="Seconds that were decoded; before that, what the file claims.")
     has_picture: bool
     language: str
     passages: int
@@ -155,6 +155,10 @@ class Details(Recording):
     """One recording with everything that can be got of it."""
 
     links: Links
+    plays: Literal["recording", "sound"] = Field(
+        description="Which link plays at the seconds of the transcript: browsers play some recordings at other seconds,"
+        " or without their sound."
+    )
 
 
 class Paragraph(Shape):

@@ -528,7 +528,7 @@ async function watch(path, params) {
     const player = medium(item, from, play);
     const script = h("section", { class: "script", "aria-label": "Transcript", tabindex: "0" });
     show(item.title, h("div", { class: "stage" },
-      h("div", { class: "player" }, player.cover, player.element),
+      h("div", { class: "player" }, player.cover, player.element, player.silent),
       h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...about(item)), why(item), tools(player.element), gets(item),
         h("p", { class: "hint" }, h("kbd", {}, "space"), " play or pause  ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
           ` ${NUDGE_S} seconds  `, h("kbd", {}, "/"), " search  ", h("kbd", {}, "esc"), " back"))),
@@ -552,9 +552,11 @@ function medium(item, from, play) {
   const kind = item.has_picture ? "video" : "audio";
   const element = h(kind, { controls: true, preload: "metadata", playsinline: true, "aria-label": item.title });
   const cover = item.has_picture || !item.poster ? null : h("img", { class: "cover", src: item.poster, alt: "" });
-  if (kind === "video" && item.poster && !from) element.poster = item.poster;
-  // Where a browser cannot play the recording as it is, its sound plays.
-  element.append(h("source", { src: item.links.media }), h("source", { src: item.links.sound, type: "audio/flac" }));
+  const isExact = item.plays === "recording";
+  if (kind === "video" && item.poster && !from && isExact) element.poster = item.poster;
+  // Where a browser cannot play the recording as it is, or not at the right second, its sound plays.
+  const sources = [h("source", { src: item.links.media }), h("source", { src: item.links.sound, type: "audio/flac" })];
+  element.append(...(isExact ? sources : sources.reverse()));
   element.append(h("track", {
     kind: "subtitles", src: item.links.transcripts.vtt, srclang: item.language || "en", label: "Subtitles",
   }));
@@ -566,7 +568,45 @@ function medium(item, from, play) {
   renewing(element);
   if (play) element.play().catch(() => tell("Press play to start."));
   leave.signal.addEventListener("abort", () => { element.pause(); element.removeAttribute("src"); });
-  return { element, cover };
+  return { element, cover, silent: kind === "video" && !isExact ? silentPicture(item, element) : null };
+}
+
+const SMALLEST_CLOCK_START_S = 0.1;
+const DRIFT_S = 0.25; // picture and sound may be so far apart before one sees it
+
+// The picture of a recording, muted, which follows the extracted sound; the poster where it cannot follow.
+function silentPicture(item, sound) {
+  const picture = h("video", { class: "silent", preload: "auto", playsinline: true, src: item.links.media,
+    tabindex: "-1", "aria-hidden": "true" });
+  picture.muted = true;
+  let clockStart = null; // what the browser calls the first second: some show the clock of the file
+  const follow = () => {
+    if (clockStart === null || picture.seeking) return;
+    const wanted = sound.currentTime + clockStart;
+    if (Math.abs(picture.currentTime - wanted) > DRIFT_S) picture.currentTime = wanted;
+  };
+  const giveUp = () => {
+    picture.remove();
+    if (item.poster) sound.poster = item.poster;
+  };
+  picture.addEventListener("loadeddata", () => {
+    clockStart = picture.currentTime < SMALLEST_CLOCK_START_S ? 0 : picture.currentTime;
+    follow();
+    if (!sound.paused) picture.play().catch(() => {});
+  }, { once: true });
+  picture.addEventListener("seeked", () => {
+    // Some files cannot be played beyond their length counted from 0, whatever second they start at.
+    const end = Math.max(0, sound.duration - 1);
+    const missed = Math.min(sound.currentTime, end) + clockStart - picture.currentTime;
+    if (Math.abs(missed) > 2) giveUp();
+  });
+  picture.addEventListener("error", giveUp);
+  for (const event of ["seeking", "timeupdate"]) sound.addEventListener(event, follow);
+  sound.addEventListener("play", () => picture.play().catch(() => {}));
+  sound.addEventListener("pause", () => picture.pause());
+  sound.addEventListener("ratechange", () => { picture.playbackRate = sound.playbackRate; });
+  leave.signal.addEventListener("abort", () => { picture.pause(); picture.removeAttribute("src"); });
+  return picture;
 }
 
 const LINK_MS = 50 * 60_000; // a link into a bucket is good for an hour
