@@ -23,8 +23,6 @@ REFINE = 1.5
 """Cells of the vector index that are looked into, and how many times too many its rough distances name: benchmarks."""
 PATIENCE = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
-SLOP = 2
-"""Frequent words that may stand between the terms of a question, since they are not among its terms."""
 LAST = "\U0010ffff"
 
 
@@ -57,7 +55,7 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     """Return the BM25 of rows that hold the phrases and any of the terms, best first.
 
     More rows may hold one term than are looked at. Then up to `most` rows with all terms are added, and if there are
-    more of these too, up to `most` with the terms beside one another: no row of these may be missed for rows with some.
+    more of these too, up to `most` that hold the question as it was typed.
     """
     found = await _holding(looked, wanted, filters, most, _queries().MatchQuery(wanted.loose, "text"))
     if len(found) < most or not wanted.terms[1:]:
@@ -65,7 +63,8 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     every = _queries().MatchQuery(wanted.loose, "text", operator=_queries().FullTextOperator.AND)
     together = await _holding(looked, wanted, filters, most, every)
     if len(together) == most:
-        beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(wanted.loose, "text", slop=SLOP))
+        typed = wanted.loose if wanted.phrases else wanted.meaning
+        beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(typed, "text"))
         # A phrase has a BM25 of its own kind; rows that are not among the best with all terms are no better than these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
