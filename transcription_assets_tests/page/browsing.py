@@ -100,5 +100,6 @@ def is_paused(page: Page) -> bool:
 
 
 def picture(page: Page, name: str) -> None:
-    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    # Pictures that are folded away are not loaded.
+    page.wait_for_function("() => [...document.images].every((image) => image.complete || !image.checkVisibility())")
     page.screenshot(path=PICTURES / f"{name}.png")

@@ -62,6 +62,37 @@ def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened
     assert page.locator(".hit .name").all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
 
 
+def test_weak_moments_are_folded_and_enter_unfolds_them(opened: Opened) -> None:
+    found = [moment(1), moment(2) | {"weak": True}, moment(3) | {"weak": True}]
+    found[0]["parts"] = [
+        {"text": "A ", "sentence": False, "match": False},
+        {"text": "compass", "sentence": False, "match": True},
+        {"text": ". Moment 1.", "sentence": True, "match": False},
+    ]
+    body = json.dumps({"moments": found, "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=compass")
+    page.locator(".hit").first.wait_for()
+    visible = page.locator(".hit .name").locator("visible=true")
+    assert visible.all_inner_texts() == ["Talk 1"]
+    assert page.locator(".hit mark").first.inner_text() == "compass"
+    assert page.locator(".less summary").inner_text() == "2 less likely"
+    page.get_by_role("searchbox").focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".hit .name", has_text="Talk 3").wait_for()
+    assert visible.all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
+
+
+def test_an_answer_that_has_nothing_but_weak_moments_shows_them(opened: Opened) -> None:
+    body = json.dumps({"moments": [moment(1) | {"weak": True}], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=compass")
+    page.locator(".hit .name", has_text="Talk 1").wait_for()
+
+
 def test_an_answer_that_is_given_up_while_it_is_read_breaks_nothing(opened: Opened) -> None:
     page = opened("about:blank")
     page.route("**/api/search?*", answering)

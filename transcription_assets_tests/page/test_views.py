@@ -253,7 +253,7 @@ def test_whatever_can_be_clicked_has_a_name(opened: Opened) -> None:
         page.locator(there).first.wait_for()
         nameless = page.evaluate(
             "[...document.querySelectorAll('a, button, input, select, video')].filter((one) => !(one.ariaLabel"
-            " || one.innerText?.trim() || one.labels?.length || one.ariaHidden)).map((one) => one.outerHTML)"
+            " || one.textContent?.trim() || one.labels?.length || one.ariaHidden)).map((one) => one.outerHTML)"
         )
         assert nameless == []
         assert page.locator("h1").count() >= 1
@@ -272,7 +272,7 @@ def test_the_library_shows_what_failed_and_why(opened: Opened) -> None:
     assert "nobody speaks" in page.locator(".row .facts").inner_text()
 
 
-@pytest.mark.parametrize(("key", "source"), [(SONG, "/media/"), (OLD_FILM, "/sound/")])
+@pytest.mark.parametrize(("key", "source"), [(SONG, "/sound/"), (OLD_FILM, "/sound/")])
 def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: str, source: str) -> None:
     page = opened(f"/watch/{key}?t=1.5")
     stands_at(page, 1.5)
