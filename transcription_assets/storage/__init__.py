@@ -202,7 +202,7 @@ class Store:
     def version(self, path: str) -> str:
         """Return the ETag of an artefact, "" if there is none."""
         try:
-            with explained(f"{self.url}/{path}"):
+            with self._answered(path):
                 return obstore.head(self._place.objects, path)["e_tag"] or ""
         except NotFound:
             return ""

@@ -132,11 +132,20 @@ class Library:
         return {key for key, found in zip(asked, each(is_pictured, asked), strict=True) if found}
 
     def _overview(self) -> Overview:
-        frame = _all(self.archive.store).join(self._searchable(), on="key", how="left")
+        rows_each = self._searchable()
+        frame = _all(self.archive.store).join(
+            pl.DataFrame(schema=SEARCHABLE) if rows_each is None else rows_each, on="key", how="left"
+        )
         is_current = (pl.col("media_etag") == pl.col("etag")) | (pl.col("moved") & (pl.col("passages") > 0))
         todo = frame.filter(~is_current.fill_null(value=False))
         inside = frame.filter(pl.col("key").str.contains(".json/", literal=True))["key"]
         held, notes = self._unpublished(todo, {key.rpartition("/")[0] for key in inside})
+        if rows_each is None:
+            # What was published cannot be told; what has its passages was, but for a batch in hand.
+            held = {
+                key: replace(one, rows="current" if one.passages and one.silence is not None else "")
+                for key, one in held.items()
+            }
         rows = [(key, progress(of_it)[0], of_it.silence or "") for key, of_it in held.items()]
         states = pl.DataFrame(rows, {"key": pl.String, "state": pl.String, "silence": pl.String}, orient="row")
         shown = frame.join(states, on="key", how="left").with_columns(
@@ -227,13 +236,15 @@ class Library:
         found = transcript.load(self.archive.store, key)
         return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
 
-    def _searchable(self) -> pl.DataFrame:
-        """Key, media_etag, language, passages: one row a recording that can be found."""
+    def _searchable(self) -> pl.DataFrame | None:
+        """Return key, media_etag, language, passages of each recording that can be found.
+
+        None if the table is damaged: the search page says so, and what there is can be listed all the same.
+        """
         try:
             return self.archive.searchable()
         except (TranscriptionError, OSError, RuntimeError, ValueError):
-            # The table is missing or damaged, and the search page says so: what there is can be listed all the same.
-            return pl.DataFrame(schema=SEARCHABLE)
+            return None
 
 
 def _all(store: Store) -> pl.DataFrame:

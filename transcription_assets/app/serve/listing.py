@@ -1,8 +1,9 @@
 """The library as the API shows it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -38,10 +39,17 @@ def one(library: Library, key: str) -> Details:
     found = overview.frame.filter(pl.col("key") == key)
     row = found.row(0, named=True) if found.height else _new(overview, source)
     shown = _shown(library, overview.notes, row)
-    etag = row["media_etag"] or row["etag"]
-    seen, sound = library.details(key, etag), library.sound(key, etag)
-    plays = "recording" if seen is None or sound is None or plays_itself(seen.probe, sound) else "sound"
+    plays = _plays(library, key, row["media_etag"] or row["etag"])
     return Details(**shown, plays=plays, links=_links(key, shown["poster"]))
+
+
+def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
+    """Return what a player should use; the recording if it is not known to be misplaced."""
+    with suppress(TranscriptionError):
+        seen, sound = library.details(key, etag), library.sound(key, etag)
+        if seen and sound and not plays_itself(seen.probe, sound):
+            return "sound"
+    return "recording"
 
 
 def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
