@@ -288,6 +288,10 @@ def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None
     ahead, _, behind = apart(around(f"{words}said {words}", (500, 504)))
     assert ahead.startswith("… word word")
     assert behind.endswith("word …")
+    thai = "ความสำเร็จ" * 40
+    ahead, _, behind = apart(around(thai, (200, 210)))
+    assert ahead.removeprefix("… ").startswith(("ความ", "สำเร็จ"))
+    assert behind.removesuffix(" …").endswith(("ความ", "สำเร็จ"))
     assert apart(around("言" * 400, (200, 201)))[0] == "… " + "言" * CONTEXT
 
 

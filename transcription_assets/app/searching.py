@@ -126,13 +126,15 @@ def _style(part: Part) -> str:
 def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part]:
     """Return the sentence with whole words of about a line before and after it, in parts that are marked alike."""
     start, end = sentence
-    first, last = max(0, start - CONTEXT), min(len(text), end + CONTEXT)
-    if first:
-        cut = text.find(" ", first, start)
-        first = cut + 1 if cut >= 0 else first
-    if last < len(text):
-        cut = text.rfind(" ", end, last)
-        last = cut if cut > end else last
+    first, last = 0, len(text)
+    if start > CONTEXT:
+        before, earliest = text[:start], start - CONTEXT
+        first = next((at for at in breaking.word_breaks(before) if at >= earliest), earliest)
+        first += len(before[first:]) - len(before[first:].lstrip())
+    if len(text) - end > CONTEXT:
+        after = text[end:]
+        last = max((at for at in breaking.word_breaks(after) if at <= CONTEXT), default=CONTEXT)
+        last = end + len(after[:last].rstrip())
     inside = [(a - first, b - first) for a, b in matches if first <= a and b <= last]
     found = parts(text[first:last], (start - first, end - first), inside)
     before = [Part("… ", sentence=False, match=False)] if first else []

@@ -198,7 +198,9 @@ class Library:
         noted = self._failed.of(self._versions("failures/", ".json", etags))
         notes = {key: note for key, note in noted.items() if isinstance(note, Failed) and note.etag == etags[key]}
         errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
-        odd = [key for key in etags if len(key.encode()) > SHORT_KEY or f"{key}.json" in folders][:MOST_READ]
+        odd = [key for key in etags if len(key.encode()) > SHORT_KEY or f"{keys.bounded(key)}.json" in folders][
+            :MOST_READ
+        ]
         errors |= {
             key: error
             for key, error in zip(odd, each(guarded(self._require_room), odd), strict=True)
