@@ -128,15 +128,14 @@ def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part
     start, end = sentence
     first, last = 0, len(text)
     if start > CONTEXT:
-        before, earliest = text[:start], start - CONTEXT
-        first = next((at for at in breaking.word_breaks(before) if at >= earliest), earliest)
-        first += len(before[first:]) - len(before[first:].lstrip())
+        earliest = start - CONTEXT
+        first = next((at for at in breaking.word_breaks(text[:start]) if at >= earliest), earliest)
+        first += len(text[first:start]) - len(text[first:start].lstrip())
     if len(text) - end > CONTEXT:
-        after = text[end:]
-        last = max((at for at in breaking.word_breaks(after) if at <= CONTEXT), default=CONTEXT)
-        last = end + len(after[:last].rstrip())
+        latest = max((at for at in breaking.word_breaks(text[end:]) if at <= CONTEXT), default=CONTEXT)
+        last = end + len(text[end : end + latest].rstrip())
     inside = [(a - first, b - first) for a, b in matches if first <= a and b <= last]
     found = parts(text[first:last], (start - first, end - first), inside)
-    before = [Part("… ", sentence=False, match=False)] if first else []
-    after = [Part(" …", sentence=False, match=False)] if last < len(text) else []
-    return [*before, *found, *after]
+    cut_before = [Part("… ", sentence=False, match=False)] if first else []
+    cut_after = [Part(" …", sentence=False, match=False)] if last < len(text) else []
+    return [*cut_before, *found, *cut_after]
