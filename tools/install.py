@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -37,13 +38,31 @@ def install(*options: str) -> None:
     subprocess.run([*installer(), "--no-deps", *options], check=True, cwd=ROOT, env=environment())
 
 
-def install_locks(*names: str, index: str = "") -> None:
+def install_locks(*names: str, options: Sequence[str] = ()) -> None:
     """Install the locked wheels, each with one of its locked hashes."""
-    options = ["--require-hashes", "--only-binary", ":all:"]
-    options += ["--index-url", index] if index else []
-    for name in names:
-        options += ["--requirement", str(LOCKS / f"{name}.txt")]
-    install(*options)
+    files = [argument for name in names for argument in ("--requirement", str(LOCKS / f"{name}.txt"))]
+    install("--require-hashes", "--only-binary", ":all:", *options, *files)
+
+
+def install_torch(index: str) -> None:
+    """Install one of the locked builds of torch, first of all one that lies in a folder of `PIP_FIND_LINKS`.
+
+    Left to itself, pip prefers a file whose hash an index lists, and so PyPI's build with CUDA, to a file in a folder.
+    """
+    python = f"-cp{sys.version_info.major}{sys.version_info.minor}-"
+    folders = [
+        folder
+        for folder in os.environ.get("PIP_FIND_LINKS", "").split()
+        if any(python in wheel.name for wheel in Path(folder).glob("torch-*.whl"))
+    ]
+    local = ["--no-index", *(argument for folder in folders for argument in ("--find-links", folder))]
+    try:
+        if folders and not index:
+            install_locks("torch", options=local)
+            return
+    except subprocess.CalledProcessError:
+        print("none of the wheels of torch in PIP_FIND_LINKS is locked; taking PyPI's")
+    install_locks("torch", options=["--index-url", index] if index else [])
 
 
 def torch_needs_cuda() -> bool:
@@ -59,7 +78,7 @@ def main() -> None:
     parser.add_argument("--editable", action="store_true")
     options = parser.parse_args()
     if options.layer not in WITHOUT_TORCH:
-        install_locks("torch", index=os.environ.get("TORCH_INDEX", ""))
+        install_torch(os.environ.get("TORCH_INDEX", ""))
         if torch_needs_cuda():
             install_locks("cuda")
     install_locks(*dict.fromkeys(("build", options.layer)))
