@@ -35,7 +35,7 @@ def break_at_video(graph: Graph, _tmp_path: Path) -> None:
 def break_at_audio(graph: Graph, tmp_path: Path) -> None:
     graph.decoder = decoder(
         tmp_path,
-        f'case "$*" in *{BAD:02}.wav*speech.flac*) echo "[fatal] the decoder is on fire" >&2; exit 1;; esac',
+        f'case "$*" in *{BAD:02}.wav*framecrc*) echo "[fatal] the decoder is on fire" >&2; exit 1;; esac',
     )
 
 
