@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from transcription_assets.app.process import process
+from transcription_assets.app.process import Report, process
 from transcription_assets.app.serve.archive import Archive
-from transcription_assets.app.tools import installed
+from transcription_assets.app.tools import Tools, installed
 from transcription_assets.chunks import Region, coverage
 from transcription_assets.settings import Settings
 from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
@@ -72,16 +72,19 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("page")
     chosen = Settings(store=str(folder / "store"), settle_s=0, serve_searches_per_minute=10_000)
     archive = Archive(chosen, installed(chosen))
-    archive.tools.__dict__.update(engine=PromptedEngine())
+    tools = Tools(chosen, installed(chosen))
+    tools.__dict__.update(engine=PromptedEngine())
     (folder / "store").mkdir()
-    store = archive.store
+    store = tools.store
     for path in sorted(DEMO.rglob("*.mp4")):
         store.put_media(f"video/demo/{path.relative_to(DEMO)}", path)
     store.put_media(SONG, recordings.mp3_with_cover(folder / "song.mp3", 3.0))
     store.put_media(OLD_FILM, recordings.video(folder / "film.avi", 3.0, "-c:v", "mpeg4", "-c:a", "mp3"))
     (folder / "garbage.mp4").write_bytes(b"nothing of the kind" * 100)
     store.put_media("video/broken.mp4", folder / "garbage.mp4")
-    *_, report = process(archive.tools, store.list_media().frame["key"].to_list(), lambda _step: None)
+    report = Report()
+    for _ in process(tools, store.list_media().frame["key"].to_list(), lambda _step: None, report):
+        pass
     assert list(report.failed) == ["video/broken.mp4"]
     with served.listening(archive) as listening:
         yield listening
