@@ -187,9 +187,7 @@ def test_a_recording_that_is_replaced_while_it_is_read_never_mixes_two_versions(
     new, marker = recordings.tone(tmp_path / "new.wav", 5, rate=16_000), tmp_path / "once"
     marker.touch()
     replace = f'cp "{new}" "{graph.root / batch[1]}"'
-    graph.decoder = decoder(
-        tmp_path, f'case "$*" in *02.wav*framecrc*) rm "{marker}" 2>/dev/null && {replace};; esac'
-    )
+    graph.decoder = decoder(tmp_path, f'case "$*" in *02.wav*framecrc*) rm "{marker}" 2>/dev/null && {replace};; esac')
 
     result = graph.run(batch)
 
