@@ -166,7 +166,7 @@ class Decoder:
         return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
 
     def _slice_languages(self, encoded: Any, batch: Sequence[Chunk]) -> list[list[Probabilities]]:
-        """Tell the language of every SLICE_S seconds from what is encoded already: a fiftieth of the work."""
+        """Tell the language of SLICE_S seconds of each region from what is encoded already: a fiftieth of the work."""
         from ctranslate2 import StorageView
 
         found: list[list[Probabilities]] = [[] for _ in batch]
@@ -176,8 +176,7 @@ class Decoder:
         places = [
             (number, start)
             for number, chunk in enumerate(batch)
-            if chunk.length >= 2 * SLICE_S
-            for start in range(0, int(chunk.length * ENCODED_PER_S) - size + 1, size)
+            for start in slice_starts(chunk, int(chunk.length * ENCODED_PER_S) - size)
         ]
         if not places:
             return found
@@ -268,6 +267,23 @@ class Hypothesis:
     def sure(self) -> bool:
         """Whether more beams would say the same."""
         return self.avg_logprob >= SURE_LOGPROB and not is_loop(self.text)
+
+
+def slice_starts(chunk: Chunk, last: int) -> list[int]:
+    """Return where the slices of a chunk begin, in frames of the encoder up to `last`: one amid each voiced region.
+
+    A region of more than two slices has one at either end. A chunk of fewer regions than two has one language.
+    """
+    regions = [region for region in chunk.voiced if region.length >= SLICE_S / 2]
+    if last <= 0 or len(regions) < 2:  # noqa: PLR2004
+        return []
+    seconds: list[float] = []
+    for region in regions:
+        if region.length > 2 * SLICE_S:
+            seconds += [region.start, region.end - SLICE_S]
+        else:
+            seconds.append((region.start + region.end - SLICE_S) / 2)
+    return [min(max(round(second * ENCODED_PER_S), 0), last) for second in seconds]
 
 
 def _hypothesis(result: Any, tokenizer: Any) -> Hypothesis:

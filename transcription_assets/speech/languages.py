@@ -10,8 +10,10 @@ ONE_LANGUAGE = 0.9
 """Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
 TRACE = 0.05
 """So probable is a language that is spoken in a part of a chunk."""
-SURE_SLICE = 0.85
+SURE_SLICE = 0.75
 """Three seconds are in another language where they are as sure of it as this: of 57 in one language none was."""
+RUNNER_UP = 0.003
+"""A second language is as probable as this in a whole chunk that is sure of the first; in one language 0.001 is usual."""
 SURE_SHORT = 0.9
 SHORT_S = 2.5
 """A chunk of so many voiced seconds that is as sure as this speaks for itself, whatever the recording speaks."""
@@ -52,7 +54,9 @@ def mixed(own: Probabilities, slices: Sequence[Probabilities] = ()) -> list[str]
     found = [own[0][0]]
     if own[0][1] < ONE_LANGUAGE:
         found += [language for language, probability in own[1:4] if probability >= TRACE]
-    found += [best[0][0] for best in slices if best[0][1] >= SURE_SLICE]
+    if any(dict(told).get(own[0][0], 0.0) < SURE for told in slices):
+        found += [language for language, probability in own[1:4] if probability >= RUNNER_UP]
+    found += [told[0][0] for told in slices if told[0][1] >= SURE_SLICE]
     among = list(dict.fromkeys(found))
     return among if len(among) > 1 else []
 

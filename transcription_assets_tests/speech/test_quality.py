@@ -236,7 +236,9 @@ def test_an_interjection_does_not_change_the_language(seconds: float, spoken: st
 def test_a_slice_that_is_sure_of_another_language_is_looked_at() -> None:
     whole = [("es", 0.96), ("en", 0.03)]
     assert mixed(whole, [[("es", 0.9)], [("en", 0.95)], [("fi", 0.6)]]) == ["es", "en"]
-    assert mixed(whole, [[("es", 0.9)], [("en", 0.5)]]) == []
+    assert mixed(whole, [[("es", 0.9)], [("la", 0.4), ("es", 0.3)]]) == ["es", "en"], "not sure of the first"
+    assert mixed(whole, [[("es", 0.9)], [("es", 0.6), ("en", 0.4)]]) == []
+    assert mixed([("es", 0.99), ("en", 0.001)], [[("es", 0.9)], [("la", 0.4)]]) == []
 
 
 def test_a_sure_reply_of_some_seconds_keeps_its_language() -> None:
