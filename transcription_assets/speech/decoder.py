@@ -67,8 +67,8 @@ class Decoded:
 
     segment: Segment
     languages: Probabilities
-    slices: Sequence[Probabilities] = ()
-    """The same for each few seconds of the chunk; empty where the language is given or the chunk is short."""
+    slices: Sequence[tuple[int, Probabilities]] = ()
+    """The same for a few seconds of each voiced region (by its number); empty where the language is given."""
 
 
 Choose = Callable[[int, Probabilities], tuple[str, float]]
@@ -165,27 +165,26 @@ class Decoder:
         found = self.model.model.detect_language(encoded)
         return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
 
-    def _slice_languages(self, encoded: Any, batch: Sequence[Chunk]) -> list[list[Probabilities]]:
-        """Tell the language of every SLICE_S seconds from what is encoded already: a fiftieth of the work."""
+    def _slice_languages(self, encoded: Any, batch: Sequence[Chunk]) -> list[list[tuple[int, Probabilities]]]:
+        """Tell the language of SLICE_S seconds of each region from what is encoded already: a fiftieth of the work."""
         from ctranslate2 import StorageView
 
-        found: list[list[Probabilities]] = [[] for _ in batch]
+        found: list[list[tuple[int, Probabilities]]] = [[] for _ in batch]
         if not self._multilingual or self._options.language:
             return found
         size = int(SLICE_S * ENCODED_PER_S)
         places = [
-            (number, start)
+            (number, region, start)
             for number, chunk in enumerate(batch)
-            if chunk.length >= 2 * SLICE_S
-            for start in range(0, int(chunk.length * ENCODED_PER_S) - size + 1, size)
+            for region, start in slice_starts(chunk, int(chunk.length * ENCODED_PER_S) - size)
         ]
         if not places:
             return found
         array = _array(encoded)
-        slices = np.ascontiguousarray(np.stack([array[number, start : start + size] for number, start in places]))
+        slices = np.ascontiguousarray(np.stack([array[number, start : start + size] for number, _, start in places]))
         told = self._languages(StorageView.from_array(slices), len(places))
-        for (number, _), probabilities in zip(places, told, strict=True):
-            found[number].append(probabilities)
+        for (number, region, _), probabilities in zip(places, told, strict=True):
+            found[number].append((region, probabilities))
         return found
 
     def _known(self, language: tuple[str, float]) -> tuple[str, float]:
@@ -268,6 +267,24 @@ class Hypothesis:
     def sure(self) -> bool:
         """Whether more beams would say the same."""
         return self.avg_logprob >= SURE_LOGPROB and not is_loop(self.text)
+
+
+def slice_starts(chunk: Chunk, last: int) -> list[tuple[int, int]]:
+    """Return (region, start) of the slices of a chunk; starts in frames of the encoder, up to `last`.
+
+    There is one amid each voiced region, and one at either end of a region of more than two slices. A chunk of fewer
+    regions than two has one language.
+    """
+    regions = [(number, region) for number, region in enumerate(chunk.voiced) if region.length >= SLICE_S / 2]
+    if last <= 0 or len(regions) < 2:  # noqa: PLR2004
+        return []
+    places: list[tuple[int, float]] = []
+    for number, region in regions:
+        if region.length > 2 * SLICE_S:
+            places += [(number, region.start), (number, region.end - SLICE_S)]
+        else:
+            places.append((number, (region.start + region.end - SLICE_S) / 2))
+    return [(number, min(max(round(second * ENCODED_PER_S), 0), last)) for number, second in places]
 
 
 def _hypothesis(result: Any, tokenizer: Any) -> Hypothesis:

@@ -1,7 +1,7 @@
 """Which language a chunk is in: its own voice, and what the rest of the recording speaks. Pure."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SURE = 0.5
 SPOKEN_SHARE = 0.1
@@ -10,8 +10,12 @@ ONE_LANGUAGE = 0.9
 """Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
 TRACE = 0.05
 """So probable is a language that is spoken in a part of a chunk."""
-SURE_SLICE = 0.85
-"""Three seconds are in another language where they are as sure of it as this: of 57 in one language none was."""
+SURE_SLICE = 0.75
+"""A few seconds are in another language where they are as sure of it as this."""
+UNLIKE = 0.3
+"""They may be in another one where the language of the whole chunk is less probable than this."""
+RUNNER_UP = 0.0015
+"""A chunk in two languages leaves the second at least so much, even where it is sure of the first."""
 SURE_SHORT = 0.9
 SHORT_S = 2.5
 """A chunk of so many voiced seconds that is as sure as this speaks for itself, whatever the recording speaks."""
@@ -44,17 +48,25 @@ def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
     return [item for item in own[:4] if item[0] != tried and item[1] >= least][:2]
 
 
-def mixed(own: Probabilities, slices: Sequence[Probabilities] = ()) -> list[str]:
-    """Return the languages between which a chunk may change; none where it speaks one.
+def mixed(own: Probabilities) -> list[str]:
+    """Return the languages between which a chunk may change, the most probable first; none where it is sure of one."""
+    if own[0][1] >= ONE_LANGUAGE:
+        return []
+    found = [language for language, probability in own[:4] if probability >= TRACE]
+    return found if len(found) > 1 else []
 
-    A chunk in two languages can be sure of the first, so its slices of a few seconds are asked too.
-    """
-    found = [own[0][0]]
-    if own[0][1] < ONE_LANGUAGE:
-        found += [language for language, probability in own[1:4] if probability >= TRACE]
-    found += [best[0][0] for best in slices if best[0][1] >= SURE_SLICE]
-    among = list(dict.fromkeys(found))
-    return among if len(among) > 1 else []
+
+def suspects(own: Probabilities, slices: Iterable[tuple[int, Probabilities]]) -> list[int]:
+    """Return the regions that may be in another language than the chunk, out of slices (region, probabilities)."""
+    language = own[0][0]
+    if len(own) < 2 or own[1][1] < RUNNER_UP:  # noqa: PLR2004
+        return []
+    found = {
+        region
+        for region, told in slices
+        if dict(told).get(language, 0.0) < UNLIKE or (told[0][0] != language and told[0][1] >= SURE_SLICE)
+    }
+    return sorted(found)
 
 
 def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence[float]) -> list[str]:

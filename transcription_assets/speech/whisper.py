@@ -23,7 +23,7 @@ from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import batches, hearing, languages, quality, repair
 from transcription_assets.speech.batches import Job
-from transcription_assets.speech.decoder import Decoded, Decoder
+from transcription_assets.speech.decoder import Chunk, Decoded, Decoder
 from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
 from transcription_assets.speech.hardware import (
     Hardware,
@@ -286,14 +286,33 @@ class Whisper:
             elif answer:
                 job.votes = {answer[0].language: job.chunk.voiced_s}
 
+    def _told(self, chunk: Chunk, decoded: Decoded) -> tuple[list[languages.Probabilities], list[str]]:
+        """Return the languages of each region, and those between which the chunk may change.
+
+        Where the whole chunk is sure, only the regions are asked whose slices are unlike it: encoding is dear.
+        """
+        if among := languages.mixed(decoded.languages):
+            return self._decoder.tell_languages([chunk.part(region) for region in chunk.voiced]), among
+        asked = languages.suspects(decoded.languages, decoded.slices)
+        if not asked:
+            return [], []
+        own = decoded.languages[0][0]
+        found = dict(
+            zip(asked, self._decoder.tell_languages([chunk.part(chunk.voiced[at]) for at in asked]), strict=True)
+        )
+        sure = [told[0][0] for told in found.values() if told[0][1] >= languages.SURE_SLICE]
+        told = [found.get(number, [(own, 1.0)]) for number in range(len(chunk.voiced))]
+        return told, list(dict.fromkeys([own, *sure]))
+
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
         """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
-        among = languages.mixed(decoded.languages, decoded.slices)
-        if not among or len(job.chunk.voiced) < 2:  # noqa: PLR2004 -- nothing changes
+        regions = job.chunk.voiced
+        if len(regions) < 2:  # noqa: PLR2004 -- nothing changes
             return False
-        told = self._decoder.tell_languages([job.chunk.part(region) for region in job.chunk.voiced])
-        lengths = [region.length for region in job.chunk.voiced]
-        stretches = _stretches(job.chunk.voiced, languages.along(told, among, lengths))
+        told, among = self._told(job.chunk, decoded)
+        if len(among) < 2:  # noqa: PLR2004
+            return False
+        stretches = _stretches(regions, languages.along(told, among, [region.length for region in regions]))
         if len(stretches) < 2:  # noqa: PLR2004
             return False
         parts = [job.chunk.part(region) for region, _ in stretches]

@@ -30,7 +30,6 @@ def silence(count: int) -> Samples:
     return np.zeros(count, np.float32)
 
 
-ALL = ("brown", "white", "hum", "silence")
 _MADE = {"brown": brown, "white": white, "hum": hum, "silence": silence}
 
 
@@ -40,6 +39,14 @@ def after(seconds: float, name: str, spoken: Samples) -> Samples:
     samples = _MADE[name](first + len(spoken))
     samples[first:] += spoken
     return samples
+
+
+def telephone(samples: Samples, loudness: float, highest_hz: float = 3400.0) -> Samples:
+    """Return speech as a faint telephone gives it: nothing below 100 Hz and above `highest_hz`, so much quieter."""
+    spectrum, frequencies = np.fft.rfft(samples), np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    spectrum[(frequencies < 100.0) | (frequencies > highest_hz)] = 0
+    faint: Samples = (np.fft.irfft(spectrum, len(samples)) * loudness).astype(np.float32)
+    return faint
 
 
 def _at(samples: Samples, level: float) -> Samples:

@@ -32,13 +32,13 @@ def said(path: object, first: int, last: int | None = None) -> Samples:
 
 @pytest.fixture(scope="module")
 def sounds() -> Mapping[str, Samples]:
-    english, italian = said(BEES, 1, 2), said(BREAD, 1)
+    english = said(BEES, 1, 2)
     faint = (english * np.float32(10 ** (-59 / 20))).astype(np.float32)
     return {
-        "after noise": backgrounds.after(60.0, "brown", english),
+        "after noise": backgrounds.after(60.0, "brown", backgrounds.telephone(english, 0.03)),
         "faint": np.concatenate([silence(12), faint, silence(3)]),
-        "italian first": np.concatenate([italian, silence(0.8), english]),
-        "english first": np.concatenate([english, silence(0.8), italian]),
+        "italian first": np.concatenate([said(BREAD, 7, 8), silence(0.8), said(BEES, 5)]),
+        "english first": np.concatenate([said(BEES, 5), silence(0.8), said(BREAD, 9, 10)]),
         "repeated": np.concatenate([*[said(BEES, 1), silence(0.5)] * 6, said(BEES, 2)]),
     }
 
@@ -75,12 +75,15 @@ def test_speech_that_the_detector_cannot_find_is_heard(
 
 
 @pytest.mark.models
-@pytest.mark.parametrize(("order", "languages"), [("italian first", ["it", "en"]), ("english first", ["en", "it"])])
+@pytest.mark.parametrize(
+    ("order", "languages", "first"), [("italian first", ["it", "en"], 7), ("english first", ["en", "it"], 9)]
+)
 def test_a_second_language_is_written_down_in_its_own_words(
-    heard: Mapping[str, Heard], order: str, languages: list[str]
+    heard: Mapping[str, Heard], order: str, languages: list[str], first: int
 ) -> None:
+    """Whisper is 98 % sure that each of these chunks is Italian."""
     answer = heard[order]
-    parts = {"en": f"{SENTENCE} {NEXT}", "it": TRUTH[BREAD][1]["text"]}
+    parts = {"en": TRUTH[BEES][5]["text"], "it": " ".join(item["text"] for item in TRUTH[BREAD][first : first + 2])}
     assert accuracy.errors(" ".join(parts[language] for language in languages), text(answer), "").rate < 0.25
     assert list(dict.fromkeys(item.language for item in answer.segments)) == languages
 

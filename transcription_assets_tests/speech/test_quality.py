@@ -10,7 +10,7 @@ import pytest
 from transcription_assets.chunks import Region
 from transcription_assets.speech import SAMPLE_RATE
 from transcription_assets.speech.decoder import Chunk, Decoded
-from transcription_assets.speech.languages import along, choose, mixed, others, shares, spoken
+from transcription_assets.speech.languages import Probabilities, along, choose, mixed, others, shares, spoken, suspects
 from transcription_assets.speech.quality import (
     Repetition,
     doubt,
@@ -233,10 +233,19 @@ def test_an_interjection_does_not_change_the_language(seconds: float, spoken: st
     assert along(told[:2], ["en", "it"], [4.0, seconds]) == ["en", spoken]
 
 
-def test_a_slice_that_is_sure_of_another_language_is_looked_at() -> None:
-    whole = [("es", 0.96), ("en", 0.03)]
-    assert mixed(whole, [[("es", 0.9)], [("en", 0.95)], [("fi", 0.6)]]) == ["es", "en"]
-    assert mixed(whole, [[("es", 0.9)], [("en", 0.5)]]) == []
+@pytest.mark.parametrize(
+    ("runner_up", "slices", "asked"),
+    [
+        (0.03, [(0, [("es", 0.9)]), (1, [("en", 0.95)])], [1]),
+        (0.03, [(0, [("la", 0.4), ("es", 0.2)]), (2, [("es", 0.6), ("en", 0.4)])], [0]),
+        (0.03, [(0, [("es", 0.9)]), (1, [("es", 0.6), ("en", 0.4)])], []),
+        (0.001, [(0, [("la", 0.4)])], []),
+    ],
+)
+def test_regions_unlike_their_chunk_are_asked_again(
+    runner_up: float, slices: list[tuple[int, Probabilities]], asked: list[int]
+) -> None:
+    assert suspects([("es", 0.96), ("en", runner_up)], slices) == asked
 
 
 def test_a_sure_reply_of_some_seconds_keeps_its_language() -> None:
