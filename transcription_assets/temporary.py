@@ -4,16 +4,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-PREFIX = "transcription-assets-"
+PREFIX = ".transcription-assets-"
 LOCK = ".lock"
-UNLOCKED_S = 60.0
-"""A folder without a lock is this young only while its process is about to lock it."""
 
 
 @contextmanager
@@ -46,7 +43,7 @@ def _is_abandoned(left: Path) -> bool:
         with (left / LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return time.time() - about.st_mtime > UNLOCKED_S if left.is_dir() else False
+        return False  # its process is about to lock it, or it is not ours
     except OSError:  # locked by its process, or on a disk that knows no locks
         return False
     return True

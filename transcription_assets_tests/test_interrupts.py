@@ -78,11 +78,11 @@ def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> No
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
-    used, young, strange = (tmp_path / f"{temporary.PREFIX}{name}" for name in ("used", "young", "strange"))
-    for folder in (used, young):
+    used, unlocked, strange = (tmp_path / f"{temporary.PREFIX}{name}" for name in ("used", "unlocked", "strange"))
+    for folder in (used, unlocked):
         folder.mkdir()
     strange.symlink_to(tmp_path)
     with (used / temporary.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         temporary.clear_abandoned(tmp_path)
-        assert all(path.exists() for path in (used, young, strange))
+        assert all(path.exists() for path in (used, unlocked, strange))

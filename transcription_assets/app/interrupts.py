@@ -20,7 +20,7 @@ def raised() -> Iterator[None]:
 
     SIGHUP stays ignored where it is (`nohup`). Only for the main thread.
     """
-    asked = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _is_hung_up_on(number)]
+    asked = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _ignores_hangup(number)]
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         for each in asked:
@@ -35,5 +35,5 @@ def raised() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_hung_up_on(number: int) -> bool:
+def _ignores_hangup(number: int) -> bool:
     return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

@@ -98,7 +98,7 @@ def end(children: Sequence["subprocess.Popen[bytes]"]) -> None:
     for child in children:
         with suppress(subprocess.TimeoutExpired):
             child.wait(max(0.0, until - time.monotonic()))
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
             os.killpg(child.pid, signal.SIGKILL)  # what it has started and left behind
         child.wait()
 

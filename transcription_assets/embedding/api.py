@@ -67,7 +67,12 @@ class ApiEncoder:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = f"{url.rstrip('/')}/embeddings"
-        self._key = key
+        self._key = key.strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise PermanentFailure(
+                "TRANSCRIPTION_EMBEDDING_KEY holds characters that no HTTP header may hold; correct the key",
+                hint="correct TRANSCRIPTION_EMBEDDING_KEY",
+            )
         self._price = dollars_per_million
         self._prompts = prompts or Prompts(weak_below=0.0)
         self._model = EmbeddingModel(model, "")

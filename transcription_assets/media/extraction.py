@@ -7,7 +7,7 @@ gain (`mixing`) is made on all of it, and a second ffmpeg encodes the result.
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -132,10 +132,26 @@ def _decoded(
                     f"{name}: it lasts, or its timestamps jump, beyond {longest_s / 3600:.0f} h. Cut it into parts, or"
                     " repair its timestamps"
                 )
-            spool.add(frame.at, frame.samples)
-    for spool in spools:
-        spool.finish()
+            with _local_disk(name):
+                spool.add(frame.at, frame.samples)
+    with _local_disk(name):
+        for spool in spools:
+            spool.finish()
     return replace(ending, decoded_s=max(spool.length for spool in spools) / SAMPLE_RATE)
+
+
+@contextmanager
+def _local_disk(name: str) -> Iterator[None]:
+    """Turn an error of the temporary folder into a failure that a retry may mend."""
+    try:
+        yield
+    except OSError as error:
+        raise TransientFailure(
+            f"{name}: its sound cannot be written to the temporary folder ({error.strerror}). Free some space there",
+            key=name,
+            step="audio",
+            hint="free some space in the temporary folder",
+        ) from error
 
 
 def _require_all_of_it(ending: Ending, said: str, where: str, *, name: str, limit_s: float, size: int | None) -> Probe:

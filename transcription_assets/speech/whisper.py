@@ -199,8 +199,8 @@ class Whisper:
         """Decode what is doubted once more in each language that its neighbours or the recording speak."""
         told = [next((item.language for item in job.answer if not item.doubt), "") for job in jobs]
         for number, job in enumerate(jobs):
-            if not job.answer or not any(item.doubt for item in job.answer):
-                continue
+            if not job.answer or not all(item.doubt for item in job.answer):
+                continue  # decoded in one language, the part that is right would be lost
             near = [
                 told[other]
                 for other in (number - 1, number + 1)

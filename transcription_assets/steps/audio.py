@@ -90,7 +90,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
         if known.channels == channels and same_tracks:
             return known
     if seen is None:
-        raise PermanentFailure(f"{key}: `video` has not looked at it yet; materialise `video` first")
+        raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
     if seen.etag != source.etag:
         raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
     tracks = chosen_tracks(seen.probe, decoder.audio_tracks, key)

@@ -41,8 +41,10 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
     "delete": lambda store, _: store.delete("a.json"),
     "list": lambda store, _: store.list("transcripts/"),
     "oldest_first": lambda store, _: store.oldest_first("catalog/"),
+    "version": lambda store, _: store.version("a.json"),
+    "versions": lambda store, _: store.versions("transcripts/"),
 }
-LOCAL = {"open", "artefact_url", "readable_url"}
+LOCAL = {"open", "artefact_url", "playable_artefact_url", "readable_url"}
 """These ask the store nothing; `open` has a test of its own."""
 
 INDEX: dict[str, Callable[[Index, finding.Looked], object]] = {
