@@ -272,7 +272,7 @@ class Hypothesis:
 def slice_starts(chunk: Chunk, last: int) -> list[tuple[int, int]]:
     """Return (region, start) of the slices of a chunk; starts in frames of the encoder, up to `last`.
 
-    There is one amid each voiced region, and one at either end of a region of more than two slices. A chunk of fewer
+    There is one amid each voiced region, and one at either end of a region that is clearly longer. A chunk of fewer
     regions than two has one language.
     """
     regions = [(number, region) for number, region in enumerate(chunk.voiced) if region.length >= SLICE_S / 2]
@@ -280,7 +280,7 @@ def slice_starts(chunk: Chunk, last: int) -> list[tuple[int, int]]:
         return []
     places: list[tuple[int, float]] = []
     for number, region in regions:
-        if region.length > 2 * SLICE_S:
+        if region.length > 1.4 * SLICE_S:
             places += [(number, region.start), (number, region.end - SLICE_S)]
         else:
             places.append((number, (region.start + region.end - SLICE_S) / 2))

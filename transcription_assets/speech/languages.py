@@ -10,8 +10,8 @@ ONE_LANGUAGE = 0.9
 """Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
 TRACE = 0.05
 """So probable is a language that is spoken in a part of a chunk."""
-SURE_SLICE = 0.75
-"""A few seconds are in another language where they are as sure of it as this."""
+SURE_REGION = 0.75
+"""A region that is told by itself is in another language where it is as sure of it as this."""
 UNLIKE = 0.3
 """They may be in another one where the language of the whole chunk is less probable than this."""
 RUNNER_UP = 0.0015
@@ -57,16 +57,12 @@ def mixed(own: Probabilities) -> list[str]:
 
 
 def suspects(own: Probabilities, slices: Iterable[tuple[int, Probabilities]]) -> list[int]:
-    """Return the regions that may be in another language than the chunk, out of slices (region, probabilities)."""
+    """Return the regions of which no slice (region, probabilities) gives the language of the chunk a fair chance."""
     language = own[0][0]
     if len(own) < 2 or own[1][1] < RUNNER_UP:  # noqa: PLR2004
         return []
-    found = {
-        region
-        for region, told in slices
-        if dict(told).get(language, 0.0) < UNLIKE or (told[0][0] != language and told[0][1] >= SURE_SLICE)
-    }
-    return sorted(found)
+    alike = {region for region, told in slices if dict(told).get(language, 0.0) >= UNLIKE}
+    return sorted({region for region, _ in slices} - alike)
 
 
 def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence[float]) -> list[str]:

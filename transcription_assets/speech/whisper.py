@@ -300,7 +300,7 @@ class Whisper:
         found = dict(
             zip(asked, self._decoder.tell_languages([chunk.part(chunk.voiced[at]) for at in asked]), strict=True)
         )
-        sure = [told[0][0] for told in found.values() if told[0][1] >= languages.SURE_SLICE]
+        sure = [told[0][0] for told in found.values() if told[0][1] >= languages.SURE_REGION]
         told = [found.get(number, [(own, 1.0)]) for number in range(len(chunk.voiced))]
         return told, list(dict.fromkeys([own, *sure]))
 
