@@ -215,7 +215,7 @@ def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(runnin
 
 @daemon
 @pytest.mark.models
-def test_a_machine_that_loses_power_in_the_middle_of_a_run_loses_no_recording(running: Machine, tmp_path: Path) -> None:
+def test_a_power_cut_during_a_run_loses_no_recording(running: Machine, tmp_path: Path) -> None:
     batch = tmp_path / "lost"
     # Of different lengths: the same sound is not transcribed twice.
     names = {f"video/lost/{beginning(batch / f'{number}.mp4', 13.5 + number).name}" for number in range(4)}

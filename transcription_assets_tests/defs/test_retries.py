@@ -70,7 +70,7 @@ def test_a_transient_failure_is_tried_again_and_then_nobody_is_recorded_twice(gr
         assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
 
 
-def test_a_lasting_transient_failure_ends_after_the_retries_and_is_recorded(graph: Graph) -> None:
+def test_a_lasting_transient_failure_ends_after_its_retries(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
     result = graph.run(batch)
@@ -85,9 +85,7 @@ def test_a_lasting_transient_failure_ends_after_the_retries_and_is_recorded(grap
 
 
 @pytest.mark.parametrize("selected", [("transcript", "embeddings"), ("transcript",)])
-def test_a_lasting_transient_failure_of_a_first_step_is_left_to_run_retries(
-    graph: Graph, selected: tuple[str, ...]
-) -> None:
+def test_run_retries_take_a_first_step_that_fails_for_long(graph: Graph, selected: tuple[str, ...]) -> None:
     batch = graph.drop(1, 2, 3)
     assert graph.run(batch, "video", "audio").success
     graph.engine.failures = {2: [TransientFailure("the store is away")] * 9, 3: [PermanentFailure("no")] * 9}

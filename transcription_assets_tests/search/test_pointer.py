@@ -41,7 +41,7 @@ def test_two_processes_that_change_it_lose_no_change(case: Case) -> None:
     assert said == {f"{number}-{turn}": "x" for number in range(2) for turn in range(TURNS)}
 
 
-def test_a_writer_does_not_revert_a_switch_that_was_finished_meanwhile(case: Case) -> None:
+def test_a_writer_does_not_revert_a_finished_switch(case: Case) -> None:
     index = Index(case.store.lancedb_uri, case.store.lancedb_options)
     for model in (OLD, NEW):
         index.replace(rows(SHARED, "1", model=model), [SHARED])

@@ -273,8 +273,8 @@ def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkey
     in_short_windows = hear_one(library.graph.speech.open(), sound(_small(read_samples(flac, ffmpeg=find_ffmpeg()))))
     in_one = library.transcript(demo(BEES))
     text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)
-    # A window that ends in another place than before may cost a phrase of the small model: 11 of 167 words differ.
-    assert word_error_rate(in_one.text, text) < 0.08
+    said = TRUTH[BEES]["text"]
+    assert word_error_rate(said, text) < word_error_rate(said, in_one.text) + 0.06
     assert in_short_windows.duration == pytest.approx(in_one.duration, abs=0.01)
     assert in_short_windows.speech.coverage > 0.9
 

@@ -65,7 +65,7 @@ def test_a_source_that_breaks_off_leaves_the_old_recording(folder: Path, tmp_pat
     assert (folder / "video/a.mp4").read_bytes() == b"old"
 
 
-def test_parts_of_dead_writers_are_cleared_and_those_of_living_ones_stay(folder: Path, tmp_path: Path) -> None:
+def test_only_the_parts_of_dead_writers_are_cleared(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder))
     (tmp_path / "a").write_bytes(b"whole")
     abandoned = folder / "video/.0123456789abcdef.part#1"
