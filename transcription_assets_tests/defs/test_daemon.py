@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from transcription_assets import models
 from transcription_assets.defs.launcher import LocalRunLauncher, is_alive
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.index import Index
@@ -144,8 +145,9 @@ def beginning(path: Path, seconds: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def running(tmp_path_factory: pytest.TempPathFactory, tiny_model: models.Located) -> Iterator[Machine]:
     """One daemon for all tests: it takes longer to start than most of them."""
+    assert tiny_model.path.is_dir()
     root = tmp_path_factory.mktemp("daemon")
     made = Machine(root / "home", root / "store")
     made.home.mkdir()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from transcription_assets import models
 from transcription_assets.defs import dev
 from transcription_assets_tests import recordings
 from transcription_assets_tests.demo import ROOT, WIZARD
@@ -130,7 +131,8 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory, tiny_model: models.Located) -> Iterator[Machine]:
+    assert tiny_model.path.is_dir()
     root = tmp_path_factory.mktemp("dev")
     with socket.create_server(("127.0.0.1", 0)) as bound:
         made = Machine(root / "home", root / "store", bound.getsockname()[1])

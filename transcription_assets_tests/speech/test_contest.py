@@ -171,11 +171,10 @@ def test_speech_in_another_language_is_written_down_in_english_where_that_is_ask
 
 @pytest.mark.models
 def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own_language_is_not(
-    tmp_path: Path,
+    tmp_path: Path, tiny_model: models.Located
 ) -> None:
     """Italian through an English ear is gibberish that sounds like words: it would be found by the search."""
-    located = models.locate("tiny.en", "speech", settings.load().models_dir)
-    ear = Whisper(located.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
+    ear = Whisper(tiny_model.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
     paths = [
         recordings.make(tmp_path / f"{number}.wav", "-t", "6", "-i", str(path), "-ac", "1")
         for number, path in enumerate((BREAD, WIZARD))
@@ -201,8 +200,7 @@ def test_a_language_that_whisper_does_not_know_is_refused_with_those_that_it_kno
 
 
 @pytest.mark.models
-def test_a_model_of_one_language_does_not_pretend_to_translate() -> None:
-    located = models.locate("tiny.en", "speech", settings.load().models_dir)
-    wrong = Whisper(located.path, name="tiny.en", revision="", options=SpeechOptions(task="translate"))
+def test_a_model_of_one_language_does_not_pretend_to_translate(tiny_model: models.Located) -> None:
+    wrong = Whisper(tiny_model.path, name="tiny.en", revision="", options=SpeechOptions(task="translate"))
     with pytest.raises(PermanentFailure, match="knows English only"):
         wrong.load()
