@@ -35,6 +35,7 @@ def words(heard: Heard) -> str:
 
 
 @pytest.mark.models
+@pytest.mark.usefixtures("tiny_model")
 def test_configurations_stand_side_by_side_with_their_word_errors(tmp_path: Path) -> None:
     recordings.make(tmp_path / "refs" / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
     (tmp_path / "refs" / "a.txt").write_text("these are not the words at all", encoding="utf-8")
