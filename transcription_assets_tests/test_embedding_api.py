@@ -177,6 +177,15 @@ def test_a_broken_answer_is_asked_for_again(broken: bytes) -> None:
     assert len(service.asked) == 2
 
 
+def test_connections_are_closed_with_the_encoder(service: Service) -> None:
+    encoder = ApiEncoder(service.url, "m", key=KEY)
+    encoder.encode(["a"])
+    client = vars(encoder)["_client"]
+    assert not client.is_closed
+    del encoder
+    assert client.is_closed
+
+
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_refused_and_the_key_goes_nowhere(service: Service, code: int) -> None:
     elsewhere = Stream(WHOLE)

@@ -5,6 +5,7 @@ import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -194,7 +195,10 @@ class ApiEncoder:
         """One for all requests, so that connections are used again; thread-safe."""
         import httpx2
 
-        return httpx2.Client(follow_redirects=False)
+        client = httpx2.Client(follow_redirects=False)
+        # Connections that wait for the next request are closed with the encoder; nobody has to call a close().
+        weakref.finalize(self, client.close)
+        return client
 
 
 class _Broken(Exception):
