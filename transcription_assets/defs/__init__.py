@@ -1,10 +1,10 @@
-"""Door 1: the only code that knows Dagster. It composes the steps and shows what they found."""
+"""Dagster definitions: the only package that imports Dagster. Assets call the steps and report their results."""
 
 import warnings
 
 import dagster as dg
 
-# Checks with partitions and backfill policies are used knowingly, and constraints.txt holds Dagster's version: said
-# again at every start of every process, this would drown what people should read.
+# Checks with partitions and backfill policies are used deliberately, and constraints.txt pins Dagster's version.
+# Repeated at each process start, these warnings would hide the messages that need attention.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)

@@ -1,4 +1,7 @@
-"""The graph: inbox → video → audio → transcript → embeddings → search_index; costs. Docstrings: what the UI shows."""
+"""The asset graph: inbox → video → audio → transcript → embeddings → search_index; costs.
+
+The UI shows the docstrings of the assets as their descriptions.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,20 +31,20 @@ from transcription_assets.steps.failure import noting
 
 OWNERS = ["team:transcription"]
 GROUP = "recordings"
-"""One group: with several, the UI's lineage opens on closed boxes instead of the six assets."""
+"""A single group: with several, the UI's lineage opens with collapsed groups instead of the assets."""
 SINGLE_RUN = dg.BackfillPolicy.single_run()
 GPU_POOL = "gpu"
-"""So many pods with a speech model as this pool allows, over all runs; without a limit, as many as there are runs."""
+"""Pool that limits concurrent pods with a speech model over all runs; without a limit, each run may have one."""
 ENCODER_POOL = "encoder"
-"""The same for the sentence encoder: a pool of its own, for it is often on other nodes."""
+"""Pool of the sentence encoder, separate because it often runs on other nodes."""
 
 inbox = dg.AssetSpec(
     "inbox",
     group_name=GROUP,
     kinds={"file"},
     owners=OWNERS,
-    description="What people drop into `video/` and `audio/` of the store, nested folders welcome. "
-    "The sensor `inbox_sensor` looks for new and changed files and starts the graph for them.",
+    description="Media files in `video/` and `audio/` of the store, also in nested folders. "
+    "The sensor `inbox_sensor` detects new and changed files and requests runs for them.",
 )
 
 
@@ -59,9 +62,13 @@ inbox = dg.AssetSpec(
     check_specs=[findings.PLAYABLE],
 )
 def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
-    """What the recording is: length, picture, sound, and a poster frame.
+    """Probe the recording: duration, video and audio codecs, and a poster frame.
 
-    A file that cannot be played (empty, cut off, not a recording, without sound) fails here with the decoder's words.
+    A file that cannot be played (empty, truncated, not a media file, no audio) fails here with ffmpeg's message.
+
+    Raises:
+        dagster.Failure: A recording cannot be played, or the store or ffmpeg is not available.
+
     """
     batch = batch_keys(context)
     with explained():
@@ -96,9 +103,13 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     check_specs=[findings.WHOLE, findings.AUDIBLE],
 )
 def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
-    """The sound as 16 kHz mono FLAC: what Whisper hears.
+    """Extract the audio as 16 kHz mono FLAC, the input of the speech model.
 
-    Where less is decoded than the file promises, the rest is kept and the check `whole` says so.
+    If less audio can be decoded than the container states, the decoded part is stored and the check `whole` warns.
+
+    Raises:
+        dagster.Failure: A recording cannot be decoded, or the store or ffmpeg is not available.
+
     """
     batch = batch_keys(context)
     with explained():
@@ -130,9 +141,13 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 def transcript(
     context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource, speech: SpeechResource
 ) -> Events:
-    """What was said and when, to the word: JSON, plain text, and SRT / VTT subtitles.
+    """Transcribe the speech with word timestamps: JSON, plain text, and SRT / VTT subtitles.
 
-    Silence and music give an empty transcript marked `no_speech`; nothing is invented.
+    Silence and music give an empty transcript with `no_speech` set.
+
+    Raises:
+        dagster.Failure: A recording cannot be transcribed, or the store, ffmpeg or the speech model is not available.
+
     """
     batch = batch_keys(context)
     with explained():
@@ -140,7 +155,7 @@ def transcript(
         with noting(place, batch, "transcript"):
             tools = transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
     first = meter.First()
-    # Short recordings are decoded together; the answers come one by one, in the order in which `work` is called.
+    # Short recordings are decoded in one batch; the results come one by one, in the order of the calls of `work`.
     answers = transcript_step.materialise_each(place, batch, tools, first.progress)
 
     def work(key: str) -> Made:
@@ -180,10 +195,14 @@ def transcript(
     metadata={"dagster/column_schema": shown.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
 )
 def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
-    """Passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
+    """Compute passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
 
-    From here on the recording is found. A new version of a recording replaces its rows in one step. Where that is
-    turned on, the recording then leaves the inbox for `DONE_video/` or `DONE_audio/`.
+    The recording can be searched from here on. A new version of a recording replaces its rows atomically. If
+    `TRANSCRIPTION_DONE_PREFIX` is set, the recording is then moved from the inbox to `DONE_video/` or `DONE_audio/`.
+
+    Raises:
+        dagster.Failure: A recording cannot be embedded or moved, or the store, table or encoder is not available.
+
     """
     batch = batch_keys(context)
     with explained():
@@ -214,7 +233,12 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     automation_condition=refresh,
 )
 def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
-    """The search table in good order: compacted, old versions dropped, vector index fresh. Readers never wait."""
+    """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked.
+
+    Raises:
+        dagster.Failure: The store or the table is not available.
+
+    """
     with explained():
         state = search_index_step.materialise(store.table())
     return dg.MaterializeResult(metadata=shown.search_index(state))
@@ -230,9 +254,9 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     automation_condition=daily,
 )
 def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """What an hour of sound has cost on each of the last 30 days, in parts, beside the list prices of hosted services.
+    """Report the cost per audio hour on each of the last 30 days, in parts, beside the list prices of hosted services.
 
-    Made from `cost_usd` and the seconds that each recording's materialisations tell.
+    Computed from `cost_usd` and the step timing in the metadata of each recording's materialisations.
     """
     found = days(bill.priced(context.instance, datetime.now(UTC)))
     return dg.MaterializeResult(metadata=bill.shown(found))

@@ -1,9 +1,9 @@
-"""Many recordings in one run: one bad file never stops or hides the others.
+"""Materialisation of a batch of recordings in one run; a recording that fails does not affect the others.
 
-If all recordings of the run succeed, each partition is materialised by one result. If some fail, each of the others is
-materialised by an event of its own. Then, if later steps of the run follow, the run goes on with the others, and the
-recordings that failed are recorded as a failed run of this step alone (see `failed_runs`); if none follows, the step
-fails with a table of the recordings that failed and their reasons.
+If all recordings of the run succeed, one result materialises all partitions. Otherwise each recording that succeeded is
+materialised by its own event. If later steps of the run follow, the run continues with those recordings, and the ones
+that failed are recorded as a failed run of this step alone (see `failed_runs`). If none follows, the step fails with a
+table of the failed recordings and their reasons.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.failures import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-"""For transient failures only; a permanent one fails at once."""
+"""Retry policy for transient failures; permanent failures are not retried."""
 KUBERNETES = "k8s"
-"""The executor's name where each step has a pod."""
+"""Name of the executor that runs each step in its own pod."""
 NO_VALUE = resolve_dagster_type(dg.Nothing)
-"""Type of an output that carries nothing; no I/O manager is asked for it."""
+"""Type of an output without a value; it needs no I/O manager."""
 WITHOUT_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
-"""Metadata of an output for which Dagster logs no materialisation: of a range it would log one for every partition."""
+"""Output metadata that suppresses Dagster's materialisation event, which would cover every partition of the range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one asset check for one recording."""
+    """The result of one asset check for one recording."""
 
     name: str
     passed: bool
@@ -48,9 +48,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One materialised recording, ready to be shown; `version` names the content (ETag, model and options).
+    """One materialised recording; `version` identifies its content (ETag, model and options).
 
-    `own_s`: how long it took by itself, where several are worked on at once.
+    `own_s`: seconds of processing for this recording alone, if several are processed concurrently.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """One recording that could not be materialised, and why."""
+    """One recording that could not be materialised, and the reason."""
 
     key: str
     reason: str
@@ -70,13 +70,18 @@ class Failed:
 
     @property
     def kind(self) -> str:
-        """What a person can do about it."""
+        """The kind of failure, with the action that it calls for."""
         return "transient: a retry may help" if self.transient else "permanent: mend the recording"
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What goes wrong for the whole run (no store, no ffmpeg, no weights): one sentence, retried only if that helps."""
+    """Convert an error that affects the whole run (no store, no ffmpeg, no weights) to a failure of the step.
+
+    Raises:
+        dagster.Failure: A TranscriptionError was raised inside; it allows retries only if that is transient.
+
+    """
     try:
         yield
     except TranscriptionError as error:
@@ -92,16 +97,18 @@ def materialise_each(
     work: Callable[[str], Made],
     publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
 ) -> Events:
-    """Do `work` for each recording, `publish` once what is good, and materialise what succeeded.
+    """Call `work` for each recording, `publish` once afterwards, and materialise the recordings that succeeded.
 
     Args:
-        context: That of the step.
-        keys: The recordings, from `batch_keys`.
-        work: Makes one recording.
-        publish: Returns the recordings with which it could not finish.
+        context: The context of the step.
+        keys: Media keys, from `batch_keys`.
+        work: Materialises one recording.
+        publish: Publishes all results of `work`; returns the errors of recordings that it could not complete.
 
     Raises:
-        dagster.Failure: Some recordings failed, and a retry of the step may help or no later step follows.
+        dagster.Failure: Recordings failed, and a retry of the step may help or no later step follows; `publish` failed;
+            or the pod reached its deadline.
+        dagster.RetryRequested: The pod is being evicted.
 
     """
     meter = Meter.begin(context)
@@ -121,7 +128,7 @@ def materialise_each(
     else:
         _log_outcomes(context, made, failed)
         _record_failures(context, failed, len(keys))
-        if made:  # without an output the later steps are skipped: they have nothing to do
+        if made:  # without an output, Dagster skips the later steps
             yield dg.Output(None, metadata=WITHOUT_EVENTS)
     for name, spec in context.assets_def.check_specs_by_output_name.items():
         if spec.asset_key == context.asset_key:
@@ -129,16 +136,17 @@ def materialise_each(
 
 
 def batch_keys(context: dg.AssetExecutionContext) -> list[str]:
-    """Return the recordings to work on, in order: those of the run that did not fail in an earlier step of it."""
+    """Return the media keys to process, sorted: those of the run that did not fail in an earlier step of it."""
     return failed_runs.materialised_upstream(context)
 
 
 @contextmanager
 def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """A pod whose node is drained or taken away: another one goes on, and finds done what is done.
+    """Convert an interrupt of a step's pod to a retry, which skips the recordings that are already materialised.
 
-    Dagster would fail the step without a retry. In a process of the run itself it is a person who stops it. A pod
-    that has had the time that its recordings allow is told so as well, and another one would need as long.
+    Dagster would fail the step without a retry. An interrupt in the run's own process means that a person stopped the
+    run, so it is raised again. A pod is interrupted at its deadline too; that is not retried, since another pod would
+    need as long.
     """
     try:
         yield
@@ -149,7 +157,8 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
             raise dg.Failure(TOO_LONG, allow_retries=False) from interrupted
         if context.retry_number >= RETRIES.max_retries:
             step = context.op_execution_context.get_step_execution_context().step
-            failed_runs.ask_for_another_run(context.instance, context.run_id, step)  # nodes are lost in swarms
+            # Several nodes are often lost at once, which uses up the retries of the step.
+            failed_runs.ask_for_another_run(context.instance, context.run_id, step)
         context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
@@ -169,31 +178,32 @@ def _outcomes(
         except TranscriptionError as error:
             failed.append(Failed(key, _about(key, str(error)), isinstance(error, TransientFailure)))
             context.log.error(f"{number}/{len(keys)} {failed[-1].reason}")
-        except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
+        except Exception as error:  # noqa: BLE001 -- a bug that affects one file must not stop the others
             failed.append(Failed(key, _about(key, f"{type(error).__name__}: {error}"), transient=False))
             context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
     return made, failed
 
 
 def _about(key: str, reason: str) -> str:
-    """The reason, with the recording that it is about: in a list of many nobody could tell."""
+    """Return the reason, prefixed with the media key unless it contains it."""
     return reason if key in reason else f"{key}: {reason}"
 
 
 def _retry_if_that_may_help(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
-    """Raise a failure that Dagster answers with a retry of the step, if a failure is transient and retries are left.
+    """Raise a failure that Dagster retries, if a failure is transient and retries are left.
 
-    Nothing is recorded before: the retry finds the good ones done, and recorded twice they would start the chain twice.
+    Must run before anything is recorded: the retry reuses the results that succeeded, and materialising them twice
+    would trigger the downstream assets twice.
     """
     if any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries:
         raise _failure(failed, len(made) + len(failed))
 
 
 def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[Failed], total: int) -> None:
-    """Show the recordings that failed as failed in this step, and in no later one.
+    """Mark the failed recordings as failed in this step, and in no later one.
 
     Raises:
-        dagster.Failure: No later step follows in this run, so it is this run that has failed.
+        dagster.Failure: No later step follows in this run, so the run itself fails.
 
     """
     step = context.op_execution_context.get_step_execution_context().step
@@ -214,7 +224,7 @@ def _failure(failed: Sequence[Failed], total: int, *, allow_retries: bool = True
 
 
 def _log_outcomes(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
-    """Materialise each recording by an event of its own, and tell the reason of each that failed."""
+    """Log a materialisation for each recording that succeeded, and the reason for each that failed."""
     for item in made:
         context.log_event(
             dg.AssetMaterialization(
@@ -226,13 +236,13 @@ def _log_outcomes(context: dg.AssetExecutionContext, made: Sequence[Made], faile
         )
     _log_findings(context, made)
     for lost in failed:
-        # The partition's page shows observations; of a failure it says only that there was one.
+        # The partition's page shows observations, but not the reason of a failed run.
         reason = {"reason": dg.MetadataValue.text(lost.reason), "kind": dg.MetadataValue.text(lost.kind)}
         context.log_event(dg.AssetObservation(context.asset_key, partition=lost.key, metadata=reason))
 
 
 def _code_version(context: dg.AssetExecutionContext) -> Mapping[str, str]:
-    """As Dagster itself tags what leaves by the other exit."""
+    """Return the code version as the tag that Dagster adds to the materialisations that it logs itself."""
     version = context.assets_def.code_versions_by_key.get(context.asset_key)
     return {"dagster/code_version": version} if version else {}
 
@@ -252,7 +262,7 @@ def _table(failed: Sequence[Failed]) -> dg.TableMetadataValue:
 
 
 def _joint_version(made: Sequence[Made]) -> str:
-    """Dagster gives all partitions of one run one data version: it changes when that of any of them does."""
+    """Return one data version for all partitions of the run, as Dagster requires; it changes with any of theirs."""
     if len(made) == 1:
         return made[0].version
     return hashlib.sha256("\n".join(item.version for item in made).encode()).hexdigest()[:32]
@@ -263,7 +273,7 @@ def _log_findings(context: dg.AssetExecutionContext, made: Sequence[Made]) -> No
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, {item.key for item in made}
     )
     for item in made:
-        # Without the materialisation that it judges the UI takes a finding for outdated, and shows none.
+        # Without its target materialisation the UI treats an evaluation as outdated and hides it.
         at = materialised.get(item.key)
         target = at and AssetCheckEvaluationTargetMaterializationData(
             storage_id=at, run_id=context.run_id, timestamp=time.time()

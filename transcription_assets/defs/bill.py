@@ -1,4 +1,4 @@
-"""What the recordings have cost: read from their materialisations, summed by day, shown beside hosted services."""
+"""The cost report: reads the cost of recordings from their materialisations and formats it for the UI."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ DAYS = 30
 PAGE = 1000
 STEPS = ("video", "audio", "transcript", "embeddings")
 BAR = 24
-"""Characters of the longest bar."""
+"""Length of the longest bar in characters."""
 
 Metadata = dict[str, dg.MetadataValue]
 
 
 def priced(instance: dg.DagsterInstance, now: datetime) -> Iterator[Priced]:
-    """What was materialised in the last `DAYS` days by pods that have a price; a thousand at a time."""
+    """Yield the cost of each materialisation of the last `DAYS` days that has a price, fetched in pages of `PAGE`."""
     since = (now - timedelta(days=DAYS)).timestamp()
     for step in STEPS:
         wanted, cursor = dg.AssetRecordsFilter(dg.AssetKey(step), after_timestamp=since), None
@@ -50,7 +50,7 @@ def _priced(step: str, record: dg.EventLogRecord) -> Priced | None:
 
 
 def shown(found: Sequence[Day]) -> Metadata:
-    """A sentence, a chart and a table that the UI shows at once; all days as a table to scroll; figures to plot."""
+    """Return the metadata of the report: summary, chart and tables as Markdown, all days as a table, and totals."""
     if not found:
         return {"summary": dg.MetadataValue.md(NOTHING)}
     usd, audio_h = sum(day.usd for day in found), sum(day.audio_h for day in found)
@@ -89,10 +89,10 @@ def _summary(usd: float, audio_h: float, days: int) -> str:
 
 
 def chart(found: Sequence[Day]) -> str:
-    """$ for an hour of sound: the last days, the newest first, and hosted services. Bars of text: the UI has no other.
+    """Return $ per audio hour as bars of text: the last seven days that have one, newest first, and hosted services.
 
-    A picture as a data URI is hidden behind a link above a thousand characters, and some Content-Security-Policies
-    show none.
+    Text, because the UI has no inline charts: it hides a data URI of more than a thousand characters behind a link, and
+    some Content-Security-Policies block it.
     """
     ours = [(f"{day.day:%d %b}", day.usd_per_audio_hour) for day in reversed(found)]
     ours_known = [(name, value) for name, value in ours if value is not None][:7]
@@ -104,13 +104,13 @@ def chart(found: Sequence[Day]) -> str:
 
 
 def _bar(share: float) -> str:
-    """Never nothing for something."""
+    """Return a bar for a share in [0, 1]; it is never empty."""
     eighths = max(1, round(share * BAR * 8))
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def table(found: Sequence[Day]) -> str:
-    """The last days as a Markdown table, the newest first; as many as the UI shows at once."""
+    """Return the last days as a Markdown table, newest first, cut to the length that the UI shows inline."""
     head = ["| day | sound | $ | $/h of sound | queue | start | load | compute |", "| --- |" + " ---: |" * 7]
     rows = [
         f"| {day.day:%Y-%m-%d} | {day.audio_h:.2f} h | {day.usd:.3f} | {_or_dash(day.usd_per_audio_hour)} "

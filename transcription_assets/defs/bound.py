@@ -1,7 +1,7 @@
-"""Definitions without a configuration: whoever may launch a run cannot choose what it works with.
+"""Definitions without run configuration: a person who launches a run cannot change what it works with.
 
-Dagster lets the person who launches a run set every field of a resource, an executor or an I/O manager, also from an
-environment variable. Programs, addresses, folders and secrets are the operator's to choose, in the settings.
+Dagster lets that person set every field of a resource, an executor or an I/O manager, also from an environment
+variable. Programs, addresses, folders and secrets must come from the operator's settings only.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ import dagster as dg
 
 
 def resources(values: Mapping[str, dg.ConfigurableResource[Any]]) -> dict[str, dg.ResourceDefinition]:
-    """Return these resources, and an I/O manager, none of which takes a configuration."""
+    """Return these resources and an I/O manager, all without a configuration."""
     bound = {name: _resource(value) for name, value in values.items()}
-    # No asset has a value to store, but the default I/O manager would take a folder at launch.
+    # No asset has a value to store, but the default I/O manager would accept a folder in the run configuration.
     return {**bound, "io_manager": dg.fs_io_manager.configured(lambda _config: {}, config_schema={})}
 
 

@@ -1,4 +1,4 @@
-"""The store in a bucket; apart from the other resources, for loading dagster-aws takes a second that folders save."""
+"""The store in a bucket; a separate module, because importing dagster-aws takes a second."""
 
 from dagster_aws.s3 import S3Resource
 
@@ -9,13 +9,20 @@ from transcription_assets.storage import Store
 class BucketResource(StoreResource):
     """The store at `s3://bucket/prefix`, with the keys, profile, region and endpoint of dagster-aws's `S3Resource`.
 
-    What that resource leaves open comes from where all AWS tools take it: `AWS_*` variables, profiles, roles.
+    Unset fields fall back to the usual AWS sources: `AWS_*` variables, profiles, roles.
     """
 
     s3: S3Resource
 
     def open(self) -> Store:
-        """The store; PermanentFailure where the bucket is missing or closed to us."""
+        """Open the store.
+
+        Raises:
+            PermanentFailure: The bucket does not exist, or access to it is refused.
+            TransientFailure: The bucket does not answer.
+            botocore.exceptions.ProfileNotFound: The AWS profile does not exist.
+
+        """
         import boto3
 
         session = boto3.Session(

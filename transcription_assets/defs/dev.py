@@ -1,7 +1,7 @@
 """Dagster on this machine: `python -m transcription_assets.defs.dev` runs code server, daemon and guarded webserver.
 
-In place of `dagster dev`, which starts a webserver without the guard, and which nothing ends if it was started with
-SIGINT ignored (in the background of a script, say): it gives SIGTERM the handler that SIGINT has.
+Replaces `dagster dev`, which starts a webserver without the guard and which cannot be terminated if it was started with
+SIGINT ignored (in the background of a script, for example): it gives SIGTERM the handler that SIGINT has.
 """
 
 import argparse
@@ -18,20 +18,25 @@ from contextlib import suppress
 from pathlib import Path
 
 LOCATION = "transcription_assets"
-"""Sensor cursors are kept under the location's name."""
+"""Name of the code location; Dagster stores sensor cursors under it."""
 SOCKET = "code-server.sock"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY_S = 0.2
 END_LIMIT_S = 20.0
-"""Children that have not ended so long after SIGTERM are killed."""
+"""Seconds from SIGTERM to SIGKILL for child processes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until a signal comes or a child ends; returns the exit status."""
+    """Run until a signal arrives or a child process ends; return the exit status.
+
+    Raises:
+        SystemExit: The arguments are invalid.
+
+    """
     options = _parser().parse_args(arguments)
     asked: list[int] = []
     for number in ENDING:
-        # Also where it was ignored. What is handled here is reset in the children; what is ignored would stay so.
+        # Also if the signal was ignored: children inherit ignored signals, but not handlers.
         signal.signal(number, lambda received, _frame: asked.append(received))
     children: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="dagster-") as folder:
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             children.append(subprocess.Popen(server, stdin=subprocess.DEVNULL, process_group=0))
             while not asked and is_running(children) and not accepts(Path(folder) / SOCKET):
-                time.sleep(LOOK_EVERY_S)  # else its clients would show an error until they look again
+                time.sleep(LOOK_EVERY_S)  # otherwise its clients show an error until their next attempt
             children += [
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
                 for command in clients
@@ -54,12 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def commands(folder: Path, host: str, port: int) -> list[list[str]]:
-    """Return the commands of the code server, and of its two clients.
+    """Return the commands of the code server and of its two clients, and write their workspace file.
 
     Args:
-        folder: Where the code server's socket and a workspace file that names it are kept.
+        folder: Folder of the code server's socket and of the workspace file that names it.
         host: Address that the webserver listens on.
         port: Its port.
+
+    Raises:
+        OSError: The workspace file cannot be written.
 
     """
     server_socket, workspace = folder / SOCKET, folder / "workspace.yaml"
@@ -76,7 +84,7 @@ def commands(folder: Path, host: str, port: int) -> list[list[str]]:
 
 
 def is_running(children: Sequence["subprocess.Popen[bytes]"]) -> bool:
-    """Return whether all of these processes run."""
+    """Return whether all of these processes are running."""
     return all(child.poll() is None for child in children)
 
 
@@ -91,7 +99,7 @@ def accepts(path: Path) -> bool:
 
 
 def end(children: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """End these process groups, politely first, and wait for their leaders."""
+    """Send SIGTERM to these processes, wait up to `END_LIMIT_S`, then kill their process groups."""
     for child in children:
         child.terminate()
     until = time.monotonic() + END_LIMIT_S
@@ -99,7 +107,7 @@ def end(children: Sequence["subprocess.Popen[bytes]"]) -> None:
         with suppress(subprocess.TimeoutExpired):
             child.wait(max(0.0, until - time.monotonic()))
         with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only zombies are left
-            os.killpg(child.pid, signal.SIGKILL)  # what it has started and left behind
+            os.killpg(child.pid, signal.SIGKILL)  # its remaining descendants too
         child.wait()
 
 

@@ -1,4 +1,4 @@
-"""How pods end, or never begin: what the cluster says of a pod, and what follows for its step."""
+"""Pod failures: the state of a step's pod, and which of its states end the step. Pure decisions, no cluster access."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Any
 
 ERROR_LIMIT_S = 120.0
-"""For so long an image or a secret may be missing: registries and controllers are late at times."""
+"""Seconds that an image or a secret may be missing: registries and controllers can be slow."""
 LEAVING_LIMIT_S = 120.0
-"""A pod that was told to leave and has not for so long is on a node that does not answer any more."""
+"""Seconds after which a pod that is still terminating is taken to be on a lost node."""
 
 HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
 ERRORS = {
@@ -23,7 +23,7 @@ ERRORS = {
     "RunContainerError": "its container cannot be started",
 }
 NODE_SAYS = {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
-"""The pod's reason where not the pod but its node was at fault; `OutOf...` (cpu, memory, nvidia.com/gpu) as well."""
+"""Pod reasons that mean the node failed, not the pod; so does `OutOf...` (cpu, memory, nvidia.com/gpu)."""
 CANNOT_START = {"ContainerCannotRun", "StartError"}
 TOO_LONG = (
     "DeadlineExceeded, it worked for longer than its recordings allow. A decoder hangs, or this node is slow: then "
@@ -32,7 +32,7 @@ TOO_LONG = (
 
 
 class Again(Enum):
-    """What can help."""
+    """The retry that can help."""
 
     STEP = "the step in another pod"
     RUN = "the run, later"
@@ -41,7 +41,7 @@ class Again(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why the step will not go on in this pod, for people, and what can help."""
+    """The reason why the step cannot continue in this pod, and the retry that can help."""
 
     reason: str
     again: Again
@@ -49,7 +49,11 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What the cluster says of a pod; texts are empty and times None where it says nothing."""
+    """State of a pod in the cluster; unknown texts are empty, unknown times None.
+
+    `placed` is when it was scheduled, `leaving` when its deletion was requested, `unplaced` why it is not scheduled,
+    `disrupted` the message of its DisruptionTarget condition, `waiting` and `ended` the reasons of its container.
+    """
 
     name: str
     phase: str
@@ -68,7 +72,7 @@ class Pod:
 
     @classmethod
     def of(cls, pod: Any) -> "Pod":
-        """From the client's V1Pod; of its containers the first is ours."""
+        """Create it from the client's V1Pod, whose first container is the step's."""
         status, conditions = pod.status, {item.type: item for item in pod.status.conditions or ()}
         scheduled, disrupted = conditions.get("PodScheduled"), conditions.get("DisruptionTarget")
         placed = scheduled if scheduled and scheduled.status == "True" else None
@@ -97,7 +101,10 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A step's Job at one look. `asked` is when it was made, `erring_s` for how long its pod has had the same error."""
+    """State of a step's Job.
+
+    `asked` is when it was created, `erring_s` how long its pod has been reporting a container error.
+    """
 
     asked: datetime
     failed: bool
@@ -107,12 +114,12 @@ class Seen:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a process of it may ever have run."""
+        """Whether a process of it may have run."""
         return self.failed or self.succeeded or any(pod.phase != "Pending" for pod in self.pods)
 
 
 def ending(seen: Seen, now: datetime, start_limit_s: float) -> Ending | None:
-    """Why the step will not go on, or None while it may. `start_limit_s`: how long a pod may take to run."""
+    """Return why the step cannot continue, or None if it may; `start_limit_s` is the deadline for a pod to start."""
     pod = max(seen.pods, key=lambda item: item.created, default=None)
     if pod is None:
         return _without_pod(seen, now, start_limit_s)
@@ -192,7 +199,7 @@ def _not_begun(pod: Pod, seen: Seen, now: datetime, start_limit_s: float) -> End
 
 
 def is_erring(pods: Sequence[Pod]) -> bool:
-    """Whether a container cannot be made: that may pass, or not."""
+    """Return whether a container cannot be created, which may be temporary."""
     return any(pod.waiting in ERRORS for pod in pods)
 
 

@@ -2,8 +2,8 @@
 
 Dagster shows a partition as failed if the last run that planned to materialise it has failed. A run over several assets
 plans all of them when it is created, so failing it for one recording marks every later step of that recording as
-failed. Therefore the run goes on with the other recordings, and those that failed are recorded as a second run, which
-plans nothing but the step that failed and has failed already. It is not launched; re-executing it is.
+failed. Therefore the run continues with the other recordings, and those that failed are recorded as a second run, which
+plans only the step that failed and is created as failed. It is not launched, but can be re-executed.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from transcription_assets.defs.flight import range_tags
 from transcription_assets.defs.partitions import recordings
 
 RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
-"""The tag that lets run retries start a failed run again: `dagster.yaml` has this off for the others."""
+"""Tag that enables run retries for a failed run; `dagster.yaml` disables them for runs without it."""
 BATCH_RUN = "transcription_assets/batch_run"
-"""Tag of a failed run: id of the run in which its recordings failed."""
+"""Tag of a failed run: the ID of the run in which its recordings failed."""
 
 
 def has_downstream(context: dg.AssetExecutionContext) -> bool:
@@ -32,7 +32,7 @@ def has_downstream(context: dg.AssetExecutionContext) -> bool:
 def materialised_upstream(context: dg.AssetExecutionContext) -> list[str]:
     """Return the recordings of the run, sorted, without those that failed in an earlier step of it.
 
-    A run that was started again from its failure finds the earlier steps in its parent.
+    For a run that was re-executed from failure, the earlier steps are in its parent run.
     """
     upstream = _selected(context) & context.job_def.asset_layer.asset_graph.get(context.asset_key).parent_keys
     run: dg.DagsterRun | None = context.run if upstream else None
@@ -46,15 +46,15 @@ def materialised_upstream(context: dg.AssetExecutionContext) -> list[str]:
 
 
 def record(context: dg.AssetExecutionContext, keys: Sequence[str], failure: dg.Failure, *, retry: bool) -> None:
-    """Record that this step failed for these recordings, and for no others and nowhere else.
+    """Record that this step failed for these recordings only.
 
-    Makes one run for each range of neighbouring partitions.
+    Creates one run for each range of neighbouring partitions.
 
     Args:
-        context: That of the step.
-        keys: The recordings that failed; those that are no partition any more are left out.
-        failure: Its description and metadata are shown with the run.
-        retry: Whether Dagster's run retries shall start the run again.
+        context: The context of the step.
+        keys: Media keys of the recordings that failed; those that are no longer partitions are left out.
+        failure: Supplies the description and metadata of the run.
+        retry: Whether Dagster's run retries may start the run again.
 
     """
     instance, run = context.instance, context.run
@@ -64,13 +64,14 @@ def record(context: dg.AssetExecutionContext, keys: Sequence[str], failure: dg.F
         failed = instance.create_run_for_job(
             context.job_def,
             run_config=run.run_config,
-            # Failed from its first moment: if this process is killed now, the run does not stay in progress.
+            # Created as failed: if this process is killed now, the run does not stay in progress.
             status=dg.DagsterRunStatus.FAILURE,
             tags={
                 **tags,
                 BATCH_RUN: run.run_id,
                 **({RETRY_RUN: "true"} if retry else {}),
-                **{name: value for name, value in run.tags.items() if name == BACKFILL_ID_TAG},  # it counts failures
+                # A backfill counts its failed runs by this tag.
+                **{name: value for name, value in run.tags.items() if name == BACKFILL_ID_TAG},
             },
             asset_selection={context.asset_key},
             remote_job_origin=run.remote_job_origin,
@@ -87,16 +88,16 @@ def record(context: dg.AssetExecutionContext, keys: Sequence[str], failure: dg.F
 
 
 def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
-    """Mark the run for a retry if `is_first(step)`."""
+    """Tag the run for a retry if `is_first(step)`."""
     if is_first(step):
         instance.add_run_tags(run_id, {RETRY_RUN: "true"})
 
 
 def is_first(step: ExecutionStep) -> bool:
-    """Return whether no step before this one was part of the run.
+    """Return whether no earlier step was part of the run.
 
-    Otherwise declarative automation carries the earlier step's result on by itself, and with a retry of the run as
-    well two processes would do the same.
+    Otherwise declarative automation continues from the earlier step's result, and a retry of the run would do the same
+    work a second time.
     """
     return not step.get_execution_dependency_keys()
 
@@ -106,7 +107,7 @@ def _selected(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
 
 
 def _step_failure(context: StepExecutionContext, failure: dg.Failure) -> DagsterEvent:
-    """Return the event of this step's failure, for another run than the one that it happened in."""
+    """Return a failure event of this step that can be reported to another run."""
     shown = UserFailureData("intentional-failure", failure.description, failure.metadata)  # type: ignore[no-untyped-call]
     data = StepFailureData(None, shown, ErrorSource.USER_CODE_ERROR)  # type: ignore[no-untyped-call]
     return DagsterEvent(

@@ -1,4 +1,4 @@
-"""Asset checks: what is declared on the assets, and how each finding follows from a step's record."""
+"""Asset checks: their specifications, and their results from the records of the steps."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from transcription_assets.transcript import Transcript, clock
 COVERAGE_LIMIT = 0.85
 GAP_LIMIT_S = 10.0
 UNHEARD_FLOOR_S = 2.0
-"""A cough, a chord: so much of what sounds like a voice may be without words in any recording."""
+"""Seconds of voice activity without words that any recording may have: a cough or a chord can look like speech."""
 CONFIDENCE_LIMIT = 0.5
 LISTED = 5
 
@@ -23,34 +23,36 @@ def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=recordings)
 
 
-PLAYABLE = _spec("playable", "video", "The recording can be opened, has sound, and says how long it is.")
-WHOLE = _spec("whole", "audio", "As much sound was decoded as the file promises: a broken download falls short.")
+PLAYABLE = _spec("playable", "video", "The recording can be opened, has audio, and states its duration.")
+WHOLE = _spec(
+    "whole", "audio", "The decoded duration matches the one that the file states; an incomplete download is shorter."
+)
 AUDIBLE = _spec(
     "audible",
     "audio",
-    "The sound is neither very quiet nor on channels that cancel each other, and no audio track was left out.",
+    "The audio is neither very quiet nor on channels of opposite phase, and no audio track was left out.",
 )
 COVERAGE = _spec(
     "speech_coverage",
     "transcript",
-    f"At least {COVERAGE_LIMIT:.0%} of the voiced time has words, or all but {UNHEARD_FLOOR_S:.0f} s of it; "
-    f"no hole is longer than {GAP_LIMIT_S:.0f} s.",
+    f"At least {COVERAGE_LIMIT:.0%} of the voice activity has words, or all but {UNHEARD_FLOOR_S:.0f} s of it; "
+    f"no gap (speech without words) is longer than {GAP_LIMIT_S:.0f} s.",
 )
 CONFIDENCE = _spec(
     "confidence",
     "transcript",
-    f"The words have a mean probability of at least {CONFIDENCE_LIMIT} by Whisper's own count.",
+    f"The mean probability that Whisper gives the words is at least {CONFIDENCE_LIMIT}.",
 )
 INVENTED = _spec(
     "no_inventions",
     "transcript",
-    "There are no words where nobody speaks, and none that the engine itself doubts after trying again.",
+    "There are no words without speech (hallucinations), and no segments that kept a low confidence after a retry.",
 )
-COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage that can be searched.")
+COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage of the search index.")
 
 
 def playable(video: Video) -> Finding:
-    """Judged on the probe; a recording that cannot be opened at all fails the asset itself."""
+    """Check that the probe found a duration; a recording that cannot be opened fails the asset itself."""
     duration = video.probe.duration
     if duration is None:
         return Finding("playable", passed=False, description="It plays, but the file does not say how long it is.")
@@ -58,7 +60,7 @@ def playable(video: Video) -> Finding:
 
 
 def whole(audio: Audio) -> Finding:
-    """Judged on the decoded and the promised length."""
+    """Compare the decoded duration with the container's."""
     promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
     description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
     if audio.warnings:
@@ -67,7 +69,7 @@ def whole(audio: Audio) -> Finding:
 
 
 def audible(audio: Audio) -> Finding:
-    """Warn of what was done so that voices can be heard, and of what was left out."""
+    """Report corrections that make the speech audible, and audio tracks that were left out."""
     told = []
     if audio.level_db is None:
         told.append("There is digital silence only.")
@@ -101,7 +103,10 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Finding:
-    """Compare the voiced time with the words; of very quiet sound silence is not believed."""
+    """Check how much of the voice activity has words, and the longest gap.
+
+    Amplified sound without any voice activity fails, since speech in it may have been missed.
+    """
     speech = transcript.speech
     if not speech.vad_seconds and audio is not None and audio.gain_db:
         return Finding(
@@ -125,7 +130,7 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Findi
 
 
 def confidence(transcript: Transcript) -> Finding:
-    """Judged on the mean probability of the words."""
+    """Check the mean probability of the words."""
     words = transcript.words
     if not words:
         return Finding("confidence", passed=True, description="There are no words to doubt.")
@@ -139,7 +144,7 @@ def confidence(transcript: Transcript) -> Finding:
 
 
 def invented(transcript: Transcript) -> Finding:
-    """Judged on the words that lie apart from any voice, and on the segments that stayed doubtful."""
+    """Check for words outside voice activity and for segments with low confidence."""
     inventions = transcript.speech.inventions
     doubtful = [item for item in transcript.segments if item.doubt]
     told = [f"words without a voice at {clock(start)}" for start, _ in inventions[:LISTED]]
@@ -156,7 +161,7 @@ def invented(transcript: Transcript) -> Finding:
 
 
 def complete(embeddings: Embeddings) -> Finding:
-    """Judged on the sentences in the rows against those of the transcript."""
+    """Check that the passages contain all sentences of the transcript."""
     return Finding(
         "complete",
         passed=embeddings.is_complete,

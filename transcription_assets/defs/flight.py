@@ -1,4 +1,4 @@
-"""Which recordings are being worked on, or wait for it in Dagster's queue: they are not asked for once more."""
+"""Active runs and their recordings: the sensor does not request a recording that is queued or being processed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
 
-# Not NOT_STARTED: so is what a tick left that died between making a run and submitting it, and nothing else starts it.
+# Not NOT_STARTED: a tick that dies between creating and submitting a run leaves it in this state, and only a request
+# for the same recordings starts it.
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -21,12 +22,12 @@ ACTIVE = [
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """The runs in flight."""
+    """The active runs."""
 
     runs: Sequence[dg.DagsterRun]
 
     def keys(self, order: Sequence[str]) -> set[str]:
-        """Their recordings; `order` is that of the partitions."""
+        """Return the media keys of their recordings; `order` lists all partitions in their order."""
         if not self.runs:
             return set()
         position = {key: number for number, key in enumerate(order)}
@@ -34,18 +35,18 @@ class Flight:
 
 
 def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
-    """At most `most` of the runs that work or wait, whoever asked for them: a sensor, automation, a person."""
+    """Return at most `most` of the active runs, whether a sensor, automation or a person started them."""
     return Flight(instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=most))
 
 
 def last_ended_run(instance: dg.DagsterInstance) -> str:
-    """Its id; nothing where none has ended yet."""
+    """Return the ID of the latest finished run, or an empty string."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     return next((run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=ended), limit=1)), "")
 
 
 def keys_of(tags: Mapping[str, str], order: Sequence[str]) -> Sequence[str]:
-    """The recordings of a run with these tags; `order` is that of the partitions."""
+    """Return the media keys of a run with these tags; `order` lists all partitions in their order."""
     return _keys(tags, order, {key: number for number, key in enumerate(order)})
 
 
@@ -53,7 +54,7 @@ def range_tags(keys: Sequence[str], order: Sequence[str]) -> list[dict[str, str]
     """Return the tags of runs that cover exactly these recordings, one run for each range of neighbours.
 
     Args:
-        keys: The recordings; those that `order` lacks are left out.
+        keys: Media keys; those that `order` lacks are left out.
         order: All partitions, in their order.
 
     """

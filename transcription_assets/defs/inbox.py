@@ -1,4 +1,4 @@
-"""What is in the inbox now: all of it by a listing, or the objects that notifications name, looked at one by one."""
+"""The current content of the inbox: from a complete listing, or from the objects that bucket notifications name."""
 
 import logging
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from transcription_assets.storage import MediaObject, Store
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 10  # boto3 keeps so many connections
+AT_ONCE = 10  # size of boto3's connection pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What was seen, what is known of the same recordings, and whether that is all there is.
+    """The observed recordings, the known state to compare them with, and whether that is the complete inbox.
 
-    `ignored` counts what is no recording, `unread` what could not be looked at.
+    `ignored` counts files that are not recordings, `unread` those whose state could not be read.
     """
 
     frame: pl.DataFrame
@@ -33,10 +33,14 @@ class Look:
 
 
 def everything(place: Store, known: pl.DataFrame) -> Look:
-    """A listing, complete unless a link in it leads nowhere.
+    """List the whole inbox; the result is complete unless it contains a broken link.
 
-    What left the inbox because it is done is not looked for in it.
-    Put into the inbox once more it is new, though a bucket gives the same content the same etag.
+    Recordings that were moved to `DONE_` are left out of the known state, so that they do not count as gone. If one of
+    them was put into the inbox again it counts as new, although a bucket gives the same content the same ETag.
+
+    Raises:
+        TranscriptionError: The inbox cannot be listed.
+
     """
     listing = place.list_media()
     again = catalog.rewritten(listing.frame, known)
@@ -48,10 +52,14 @@ def everything(place: Store, known: pl.DataFrame) -> Look:
 
 
 def notified(place: Store, known: pl.DataFrame, messages: Sequence[Message]) -> tuple[Look, list[Message]]:
-    """The recordings that these messages name, as they are now; and the messages that have served.
+    """Look up the recordings that these messages name, and return them with the messages that can be deleted.
 
-    A message has served when all that it names is known as it is now, or gone, or nothing of ours. The others are
-    left in the queue and come again, until the cursor that knows their recordings is stored.
+    A message can be deleted when the current state of every recording that it names is known, or when it names none.
+    The others stay in the queue and are received again, until a stored cursor knows their recordings.
+
+    Raises:
+        PermanentFailure: The store is a folder, which has no notifications.
+
     """
     named = [_named(place, message) for message in messages]
     wanted = sorted({key for each in named for key in each})
@@ -68,7 +76,7 @@ def notified(place: Store, known: pl.DataFrame, messages: Sequence[Message]) -> 
 
 
 def _named(place: Store, message: Message) -> list[str]:
-    """The media keys of the recordings in the inboxes that the message names."""
+    """Return the media keys of the recordings in the inboxes that the message names."""
     if place.is_local:
         raise PermanentFailure(
             f"{place.url}: a folder has no event notifications; unset TRANSCRIPTION_INBOX_QUEUE, or give an s3:// store"
@@ -79,7 +87,7 @@ def _named(place: Store, message: Message) -> list[str]:
 
 
 def _looked_at(place: Store, key: str) -> MediaObject | TranscriptionError | None:
-    """The recording; None where it is gone; the failure where it cannot be looked at: one never hides the others."""
+    """Return the recording, None if it does not exist, or the error, so that one failure does not affect the others."""
     try:
         return place.stat(key)
     except NotFound:

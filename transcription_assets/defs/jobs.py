@@ -1,4 +1,4 @@
-"""The runs that sensors and people start."""
+"""Jobs that sensors and people start."""
 
 import dagster as dg
 

@@ -1,6 +1,6 @@
-"""The executor that gives each step a pod of its own, without loading dagster-k8s before a run needs it.
+"""The executor that runs each step in its own pod, without importing dagster-k8s before a run needs it.
 
-Code servers and step pods load these definitions too, and would pay a second for a client that they never use.
+Code servers and step pods load these definitions too, and the import takes a second.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,13 @@ from transcription_assets.defs.patience import Patience
 
 
 def executor(pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> dg.ExecutorDefinition:
-    """`k8s_job_executor` with these pods (dagster-k8s's configuration for each step, by its name) and this patience."""
+    """Return an executor definition based on `k8s_job_executor`.
+
+    Args:
+        pods: dagster-k8s's configuration of each step's pod, by step name.
+        patience: The deadlines of pods.
+
+    """
 
     @dg.executor(name=KUBERNETES, config_schema={}, requirements=multiple_process_executor_requirements())
     def in_pods(context: InitExecutorContext) -> dg.Executor:

@@ -1,8 +1,8 @@
-"""Runs as processes of this machine, and an answer to whether the process of a run still lives.
+"""A run launcher that starts runs as processes of this machine and detects runs whose process has died.
 
-Dagster's own launcher cannot tell. A run whose process was killed together with its code server (power cut, out of
-memory, container stopped) would stay STARTED for ever, keep its place in the queue, and automation would wait for it.
-`dagster.yaml` names this launcher; run monitoring asks it, fails such a run, and run retries start it again.
+Dagster's default launcher cannot detect it. A run whose process was killed together with its code server (power
+failure, out of memory, container stopped) would stay STARTED, occupy a place in the queue, and block automation.
+`dagster.yaml` configures this launcher; run monitoring calls it and fails such a run, and run retries start it again.
 """
 
 import json
@@ -17,15 +17,15 @@ PROC = Path("/proc")
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
-    """Dagster's default launcher, with a look at the process table."""
+    """Dagster's default launcher with a check of the process table."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Makes run monitoring ask."""
+        """True, which enables run monitoring."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """FAILED where the process is gone; RUNNING where it lives, and where that cannot be seen from here."""
+        """Return FAILED if the run's process has ended, RUNNING if it exists or cannot be seen from this machine."""
         pid = self._pid(run)
         if pid is None or is_alive(pid):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -35,7 +35,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         )
 
     def _pid(self, run: dg.DagsterRun) -> int | None:
-        """The process that logged the start of the run; only a code server behind a socket is on this machine."""
+        """Return the process that logged the start of the run, None if its code server may be on another machine."""
         if "socket" not in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
             return None
         started = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_START)
@@ -43,7 +43,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process lives; where the system tells, a number that another program has now does not count."""
+    """Return whether the process exists; with `/proc`, a PID that another program has reused does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

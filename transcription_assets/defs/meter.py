@@ -1,6 +1,6 @@
-"""The time of a step, from the moment its pod was asked for, and what of it each recording has spent.
+"""Step timing, from the request for the step's process, and its distribution over the recordings.
 
-Only where each step has a process of its own (pods, multiprocess) is there anything to wait for and to start.
+Queue and start times exist only where each step has its own process (pods, multiprocess).
 """
 
 import os
@@ -21,7 +21,7 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 def process_start() -> float:
-    """When this process began (seconds since 1970): as the kernel says, else when this module was loaded."""
+    """Return when this process started (Unix time), from the kernel if possible, else when this module was loaded."""
     try:
         ticks = int((PROC / "self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
         booted = next(line for line in (PROC / "stat").read_text(encoding="ascii").splitlines() if "btime" in line)
@@ -31,7 +31,7 @@ def process_start() -> float:
 
 
 class Meter:
-    """Measures one step; `queue_s` and `start_s` are known when it begins."""
+    """Measures one step; all times are in seconds."""
 
     def __init__(self, queue_s: float, start_s: float, price: Mapping[str, float]) -> None:
         self._queue_s = queue_s
@@ -44,17 +44,17 @@ class Meter:
 
     @classmethod
     def begin(cls, context: dg.AssetExecutionContext) -> "Meter":
-        """Now, where the body of the asset begins."""
+        """Start measuring; to be called where the body of the asset begins."""
         now, price = time.time(), price_of(context)
         asked = _asked_for(context)
         if asked is None:
             return cls(0.0, 0.0, price)
-        began = max(process_start(), asked)  # the boot time is in whole seconds
+        began = max(process_start(), asked)  # the kernel's boot time is in whole seconds
         return cls(began - asked, max(now - began, 0.0), price)
 
     @contextmanager
     def recording(self, key: str) -> Iterator[None]:
-        """The work for this one alone; weights that load meanwhile load for all."""
+        """Measure the work for one recording, without the time in which weights load, which all recordings share."""
         loaded, started = loading.weights.seconds, time.monotonic()
         try:
             yield
@@ -62,12 +62,12 @@ class Meter:
             self._own_s[key] = time.monotonic() - started - (loading.weights.seconds - loaded)
 
     def owned(self, key: str, own_s: float) -> None:
-        """What this one took, where several are worked on at once: the time of all is shared out by that."""
+        """Set the processing time of one of several concurrent recordings, whose total is divided in proportion."""
         self._weights[key] = own_s
 
     @contextmanager
     def common(self) -> Iterator[None]:
-        """Work for all recordings at once."""
+        """Measure work for all recordings together."""
         started = time.monotonic()
         try:
             yield
@@ -75,7 +75,7 @@ class Meter:
             self._common_s += time.monotonic() - started
 
     def spent(self, keys: Sequence[str]) -> dict[str, Spent]:
-        """What each of these has spent; they also bear what was spent on those that failed."""
+        """Return the step timing of each of these recordings, with a share of the time of those that failed."""
         if not keys:
             return {}
         lost_s = sum(seconds for key, seconds in self._own_s.items() if key not in set(keys))
@@ -92,7 +92,7 @@ class Meter:
         return [sum(own_s) * weight / sum(weights) for weight in weights] if sum(weights) else own_s
 
     def shown(self, keys: Sequence[str]) -> dict[str, Metadata]:
-        """The same as the UI shows it, with its price where the step has one."""
+        """Return the metadata of each of these recordings: its step timing, and its cost if the step has a price."""
         return {key: self._shown(spent) for key, spent in self.spent(keys).items()}
 
     def _shown(self, spent: Spent) -> Metadata:
@@ -112,19 +112,19 @@ class Meter:
 
 
 class First:
-    """When the first sound of this process was decoded: what a cold pod costs until it is of use."""
+    """Time from the start of this process to its first decoded audio: the cost of a cold start."""
 
     def __init__(self) -> None:
         self._after_s: float | None = None
         self._told = False
 
     def progress(self, _key: str, _seconds: float) -> None:
-        """To be called with each progress of an engine."""
+        """Accept a progress report of an engine."""
         if self._after_s is None:
             self._after_s = time.time() - process_start()
 
     def shown(self) -> Metadata:
-        """Once, for the recording that was the first."""
+        """Return the metadata for the first recording; empty in later calls."""
         if self._after_s is None or self._told:
             return {}
         self._told = True
@@ -132,7 +132,7 @@ class First:
 
 
 def price_of(context: dg.AssetExecutionContext) -> Mapping[str, float]:
-    """What definitions.py wrote on the asset: cores, GPUs, $ an hour; empty where nothing is paid by the hour."""
+    """Return cores, GPUs and $ per hour from the asset's metadata, empty if it has no price (see definitions.py)."""
     metadata = context.assets_def.get_asset_spec(context.asset_key).metadata
     if "usd_per_hour" not in metadata:
         return {}
@@ -144,7 +144,7 @@ def _plain(value: object) -> float:
 
 
 def _asked_for(context: dg.AssetExecutionContext) -> float | None:
-    """When the executor asked for a process for this attempt of the step; None where it runs in the run's own."""
+    """Return when the executor requested a process for this attempt of the step, None if it uses the run's."""
     step = context.op_execution_context.get_step_execution_context().step.key
     asked = [
         entry.timestamp

@@ -1,4 +1,4 @@
-"""One partition for each recording, shared by the whole graph; its key is the media key."""
+"""The partitions of the graph: one for each recording, whose key is the media key."""
 
 import dagster as dg
 

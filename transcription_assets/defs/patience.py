@@ -1,32 +1,32 @@
-"""How long a pod may take."""
+"""Deadlines of step pods."""
 
 from dataclasses import dataclass
 
 DAY_S = 86_400.0
 WORK_LIMIT = "STEP_WORK_LIMIT_S"
-"""The variable that tells a pod how long it may work; no setting, for it follows from the batch."""
+"""Environment variable with a pod's time limit; set by the executor, since it depends on the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: until a pod must run, and that it may then work: `floor_s`, plus `per_second` x its sound."""
+    """Time limits (s) of a pod: to start, and to run: `floor_s`, plus `per_second` for each second of audio."""
 
     start_s: float
     floor_s: float
     per_second: float
 
     def work_s(self, sounds_s: float | None) -> float:
-        """How long a pod may work on recordings that last `sounds_s` together.
+        """Return the time limit for recordings that last `sounds_s` together.
 
-        None where that is not known yet: then the step itself limits the time for each recording.
+        A day if the duration is not known yet (None): then the step itself limits the time for each recording.
         """
         return DAY_S if sounds_s is None else self.floor_s + self.per_second * sounds_s
 
     def deadline(self, work_s: float) -> int:
-        """From when its node knows of it; pulling the image is a part of starting, waiting for a node is not."""
+        """Return the pod's deadline, counted from its placement on a node: pulling the image and `work_s`."""
         return int(self.start_s + work_s)
 
     @property
     def look_every_s(self) -> int:
-        """Often enough to notice the end of its patience soon after."""
+        """Seconds between health checks, short enough to notice the start deadline soon after it."""
         return max(1, min(10, int(self.start_s / 4)))

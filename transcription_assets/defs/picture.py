@@ -1,7 +1,7 @@
-"""A picture of a transcript: two bars over time, speech above and words below, what is missing in red; and ticks.
+"""A picture of a transcript: speech above and words below over time, gaps in red, with ticks.
 
-A PNG so small that it fits into the Markdown that Dagster's UI shows at once. What is empty is transparent, for a
-light page and a dark one.
+A PNG small enough for the Markdown that Dagster's UI shows inline. Its background is transparent, for light and dark
+themes.
 """
 
 import base64
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transcription_assets.transcript import Span, Transcript, clock
 
 COLUMNS = (480, 360, 240, 160, 96)
-"""Widths in pixels, best first: what does not fit becomes coarser."""
+"""Widths in pixels, best first; a narrower picture is used if a wider one does not fit."""
 BAR_PX = 14
 GAP_PX = 3
 TICK_PX = 4
@@ -26,13 +26,13 @@ NAMED_HOLES = 4
 EMPTY, TRACK, SPEECH, WORDS, HOLE, SUSPECT = range(6)
 PALETTE = {EMPTY: 0, TRACK: 0x8893A5, SPEECH: 0x8893A5, WORDS: 0x2F9E44, HOLE: 0xE03131, SUSPECT: 0xF08C00}
 OPACITY = {EMPTY: 0x00, TRACK: 0x38}
-"""Of the others: all."""
+"""Alpha of palette entries; the others are opaque."""
 
 Pixels = NDArray[np.uint8]
 
 
 def coverage(made: Transcript, limit: int) -> str:
-    """An image in Markdown and what it shows, shorter than `limit` characters; empty for a recording of no length."""
+    """Return a Markdown image with its legend, shorter than `limit` characters; empty if that is impossible."""
     if not made.duration:
         return ""
     told = legend(made)
@@ -45,7 +45,7 @@ def coverage(made: Transcript, limit: int) -> str:
 
 
 def legend(made: Transcript) -> str:
-    """What the colours and the ticks are, and where the longest holes are."""
+    """Return the meaning of colours and ticks, and the times of the longest gaps."""
     holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_HOLES])
     named = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in holes)
     more = ", …" if len(made.speech.holes) > NAMED_HOLES else "."
@@ -59,7 +59,7 @@ def _tick_s(duration: float) -> int:
 
 
 def _rows(made: Transcript, columns: int) -> Pixels:
-    """Shape (height, columns), indexes into the palette."""
+    """Return the palette indexes of all pixels, shape (height, columns)."""
     doubtful = [(item.start, item.end) for item in made.segments if item.doubt]
     words = [(word.start, word.end) for word in made.words]
     speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.holes)))
@@ -72,7 +72,7 @@ def _rows(made: Transcript, columns: int) -> Pixels:
 
 
 def _bar(duration: float, columns: int, layers: Sequence[tuple[int, Iterable[Span]]]) -> Pixels:
-    """One row; later layers lie above, and a span of any length is at least one pixel."""
+    """Return one row of pixels; later layers cover earlier ones, and each span has at least one pixel."""
     row = np.full(columns, TRACK, np.uint8)
     for colour, spans in layers:
         for start, end in spans:
@@ -82,12 +82,12 @@ def _bar(duration: float, columns: int, layers: Sequence[tuple[int, Iterable[Spa
 
 
 def png(rows: Pixels) -> bytes:
-    """An indexed PNG of four bits a pixel; rows that repeat cost next to nothing."""
+    """Encode an indexed PNG with 4 bits a pixel; repeated rows take almost no space."""
     height, width = rows.shape
     even = np.pad(rows, ((0, 0), (0, width % 2)))
     packed = (even[:, ::2] << 4 | even[:, 1::2]).astype(np.uint8)
     above = np.vstack([np.zeros((1, packed.shape[1]), np.uint8), packed[:-1]])
-    # Filter 2: each row as its difference to the one above.
+    # Filter type 2 stores each row as the difference to the row above.
     lines = np.hstack([np.full((height, 1), 2, np.uint8), packed - above]).tobytes()
     palette = b"".join(PALETTE[index].to_bytes(3) for index in sorted(PALETTE))
     opacity = bytes(OPACITY[index] for index in sorted(OPACITY))

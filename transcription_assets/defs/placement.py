@@ -1,4 +1,4 @@
-"""Which node a step runs on and what its pod reserves: dagster-k8s's configuration, made from the table in costs.py."""
+"""Node selection and resources of step pods: dagster-k8s's configuration, made from the sizes in costs.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from typing import Any
 from transcription_assets import costs
 
 FINISHED_JOB_TTL_S = 3600
-"""Finished Jobs stay so long for `kubectl logs`; the logs themselves are in Dagster."""
+"""Seconds that finished Jobs are retained for `kubectl logs`; Dagster stores the logs themselves."""
 PART_OF = "transcription-assets"
 GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TAINTS = (
     {"key": "cloud.google.com/gke-spot", "operator": "Exists", "effect": "NoSchedule"},
     {"key": "kubernetes.azure.com/scalesetpriority", "operator": "Exists", "effect": "NoSchedule"},
 )
-"""Clouds that put taints on spot nodes by themselves; elsewhere the node selector says all."""
+"""Taints that clouds put on spot nodes by themselves; elsewhere the node selector is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What is known of the cluster: which steps get a GPU, and how its nodes are told apart.
+    """Configuration of the cluster: which steps get a GPU, and how GPU and CPU nodes are selected.
 
-    `service_account` and, on GPU nodes, `gpu_image` are those of the run where empty; `scale` makes every pod smaller
-    or larger.
+    Empty values of `service_account` and, on GPU nodes, `gpu_image` mean those of the run; `scale` multiplies the
+    resources of every pod.
     """
 
     gpu_steps: frozenset[str] = frozenset()
@@ -34,21 +34,35 @@ class Cluster:
     scale: float = 1.0
 
     def size(self, step: str) -> costs.Size:
-        """What its pod reserves; only GPU nodes are spot nodes."""
+        """Return the resources of the step's pod; only GPU nodes are spot nodes.
+
+        Raises:
+            KeyError: The step is unknown.
+
+        """
         gpu = step in self.gpu_steps
         return costs.size(step, gpu=gpu, spot=self.spot and gpu, scale=self.scale)
 
 
 def selector(text: str) -> dict[str, str]:
-    """`key=value,key=value` as a node selector."""
+    """Parse `key=value,key=value` as a node selector.
+
+    Raises:
+        ValueError: A part has no `=`.
+
+    """
     return dict(pair.split("=", 1) for pair in text.split(",") if pair)
 
 
 def pod_config(step: str, cluster: Cluster) -> dict[str, Any]:
-    """The step's pod and Job, as dagster-k8s takes them.
+    """Return the dagster-k8s configuration of the step's pod and Job.
 
-    SHALLOW, and each key that decides on a node is always there: deep, the launcher's node selector and tolerations
-    would be added to these, and a GPU step would wait for a node that is both.
+    The merge is SHALLOW and sets every key that affects scheduling: a DEEP merge would add the launcher's node selector
+    and tolerations, and a GPU step would then wait for a node that satisfies both selectors.
+
+    Raises:
+        KeyError: The step is unknown.
+
     """
     size = cluster.size(step)
     labels = {"app.kubernetes.io/part-of": PART_OF, f"{PART_OF}/step": step}
@@ -59,12 +73,12 @@ def pod_config(step: str, cluster: Cluster) -> dict[str, Any]:
         "container_config": {
             **image,
             "resources": _resources(size),
-            # Libraries count the cores of the node, and would start a thread for each.
+            # Otherwise libraries start a thread for each core of the node.
             "env": [{"name": "OMP_NUM_THREADS", "value": str(threads(size))}],
         },
         "pod_template_spec_metadata": {
             "labels": labels,
-            # A pod in the middle of a recording is not moved to pack nodes tighter.
+            # Autoscalers must not evict a pod in the middle of a recording to consolidate nodes.
             "annotations": {
                 "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
                 "karpenter.sh/do-not-disrupt": "true",
@@ -75,23 +89,23 @@ def pod_config(step: str, cluster: Cluster) -> dict[str, Any]:
             "tolerations": _tolerations(size, spot=cluster.spot),
             "affinity": {},
             **account,
-            "automount_service_account_token": False,  # a step never talks to the cluster
+            "automount_service_account_token": False,  # a step does not use the cluster's API
         },
         "job_metadata": {"labels": labels},
-        # A second pod of the same Job would find the step started, leave at once, and nobody would ever end the step.
+        # A second pod of the same Job would find the step started and exit, and the step would never end.
         "job_spec_config": {"backoff_limit": 0, "ttl_seconds_after_finished": FINISHED_JOB_TTL_S},
     }
 
 
 def threads(size: costs.Size) -> int:
-    """As many as there are whole cores, at least one."""
+    """Return the number of whole cores, at least 1."""
     return max(1, int(size.cpus))
 
 
 def _resources(size: costs.Size) -> dict[str, dict[str, str]]:
-    """Memory and disk limited as requested: such a pod is the last that a node under pressure evicts.
+    """Return requests and limits; memory and disk limits equal the requests, so that such a pod is evicted last.
 
-    A whole core at least may be used: to import alone takes two seconds of one, and would take eight of a quarter.
+    The CPU limit is at least one core: imports alone take two seconds of a core, and would take eight of a quarter.
     """
     reserved = {
         "cpu": f"{round(size.cpus * 1000)}m",
@@ -110,5 +124,5 @@ def _tolerations(size: costs.Size, *, spot: bool) -> list[dict[str, str]]:
 
 
 def price_tag(size: costs.Size) -> dict[str, float]:
-    """What the UI shows of the step, and what its recordings are priced by."""
+    """Return the metadata that the UI shows for the step and from which the cost of its recordings is computed."""
     return {"cpus": size.cpus, "memory_gib": size.memory_gib, "gpus": size.gpus, "usd_per_hour": size.usd_per_hour}

@@ -1,8 +1,8 @@
-"""Steps as pods: dagster-k8s's executor, with an end to all that it would wait for, and the pod's reason in words.
+"""Steps as pods: dagster-k8s's executor with deadlines and with the reasons of pod failures.
 
-Loaded in the process of a run only, and only where TRANSCRIPTION_EXECUTOR=k8s. dagster-k8s looks at nothing but the
-Job's `failed`: a pod that is never placed, whose image or secret is missing, or that leaves without a word keeps its
-step in progress for ever; and it tries every failed pod again, also one that is sure to run out of memory again.
+Imported only in the process of a run with TRANSCRIPTION_EXECUTOR=k8s. dagster-k8s looks only at the Job's `failed`: a
+pod that is never scheduled, whose image or secret is missing, or that exits without an event keeps its step in progress
+forever; and it retries every failed pod, also one that will run out of memory again.
 """
 
 import time
@@ -33,18 +33,18 @@ from transcription_assets.defs.patience import WORK_LIMIT, Patience
 from transcription_assets.failures import PermanentFailure
 
 LENGTH_KNOWN = {"transcript", "embeddings"}
-"""The steps behind the one that decodes."""
+"""Steps that follow `audio`, which records the durations."""
 VERSIONS = 4
-"""Materialisations of one recording that are looked through, on average, for the newest of each."""
+"""Average number of materialisations of each recording that are searched for the newest one."""
 WARNINGS = 3
-"""So many of the cluster's last warnings about a pod are quoted."""
+"""Number of a pod's latest Warning events in its failure message."""
 
 
 class PodStepHandler(K8sStepHandler):
-    """As `k8s_job_executor` configured it, with a time limit on each pod and an answer to how it ended."""
+    """The step handler of `k8s_job_executor` with a deadline for each pod and the reasons of pod failures."""
 
     def __init__(self, configured: K8sStepHandler, patience: Patience) -> None:
-        # Taken over as it is: its own constructor would read the cluster's configuration once more.
+        # Copies its state, because its constructor would load the cluster's configuration again.
         self.__dict__.update(vars(configured))
         self._patience = patience
         self._work_s: dict[str, float] = {}
@@ -53,11 +53,11 @@ class PodStepHandler(K8sStepHandler):
         self._done: set[str] = set()
 
     def ending_of(self, step_key: str) -> Ending | None:
-        """How the step's last pod ended, where that was noticed from outside."""
+        """Return how the step's last pod failed, None if no health check has detected a failure."""
         return self._endings.get(step_key)
 
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
-        """With the time limit of this batch. The pod's own, for a Job's counts the wait for a node as well."""
+        """Return the context with the pod's deadline for this batch; a Job's would include the wait for a node."""
         step = self._get_step_key(step_handler_context)
         if step not in self._work_s:
             length = sounds_s(step_handler_context) if step in LENGTH_KNOWN else None
@@ -65,13 +65,13 @@ class PodStepHandler(K8sStepHandler):
         work_s = self._work_s[step]
         limit = UserDefinedDagsterK8sConfig(
             pod_spec_config={"active_deadline_seconds": self._patience.deadline(work_s)},
-            # Its end is told to the pod like an eviction: so it can tell the two apart.
+            # At the deadline the pod gets SIGTERM, as in an eviction; this lets it distinguish the two.
             container_config={"env": [{"name": WORK_LIMIT, "value": f"{work_s:.0f}"}]},
         )
         return super()._get_container_context(step_handler_context).merge(K8sContainerContext(run_k8s_config=limit))
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
-        """Unhealthy where the pod died, never began in time, or left without saying how the step ended."""
+        """Return unhealthy if the pod failed, did not start in time, or exited without an event that ends the step."""
         step = self._get_step_key(step_handler_context)
         self._endings.pop(step, None)
         job = self._get_k8s_step_job_name(step_handler_context)
@@ -87,7 +87,7 @@ class PodStepHandler(K8sStepHandler):
         about = [job, *(pod.name for pod in seen.pods)]
         result = self._ended(step, found, self._warnings(namespace, about))
         if not seen.failed:
-            # Else it might begin after all, beside the pod of the retry.
+            # Otherwise it might still start, concurrently with the pod of the retry.
             self._api_client.delete_job(job_name=job, namespace=namespace)
         return result
 
@@ -105,9 +105,10 @@ class PodStepHandler(K8sStepHandler):
         )
 
     def _is_news(self, job: str) -> bool:
-        """A pod that worked may have said how the step ended, since that was read last: so it is looked at twice.
+        """Return whether this is the first health check that finds a failure of this Job.
 
-        Else the step would end twice, which the executor does not survive.
+        The pod may have logged the end of the step after the executor last read the events, so a second check decides:
+        otherwise the step would end twice, which the executor does not survive.
         """
         seen_before = job in self._done
         self._done.add(job)
@@ -117,7 +118,7 @@ class PodStepHandler(K8sStepHandler):
         try:
             events = [event for name in names for event in self._api_client.retrieve_pod_events(name, namespace or "")]
         except ApiException:
-            return ""  # not worth the verdict: Dagster would only log the error, and the step would never end
+            return ""  # warnings are optional: Dagster would only log this error, and the step would never end
         said = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
         return "; ".join(list(dict.fromkeys(said))[-WARNINGS:])
 
@@ -127,7 +128,7 @@ class PodStepHandler(K8sStepHandler):
 
 
 class PodExecutor(StepDelegatingExecutor):
-    """Tries a step again only where another pod can help."""
+    """A step-delegating executor that retries a step only if another pod can help."""
 
     def __init__(self, handler: PodStepHandler, made: StepDelegatingExecutor, look_every_s: int) -> None:
         super().__init__(
@@ -142,10 +143,10 @@ class PodExecutor(StepDelegatingExecutor):
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> DagsterEvent:
-        """Where another pod cannot help, the step fails at once; where later can, the run is marked for a retry."""
+        """Fail the step at once if another pod cannot help, and tag the run for a retry if a later run can."""
         found = self._pods.ending_of(step_context.step.key)
         if found is not None and found.again is not Again.NEVER:
-            # Also for when the step's own retries are used up: nodes are lost in swarms.
+            # Tagged for Again.STEP too: its retries may not suffice, since often many nodes are lost at once.
             ask_for_another_run(step_context.instance, step_context.run_id, step_context.step)
         if found is None or found.again is Again.STEP:
             return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
@@ -154,7 +155,7 @@ class PodExecutor(StepDelegatingExecutor):
 
 
 def sounds_s(context: StepHandlerContext) -> float | None:
-    """Seconds of sound in the run's recordings, as `audio` has told of each; None where it has not."""
+    """Return the total duration (s) of the run's recordings from the metadata of `audio`, None if one is missing."""
     instance = context.instance
     keys = keys_of(context.dagster_run.tags, instance.get_dynamic_partitions(str(recordings.name)))
     found = instance.fetch_materializations(
@@ -169,7 +170,17 @@ def sounds_s(context: StepHandlerContext) -> float | None:
 
 
 def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> PodExecutor:
-    """Each step in a pod of its own. `pods`: dagster-k8s's configuration for each step, by its name."""
+    """Return an executor that runs each step in its own pod.
+
+    Args:
+        context: The context of the executor's creation.
+        pods: dagster-k8s's configuration of each step's pod, by step name.
+        patience: The deadlines of pods.
+
+    Raises:
+        PermanentFailure: The instance does not use K8sRunLauncher, or dagster-k8s rejects the configuration.
+
+    """
     if not isinstance(context.instance.run_launcher, K8sRunLauncher):
         raise PermanentFailure(
             "TRANSCRIPTION_EXECUTOR=k8s needs K8sRunLauncher in dagster.yaml, for a step gets what it gives: see "
@@ -177,7 +188,7 @@ def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]]
         )
     wanted = {
         "per_step_k8s_config": {step: dict(config) for step, config in pods.items()},
-        "enable_owner_references": True,  # a run that is deleted takes its steps along
+        "enable_owner_references": True,  # deleting a run's Job deletes those of its steps
     }
     checked = process_config(k8s_job_executor.config_schema.config_type, wanted)
     if not checked.success:
@@ -185,5 +196,5 @@ def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]]
     made: Any = k8s_job_executor.executor_creation_fn(  # type: ignore[misc]
         InitExecutorContext(context.job, context.executor_def, checked.value or {}, context.instance)
     )
-    # It gives its handler away in no other way.
+    # The handler has no public accessor.
     return PodExecutor(PodStepHandler(made._step_handler, patience), made, patience.look_every_s)  # noqa: SLF001

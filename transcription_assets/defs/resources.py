@@ -1,4 +1,4 @@
-"""What the assets work with; configured once in definitions.py, visible in the UI, loaded where first used."""
+"""Resources of the assets: configured in definitions.py, shown in the UI, loaded on first use."""
 
 from pathlib import Path
 
@@ -17,24 +17,36 @@ from transcription_assets.storage import Store
 
 
 class StoreResource(dg.ConfigurableResource["StoreResource"]):
-    """The one place that holds recordings, artefacts, the catalogue and the search table."""
+    """The store that holds recordings, artefacts, the catalogue and the search table."""
 
     url: str
     done_prefix: bool = False
     link_roots: str = ""
 
     def open(self) -> Store:
-        """The store, its inboxes made."""
+        """Open the store and create its inboxes if they are missing.
+
+        Raises:
+            PermanentFailure: The store does not exist, or access to it is refused.
+            TransientFailure: The store does not answer.
+
+        """
         return Store.open(self.url, link_roots=folders(self.link_roots))
 
     def table(self) -> Index:
-        """The search table in the store."""
+        """Return the search table in the store.
+
+        Raises:
+            PermanentFailure: The store does not exist, or access to it is refused.
+            TransientFailure: The store does not answer.
+
+        """
         store = self.open()
         return Index(store.lancedb_uri, store.lancedb_options)
 
 
 class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
-    """ffmpeg and the time that one recording may take."""
+    """ffmpeg, and the time limit for decoding one recording."""
 
     ffmpeg: str = ""
     floor_s: float = 120.0
@@ -44,7 +56,12 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     longest_hours: float = media.LONGEST_S / 3600
 
     def open(self) -> Decoder:
-        """The decoder; raises PermanentFailure where there is no ffmpeg."""
+        """Return the decoder.
+
+        Raises:
+            PermanentFailure: ffmpeg is not installed.
+
+        """
         return Decoder(
             media.find_ffmpeg(self.ffmpeg),
             self.floor_s,
@@ -72,12 +89,17 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     speakers: Speakers = "mixed"
 
     def open(self) -> Engine:
-        """The engine; raises PermanentFailure where the weights are not on this machine."""
+        """Return the engine; the weights load on first use.
+
+        Raises:
+            PermanentFailure: The weights are not on this machine.
+
+        """
         return engines.whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
-    """The sentence encoder, here or, where a URL is given, a service's."""
+    """The sentence encoder, local or, if a URL is given, an embedding service."""
 
     name: str
     models_dir: str
@@ -90,11 +112,16 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
     @property
     def choice(self) -> Choice:
-        """What goes into the search."""
+        """Length of passages, and whether segments with low confidence are indexed."""
         return Choice(self.passage_s, self.search_doubtful)
 
     def open(self) -> Encoder:
-        """The encoder; raises PermanentFailure where the weights are not on this machine."""
+        """Return the encoder; local weights load on first use.
+
+        Raises:
+            PermanentFailure: The weights are not on this machine, or the service's key is invalid.
+
+        """
         if self.url:
             return engines.service(self.url, self.name, self.key, self.dollars_per_million)
         return engines.encoder(self._located, self.name, self.device)

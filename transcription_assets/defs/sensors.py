@@ -1,8 +1,8 @@
-"""The inbox sensor: a thin shell around the decisions in `catalog`.
+"""The inbox sensor, built on the pure decisions in `catalog`.
 
-A tick reads the snapshot that the cursor names, looks at the inbox, takes the difference, and returns partitions, run
-requests and the name of the next snapshot together. If the tick dies the old name stands and the same difference is
-found again; run keys stop a second run of the same batch, and what a run in flight works on waits until it is over.
+A tick reads the snapshot that the cursor names, reads the inbox, computes the difference, and returns partitions, run
+requests and the name of the next snapshot together. If a tick dies, the cursor is unchanged and the next tick finds the
+same difference; run keys prevent a second run of the same batch, and recordings of active runs wait until those finish.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,19 @@ from transcription_assets.sqs import Queue
 from transcription_assets.storage import Store
 
 PARTITIONS_MOST = 100_000
-"""What Dagster is made for, for one asset."""
+"""Number of partitions of one asset that Dagster is designed for."""
 PARTITIONS_MANY = 80_000
 RUNS_A_TICK = 40
-"""The daemon needs a bit more than 0.1 s to submit one."""
+"""Run requests of one tick; the daemon takes a little more than 0.1 s to submit each."""
 SNAPSHOTS_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much one tick does, so that it ends well within the daemon's minute.
+    """Limits of one tick, so that it ends well within the daemon's time limit of a minute.
 
-    With the URL of a queue, ticks look at what its messages name, and list everything every `list_every_s` seconds.
+    With `queue_url`, a tick reads only the objects that the queue's messages name, with a complete listing every
+    `list_every_s` seconds.
     """
 
     interval_s: int
@@ -51,7 +52,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What one tick asks for, and why the rest of what has to be done waits."""
+    """The requests of one tick, and counts of the work that has to wait."""
 
     runs: list[pl.DataFrame]
     taken: pl.DataFrame
@@ -64,13 +65,18 @@ class Plan:
 
 
 def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
-    """The sensor at this pace."""
+    """Create the sensor.
+
+    Raises:
+        TranscriptionError: From its evaluation: the store, the queue or the snapshot cannot be read.
+
+    """
 
     @dg.sensor(
         job=process_recordings,
         minimum_interval_seconds=pace.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks for new and changed recordings in the inbox and starts the graph for them; a file that is "
+        description="Detects new and changed recordings in the inbox and requests runs for them; a file that is "
         "still being copied waits.",
     )
     def inbox_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
@@ -110,33 +116,33 @@ def _known(place: Store, snapshot: str) -> pl.DataFrame:
     try:
         return catalog.from_bytes(place.read(snapshot))
     except NotFound as error:
-        # Everything is looked at again: what is done already is found done, so this costs time, not work.
+        # After a reset, the steps reuse the results of all recordings that are done.
         raise TranscriptionError(
             f"the catalogue {snapshot} is gone from the store: reset the sensor's cursor in the UI to start afresh"
         ) from error
 
 
 def _look(place: Store, known: pl.DataFrame, cursor: catalog.Cursor, pace: Pace, *, free: int) -> Look:
-    """All of the inbox; between two complete listings only what the messages in the queue name."""
+    """Return the whole inbox or, between two complete listings, the recordings that messages in the queue name."""
     age = datetime.now(UTC) - cursor.listed if cursor.listed else timedelta.max
     if not pace.queue_url or age >= timedelta(seconds=pace.list_every_s):
         return everything(place, known)
-    if free <= 0:  # nothing could be asked for, and each time that a message is received counts
+    if free <= 0:  # no run can be requested, and the queue counts how often a message is received
         return Look(known.clear(), known.clear(), complete=False)
     queue = Queue(pace.queue_url)
-    # They are hidden until the next tick, which finds the recordings of this one known and deletes them.
+    # Messages are invisible until the next tick, which finds the recordings of this one known and deletes them.
     look, served = notified(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
     queue.delete(served)
     return look
 
 
 def _oldest_first(found: catalog.Difference) -> pl.DataFrame:
-    """What has to be done, in an order that later arrivals do not disturb: a tick that died is repeated as it was."""
+    """Return new and changed recordings in an order that later arrivals do not change: a tick can be repeated."""
     return pl.concat([found.new, found.changed]).sort("last_modified", "key")
 
 
 def _settled(place: Store, todo: pl.DataFrame, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """An object appears in a bucket whole; only a file in a folder can still be growing."""
+    """Split off files that may still be growing; objects appear in a bucket complete."""
     return catalog.settled(todo, datetime.now(UTC), settle_s if place.is_local else 0.0)
 
 
@@ -167,9 +173,9 @@ def _plan(
 
 
 def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: catalog.Cursor, pace: Pace) -> str:
-    """What these recordings come after: the versions that they replace, whatever else was asked for meanwhile.
+    """Return the versions that these recordings replace, as a part of the run key.
 
-    What was taken out leaves no version to replace, so where that is turned on it is the whole snapshot.
+    Removed recordings leave no version to replace, so with `remove_gone` it is the whole snapshot.
     """
     if pace.remove_gone:
         return cursor.snapshot
@@ -177,7 +183,7 @@ def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: catalog.Cursor, pac
 
 
 def _run_request(rows: pl.DataFrame, before: str, reset: str) -> dg.RunRequest:
-    """A tick that died is repeated under the same name; a version that came back has another, whatever its time."""
+    """Request a run; the run key is the same if a tick is repeated, and another if an old version was restored."""
     name = " ".join(filter(None, [catalog.run_key(rows), before, reset]))
     if rows.height == 1:
         return dg.RunRequest(run_key=name, partition_key=rows["key"][0])
@@ -196,7 +202,7 @@ def _partition_requests(
 def _removable(
     context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, look: Look, pace: Pace
 ) -> pl.DataFrame:
-    """What may be taken out of everything, where that is turned on."""
+    """Return the recordings to remove with their artefacts, none unless `remove_gone` is set."""
     if gone.is_empty() or not look.complete or not pace.remove_gone:
         return gone.clear()
     if catalog.removable(gone, known, look.frame, max_share=pace.remove_max_share):
@@ -209,7 +215,7 @@ def _removable(
 
 
 def _take_out(store: StoreResource, removed: pl.DataFrame) -> None:
-    """Delete the artefacts and the rows."""
+    """Delete the artefacts and the rows of the removed recordings."""
     if removed.is_empty():
         return
     place = store.open()
@@ -219,7 +225,7 @@ def _take_out(store: StoreResource, removed: pl.DataFrame) -> None:
 
 
 def _clean(place: Store, keep: set[str]) -> None:
-    """Delete old snapshots, but neither the one that the cursor names now nor the one that it is going to name."""
+    """Delete old snapshots, except the ones that the current and the next cursor name."""
     for name in place.oldest_first("catalog/")[:-SNAPSHOTS_KEPT]:
         if name not in keep:
             place.delete(name)

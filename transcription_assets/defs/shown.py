@@ -1,4 +1,4 @@
-"""What a person sees in the UI of each materialisation: pure functions from a step's record to metadata."""
+"""Materialisation metadata for the UI: pure functions from the records of the steps."""
 
 import base64
 import math
@@ -19,7 +19,7 @@ from transcription_assets.transcript import Transcript, clock
 from transcription_assets.words import printable
 
 INLINE_LIMIT = 1000
-"""Markdown of so many characters or more is hidden behind a link by Dagster's UI."""
+"""Number of characters from which Dagster's UI hides Markdown behind a link."""
 EXCERPT_LINES = 12
 TABLE_ROWS = 20
 TIMELINE_SLOTS = 48
@@ -52,7 +52,7 @@ PASSAGE_COLUMNS = dg.TableSchema(
 
 
 def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
-    """Picture, length, what kind of file it is; `thumbnail` is a WebP, empty where there is none."""
+    """Return poster, duration, codecs and size; `thumbnail` is a WebP image, empty if there is none."""
     probe = made.probe
     picture = f"{probe.video_codec} {probe.width}×{probe.height}" if probe.video_codec else "none"
     shown: dict[str, dg.MetadataValue] = {}
@@ -79,7 +79,7 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
 
 
 def audio(made: Audio, store: Store) -> Metadata:
-    """How much was decoded, and what the decoder complained about."""
+    """Return the decoded duration and the decoder's warnings."""
     return {
         "duration": dg.MetadataValue.text(clock(made.duration)),
         "warnings": dg.MetadataValue.md(fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
@@ -92,7 +92,7 @@ def audio(made: Audio, store: Store) -> Metadata:
 
 
 def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
-    """The first lines to read, where the words are, language, coverage, speed; then the bare figures, for plots."""
+    """Return excerpt, timeline, language, coverage and speed for readers, then the bare figures for plots."""
     key, speech, timing = made.media.key, made.speech, made.timing
     covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
     speed = f"{timing.rtfx:.1f}× real time ({clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
@@ -128,7 +128,7 @@ FORMATS = ("txt", "srt", "vtt", "json")
 
 
 def embeddings(made: Embeddings, store: Store) -> Metadata:
-    """The passages as a table."""
+    """Return the first passages as a table, and counts."""
     records = [
         dg.TableRecord({"start": clock(row["start_s"]), "end": clock(row["end_s"]), "text": row["text"]})
         for row in made.rows.head(TABLE_ROWS).iter_rows(named=True)
@@ -146,7 +146,7 @@ def embeddings(made: Embeddings, store: Store) -> Metadata:
 
 
 def search_index(state: IndexState) -> Metadata:
-    """How large the table is and whether it is in good order."""
+    """Return the size and the state of the search table."""
     return {
         "recordings": dg.MetadataValue.int(state.recordings),
         "dagster/row_count": dg.MetadataValue.int(state.rows),
@@ -159,7 +159,7 @@ def search_index(state: IndexState) -> Metadata:
 
 
 def excerpt(made: Transcript) -> str:
-    """The first lines with their times, as Markdown that is short enough to be shown at once."""
+    """Return the first lines with their times, as Markdown that the UI shows inline."""
     if made.no_speech:
         return "*Nobody speaks in this recording.*"
     if not made.segments:
@@ -169,7 +169,7 @@ def excerpt(made: Transcript) -> str:
 
 
 def timeline(made: Transcript) -> str:
-    """Where in the recording the words are: a bar of equal slots, as high as their share of words, and the pauses."""
+    """Return a bar of equal time slots, as high as their share of words, and the longest pauses."""
     if not made.segments or not made.duration:
         return "no words"
     bar = "".join(LEVELS[_level(share)] for share in _shares(made))
@@ -182,7 +182,7 @@ def timeline(made: Transcript) -> str:
 
 
 def _shares(made: Transcript) -> list[float]:
-    """The share of each slot of the recording that has words, in [0, 1]."""
+    """Return the share of each slot that has words, in [0, 1]."""
     slot_s = made.duration / TIMELINE_SLOTS
     held = [0.0] * TIMELINE_SLOTS
     for word in made.words:
@@ -193,12 +193,12 @@ def _shares(made: Transcript) -> list[float]:
 
 
 def _level(share: float) -> int:
-    """A slot with any word at all is never shown as empty."""
+    """Return the height of a slot; one with any word is never empty."""
     return math.ceil(share * (len(LEVELS) - 1))
 
 
 def fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
-    """As many of the lines as the UI shows at once; `…` stands for the rest."""
+    """Return as many of the lines as the UI shows inline, with `…` in place of the rest."""
     shown = list(lines[:most])
     while shown and _length(separator.join([*shown, "…"])) >= INLINE_LIMIT:
         shown.pop()
@@ -208,12 +208,12 @@ def fitting(lines: Sequence[str], separator: str, most: int | None = None) -> st
 
 
 def _length(text: str) -> int:
-    """As a browser counts."""
+    """Return the length in UTF-16 code units, as browsers count."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _plain(text: str) -> str:
-    """What somebody said is text, not Markdown."""
+    """Escape Markdown and HTML in transcript text."""
     return MARKDOWN.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -1,8 +1,8 @@
-"""Keeps web pages of others away from Dagster's webserver, which checks neither who asks nor for which name.
+"""Middleware that protects Dagster's webserver, which has no authentication and checks neither Origin nor Host.
 
 Any page that is open in a browser beside the Dagster UI can send requests to it, also to `localhost`. This middleware
-refuses what a browser marks as coming from another page, what is addressed to another name (DNS rebinding), and changes
-by requests that a browser sends without asking the server first.
+refuses requests that the browser marks as coming from another origin, requests for another host name (DNS rebinding),
+and mutations in requests that a browser sends without a CORS preflight.
 """
 
 import re
@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?", re.ASCII)
 PROBE = "/server_info"
-"""Asked by Kubernetes under the pod's address; tells nothing but versions."""
+"""Path of Kubernetes' probes, sent to the pod's IP address; the answer contains only versions."""
 GRAPHQL = "/graphql"
 ASKED_FIRST = frozenset({"application/json", "application/graphql"})
-"""Content types that a browser sends to another origin only after asking, which Dagster never allows."""
+"""Content types that require a CORS preflight from another origin, which Dagster never grants."""
 OWN = frozenset({"same-origin", "none"})
-"""Values of Sec-Fetch-Site of requests by the UI itself and by the address bar."""
+"""Values of Sec-Fetch-Site for requests of the UI itself and of the address bar."""
 
 HEADERS = {
     "cross-origin-opener-policy": "same-origin",
@@ -34,11 +34,11 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class WebGuard:
-    """ASGI middleware.
+    """ASGI middleware that refuses cross-origin requests.
 
     Attributes:
         app: The webserver.
-        hosts: Names and addresses, without ports, under which it answers besides those of this machine.
+        hosts: Host names and addresses, without ports, that are allowed besides those of this machine.
 
     """
 
@@ -46,7 +46,7 @@ class WebGuard:
     hosts: Collection[str] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with 403, or let the webserver answer."""
+        """Answer with 403, or pass the request to the webserver."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -84,24 +84,24 @@ class WebGuard:
         return name in LOOPBACK or name in self.hosts
 
     def _is_own_origin(self, origin: str, host: str) -> bool:
-        """Return whether a page of this origin is one of ours; behind a proxy its Host may be another than ours."""
+        """Return whether an Origin is one of ours; behind a proxy it may differ from the request's Host."""
         netloc = origin.partition("://")[2]
         return netloc.lower() == host.lower() or _name(netloc) in self.hosts
 
 
 def parse_hosts(text: str) -> frozenset[str]:
-    """Return the names in a list separated by commas."""
+    """Return the names in a comma-separated list."""
     return frozenset(filter(None, (_name(name.strip()) for name in text.split(","))))
 
 
 def _name(host: str) -> str:
-    """Return the host without its port, in lower case; an empty string where it is none."""
+    """Return the host without its port, in lower case; an empty string if it is invalid."""
     found = HOST.fullmatch(host)
     return found["name"].lower() if found else ""
 
 
 def _is_link(headers: Headers) -> bool:
-    """Return whether somebody followed a link: their browser shows the answer in a tab, and to no page."""
+    """Return whether the request follows a link: the answer opens in a tab, and other pages cannot read it."""
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
@@ -115,7 +115,7 @@ def _graphql_refusal(method: str, headers: Headers, scope: Scope) -> str:
 
 
 def _may_change(query: str) -> bool:
-    """Return whether a GraphQL document holds more than queries, or cannot be read."""
+    """Return whether a GraphQL document contains other operations than queries, or cannot be parsed."""
     if not query:
         return False
     try:
@@ -132,7 +132,7 @@ def _content_type(headers: Headers) -> str:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> None:
     if scope["type"] == "websocket":
-        await receive()  # the server has to have read the request for an upgrade before it can be refused
+        await receive()  # the server must have read the upgrade request before it can be refused
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
         return
     await PlainTextResponse(f"Refused: {reason}.\n", 403, headers=HEADERS)(scope, receive, send)

@@ -1,6 +1,6 @@
-"""Dagster's webserver behind `WebGuard`: `python -m transcription_assets.defs.webserver`.
+"""Dagster's webserver with `WebGuard`: `python -m transcription_assets.defs.webserver`.
 
-Takes the options of `dagster-webserver`.
+It has the options of `dagster-webserver`.
 """
 
 from dagster_webserver import app, cli
@@ -12,16 +12,21 @@ from transcription_assets.defs.webguard import WebGuard, parse_hosts
 
 
 class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
-    """Dagster's webserver; it answers to pages of its own and to programs."""
+    """Dagster's webserver that answers only to its own pages and to programs."""
 
     def build_middleware(self) -> list[Middleware]:
-        """Put the guard before everything else."""
+        """Return the middleware, `WebGuard` first.
+
+        Raises:
+            WrongSettings: The settings are invalid.
+
+        """
         hosts = parse_hosts(settings.load().dagster_hosts)
         return [Middleware(WebGuard, hosts=hosts), *super().build_middleware()]
 
 
 def main() -> None:
-    """Run dagster-webserver's command; it has no option for the class of the webserver."""
+    """Run dagster-webserver's command with `GuardedWebserver`, for which it has no option."""
     app.DagsterWebserver = GuardedWebserver  # type: ignore[attr-defined]
     cli.cli(auto_envvar_prefix="DAGSTER_WEBSERVER")
 
