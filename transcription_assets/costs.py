@@ -1,6 +1,6 @@
-"""What a step needs and what that costs: the one table of sizes and prices, and the figures that follow from it.
+"""Resources and prices of steps, and the cost figures computed from them.
 
-Pods are made from this table and priced by it, so what is shown is what was asked for.
+The pods' resource requests and their prices come from the same table, so that the reported costs match the requests.
 """
 
 import math
@@ -15,12 +15,12 @@ CPU_USD_PER_HOUR = 0.048
 GPU_USD_PER_HOUR = 1.006
 """A node with one A10G (24 GB), 4 vCPU, 16 GiB: AWS EC2 g5.xlarge, on demand, us-east-1, list price of June 2026."""
 SPOT_SHARE = 0.4
-"""Of the list price; what spot nodes really cost changes by the hour and the zone."""
+"""Share of the list price that spot nodes are assumed to cost; the actual price varies by hour and zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What the pod of one step reserves (cores, GiB of memory and of scratch disk, GPUs), and its price ($ an hour)."""
+    """Resources of a step's pod (cores, GiB of memory and of scratch disk, GPUs), and its price in $ per hour."""
 
     cpus: float
     memory_gib: float
@@ -29,7 +29,7 @@ class Size:
     usd_per_hour: float
 
     def scaled(self, factor: float) -> "Size":
-        """Smaller or larger in everything but GPUs; a pod with a GPU has its node for itself, so its price stays."""
+        """Return this size with all but the GPUs multiplied; a pod with a GPU uses a whole node, so its price stays."""
         return replace(
             self,
             cpus=round(max(0.1, self.cpus * factor), 2),
@@ -44,7 +44,7 @@ def _on_cpu(cpus: float, memory_gib: float, disk_gib: float) -> Size:
 
 
 _GPU_NODE = Size(3.0, 12.0, 8.0, 1, GPU_USD_PER_HOUR)
-"""What a node of 4 vCPU and 16 GiB has left beside its own daemons."""
+"""Resources of a node with 4 vCPU and 16 GiB that its system pods leave."""
 
 CPU_SIZES: Mapping[str, Size] = {
     "video": _on_cpu(1.0, 2.0, 2.0),
@@ -54,21 +54,26 @@ CPU_SIZES: Mapping[str, Size] = {
     "search_index": _on_cpu(1.0, 4.0, 4.0),
     "costs": _on_cpu(0.5, 2.0, 1.0),
 }
-"""For each step. Memory does not grow with the length of a recording: sound is read in windows of ten minutes."""
+"""Size of each step. Memory does not depend on the length of a recording: audio is read in windows of ten minutes."""
 
 GPU_SIZES: Mapping[str, Size] = {"transcript": _GPU_NODE, "embeddings": _GPU_NODE}
-"""For the steps that can use a GPU, where they are given one."""
+"""Size of the steps that can use a GPU, if they get one."""
 
 
 def size(step: str, *, gpu: bool, spot: bool = False, scale: float = 1.0) -> Size:
-    """What the step's pod reserves; KeyError for a step that is not in the table."""
+    """Return the resources and the price of the step's pod.
+
+    Raises:
+        KeyError: The step is unknown, or cannot use a GPU.
+
+    """
     chosen = (GPU_SIZES if gpu else CPU_SIZES)[step].scaled(scale)
     return replace(chosen, usd_per_hour=chosen.usd_per_hour * SPOT_SHARE) if spot else chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Wall seconds of a pod: waiting to be placed and for its image, starting Python, loading weights, working."""
+    """Wall time of a pod in seconds: queue (placement and image), start of Python, loading of weights, computation."""
 
     queue_s: float = 0.0
     start_s: float = 0.0
@@ -77,23 +82,24 @@ class Spent:
 
     @property
     def held_s(self) -> float:
-        """For so long its cores and its GPU belonged to it alone."""
+        """Time during which the pod's cores and GPU were reserved."""
         return self.start_s + self.load_s + self.compute_s
 
     @property
     def priced_s(self) -> float:
-        """With the wait: where a pool starts from zero, its node is booting, and billed, for just this pod."""
+        """Reserved time with the queue: in a pool that scales from zero, the node boots, at a cost, for this pod."""
         return self.queue_s + self.held_s
 
     def usd(self, usd_per_hour: float) -> float:
-        """Its price; an upper bound, for on a node that was there already the wait costs nothing."""
+        """Return the price in $, an upper bound: on a node that was already running the queue costs nothing."""
         return self.priced_s / HOUR_S * usd_per_hour
 
 
 def shared(own_s: Sequence[float], common: Spent) -> list[Spent]:
-    """What each recording of a batch has spent: its own work, and of what all have in common a share of that size.
+    """Return the time of each recording of a batch: its own work, and a share of `common` in proportion to it.
 
-    The sum over the batch is `common` with all of `own_s` as work; where nobody worked, all bear the same.
+    The results add up to `common` with all of `own_s` as computation. If no recording took time, all get equal shares.
+    `own_s` must not be empty.
     """
     total = math.fsum(own_s)
     shares = [seconds / total for seconds in own_s] if total > 0 else [1 / len(own_s)] * len(own_s)
@@ -110,7 +116,7 @@ def shared(own_s: Sequence[float], common: Spent) -> list[Spent]:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """What one materialisation of one recording cost; `audio_s` is its length where that was heard, else 0."""
+    """Cost of one materialisation of one recording; `audio_s` is its duration if it was transcribed, else 0."""
 
     day: date
     step: str
@@ -123,7 +129,7 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day's sum; `usd_*` are the parts of `usd`."""
+    """Totals of a day; `usd_*` are the parts of `usd`."""
 
     day: date
     audio_h: float
@@ -137,12 +143,12 @@ class Day:
 
     @property
     def usd_per_audio_hour(self) -> float | None:
-        """None where nothing was heard that day."""
+        """Cost of an audio hour, None if nothing was transcribed that day."""
         return self.usd / self.audio_h if self.audio_h > 0 else None
 
 
 def days(items: Iterable[Priced]) -> list[Day]:
-    """Summed by day, in order."""
+    """Return the totals by day, in order."""
     grouped: dict[date, list[Priced]] = {}
     for item in items:
         grouped.setdefault(item.day, []).append(item)
@@ -170,7 +176,7 @@ def _day(day: date, items: Sequence[Priced]) -> Day:
 
 @dataclass(frozen=True, slots=True)
 class ListPrice:
-    """What a hosted service asks for an hour of sound, where that is said, and when it was read there."""
+    """List price of a hosted service for an audio hour, its source, and the date on which it was read."""
 
     service: str
     usd_per_audio_hour: float

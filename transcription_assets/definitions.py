@@ -1,4 +1,4 @@
-"""The code location, on one page: assets, checks, jobs, sensors, executor, resources."""
+"""The Dagster code location: assets, checks, jobs, sensors, executor and resources, built from the settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ STEPS = tuple(costs.CPU_SIZES)
 
 
 def code_versions(chosen: Settings) -> dict[str, str]:
-    """What would change an asset's output: a new value marks what was made before as stale in the UI."""
+    """Return the code version of each asset: a change marks existing materialisations as stale in the UI."""
     whisper, encoder = _pinned(chosen.whisper_model), _pinned(chosen.encoder_model)
     return {
         "video": video.VERSION,
@@ -42,7 +42,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
 
 
 def _store(chosen: Settings) -> StoreResource:
-    """A folder, or a bucket by way of dagster-aws, which is loaded only then."""
+    """Return the resource of a folder or a bucket; dagster-aws is imported for a bucket only."""
     if not chosen.store.startswith("s3://"):
         return StoreResource(url=chosen.store, done_prefix=chosen.done_prefix, link_roots=chosen.link_roots)
     from dagster_aws.s3 import S3Resource
@@ -53,7 +53,7 @@ def _store(chosen: Settings) -> StoreResource:
 
 
 def cluster(chosen: Settings) -> placement.Cluster:
-    """Where steps run on Kubernetes: with a GPU those whose device is said to be one; `auto` asks for none."""
+    """Return the placement of steps on Kubernetes; a step gets a GPU if its device is `cuda`, not if it is `auto`."""
     devices = {"transcript": chosen.device, "embeddings": chosen.encodes_on}
     return placement.Cluster(
         gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
@@ -67,7 +67,7 @@ def cluster(chosen: Settings) -> placement.Cluster:
 
 
 def _executor(chosen: Settings) -> dg.ExecutorDefinition:
-    """As the setting says."""
+    """Return the executor that the settings choose."""
     if chosen.executor != "k8s":
         return EXECUTORS[chosen.executor]
     nodes = cluster(chosen)
@@ -78,13 +78,13 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
 
 
 def _prices(chosen: Settings) -> dict[str, dict[str, float]]:
-    """For each step what its pod reserves and costs; a machine of one's own is not paid by the hour."""
+    """Return the resources and the price of each step's pod; empty if steps do not run in pods."""
     nodes = cluster(chosen)
     return {step: placement.price_tag(nodes.size(step)) for step in STEPS} if chosen.executor == "k8s" else {}
 
 
 def _threads(chosen: Settings) -> int:
-    """A pod is given cores, but sees all those of its node: then as many threads as cores."""
+    """Return the threads of the speech model; by default the cores of its pod, which sees all those of its node."""
     if chosen.cpu_threads or chosen.executor != "k8s":
         return chosen.cpu_threads
     return placement.threads(cluster(chosen).size("transcript"))
@@ -98,13 +98,13 @@ def _described(
 
 
 def _pinned(name: str) -> str:
-    """A catalogue name with the revision that it stands for in this release."""
+    """Return a catalogue name with the revision that this release pins; other names are unchanged."""
     known = CATALOGUE.get(name)
     return f"{name}@{known.revision[:12]}" if known else name
 
 
 def build(chosen: Settings) -> dg.Definitions:
-    """The definitions for these settings."""
+    """Build the definitions for these settings."""
     versions, prices = code_versions(chosen), _prices(chosen)
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.GRAPH),
@@ -132,7 +132,7 @@ def build(chosen: Settings) -> dg.Definitions:
 
 
 def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
-    """What the assets and the sensor work with, as the settings say."""
+    """Return the resources of the assets and the sensor."""
     folder = str(chosen.models_dir)
     return {
         "store": _store(chosen),

@@ -1,20 +1,20 @@
-"""What can go wrong, in two classes: a retry cannot help (permanent) or may help (transient).
+"""The error hierarchy: permanent failures, which a retry cannot fix, and transient failures, which it may.
 
-Every message says what is wrong, with which file, and how to mend it: it is what people read in the UI and the CLI.
+Every message says what failed, for which file, and what to do; the UI and the CLI show it.
 """
 
 from typing import ClassVar
 
 
 class TranscriptionError(Exception):
-    """Anything this library raises on purpose.
+    """Base class of all errors that this library raises deliberately.
 
-    `key` is the recording that it is about, `step` the step that failed, `hint` what a person can do; each is empty
-    where the code that raises does not know it.
+    `key` is the media key of the recording, `step` the step that failed, `hint` what a person can do; each is empty if
+    it is unknown where the error is raised.
     """
 
     transient: ClassVar[bool] = False
-    """Whether trying again later may succeed."""
+    """Whether a later retry may succeed."""
 
     def __init__(self, message: str = "", *, key: str = "", step: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -24,38 +24,38 @@ class TranscriptionError(Exception):
 
 
 class PermanentFailure(TranscriptionError):
-    """The same input will fail again: a broken recording, a wrong setting."""
+    """The same input will fail again, for example a broken recording or an invalid setting."""
 
 
 class TransientFailure(TranscriptionError):
-    """Trying again later may succeed: the store is away, the object was replaced while it was read."""
+    """A later retry may succeed, for example if the store is unreachable or the object was replaced during reading."""
 
     transient: ClassVar[bool] = True
 
 
 class NotFound(PermanentFailure):
-    """The object is not in the store (any more)."""
+    """The object does not exist in the store."""
 
 
 class NotRegular(NotFound):
-    """Something has this name in the store, but it is no regular file: a folder, a pipe, a device."""
+    """The name in the store belongs to something other than a regular file: a folder, a pipe, a device."""
 
 
 class TooLarge(PermanentFailure):
-    """A file that people write by hand is far larger than such files are."""
+    """A file that people write by hand exceeds its size limit."""
 
 
 class Refused(PermanentFailure):
-    """The store, the file system or a service does not allow it: permissions or credentials are missing."""
+    """The store, the file system or a service denies access: permissions or credentials are missing."""
 
 
 class Occupied(PermanentFailure):
-    """A folder has the name that a file should have."""
+    """A folder has the name of a file that should be written."""
 
 
 class StoreFull(TransientFailure):
-    """There is no space left, or a quota or size limit is reached."""
+    """No space is left, or a quota or size limit is reached."""
 
 
 class StoreAway(TransientFailure):
-    """The store does not answer, or cannot be reached."""
+    """The store does not answer or cannot be reached."""

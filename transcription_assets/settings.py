@@ -1,7 +1,7 @@
-"""Every environment variable that the project reads: described, bounded, in one place.
+"""All environment variables that the project reads, with their descriptions and bounds.
 
-`TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on; a value out of bounds and a name that is no setting are refused
-when the definitions load or a command starts. The README's table is this class, held to it by a test.
+`TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on. A value out of bounds and an unknown name are refused when the
+definitions load or a command starts. The README's table repeats this class; a test compares them.
 """
 
 import difflib
@@ -21,12 +21,12 @@ from transcription_assets.models import default_folder
 
 PREFIX = "TRANSCRIPTION_"
 SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
-"""Ends of the variables that Kubernetes gives every pod for each Service of its namespace."""
+"""Suffixes of the variables that Kubernetes adds to every pod for each Service of its namespace."""
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
 class Settings(BaseSettings):
-    """All settings, with the defaults of a laptop."""
+    """All settings; the defaults suit a laptop."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
@@ -213,17 +213,17 @@ class Settings(BaseSettings):
 
     @property
     def link_folders(self) -> tuple[Path, ...]:
-        """The folders of `link_roots`."""
+        """Folders of `link_roots`."""
         return folders(self.link_roots)
 
     @property
     def encodes_on(self) -> str:
-        """The device of the sentence encoder."""
+        """Device of the sentence encoder."""
         return self.device if self.encoder_device == "same" else self.encoder_device
 
 
 class Database(BaseSettings):
-    """Dagster's Postgres, where there is one: what dagster.yaml of the cluster reads from the environment."""
+    """Connection to Dagster's Postgres, if one is used; the cluster's dagster.yaml reads the same variables."""
 
     model_config = SettingsConfigDict(env_prefix="DAGSTER_PG_", extra="ignore", frozen=True)
 
@@ -234,16 +234,16 @@ class Database(BaseSettings):
 
 
 def folders(joined: str) -> tuple[Path, ...]:
-    """Split what `TRANSCRIPTION_LINK_ROOTS` holds."""
+    """Split the value of `TRANSCRIPTION_LINK_ROOTS`."""
     return tuple(Path(folder) for folder in joined.split(":") if folder)
 
 
 class WrongSettings(PermanentFailure):
-    """Variables that are no settings, or have values that are none.
+    """Unknown variables, or variables with invalid values.
 
     Attributes:
-        reasons: What is wrong with each variable, by its name.
-        nearest: For each variable that is no setting the setting that was probably meant, where one is near.
+        reasons: The error of each variable, by its name.
+        nearest: The most similar setting for each unknown variable, empty if there is none.
 
     """
 
@@ -258,7 +258,7 @@ def load() -> Settings:
     """Read the settings of this process from its environment.
 
     Raises:
-        WrongSettings: A variable that begins with `TRANSCRIPTION_` is no setting, or its value is out of bounds.
+        WrongSettings: A variable that begins with `TRANSCRIPTION_` is unknown, or its value is out of bounds.
 
     """
     nearest = unknown(os.environ)
@@ -277,7 +277,7 @@ def load() -> Settings:
 
 
 def unknown(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with our prefix that are no settings, each with the nearest setting or an empty string.
+    """Return the unknown variables with our prefix, each with the most similar setting or an empty string.
 
     Service links of Kubernetes are left out: for a Service named `transcription-web` every pod of its namespace has
     `TRANSCRIPTION_WEB_PORT`.
@@ -295,7 +295,7 @@ def unknown(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """(variable, default, description with its bounds) of every setting, as the README shows them."""
+    """Return (variable, default, description with bounds) of every setting, as in the README."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = str(field.default).replace(str(Path.home()), "~")
