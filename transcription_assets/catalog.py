@@ -1,7 +1,7 @@
-"""What the sensor knows: the listing it has dealt with, and what changed since. Pure decisions on frames.
+"""The catalogue of the sensor: the recordings that it knows, and the difference to a new listing. Pure functions.
 
-A change is a difference of (key, etag), never of a time: a store's times do not say when an object appeared.
-Every frame here has the columns of `SCHEMA`, one row a recording, each key once.
+A change is a difference of (key, etag), never of a time, since stores do not record when an object appeared.
+All data frames have the columns of `SCHEMA`, one row for each recording, and unique keys.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ SCHEMA = pl.Schema(
 )
 
 
-# Every name that `keys.encode` changes, and a few more: only these go through Python, one by one.
+# Matches every name that `keys.encode` changes, and a few more; only these are encoded one by one in Python.
 _ODD = (
     r"""[%,"'*\\\[\]{}<>\x00-\x1f\x7f-\x9f\u2028\u2029]|\.\.\."""
     r"""|(?:^|/)[\s.\x{feff}/]|[\s.\x{feff}](?:/|$)|/$"""
@@ -34,7 +34,7 @@ _ODD = (
 
 
 def recordings(objects: pl.DataFrame) -> pl.DataFrame:
-    """Of a store's objects (name, etag, size, last_modified) those that `keys.is_media`, by media key."""
+    """Return the recordings among a store's objects (name, etag, size, last_modified), with media keys."""
     name = pl.col("name")
     suffix = name.str.extract(r"[^/](\.[^./]*)$").str.to_lowercase()
     media = objects.filter(suffix.is_in(sorted(SUFFIXES)) & ~name.str.contains(r"(?:^|/)\._[^/]*$"))
@@ -45,7 +45,7 @@ def recordings(objects: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Difference:
-    """Listed and not known; known with another etag (as listed now); known and not listed (as known)."""
+    """Recordings that are new, changed (another ETag; as listed) or gone (as known)."""
 
     new: pl.DataFrame
     changed: pl.DataFrame
@@ -54,11 +54,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What the sensor's cursor holds: the name of its snapshot, and when everything was last listed with nothing left.
+    """State in the sensor's cursor: its snapshot's name, and when a complete listing last left no work.
 
-    `reset` names the last run that ended before the cursor was reset: the runs that are asked for since then have names
-    of their own, for Dagster starts none of a name that it has seen. Written `catalog/abc.parquet`, then, where they
-    are known, ` 2026-03-01T12:00:00+00:00` and ` reset=0b3c…`.
+    `reset` is the ID of the last run that ended before the cursor was reset. It is a part of later run keys, because
+    Dagster does not start a second run with the same key. Serialised as `catalog/abc.parquet`, followed by
+    ` 2026-03-01T12:00:00+00:00` and ` reset=0b3c…` if they are set.
     """
 
     snapshot: str = ""
@@ -67,7 +67,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Read what `str` wrote; a time that cannot be read is no time."""
+        """Parse the result of `str`; an invalid time is ignored."""
         rest, _, reset = (text or "").partition(" reset=")
         snapshot, _, listed = rest.partition(" ")
         try:
@@ -81,7 +81,7 @@ class Cursor:
 
 
 def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
-    """What changed between the known state and the listing, each part in the order of its frame."""
+    """Compare the listing with the known state; each part is in the order of its frame."""
     other = listing.join(known, on=["key", "etag"], how="anti", maintain_order="left")
     return Difference(
         new=other.join(known, on="key", how="anti", maintain_order="left"),
@@ -91,7 +91,7 @@ def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
 
 
 def rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """What is listed as it is known, but of another time (in whole seconds): put there once more."""
+    """Return objects whose ETag is known but whose modification time (in whole seconds) changed."""
     second = pl.col("last_modified").dt.truncate("1s")
     return (
         listing.join(known, on=["key", "etag"], how="semi")
@@ -101,18 +101,19 @@ def rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def settled(listing: pl.DataFrame, now: datetime, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split into what is ready and what was modified within the last `settle_s` seconds: it may still grow.
+    """Split a listing into ready files, and those modified within `settle_s` seconds, which may still be growing.
 
-    A time further ahead than that is a wrong clock: such a file is ready, or it would never be.
+    A time more than `settle_s` after `now` comes from a wrong clock; such a file is ready, since it might otherwise
+    wait for years.
     """
     growing = (pl.lit(now) - pl.col("last_modified")).abs() < timedelta(seconds=settle_s)
     return listing.filter(~growing), listing.filter(growing)
 
 
 def batches(todo: pl.DataFrame, max_files: int, max_bytes: int) -> list[list[str]]:
-    """The keys in their order, cut into runs of at most `max_files` and `max_bytes`.
+    """Split the keys, in their order, into batches of at most `max_files` files and `max_bytes` bytes.
 
-    A file that is larger than `max_bytes` has a batch of its own.
+    A file larger than `max_bytes` gets a batch of its own.
     """
     cut: list[list[str]] = []
     room = 0
@@ -126,10 +127,10 @@ def batches(todo: pl.DataFrame, max_files: int, max_bytes: int) -> list[list[str
 
 
 def runs(todo: pl.DataFrame, order: Sequence[str], max_files: int, max_bytes: int) -> list[pl.DataFrame]:
-    """What has to be done, one frame a run: recordings side by side in `order`, the partitions' own, as `batches` cuts.
+    """Split `todo` into runs: consecutive partitions in `order`, cut further by `batches`.
 
-    A run over a range means every partition from its first to its last, so nothing else may lie between them.
-    Every key of `todo` has to be in `order`.
+    A run over a range covers every partition from its first to its last, so no others may lie between them.
+    Every key of `todo` must be in `order`.
     """
     position = pl.DataFrame({"key": order}, schema={"key": pl.String()}).with_row_index("position")
     rows = todo.join(position, on="key").sort("position")
@@ -144,31 +145,36 @@ def runs(todo: pl.DataFrame, order: Sequence[str], max_files: int, max_bytes: in
 
 
 def within(todo: pl.DataFrame, order: Sequence[str], limit: int) -> pl.DataFrame:
-    """What can be done with at most `limit` partitions, of which `order` are there: always what needs no new one."""
+    """Return the rows that fit into `limit` partitions, `order` included; existing partitions always fit."""
     new = ~pl.col("key").is_in(pl.Series(order, dtype=pl.String()).implode())
     return todo.filter(~new | (new.cum_sum() <= limit - len(order)))
 
 
 def without(rows: pl.DataFrame, held: Collection[str]) -> pl.DataFrame:
-    """The rows with other keys than these."""
+    """Return the rows whose keys are not in `held`."""
     return rows.filter(~pl.col("key").is_in(list(held)))
 
 
 def advance(known: pl.DataFrame, taken: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
-    """The next known state, sorted by key: `taken` as requested, without `gone`, the rest as it was."""
+    """Return the next known state, sorted by key: `taken` replaces known rows, `gone` is removed."""
     kept = known.join(pl.concat([taken, gone]), on="key", how="anti")
     return pl.concat([kept, taken]).sort("key")
 
 
 def to_bytes(known: pl.DataFrame) -> bytes:
-    """The snapshot as Parquet."""
+    """Serialise a snapshot as Parquet."""
     buffer = BytesIO()
     known.write_parquet(buffer)
     return buffer.getvalue()
 
 
 def from_bytes(data: bytes) -> pl.DataFrame:
-    """Read what `to_bytes` wrote; PermanentFailure where it is something else."""
+    """Read a snapshot that `to_bytes` wrote.
+
+    Raises:
+        PermanentFailure: The data is not a snapshot.
+
+    """
     try:
         return pl.read_parquet(BytesIO(data)).select(SCHEMA.names()).cast(SCHEMA)
     except pl.exceptions.PolarsError as error:
@@ -179,15 +185,15 @@ def from_bytes(data: bytes) -> pl.DataFrame:
 
 
 def snapshot_name(known: pl.DataFrame) -> str:
-    """Where a snapshot lies: named after its content, so that a name always means the same state."""
+    """Return the path of a snapshot, derived from its content, so that a name always means the same state."""
     return f"catalog/{_digest(known.sort('key'), SCHEMA.names())[:16]}.parquet"
 
 
 def run_key(rows: pl.DataFrame) -> str:
-    """The name of the run over these recordings: the same versions have the same name.
+    """Return the run key of these recordings; the same versions have the same key.
 
-    The time is part of it because an old version that is put back has its old etag and has to run again; in whole
-    seconds, because S3 tells no more of one object, and sometimes more in a listing.
+    It includes the modification time, because an old version that is restored has its old ETag but must run again.
+    Times are in whole seconds, because S3 returns no more for a single object but sometimes more in a listing.
     """
     return _digest(rows.with_columns(pl.col("last_modified").dt.truncate("1s")), ["key", "etag", "last_modified"])[:32]
 
@@ -195,9 +201,9 @@ def run_key(rows: pl.DataFrame) -> str:
 def removable(gone: pl.DataFrame, known: pl.DataFrame, listing: pl.DataFrame, *, max_share: float) -> list[str]:
     """Return the keys that may be removed: all of `gone`, or none.
 
-    None where more than `max_share` (0 to 1) of what is known has gone at once, or where nothing is listed any more:
-    then it is rather a wrong folder or prefix. A single one may always go, unless `max_share` is 0: of fewer than five
-    it would be more than the default share. `listing` has to be complete.
+    None if more than `max_share` (0 to 1) of the known recordings are gone at once, or if the listing is empty: the
+    folder or prefix is then probably wrong. A single recording may be removed even if that exceeds the share, unless
+    `max_share` is 0. `listing` must be complete.
     """
     most = max(1.0, max_share * known.height) if max_share else 0.0
     return [] if listing.is_empty() or gone.height > most else gone["key"].to_list()

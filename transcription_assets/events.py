@@ -1,7 +1,7 @@
-"""What a bucket's event notifications name. Each of them says no more than "look at this object".
+"""Object names in a bucket's event notifications.
 
-They come at least once, in any order, late, and some never; so neither what they say has happened nor the version
-that they name is believed: the object itself is looked at.
+Notifications arrive at least once, in any order, late or not at all. So neither the event nor the version in them is
+relied on: a notification means only that the state of the object has to be read.
 """
 
 import json
@@ -10,10 +10,10 @@ from urllib.parse import unquote_plus
 
 
 def names(body: str, bucket: str, prefix: str) -> list[str]:
-    """The objects that a message is about, by their names below `s3://bucket/prefix`, each once.
+    """Return the names of a message's objects relative to `s3://bucket/prefix`, without duplicates.
 
-    Takes S3's own notifications, the same wrapped by SNS, and EventBridge's. Empty for test events, other buckets,
-    other prefixes and whatever is not a notification.
+    Reads S3's own notifications, those wrapped by SNS, and EventBridge's. Empty for test events, other buckets, other
+    prefixes and invalid messages.
     """
     root = f"{prefix}/" if prefix else ""
     found = dict.fromkeys(key for where, key in _objects(_json(body)) if where == bucket and key.startswith(root))
@@ -21,12 +21,12 @@ def names(body: str, bucket: str, prefix: str) -> list[str]:
 
 
 def _objects(message: Any) -> list[tuple[str, str]]:
-    """(bucket, key) of all objects."""
+    """Return (bucket, key) of all objects."""
     match message:
         case {"Type": "Notification", "Message": str(inner)}:
             return _objects(_json(inner))
         case {"source": "aws.s3", "detail": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)}}}:
-            return [(bucket, key)]  # EventBridge does not encode the key
+            return [(bucket, key)]  # EventBridge does not percent-encode keys
         case {"Records": list(records)}:
             return [found for record in records for found in _record(record)]
     return []

@@ -1,4 +1,4 @@
-"""A queue of Amazon SQS, or of what speaks its protocol."""
+"""Client of an Amazon SQS queue or a compatible service."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from transcription_assets.failures import PermanentFailure, TransientFailure
 
 AT_ONCE = 10  # messages in one request, SQS's limit
-WAIT_S = 1  # how long to wait for a first message; with 0 SQS asks some of its servers only
+WAIT_S = 1  # wait for a first message (long polling); with 0, SQS queries only some of its servers
 
 _REGION = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 _HOPEFUL = re.compile(r"Throttl|TooMany|Expired|Internal|Unavailable|Timeout")
@@ -17,14 +17,20 @@ _HOPEFUL = re.compile(r"Throttl|TooMany|Expired|Internal|Unavailable|Timeout")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, and what it takes to delete it."""
+    """A message, and the receipt that is needed to delete it."""
 
     body: str
     receipt: str
 
 
 class Queue:
-    """The queue at this URL. A message that was received and not deleted comes again after a while."""
+    """The queue at this URL. A message that was received and not deleted becomes visible again after a timeout.
+
+    Raises:
+        PermanentFailure: No region is configured.
+        botocore.exceptions.ProfileNotFound: The AWS profile does not exist.
+
+    """
 
     def __init__(self, url: str, session: Any | None = None) -> None:
         import boto3
@@ -41,7 +47,13 @@ class Queue:
             )
 
     def receive(self, most: int, *, hidden_s: int) -> list[Message]:
-        """Up to `most` messages, none of which is received again for `hidden_s` seconds."""
+        """Return up to `most` messages, which stay invisible to other receivers for `hidden_s` seconds.
+
+        Raises:
+            PermanentFailure: Credentials are missing, or the queue does not exist or refuses access.
+            TransientFailure: The queue does not answer, or throttles requests.
+
+        """
         found: list[Message] = []
         while len(found) < most:
             with self._answered():
@@ -58,7 +70,13 @@ class Queue:
         return found
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Delete these; one that cannot be deleted comes again, so it is no failure."""
+        """Delete these messages; one that cannot be deleted is ignored, since it is received again.
+
+        Raises:
+            PermanentFailure: Credentials are missing, or the queue does not exist or refuses access.
+            TransientFailure: The queue does not answer, or throttles requests.
+
+        """
         for first in range(0, len(messages), AT_ONCE):
             entries = [
                 {"Id": str(number), "ReceiptHandle": message.receipt}
@@ -69,7 +87,7 @@ class Queue:
 
     @contextmanager
     def _answered(self) -> Iterator[None]:
-        """boto3's errors as the failures of this library."""
+        """Convert boto3's errors to failures of this library."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
         try:
