@@ -1,6 +1,6 @@
-"""Where to cut sound: windows that fit in memory, chunks that fit in Whisper's 30 seconds. Seconds everywhere.
+"""Cutting of audio into windows that fit in memory and chunks that fit in Whisper's 30 seconds. All times in seconds.
 
-A *region* is a voiced stretch that the voice activity detector found; regions are ordered and do not overlap.
+A *region* is an interval of voice activity; regions are ordered and do not overlap.
 """
 
 from bisect import bisect_right
@@ -13,29 +13,29 @@ from transcription_assets.transcript import Span, Speech, Word
 CHUNK_S = 30.0
 LONGEST_PAUSE_S = 3.0
 HOLE_S = 2.0
-"""A voiced stretch without words up to here may be a breath, a cough, a laugh."""
+"""Longest stretch of voice activity without words that is not a gap: a breath, a cough, a laugh."""
 SHOWN_PAUSE_S = 0.5
-"""A pause up to here parts neither the speech that is shown nor what is missing of it."""
+"""Longest pause that separates neither voice activity nor gaps in the transcript."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """[start, end) in seconds."""
+    """A half-open interval [start, end) in seconds."""
 
     start: float
     end: float
 
     @property
     def length(self) -> float:
-        """Seconds between start and end."""
+        """Duration in seconds."""
         return self.end - self.start
 
 
 def pack(regions: Sequence[Region], longest_s: float = CHUNK_S, pause_s: float = LONGEST_PAUSE_S) -> list[Region]:
-    """Join neighbouring regions into chunks of at most `longest_s`, never across a pause longer than `pause_s`.
+    """Join neighbouring regions into chunks of at most `longest_s`, without pauses longer than `pause_s`.
 
     Every region is inside exactly one chunk, except one longer than `longest_s`, which is cut into equal parts.
-    Long pauses stay outside: inside a chunk they invite invented text.
+    Chunks contain no long pauses because these cause hallucinations.
     """
     chunks: list[Region] = []
     for region in _shortened(regions, longest_s):
@@ -57,9 +57,9 @@ def _shortened(regions: Iterable[Region], longest_s: float) -> Iterable[Region]:
 
 
 def cut(regions: Sequence[Region], length_s: float, earliest_s: float) -> float:
-    """Where a window of `length_s` seconds ends: the middle of its last pause after `earliest_s`.
+    """Return where a window of `length_s` seconds ends: the middle of its last pause after `earliest_s`.
 
-    Without a pause there the cut is the end of the window: somebody who never breathes loses at most a word.
+    Without such a pause it is the end of the window, where at most one word is cut.
     """
     edges = [(left.end, right.start) for left, right in pairwise(regions)]
     if not regions:
@@ -70,9 +70,9 @@ def cut(regions: Sequence[Region], length_s: float, earliest_s: float) -> float:
 
 
 def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: float = 0.5) -> Speech:
-    """How much of the voiced time has words; each word reaches `tolerance_s` to both sides, as breaths do.
+    """Measure how much of the voice activity has words, each extended by `tolerance_s` on both sides, as for breaths.
 
-    Also the holes, and the words that lie `tolerance_s` or more from any voice.
+    The result also has the gaps, and the words at least `tolerance_s` away from any region (hallucinations).
     """
     spoken = _union(Region(word.start - tolerance_s, word.end + tolerance_s) for word in words)
     voiced = sum(region.length for region in regions)
@@ -91,17 +91,17 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
 
 
 def holes(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
-    """The voiced stretches longer than HOLE_S that have no words; a short pause in one does not make it two."""
+    """Return the gaps: voice activity longer than HOLE_S without words; a short pause does not split a gap."""
     return [gap for gap in _gaps(regions, words) if gap.length > HOLE_S]
 
 
 def _gaps(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
-    """From word to word without any tolerance: what is marked as a hole is measured as it is."""
+    """Return all voice activity without words, measured from word to word, without tolerance."""
     return uncovered(joined(regions, SHOWN_PAUSE_S), _union(Region(word.start, word.end) for word in words))
 
 
 def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
-    """Neighbours with no more than `pause_s` between them become one; the result is ordered."""
+    """Merge regions with no more than `pause_s` between them; the result is ordered."""
     merged: list[Region] = []
     for region in sorted(regions, key=lambda item: item.start):
         if merged and region.start - merged[-1].end <= pause_s:
@@ -112,13 +112,13 @@ def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
 
 
 def within(regions: Iterable[Region], span: Region) -> list[Region]:
-    """What of the regions lies in `span`, with times from its start."""
+    """Return the parts of the regions inside `span`, with times relative to its start."""
     cut = [Region(max(item.start, span.start) - span.start, min(item.end, span.end) - span.start) for item in regions]
     return [item for item in cut if item.length > 0]
 
 
 def uncovered(regions: Sequence[Region], spoken: Sequence[Region]) -> list[Region]:
-    """What of `regions` is in none of `spoken`; both ordered and without overlap."""
+    """Return the parts of `regions` outside `spoken`; both must be ordered and without overlaps."""
     gaps: list[Region] = []
     first = 0
     for region in regions:

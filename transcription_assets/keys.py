@@ -1,8 +1,8 @@
-"""Names: how a recording is called everywhere, and where its artefacts lie.
+"""Media keys, which identify recordings, and the paths of their artefacts.
 
-A *media key* is the object's name below the store root (`video/talks/a.mp4`), written so that it is at once
-a Dagster partition key, a legal path in every store, and readable. Plain names stay as they are; only what
-breaks something is percent-encoded, and `decode` gives the very name back.
+A *media key* is the object's name relative to the store root (`video/talks/a.mp4`), encoded so that it is a Dagster
+partition key, a legal path in every store, and readable. Only characters that are not allowed in one of these are
+percent-encoded, and `decode` restores the exact name.
 """
 
 import re
@@ -28,54 +28,54 @@ SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
 INBOXES = ("video/", "audio/")
 DONE = "DONE_"
-"""Before an inbox's name: where a recording goes after its last step, if that is turned on. Its key stays."""
+"""Prefix of an inbox's name: where recordings go after the last step if that is enabled. Their keys do not change."""
 
 _BREAKS = re.compile(
     r"""
-      [%,"'*\\\[\]{}<>]                 # Dagster's range syntax, shells, markup, and the escape itself
-    | [\x00-\x1f\x7f-\x9f\u2028\u2029]  # control characters and line separators: refused, or not shown
-    | [\udc80-\udcff]                   # bytes that are not UTF-8, as os.fsdecode gives them
+      [%,"'*\\\[\]{}<>]                 # Dagster's range syntax, shells, markup, and the escape character
+    | [\x00-\x1f\x7f-\x9f\u2028\u2029]  # control characters and line separators: rejected or invisible
+    | [\udc80-\udcff]                   # bytes that are not UTF-8, as os.fsdecode returns them
     | \.{3,}                            # Dagster's range operator
-    | (?<![^/])[\s.\ufeff/]             # starts a path segment: trimmed by UIs; `.`, `..` and empty segments
-    | [\s.\ufeff](?![^/])               # ends one
+    | (?<![^/])[\s.\ufeff/]             # at the start of a segment: trimmed by UIs; `.`, `..`, empty segments
+    | [\s.\ufeff](?![^/])               # at the end of a segment
     | /\Z
     """,
     re.VERBOSE,
 )
-_LONGEST_SUFFIX = ".small.webp#1"  # of an artefact while it is being written
+_LONGEST_SUFFIX = ".small.webp#1"  # longest suffix of an artefact's temporary file
 _LONGEST_SEGMENT = 255 - len(_LONGEST_SUFFIX)
 _DIGEST = 16
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 
 
 def encode(name: str) -> str:
-    """The media key of an object.
+    """Return the media key of an object.
 
-    `name` is relative to the store root, parts joined by `/`, bytes that are not UTF-8 as `os.fsdecode` gives
-    them. Reversible, so two names never share a key.
+    `name` is relative to the store root, separated by `/`, with bytes that are not UTF-8 as `os.fsdecode` returns
+    them. The encoding is reversible, so two names never share a key.
     """
     return _BREAKS.sub(lambda match: _percent(match[0]), name)
 
 
 def decode(key: str) -> str:
-    """The object's name: the inverse of `encode`."""
+    """Return the object's name, the inverse of `encode`."""
     return _ESCAPES.sub(lambda match: _bytes(match[0]).decode("utf-8", "surrogateescape"), key)
 
 
 def is_media(name: str) -> bool:
-    """Whether a file of this name is taken for a recording: by its suffix, in any case.
+    """Return whether a file name has a media suffix, in upper or lower case.
 
-    The `._a.mp4` that macOS puts beside `a.mp4` on foreign disks is not a recording.
+    The `._a.mp4` that macOS writes beside `a.mp4` on foreign file systems is not a recording.
     """
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return bool(stem) and not stem.startswith("._") and (dot + suffix).lower() in SUFFIXES
 
 
 def bounded(key: str) -> str:
-    """Return the key as the names of artefacts hold it.
+    """Return the key with its segments shortened for the names of artefacts.
 
-    Itself, except that a segment which leaves no room for the longest suffix of an artefact (a file system allows
-    255 bytes) ends in a digest of the whole segment.
+    A segment that leaves no room for the longest suffix of an artefact (file systems allow 255 bytes) ends in a digest
+    of the whole segment.
     """
     return "/".join(map(_bounded, key.split("/")))
 
@@ -89,69 +89,69 @@ def _bounded(segment: str) -> str:
 
 
 def flac(key: str) -> str:
-    """16 kHz mono speech."""
+    """Return the path of the extracted audio (FLAC, 16 kHz, mono)."""
     return f"extracted/{bounded(key)}.flac"
 
 
 def audio_record(key: str) -> str:
-    """What is known of the extracted speech (JSON): which object it was made from, lengths, warnings."""
+    """Return the path of the record of the extracted audio (JSON): source ETag, durations, warnings."""
     return f"extracted/{bounded(key)}.json"
 
 
 def video_record(key: str) -> str:
-    """What the probe saw (JSON)."""
+    """Return the path of the probe's record (JSON)."""
     return f"posters/{bounded(key)}.json"
 
 
 def poster(key: str) -> str:
-    """A representative picture (JPEG)."""
+    """Return the path of the poster frame (JPEG)."""
     return f"posters/{bounded(key)}.jpg"
 
 
 def thumbnail(key: str) -> str:
-    """The picture in very small, as it is shown in the Dagster UI (WebP)."""
+    """Return the path of the thumbnail for the Dagster UI (WebP)."""
     return f"posters/{bounded(key)}.small.webp"
 
 
 def transcript(key: str, suffix: str = ".json") -> str:
-    """The transcript; `suffix` is one of `.json`, `.txt`, `.srt`, `.vtt`."""
+    """Return the path of the transcript; `suffix` is one of `.json`, `.txt`, `.srt`, `.vtt`."""
     return f"transcripts/{bounded(key)}{suffix}"
 
 
 def passages(key: str) -> str:
-    """Passages with their vectors (Parquet)."""
+    """Return the path of the passages with their vectors (Parquet)."""
     return f"embeddings/{bounded(key)}.parquet"
 
 
 def moved(key: str) -> str:
-    """Which object of the inbox the one below `DONE_` was (JSON): its ETag may have changed on the way."""
+    """Return the path of the ETags of a recording before and after it was moved below `DONE_` (JSON)."""
     return f"moved/{bounded(key)}.json"
 
 
 def heard(digest: str) -> str:
-    """Which recording with this sound was transcribed by this model already (JSON)."""
+    """Return the path of the name of the recording that has this audio and was transcribed with this model (JSON)."""
     return f"heard/{digest}.json"
 
 
 def failure(key: str) -> str:
-    """What went wrong with the recording last (JSON)."""
+    """Return the path of the recording's last failure (JSON)."""
     return f"failures/{bounded(key)}.json"
 
 
 def checkpoints(key: str) -> str:
-    """The folder of the windows of a long recording that are transcribed already; gone once it is done."""
+    """Return the folder of the transcribed windows of a long recording; deleted when its transcript is complete."""
     return f"checkpoints/{bounded(key)}/"
 
 
 def checkpoint(key: str, digest: str, channel: int, number: int) -> str:
-    """One window (JSON), under the digest of version, model and options."""
+    """Return the path of one window (JSON); `digest` is that of version, model and options."""
     return f"{checkpoints(key)}{digest}/{channel}-{number:05}.json"
 
 
 def vocabularies(key: str) -> list[str]:
-    """Where a vocabulary for this recording may lie: beside it, then in each folder above it up to its inbox.
+    """Return the possible paths of the recording's vocabulary: beside it, then in each parent folder up to its inbox.
 
-    Folders whose names have to be escaped are left out.
+    Folders whose names need escapes are left out.
     """
     folders = key.split("/")[:-1]
     places = ["/".join([*folders[:depth], "vocabulary.txt"]) for depth in range(len(folders), 0, -1)]
@@ -159,7 +159,7 @@ def vocabularies(key: str) -> list[str]:
 
 
 def artefacts(key: str) -> list[str]:
-    """Everything that is made from one recording."""
+    """Return the paths of the artefacts that the steps derive from one recording."""
     texts = [transcript(key, suffix) for suffix in (".json", ".txt", ".srt", ".vtt")]
     return [
         video_record(key),
