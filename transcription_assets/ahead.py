@@ -1,4 +1,4 @@
-"""Items that are made ready in the background while the one before is worked on."""
+"""An iterator that computes the next item in a background thread."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Ahead(Iterator[T], Generic[T]):
-    """The same items in the same order, and the same error in its place; never more than one of them waits.
+    """Iterator over `items` in the same order; computes the next item in a background thread (at most one is buffered).
 
-    The work starts at once, in a thread of its own, and the next item is begun when the one before is taken. `close`
-    ends it, and closes `items` where that can be closed.
+    The thread starts at once and begins the next item when the previous one is taken. An error of `items` is raised in
+    place of the item. `close` ends the thread, and closes `items` if that has a `close` method.
     """
 
     def __init__(self, items: Iterable[T]) -> None:
@@ -28,11 +28,11 @@ class Ahead(Iterator[T], Generic[T]):
         try:
             for item in items:
                 self._ready.put((item,))
-                del item  # it is somebody else's now, and may be large
+                del item  # it may be large and must not outlive its use by the consumer
                 self._wanted.acquire()
                 if self._stopped.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, it belongs to whoever takes the items
+        except BaseException as error:  # noqa: BLE001 -- raised again in the consumer's thread
             end = error
         finally:
             close = getattr(items, "close", None)
@@ -42,7 +42,13 @@ class Ahead(Iterator[T], Generic[T]):
                 self._ready.put(end)
 
     def __next__(self) -> T:
-        """The next item, as soon as it is ready."""
+        """Return the next item, waiting until it is ready.
+
+        Raises:
+            StopIteration: There are no more items, or the iterator is closed.
+            BaseException: Any error that `items` raised.
+
+        """
         if self._ended is None:
             ready = self._ready.get()
             self._wanted.release()
@@ -52,7 +58,7 @@ class Ahead(Iterator[T], Generic[T]):
         raise self._ended
 
     def close(self) -> None:
-        """Nothing more is begun; come back when the source is closed."""
+        """Stop, and return when `items` is closed; no further item is begun."""
         self._stopped.set()
         self._wanted.release()
         self._ended = self._ended or StopIteration()

@@ -1,4 +1,4 @@
-"""How long weights took to load in this process: they load where first used, inside somebody else's time."""
+"""The time that models take to load in this process. They load on first use, so the step timing has to subtract it."""
 
 import time
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up the seconds in which it ran."""
+    """Accumulates running time in seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Counts the time inside, also where that ends in an error."""
+        """Add the time spent inside, also if it ends in an error."""
         started = time.monotonic()
         try:
             yield
@@ -22,4 +22,4 @@ class Stopwatch:
 
 
 weights = Stopwatch()
-"""All models of this process."""
+"""Loading time of all models of this process."""

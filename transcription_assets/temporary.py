@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive a killed process for long: the next process removes them."""
+"""Temporary folders; those of killed processes are removed by the next process."""
 
 import fcntl
 import os
@@ -17,8 +17,12 @@ LOCK = ".lock"
 def folder() -> Iterator[Path]:
     """Yield an empty folder and remove it at the end.
 
-    Its process holds a lock on a file in it: an abandoned folder can be told from one in use across containers that
-    share a disk, where process numbers mean nothing.
+    The process holds a lock on a file in the folder. Across containers that share a disk, this distinguishes a folder
+    in use from an abandoned one, which process IDs do not.
+
+    Raises:
+        OSError: The folder or its lock cannot be created.
+
     """
     clear_abandoned(Path(tempfile.gettempdir()))
     made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
@@ -29,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 @cache
 def clear_abandoned(directory: Path) -> None:
-    """Remove what killed processes of this user left in `directory`, once in a process."""
+    """Remove the folders of killed processes of this user in `directory`, once in a process."""
     for left in directory.glob(f"{PREFIX}*"):
         if _is_abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
@@ -43,7 +47,7 @@ def _is_abandoned(left: Path) -> bool:
         with (left / LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False  # its process is about to lock it, or it is not ours
-    except OSError:  # locked by its process, or on a disk that knows no locks
+        return False  # its process has not locked it yet, or it is not ours
+    except OSError:  # locked by its process, or the file system has no locks
         return False
     return True
