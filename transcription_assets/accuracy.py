@@ -1,4 +1,4 @@
-"""How much of what was said was written down: word errors as the papers count them, and sums of them."""
+"""Word error rate: counts of word errors after Whisper's normalisation, and their sums."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from transcription_assets.failures import PermanentFailure
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Word errors against a text of `words` words, after Whisper's normaliser (case, punctuation, figures)."""
+    """Word errors against a reference of `words` words, after Whisper's normaliser (case, punctuation, numbers)."""
 
     words: int = 0
     substitutions: int = 0
@@ -20,7 +20,7 @@ class Errors:
 
     @property
     def rate(self) -> float:
-        """Errors for each word of the text; 0.0 for no text and no errors, and never infinite."""
+        """Word error rate: errors per word of the reference; with an empty reference, the number of errors."""
         return (self.substitutions + self.deletions + self.insertions) / max(self.words, 1)
 
     def __add__(self, other: "Errors") -> "Errors":
@@ -33,26 +33,31 @@ class Errors:
 
 
 def errors(said: str, heard: str, language: str = "en") -> Errors:
-    """Compare what was heard with what was said."""
+    """Count the word errors of the hypothesis `heard` against the reference `said`."""
     import jiwer
 
     normalise = _normaliser(english=language == "en")
     reference, hypothesis = normalise(said), normalise(heard)
-    if not reference:  # jiwer refuses to compare with nothing
+    if not reference:  # jiwer rejects an empty reference
         return Errors(insertions=len(hypothesis.split()))
     found = jiwer.process_words(reference, hypothesis)
     return Errors(len(reference.split()), found.substitutions, found.deletions, found.insertions)
 
 
 def require() -> None:
-    """PermanentFailure where what counts the errors is not installed."""
+    """Check that the packages that count word errors are installed.
+
+    Raises:
+        PermanentFailure: one of them is missing.
+
+    """
     missing = [name for name in ("jiwer", "whisper_normalizer") if find_spec(name) is None]
     if missing:
         raise PermanentFailure(f"{' and '.join(missing)} missing, which count word errors: pip install '.[eval]'")
 
 
 def total(parts: Iterable[Errors]) -> Errors:
-    """Errors over several recordings: a long one weighs more."""
+    """Sum errors over several recordings, so that longer ones weigh more."""
     return sum(parts, Errors())
 
 

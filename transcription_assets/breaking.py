@@ -1,14 +1,14 @@
-"""Places where text may be cut: ICU's dictionaries and the line breaking rules of Unicode (UAX #14, kinsoku). Pure.
+"""Offsets at which text may be cut, by ICU's dictionaries and the line breaking rules of Unicode (UAX #14). Pure.
 
-ICU knows the words of Thai, Lao, Khmer, Burmese, Chinese and Japanese, which are written without spaces. Each function
-returns offsets into the text, ascending and without both ends; white space belongs to what follows it.
+ICU has dictionaries of Thai, Lao, Khmer, Burmese, Chinese and Japanese, which are written without spaces. Each function
+returns offsets into the text, ascending and without both ends; white space belongs to the text after it.
 """
 
 import re
 from typing import Any
 
 _STRICT = "und-u-lb-strict"
-"""Small kana and the prolonged sound mark never start a line."""
+"""Small kana and the prolonged sound mark never start a line (kinsoku)."""
 _PHRASES = "ja-u-lb-strict-lw-phrase"
 """Particles stay with their noun and endings with their verb; Korean words stay whole, other scripts are unchanged."""
 _LONE_DASH = re.compile(r"\s+[-–—]+(?:\s|$)")
@@ -16,20 +16,20 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def line_breaks(text: str) -> list[int]:
-    """Return where a line may end by the strict rules alone, such as between two Chinese characters.
+    """Return the offsets at which a line may end by the strict rules alone, such as between two Chinese characters.
 
     A dash that stands alone does not start a line: it would look like a change of speaker.
     """
     from icu4py.breakers import CharacterBreaker, LineBreaker
 
-    # A vowel sign of Thai after a full stop may start a line by the rules, and is a part of one character all the same.
+    # By the rules a Thai vowel sign after a full stop may start a line, although it is part of a character.
     characters = set(_offsets(CharacterBreaker, text, "und"))
     breaks = _offsets(LineBreaker, text, _STRICT)
     return [at for at in breaks if at in characters and not _LONE_DASH.match(text, at)]
 
 
 def word_breaks(text: str) -> list[int]:
-    """Return where a line may end and a word of the dictionary ends."""
+    """Return the offsets at which a line may end and a word of the dictionary ends."""
     from icu4py.breakers import WordBreaker
 
     words = set(_offsets(WordBreaker, text, "und"))
@@ -45,11 +45,11 @@ def phrase_breaks(text: str) -> list[int]:
 
 
 def _offsets(breaker: Any, text: str, locale: str) -> list[int]:
-    """Return the borders between ICU's segments, each moved in front of the white space that it follows.
+    """Return the borders between ICU's segments, each moved before the white space that it follows.
 
-    The segments are counted by their lengths: the offsets that icu4py gives count UTF-16 units.
+    They are computed from the lengths of the segments: icu4py's offsets count UTF-16 units.
     """
-    # ICU refuses what cannot be encoded; a replacement character is as long and breaks as it would.
+    # ICU rejects surrogates; a replacement character has the same length and breaks in the same way.
     encodable = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
     found: set[int] = set()
     start = last = 0

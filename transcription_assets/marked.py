@@ -1,4 +1,4 @@
-"""A found passage, cut where its marking changes: no reader has to count characters as we do."""
+"""Text of a hit split at its highlights, so that clients need not count characters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of text that is marked alike: in the sentence that fits best, and a word of the question."""
+    """A run of text with the same highlighting: in the best sentence or not, a word of the question or not."""
 
     text: str
     sentence: bool
@@ -17,7 +17,7 @@ class Part:
 
 
 def parts(text: str, sentence: Span, matches: Sequence[Span]) -> list[Part]:
-    """The text in parts that give it back when joined; spans that reach beyond it are cut to it."""
+    """Split the text into parts that join to the whole; spans are clipped to the text."""
     edges = {0, len(text)} | {edge for span in (sentence, *matches) for edge in span if 0 < edge < len(text)}
     borders = sorted(edges)
     return [

@@ -1,7 +1,7 @@
-"""Sentences and passages: what is embedded, found, and played from its first second.
+"""Sentences and passages: the units that are embedded, searched, and played.
 
-A passage is a run of whole sentences of about 30 s that repeats the end of the one before, so that what was
-said across a border is still found as one thought.
+A passage is a run of whole sentences of about 30 s that repeats the end of the previous one, so that a thought across a
+border is still in one passage.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from transcription_assets.words import is_unspaced, sentence_runs, spoken_words,
 class Sentence:
     """A sentence with its times (seconds from the start of the medium).
 
-    `words` is where in the text each word begins and when it is said; `speaker` is empty where nobody knows.
+    `words` is the offset in the text and the start of each word; `speaker` is empty if unknown.
     """
 
     start: float
@@ -38,9 +38,9 @@ class Passage:
 
 
 def sentences(segments: Iterable[Segment]) -> list[Sentence]:
-    """Cut what was said into sentences, at full stops, long pauses, and at 25 s where there are neither.
+    """Split segments into sentences: at full stops, at long pauses, and at 25 s if there are neither.
 
-    Segment borders do not count: Whisper cuts in the middle of sentences. No word is cut, none is lost.
+    Segment borders are ignored: Whisper cuts in the middle of sentences. No word is split or lost.
     """
     return [_sentence(run, speaker) for speaker, said in turns(segments) for run in sentence_runs(spoken_words(said))]
 
@@ -55,7 +55,7 @@ def _sentence(run: Sequence[Word], speaker: str) -> Sentence:
 
 
 def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
-    """Sentences as running text, and where in it each of them stands."""
+    """Join sentences to running text, and return the character range of each of them in it."""
     text, places = "", []
     for item in spoken:
         text += "" if not text or is_unspaced(item.text[0]) else " "
@@ -65,11 +65,11 @@ def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def cut(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float = 8.0) -> list[Passage]:
-    """Passages of about `target_s` seconds; each begins with up to `overlap_s` seconds of the one before.
+    """Cut segments into passages of about `target_s` seconds that repeat up to `overlap_s` seconds of the previous one.
 
-    Every sentence is in at least one passage. The same segments always give the same passages and indexes.
-    Longest: twice `target_s`, or `overlap_s` plus one sentence, whichever is more. Each speaker has passages of
-    their own: what two people say at once would be one tangle.
+    Every sentence is in at least one passage. The same segments always yield the same passages and indexes. A passage
+    lasts at most twice `target_s`, or `overlap_s` plus one sentence, whichever is more. Each speaker has separate
+    passages: overlapping speech of two people would be mixed otherwise.
     """
     spoken = sentences(segments)
     speakers = dict.fromkeys(item.speaker for item in spoken)
@@ -89,7 +89,7 @@ def _cut(spoken: Sequence[Sentence], target_s: float, overlap_s: float) -> list[
 
 
 def _last(spoken: Sequence[Sentence], first: int, fresh: int, target_s: float) -> int:
-    """Take sentences for as long as the length comes nearer to the target; at least one fresh one."""
+    """Return the end of the passage: add sentences while its length approaches the target; at least one fresh one."""
     start = spoken[first].start
     last = fresh + 1
     while last < len(spoken):
@@ -102,7 +102,7 @@ def _last(spoken: Sequence[Sentence], first: int, fresh: int, target_s: float) -
 
 
 def _overlap(spoken: Sequence[Sentence], first: int, last: int, overlap_s: float) -> int:
-    """Where the next passage starts: whole sentences back from `last`, never the whole passage again."""
+    """Return the start of the next passage: whole sentences back from `last`, but never the whole passage."""
     if last == len(spoken):
         return last
     start = last

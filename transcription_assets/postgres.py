@@ -1,4 +1,4 @@
-"""Passages with their vectors in Postgres with pgvector: a copy for those who ask in SQL."""
+"""Copy of passages with their vectors in Postgres with pgvector, for queries in SQL."""
 
 import io
 import re
@@ -25,7 +25,7 @@ COLUMNS = {
     "media_etag": "text",
 }
 INDEXED_DIMENSION = 2000
-"""pgvector's HNSW takes no longer vectors."""
+"""Longest vectors that pgvector's HNSW index accepts."""
 
 _ESCAPED = re.compile(r'[\\"]')
 _ESCAPE = r"\\\g<0>"
@@ -33,11 +33,17 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
 
 def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) -> int:
-    """Make the table hold exactly these rows, in one transaction: readers see all of the old or all of the new.
+    """Make the table hold exactly these rows, and return their number.
 
-    `url` is a libpq URL or `key=value` string; what it leaves out comes from `PG*` variables and `~/.pgpass`. The table
-    and its indexes (vectors by inner product, words, media_key) are made where they are missing. Returns its rows.
-    PermanentFailure: no pgvector, vectors of another length there. TransientFailure: the server is away.
+    It is one transaction: readers see all of the old or all of the new rows. `url` is a libpq URL or `key=value`
+    string; parts that it omits come from `PG*` variables and `~/.pgpass`. The table and its indexes (vectors by inner
+    product, words, media_key) are created if they are missing.
+
+    Raises:
+        PermanentFailure: psycopg2 or pgvector is missing, `url` or `table` is invalid, the table has vectors of another
+            dimension, or Postgres refuses.
+        TransientFailure: the server cannot be reached, or the connection broke.
+
     """
     try:
         import psycopg2
@@ -52,7 +58,7 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
     except psycopg2.OperationalError as error:
         raise TransientFailure(f"Postgres cannot be reached: {str(error).strip()}") from None
     except psycopg2.ProgrammingError:
-        # Not with its own words: they quote what was given, which may hold a password.
+        # The original message is not repeated: it quotes the URL, which may hold a password.
         raise PermanentFailure("that is no address of a Postgres: postgresql://user@host/database") from None
     try:
         with connection, connection.cursor() as cursor:
@@ -117,7 +123,7 @@ def _indexes(table: str, dimension: int) -> list[Any]:
 
 
 def _csv(rows: pl.DataFrame) -> io.BytesIO:
-    """As COPY reads it; Postgres knows no NUL character in a text."""
+    """Return the rows as CSV for COPY, without NUL characters, which Postgres text cannot hold."""
     texts = [name for name in COLUMNS if rows.schema[name] == pl.String]
     target = io.BytesIO()
     rows.with_columns(
@@ -134,5 +140,5 @@ def _vector(numbers: Sequence[float] | None) -> str | None:
 
 
 def _array(names: Sequence[str] | None) -> str | None:
-    """As Postgres writes an array: each text in double quotes, those and backslashes in it escaped."""
+    """Return a Postgres array literal: each text in double quotes, quotes and backslashes in it escaped."""
     return None if names is None else "{" + ",".join(f'"{_ESCAPED.sub(_ESCAPE, name)}"' for name in names) + "}"

@@ -1,4 +1,4 @@
-"""A question and its answer: what people type, what they filter by, and the moments that they get. Pure."""
+"""Questions and answers of the search: parsing, filters, limits, folding of words, and hits. Pure."""
 
 import re
 import unicodedata
@@ -18,17 +18,17 @@ MAX_OFFSET = 1000
 MAX_VALUES = 20
 MAX_VALUE = 1000
 MAX_TERMS = 24
-"""Words of a question that are looked up; a longer one is found by its meaning."""
+"""Words of a question that are looked up; a longer question is still found by its meaning."""
 FUZZY_LENGTH = 4
-"""Shorter words are not taken for misspelt: too many others are one letter away."""
+"""Shorter words are not treated as misspelt: too many other words differ from them by one letter."""
 FUZZY_LONGEST = 40
-"""Nor longer ones: no language has many, and LanceDB refuses to look for some hundred letters."""
+"""Longer words are not either: no language has many, and LanceDB refuses fuzzy queries of some hundred letters."""
 
-# Signs that are written above, below or after a letter (vowels of Hindi, Thai, Arabic …) are a part of its word.
+# Combining signs above, below or after a letter (vowels of Hindi, Thai, Arabic …) are part of its word.
 _SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.category(chr(point)).startswith("M"))
 _WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
 _QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
-# Of English, German, French, Spanish and Italian: they say little about a moment.
+# English, German, French, Spanish and Italian stop words: they say little about a moment.
 _FREQUENT = """
 a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
 its me my no not of on one or our out she should so some than that the their them then there these they this to up
@@ -41,18 +41,18 @@ era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una u
 dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
 """
 _STOP_WORDS = frozenset(_FREQUENT.split())
-# Latin letters that are not a letter with an accent to Unicode, as LanceDB writes them.
+# Latin letters that Unicode does not decompose into a letter and an accent, replaced as LanceDB does.
 _LETTERS = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
 )
 
 
 class QueryRefused(PermanentFailure):
-    """The question is out of bounds; the message says which bound."""
+    """The question exceeds a limit; the message names the limit."""
 
 
 class Mode(StrEnum):
-    """What a question is compared with: words, meaning, or both."""
+    """Basis of the comparison: words, vectors, or both."""
 
     HYBRID = "hybrid"
     VECTOR = "vector"
@@ -61,10 +61,14 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a moment has to be besides fitting; all that are given must hold. Raises QueryRefused out of bounds.
+    """Conditions on a moment, all of which must hold.
 
-    `prefix` is how the media key begins, literally. `since` and `until` are inclusive and leave out recordings of
-    which nobody knows the date; `shortest_s` and `longest_s` are the recording's length in seconds.
+    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
+    known date; `shortest_s` and `longest_s` are the recording's length in seconds.
+
+    Raises:
+        QueryRefused: a value exceeds a limit or cannot be encoded.
+
     """
 
     prefix: str = ""
@@ -76,7 +80,7 @@ class Filters:
     longest_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Bounds, so that no filter costs more than a look at the table."""
+        """Check the limits, so that no filter costs more than a scan of the table."""
         for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
             if len(values) > MAX_VALUES:
                 raise QueryRefused(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
@@ -91,7 +95,12 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody remembers, which page of the answer they want, and how to look. Raises QueryRefused."""
+    """A question with its page of the answer (`limit`, `offset`), its mode and its filters.
+
+    Raises:
+        QueryRefused: a value exceeds a limit.
+
+    """
 
     text: str
     limit: int = 10
@@ -100,7 +109,7 @@ class Query:
     filters: Filters = field(default_factory=Filters)
 
     def __post_init__(self) -> None:
-        """Bounds, so that no question holds up the others."""
+        """Check the limits, so that no question delays the others."""
         if len(self.text) > MAX_TEXT:
             raise QueryRefused(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
         if not 1 <= self.limit <= MAX_LIMIT:
@@ -132,7 +141,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Moments, best first; `passages` is how many there are to be searched, `note` why `mode` is not what was asked."""
+    """Moments, best first, and the number of searchable passages; `note` says why `mode` is not the one asked for."""
 
     hits: tuple[Hit, ...]
     more: bool
@@ -142,7 +151,7 @@ class Answer:
 
 
 class Token(NamedTuple):
-    """A word of a text: its place, and what it is compared by (lower case, without accents)."""
+    """A word of a text: its character range, and its folded form (lower case, without accents)."""
 
     start: int
     end: int
@@ -152,11 +161,11 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A question taken apart: `phrases` and `terms` are lists of folded words, `meaning` is what is encoded.
+    """A parsed question: `phrases` and `terms` are folded words, `meaning` is the text to encode.
 
-    `typed` is every word outside of phrases, also frequent ones and repetitions.
-    `quoted` (the phrases), `loose` (the terms) and `spelt` (each term) are what LanceDB is asked: as it was typed, for
-    its index takes accents off Latin letters only, and knows words where we see characters.
+    `typed` is every word outside of phrases, including frequent words and repetitions. `quoted` (the phrases), `loose`
+    (the terms) and `spelt` (each term) are the texts for LanceDB, as typed: its index removes accents from Latin
+    letters only, and splits words where `tokens` splits characters.
     """
 
     phrases: tuple[tuple[str, ...], ...]
@@ -169,12 +178,12 @@ class Sought:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every word that may be marked, phrases first."""
+        """Every word that may be highlighted, phrases first."""
         return tuple(dict.fromkeys([word for phrase in self.phrases for word in phrase] + list(self.terms)))
 
 
 def sought(text: str) -> Sought:
-    """Take a question apart: what is in double quotes is a phrase; frequent words count only where nothing else is."""
+    """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
     clean = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
     phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
@@ -196,7 +205,7 @@ def sought(text: str) -> Sought:
 
 
 def _typed(said: Sequence[Token]) -> str:
-    """Words as they were typed; characters that stood together stay together."""
+    """Join words as they were typed; characters without a space between them stay together."""
     text, end = "", -1
     for token in said:
         text += token.text if token.start == end else f" {token.text}"
@@ -205,7 +214,7 @@ def _typed(said: Sequence[Token]) -> str:
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """The words of a text; where a script puts no spaces, each character is one."""
+    """Yield the words of a text; in scripts without spaces, each character is a word."""
     for match in _WORD.finditer(text):
         start = match.start()
         run = match[0]
@@ -222,7 +231,7 @@ def is_frequent(token: Token) -> bool:
 
 
 def fold(word: str) -> str:
-    """`Café` and `CAFE` alike: case and accents do not matter."""
+    """Return the word in lower case and without accents, so that `Café` and `CAFE` are equal."""
     if word.isascii():
         return word.lower()
     decomposed = unicodedata.normalize("NFKD", word.casefold().translate(_LETTERS))
@@ -231,21 +240,21 @@ def fold(word: str) -> str:
 
 @lru_cache(maxsize=8192)
 def words_of(text: str) -> frozenset[str]:
-    """The folded words of a text."""
+    """Return the folded words of a text."""
     if text.isascii():
         return frozenset(_WORD.findall(text.lower()))
     return frozenset(token.folded for token in tokens(text))
 
 
 def spans(text: str, words: frozenset[str]) -> list[tuple[int, int]]:
-    """Where these folded words stand in a text."""
+    """Return the character ranges of these folded words in a text."""
     if text.isascii():
         return [match.span() for match in _WORD.finditer(text.lower()) if match[0] in words]
     return [(token.start, token.end) for token in tokens(text) if token.folded in words]
 
 
 def is_like(word: str, other: str) -> bool:
-    """Whether two folded words are the same but for one letter (more in long words), or for an ending."""
+    """Return whether two folded words are equal but for one letter (two in long words) or an ending."""
     if word == other:
         return True
     shorter, longer = sorted((word, other), key=len)
@@ -265,14 +274,14 @@ def is_inflected(word: str, other: str) -> bool:
 
 
 def allowed_edits(word: str) -> int:
-    """Wrong letters that a word may have and still be meant."""
+    """Return the number of wrong letters that a word may have in a fuzzy match."""
     if not FUZZY_LENGTH <= len(word) <= FUZZY_LONGEST or any(map(str.isdigit, word)):
         return 0
     return 1 if len(word) < 2 * FUZZY_LENGTH else 2
 
 
 def _within(shorter: str, longer: str, edits: int) -> bool:
-    """Damerau-Levenshtein distance (neighbours swapped count once) of at most `edits`."""
+    """Return whether the Damerau-Levenshtein distance (a swap of neighbours counts once) is at most `edits`."""
     if len(longer) - len(shorter) > edits:
         return False
     before: list[int] = []

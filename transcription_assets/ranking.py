@@ -1,8 +1,8 @@
-"""Out of passages that may fit, the moments that do: two lists fused, neighbours merged, the second found. Pure.
+"""Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
 
 Candidates are ordered by the evidence in their sentences (`Evidence`), then by a score: closeness (cosine of the
-passage and of its best sentence) plus a share for the words of the question that it holds, weighed by how rare they are
-(BM25). Weak moments come last. What the evaluation said about this: docs/search.md; why: docs/decisions/0026.
+passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
+are (BM25). Weak moments come last. For the evaluation see docs/search.md, for the reasons docs/decisions/0026.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,36 +31,36 @@ from transcription_assets.query import (
 Vector = NDArray[np.float32]
 
 SENTENCE_SHARE = 0.5
-"""Of a candidate's closeness: how much is its best sentence's, the rest is the passage's."""
+"""Share of the best sentence in a candidate's closeness; the rest is the passage's."""
 WORDS_SHARE = 0.5
-"""What a candidate gains that holds all words of the question."""
+"""Score added to a candidate that holds all words of the question."""
 SENTENCE_WORDS = 0.3
-"""What a sentence gains over its neighbours in a passage that holds all words."""
+"""Score added to a sentence that holds all words, when the sentences of a passage are compared."""
 ADJOINING_S = 2.0
-"""Passages of a recording with no more silence than this between them are neighbours."""
+"""Passages of a recording with at most this much silence between them (seconds) are neighbours."""
 _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
-"""In a sentence longer than LONG_SENTENCE_S a moment starts so many seconds before the words that fit."""
+"""In a sentence longer than LONG_SENTENCE_S, seconds before the matching words at which a moment starts."""
 FULL_SCORE = 1.0 + WORDS_SHARE
 
 
 class Evidence(IntEnum):
-    """The words of the question that one sentence holds; any sentence with more evidence wins."""
+    """Degree to which one sentence holds the words of the question; more evidence always ranks first."""
 
     SOME = 0
     ALL = 1
     IN_ORDER = 2
-    """One after another, with nothing but frequent words between them."""
+    """One after another, with only frequent words between them."""
     AS_TYPED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A passage of the table; vectors are of unit length, None where it has none of the model in use.
+    """A passage of the table; vectors have unit length and are None if it has none of the model in use.
 
-    `row` is its place in this version of the table, `bm25` its score among the passages that hold words of the
-    question, 0.0 where it holds none.
+    `row` is its id in this version of the table, `bm25` its score among the passages that hold words of the question,
+    0.0 if it holds none.
     """
 
     row: int
@@ -98,12 +98,12 @@ def moments(
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
 ) -> "Moments":
-    """The moments in these candidates, best first, weak ones last.
+    """Merge these candidates into moments, best first, weak ones last.
 
-    No two of them are of neighbouring passages, and no sentence is in two of them.
-    `vector` is the question's (unit length), None where only words are compared; `unknown` are its words that nobody
-    ever said. A hit is weak where its closeness is under `weak_below` and it does not hold most of the words. With
-    `speakers` the second is in a sentence of theirs.
+    No two moments are of neighbouring passages, and no sentence is in two of them. `vector` is the question's (unit
+    length), None if only words are compared; `unknown` are its words that no passage holds. A hit is weak if its
+    closeness is below `weak_below` and it does not hold most of the words. With `speakers`, moments start in a sentence
+    of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
     scorer = _Scorer(
@@ -127,21 +127,22 @@ def moments(
             near.append(home)
             groups.append(home)
         home.append(item)
-    # The order of equals stays: it is that of their scores.
+    # The sort is stable: among equals the order by score is preserved.
     groups.sort(key=lambda group: _is_weak(group[0], weak_below))
     found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
     return Moments(found_each, scorer, weak_below, frozenset(speakers))
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
-    """Return whether a passage is far from the question and holds no more than half of its words."""
+    """Return whether a passage is far from the question and holds at most half of its words."""
     return best.closeness < weak_below and best.coverage <= 0.5  # noqa: PLR2004 -- half of its words
 
 
 def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
-    """The sentences that each moment is shown with, in their order: of its own passage, then of its neighbours.
+    """Return the sentences to display with each moment, in order: of its own passage, then of its neighbours.
 
-    Two moments may have a neighbour between them, or neighbours that overlap: what both have is the better one's.
+    Two moments may have a neighbour between them, or overlapping neighbours: a common sentence goes to the better
+    moment.
     """
     taken: set[tuple[str, float, float, str]] = set()
     shown: list[list[Sentence]] = [[] for _ in groups]
@@ -158,10 +159,10 @@ def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Moments in their order; `hits` writes a page of them out."""
+    """Ranked moments; `hits` returns a page of them."""
 
     found: list[tuple[_Scored, list[Sentence]]]
-    """The best passage of each, and the sentences around it."""
+    """The best passage of each moment, and the sentences around it."""
     scorer: "_Scorer"
     weak_below: float
     speakers: frozenset[str]
@@ -170,7 +171,7 @@ class Moments:
         return len(self.found)
 
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
-        """From the `offset`th on, at most `limit`."""
+        """Return at most `limit` hits from `offset` on."""
         page = slice(offset, offset + limit)
         scores = self._scores()[page]
         return tuple(
@@ -210,19 +211,19 @@ class Moments:
 
 
 def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
-    """Words that stand in no candidate."""
+    """Return the terms that no candidate holds."""
     return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
 
 
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
-    """The words that stand in each candidate."""
+    """Return the words of each candidate."""
     return (words_of(item.text) for item in found)
 
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Words that nobody ever said, with those that are spelt like them."""
+    """Return the words of the candidates that are spelt like each unknown word."""
     held = _NONE.union(*words_each(found)) if unknown else _NONE
-    # What is alike begins alike; looked at here, because it spares most of the comparisons.
+    # Similar words have the same first letter; checked here first, as it avoids most comparisons.
     return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
 
 
@@ -237,7 +238,7 @@ class _Scorer:
 
     def scored(self, item: Candidate) -> _Scored:
         coverage = self._coverage(words_of(item.text))
-        # A passage that waits for its vector is neither near nor far.
+        # A passage without a vector yet is scored as neither close nor far.
         closeness, by_meaning, near = 0.0, self.unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
@@ -253,7 +254,7 @@ class _Scorer:
         return _Scored(item, score, closeness, coverage, near, evidence)
 
     def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
-        """Return the sentence to start at: of these speakers (if any), with most evidence, near in meaning."""
+        """Return the index of the sentence to start at: of these speakers (if any), most evidence, then closest."""
         spoken = found.candidate.sentences
         fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
         if self.mode is not Mode.VECTOR:
@@ -270,9 +271,9 @@ class _Scorer:
         return self.place(sentence.text)[0]
 
     def place(self, text: str) -> tuple[Evidence, int | None]:
-        """Return how the words of the question stand in a text that holds all, and where (None if they are apart).
+        """Return the evidence of a text that holds all words of the question, and their offset (None if apart).
 
-        A question that has nothing but phrases is answered by its first phrase.
+        A question that consists of phrases only is located by its first phrase.
         """
         meant = {word: term for term, words in self.alike.items() for word in words}
         held = [token._replace(folded=meant.get(token.folded, token.folded)) for token in tokens(text)]
@@ -286,7 +287,7 @@ class _Scorer:
         return Evidence.ALL, None
 
     def _coverage(self, held: frozenset[str]) -> float:
-        """Share of the words that are held; one that nobody ever said counts by what is like it."""
+        """Return the share of the question's words in `held`; a similar word counts for an unknown one."""
         words = self.wanted.words
         if not words:
             return 0.0
@@ -294,12 +295,12 @@ class _Scorer:
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
-    """Whether two passages of a recording are neighbours."""
+    """Return whether two passages of a recording are neighbours."""
     return other.start <= one.end + ADJOINING_S and one.start <= other.end + ADJOINING_S
 
 
 def _second(sentence: Sentence, offset: int) -> float:
-    """The start of the sentence; in a long one, of a word shortly before the one at `offset`."""
+    """Return the start of the sentence; in a long one, of a word shortly before the one at `offset`."""
     if sentence.end - sentence.start <= LONG_SENTENCE_S or not offset:
         return sentence.start
     spoken = [start for at, start in sentence.words if at <= offset]
@@ -310,7 +311,7 @@ def _second(sentence: Sentence, offset: int) -> float:
 
 
 def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
-    """Return where the words of the question stand, also inflected, or what is `alike` to those that are never said."""
+    """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
     inflected = (word for word in words_of(text) for term in wanted.terms if is_inflected(word, term))
     found = set(
         spans(text, frozenset(wanted.terms).union(inflected, *(alike.get(term, _NONE) for term in wanted.terms)))
@@ -324,7 +325,7 @@ def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> li
 
 
 def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
-    """Return the places in `held` at which the phrase (not empty) begins."""
+    """Return the positions in `held` at which the phrase (not empty) begins."""
     if not phrase:
         return []
     folded = [token.folded for token in held]
@@ -332,6 +333,6 @@ def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
 
 
 def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:
-    """The passages nearest to the question's vector; the index that named them knows only about how near they are."""
+    """Return the passages closest to the question's vector; distances of the vector index are only approximate."""
     having = [item for item in found if item.vector is not None]
     return sorted(having, key=lambda item: -float(item.vector @ vector))[:most]  # type: ignore[operator]  # not None

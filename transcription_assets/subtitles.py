@@ -1,6 +1,6 @@
-"""Subtitles that people can read: at most two lines, broken where the sentence allows it, held long enough.
+"""Subtitles: at most two lines each, broken at clauses where possible, and displayed long enough to be read.
 
-The figures are those of the Netflix and BBC guides for subtitles.
+The limits are those of the Netflix and BBC guides for subtitles.
 """
 
 import html
@@ -15,17 +15,17 @@ from transcription_assets.transcript import Transcript, Word
 from transcription_assets.words import ends_clause, phrases, sentence_runs, spoken_words, whole_words
 
 COLUMNS = 42
-"""Longest line; a Chinese or Japanese character takes two columns."""
+"""Maximum line width; a Chinese or Japanese character takes two columns."""
 
 COLUMNS_PER_S = 17
-"""Reading speed of an adult: a subtitle stays longer than its speech where this asks for it."""
+"""Reading speed of an adult: a subtitle stays longer than its speech if reading takes longer."""
 
 SHORTEST_MS = 833
 LONGEST_MS = 7000
-"""Five sixths of a second to see that there is a text at all; after seven it is read a second time."""
+"""Five sixths of a second is the least in which text is noticed; after seven it is read a second time."""
 
 GAP_MS = 80
-"""Two frames: without them the eye does not see that the text has changed."""
+"""Two frames: with less, the change of text is not visible."""
 
 CHAIN_MS = 500
 """A shorter gap flickers: the subtitle stays until the next one."""
@@ -48,16 +48,16 @@ class Cue:
 def cues(words: Sequence[Word], *, duration: float | None = None) -> list[Cue]:
     """Lay words out as subtitles: in order, none lost, no overlap, in whole milliseconds.
 
-    Only a word wider than COLUMNS makes a line wider than that; it has its subtitle to itself. A subtitle
-    starts with its first word; it ends with its last one, or later to be read, but not after the next one
-    starts nor after `duration` (seconds). None is longer than LONGEST_MS, none is of no length.
+    Only a word wider than COLUMNS makes a line wider than that; it has a subtitle of its own. A subtitle starts with
+    its first word; it ends with its last one, or later if reading takes longer, but not after the next one starts nor
+    after `duration` (seconds). None is longer than LONGEST_MS, and none has no length.
     """
     blocks = _blocks([phrases(run, _columns, COLUMNS) for run in sentence_runs(whole_words(words))])
     return _timed([part for block in blocks for part in _parts(block)], duration)
 
 
 def _of_speakers(transcript: Transcript) -> list[Cue]:
-    """The subtitles of each speaker, by their starts: two who speak at once are shown at once."""
+    """Return the subtitles of all speakers by start time: simultaneous speech is displayed simultaneously."""
     speakers = dict.fromkeys(segment.speaker for segment in transcript.segments)
     found = [
         replace(cue, speaker=name)
@@ -70,17 +70,17 @@ def _of_speakers(transcript: Transcript) -> list[Cue]:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """The transcript as a SubRip file; empty where nothing was said."""
+    """Return the transcript as a SubRip file; empty if there is no speech."""
     return _written(transcript, "srt", _srt_text)
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """The transcript as a WebVTT file; only its header where nothing was said."""
+    """Return the transcript as a WebVTT file; only its header if there is no speech."""
     return _written(transcript, "vtt", _vtt_text)
 
 
 def _blocks(runs: Sequence[list[Word]]) -> list[list[Word]]:
-    """Sentences; one too short to be read alone goes with the one before it, if that was just now."""
+    """Return the sentences; one too short to be read alone is joined to the previous one if that ended just before."""
     blocks: list[list[Word]] = []
     for run in runs:
         is_short = bool(blocks) and min(_span_ms(blocks[-1]), _span_ms(run)) < SHORTEST_MS
@@ -92,7 +92,7 @@ def _blocks(runs: Sequence[list[Word]]) -> list[list[Word]]:
 
 
 def _parts(words: list[Word]) -> list[list[Word]]:
-    """The block in parts that fit a subtitle each, as equal and as well ended as can be."""
+    """Split the block into parts that each fit a subtitle, as equal and as well ended as possible."""
     if len(words) == 1 or (_lines(words) and _span_ms(words) <= LONGEST_MS):
         return [words]
     middle = _best_break(words)
@@ -100,7 +100,7 @@ def _parts(words: list[Word]) -> list[list[Word]]:
 
 
 def _lines(words: Sequence[Word]) -> list[str]:
-    """One line, or two of about equal width; nothing if the words do not fit."""
+    """Return one line, or two of about equal width; empty if the words do not fit."""
     whole = _text(words)
     if len(words) == 1 or _columns(whole) <= COLUMNS:
         return [whole]
@@ -110,7 +110,7 @@ def _lines(words: Sequence[Word]) -> list[str]:
 
 
 def _best_break(words: Sequence[Word], widest: float = math.inf) -> int:
-    """Where to part words: in the middle, or not far from it where speech itself has a break."""
+    """Return the index at which to split words: the middle, or a natural break near it."""
     text_widths = [_columns(word.word) for word in words]
     total = sum(text_widths)
 
@@ -140,7 +140,7 @@ def _timed(parts: Sequence[Sequence[Word]], duration: float | None) -> list[Cue]
 
 
 def _latest(start: int, following: int | None, duration: float | None) -> int:
-    """When it must be gone: two frames before the next one, at the end of the medium, after LONGEST_MS."""
+    """Return the latest end (ms): two frames before the next subtitle, the end of the medium, or after LONGEST_MS."""
     longest = start + LONGEST_MS
     if following is not None:
         has_room = following - start > 2 * GAP_MS
@@ -149,7 +149,7 @@ def _latest(start: int, following: int | None, duration: float | None) -> int:
 
 
 def _starts(parts: Sequence[Sequence[Word]]) -> list[int]:
-    """Milliseconds; parts put at one instant move apart: players skip a cue of no length."""
+    """Return the starts (ms); parts at the same instant are moved apart, as players skip a cue of no length."""
     starts: list[int] = []
     for part in parts:
         start = _ms(part[0].start)
@@ -158,7 +158,7 @@ def _starts(parts: Sequence[Sequence[Word]]) -> list[int]:
 
 
 def _end(start: int, spoken: int, latest: int, text: str) -> int:
-    """Until it is spoken and can be read; on to `latest` where the gap would only flicker."""
+    """Return the end (ms): when it is spoken and can be read; `latest` if the gap would only flicker."""
     readable = start + max(SHORTEST_MS, math.ceil(_columns(text) * 1000 / COLUMNS_PER_S))
     end = min(max(spoken, readable), latest)
     return latest if latest - end < CHAIN_MS else end
@@ -169,21 +169,22 @@ def _written(transcript: Transcript, file_format: str, escape: Callable[[str, st
 
     subtitles = pysubs2.SSAFile()
     for cue in _of_speakers(transcript):
-        # pysubs2 takes a backslash and `n` or `h` for white space: backslashes go round it.
+        # pysubs2 turns a backslash with `n` or `h` into white space: backslashes are replaced before and restored
+        # after.
         text = escape(cue.text, cue.speaker).replace("\\", _BACKSLASH)
         subtitles.append(pysubs2.SSAEvent(start=_ms(cue.start), end=_ms(cue.end), text=text))
-    # Otherwise what stands in braces would be taken for a style and dropped.
+    # Otherwise text in braces would be parsed as a style and dropped.
     return subtitles.to_string(file_format, keep_ssa_tags=True).replace(_BACKSLASH, "\\")
 
 
 def _vtt_text(text: str, speaker: str) -> str:
-    """pysubs2 does not escape; in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
+    """Escape text, which pysubs2 does not: in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
     escaped = html.escape(text, quote=False)
     return f"<v {speaker}>{escaped}" if speaker else escaped
 
 
 def _srt_text(text: str, speaker: str) -> str:
-    """SubRip has no escapes; an invisible word joiner keeps players from seeing a tag or a time line."""
+    """Break tags and time lines by an invisible word joiner: SubRip has no escapes."""
     escaped = re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
     return f"{speaker}: {escaped}" if speaker else escaped
 

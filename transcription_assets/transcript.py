@@ -1,4 +1,4 @@
-"""The transcript of one recording: its shape in memory and in `transcripts/<key>.json` (schema_version 1).
+"""The transcript of one recording, in memory and in `transcripts/<key>.json` (schema_version 1).
 
 Times are seconds from the start of the medium, monotonic, inside [0, duration].
 """
@@ -11,12 +11,12 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 Span = tuple[float, float]
-"""From and to, in seconds."""
+"""Start and end, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One spoken word, with the punctuation and the leading space that Whisper gives it."""
+    """One spoken word, with the punctuation and the leading space that Whisper outputs."""
 
     start: float
     end: float
@@ -26,7 +26,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech that was decoded together; `words` are inside [start, end]."""
+    """Speech that was decoded together; `words` are inside [start, end]."""
 
     id: int
     start: float
@@ -39,16 +39,16 @@ class Segment:
     repaired: bool = False
     language: str = ""
     language_probability: float = 0.0
-    """0.0 where the model cannot tell: it knows one language only."""
+    """0.0 if the model cannot detect languages: it supports one only."""
     doubt: str = ""
-    """Why these words may be wrong, in a word or two; empty = nothing speaks against them."""
+    """Reason for low confidence in these words, in a word or two; empty if there is none."""
     speaker: str = ""
-    """Who speaks, where the recording tells it: the name of a channel."""
+    """Name of the speaker, if known: the name of a channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Which object was read: its key, the ETag that it had, and the SHA-256 of its extracted sound."""
+    """The object that was read: its key, its ETag at that time, and the SHA-256 of its extracted audio."""
 
     key: str
     etag: str
@@ -57,7 +57,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class SpeechModel:
-    """What decoded it."""
+    """The model and engine that decoded the recording."""
 
     name: str
     revision: str
@@ -67,21 +67,21 @@ class SpeechModel:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """How much of the voiced time has words (seconds): the audit of what was not transcribed."""
+    """Coverage: the voiced time, the part of it that has words (seconds), and where words and speech disagree."""
 
     vad_seconds: float
     covered_seconds: float
     largest_gap: float
     holes: tuple[Span, ...] = ()
-    """Voiced stretches without words that are too long for a breath or a cough."""
+    """Gaps: voiced spans without words, too long for a breath or a cough."""
     inventions: tuple[Span, ...] = ()
-    """Words where nobody speaks."""
+    """Hallucinations: spans with words but without speech."""
     voiced: tuple[Span, ...] = ()
-    """Where somebody speaks; shorter pauses are left out."""
+    """Spans of speech; shorter pauses are included in them."""
 
     @property
     def coverage(self) -> float:
-        """Share of voiced time that has words, in [0, 1]; 1.0 where nobody speaks."""
+        """Share of voiced time that has words, in [0, 1]; 1.0 if there is no speech."""
         return self.covered_seconds / self.vad_seconds if self.vad_seconds else 1.0
 
 
@@ -100,7 +100,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Everything that was heard in one recording, and how."""
+    """Everything recognised in one recording, and the model and options used."""
 
     filename: str
     language: str
@@ -113,18 +113,18 @@ class Transcript:
     speech: Speech = Speech(0.0, 0.0, 0.0)
     timing: Timing = Timing(0.0, 0.0)
     languages: dict[str, float] = field(default_factory=dict)
-    """Each language with its share of the voiced time, the largest first."""
+    """Share of each language in the voiced time, the largest first."""
     reused_from: str = ""
-    """The media key of a recording with the same sound, where its words were taken over."""
+    """The media key of a recording with the same audio from which the words were copied, else empty."""
 
     @property
     def text(self) -> str:
-        """The running text, one segment a line."""
+        """The running text, one segment per line."""
         return "\n".join(segment.text for segment in self.segments)
 
     @property
     def no_speech(self) -> bool:
-        """True where nobody speaks: no words, and no stretch that sounds like speech without any."""
+        """True if there is no speech: no words, and no gap."""
         return not self.segments and not self.speech.holes
 
     @property
@@ -133,20 +133,28 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def to_json(self) -> bytes:
-        """The file format: every field, the derived figures that simple consumers look for, UTF-8.
+        """Return the file content: every field and the derived values that simple consumers need, in UTF-8.
 
-        `options` must hold JSON values only (lists, no tuples) to come back as they went.
+        `options` must hold JSON values only (lists, no tuples) to be restored unchanged.
         """
         document = {"schema_version": SCHEMA_VERSION} | asdict(self)
         document["text"] = self.text
         document["no_speech"] = self.no_speech
         document["timing"]["rtfx"] = self.timing.rtfx
-        # Surrogates of a file name that is not UTF-8 become JSON escapes, and come back the same.
+        # Surrogates (of file names that are not UTF-8) become JSON escapes, and are restored from them.
         return json.dumps(document, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
 
 
 def from_json(data: bytes) -> Transcript:
-    """Read what `Transcript.to_json` wrote; a newer schema is refused with ValueError."""
+    """Parse the output of `Transcript.to_json`.
+
+    Raises:
+        ValueError: the data is not JSON, or has another schema version.
+        KeyError: a field is missing.
+        TypeError: a field has the wrong type.
+        AttributeError: the document is not a JSON object.
+
+    """
     document = json.loads(data)
     if (version := document.get("schema_version")) != SCHEMA_VERSION:
         raise ValueError(f"transcript schema_version {version}, this release reads {SCHEMA_VERSION}")
@@ -168,7 +176,13 @@ def from_json(data: bytes) -> Transcript:
 
 
 def segment_from(item: dict[str, Any]) -> Segment:
-    """The segment that `dataclasses.asdict` took apart."""
+    """Restore a segment from the output of `dataclasses.asdict`.
+
+    Raises:
+        KeyError: the words are missing.
+        TypeError: a field is missing, unknown, or of the wrong type.
+
+    """
     return Segment(**item | {"words": tuple(Word(**word) for word in item["words"])})
 
 
@@ -178,9 +192,9 @@ def _speech(item: dict[str, Any]) -> Speech:
 
 
 def settle(segments: Iterable[Segment], duration: float, start: float = 0.0) -> tuple[Segment, ...]:
-    """Order segments by time, put every time in [start, duration] and after the one before, number them from 0.
+    """Sort segments by time, clamp every time to [start, duration] and to the one before, and number them from 0.
 
-    Decoders give words that start before their neighbour ends; players and subtitles cannot use those.
+    Decoders output words that start before the previous one ends, which players and subtitles cannot use.
     """
     settled: list[Segment] = []
     clock = start
@@ -212,12 +226,12 @@ def settle(segments: Iterable[Segment], duration: float, start: float = 0.0) -> 
 
 
 def _within(seconds: float, earliest: float, duration: float) -> float:
-    """Milliseconds, then bounds: rounded last, the last word could end after the medium."""
+    """Round to milliseconds, then clamp: in the other order the last word could end after the medium."""
     return min(max(earliest, round(seconds, 3)), duration)
 
 
 def clock(seconds: float) -> str:
-    """0:07, 12:34, 1:02:03 as players show it."""
+    """Format seconds as players do: 0:07, 12:34, 1:02:03."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

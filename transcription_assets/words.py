@@ -1,4 +1,4 @@
-"""Whole words and whole sentences out of the pieces that Whisper gives, for subtitles and passages alike."""
+"""Whole words and sentences from the word pieces of Whisper, for subtitles and passages."""
 
 import re
 import unicodedata
@@ -10,10 +10,10 @@ from transcription_assets import breaking
 from transcription_assets.transcript import Segment, Word
 
 PAUSE_S = 1.5
-"""A silence longer than this ends a sentence, whatever the punctuation says."""
+"""A longer silence ends a sentence, whatever the punctuation."""
 
 SENTENCE_S = 25.0
-"""The longest sentence: speech without punctuation is cut between words here."""
+"""Maximum length of a sentence: longer speech without punctuation is cut between words."""
 
 # Blocks of scripts without spaces: Thai to Tibetan, Burmese, Khmer, Han with kana, full width.
 _UNSPACED = (
@@ -31,7 +31,7 @@ _CLOSING = ("Pe", "Pf")
 _SENTENCE_MARKS = frozenset(".?!…。？！｡．؟۔।॥")  # noqa: RUF001 (the marks themselves)
 _CLAUSE_MARKS = frozenset(",;:–—،؛、，；：")  # noqa: RUF001 (the marks themselves)
 _ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# Titles and short forms that are followed by the name, figure or word they belong to.
+# Titles and abbreviations that are followed by the name, number or word they belong to.
 _ABBREVIATION = re.compile(
     r"mrs?|ms|dr|prof|st|sr|jr|gen|col|capt|lt|sgt|rev|hon|gov|sen|rep|mt|ft|no|nr|vs|approx|dept|est|fig|vol|ed"
     r"|mme|mlle|hr|fr|bzw|ca|evtl|ggf|inkl|vgl|usw|sog|str|sra|dra",
@@ -41,23 +41,23 @@ _ORDINAL_DIGITS = 2
 
 
 def is_unspaced(character: str) -> bool:
-    """Whether the script of this character puts no spaces between words (Han, kana, Thai, Khmer …)."""
+    """Return whether the script of this character puts no spaces between words (Han, kana, Thai, Khmer …)."""
     point = ord(character)
-    # Most characters, and this is asked for each sentence of a search.
+    # Short-circuits for most characters, as this runs for each sentence of a search.
     return point >= _UNSPACED[0][0] and any(first <= point <= last for first, last in _UNSPACED)
 
 
 def spoken_words(segments: Iterable[Segment]) -> list[Word]:
-    """Every word of the segments as `whole_words` gives them.
+    """Return all words of the segments, as `whole_words` does.
 
-    Where a segment has no words, those of its text share its time by their length.
+    In a segment without words, those of its text share its time by their length.
     """
     pieces: list[Word] = []
     for segment in segments:
         whole = Word(segment.start, segment.end, f" {segment.text}", 0.0)
         words = [word for word in segment.words or (whole,) if _clean(word.word)]
         if words:
-            # A new segment starts a new word even where the decoder left its space out.
+            # A new segment starts a new word even if the decoder omitted its space.
             opening = _clean(words[0].word)
             words[0] = replace(words[0], word=opening if is_unspaced(opening[0]) else f" {opening}")
         pieces += words
@@ -65,26 +65,25 @@ def spoken_words(segments: Iterable[Segment]) -> list[Word]:
 
 
 def turns(segments: Iterable[Segment]) -> list[tuple[str, list[Segment]]]:
-    """Neighbouring segments of the same speaker; one turn where the recording does not tell who speaks."""
+    """Group neighbouring segments of the same speaker; a single turn if speakers are unknown."""
     return [(speaker, list(group)) for speaker, group in groupby(segments, key=lambda item: item.speaker)]
 
 
 def whole_words(words: Iterable[Word]) -> list[Word]:
-    """Cut and join Whisper's pieces into words (` 3` and `.5`, ` oui` and ` !`): a line may break between any two.
+    """Split and join Whisper's pieces into words (` 3` and `.5`, ` oui` and ` !`): a line may break between any two.
 
-    Where a script puts no spaces the words are those of a dictionary. A word that is a part of a piece has its share of
-    the time by its length. Texts are one line each, with one leading space where a space belongs; empty pieces are
-    dropped.
+    In scripts without spaces the words are those of a dictionary. A word that is part of a piece has its share of the
+    time by its length. Texts are one line each, with one leading space where a space belongs; empty pieces are dropped.
     """
     pieces = [replace(word, word=text) for word in words if (text := _spaced(word.word))]
     return [word for stretch in _stretches(pieces) for word in _cut(stretch, breaking.word_breaks)]
 
 
 def phrases(words: Sequence[Word], columns: Callable[[str], int], widest: int) -> list[Word]:
-    """Join the whole words of a sentence that belong on one line, as a Japanese particle and its noun do.
+    """Join the whole words of a sentence that belong on one line, such as a Japanese particle and its noun.
 
-    What would be wider than `widest` columns stays in words; a word wider than that, in a script without spaces, is cut
-    where the rules for lines allow it. Words of scripts with spaces stay as they are.
+    A phrase wider than `widest` columns stays in words; a word wider than that, in a script without spaces, is cut
+    where the rules for lines allow it. Words of scripts with spaces are unchanged.
     """
     text = "".join(word.word for word in words)
     if not any(map(is_unspaced, text)):
@@ -102,7 +101,7 @@ def phrases(words: Sequence[Word], columns: Callable[[str], int], widest: int) -
 
 
 def sentence_runs(words: Sequence[Word]) -> list[list[Word]]:
-    """Cut whole words into sentences, none lost, in order.
+    """Split whole words into sentences, none lost, in order.
 
     A sentence ends at a full stop (not after `Dr.`, not in `3.5`), a pause over PAUSE_S, and at SENTENCE_S.
     """
@@ -115,26 +114,26 @@ def sentence_runs(words: Sequence[Word]) -> list[list[Word]]:
 
 
 def ends_clause(text: str) -> bool:
-    """Whether the word ends a clause or a sentence: a good place for a break."""
+    """Return whether the word ends a clause or a sentence, which is a good place for a line break."""
     bare = _without_closers(text)
     return bare[-1:] in _CLAUSE_MARKS or bare[-1:] in _SENTENCE_MARKS
 
 
 def _clean(text: str) -> str:
-    """One line without control characters: a newline in a word would break every subtitle format."""
+    """Return the text on one line without control characters: a newline in a word would break every subtitle format."""
     if not text.isprintable():
         text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
     return " ".join(text.split())
 
 
 def _spaced(text: str) -> str:
-    """Return the text cleaned, after one space where it starts with white space; empty where nothing is left."""
+    """Return the cleaned text, after one space if it started with white space; empty if nothing is left."""
     clean = _clean(text)
     return f" {clean}" if clean and text[0].isspace() else clean
 
 
 def _stretches(pieces: Iterable[Word]) -> list[list[Word]]:
-    """Cut pieces at pauses that end a sentence: no word has one inside. A mark stays with what is before it."""
+    """Split at pauses that end a sentence, which no word contains. A trailing mark stays with the text before it."""
     found: list[list[Word]] = []
     for piece in pieces:
         if found and (piece.start - found[-1][-1].end <= PAUSE_S or _is_trailing(piece.word.lstrip()[0])):
@@ -173,7 +172,7 @@ def _part(piece: Word, first: int, last: int) -> Word:
 
 
 def _grouped(words: Iterable[Word], starts: Container[int]) -> list[list[Word]]:
-    """Put words together; a group starts where the offset of a word in the whole text is one of `starts`."""
+    """Group words; a group starts where the offset of a word in the whole text is one of `starts`."""
     groups: list[list[Word]] = []
     offset = 0
     for word in words:
@@ -185,7 +184,7 @@ def _grouped(words: Iterable[Word], starts: Container[int]) -> list[list[Word]]:
 
 
 def _joined(words: Sequence[Word]) -> Word:
-    """Return neighbours as one word, as probable as the least probable of them."""
+    """Return neighbours as one word, with the lowest of their probabilities."""
     text = "".join(word.word for word in words)
     return Word(words[0].start, words[-1].end, text, min(word.probability for word in words))
 
@@ -206,7 +205,7 @@ def _is_full_stop(text: str, following: str) -> bool:
 
 
 def _is_abbreviation(stem: str) -> bool:
-    """`Dr`, the initial `J`, `U.S`, and the ordinal `3` of `3. Oktober`: their dot is theirs."""
+    """Return whether the full stop after `stem` belongs to it: `Dr`, the initial `J`, `U.S`, the ordinal `3`."""
     stem = stem.strip().lstrip("\"'([„“«")
     if stem.isdigit():
         return len(stem) <= _ORDINAL_DIGITS
@@ -222,7 +221,7 @@ def _without_closers(text: str) -> str:
 
 
 def _bounded(words: list[Word]) -> list[list[Word]]:
-    """Pieces of at most SENTENCE_S, cut at a clause end in the second half of a piece if there is one."""
+    """Split into pieces of at most SENTENCE_S, at a clause end in the second half of a piece if there is one."""
     pieces: list[list[Word]] = []
     while words:
         fitting = max(1, sum(word.end - words[0].start <= SENTENCE_S for word in words))
@@ -238,8 +237,8 @@ def _clause_end(words: Sequence[Word], fitting: int) -> int:
 
 
 def printable(text: str) -> str:
-    """Return the text without characters that act on a terminal or a page: control characters and turned directions.
+    """Return the text without control characters and bidirectional overrides, which act on a terminal or a page.
 
-    What is not UTF-8 in it (surrogates, as `os.fsdecode` gives them) becomes a question mark.
+    Surrogates (bytes that are not UTF-8, as `os.fsdecode` returns them) become question marks.
     """
     return _ACTING.sub("", text.encode(errors="replace").decode())

@@ -1,1 +1,1 @@
-"""Door 2: the command line, without Dagster. It composes the same steps as the assets."""
+"""The command line. It runs the same steps as the Dagster assets, without Dagster."""

@@ -1,4 +1,4 @@
-"""transcription-assets: put, process, search, serve, index, eval, bench, export, models, doctor."""
+"""The commands of transcription-assets: put, process, search, serve, index, eval, bench, export, models, doctor."""
 
 import logging
 import sys
@@ -35,10 +35,10 @@ SOME_STILL_GROWING = 3
 
 
 class Command(Group):
-    """Errors raised on purpose are one line and exit code 1, not a stack trace."""
+    """Group that prints errors of this library on one line and exits with code 1, without a stack trace."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; what went wrong is one line."""
+        """Run the command; print an error of this library on one line."""
         try:
             return super().invoke(ctx)
         except TranscriptionError as error:
@@ -50,7 +50,7 @@ class Command(Group):
 @click.option("-v", "--verbose", is_flag=True, help="Say what the libraries say.")
 @click.version_option(package_name="transcription_assets")
 def main(*, verbose: bool) -> None:
-    """Media in, searchable moments out. Settings are TRANSCRIPTION_* variables; `doctor` checks them."""
+    """Transcribe recordings and search them. Settings are TRANSCRIPTION_* variables; `doctor` checks them."""
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
 
 
@@ -58,7 +58,7 @@ def main(*, verbose: bool) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--into", default="", metavar="FOLDER", help="Folder below `video/` and `audio/`.")
 def put(paths: tuple[Path, ...], into: str) -> None:
-    """Copy recordings, or all recordings in folders, into the inbox: of a folder or of a bucket."""
+    """Copy recordings, or all recordings in folders, into the inbox of the store."""
     from transcription_assets.app import put as putting
     from transcription_assets.app.tools import Tools, installed
 
@@ -79,13 +79,13 @@ def put(paths: tuple[Path, ...], into: str) -> None:
 def process(media_keys: tuple[str, ...]) -> None:
     """Process everything in the inbox (or only MEDIA_KEYS) now, without a UI.
 
-    Exit code 0: all is done; 1: some recordings failed, each with its reason; 3: some are still being copied;
-    129, 130 or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM.
+    Exit code 0: all recordings are done; 1: some failed, each with its reason; 3: some are still being copied; 129, 130
+    or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM.
     """
     from transcription_assets.app.tools import Tools
     from transcription_assets.speech import share_memory
 
-    share_memory()  # before the store's threads and the decoder's have places of their own
+    share_memory()  # before threads of the store and the decoder allocate from arenas of their own
     chosen = settings.load()
     tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
     inbox = processing.look(tools, media_keys)
@@ -113,7 +113,7 @@ def process(media_keys: tuple[str, ...]) -> None:
                     bar.update(overall, completed=len(report.done) + len(report.reused) + len(report.failed))
         except interrupts.Interrupted as interrupted:
             exit_code = interrupted.exit_code
-        finally:  # also after an error that is not of one recording, a full disk for example
+        finally:  # also after an error that does not belong to one recording, such as a full disk
             bar.stop()
             _say_how_it_ended(report, inbox, time.monotonic() - started)
     if exit_code:
@@ -155,12 +155,12 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
 
 @main.group("models")
 def weights() -> None:
-    """Model weights: what there is, and fetching it."""
+    """List and download model weights."""
 
 
 @weights.command("list")
 def list_models() -> None:
-    """Which models are known, and which are on this machine with the right digests."""
+    """List the known models, and which are on this machine with the right digests."""
     chosen = settings.load()
     print_table(
         ("model", "kind", "MB", "state"),
@@ -189,7 +189,7 @@ def _state(item: models.ModelState) -> str:
 @weights.command("pull")
 @click.argument("names", nargs=-1)
 def pull_models(names: tuple[str, ...]) -> None:
-    """Fetch the models of the settings, or the catalogue models NAMES; what is here already is only verified."""
+    """Download the models of the settings, or the catalogue models NAMES; models that are here are only verified."""
     chosen = settings.load()
     wanted = [(chosen.whisper_model, "speech")]
     if not chosen.embedding_url:
@@ -209,7 +209,7 @@ def _kind(name: str) -> str:
 
 @main.command()
 def doctor() -> None:
-    """Say what is missing or wrong (ffmpeg, models, device, store) and how to mend it; exit code 1 if anything is."""
+    """Check ffmpeg, models, device and store, and say how to fix problems; exit code 1 if there are any."""
     from transcription_assets.app import doctor as examination
 
     healthy = True
@@ -225,7 +225,7 @@ def doctor() -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 = any free one.")
 @click.pass_context
 def serve(context: click.Context, host: str, port: int) -> None:
-    """Serve the search page and its API; read-only, until Ctrl-C."""
+    """Serve the search page and its API, read-only, until Ctrl-C."""
     from transcription_assets.app.serve import server
     from transcription_assets.app.serve.archive import Archive
     from transcription_assets.app.tools import installed
@@ -242,7 +242,7 @@ def serve(context: click.Context, host: str, port: int) -> None:
 
 
 def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
-    """The model; fetched with a progress bar where it is not here."""
+    """Return the model; download it with a progress bar if it is not here."""
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=aside, transient=True
     ) as bar:

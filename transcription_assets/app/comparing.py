@@ -1,4 +1,4 @@
-"""eval wer, bench: word errors and speed of configurations and of other systems, side by side."""
+"""The commands `eval wer` and `bench`: word error rate and speed of configurations and of other systems."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ def _configured(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--system", "systems", multiple=True, help="`ours` (default), or another that `bench` knows; repeatable.")
 @_configured
 def word_errors(references: tuple[Path, ...], systems: tuple[str, ...], **options: Any) -> None:
-    """Word errors over folders of REFERENCES: recordings with what is said in them, a.wav and a.txt."""
+    """Measure word error rates over folders of REFERENCES: recordings with their text, such as a.wav and a.txt."""
     _contest(references, systems or ("ours",), texts=True, rounds=1, **options)
 
 
@@ -39,7 +39,7 @@ def word_errors(references: tuple[Path, ...], systems: tuple[str, ...], **option
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20), help="Runs of each, alternating.")
 @_configured
 def bench(recordings: tuple[Path, ...], systems: tuple[str, ...], rounds: int, **options: Any) -> None:
-    """Our engine against others: the same RECORDINGS, model and threads, one after another in turns."""
+    """Compare our engine with others on the same RECORDINGS, model and number of threads, in alternating runs."""
     from transcription_assets.app import contest
 
     _contest(recordings, systems or contest.available(), texts=False, rounds=rounds, **options)
@@ -90,7 +90,7 @@ def _contest(
 
 
 def _row(item: Mapping[str, Any], *, known: bool) -> Sequence[str]:
-    """Cells of one configuration; errors stay empty where it is not `known` what is said."""
+    """Return the cells of one configuration; errors are empty unless reference texts are `known`."""
     return (
         plain(item["name"]),
         f"{item['wer']:.2%}" if item["words"] else "",

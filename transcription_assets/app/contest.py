@@ -1,6 +1,6 @@
-"""Speech engines side by side on the same recordings: each run in a fresh process, its model loaded before the clock.
+"""Speech engines compared on the same recordings; each run is a fresh process and excludes loading the model.
 
-`ours` is the engine of this package; the others are what somebody would use in its place.
+`ours` is the engine of this package; the others are common alternatives to it.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One configuration: a system, a model (name and folder), and how it is set."""
+    """One configuration: a system, a model (name and folder), and its parameters."""
 
     system: str
     model: str
@@ -37,13 +37,13 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As a table shows it."""
+        """Name for display in a table."""
         return f"{self.system}, {self.model}, beam {self.beam_size}"
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What was heard in one recording; `coverage` is known of our own engine only."""
+    """Text recognised in one recording; `coverage` is known for our own engine only."""
 
     text: str
     language: str
@@ -52,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run heard, and what it took: seconds of wall and CPU time without loading, megabytes at most."""
+    """Texts of one run, with its wall and CPU time (seconds, without loading) and peak memory (megabytes)."""
 
     texts: tuple[Text, ...]
     wall_s: float
@@ -61,12 +61,17 @@ class Outcome:
 
 
 def available() -> list[str]:
-    """The systems that can be run on this machine."""
+    """Return the systems that are installed on this machine."""
     return [name for name, (_, module) in SYSTEMS.items() if importlib.util.find_spec(module)]
 
 
 def require(systems: Sequence[str]) -> None:
-    """PermanentFailure where one of the systems is unknown or not installed: said before the first is run."""
+    """Check that these systems can be run, before the first one is.
+
+    Raises:
+        PermanentFailure: a system is unknown or not installed.
+
+    """
     for name in systems:
         if name not in SYSTEMS:
             raise PermanentFailure(f"there is no system {name}: use one of {', '.join(SYSTEMS)}")
@@ -75,7 +80,12 @@ def require(systems: Sequence[str]) -> None:
 
 
 def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
-    """Let the configuration hear all recordings, in a process of its own."""
+    """Transcribe all recordings with this configuration, in a process of its own.
+
+    Raises:
+        TranscriptionError: our own engine failed on a recording; other systems raise their own exceptions.
+
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_run, entry, [*paths]).result()
@@ -137,7 +147,7 @@ def _listening(transcribe: Callable[[str], Any]) -> Listen:
 
 
 def _plain(entry: Entry) -> Listen:
-    """As its README shows it: no voice activity detector, no words."""
+    """Transcribe as the README of faster-whisper does: without voice activity detection and word times."""
     model = _model(entry)
     return _listening(lambda path: model.transcribe(path, beam_size=entry.beam_size))
 
@@ -159,7 +169,7 @@ def _batched(entry: Entry) -> Listen:
 
 
 def _whisper_ctranslate2(entry: Entry) -> Listen:
-    """A command line: it loads its model on the clock."""
+    """Run the command line; its time includes loading the model."""
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
         command = shutil.which("whisper-ctranslate2", path=str(Path(sys.executable).parent)) or "whisper-ctranslate2"
@@ -206,4 +216,4 @@ SYSTEMS: dict[str, tuple[Callable[[Entry], Listen], str]] = {
     "whisper-ctranslate2": (_whisper_ctranslate2, "whisper_ctranslate2"),
     "whisperx": (_whisperx, "whisperx"),
 }
-"""How each is started, and the module that has to be there."""
+"""Function that starts each system, and the module that it needs."""

@@ -1,4 +1,4 @@
-"""What is missing or wrong on this machine, and how to mend it."""
+"""Checks of this machine's installation: what is missing or wrong, and how to fix it."""
 
 import ctypes
 import shutil
@@ -24,7 +24,7 @@ IN_A_POD = {
     "store": "See Secret transcription-secrets for the keys, ConfigMap transcription-settings for the rest.",
     "database": "See Secret dagster-postgresql-secret for the password, ConfigMap transcription-settings for the rest.",
 }
-"""Where to look when the cure is not on the machine but in the cluster."""
+"""Hints for problems that are fixed in the cluster instead of on the machine."""
 NO_GPU_HERE = (
     "not checked here: this pod has no GPU, which is right for all but those of the steps. Where one of those says so, "
     "its node does not run NVIDIA's device plugin"
@@ -33,7 +33,7 @@ NO_GPU_HERE = (
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     healthy: bool
@@ -41,7 +41,12 @@ class Diagnosis:
 
 
 def examine(settings: Settings) -> Iterator[Diagnosis]:
-    """Look at everything that a run needs; nothing is changed but an empty store that is made."""
+    """Check everything that a run needs; the only change is that a missing store is created.
+
+    Raises:
+        Nothing: a failed check is reported as a `Diagnosis`.
+
+    """
     in_a_pod = settings.executor == "k8s"
     looks: dict[str, Callable[[], str]] = {
         "ffmpeg": lambda: _ffmpeg(settings),
@@ -57,7 +62,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     wrong = set()
     for name, look in looks.items():
         if name == "search table" and "store" in wrong:
-            continue  # it would say the same once more
+            continue  # it would report the same problem again
         found = _looked(name, look)
         if not found.healthy:
             wrong.add(name)
@@ -65,7 +70,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
 
 
 def _with_hint(found: Diagnosis) -> Diagnosis:
-    """Where in the cluster to look."""
+    """Append the hint for the cluster, if there is one."""
     if found.healthy or found.name not in IN_A_POD:
         return found
     stop = "" if found.says.endswith((".", "?")) else "."

@@ -1,4 +1,4 @@
-"""eval search: the labelled set through the real index and encoder, in a folder of its own, away from any store."""
+"""The command `eval search`: the labelled set with the real index and encoder, in a temporary folder."""
 
 import json
 import tempfile
@@ -22,7 +22,7 @@ from transcription_assets.steps.search import Searcher
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How each mode did: over all questions, also asked more strictly, for each kind, and question by question."""
+    """Metrics of each mode: over all questions (also with the stricter tolerance), by kind, and by question."""
 
     embedding_model: str
     passages: int
@@ -33,7 +33,13 @@ class Evaluation:
 
 
 def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
-    """Index the talks, ask every question in every mode, and judge the answers."""
+    """Index the talks, ask every question in every mode, and compute the metrics.
+
+    Raises:
+        PermanentFailure: the labelled set is inconsistent.
+        TranscriptionError: the encoder failed.
+
+    """
     said = talks()
     asked = questions(said)
     with indexed(said, encoder, passage_s) as table:
@@ -55,7 +61,12 @@ def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
 
 @contextmanager
 def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
-    """The talks in a search table that is gone afterwards."""
+    """Index the talks in a temporary search table.
+
+    Raises:
+        TranscriptionError: the encoder failed, or the temporary folder cannot be written.
+
+    """
     rows = [
         rows_of(talk.transcript, About(talk.title, recorded_on(talk.transcript.media.key)), encoder, Choice(passage_s))
         for talk in said
@@ -72,7 +83,7 @@ def _answered(searcher: Searcher, question: Question, mode: Mode) -> Sequence[Hi
 
 
 def document(made: Evaluation) -> dict[str, Any]:
-    """Everything as JSON values."""
+    """Return the whole evaluation as JSON values."""
     return {
         "embedding_model": made.embedding_model,
         "passages": made.passages,
@@ -96,15 +107,15 @@ def document(made: Evaluation) -> dict[str, Any]:
 
 @click.group("eval", cls=Group)
 def evaluation() -> None:
-    """How good it is, measured with a labelled set that comes along."""
+    """Measure the quality of search with the included labelled set, and of transcripts with your references."""
 
 
 @evaluation.command("search")
 @click.option("--json", "as_json", is_flag=True, help="All figures, and each question's rank.")
 def evaluate_search(*, as_json: bool) -> None:
-    """Ask the labelled questions by words, by meaning and by both, with the encoder of the settings.
+    """Search the labelled questions by words, by vectors and by both, with the encoder of the settings.
 
-    Exit code 1 where both together are worse than the better of the two.
+    Exit code 1 if both together are worse than the better of the two.
     """
     from transcription_assets import settings
     from transcription_assets.app.tools import Tools, installed

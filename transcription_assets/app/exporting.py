@@ -1,4 +1,4 @@
-"""export: what was made, for other tools."""
+"""The command `export`: results for other tools."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from transcription_assets.failures import PermanentFailure
 @click.option("--postgres", "url", help="Copy passages and vectors to this Postgres; passwords: PGPASSWORD, ~/.pgpass.")
 @click.option("--table", default="passages", show_default=True, help="The table in Postgres.")
 def export(folder: Path | None, url: str | None, table: str) -> None:
-    """Give segments, words and passages out as Parquet, or passages with vectors to Postgres with pgvector."""
+    """Export segments, words and passages as Parquet, or passages with vectors to Postgres with pgvector."""
     from transcription_assets import postgres
     from transcription_assets.app.tools import Tools, installed
     from transcription_assets.steps import export as exporting

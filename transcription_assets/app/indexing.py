@@ -1,4 +1,4 @@
-"""index: the search tables seen and changed by hand."""
+"""The commands of `index`: state, rebuild and switch of the search tables."""
 
 import click
 
@@ -8,12 +8,12 @@ from transcription_assets.app.terminal import Group, aside, plain, shown
 
 @click.group("index", cls=Group)
 def index() -> None:
-    """The search tables: one is served, another may be built beside it (another encoder, other passages)."""
+    """Manage the search tables: one is served, another may be built beside it (other encoder or passages)."""
 
 
 @index.command()
 def status() -> None:
-    """Which tables there are, what they are made with, and what the one that is being built still lacks."""
+    """List the search tables, how they were made, and what the one under construction lacks."""
     from transcription_assets.app.tools import Tools, installed
 
     chosen = settings.load()
@@ -30,9 +30,9 @@ def status() -> None:
 
 @index.command()
 def rebuild() -> None:
-    """Make passages and vectors of all transcripts with the encoder of the settings, then serve that table.
+    """Rebuild passages and vectors of all transcripts with the encoder of the settings, then serve that table.
 
-    Nothing is transcribed again, and searches go on in the table that is served until the new one is complete.
+    Nothing is transcribed again. Searches use the served table until the new one is complete.
     """
     from transcription_assets.app.tools import Tools, installed
     from transcription_assets.steps import search_index
@@ -63,7 +63,7 @@ def rebuild() -> None:
 @click.argument("table")
 @click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
 def switch(table: str, *, incomplete: bool) -> None:
-    """Serve TABLE from now on, at once and for everybody; the one before is kept for the way back."""
+    """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
     from transcription_assets.app.tools import Tools, installed
 
     chosen = settings.load()

@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: it stops what it does, removes what it made for the moment, and reports."""
+"""Signals that end a command: it stops its work, removes temporary files, and reports."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end; `exit_code` is what shells expect of it (128 + its number)."""
+    """A signal ended the command; `exit_code` is 128 + the number of the signal, as shells expect."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -16,9 +16,14 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise `Interrupted` in the main thread at the first Ctrl-C, SIGTERM or SIGHUP; a second one ends at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into `Interrupted`; a second one ends the process at once.
 
-    SIGHUP stays ignored where it is (`nohup`). Only for the main thread.
+    SIGHUP stays ignored if it is ignored already (`nohup`). For the main thread only.
+
+    Raises:
+        Interrupted: a signal arrived; raised in the main thread.
+        ValueError: this is not the main thread.
+
     """
     asked = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _ignores_hangup(number)]
 

@@ -1,4 +1,4 @@
-"""Word errors and speed over a folder of recordings with texts, for several configurations side by side."""
+"""Word error rate and speed over recordings with reference texts, for several configurations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ from transcription_assets.failures import PermanentFailure
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording, its length in seconds, and what is said in it; None where nobody wrote that down."""
+    """A recording, its length in seconds, and its reference text, None if there is none."""
 
     path: Path
     seconds: float
@@ -24,29 +24,29 @@ class Recording:
 
 @dataclass(slots=True)
 class Result:
-    """One configuration and what its runs took."""
+    """One configuration with the outcomes of its runs."""
 
     entry: Entry
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
     def wall_s(self) -> float:
-        """The median of the runs."""
+        """Median over the runs."""
         return median(outcome.wall_s for outcome in self.outcomes)
 
     @property
     def peak_mb(self) -> float:
-        """The most that any run took."""
+        """Maximum over the runs."""
         return max(outcome.peak_mb for outcome in self.outcomes)
 
     @property
     def coverage(self) -> float | None:
-        """Share of the voiced time with words, over all recordings alike; None where the system does not tell."""
+        """Share of voiced time with words, averaged over the recordings; None if the system does not report it."""
         known = [text.coverage for text in self.outcomes[-1].texts if text.coverage is not None]
         return sum(known) / len(known) if known else None
 
     def errors(self, recordings: Sequence[Recording]) -> list[Errors | None]:
-        """Of each recording that has a text."""
+        """Count the errors of each recording; None for those without a reference text."""
         return [
             None if item.said is None else accuracy.errors(item.said, heard.text, heard.language)
             for item, heard in zip(recordings, self.outcomes[-1].texts, strict=True)
@@ -54,7 +54,15 @@ class Result:
 
 
 def found(paths: Sequence[Path], *, texts: bool) -> list[Recording]:
-    """The recordings in folders and files; the text of `a.wav` is `a.txt` beside it, and `texts` says it must be."""
+    """Return the recordings in folders and files, with the text of `a.wav` from `a.txt` beside it.
+
+    With `texts`, recordings without a text are left out.
+
+    Raises:
+        PermanentFailure: there are no such recordings, or one of them or its text cannot be read.
+        TransientFailure: ffmpeg cannot be started.
+
+    """
     files = sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])})
     taken = [file for file in files if file.is_file() and keys.is_media(file.name)]
     said = {file: _said(file) for file in taken}
@@ -81,7 +89,12 @@ def _seconds(file: Path, ffmpeg: str) -> float:
 def measure(
     entries: Sequence[Entry], recordings: Sequence[Recording], rounds: int, say: Callable[[str], None]
 ) -> list[Result]:
-    """Every configuration once a round, one after another, so that a loud moment of the machine hits all alike."""
+    """Run every configuration once per round, in turns, so that other load on the machine affects all of them.
+
+    Raises:
+        TranscriptionError: our own engine failed on a recording; other systems raise their own exceptions.
+
+    """
     results = [Result(entry) for entry in entries]
     for number in range(rounds):
         for result in results:
@@ -91,7 +104,7 @@ def measure(
 
 
 def document(results: Sequence[Result], recordings: Sequence[Recording]) -> dict[str, Any]:
-    """Everything, for JSON."""
+    """Return all results as JSON values."""
     seconds = sum(item.seconds for item in recordings)
     return {
         "recordings": [{"path": str(item.path), "seconds": item.seconds} for item in recordings],

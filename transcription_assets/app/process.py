@@ -1,4 +1,4 @@
-"""Everything in the inbox, now: the same steps as the assets, one recording after another, without a UI."""
+"""Process everything in the inbox without a UI: the same steps as the assets, one group of recordings after another."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ PUBLISH_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """What lies in the inbox: recordings that are whole, those still being copied, and files that are none."""
+    """Content of the inbox: complete recordings, those still being copied, and the number of other files."""
 
     ready: Sequence[str]
     growing: Sequence[str]
@@ -27,7 +27,7 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress of one recording: the step that runs now, and how much of the recording it has done (seconds)."""
+    """Progress of one recording: its current step, and the seconds of it that this step has processed."""
 
     key: str
     name: str
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """How it ended: `failed` maps a recording to its reason."""
+    """Outcome so far; `failed` maps media keys to reasons."""
 
     done: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
@@ -49,9 +49,13 @@ Progress = Callable[[Step], None]
 
 
 def look(tools: Tools, media_keys: Sequence[str] = ()) -> Inbox:
-    """List the inbox; what was dropped a moment ago is given its time to settle, once.
+    """List the inbox; if recordings are still being copied, wait once for `settle_s` and list it again.
 
-    Recordings that are named are taken as they are, and nothing is said of the others.
+    If media keys are given, they are taken as they are, and the inbox is not listed.
+
+    Raises:
+        TranscriptionError: the store cannot be listed.
+
     """
     if media_keys:
         return Inbox(ready=media_keys, growing=(), ignored=0)
@@ -70,10 +74,14 @@ def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
 
 
 def process(tools: Tools, media_keys: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
-    """Run all steps for each recording, yielding after each; `report` tells at any time how far it is.
+    """Run all steps for each recording, yield after each, and keep `report` up to date.
 
-    One bad file never stops the others. Step by step for a group of recordings, so that short ones are transcribed
-    together.
+    A recording that fails does not stop the others. Each step runs for a group of recordings, so that short ones are
+    transcribed together.
+
+    Raises:
+        TranscriptionError: the failure concerns all recordings, such as missing weights or a full disk.
+
     """
     for start in range(0, len(media_keys), PUBLISH_EVERY):
         group = media_keys[start : start + PUBLISH_EVERY]
@@ -91,17 +99,17 @@ def process(tools: Tools, media_keys: Sequence[str], progress: Progress, report:
 
 @contextmanager
 def _noted(key: str, report: Report) -> Iterator[None]:
-    """What goes wrong with a recording is its entry in the report."""
+    """Turn an error into the recording's entry in the report."""
     try:
         yield
     except TranscriptionError as error:
         report.failed[key] = str(error)
-    except Exception as error:  # noqa: BLE001 -- a bug that one file meets must not stop the other files
+    except Exception as error:  # noqa: BLE001 -- a bug that one file triggers must not stop the others
         report.failed[key] = f"{key}: {type(error).__name__}: {error}"
 
 
 def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report: Report) -> Iterator[tuple[str, bool]]:
-    """The recordings that have their transcript, and whether they had it before."""
+    """Yield the recordings with a transcript, and whether it was there before."""
     lengths: dict[str, float] = {}
     for key in group:
         with _noted(key, report):

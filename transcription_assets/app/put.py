@@ -1,4 +1,4 @@
-"""Which recordings people mean, and what they are called in the store."""
+"""Selection of the recordings for `put`, and their names in the store."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,11 +8,15 @@ from transcription_assets.keys import AUDIO_SUFFIXES, is_media
 
 
 def found(paths: Sequence[Path], into: str, link_roots: Sequence[Path] = ()) -> dict[str, Path]:
-    """Name in the store -> file, for these files and for all recordings in these folders.
+    """Return name in the store -> file, for these files and all recordings in these folders.
 
-    Sound goes to `audio/`, all else to `video/`, there below `into`; what is in a folder keeps its place in it. What is
-    no recording by its suffix is left out: `PATH/*` takes notes and texts along. So are links in a folder that lead
+    Audio goes to `audio/`, everything else to `video/`, each below `into`; files of a folder keep their relative path.
+    Files with other suffixes are left out, as `PATH/*` includes notes and texts. So are links in a folder that lead
     neither into it nor into one of `link_roots`.
+
+    Raises:
+        PermanentFailure: `into` leaves the inbox, or two files would have the same name.
+
     """
     if ".." in into.split("/"):
         raise PermanentFailure(f"{into}: would leave the inbox")
@@ -28,7 +32,10 @@ def found(paths: Sequence[Path], into: str, link_roots: Sequence[Path] = ()) -> 
 
 
 def left_out(paths: Sequence[Path], link_roots: Sequence[Path] = ()) -> list[Path]:
-    """Named files that are no recordings, and links that are not followed; other files in folders need no word."""
+    """Return the given files that are not recordings, and the links that are not followed.
+
+    Other files in folders are not listed.
+    """
     named = [path for path in paths if path.is_file() and not is_media(path.name)]
     folders = [path for path in paths if path.is_dir()]
     return named + [file for path in folders for file in _media(path) if not _is_inside(file, path, link_roots)]

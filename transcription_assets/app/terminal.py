@@ -11,16 +11,16 @@ from rich.table import Table
 from transcription_assets.words import printable
 
 UNBOUNDED = 10**9
-"""Columns of a pipe or a file: more than any line has."""
+"""Columns of a pipe or a file: longer than any line."""
 
 
 class Output(Console):
-    """A console that takes the width of a terminal from that terminal; a pipe or a file has none.
+    """A console with the width of its terminal; unbounded for a pipe or a file.
 
     Rich itself assumes 80 columns, `COLUMNS`, or the width of any other terminal of the process, and cuts tables there.
     """
 
-    @property  # type: ignore[misc]  # Rich lets it be set; nobody does here
+    @property  # type: ignore[misc]  # Rich defines a setter, which is not used here
     def size(self) -> ConsoleDimensions:
         """Columns and lines to print in."""
         size = super().size
@@ -33,14 +33,15 @@ aside = Output(stderr=True, highlight=False, emoji=False)
 
 
 def plain(text: str) -> str:
-    """Return the text of others so that it is not markup, and tells the terminal nothing."""
+    """Escape text from other sources, so that it is neither markup nor control sequences of the terminal."""
     return escape("\n".join(map(printable, text.split("\n"))))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of markup as a table; in a terminal that is too narrow for it, one cell to a line.
+    """Print rows of markup as a table; if the terminal is too narrow for it, one cell per line.
 
-    Each row of the table is one line. A cell on a line of its own is wrapped by the terminal: it is copied whole.
+    Each row of the table is one line. A cell on its own line is wrapped by the terminal, so that it is copied as a
+    whole.
     """
     rows = list(rows)
     table = Table(*headings, box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -59,7 +60,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 class Group(click.Group):
-    """A group of commands whose descriptions are wrapped in its help; click cuts them at the width."""
+    """A group whose help wraps the descriptions of its commands; click cuts them at the width."""
 
     group_class = type
 

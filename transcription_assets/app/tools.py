@@ -1,4 +1,4 @@
-"""What the commands work with, made from the settings; heavy parts load where they are first used."""
+"""The objects that commands work with, built from the settings; heavy ones load at first use."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +21,9 @@ __all__ = ["Locate", "Tools", "installed"]
 
 @dataclass(frozen=True)
 class Tools:
-    """One of each, shared by a command; `locate` finds (or pulls) a model by name and kind.
+    """One object of each kind, shared by a command; `locate` finds (or pulls) a model by name and kind.
 
-    With `read_only` nothing is written to the store, and it is not made where there is none.
+    With `read_only` nothing is written to the store, and a missing one is not created.
     """
 
     settings: Settings
@@ -32,18 +32,33 @@ class Tools:
 
     @cached_property
     def store(self) -> Store:
-        """The store; its inboxes are made unless it is only read."""
+        """The store; its inboxes are created unless it is read-only.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         chosen = self.settings
         return Store.open(chosen.store, link_roots=chosen.link_folders, read_only=self.read_only)
 
     @cached_property
     def table(self) -> Index:
-        """The search table in the store."""
+        """The search index in the store.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         return Index(self.store.lancedb_uri, self.store.lancedb_options)
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The ffmpeg to call, and its time limits."""
+        """The ffmpeg to call, and its time limits.
+
+        Raises:
+            PermanentFailure: ffmpeg is missing.
+
+        """
         chosen = self.settings
         return Decoder(
             media.find_ffmpeg(chosen.ffmpeg),
@@ -56,22 +71,37 @@ class Tools:
 
     @cached_property
     def engine(self) -> Engine:
-        """The speech engine."""
+        """The speech engine.
+
+        Raises:
+            TranscriptionError: its model cannot be located.
+
+        """
         return engines.whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
 
     @property
     def transcribing(self) -> transcript.Tools:
-        """What transcribes."""
+        """The tools of the transcript step.
+
+        Raises:
+            TranscriptionError: ffmpeg is missing, or the model cannot be located.
+
+        """
         return transcript.Tools(self.engine, self.decoder.ffmpeg)
 
     @property
     def choice(self) -> Choice:
-        """What goes into the search."""
+        """The options of the embeddings step."""
         return Choice(self.settings.passage_s, self.settings.search_doubtful)
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The sentence encoder."""
+        """The sentence encoder.
+
+        Raises:
+            TranscriptionError: its model cannot be located, or the key of its service is invalid.
+
+        """
         chosen = self.settings
         if chosen.embedding_url:
             key = chosen.embedding_key.get_secret_value()
@@ -80,11 +110,22 @@ class Tools:
 
     @cached_property
     def searcher(self) -> Searcher:
-        """What answers questions; one for all requests of a process."""
+        """The search, one for all requests of a process.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         return Searcher(self.table, self.encoder_of)
 
     def encoder_of(self, embedding_model: str) -> Encoder:
-        """The encoder that a table's vectors are of; PermanentFailure where it is not on this machine."""
+        """Return the encoder that made a table's vectors.
+
+        Raises:
+            TranscriptionError: its model is not on this machine, is there in another revision, or the encoder of the
+                settings cannot be built.
+
+        """
         if embedding_model == str(self.encoder.model):
             return self.encoder
         if embedding_model not in self._others:
@@ -107,5 +148,5 @@ class Tools:
 
 
 def installed(settings: Settings) -> Locate:
-    """Find models that are on this machine already."""
+    """Return a function that finds models on this machine without downloading; it raises as `models.locate` does."""
     return lambda name, kind: models.locate(name, kind, settings.models_dir)

@@ -1,4 +1,4 @@
-"""Vectors out of text: a sentence-transformers model, unit length, so that a dot product is the cosine."""
+"""Sentence encoders: text to vectors of unit length, so that a dot product is the cosine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from transcription_assets import loading
 Vectors = NDArray[np.float32]
 
 WEAK_BELOW = 0.35
-"""Cosine of a question and what only happens to be nearest, as all-MiniLM-L6-v2 gives it: docs/search.md."""
+"""Cosine below which a passage is unrelated to the question, for all-MiniLM-L6-v2: docs/search.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What a model wants before a question and before a passage; empty where its own configuration says it, or nothing.
+    """Prefixes of questions and of passages; empty if the model's own configuration has them, or needs none.
 
-    `weak_below` is the cosine under which a passage of this model is only the nearest that there is.
+    `weak_below` is the cosine below which a passage of this model is unrelated to the question.
     """
 
     query: str = ""
@@ -31,7 +31,7 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """What is recorded beside every vector: vectors of two models are never compared."""
+    """Model name and revision stored with every vector: vectors of two models are never compared."""
 
     name: str
     revision: str
@@ -41,29 +41,39 @@ class EmbeddingModel:
 
 
 class Encoder(Protocol):
-    """Anything that turns texts into vectors of one length."""
+    """An encoder of texts into vectors of one dimension."""
 
     @property
     def model(self) -> EmbeddingModel:
-        """What is recorded beside every vector."""
+        """Model stored with every vector."""
         ...
 
     @property
     def weak_below(self) -> float:
-        """The cosine under which a passage does not really fit a question."""
+        """Cosine below which a passage is unrelated to the question."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Of passages: shape (len(texts), dimension), float32, rows of length 1."""
+        """Encode passages: shape (len(texts), dimension), float32, rows of unit length.
+
+        Raises:
+            TranscriptionError: a service refused or did not respond.
+
+        """
         ...
 
     def encode_query(self, text: str) -> Vectors:
-        """Of a question: shape (dimension,), float32, of length 1."""
+        """Encode a question: shape (dimension,), float32, unit length.
+
+        Raises:
+            TranscriptionError: a service refused or did not respond.
+
+        """
         ...
 
 
 class SentenceEncoder:
-    """sentence-transformers; loads its weights at first use, once, also where many threads ask at once."""
+    """Encoder with sentence-transformers; thread-safe. Loads its weights once, at first use."""
 
     def __init__(
         self,
@@ -85,12 +95,12 @@ class SentenceEncoder:
 
     @property
     def model(self) -> EmbeddingModel:
-        """As it was given."""
+        """Name and revision given at construction."""
         return self._model
 
     @property
     def weak_below(self) -> float:
-        """As the model's prompts say."""
+        """Limit from the model's prompts."""
         return self._prompts.weak_below
 
     @property
@@ -100,18 +110,18 @@ class SentenceEncoder:
 
         with self._loading:
             if self._loaded is None:
-                disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over ours
+                disable_progress_bar()  # type: ignore[no-untyped-call]  # it would overwrite our progress bar
                 with loading.weights.running():
                     self._loaded = SentenceTransformer(str(self._path), device=self._device, local_files_only=True)
         return self._loaded
 
     @property
     def dimension(self) -> int:
-        """Numbers in a vector."""
+        """Dimension of the vectors."""
         return int(self._encoder.get_embedding_dimension())
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), dimension); sentence-transformers sorts by length, so padding costs little."""
+        """Encode passages, shape (len(texts), dimension); sorting by length (by the library) makes padding cheap."""
         if not texts:
             return np.empty((0, self.dimension), np.float32)
         vectors = self._encoder.encode_document(
@@ -124,7 +134,7 @@ class SentenceEncoder:
         return np.asarray(vectors, np.float32)
 
     def encode_query(self, text: str) -> Vectors:
-        """Shape (dimension,); with the prompt that the model wants before questions."""
+        """Encode a question with the model's prompt for questions, shape (dimension,)."""
         vectors = self._encoder.encode_query(
             [text], normalize_embeddings=True, show_progress_bar=False, prompt=self._prompts.query or None
         )

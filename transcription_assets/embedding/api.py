@@ -1,4 +1,4 @@
-"""Vectors from an embedding service that speaks OpenAI's protocol (OpenAI, Gemini, Cohere, vLLM, Ollama and others)."""
+"""Encoder for embedding services with the OpenAI protocol (OpenAI, Gemini, Cohere, vLLM, Ollama and others)."""
 
 import json
 import logging
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 BATCH_TEXTS = 96
 BATCH_CHARACTERS = 100_000
-"""Of one request; services refuse more than some hundred texts, or some 100 000 tokens."""
+"""Limits of one request: services refuse more than some hundred texts, or some 100 000 tokens."""
 ATTEMPTS = 5
 LONGEST_PAUSE_S = 30.0
 CONNECT_S = 10.0
 TIMEOUT_S = 60.0
-"""For one answer, from the request to its last byte."""
+"""For one response, from the request to its last byte."""
 MOST_BYTES = 256 << 20
 LONGEST_REASON = 300
 QUERY_S = 8.0
-"""For a question in all, repetitions included: somebody waits for the answer, and words alone give one too."""
+"""Deadline for a question including retries: a person waits for the answer, and the search can do without vectors."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What was asked for so far: requests, tokens as the service counts them, and their price in dollars."""
+    """Usage so far: requests, tokens as counted by the service, and their price in dollars."""
 
     requests: int
     tokens: int
@@ -45,15 +45,15 @@ class Spent:
 
 
 class ApiEncoder:
-    """Asks `<url>/embeddings`; thread-safe.
+    """Client of `<url>/embeddings`; thread-safe.
 
-    `key` is sent as a bearer token where it is not empty, and stands in no message; redirects are not followed, so it
-    goes to no other host. `dollars_per_million` tokens is what the service charges, for the cost figure. What may pass
-    (429, 5xx, no answer, a broken one) is asked again with growing pauses, or after as long as the service says.
+    `key` is sent as a bearer token if it is not empty, and removed from all messages; redirects are not followed, so
+    that it is sent to no other host. `dollars_per_million` is the price of a million tokens, for the cost report.
+    Transient errors (429, 5xx, no response, a broken one) are retried with growing pauses, or after the service's
+    `Retry-After`.
 
     Raises:
-        TransientFailure: there was no answer after all attempts.
-        PermanentFailure: the service refused, redirected, or answered something else.
+        PermanentFailure: `key` holds characters that are not allowed in an HTTP header.
 
     """
 
@@ -84,21 +84,27 @@ class ApiEncoder:
 
     @property
     def model(self) -> EmbeddingModel:
-        """As the service calls it; a service tells no revision."""
+        """Model name of the service; services report no revision."""
         return self._model
 
     @property
     def weak_below(self) -> float:
-        """As the model's prompts say."""
+        """Limit from the model's prompts."""
         return self._prompts.weak_below
 
     @property
     def spent(self) -> Spent:
-        """What was asked for so far."""
+        """Usage so far."""
         return self._spent
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Of passages: shape (len(texts), dimension), rows of length 1; many texts in each request."""
+        """Encode passages, many in each request: shape (len(texts), dimension), rows of unit length.
+
+        Raises:
+            TransientFailure: there was no response after all attempts.
+            PermanentFailure: the service refused, redirected, or sent an invalid response.
+
+        """
         if not texts:
             return np.empty((0, self._dimension or len(self.encode_query("dimension"))), np.float32)
         prompted = [self._prompts.passage + text for text in texts]
@@ -108,12 +114,18 @@ class ApiEncoder:
         return found
 
     def encode_query(self, text: str) -> Vectors:
-        """Of a question: shape (dimension,), of length 1."""
+        """Encode a question within QUERY_S: shape (dimension,), unit length.
+
+        Raises:
+            TransientFailure: there was no response in time or after all attempts.
+            PermanentFailure: the service refused, redirected, or sent an invalid response.
+
+        """
         vector: Vectors = self._asked([self._prompts.query + text], _Patience(QUERY_S))[0]
         return vector
 
     def _asked(self, texts: Sequence[str], patience: "_Patience") -> Vectors:
-        # An empty text is refused by most services; its vector means nothing anyway.
+        # Most services refuse an empty text; its vector is meaningless anyway.
         document = {"model": self._model.name, "input": [text or " " for text in texts], "encoding_format": "float"}
         answer = self._answered(json.dumps(document).encode(), patience)
         try:
@@ -137,7 +149,7 @@ class ApiEncoder:
             self._spent = Spent(before.requests + 1, before.tokens + tokens, dollars)
 
     def _answered(self, body: bytes, patience: "_Patience") -> Any:
-        """The document that the service answers with."""
+        """Send the request, retry transient errors, and return the JSON document of the response."""
         said = ""
         for attempt in range(ATTEMPTS):
             pause = random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, 2.0**attempt)  # noqa: S311 -- no secret
@@ -158,7 +170,7 @@ class ApiEncoder:
         raise TransientFailure(f"{self._url} gives no vectors after {attempt + 1} attempts: {said}", hint="try again")
 
     def _reason(self, status: int, headers: Mapping[str, str], data: bytes) -> str:
-        """What an answer without vectors says, where asking again may help."""
+        """Return the reason given in a response that may be retried; raise if a retry cannot help."""
         said = " ".join(data[:LONGEST_REASON].decode(errors="replace").split())
         said = f"HTTP {status}: {said.replace(self._key, '***') if self._key else said}"
         if 300 <= status < 400:  # noqa: PLR2004 -- redirects
@@ -175,7 +187,7 @@ class ApiEncoder:
         return said
 
     def _sent(self, body: bytes, patience: "_Patience") -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and whole body of one answer; _Broken where there is none."""
+        """Return status, headers and whole body of one response; raise `_Broken` if there is none."""
         import httpx2
 
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
@@ -192,33 +204,33 @@ class ApiEncoder:
 
     @cached_property
     def _client(self) -> "Client":
-        """One for all requests, so that connections are used again; thread-safe."""
+        """The client for all requests, so that connections are reused; thread-safe."""
         import httpx2
 
         client = httpx2.Client(follow_redirects=False)
-        # Connections that wait for the next request are closed with the encoder; nobody has to call a close().
+        # Idle connections are closed with the encoder, so that callers need no close().
         weakref.finalize(self, client.close)
         return client
 
 
 class _Broken(Exception):
-    """There was no answer, or not all of one."""
+    """There was no response, or an incomplete one."""
 
 
 class _Patience:
-    """How long an answer is waited for in all."""
+    """Deadline of a call, retries included."""
 
     def __init__(self, seconds: float = float("inf")) -> None:
         self._until = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds, at least a little."""
+        """Seconds until the deadline, at least 0.1."""
         return max(0.1, self._until - time.monotonic())
 
 
 def _body(response: "Response", until: float) -> bytes:
-    """The whole body, as long as it comes in time."""
+    """Read the whole body; raise `_Broken` if it is too long or too slow."""
     data = bytearray()
     for block in response.iter_bytes():
         data += block
@@ -228,7 +240,7 @@ def _body(response: "Response", until: float) -> bytes:
 
 
 def _told(headers: Mapping[str, str]) -> float:
-    """Seconds that the service asks to wait; 0.0 where it says nothing that is understood."""
+    """Return the seconds of the Retry-After header, 0.0 if it is missing or not a number."""
     try:
         return min(max(float(headers.get("retry-after", "0")), 0.0), LONGEST_PAUSE_S)
     except ValueError:

@@ -1,1 +1,1 @@
-"""The labelled set that search is judged by: talks with their times, questions with their true moments, and figures."""
+"""Evaluation of the search: a labelled set of talks and questions, and metrics over the answers."""

@@ -1,4 +1,4 @@
-"""How good answers are: hit@1, hit@5, mean reciprocal rank, seconds off, and honesty where there is none. Pure."""
+"""Metrics of answers: hit@1, hit@5, mean reciprocal rank, time error, detection of unanswerable questions. Pure."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,17 +8,18 @@ from transcription_assets.evaluation.talks import Question
 from transcription_assets.query import Hit
 
 TOLERANCE_S = 10.0
-"""A moment is found where the answer starts no further from it than this."""
+"""A hit is correct if it starts at most this many seconds from the true moment."""
 CLOSE_S = 5.0
-"""The same, asked more strictly: the sentence itself, or the one beside it."""
+"""Stricter tolerance: the sentence itself, or a neighbouring one."""
 DEPTH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One question with its answer: the rank of the true moment (0 = not in the answer), and the first hit's error.
+    """A question with the rank of its true moment (0 = not in the answer) and the time error of the first hit.
 
-    `off_s` is None where the first hit is in another recording; `is_weak`: whether the answer admits that nothing fits.
+    `off_s` is None if the first hit is in another recording; `is_weak` says whether there is no hit or the first is
+    weak.
     """
 
     question: Question
@@ -29,10 +30,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Over questions with an answer: shares, and the median of seconds off where the first hit's recording is right.
+    """Metrics over questions: shares, and the median time error (seconds) of first hits in the right recording.
 
-    `admitted` is the share of questions without an answer of which that is said, `doubted` the share of first hits that
-    are right and yet called weak; 0.0 where there are none.
+    `admitted` is the share of unanswerable questions whose answer is weak, `doubted` the share of correct first hits
+    that are marked weak; each is 0.0 if there are none.
     """
 
     questions: int
@@ -45,7 +46,7 @@ class Figures:
 
 
 def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANCE_S) -> Judged:
-    """Where in the answer the true moment is; seconds."""
+    """Compare the hits with the true moments of the question."""
     ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_there(question, hit, tolerance_s)]
     first = hits[0] if hits else None
     off_s = _off(question, first) if first and first.media_key == question.media_key else None
@@ -53,7 +54,7 @@ def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANC
 
 
 def figures(judged: Sequence[Judged]) -> Figures:
-    """The figures of some questions."""
+    """Compute the metrics of judged questions."""
     asked = [item for item in judged if item.question.media_key]
     nowhere = [item for item in judged if not item.question.media_key]
     right = [item for item in asked if item.rank == 1]

@@ -1,6 +1,6 @@
-"""The talks of the labelled set as transcripts: the demo's with the times of its recordings, others with made times.
+"""Talks of the labelled set as transcripts: the demo's with times from its recordings, others with synthetic times.
 
-The others were never spoken: each word lasts as long as its letters, so that a second can be right or wrong.
+The others were never spoken: the length of each word follows from its letters, so that times can be evaluated.
 """
 
 import json
@@ -25,7 +25,7 @@ KINDS = ("keyword", "name", "number", "paraphrase", "question", "cross-language"
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A recording of the set: its transcript, and its title for people."""
+    """A recording of the set: its transcript, and its title for display."""
 
     title: str
     transcript: Transcript
@@ -33,7 +33,7 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and the moments of one recording that answer it (seconds); none where nothing does."""
+    """A question and the moments of one recording that answer it (seconds); none if it is unanswerable."""
 
     kind: str
     text: str
@@ -42,14 +42,20 @@ class Question:
 
 
 def talks() -> list[Talk]:
-    """All talks of the set, in a fixed order."""
+    """Return all talks of the set, in a fixed order."""
     demo = json.loads((SET / "demo.json").read_text(encoding="utf-8"))
     made = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((SET / "talks").glob("*.toml"))]
     return [_recorded(item) for item in demo] + [_made(item) for item in made]
 
 
 def questions(said: Sequence[Talk]) -> list[Question]:
-    """All questions; PermanentFailure where the words of a true moment are not said exactly once in the talks."""
+    """Return all questions, with the times of their true moments.
+
+    Raises:
+        PermanentFailure: the words of a true moment do not occur exactly once in the talks, or moments of one question
+            are in several recordings.
+
+    """
     document = tomllib.loads((SET / "queries.toml").read_text(encoding="utf-8"))
     return [_question(item, said) for item in document["queries"]]
 
@@ -75,7 +81,7 @@ def _place(words: str, said: Sequence[Talk]) -> tuple[str, float]:
 
 
 def _recorded(item: dict[str, Any]) -> Talk:
-    """The demo's sentences where they are; the words in between by their letters."""
+    """Build a talk with the recorded times of its sentences; words share their sentence's time by their letters."""
     segments = [
         _segment(number, sentence["text"], sentence["start"], sentence["end"])
         for number, sentence in enumerate(item["sentences"])

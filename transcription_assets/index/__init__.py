@@ -1,9 +1,10 @@
-"""The searchable sink: LanceDB tables of passages, all of which can be rebuilt from the transcripts.
+"""The search index: LanceDB tables of passages, all of which can be rebuilt from the transcripts.
 
-Rows of one recipe (model, passages, columns) are in one table, so vectors of two models never meet. One table is
-served; a new recipe fills another beside it, and `maintain` switches once that one holds every recording. Until then
-what is new or replaced is put into the served table, too: by its words it is found at once, by its meaning if the model
-is the same. The table before is kept for a way back, older ones are dropped.
+All rows with the same recipe (model, passage length, columns) are in one table, so vectors of two models are never
+compared. One table is served. Rows with a new recipe fill another table beside it, and `maintain` switches to that
+table once it holds every recording. Until then new and replaced recordings are written to the served table as well:
+their words can be searched at once, their vectors only if the model is the same. The table served before is kept so
+that a switch can be undone; older ones are dropped.
 """
 
 import time
@@ -27,13 +28,13 @@ __all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState
 
 BATCH_ROWS = 4096
 NAMED = 3
-"""Recordings that a message names."""
+"""Maximum number of recordings that a message names."""
 POINTER_S = 1.0
-"""A reader looks so many seconds after the last time which table is served."""
+"""Seconds for which readers cache the name of the served table."""
 
 
 class Index:
-    """The tables at a LanceDB URI (a folder or `s3://…`); every method sees the newest version."""
+    """The tables at a LanceDB URI (a folder or `s3://…`); every method reads the newest version."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.uri = uri
@@ -44,10 +45,14 @@ class Index:
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
-        """Make `rows` the only rows of `media_keys`, in one version of a table, which is returned: nobody reads a half.
+        """Make `rows` the only rows of `media_keys`, and return the version of the table that holds them.
 
-        Raises PermanentFailure where rows of several recipes are given, TransientFailure where others kept writing at
-        the same time.
+        All rows change in one version, so readers never see a part of them. The version is 0 if `rows` is empty.
+
+        Raises:
+            PermanentFailure: the rows have several recipes, or the tables cannot be used.
+            TransientFailure: others kept writing at the same time, or the store does not answer.
+
         """
         recipes = rows["recipe"].unique().to_list()
         if len(recipes) > 1:
@@ -60,7 +65,7 @@ class Index:
         if self._tables.newest(own) is None:
             self._tables.make(own, keyed(rows.clear()).schema)
         version = self._merged(own, rows, media_keys)
-        # Asked again: whoever switched meanwhile did not see these rows.
+        # Read again: a process that has switched since the first call did not see these rows.
         served = self._named(own)
         if served != own:
             self._beside(served, rows, media_keys)
@@ -68,7 +73,12 @@ class Index:
 
     @explained
     def holds(self, rows: pl.DataFrame, media_key: str) -> bool:
-        """Whether exactly these rows of the recording can be found; while another table is built beside, never."""
+        """Return whether the served table holds exactly these rows of the recording, and is the table of their recipe.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         served = self._served_now()
         table = self._tables.newest(served) if served else None
         if table is None or {table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
@@ -80,14 +90,24 @@ class Index:
 
     @explained
     def remove(self, media_keys: Sequence[str]) -> None:
-        """Take all rows of `media_keys` out."""
+        """Delete all rows of `media_keys` from every table.
+
+        Raises:
+            TranscriptionError: the tables cannot be written, or others kept writing at the same time.
+
+        """
         self._remove(media_keys)
 
     @explained
     def look(self) -> Looked | None:
-        """The served table as it is now, or None where nothing was ever indexed.
+        """Return a snapshot of the served table, or None if nothing has been indexed.
 
-        It stays as it is, so that several looks for one answer agree, whatever is written meanwhile.
+        The snapshot does not change, so that several queries for one answer agree whatever is written meanwhile.
+
+        Raises:
+            PermanentFailure: the table has the columns of an earlier version and has to be rebuilt.
+            TranscriptionError: the tables cannot be read.
+
         """
         served = self._served_name()
         table = self._tables.held(served) if served else None
@@ -99,40 +119,71 @@ class Index:
         return looked
 
     def forget(self) -> None:
-        """Open everything anew at the next look: the tables may have been deleted and made again."""
+        """Discard all open tables and snapshots: the tables may have been deleted and created again."""
         self._looked.clear()
         self._tables.forget()
 
     @explained
     def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
-        """Rows among which are those nearest by meaning; `vector` is of the table's model, unit length."""
+        """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
+
+        Raises:
+            PermanentFailure: `vector` has another dimension, or the table cannot be used.
+            TransientFailure: the store does not answer.
+
+        """
         if len(vector) != looked.dimension:
             raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
         return awaited(finding.by_meaning(looked, vector, filters, most))
 
     @explained
     def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
-        """BM25 of the rows with the words."""
+        """Return the BM25 score of each row that holds the words.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
         return awaited(finding.by_words(looked, wanted, filters, most))
 
     @explained
     def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
-        """BM25 of the rows with something that is spelt like one of the words."""
+        """Return the BM25 score of each row that holds a word spelt like one of `words`.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
         return awaited(finding.by_likeness(looked, words, filters, most))
 
     @explained
     def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
-        """Whether the word stands in any passage."""
+        """Return whether any passage that passes the filters holds the word.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
         return awaited(finding.is_said(looked, word, filters))
 
     @explained
     def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
-        """What these rows hold."""
+        """Return the passages with these row ids.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
         return awaited(finding.read(looked, rows))
 
     @explained
     def facets(self) -> Facets:
-        """What the served table can be filtered by."""
+        """Return the values that the served table can be filtered by.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         looked = self.look()
         if looked is None:
             return Facets(0, {}, {}, {}, None, None)
@@ -143,38 +194,73 @@ class Index:
 
     @explained
     def recordings(self) -> set[str]:
-        """The keys of the recordings that are in the served table."""
+        """Return the media keys of the recordings in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         return {key for key, _ in self._recordings(self._served_now())}
 
     @explained
     def rows(self, media_key: str) -> int:
-        """How many passages of a recording can be found."""
+        """Return the number of passages of a recording in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         return sum(count for (key, _), count in self._held([media_key]).items() if key == media_key)
 
     @explained
     def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
-        """How many passages of each (media key, etag) can be found; those without any are left out."""
+        """Return the number of served passages by (media key, ETag); recordings without passages are left out.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         return self._held(media_keys)
 
     @explained
     def count(self) -> int:
-        """How many passages can be found in all."""
+        """Return the number of passages in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         looked = self.look()
         return 0 if looked is None else looked.passages
 
     @explained
     def dimension(self) -> int:
-        """Numbers in a vector of the served table; 0 where nothing was ever indexed."""
+        """Return the dimension of the vectors in the served table, 0 if nothing has been indexed.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         looked = self.look()
         return looked.dimension if looked else 0
 
     def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
-        """The types of these columns."""
+        """Return the Polars types of these columns.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         types = schema(self.dimension() or 1)
         return {name: types[name] for name in columns}
 
     def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """All served rows with these columns, some thousand at a time."""
+        """Yield all rows of the served table with these columns, in batches of about BATCH_ROWS.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         looked = self.look()
         if looked is None:
             return
@@ -186,7 +272,12 @@ class Index:
 
     @explained
     def maintain(self) -> IndexState:
-        """Keep every table in good order, and switch to the one that is built beside once it is complete."""
+        """Build indexes and compact every table, and switch to the table under construction if it is complete.
+
+        Raises:
+            TranscriptionError: the tables cannot be written, or others kept writing at the same time.
+
+        """
         names = self._tables.names()
         for name in names:
             self._tables.cared_for(name)
@@ -200,7 +291,12 @@ class Index:
 
     @explained
     def status(self) -> list[VersionState]:
-        """Every table, the served one first."""
+        """Return the state of every table, the served one first.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
         pointer, served = self._tables.pointer(), self._served_now()
         roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
         states = [self._version(name, roles.get(name, "unused"), served) for name in self._tables.names()]
@@ -208,7 +304,13 @@ class Index:
 
     @explained
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
-        """Serve another table from now on; PermanentFailure where it is not there or lacks recordings."""
+        """Serve another table from now on.
+
+        Raises:
+            PermanentFailure: there is no such table, or it lacks recordings and `even_incomplete` is False.
+            TransientFailure: others kept changing the served table, or the store does not answer.
+
+        """
         if table not in self._tables.names():
             there = ", ".join(self._tables.names())
             raise PermanentFailure(
@@ -233,15 +335,15 @@ class Index:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of(media_keys))
             fitting = keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
-            # A row of another model has no vector here; LanceDB takes that for a bad one unless it is told.
+            # A row of another model has no vector here; by default LanceDB rejects missing vectors.
             return int(merged.execute(fitting, on_bad_vectors="null").version)
 
         return self._tables.written(name, merge)
 
     def _named(self, own: str) -> str:
-        """The served table, which is `own` where there was none; else `own` is the one that is being built.
+        """Record `own` as served if no table is, else as under construction; return the name of the served table.
 
-        Before it is made and after: what nobody names is dropped.
+        Called before the table is created and again afterwards: `maintain` drops tables without a role.
         """
         first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
         is_there = self._tables.newest(own) is not None
@@ -255,9 +357,9 @@ class Index:
         return self._tables.point(named).get("table", "") or first
 
     def _beside(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
-        """Put what is new or changed into the served table, too.
+        """Write new and changed recordings to the served table as well.
 
-        What it holds already stays: rows of another model would take the vectors out that it is searched by.
+        Recordings that it holds unchanged are skipped: rows of another model would overwrite the vectors in use.
         """
         table = self._tables.newest(served)
         if table is None or not has_cards(table):
@@ -281,7 +383,7 @@ class Index:
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
 
     def _pinned(self, name: str, version: int) -> Looked:
-        """A table of its own that stays at this version."""
+        """Return a snapshot of the table at this version."""
         table = self._tables.newest(name)
         table.checkout(version)
         if not has_cards(table):
@@ -299,14 +401,14 @@ class Index:
         )
 
     def _served_name(self) -> str:
-        """The served table, "" where there is none; asked again after POINTER_S, which is enough for readers."""
+        """Return the served table, "" if there is none, cached for POINTER_S seconds: recent enough for readers."""
         asked, name = self._served
         if name and time.monotonic() - asked < POINTER_S:
             return name
         return self._served_now()
 
     def _served_now(self) -> str:
-        """The served table, "" where there is none."""
+        """Return the served table as stored now, "" if there is none."""
         name = self._tables.pointer().get("table", "")
         if not name and self._tables.newest(FIRST_TABLE) is not None:
             name = FIRST_TABLE
@@ -314,7 +416,7 @@ class Index:
         return name
 
     def _switched(self, table: str, *, instead_of: str | None = None) -> None:
-        """Serve this table; where `instead_of` is given, only if that one is still served."""
+        """Serve this table; if `instead_of` is given, only if that one is still served."""
 
         def switched(said: dict[str, str]) -> dict[str, str]:
             served = said.get("table") or first
@@ -328,7 +430,7 @@ class Index:
         self._served = (float("-inf"), "")
 
     def _dropped_old(self, names: Sequence[str]) -> None:
-        """Drop what is neither served, nor built, nor the way back."""
+        """Drop the tables that are not served, under construction, or the one served before."""
         pointer = self._tables.pointer()
         kept = {pointer.get(role, "") for role in ("table", "building", "before")}
         for name in names:
@@ -336,7 +438,7 @@ class Index:
                 self._tables.drop(name)
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
-        """The (media key, etag) that the served table has and this one lacks."""
+        """Return the (media key, ETag) pairs that the served table has and this one lacks."""
         if not served or served == table:
             return set()
         return self._recordings(served) - self._recordings(table)
@@ -349,7 +451,7 @@ class Index:
         return set(found.unique().iter_rows())
 
     def _model_of(self, name: str, table: Any) -> str:
-        """The model of the vectors; a table never changes it."""
+        """Return the model of the table's vectors (cached: it never changes), "" if no row has one."""
         if not self._models.get(name):
             first = table.search().where("embedding_model IS NOT NULL").select(["embedding_model"]).limit(1).to_list()
             self._models[name] = first[0]["embedding_model"] if first else ""
@@ -388,7 +490,7 @@ class Index:
 
 
 def _dimension(table: Any) -> int:
-    """Numbers in a vector."""
+    """Return the dimension of the table's vectors."""
     return int(table.schema.field("vector").type.list_size)
 
 

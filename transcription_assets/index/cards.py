@@ -1,7 +1,7 @@
-"""What is read of a passage that may be shown, in two columns.
+"""The `card` and `near` columns: everything that ranking and display need of a passage, in two values.
 
-In a table of a million rows each column that is read costs a millisecond, and lists in lists several. So all that a
-moment is shown with is one text, and all its vectors are one run of bytes.
+In a table of a million rows each column that is read costs a millisecond, nested lists several. So all text of a
+passage is one JSON string, and all its vectors are one byte string.
 """
 
 import json
@@ -25,7 +25,7 @@ def card(
     duration_s: float | None,
     sentences: Sequence[Sentence],
 ) -> str:
-    """All that a moment is shown with. Only long sentences keep the times of their words: nothing else needs them."""
+    """Return the JSON for display of a passage; only long sentences include the times of their words."""
     said = [
         [one.start, one.end, one.text, one.speaker, [[at, round(when, 2)] for at, when in one.words if is_long(one)]]
         for one in sentences
@@ -35,32 +35,32 @@ def card(
 
 
 def is_long(sentence: Sentence) -> bool:
-    """Whether the second inside of it matters."""
+    """Return whether playback starts inside the sentence instead of at its start."""
     return sentence.end - sentence.start > LONG_SENTENCE_S
 
 
 def near(vector: Vector, sentence_vectors: Vector) -> bytes:
-    """The vector of a passage, then one of each sentence, as float16."""
+    """Return the vector of a passage, followed by one for each sentence, as float16 bytes."""
     return np.vstack([vector, sentence_vectors]).astype(np.float16).tobytes()
 
 
 def sentences_of(written: str) -> tuple[Sentence, ...]:
-    """The sentences on a card."""
+    """Return the sentences in a `card` value."""
     return _sentences(json.loads(written)[-1])
 
 
 def vectors_of(pressed: bytes, dimension: int) -> Vector:
-    """Shape (1 + sentences, dimension)."""
+    """Return the vectors in a `near` value, shape (1 + sentences, dimension), float32."""
     return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
 
 
 Content = tuple[str, frozenset[tuple[float, str]]]
-"""Which version of a recording, and its sentences with their starts."""
+"""ETag of a recording, and its sentences as (start, text)."""
 CONTENT = ("media_key", "media_etag", "card")
 
 
 def contents(rows: pl.DataFrame) -> dict[str, Content]:
-    """What rows say of each recording, however they are cut into passages."""
+    """Return the content of each recording in `rows` by media key, however it is cut into passages."""
     found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
     for row in rows.iter_rows(named=True):
         _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
@@ -69,7 +69,7 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
 
 
 def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
-    """A passage with all that it is compared and shown by; without `pressed` vectors it waits for its own."""
+    """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
     media_key, title, language, day, duration_s, said = json.loads(written)
     sentences = _sentences(said)
     vectors = None if pressed is None else vectors_of(pressed, dimension)

@@ -1,4 +1,4 @@
-"""Translation of what LanceDB raises into the failures of this library; its texts are read in `storage.errors`."""
+"""Translation of the exceptions of LanceDB into failures of this library; `storage.errors` parses their texts."""
 
 import functools
 import re
@@ -14,15 +14,15 @@ from transcription_assets.storage.errors import classified, error_number, http_s
 
 
 class FilesGone(PermanentFailure):
-    """Files of the table that was looked into are not there any more; there may be a new table in its place."""
+    """Files of the opened table are missing; a new table may have replaced it."""
 
 
 class Placed(Protocol):
-    """Anything that knows where its tables are."""
+    """An object with the URI of its tables."""
 
     @property
     def uri(self) -> str:
-        """The folder or `s3://…` of the tables."""
+        """Folder or `s3://…` of the tables."""
         ...
 
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 Owner = TypeVar("Owner", bound=Placed)
 
 RAISED = (OSError, RuntimeError, ValueError, BaseError)
-"""What LanceDB and obstore raise."""
+"""Exceptions that LanceDB and obstore raise."""
 REBUILD = (
     "if the table is damaged, move the folder lancedb/ out of the store and materialise `embeddings` for all"
     " partitions, or run `transcription-assets index rebuild`: nothing is transcribed again"
@@ -43,7 +43,7 @@ _LOST_A_RACE = re.compile(
 
 
 def is_lost_race(error: Exception) -> bool:
-    """Whether others committed to the table first, so that the same write may succeed on its newest version."""
+    """Return whether others committed first, so that the same write may succeed on the newest version."""
     status = http_status(error)
     if status is not None or error_number(error) is not None:
         return status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
@@ -53,7 +53,12 @@ def is_lost_race(error: Exception) -> bool:
 def explained(
     method: Callable[Concatenate[Owner, Arguments], Result],
 ) -> Callable[Concatenate[Owner, Arguments], Result]:
-    """Turn what LanceDB raises into the failures of this library; it has retried what it can by itself by then."""
+    """Translate the exceptions of LanceDB in a method, after LanceDB's own retries.
+
+    Raises:
+        TranscriptionError: raised by the decorated method, as by `translated`.
+
+    """
 
     @functools.wraps(method)
     def wrapped(index: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -65,13 +70,20 @@ def explained(
 
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Do the same for a block; a generator has to use it where it goes on."""
+    """Translate the exceptions of LanceDB in a block; a generator has to enter it inside its own body.
+
+    Raises:
+        FilesGone: files of the table are missing.
+        TransientFailure: others write at the same time, or the store does not answer.
+        PermanentFailure: the table cannot be used for another reason.
+
+    """
     try:
         yield
     except TranscriptionError:
         raise
     except RAISED as error:
-        # Not chained: the store's own document can quote the token that it refused.
+        # Not chained: the store's answer can quote the token that it refused.
         raise _failure(error, f"the search table at {uri} cannot be used") from None
 
 

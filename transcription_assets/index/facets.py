@@ -1,4 +1,4 @@
-"""What a table can be filtered by."""
+"""Values that a table can be filtered by."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import polars as pl
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """What can be filtered by, each with its number of recordings, the most first."""
+    """Values to filter by, each with its number of recordings, the most frequent first."""
 
     recordings: int
     languages: Mapping[str, int]
@@ -20,7 +20,7 @@ class Facets:
 
 
 def facets(rows: pl.DataFrame) -> Facets:
-    """Of a table's rows."""
+    """Count the facets of a table's rows."""
     one = rows.group_by("media_key").first()
     collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
     languages = rows.select("media_key", "language").unique()

@@ -1,8 +1,8 @@
-"""Looking into one table: passages that are near in meaning, passages that hold words, both with typed filters.
+"""Queries against one snapshot of a table: by vector, by words, and by spelling, all with typed filters.
 
-Looks give rows and scores only; what the rows hold is read for all of them at once. Row ids hold for one version of a
-table, so all looks for an answer are into the same one. Coroutines, because LanceDB's other way goes to and fro between
-threads five times for each look.
+Queries return row ids and scores only; the rows of all of them are read at once. Row ids are valid for one version of a
+table, so all queries for an answer use the same snapshot. They are coroutines because LanceDB's synchronous API
+switches between threads five times for each query. `Index` translates LanceDB's exceptions.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ from transcription_assets.ranking import Candidate, Vector
 ROW = "_rowid"
 NPROBES = 50
 REFINE = 1.5
-"""Cells of the vector index that are looked into, and how many times too many its rough distances name: benchmarks."""
+"""NPROBES cells of the vector index are searched for REFINE times the rows wanted, as its distances are approximate.
+
+Both values come from benchmarks.
+"""
 PATIENCE = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
 LAST = "\U0010ffff"
@@ -28,7 +31,7 @@ LAST = "\U0010ffff"
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One version of a table: how many passages it has, and the model of their vectors ("" where there are none).
+    """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
     `reading` is the same as `table`, for coroutines.
     """
@@ -42,9 +45,9 @@ class Looked:
 
 
 async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
-    """Rows among which are those of the `most` nearest vectors; their true distances decide.
+    """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
 
-    Not LanceDB's `refine_factor`: the true vectors are read with the passages anyway.
+    LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
     """
     search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
@@ -52,10 +55,10 @@ async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int
 
 
 async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
-    """Return the BM25 of rows that hold the phrases and any of the terms, best first.
+    """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
 
-    More rows may hold one term than are looked at. Then up to `most` rows with all terms are added, and if there are
-    more of these too, up to `most` that hold the question as it was typed.
+    If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
+    if these reach the limit too, up to `most` rows that hold the question as it was typed.
     """
     found = await _holding(looked, wanted, filters, most, _queries().MatchQuery(wanted.loose, "text"))
     if len(found) < most or not wanted.terms[1:]:
@@ -65,7 +68,7 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     if len(together) == most:
         typed = wanted.loose if wanted.phrases else wanted.meaning
         beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(typed, "text"))
-        # A phrase has a BM25 of its own kind; rows that are not among the best with all terms are no better than these.
+        # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
 
@@ -86,9 +89,9 @@ async def _holding(looked: Looked, wanted: Sought, filters: Filters, most: int, 
 
 
 async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
-    """BM25 of the rows that hold something spelt like one of the words.
+    """Return the BM25 scores of the rows that hold a word spelt like one of `words`.
 
-    Rows that the index does not hold yet are not found this way (LanceDB 0.40); they are once it is refreshed.
+    Rows that are not in the index yet are not found (LanceDB 0.40); they are after the next refresh.
     """
     ask = _queries()
     found: dict[int, float] = {}
@@ -102,13 +105,13 @@ async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, mo
 
 
 async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
-    """Whether any passage holds the word."""
+    """Return whether any passage that passes the filters holds the word."""
     search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
     return bool(await _found(search, filters, 1, "_score"))
 
 
 async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
-    """What these rows hold."""
+    """Return the passages with these row ids."""
     if not rows:
         return {}
     held = await looked.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
@@ -117,7 +120,7 @@ async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
 
 
 def expression(filters: Filters) -> str | None:
-    """The filter in LanceDB's language; what is in it of others are days, numbers and `quoted` texts."""
+    """Return the filters as a LanceDB expression of dates, numbers and `quoted` text; None if there are none."""
     said: list[str] = []
     if filters.prefix:
         said.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
@@ -137,24 +140,24 @@ def expression(filters: Filters) -> str | None:
 
 
 def quoted(text: str) -> str:
-    r"""A text that stays one, whatever is in it: two quotes for each, and nothing else means anything.
+    r"""Return `text` as an SQL string literal: single quotes are doubled, no other character has a meaning.
 
-    Not LanceDB's own literals (0.40): they take `\'` for a quote that is doubled already, and whoever reads them does
-    not, so that what follows would be an expression.
+    LanceDB's own literals are not used (0.40): they take `\'` for a quote that is doubled already, but the SQL parser
+    does not, so that the text after it would be parsed as an expression.
     """
     return "'" + text.replace("'", "''") + "'"
 
 
 def _queries() -> Any:
-    """LanceDB's queries; their defaults are not in what they say about their types."""
+    """Return LanceDB's query module; its type stubs omit the defaults."""
     return import_module("lancedb.query")
 
 
 async def _found(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
-    """The measure of each row, best first."""
+    """Run the search and return the measure of each row, best first."""
     where = expression(filters)
     if where:
         search = search.where(where)
-    # The measure is named: LanceDB warns at each search that adds it by itself.
+    # The column is named explicitly: LanceDB warns at each search that adds it implicitly.
     rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=PATIENCE)
     return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))

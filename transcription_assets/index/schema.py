@@ -1,10 +1,10 @@
-"""The columns of the search tables, and which table rows belong to.
+"""Columns of the search tables, and the table of each recipe.
 
-id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s, vector
-(float32, unit length), embedding_model, recipe, media_etag, and two that are read together when a passage may be
-shown: card (JSON: media_key, title, language, recorded, duration_s and the sentences, each [start, end, text, speaker,
-[[place in the text, second] of each word, where the sentence is long]]) and near (float16: the vector of the passage,
-then one of each sentence). `recipe` names all that vectors depend on: a table holds rows of one recipe.
+Columns: id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s,
+vector (float32, unit length), embedding_model, recipe, media_etag, and two that are read for candidates: card (JSON:
+media_key, title, language, recorded, duration_s and the sentences, each [start, end, text, speaker, [[offset in the
+text, second] of each word if the sentence is long]]) and near (float16: the vector of the passage, then one for each
+sentence). `recipe` names everything that vectors depend on: all rows of a table have the same recipe.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FIRST_TABLE = "passages"
-"""What the only table was called before there were several; it waits for `index rebuild`."""
+"""Name of the only table of earlier versions, which is replaced by `index rebuild`; prefix of all others."""
 
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
@@ -36,11 +36,11 @@ TOLD = (
     "media_etag",
     "card",
 )
-"""All columns but the vectors, which follow from the recipe and the texts."""
+"""All columns except the vectors, which follow from the recipe and the texts."""
 
 
 def schema(dimension: int) -> dict[str, pl.DataType]:
-    """Polars schema of a table and of `embeddings/<key>.parquet`."""
+    """Return the Polars schema of a table and of `embeddings/<key>.parquet`."""
     return {
         "id": pl.String(),
         "media_key": pl.String(),
@@ -62,12 +62,12 @@ def schema(dimension: int) -> dict[str, pl.DataType]:
 
 
 def table_name(recipe: str) -> str:
-    """The table of a recipe: whoever writes knows it without asking, so nobody has to agree on it."""
+    """Return the table of a recipe: derived from its hash, so that concurrent writers use the same name."""
     return f"{FIRST_TABLE}_{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
 
 
 def keyed(rows: pl.DataFrame) -> "pa.Table":
-    """As Arrow, `id` declared as the key: else two who insert the same id at once both succeed, and it is doubled."""
+    """Convert to Arrow with `id` as the primary key: otherwise concurrent inserts of the same id would both be kept."""
     import pyarrow as pa
 
     table = rows.to_arrow()
@@ -78,7 +78,7 @@ def keyed(rows: pl.DataFrame) -> "pa.Table":
 
 
 def _plain(kind: "pa.DataType") -> "pa.DataType":
-    """Polars' large strings and lists as plain ones: LanceDB indexes no others (0.40)."""
+    """Replace Polars' large strings and lists by plain ones: LanceDB indexes no others (0.40)."""
     import pyarrow as pa
 
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -91,7 +91,7 @@ def _plain(kind: "pa.DataType") -> "pa.DataType":
 
 
 def foreign(rows: pl.DataFrame, dimension: int, model: str) -> pl.DataFrame:
-    """Rows as a table of another recipe takes them; vectors of another model are left out, the words are found."""
+    """Prepare rows for a table of another recipe: vectors of another model become null, the words stay searchable."""
     none: dict[str, pl.DataType] = {"recipe": pl.String()}
     if rows["embedding_model"][0] != model or rows.schema["vector"] != pl.Array(pl.Float32, dimension):
         none |= {"vector": pl.Array(pl.Float32, dimension), "near": pl.Binary(), "embedding_model": pl.String()}

@@ -1,11 +1,11 @@
-"""What is said of the tables: of the served one after its care, and of each."""
+"""State of the search tables, as reported after maintenance and by `index status`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What the served table holds after maintenance, and the one that is built beside it ("" if none)."""
+    """State of the served table after maintenance, and the name of the one under construction ("" if none)."""
 
     rows: int
     recordings: int
@@ -18,7 +18,7 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """One table: what it is made with, what it holds, and how many recordings of the served one it lacks."""
+    """State of one table: its recipe, its size, and how many recordings of the served table it lacks."""
 
     table: str
     role: str

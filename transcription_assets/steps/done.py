@@ -1,4 +1,4 @@
-"""done: where that is turned on, a recording goes to `DONE_video/` or `DONE_audio/` after its last step."""
+"""done: move a recording to `DONE_video/` or `DONE_audio/` after its last step, if that is turned on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,14 @@ from transcription_assets.storage import Store
 
 
 def move(store: Store, table: Index, made: Sequence[Embeddings]) -> Mapping[str, TranscriptionError]:
-    """Move what is published; returns what could not be moved, with the reason. It is called again by any later run.
+    """Move the published recordings; return the error of each one that could not be moved.
 
-    A recording that was replaced in the meantime stays: its new version is work to do.
+    Later runs call it again. A recording that was replaced in the meantime stays: its new version is still to be
+    processed.
+
+    Raises:
+        TranscriptionError: the search table cannot be read.
+
     """
     found = table.held([item.key for item in made])
     failed: dict[str, TranscriptionError] = {}
@@ -27,7 +32,7 @@ def move(store: Store, table: Index, made: Sequence[Embeddings]) -> Mapping[str,
 
 
 def _require_outputs(store: Store, item: Embeddings, rows: int) -> None:
-    """PermanentFailure unless transcript, subtitles, passages and rows are there, and all of this very version."""
+    """Raise PermanentFailure unless transcript, subtitles, passages and rows of this version are all there."""
     texts = [keys.transcript(item.key, suffix) for suffix in transcript.TEXTS]
     missing = [path for path in texts if not store.exists(path)]
     said = transcript.load(store, item.key)

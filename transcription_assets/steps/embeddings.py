@@ -22,7 +22,7 @@ from transcription_assets.words import printable
 
 VERSION = "3"
 OVERLAP_S = 8.0
-"""Of the passage before, repeated at the start of the next one; what the evaluation says of it: docs/search.md."""
+"""Seconds of a passage that the next one repeats; for the evaluation see docs/search.md."""
 FINGERPRINT = "fingerprint"
 
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
@@ -30,7 +30,7 @@ _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The rows of one recording, and whether they were there already."""
+    """The rows of one recording; `reused` says whether they were in the store already."""
 
     key: str
     etag: str
@@ -41,14 +41,14 @@ class Embeddings:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every sentence of the transcript is in a passage."""
+        """True if every sentence of the transcript is in a passage."""
         held = {(item.start, item.text) for card in self.rows["card"] for item in cards.sentences_of(card)}
         return len(held) == self.sentences
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What goes into the search: passages of so many seconds, with or without the words that are in doubt."""
+    """Options: the target length of a passage in seconds, and whether words of low confidence are searchable."""
 
     passage_s: float = 30.0
     doubtful: bool = False
@@ -56,9 +56,15 @@ class Choice:
 
 @failure.noted("embeddings")
 def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Embeddings:
-    """Cut the transcript into passages, encode them and each of their sentences. `publish` makes them searchable.
+    """Cut the transcript into passages, and encode these and their sentences. `publish` makes them searchable.
 
-    What the transcript marks as doubtful stays out of the search unless `choice` says otherwise.
+    Segments of low confidence are left out unless `choice` includes them.
+
+    Raises:
+        PermanentFailure: there is no transcript, it is damaged, or the encoder refused.
+        TransientFailure: the transcript is of another version of the recording, or the store or the encoder does not
+            answer.
+
     """
     try:
         document = store.read(keys.transcript(key))
@@ -86,9 +92,14 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Emb
 
 
 def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
-    """Replace the rows of these recordings in the search table, in one version; none where all are there already.
+    """Replace the rows of these recordings in the search table in one version, unless all are there already.
 
-    Only then have they all that they need, and their notes of earlier failures go.
+    After that the recordings need no further step, so their failure records are deleted.
+
+    Raises:
+        PermanentFailure: the rows have several recipes, or the table cannot be used.
+        TransientFailure: others kept writing to the table, or the store does not answer.
+
     """
     with failure.noting(store, [item.key for item in made], "embeddings"):
         stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
@@ -99,12 +110,17 @@ def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
 
 
 def is_stored(store: Store, made: Embeddings) -> bool:
-    """Whether the Parquet file in the store is the one of this materialisation."""
+    """Return whether the Parquet file in the store is the one of this materialisation.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
     return _load(store, made.key, made.fingerprint) is not None
 
 
 def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
-    """The passages in the store, if they were made from this transcript in this way."""
+    """Return the passages in the store if they have this fingerprint, else None."""
     try:
         source = io.BytesIO(store.read(keys.passages(key)))
         if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
@@ -117,14 +133,14 @@ def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a recording beside its words: a title for people, and the day it was made, if anybody knows."""
+    """Title of a recording, and the day it was made, if known."""
 
     title: str
     recorded: date | None
 
 
 def recipe_of(embedding_model: str, passage_s: float) -> str:
-    """All that vectors and columns depend on: rows of two recipes are never in one table."""
+    """Return everything that vectors and columns depend on: rows of two recipes are never in one table."""
     return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
 
 
@@ -133,7 +149,7 @@ def _said(transcript: Transcript, choice: Choice) -> list[Segment]:
 
 
 def _language(transcript: Transcript, passage: passages.Passage) -> str:
-    """The language in which most of the passage is said."""
+    """Return the language of most of the passage, by time."""
     seconds: dict[str, float] = {}
     for segment in transcript.segments:
         common = min(segment.end, passage.end) - max(segment.start, passage.start)
@@ -143,12 +159,17 @@ def _language(transcript: Transcript, passage: passages.Passage) -> str:
 
 
 def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choice) -> pl.DataFrame:
-    """The passages of a transcript with their vectors, as rows of the search table."""
+    """Return the passages of a transcript with their vectors, as rows of the search table.
+
+    Raises:
+        TranscriptionError: the encoder refused or did not respond.
+
+    """
     cut = passages.cut(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     vectors = encoder.encode(texts)
-    # Apart from the passages: a batch is as long as its longest text, and most sentences are short.
+    # Encoded separately from the passages: a batch is padded to its longest text, and most sentences are short.
     sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
     key = transcript.media.key
     each = len(cut)
@@ -190,7 +211,7 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
 
 
 def _about(store: Store, transcript: Transcript) -> About:
-    """From the recording's own tags, and from its name."""
+    """Return the title (of the tags, else the file name) and the date (in the path, else of the tags)."""
     seen = video.load(store, transcript.media.key)
     name = PurePosixPath(keys.decode(transcript.media.key))
     title = (seen.probe.title if seen else "") or name.stem
@@ -198,12 +219,12 @@ def _about(store: Store, transcript: Transcript) -> About:
 
 
 def shown(name: str) -> str:
-    """A name as text, as people are shown it."""
+    """Return the name as printable text."""
     return printable(name)
 
 
 def recorded_on(text: str) -> date | None:
-    """The day in a name or a tag (`2024-05-17`, `20240517`), the last one where there are several."""
+    """Return the last date in a name or a tag (`2024-05-17`, `20240517`), None if there is none."""
     for year, month, day in reversed(_DAY.findall(text)):
         try:
             return date(int(year), int(month), int(day))

@@ -1,4 +1,4 @@
-"""What recognises and what understands, made out of plain values: one place for both doors."""
+"""Construction of the speech engine and the encoders from plain values, for the commands and for Dagster."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,11 +10,11 @@ from transcription_assets.models.encoders import profile
 from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper
 
 Locate = Callable[[str, str], Located]
-"""Finds (or pulls) a model by name and kind; PermanentFailure where it is not to be had."""
+"""Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
 
 
 class Hearing(Protocol):
-    """How Whisper is to work; the settings say it, and the resource of the graph."""
+    """Configuration of Whisper; implemented by the settings and by Dagster's resource."""
 
     @property
     def device(self) -> str:
@@ -23,52 +23,57 @@ class Hearing(Protocol):
 
     @property
     def compute_type(self) -> str:
-        """`auto`, or one that CTranslate2 knows."""
+        """`auto`, or a compute type of CTranslate2."""
         ...
 
     @property
     def device_index(self) -> str:
-        """Numbers of the GPUs, as in `0,1`."""
+        """Numbers of the GPUs, such as `0,1`."""
         ...
 
     @property
     def cpu_threads(self) -> int:
-        """0 = all cores."""
+        """Threads of the decoder; 0 = all cores."""
         ...
 
     @property
     def workers(self) -> int:
-        """0 = found out."""
+        """Batches decoded at the same time; 0 = automatic."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """0 = found out."""
+        """Chunks decoded together; 0 = automatic."""
         ...
 
     @property
     def language(self) -> str:
-        """Empty = detected."""
+        """Language code; empty = detected."""
         ...
 
     @property
     def beam_size(self) -> int:
-        """Of the decoder."""
+        """Beam size of the decoder."""
         ...
 
     @property
     def task(self) -> Task:
-        """Transcribe or translate."""
+        """Transcription or translation."""
         ...
 
     @property
     def speakers(self) -> Speakers:
-        """Mixed, or one a channel."""
+        """Mixed, or one per channel."""
         ...
 
 
 def whisper(located: Located, chosen: Hearing) -> Engine:
-    """The speech engine."""
+    """Build the speech engine.
+
+    Raises:
+        ValueError: `chosen.device_index` is not a list of numbers separated by commas.
+
+    """
     return Whisper(
         located.path,
         name=located.name,
@@ -86,7 +91,12 @@ def whisper(located: Located, chosen: Hearing) -> Engine:
 
 
 def encoder(locate: Locate, name: str, device: str) -> Encoder:
-    """The sentence encoder that calculates here."""
+    """Build the sentence encoder that runs on this machine.
+
+    Raises:
+        TranscriptionError: the model cannot be located.
+
+    """
     located = locate(name, "encoder")
     return SentenceEncoder(
         located.path,
@@ -98,7 +108,12 @@ def encoder(locate: Locate, name: str, device: str) -> Encoder:
 
 
 def service(url: str, name: str, key: str, dollars_per_million: float) -> Encoder:
-    """The sentence encoder of a service."""
+    """Build the sentence encoder of a service.
+
+    Raises:
+        PermanentFailure: `key` holds characters that are not allowed in an HTTP header.
+
+    """
     return ApiEncoder(url, name, key=key, dollars_per_million=dollars_per_million, prompts=_prompts(name))
 
 

@@ -1,4 +1,4 @@
-"""export: everything as Parquet, for any tool that reads it: segments, words, and passages with their vectors."""
+"""export: segments, words, and passages with their vectors as Parquet files."""
 
 import shutil
 import tempfile
@@ -56,17 +56,21 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files that were written, with their rows."""
+    """The folder that was written, and the number of rows of each file."""
 
     folder: Path
     rows: dict[str, int]
 
 
 def to_parquet(store: Store, table: Index, folder: Path) -> Exported:
-    """Write `segments.parquet`, `words.parquet`, `passages.parquet`; each is there whole or as it was before.
+    """Write `segments.parquet`, `words.parquet` and `passages.parquet`; each file is replaced as a whole or not at all.
 
-    Nothing is held in memory but one recording, or some thousand passages, at a time. PermanentFailure where the folder
-    cannot be written to.
+    At most one recording, or some thousand passages, are in memory at a time.
+
+    Raises:
+        PermanentFailure: the folder cannot be written.
+        TranscriptionError: the store or the search table cannot be read.
+
     """
     try:
         return _to_parquet(store, table, folder)
@@ -87,7 +91,12 @@ def _to_parquet(store: Store, table: Index, folder: Path) -> Exported:
 
 
 def passage_batches(table: Index) -> Iterator[pl.DataFrame]:
-    """The served passages with these columns, some thousand at a time."""
+    """Return the served passages with the columns PASSAGES, in batches of some thousand.
+
+    Raises:
+        TranscriptionError: the search table cannot be read; raised while iterating.
+
+    """
     return table.passages(PASSAGES)
 
 
@@ -140,7 +149,7 @@ def _words(made: Transcript) -> pl.DataFrame:
 
 @dataclass(slots=True)
 class _Growing:
-    """A Parquet file that frames are added to."""
+    """A Parquet file with the number of rows written to it."""
 
     writer: Any
     rows: int = 0
@@ -153,7 +162,7 @@ class _Growing:
 
 @contextmanager
 def _whole(path: Path, schema: Mapping[str, pl.DataType]) -> Iterator[_Growing]:
-    """A file that is written beside its place, and put there only when nothing went wrong."""
+    """Write a file in a temporary folder beside its destination, and move it there if nothing failed."""
     from pyarrow import parquet
 
     columns = pl.DataFrame(schema=schema).to_arrow().schema

@@ -1,7 +1,7 @@
-"""What went wrong with a recording last (`failures/<key>.json`): for people who look at the library, not at runs.
+"""Record of the last failure of a recording (`failures/<key>.json`), for users of the library who do not see runs.
 
-A note is of one version of the recording (its ETag). It is overtaken when a later step succeeds, and deleted when the
-last one does.
+A record applies to one version of the recording (its ETag). It is outdated when a later step succeeds, and deleted when
+the last one does.
 """
 
 import functools
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The step that failed and why; `transient` where a retry may help; `at` in ISO 8601, UTC."""
+    """The step that failed and why; `transient` if a retry may help; `at` in ISO 8601, UTC."""
 
     etag: str
     step: str
@@ -47,7 +47,12 @@ def noted(
 ) -> Callable[
     [Callable[Concatenate[Store, str, Arguments], Result]], Callable[Concatenate[Store, str, Arguments], Result]
 ]:
-    """Leave a note of every failure of this step; the failure itself goes on its way."""
+    """Decorate a step so that its failures are recorded.
+
+    Raises:
+        Exception: any exception of the decorated step, after it was recorded.
+
+    """
 
     def decorate(
         materialise: Callable[Concatenate[Store, str, Arguments], Result],
@@ -64,7 +69,12 @@ def noted(
 
 @contextmanager
 def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]:
-    """What fails here fails for all these recordings: each of them gets a note; the failure goes on its way."""
+    """Record a failure of the block for each of these recordings.
+
+    Raises:
+        Exception: any exception of the block, after it was recorded.
+
+    """
     try:
         yield
     except Exception as error:
@@ -73,12 +83,17 @@ def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]
 
 
 def load(store: Store, key: str) -> Failed | None:
-    """The note, if there is one that this release understands."""
+    """Return the record; None if there is none that this release can read.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
     return record.load(store, keys.failure(key), Failed, VERSION)
 
 
 def forget(store: Store, key: str) -> None:
-    """Remove the note: the recording has what it needs. A note that stays is overtaken, so that is no failure."""
+    """Delete the record; an error is only logged, as a record that remains is outdated by the step that succeeded."""
     try:
         store.delete(keys.failure(key))
     except TranscriptionError as error:
@@ -86,9 +101,9 @@ def forget(store: Store, key: str) -> None:
 
 
 def note_each(store: Store, media_keys: Sequence[str], step: str, error: Exception) -> None:
-    """Leave a note of this failure for all these recordings, several at once, for at most `NOTES_S` in all.
+    """Record this failure for all these recordings, several at once, within `NOTES_S` seconds in all.
 
-    Where the store is silent each note would take the whole patience, and the failure has to be told first.
+    If the store does not answer, each write would take its whole timeout, and the failure must be raised before.
     """
     waiting = deque(media_keys)
     until = time.monotonic() + NOTES_S
@@ -98,7 +113,7 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
             while True:
                 note(store, waiting.popleft(), step, error)
 
-    # Daemons: a thread pool would be waited for when the process ends.
+    # Daemon threads, as the process would wait for those of a thread pool when it ends.
     threads = [threading.Thread(target=work, name="notes", daemon=True) for _ in media_keys[:NOTES_AT_ONCE]]
     for thread in threads:
         thread.start()
@@ -110,7 +125,7 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
 
 
 def note(store: Store, key: str, step: str, error: Exception) -> None:
-    """Leave a note of this failure."""
+    """Record this failure; an error of the store is only logged."""
     reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
     try:
         etag = store.stat(key).etag
@@ -118,5 +133,5 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
         failed = Failed(etag, step, reason, isinstance(error, TransientFailure), at)
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
-        # No recording, or no store: there is nothing to hang a note on, and the first failure is the one to tell.
+        # Without the recording or the store there is no place for a record, and the first failure is the one to report.
         log.info("%s: its failure is not noted: %s", key, second)

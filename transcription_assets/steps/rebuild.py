@@ -1,4 +1,4 @@
-"""rebuild: all transcripts once more into passages, vectors and rows, with the encoder of now; nothing is transcribed.
+"""rebuild: compute passages, vectors and rows of all transcripts with the current encoder; nothing is transcribed.
 
 The rows go into the table of this encoder beside the served one, which is searched until the new one is complete.
 """
@@ -20,7 +20,7 @@ PUBLISH_EVERY = 50
 
 @dataclass(slots=True)
 class Rebuilt:
-    """How far it is: recordings in all, those done, and the reasons of those that are not."""
+    """Progress: the total of recordings, the keys done, and the reason of each failure."""
 
     total: int
     done: list[str] = field(default_factory=list)
@@ -28,10 +28,14 @@ class Rebuilt:
 
 
 def rebuild(store: Store, table: Index, encoder: Encoder, choice: Choice) -> Iterator[Rebuilt]:
-    """Fill the encoder's table from the transcripts; yields the growing report. What is there is not done again.
+    """Fill the encoder's table from the transcripts; yield the updated report after each recording.
 
-    It can be stopped and started again: what was published is kept. Switching is left to `Index.maintain`.
-    What left the inbox and is still found stays so.
+    It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table.
+    Recordings that are only in the done folder or in the table are included, so that they remain searchable.
+
+    Raises:
+        TranscriptionError: the store cannot be listed, or the table cannot be written.
+
     """
     known = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
     said = [key for key in known if store.exists(keys.transcript(key))]

@@ -1,6 +1,6 @@
-"""The small JSON beside an artefact: which object it was made from. It is written last and removed first.
+"""The JSON record beside an artefact, which says from which object it was made. It is written last and removed first.
 
-So an artefact whose maker was killed in the middle has no record, and is made again.
+So an artefact without a record is incomplete (its step was killed), and is made again.
 """
 
 import json
@@ -17,9 +17,13 @@ _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def load(store: Store, path: str, kind: type[Record], version: str) -> Record | None:
-    """Return the record; None where there is none, it is damaged, or another release wrote it.
+    """Return the record; None if there is none, it is damaged, or another release wrote it.
 
-    Every field is checked against its type: whatever lies there may be JSON of any shape.
+    Every field is checked against its type, as the file may hold any JSON.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
     """
     try:
         document = json.loads(store.read(path))
@@ -32,18 +36,29 @@ def load(store: Store, path: str, kind: type[Record], version: str) -> Record | 
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """The adapter of a record's type; making one takes a millisecond."""
+    """Return the cached adapter of a record's type; creating one takes a millisecond."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
 
 
 def write(store: Store, path: str, document: Mapping[str, Any]) -> None:
-    """Make the artefact valid."""
+    """Write the record, which makes the artefact valid.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
     store.write(path, json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 
 def require_unchanged(store: Store, source: MediaObject) -> None:
-    """TransientFailure where the recording is not the one that was read any more: two versions never mix."""
+    """Check that the recording is still the version that was read, so that two versions never mix.
+
+    Raises:
+        TransientFailure: the recording was replaced, or the store does not answer.
+        NotFound: the recording is gone.
+
+    """
     if store.stat(source.key).etag != source.etag:
         raise TransientFailure(f"{source.key} was replaced while it was read; the new version is read next")

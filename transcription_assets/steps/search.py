@@ -1,4 +1,4 @@
-"""The search itself: a question goes to the words and to the meaning at once, and comes back as moments."""
+"""search: run a question against words and vectors at once, and rank the results as moments."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -14,19 +14,19 @@ from transcription_assets.query import Answer, Filters, Mode, Query, sought
 from transcription_assets.ranking import Candidate, Vector
 
 CANDIDATES = 2
-"""Passages asked for, for each moment of the answer: neighbours are merged."""
+"""Passages requested per moment of the answer: neighbours are merged."""
 FEWEST = 24
 THREADS = 8
 REMEMBERED_WORDS = 200_000
 WORDS_ONLY = float("inf")
-"""Where no meaning was compared, a moment that holds few of the words is a weak one."""
+"""Value of `weak_below` without vectors: a moment that holds few of the words is weak."""
 
 Encoders = Callable[[str], Encoder]
 log = logging.getLogger(__name__)
 
 
 class _Said:
-    """Words that were seen in passages: nobody has to look whether they are said. Forgets all when it is full."""
+    """Cache of words seen in passages, which need no query of their own; cleared when it is full."""
 
     def __init__(self) -> None:
         self._words: set[str] = set()
@@ -41,9 +41,9 @@ class _Said:
 
 
 class Searcher:
-    """Answers questions; thread-safe. `encoders` gives the model that a table's vectors are of, by its recorded name.
+    """Search over one index; thread-safe. `encoders` returns the encoder of a table by its recorded model name.
 
-    A model is loaded at the first question that needs it, and kept.
+    An encoder is loaded at the first question that needs it, and reused.
     """
 
     def __init__(self, table: Index, encoders: Encoders) -> None:
@@ -53,10 +53,14 @@ class Searcher:
         self._said = _Said()
 
     def search(self, query: Query) -> Answer:
-        """The moments that fit, best first.
+        """Return the moments that match the question, best first.
 
-        Nothing for an empty question, and no model is loaded for an empty table. Where the table's model is not on
-        this machine, or its service does not answer, words alone decide, and the answer says so.
+        The answer is empty for an empty question, and no model is loaded for an empty table. If the table's model is
+        not on this machine, or its service does not answer, only words are compared and the answer's `note` says why.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
         """
         try:
             return self._answered(query)
@@ -71,7 +75,7 @@ class Searcher:
             return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
         find_words = partial(self._index.holding, looked, wanted, query.filters, most)
-        # Begun before the question is encoded: both take their time.
+        # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or wanted.phrases else None
         mode, vector, weak_below, note = self._means(query.mode, wanted.meaning, looked)
         if words is None and mode is not Mode.VECTOR:
@@ -83,7 +87,7 @@ class Searcher:
         held = dict(self._index.read(looked, [*{*near, *scores}]))
         unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
         if words and (len(scores) == most or wanted.phrases):
-            # More passages hold one of the words than are looked at: a frequent word may be in one of those.
+            # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._is_said(looked, wanted.spelt[word], query.filters))
         if words and unknown:
             spelt = tuple(wanted.spelt[word] for word in unknown)
@@ -108,11 +112,16 @@ class Searcher:
         return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
 
     def facets(self) -> Facets:
-        """What can be filtered by."""
+        """Return the values that can be filtered by.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
         return self._index.facets()
 
     def _means(self, mode: Mode, meaning: str, looked: Looked) -> tuple[Mode, Vector | None, float, str]:
-        """What can be done of what was asked: the question's vector, under which cosine a hit is weak, and a note."""
+        """Return the mode that is possible, the question's vector, the cosine below which a hit is weak, and a note."""
         if mode is Mode.TEXT:
             return mode, None, WORDS_ONLY, ""
         why = "a table with the vectors is being built"
@@ -125,13 +134,13 @@ class Searcher:
                 why = f"the encoder gives {len(vector)} numbers, the table holds vectors of {looked.dimension}"
         except TranscriptionError as error:
             why = str(error)
-        except Exception as error:  # whatever it is (no memory on the GPU, a bug): words still find something
+        except Exception as error:  # for any reason (no memory on the GPU, a bug): a search by words is still possible
             log.exception("the question cannot be encoded")
             why = f"the encoder failed ({type(error).__name__})"
         return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
 
     def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
-        """Whether any passage that the filters keep holds the word."""
+        """Return whether any passage that passes the filters holds the word."""
         if filters == Filters() and word in self._said:
             return True
         return self._index.is_said(looked, word, filters)
