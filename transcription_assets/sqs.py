@@ -27,8 +27,7 @@ class Queue:
     """The queue at this URL. A message that was received and not deleted becomes visible again after a timeout.
 
     Raises:
-        PermanentFailure: No region is configured.
-        botocore.exceptions.ProfileNotFound: The AWS profile does not exist.
+        PermanentFailure: No region is configured, or the AWS profile does not exist.
 
     """
 
@@ -37,9 +36,9 @@ class Queue:
         from botocore.config import Config
 
         self.url = url
-        session = session or boto3.Session()
         region = _REGION.match(url)
         with self._answered():
+            session = session or boto3.Session()
             self._client = session.client(
                 "sqs",
                 region_name=region[1] if region else None,
@@ -88,11 +87,11 @@ class Queue:
     @contextmanager
     def _answered(self) -> Iterator[None]:
         """Convert boto3's errors to failures of this library."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
         try:
             yield
-        except (NoCredentialsError, NoRegionError) as error:
+        except (NoCredentialsError, NoRegionError, ProfileNotFound) as error:
             raise PermanentFailure(f"{self.url}: {error}; give a key, a profile or a role, and a region") from error
         except BotoCoreError as error:
             raise TransientFailure(f"{self.url}: {error}") from error

@@ -43,9 +43,7 @@ class Diagnosis:
 def examine(settings: Settings) -> Iterator[Diagnosis]:
     """Check everything that a run needs; the only change is that a missing store is created.
 
-    Raises:
-        Nothing: a failed check is reported as a `Diagnosis`.
-
+    A failed check is reported as a `Diagnosis`; nothing is raised.
     """
     in_a_pod = settings.executor == "k8s"
     looks: dict[str, Callable[[], str]] = {

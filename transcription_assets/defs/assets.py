@@ -65,10 +65,6 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     """Probe the recording: duration, video and audio codecs, and a poster frame.
 
     A file that cannot be played (empty, truncated, not a media file, no audio) fails here with ffmpeg's message.
-
-    Raises:
-        dagster.Failure: A recording cannot be played, or the store or ffmpeg is not available.
-
     """
     batch = batch_keys(context)
     with explained():
@@ -106,10 +102,6 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     """Extract the audio as 16 kHz mono FLAC, the input of the speech model.
 
     If less audio can be decoded than the container states, the decoded part is stored and the check `whole` warns.
-
-    Raises:
-        dagster.Failure: A recording cannot be decoded, or the store or ffmpeg is not available.
-
     """
     batch = batch_keys(context)
     with explained():
@@ -144,10 +136,6 @@ def transcript(
     """Transcribe the speech with word timestamps: JSON, plain text, and SRT / VTT subtitles.
 
     Silence and music give an empty transcript with `no_speech` set.
-
-    Raises:
-        dagster.Failure: A recording cannot be transcribed, or the store, ffmpeg or the speech model is not available.
-
     """
     batch = batch_keys(context)
     with explained():
@@ -199,10 +187,6 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
 
     The recording can be searched from here on. A new version of a recording replaces its rows atomically. If
     `TRANSCRIPTION_DONE_PREFIX` is set, the recording is then moved from the inbox to `DONE_video/` or `DONE_audio/`.
-
-    Raises:
-        dagster.Failure: A recording cannot be embedded or moved, or the store, table or encoder is not available.
-
     """
     batch = batch_keys(context)
     with explained():
@@ -233,12 +217,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     automation_condition=refresh,
 )
 def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
-    """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked.
-
-    Raises:
-        dagster.Failure: The store or the table is not available.
-
-    """
+    """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked."""
     with explained():
         state = search_index_step.materialise(store.table())
     return dg.MaterializeResult(metadata=shown.search_index(state))

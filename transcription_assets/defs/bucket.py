@@ -4,6 +4,7 @@ from dagster_aws.s3 import S3Resource
 
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.storage import Store
+from transcription_assets.storage.errors import explained
 
 
 class BucketResource(StoreResource):
@@ -18,18 +19,18 @@ class BucketResource(StoreResource):
         """Open the store.
 
         Raises:
-            PermanentFailure: The bucket does not exist, or access to it is refused.
+            PermanentFailure: The bucket or the AWS profile does not exist, or access is refused.
             TransientFailure: The bucket does not answer.
-            botocore.exceptions.ProfileNotFound: The AWS profile does not exist.
 
         """
         import boto3
 
-        session = boto3.Session(
-            profile_name=self.s3.profile_name,
-            region_name=self.s3.region_name,
-            aws_access_key_id=self.s3.aws_access_key_id,
-            aws_secret_access_key=self.s3.aws_secret_access_key,
-            aws_session_token=self.s3.aws_session_token,
-        )
+        with explained(self.url):
+            session = boto3.Session(
+                profile_name=self.s3.profile_name,
+                region_name=self.s3.region_name,
+                aws_access_key_id=self.s3.aws_access_key_id,
+                aws_secret_access_key=self.s3.aws_secret_access_key,
+                aws_session_token=self.s3.aws_session_token,
+            )
         return Store.open(self.url, s3_session=session, s3_endpoint=self.s3.endpoint_url)

@@ -64,7 +64,8 @@ class Bucket:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._session = session or boto3.Session()
+        with explained(self.url):
+            self._session = session or boto3.Session()
         self._patience = patience
         config = Config(
             signature_version="s3v4",

@@ -191,6 +191,8 @@ def _by_boto(error: Exception, text: str, what: str) -> TranscriptionError:
         return _by_status(status(error), text, what)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return PermanentFailure(f"{what}: no AWS credentials; give a key, a profile or a role", hint="give credentials")
+    if isinstance(error, boto.ProfileNotFound | boto.ConfigParseError):
+        return PermanentFailure(f"{what}: {text}; correct AWS_PROFILE or ~/.aws/config", hint="correct AWS_PROFILE")
     if isinstance(error, boto.ParamValidationError):
         return PermanentFailure(f"{what}: {text}")
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -21,11 +21,27 @@ from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, StoreResource
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.settings import Settings
+from transcription_assets.sqs import Queue
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, seaweed
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
 
 SECONDS = 6
+
+
+@pytest.mark.parametrize(
+    "open_it",
+    [
+        lambda: Store.open("s3://bucket/prefix"),
+        lambda: BucketResource(url="s3://bucket/prefix", s3=S3Resource(profile_name="nobody")).open(),
+        lambda: Queue("https://sqs.eu-west-1.amazonaws.com/1/queue"),
+    ],
+    ids=["store", "resource", "queue"],
+)
+def test_a_missing_aws_profile_is_permanent(monkeypatch: pytest.MonkeyPatch, open_it: Callable[[], object]) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(PermanentFailure, match="nobody"):
+        open_it()
 
 
 @pytest.fixture
