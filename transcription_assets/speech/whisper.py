@@ -9,10 +9,10 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -223,10 +223,14 @@ class Whisper:
         """
         asked = [job for work in load for job in batches.doubted(work, answered)]
         size = batches.even_size(len(asked), self._batch_size, 1)
-        spoken = []
-        for batch in batches.batches(asked, size):
+        spoken: list[Job] = []
+
+        def ask(batch: Sequence[Job]) -> None:
             silent = self._decoder.no_speech([job.chunk for job in batch])
-            spoken += [job for job, share in zip(batch, silent, strict=True) if share <= quality.SPEECH_LIMIT]
+            spoken.extend(job for job, share in zip(batch, silent, strict=True) if share <= quality.SPEECH_LIMIT)
+
+        for batch in batches.batches(asked, size):
+            self._in_memory(ask, batch)
         self._work_off(spoken)
         for job in spoken:
             job.extra = True
@@ -240,26 +244,26 @@ class Whisper:
         cut = list(batches.batches(jobs, size))
         if len(cut) < 2:  # noqa: PLR2004 -- no thread for nothing
             for batch in cut:
-                self._answer(batch)
+                self._in_memory(self._answer, batch)
             return
         with ThreadPoolExecutor(min(self._hardware.at_once, len(cut))) as pool:
-            for _ in pool.map(self._answer, cut):
+            for _ in pool.map(partial(self._in_memory, self._answer), cut):
                 pass
 
-    def _answer(self, batch: Sequence[Job]) -> None:
-        """Decode the batch; in halves where it does not fit into the GPU's memory, and so from then on."""
+    def _in_memory(self, step: Callable[[Sequence[Job]], None], batch: Sequence[Job]) -> None:
+        """Take the step for the batch; in halves where it does not fit into the GPU's memory, and so from then on."""
         try:
-            self._answer_at_once(batch)
+            step(batch)
         except RuntimeError as error:
             if "out of memory" not in str(error).lower() or len(batch) == 1:
                 raise
             half = len(batch) // 2
             self._batch_size = min(self._batch_size, half)
             log.warning("a batch of %s does not fit into memory: %s from now on", len(batch), half)
-            self._answer(batch[:half])
-            self._answer(batch[half:])
+            self._in_memory(step, batch[:half])
+            self._in_memory(step, batch[half:])
 
-    def _answer_at_once(self, batch: Sequence[Job]) -> None:
+    def _answer(self, batch: Sequence[Job]) -> None:
         followed = not self._options.language
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:

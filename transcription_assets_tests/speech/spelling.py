@@ -34,8 +34,7 @@ class SpellingDecoder:
     most: int = 1000
 
     def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
-        if len(batch) > self.most:
-            raise RuntimeError("CUDA failed with error out of memory")
+        self._require_memory(batch)
         self.batches.append([round(chunk.length, 2) for chunk in batch])
         return [self._decoded(chunk, choose(number, self.languages)) for number, chunk in enumerate(batch)]
 
@@ -47,7 +46,12 @@ class SpellingDecoder:
 
     def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
         """Somebody speaks where anything is spelt."""
+        self._require_memory(batch)
         return [0.1 if any(True for _ in spelt(chunk.samples)) else 0.9 for chunk in batch]
+
+    def _require_memory(self, batch: Sequence[Chunk]) -> None:
+        if len(batch) > self.most:
+            raise RuntimeError("CUDA failed with error out of memory")
 
     def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
         words = tuple(spelt(chunk.samples))

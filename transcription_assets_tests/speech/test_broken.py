@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from transcription_assets.chunks import Region
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window
 from transcription_assets.speech import whisper as whispering
@@ -62,6 +63,17 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -
     decoder = SpellingDecoder(most=2)
     heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
     assert [texts(item)[0] for item in heard] == [f" {100 * number}" for number in range(1, 9)]
+    assert max(map(len, decoder.batches)) == 2
+
+
+def test_second_opinion_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAKE detectors: nobody speaks, but from 1 to 5 s something stands out of the background."""
+    monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
+    monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
+    clips = [spelling([Word(1.0, 5.0, f" {7 * number}", 0.9)], 8.0) for number in range(1, 9)]
+    decoder = SpellingDecoder(most=2)
+    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    assert [len(texts(item)) for item in heard] == [1] * 8
     assert max(map(len, decoder.batches)) == 2
 
 
