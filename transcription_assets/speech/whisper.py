@@ -163,6 +163,7 @@ class Whisper:
 
     def _hear_together(self, load: Sequence[Work]) -> None:
         """Decode all windows of the load together; where that fails each by itself, so that only one is lost."""
+        votes = [dict(work.hearing.votes) for work in load]
         try:
             self.load()
             started = time.monotonic()
@@ -173,6 +174,8 @@ class Whisper:
                     work.hearing.error = _blamed(error)
                 return
             log.exception("decoding %s windows together failed, each is tried by itself", len(load))
+            for work, before in zip(load, votes, strict=True):
+                work.hearing.votes = before  # the same chunks vote again
             for work in load:
                 self._hear_load([work])
             return

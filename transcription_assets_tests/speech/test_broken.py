@@ -1,6 +1,7 @@
 """What breaks costs nobody else anything: files, stores, weights, GPUs. SCRIPTED model: sound spells words."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech import windows as windowing
+from transcription_assets.speech.batches import SHORT_CHUNK_S
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
 from transcription_assets.transcript import Word
 from transcription_assets_tests.speech.spelling import (
@@ -75,6 +77,30 @@ def test_second_opinion_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPa
     heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
     assert [len(texts(item)) for item in heard] == [1] * 8
     assert max(map(len, decoder.batches)) == 2
+
+
+def test_votes_of_a_failed_load_are_not_counted_twice() -> None:
+    """English has 6 % of the first recording, twice as much with the votes of a load that failed."""
+
+    class Unsure(SpellingDecoder):
+        """FAKE: sure of English where somebody speaks for long, else of nothing."""
+
+        def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+            return [self._chosen(chunk, number, choose) for number, chunk in enumerate(batch)]
+
+        def _chosen(self, chunk: Chunk, number: int, choose: Choose) -> Decoded:
+            own = [("en", 1.0)] if chunk.length > SHORT_CHUNK_S else [("en", 0.4), ("de", 0.3)]
+            return replace(self._decoded(chunk, choose(number, own)), languages=own)
+
+    words = [*said(8.0), Word(15.0, 16.0, " 50", 0.9)]
+    broken = [*said(8.0), Word(15.0, 16.0, " 99", 0.9)]
+    kept = {(0, 0): Window(0.0, 10.0, languages={"de": 100.0})}
+    longer = np.concatenate([spelling([], 10.0), spelling(words, 20.0)])
+    sounds = [seekable(longer, kept=kept), seekable(spelling(broken, 20.0))]
+    first, second = engine(Unsure(failing_on=frozenset({99}))).hear(sounds)
+    assert isinstance(second, ValueError)
+    assert isinstance(first, Heard)
+    assert [segment.language for segment in first.segments] == ["en", "de"]
 
 
 def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing() -> None:
