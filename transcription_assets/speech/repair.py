@@ -64,7 +64,7 @@ def checked(
 def in_language(chunk: Chunk, language: tuple[str, float], careful: Careful) -> Answer:
     """Return what the careful decoder hears in this language, with its probability; nothing where it is doubtful."""
     found = _again(careful, chunk, *language)
-    return [] if _doubt(found, chunk) else found
+    return found if found and not _doubt(found, chunk) else []
 
 
 def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer:

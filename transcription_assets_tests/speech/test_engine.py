@@ -3,20 +3,21 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.chunks import Region
-from transcription_assets.speech import Samples, Sound
+from transcription_assets.speech import Samples, Sound, Window
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech import windows as windowing
 from transcription_assets.speech.batches import even_size
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
 from transcription_assets.speech.whisper import VERSION
-from transcription_assets.transcript import Word
+from transcription_assets.transcript import Segment, Word
 from transcription_assets_tests.speech.spelling import (
     SpellingDecoder,
     engine,
@@ -161,3 +162,69 @@ def test_what_was_heard_but_not_understood_is_a_gap(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     [heard] = good(engine(Unsure()).hear([seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
     assert (heard.segments, heard.speech.holes) == ((), ((1.0, 5.0),))
+
+
+@dataclass
+class Foreign(SpellingDecoder):
+    """FAKE: words below 10 are English, the others are sung: doubtful, unless they are heard carefully in `right`.
+
+    Heard in `mute`, nobody speaks.
+    """
+
+    right: str = "en"
+    mute: str = ""
+    tried: list[tuple[int, str]] = field(default_factory=list)
+
+    def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+        return [self._sung(chunk, number, choose) for number, chunk in enumerate(batch)]
+
+    def careful(self, chunk: Chunk, language: str) -> list[Segment]:
+        words = tuple(spelt(chunk.samples))
+        self.tried.append((int(words[0].word), language))
+        text = "".join(word.word for word in words)
+        if language == self.mute:
+            return []
+        return [Segment(0, 0.0, chunk.length, text, words, -0.1 if language == self.right else -1.5, 0.0, 1.0)]
+
+    def _sung(self, chunk: Chunk, number: int, choose: Choose) -> Decoded:
+        is_sung = int(next(spelt(chunk.samples)).word) >= 10
+        own = [("nn", 0.95)] if is_sung else [("en", 0.95)]
+        found = self._decoded(chunk, choose(number, own))
+        return Decoded(replace(found.segment, avg_logprob=-1.5 if is_sung else -0.1), own)
+
+
+def in_chunks(*numbers: int) -> Samples:
+    """Return words of 4 s, with pauses that no chunk spans."""
+    words = [Word(8.0 * at, 8.0 * at + 4.0, f" {number}", 0.9) for at, number in enumerate(numbers)]
+    return spelling(words, 8.0 * len(numbers))
+
+
+def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
+    """The rest of the recording, which is kept, speaks another language."""
+    decoder = Foreign()
+    samples = np.concatenate([spelling([], 10.0), in_chunks(1, 11, 2)])
+    kept = {(0, 0): Window(0.0, 10.0, languages={"fr": 1000.0})}
+    [heard] = good(engine(decoder).hear([seekable(samples, kept=kept)]))
+    assert texts(heard) == [" 1", " 11", " 2"]
+    assert [(item.language, item.doubt, item.repaired) for item in heard.segments] == [
+        ("en", "", False),
+        ("en", "", True),
+        ("en", "", False),
+    ]
+    assert {number for number, _ in decoder.tried} == {11}, "what is not doubted is left alone"
+    assert "nn" not in heard.languages
+
+
+@pytest.mark.parametrize("mute", ["", "en"])
+def test_a_chunk_that_stays_doubtful_keeps_its_own_language(mute: str) -> None:
+    decoder = Foreign(right="fi", mute=mute)
+    [heard] = good(engine(decoder).hear([seekable(in_chunks(1, 11, 2))]))
+    assert (11, "en") in decoder.tried
+    assert [(item.language, item.doubt) for item in heard.segments] == [("en", ""), ("nn", "guess"), ("en", "")]
+
+
+def test_neighbours_are_chunks_of_the_same_recording() -> None:
+    decoder = Foreign()
+    alone = good(engine(decoder).hear(map(seekable, (in_chunks(1), in_chunks(11), in_chunks(2)))))[1]
+    assert {language for _, language in decoder.tried} == {"nn"}
+    assert [(item.language, item.doubt) for item in alone.segments] == [("nn", "guess")]
