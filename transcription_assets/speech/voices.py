@@ -6,7 +6,7 @@ looked at again in short blocks, each from a fresh state, and the higher probabi
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ WARM_UP_FRAMES = 31
 
 Probabilities = NDArray[np.float32]
 
+_replacing = Lock()
+
 
 def voiced_regions(samples: Samples) -> list[Region]:
     """Return the stretches in which somebody speaks, none longer than a chunk."""
@@ -40,20 +42,21 @@ def voiced_regions(samples: Samples) -> list[Region]:
     return [Region(item["start"] / SAMPLE_RATE, item["end"] / SAMPLE_RATE) for item in found]
 
 
-@cache
 def _replace_session() -> None:
-    """Put `Pieces` between faster-whisper's detector and its network, once in a process."""
+    """Put `Pieces` between faster-whisper's detector, which all threads share, and its network."""
     from faster_whisper.vad import get_vad_model
 
-    detector = get_vad_model()
-    detector.session = Pieces(detector.session)
+    with _replacing:
+        detector = get_vad_model()
+        if not isinstance(detector.session, Pieces):
+            detector.session = Pieces(detector.session)
 
 
 class Pieces:
     """An ONNX session for Silero's network that takes few frames at a time and distrusts a carried state."""
 
     def __init__(self, network: Any) -> None:
-        self._network = network
+        self.network = network
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """Return the probability of a voice in each frame, and the two states after the last, as the session does."""
@@ -61,7 +64,7 @@ class Pieces:
         found = []
         for first in range(0, len(frames), FRAMES_AT_ONCE):
             piece = frames[first : first + FRAMES_AT_ONCE]
-            voices, h, c = self._network.run(outputs, {"input": piece, "h": h, "c": c})
+            voices, h, c = self.network.run(outputs, {"input": piece, "h": h, "c": c})
             found.append(voices)
         carried = np.concatenate(found)
         return self._with_fresh_states(outputs, frames, carried), h, c
@@ -71,7 +74,7 @@ class Pieces:
         empty = np.zeros((1, 1, 128), np.float32)
         for first, last in blocks(combined.reshape(-1)):
             start = max(0, first - WARM_UP_FRAMES)
-            fresh, _, _ = self._network.run(outputs, {"input": frames[start:last], "h": empty, "c": empty})
+            fresh, _, _ = self.network.run(outputs, {"input": frames[start:last], "h": empty, "c": empty})
             combined[first:last] = np.maximum(combined[first:last], fresh[first - start :])
         return combined
 

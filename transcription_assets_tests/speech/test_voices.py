@@ -1,6 +1,7 @@
 """Silero's detector in pieces: the same voices, in a fraction of the memory."""
 
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -51,6 +52,26 @@ def test_the_detector_that_finds_the_voices_is_given_pieces() -> None:
 
     voiced_regions(np.zeros(SAMPLE_RATE, np.float32))
     assert isinstance(get_vad_model().session, Pieces)
+
+
+def test_two_threads_replace_the_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from faster_whisper import vad
+
+    detector = vad.get_vad_model.__wrapped__()  # one of its own
+    first, second = (Thread(target=voiced_regions, args=(np.zeros(SAMPLE_RATE, np.float32),)) for _ in range(2))
+
+    def get_vad_model() -> object:
+        if second.ident is None:
+            second.start()
+            second.join(timeout=0.5)  # long enough to overtake the first, if it may
+        return detector
+
+    monkeypatch.setattr(vad, "get_vad_model", get_vad_model)
+    first.start()
+    for thread in (first, second):
+        thread.join()
+    assert isinstance(detector.session, Pieces)
+    assert not isinstance(detector.session.network, Pieces)
 
 
 @pytest.mark.parametrize(
