@@ -5,9 +5,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import IO, Any
 
 PREFIX = ".transcription-assets-"
 LOCK = ".lock"
@@ -21,33 +22,42 @@ def folder() -> Iterator[Path]:
     in use from an abandoned one, which process IDs do not.
 
     Raises:
-        OSError: The folder or its lock cannot be created.
+        OSError: The folder or its lock file cannot be created.
 
     """
     clear_abandoned(Path(tempfile.gettempdir()))
-    made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-    with made as name, Path(name, LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(name)
+    with ExitStack() as held:
+        yield _created(held)
+
+
+def _created(held: ExitStack) -> Path:
+    """Make a folder and lock it for as long as `held` lasts."""
+    while True:
+        made = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
+        if locked(held.enter_context((made / LOCK).open("w"))):
+            return made
+
+
+def locked(file: IO[Any]) -> bool:
+    """Lock a file that was just made; False where it was taken for abandoned, and removed, before it had its lock."""
+    with suppress(OSError):  # a file system without locks: then nothing is ever taken for abandoned there
+        fcntl.flock(file, fcntl.LOCK_EX)
+    with suppress(FileNotFoundError):
+        return os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
+    return False
 
 
 @cache
 def clear_abandoned(directory: Path) -> None:
     """Remove the folders of killed processes of this user in `directory`, once in a process."""
     for left in directory.glob(f"{PREFIX}*"):
-        if _is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
+        # Without a lock file its process is about to make one, or it is not ours. Locked: in use.
+        with suppress(OSError):
+            if left.lstat().st_uid == os.geteuid() and not left.is_symlink():
+                _remove(left)
 
 
-def _is_abandoned(left: Path) -> bool:
-    try:
-        about = left.lstat()
-        if about.st_uid != os.geteuid() or left.is_symlink():
-            return False
-        with (left / LOCK).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False  # its process has not locked it yet, or it is not ours
-    except OSError:  # locked by its process, or the file system has no locks
-        return False
-    return True
+def _remove(left: Path) -> None:
+    with (left / LOCK).open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)  # locked: its process may be about to lock it, see `locked`

@@ -1,12 +1,16 @@
 """`process` that is asked to end, or killed: what it leaves, what it says, and what the next start clears away."""
 
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -86,3 +90,55 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         temporary.clear_abandoned(tmp_path)
         assert all(path.exists() for path in (used, unlocked, strange))
+
+
+def test_a_folder_taken_for_abandoned_before_its_lock_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process clears up just between the making of the lock file and the lock."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lock, overtaken = fcntl.flock, []
+
+    def flock(file: IO[str], how: int) -> None:
+        if not overtaken:
+            overtaken.append(Path(file.name).parent)
+            temporary.clear_abandoned.__wrapped__(tmp_path)
+        lock(file, how)
+
+    temporary.clear_abandoned(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with temporary.folder() as made:
+        (made / "a").write_bytes(b"a")
+        assert overtaken != [made]
+        temporary.clear_abandoned.__wrapped__(tmp_path)
+        assert made.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_abandoned_folder_is_locked_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process may be about to lock it: what waits for the lock sees that the folder is gone."""
+    left = tmp_path / f"{temporary.PREFIX}left"
+    left.mkdir()
+    (left / temporary.LOCK).touch()
+    remove = shutil.rmtree
+
+    def rmtree(folder: Path, **how: Any) -> None:
+        with (left / temporary.LOCK).open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(folder, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    temporary.clear_abandoned(tmp_path)
+    assert not left.exists()
+
+
+def test_a_disk_without_locks_has_folders_that_nobody_clears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_file: IO[str], _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with temporary.folder() as made:
+        temporary.clear_abandoned.__wrapped__(tmp_path)
+        assert made.exists()
+    assert not made.exists()

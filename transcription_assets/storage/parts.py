@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from transcription_assets.temporary import locked
+
 _NAME = re.compile(r"\.[0-9a-f]{16}\.part#1")
 """Hidden, without a media suffix, and of one short length: a long target leaves no room for an addition."""
 
@@ -49,9 +51,6 @@ def _created(folder: Path) -> IO[bytes]:
     while True:
         path = folder / f".{secrets.token_hex(8)}.part#1"
         file = path.open("xb")
-        with suppress(OSError):  # a file system without locks: then nothing is ever taken for abandoned there
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()  # taken for abandoned between its making and its lock
+        if locked(file):
+            return file
+        file.close()
