@@ -85,6 +85,22 @@ def test_weak_moments_are_folded_and_enter_unfolds_them(opened: Opened) -> None:
     assert visible.all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
 
 
+@pytest.mark.parametrize("word", ["library ", "ภาษา", "図書館"])
+def test_long_parts_around_a_sentence_are_cut_between_words(opened: Opened, word: str) -> None:
+    found = moment(1)
+    found["parts"] = [
+        {"text": f"{word * 100}(", "sentence": False, "match": False},
+        {"text": "Here.", "sentence": True, "match": False},
+        {"text": f"){word * 100}", "sentence": False, "match": False},
+    ]
+    body = json.dumps({"moments": [found], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=here")
+    fit = word * (149 // len(word))  # of 150 characters, after the bracket
+    assert page.locator(".hit .said").text_content() == f"… {fit}(Here.){fit.rstrip()} …"
+
+
 def test_an_answer_that_has_nothing_but_weak_moments_shows_them(opened: Opened) -> None:
     body = json.dumps({"moments": [moment(1) | {"weak": True}], "more": False, "passages": 9, "note": ""})
     page = opened("about:blank")

@@ -387,13 +387,16 @@ function excerpt(parts) {
   ];
 }
 
+// A word of Thai or Japanese ends at no space.
+const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
+
 // The first AROUND characters of some parts, in whole words.
 function firstOf(parts) {
   const kept = [];
   let room = AROUND;
   for (const part of parts) {
     const fits = part.text.length <= room;
-    kept.push(fits ? part : { ...part, text: `${part.text.slice(0, room).replace(/\s*\S*$/, "")} …` });
+    kept.push(fits ? part : { ...part, text: `${wordsBefore(part.text, room)} …` });
     if (!fits) break;
     room -= part.text.length;
   }
@@ -405,11 +408,21 @@ function lastOf(parts) {
   let room = AROUND;
   for (const part of parts.toReversed()) {
     const fits = part.text.length <= room;
-    kept.unshift(fits ? part : { ...part, text: `… ${room ? part.text.slice(-room).replace(/^\S*\s*/, "") : ""}` });
+    kept.unshift(fits ? part : { ...part, text: `… ${wordsFrom(part.text, part.text.length - room)}` });
     if (!fits) break;
     room -= part.text.length;
   }
   return kept;
+}
+
+// Of a text that is longer.
+function wordsBefore(text, end) {
+  return text.slice(0, WORDS.segment(text).containing(end).index).trimEnd();
+}
+
+function wordsFrom(text, start) {
+  const { index, segment } = WORDS.segment(text).containing(start - 1);
+  return text.slice(index + segment.length).trimStart();
 }
 
 /* Library */
