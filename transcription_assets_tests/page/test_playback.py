@@ -126,6 +126,16 @@ def test_the_muted_picture_follows_the_sound_or_makes_way(opened: Opened, name: 
     picture(page, f"silent {name}")
 
 
+def test_full_screen_shows_the_picture_of_the_sound(opened: Opened) -> None:
+    page = watch(opened, key_of("webm clock at 10"))
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function(
+        "() => document.fullscreenElement?.querySelector('video[controls]') && ['video[controls]', '.silent'].every("
+        "(name) => document.fullscreenElement.querySelector(name)?.clientHeight === innerHeight)"
+    )
+    picture(page, "full screen")
+
+
 def test_the_length_shown_is_the_decoded_one(opened: Opened) -> None:
     page = opened("/library?name=rate+changes")
     page.locator(".row").first.wait_for()

@@ -542,7 +542,7 @@ async function watch(path, params) {
     const script = h("section", { class: "script", "aria-label": "Transcript", tabindex: "0" });
     show(item.title, h("div", { class: "stage" },
       h("div", { class: "player" }, player.cover, player.element, player.silent),
-      h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...about(item)), why(item), tools(player.element), gets(item),
+      h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...about(item)), why(item), tools(player), gets(item),
         h("p", { class: "hint" }, h("kbd", {}, "space"), " play or pause  ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"),
           ` ${NUDGE_S} seconds  `, h("kbd", {}, "/"), " search  ", h("kbd", {}, "esc"), " back"))),
     script);
@@ -581,7 +581,10 @@ function medium(item, from, play) {
   renewing(element);
   if (play) element.play().catch(() => tell("Press play to start."));
   leave.signal.addEventListener("abort", () => { element.pause(); element.removeAttribute("src"); });
-  return { element, cover, silent: kind === "video" && !isExact ? silentPicture(item, element) : null };
+  const silent = kind === "video" && !isExact ? silentPicture(item, element) : null;
+  // The browser's own button would enlarge the sound without its picture.
+  if (silent) element.setAttribute("controlslist", "nofullscreen");
+  return { element, cover, silent };
 }
 
 const SMALLEST_CLOCK_START_S = 0.1;
@@ -640,7 +643,7 @@ function renewing(element) {
   });
 }
 
-function tools(element) {
+function tools({ element, silent }) {
   const label = () => `Copy link at ${clock(element.currentTime)}`;
   const copy = h("button", { class: "small", onclick: async () => {
     const link = new URL(location.href);
@@ -660,7 +663,10 @@ function tools(element) {
     element.defaultPlaybackRate = element.playbackRate = Number(speed.value); // the default outlives a new link
   } },
     ...[0.75, 1, 1.25, 1.5, 1.75, 2].map((rate) => h("option", { value: rate, selected: rate === 1 }, `${rate}×`)));
-  return h("div", { class: "tools" }, copy, speed);
+  const whole = silent && document.fullscreenEnabled ? h("button", { class: "small", onclick: () => {
+    element.parentElement.requestFullscreen().catch(() => {});
+  } }, "Full screen") : null;
+  return h("div", { class: "tools" }, copy, speed, whole);
 }
 
 function gets(item) {
