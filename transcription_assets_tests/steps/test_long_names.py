@@ -47,6 +47,7 @@ def test_failure_of_a_long_name_is_noted(name: str, tmp_path: Path) -> None:
 
 def test_bounded_names_differ_where_names_differ() -> None:
     long = "video/" + "x" * 250
-    assert keys.bounded("video/a.mp4") == "video/a.mp4"
+    kept = "video/" + "x" * 242
+    assert keys.bounded(kept) == kept, "or archives of older releases are made anew"
     assert len({keys.bounded(long + end) for end in ("a", "b", "")}) == 3
     assert all(len(part) <= 242 for part in keys.bounded(long).split("/"))
