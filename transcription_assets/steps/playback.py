@@ -11,10 +11,14 @@ LARGEST_START_S = 0.1
 DECODED = frozenset({"aac", "flac", "mp3", "opus", "vorbis"})
 """Audio codecs that browsers decode. They play a film with any other codec without its sound."""
 
+FEW_CHANNELS = frozenset({"mono", "1 channels", *audio.STEREO})
+"""What more channels of PCM stand for is a guess: browsers leave out some of them, and with them a voice."""
+
 
 def plays_itself(probe: Probe, sound: Audio) -> bool:
     """Return whether browsers play the recording itself at the second that its transcript says."""
-    is_decoded = probe.audio_codec in DECODED or (probe.format == "wav" and probe.audio_codec.startswith("pcm_"))
+    is_wave = probe.format == "wav" and probe.audio_codec.startswith("pcm_") and probe.channels in FEW_CHANNELS
+    is_decoded = probe.audio_codec in DECODED or is_wave
     return is_decoded and sound.original_is_exact and sound.container_start < LARGEST_START_S
 
 

@@ -26,8 +26,9 @@ _VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8")
 class OddFile:
     """How to make it and what is true of it; times in seconds of a player's clock.
 
-    `browser_plays`: Chromium decodes its sound. `exact`: a browser's clock can be trusted. `start`: what the
-    container's clock shows at second 0. `tracks`: the audio tracks (from 1) that are heard. `length`: of the sound.
+    `browser_plays`: browsers decode its sound, on every channel. `exact`: a browser's clock can be trusted. `start`:
+    what the container's clock shows at second 0. `tracks`: the audio tracks (from 1) that are heard. `length`: of the
+    sound.
     """
 
     suffix: str
@@ -41,6 +42,11 @@ class OddFile:
     cancels: bool = False
     quiet: bool = False
     tolerance_s: float = 0.03
+
+    @property
+    def plays_itself(self) -> bool:
+        """Whether a browser plays it as it is, at the right second."""
+        return self.browser_plays and self.exact and self.start == 0.0
 
 
 def build(name: str, folder: Path) -> Path:
@@ -197,7 +203,7 @@ ODD: dict[str, OddFile] = {
     # channels
     "stereo inverted": OddFile("wav", _plain(*_INVERTED), browser_plays=True, cancels=True),
     "stereo inverted mp3": OddFile("mp3", _plain(*_INVERTED), browser_plays=True, exact=False, cancels=True),
-    "recorder voice on 4 of 6": OddFile("wav", _plain("-af", "pan=6c|c3=c0"), browser_plays=True),
+    "recorder voice on 4 of 6": OddFile("wav", _plain("-af", "pan=6c|c3=c0")),
     "nine channels": OddFile("wav", _nine),
     "surround centre": OddFile("mka", _plain("-af", "pan=5.1|c2=c0", "-c:a", "ac3")),
     # tracks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from transcription_assets import keys, media
-from transcription_assets.steps import audio, video
+from transcription_assets.steps import audio, playback, video
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests.media.odd_files import ODD, build, detected_onsets
@@ -41,3 +41,4 @@ def test_odd_file_has_the_times_of_a_player(name: str, ffmpeg: str, made: dict[s
     assert (heard.cancelled_s > 0) == odd.cancels
     assert (heard.gain_db > 0) == odd.quiet
     assert seen.probe.audio_tracks == heard.track_count
+    assert playback.plays_itself(seen.probe, heard) == odd.plays_itself
