@@ -1,4 +1,10 @@
-"""Odd recordings in a real browser: what sounds at a second is what was said there, measured in what is played."""
+"""Odd recordings in a real browser: what sounds at a second is what was said there, measured in what is played.
+
+Of the odd files one stands for each way through the page: each demuxer whose recordings play themselves (WAV, FLAC,
+Ogg, MP4, fragmented MP4, WebM) and late sound in one of them; sound alone for what seeks inexactly, changes on the way
+or has too many channels; and beside it a picture that the browser plays, at a clock of its own, or not at all. The
+others differ in codecs, tracks and levels: `media/test_odd_files.py` says which of them play themselves.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,14 +23,18 @@ from transcription_assets_tests.page.browsing import Opened, picture, stands_at
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-ORIGINAL = ("wav telephone", "opus", "mp4", "webm opus", "mp4 late sound")
-SOUND_ALONE = ("mp3 variable rate", "mp3 mono then stereo", "adts", "adts rate changes")
-SOUND_AND_PICTURE = ("mkv ac3", "webm clock at 10", "mp4 cut out of a stream", "mkv clock at 3600")
+ORIGINAL = ("wav telephone", "flac", "opus", "mp4", "mp4 fragmented", "webm opus", "mp4 late sound")
+SOUND_ALONE = ("mp3 variable rate", "mp3 mono then stereo", "adts", "adts rate changes", "nine channels")
+SOUND_AND_PICTURE = ("mkv ac3", "webm clock at 10", "mp4 cut out of a stream", "mkv clock at 3600", "mpeg ts")
 VARIABLE = "audio/variable rate.mp3"
 VARIABLE_S = 300
 LATE_BURSTS = (251.0, 252.3, 254.1)
 TOLERANCE_S = 0.25
 """The level is read at each frame of the page, and a loaded machine makes few frames."""
+HEARD = 0.03
+"""A level of sound: a tone on one of nine channels has 0.05 in their mix."""
+LONGEST_BURST_S = 0.5
+"""Between two levels that are read in one burst; pauses are longer."""
 
 LISTEN = """async ([from, to]) => {
   const player = document.querySelector('video, audio');
@@ -87,8 +97,8 @@ def heard_onsets(page: Page, start: float, end: float) -> list[float]:
     """Play a stretch and return the seconds, by the player's clock, at which sound begins after a pause."""
     page.locator("h1").last.click()  # browsers let no page sound that nobody has touched
     levels = page.evaluate(LISTEN, [start, end])
-    loud = [second for second, level in levels if level > 0.1]
-    return [second for before, second in pairwise([-1.0, *loud]) if second - before > 0.2]
+    loud = [second for second, level in levels if level > HEARD]
+    return [second for before, second in pairwise([-1.0, *loud]) if second - before > LONGEST_BURST_S]
 
 
 def watch(opened: Opened, key: str) -> Page:
