@@ -14,14 +14,19 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets import settings
+from transcription_assets import keys, settings
 from transcription_assets.app import process as working
 from transcription_assets.app.cli import main
 from transcription_assets.app.searching import CONTEXT, around
+from transcription_assets.app.tools import Tools
+from transcription_assets.failures import TransientFailure
 from transcription_assets.marked import Part
 from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain, sentences
 from transcription_assets_tests.demo import WIZARD
+from transcription_assets_tests.fakes import HashEncoder
 
 Command = Callable[..., Result]
 
@@ -262,6 +267,41 @@ def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: P
     assert result.exit_code == 1
     assert "index rebuild" in result.output
     assert "delete" not in result.output
+
+
+def test_an_unreadable_record_costs_no_hit(
+    command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    place = Store.open(str(store))
+    media_keys = [f"audio/{name}.wav" for name in "abc"]
+    for number, key in enumerate(media_keys):
+        place.put_media(key, recordings.tone(tmp_path / f"{number}.wav", 5.0, rate=8_000, frequency=440.0 + number))
+    Chain(place).run(*media_keys)
+    for key, record in zip(media_keys, (keys.video_record, keys.audio_record), strict=False):
+        path = store / record(key)
+        path.unlink()
+        path.mkdir()
+    answer = command("search", "--json", sentences(5)[0])
+    assert answer.exit_code == 0, answer.output
+    urls = {moment["media_key"]: moment["url"].partition("#")[0] for moment in json.loads(answer.stdout)}
+    assert urls == {key: (store / key).as_uri() for key in media_keys}
+
+
+def test_a_moment_without_a_link_is_still_a_moment(
+    command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_store: Store, key: str) -> str:
+        raise TransientFailure(f"{key}: no answer")
+
+    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    place = Store.open(str(store))
+    place.put_media("audio/a.wav", recordings.tone(tmp_path / "a.wav", 5.0, rate=8_000))
+    Chain(place).run("audio/a.wav")
+    monkeypatch.setattr("transcription_assets.steps.playback.link", failing)
+    (moment,) = json.loads(command("search", "--json", sentences(5)[0]).stdout)
+    assert (moment["media_key"], moment["url"]) == ("audio/a.wav", "")
+    assert command("search", sentences(5)[0]).exit_code == 0
 
 
 @pytest.mark.models

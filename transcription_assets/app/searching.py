@@ -1,6 +1,7 @@
 """search: the moments on a terminal, or as JSON."""
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,10 +10,14 @@ import click
 
 from transcription_assets import breaking, settings
 from transcription_assets.app.terminal import aside, plain, shown
+from transcription_assets.failures import TranscriptionError
 from transcription_assets.marked import Part, Span, parts
 from transcription_assets.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
 from transcription_assets.steps import playback
+from transcription_assets.storage import Store
 from transcription_assets.transcript import clock
+
+log = logging.getLogger(__name__)
 
 DAY = click.DateTime(["%Y-%m-%d"])
 CONTEXT = 160
@@ -65,8 +70,8 @@ def search(  # noqa: PLR0917 -- click gives its options by name
         longest_s=longest_s,
     )
     answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
-    links = {key: playback.link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
-    urls = [links[hit.media_key] for hit in answer.hits]
+    links = {key: _link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
+    urls = [_at(links[hit.media_key], hit.start) for hit in answer.hits]
     if as_json:
         found = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))
@@ -84,20 +89,34 @@ def search(  # noqa: PLR0917 -- click gives its options by name
     visible = answer.hits if with_weak or not likely else likely
     for number, (hit, url) in enumerate(zip(answer.hits, urls, strict=True), 1):
         if hit in visible:
-            _show(number, hit, f"{url}#t={hit.start:.2f}")
+            _show(number, hit, url)
     if folded := len(answer.hits) - len(visible):
         aside.print(f"{folded} less likely (--weak shows them)")
 
 
+def _link(store: Store, key: str) -> str:
+    """Return where the recording can be heard; an empty string where the store cannot say."""
+    try:
+        return playback.link(store, key)
+    except TranscriptionError as error:
+        log.warning("%s", error)
+        return ""
+
+
+def _at(link: str, start: float) -> str:
+    """Return a link whose media fragment makes browsers and VLC start at the second; "" where there is no link."""
+    return link and f"{link}#t={start:.2f}"
+
+
 def _moment(hit: Hit, url: str) -> dict[str, Any]:
-    """The media fragment `#t=` makes browsers and VLC start at the second."""
+    """Return a hit as JSON has it; `url` is empty where there is no link."""
     return {
         "media_key": hit.media_key,
         "start": hit.start,
         "end": hit.end,
         "text": hit.text[slice(*hit.sentence)],
         "score": hit.score,
-        "url": f"{url}#t={hit.start:.2f}",
+        "url": url,
         "recording": hit.recording,
         "weak": hit.weak,
         "language": hit.language,
@@ -115,7 +134,7 @@ def _show(number: int, hit: Hit, url: str) -> None:
         "   "
         + "".join(f"[{_style(part)}]{plain(part.text)}[/]" for part in around(hit.text, hit.sentence, hit.matches))
     )
-    shown.print(f"   [blue]{plain(url)}[/]\n", soft_wrap=True)
+    shown.print(f"   [blue]{plain(url)}[/]\n" if url else "", soft_wrap=True)
 
 
 def _style(part: Part) -> str:
