@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from transcription_assets import keys
-from transcription_assets.app.serve import naming
+from transcription_assets.app.serve import library, naming
+from transcription_assets.failures import PermanentFailure
 from transcription_assets.storage import Store
 from transcription_assets.words import printable
 from transcription_assets_tests import recordings, served
@@ -68,3 +69,42 @@ def test_titles_hold_no_control_characters() -> None:
     assert printable("caf\udce9 é\N{ZERO WIDTH JOINER}") == "caf? é\N{ZERO WIDTH JOINER}"
     assert naming.title(keys.encode("video/a\x9bb\x85.mp4")) == "Ab"
     assert naming.folder(keys.encode("video/a\x9b2J/b.mp4")) == "a2J"
+
+
+def test_rows_that_cannot_be_read_starve_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(key: str) -> str:
+        tried.append(key)
+        if key < "c":
+            raise PermanentFailure(f"{key}: damaged")
+        return key
+
+    monkeypatch.setattr(library, "MOST_READ", 2)
+    tried: list[str] = []
+    readings = library.Readings(read)
+    versions = dict.fromkeys("abcdef", "1")
+    for _ in range(3):
+        found = readings.of(versions)
+    assert sorted(tried) == list(versions)
+    assert {key for key, value in found.items() if isinstance(value, PermanentFailure)} == {"a", "b"}
+    assert {key: found[key] for key in "cdef"} == dict(zip("cdef", "cdef", strict=True))
+    readings.of(versions)
+    assert tried[6:] == ["a", "b"], "what could not be read is tried again, what could be is not"
+    readings.of(versions | {"f": "2"})
+    assert tried[8:] == ["f", "a"], "a new version comes first"
+    assert set(readings.of({"b": "1"})) == {"b"}
+
+
+def test_every_name_without_room_for_a_note_is_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "MOST_READ", 1)
+    monkeypatch.setattr("transcription_assets.app.serve.library.FRESH_S", 0.0)
+    clashes = [f"audio/{name}.wav" for name in "pqr"]
+    for key in clashes:
+        store.put_media(key, tmp_path / "good.wav")
+        store.put_media(f"{key}.json/inner.wav", tmp_path / "good.wav")
+        store.write(keys.failure(f"{key}.json/inner.wav"), b"{}")
+    shelf = library.Library(served.archive(store))
+    for _ in clashes:
+        found = shelf.overview.make()
+    assert set(found.notes) == set(clashes)

@@ -22,7 +22,7 @@ from transcription_assets.storage import Store
 
 MOST_DETAILS = 20_000
 MOST_READ = 1_000
-"""New records that one overview reads; whatever is beyond is shown as working until the next one."""
+"""Records of a kind that one overview reads; whatever is beyond is shown as working until one of the next."""
 READERS = 16
 """Records that are read at once: from a bucket each of them takes a while."""
 SHORT_KEY = 200
@@ -52,23 +52,30 @@ class Overview:
 
 @dataclass(slots=True)
 class Readings(Generic[Result]):
-    """Artefacts as `read` returns them by media key; each is read again only if its ETag has changed."""
+    """Artefacts as `read` returns them by media key.
+
+    With `settles` each is read again only if its ETag has changed or its last reading failed.
+    """
 
     read: Callable[[str], Result]
-    _known: dict[str, tuple[str, Result]] = field(default_factory=dict)
+    settles: bool = True
+    _known: dict[str, tuple[str, Result | TranscriptionError]] = field(default_factory=dict)
+    """ETag and value of each, that of the longest time ago first."""
 
     def of(self, versions: Mapping[str, str]) -> dict[str, Result | TranscriptionError]:
-        """Return those of these media keys (by ETag of their artefacts) and forget others; MOST_READ are read anew.
+        """Return those of these media keys (by ETag of their artefacts) and forget others.
 
-        An artefact that cannot be read stands as its error, and is read again the next time.
+        At most MOST_READ are read: first those that never were, then those whose reading is the longest time ago, so
+        that none is left out for ever. An artefact that cannot be read stands as its error.
         """
         known = {key: held for key, held in self._known.items() if held[0] == versions.get(key)}
-        fresh = sorted(versions.keys() - known.keys())[:MOST_READ]
-        found = dict(zip(fresh, each(guarded(self.read), fresh), strict=True))
-        self._known = known | {
-            key: (versions[key], value) for key, value in found.items() if not isinstance(value, TranscriptionError)
-        }
-        return found | {key: value for key, (_, value) in known.items()}
+        again = [key for key, (_, value) in known.items() if not self.settles or isinstance(value, TranscriptionError)]
+        due = [*sorted(versions.keys() - known.keys()), *again][:MOST_READ]
+        for key, value in zip(due, each(guarded(self.read), due), strict=True):
+            known.pop(key, None)
+            known[key] = versions[key], value
+        self._known = known
+        return {key: value for key, (_, value) in known.items()}
 
 
 @dataclass(slots=True)
@@ -83,12 +90,15 @@ class Library:
     _probed: Readings[str] = field(init=False)
     _embedded: Readings[Spoken | None] = field(init=False)
     _failed: Readings[Failed | None] = field(init=False)
+    _rooms: Readings[None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.overview = Kept(self._overview, FRESH_S)
         self._probed = Readings(self._probed_etag)
         self._embedded = Readings(self._read_transcript)
         self._failed = Readings(lambda key: failure.load(self.archive.store, key))
+        # A folder may take the place of a note at any time, without a change of the recording.
+        self._rooms = Readings(self._require_room, settles=False)
 
     def details(self, key: str, etag: str) -> Video | None:
         """What the probe saw of this version, if it has looked at it."""
@@ -198,12 +208,14 @@ class Library:
         noted = self._failed.of(self._versions("failures/", ".json", etags))
         notes = {key: note for key, note in noted.items() if isinstance(note, Failed) and note.etag == etags[key]}
         errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
-        odd = [key for key in etags if len(key.encode()) > SHORT_KEY or f"{keys.bounded(key)}.json" in folders][
-            :MOST_READ
-        ]
+        odd = {
+            key: etag
+            for key, etag in etags.items()
+            if len(key.encode()) > SHORT_KEY or f"{keys.bounded(key)}.json" in folders
+        }
         errors |= {
             key: error
-            for key, error in zip(odd, each(guarded(self._require_room), odd), strict=True)
+            for key, error in self._rooms.of(odd).items()
             if isinstance(error, TranscriptionError) and not isinstance(error, NotFound)
         }
         return notes | {key: unreadable(etags[key], error) for key, error in errors.items()}
