@@ -5,7 +5,6 @@ refuses requests that the browser marks as coming from another origin, requests 
 and mutations in requests that a browser sends without a CORS preflight.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?", re.ASCII)
+from transcription_assets.hosts import LOOPBACK, host_name
+
 PROBE = "/server_info"
 """Path of Kubernetes' probes, sent to the pod's IP address; the answer contains only versions."""
 GRAPHQL = "/graphql"
@@ -70,7 +69,7 @@ class WebGuard:
         if method == "GET" and path == PROBE:
             return ""
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._is_ours(_name(host)):
+        if not self._is_ours(host_name(host)):
             return f"this server does not answer for {host!r}; name it in TRANSCRIPTION_DAGSTER_HOSTS"
         if origin is not None and not self._is_own_origin(origin, host):
             return f"a page of {origin!r} may not use this server"
@@ -86,18 +85,7 @@ class WebGuard:
     def _is_own_origin(self, origin: str, host: str) -> bool:
         """Return whether an Origin is one of ours; behind a proxy it may differ from the request's Host."""
         netloc = origin.partition("://")[2]
-        return netloc.lower() == host.lower() or _name(netloc) in self.hosts
-
-
-def parse_hosts(text: str) -> frozenset[str]:
-    """Return the names in a comma-separated list."""
-    return frozenset(filter(None, (_name(name.strip()) for name in text.split(","))))
-
-
-def _name(host: str) -> str:
-    """Return the host without its port, in lower case; an empty string if it is invalid."""
-    found = HOST.fullmatch(host)
-    return found["name"].lower() if found else ""
+        return netloc.lower() == host.lower() or host_name(netloc) in self.hosts
 
 
 def _is_link(headers: Headers) -> bool:

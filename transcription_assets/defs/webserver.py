@@ -8,7 +8,8 @@ from dagster_webserver.webserver import DagsterWebserver
 from starlette.middleware import Middleware
 
 from transcription_assets import settings
-from transcription_assets.defs.webguard import WebGuard, parse_hosts
+from transcription_assets.defs.webguard import WebGuard
+from transcription_assets.hosts import parse_hosts
 
 
 class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]

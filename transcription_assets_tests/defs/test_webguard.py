@@ -5,7 +5,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from transcription_assets.defs.webguard import WebGuard, parse_hosts
+from transcription_assets.defs.webguard import WebGuard
+from transcription_assets.hosts import parse_hosts
 
 HOST = "localhost:3000"
 QUERY = "{version}"
