@@ -206,6 +206,12 @@ class Settings(BaseSettings):
         description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
         " is refused. Only where nobody reaches the port past the proxy.",
     )
+    serve_hosts: str = Field(
+        "",
+        pattern=r"^[\w.:\[\], -]*$",
+        description="Names, separated by commas, under which the search page may be opened besides `localhost`, as in"
+        " `search.example.com`. Needed with `TRANSCRIPTION_SERVE_USER_HEADER`.",
+    )
     serve_searches_per_minute: int = Field(
         120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
     )

@@ -107,13 +107,39 @@ def test_a_foreign_name_that_points_to_localhost_reads_nothing(archive: Archive)
         assert page.get("/api/media", headers={"host": "archive.example"}).status_code == 200
 
 
-def test_who_asks_too_often_waits_and_the_others_do_not(store: Store) -> None:
+@pytest.mark.parametrize("listens_on", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 -- nothing is bound
+def test_a_foreign_name_cannot_use_the_user_header(store: Store, listens_on: str) -> None:
+    """A page whose name was made to point here may send any header."""
+    named = served.archive(store, serve_user_header="x-user", serve_hosts="archive.example, other.example:8000")
+    with served.client(named, host=listens_on) as page:
+
+        def asked(host: str) -> int:
+            return page.get("/api/media", headers={"host": host, "x-user": "ruth"}).status_code
+
+        assert asked("evil.example:8000") == asked("") == 400
+        assert [asked(name) for name in ("archive.example", "Other.example:80", "localhost:8000")] == [200] * 3
+        assert page.get("/healthz", headers={"host": "10.1.2.3:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(("listens_on", "name"), [("192.0.2.7", "192.0.2.7:8000"), ("2001:DB8::7", "[2001:db8::7]:80")])
+def test_the_address_it_listens_on_is_a_name_of_its_own(store: Store, listens_on: str, name: str) -> None:
+    with served.client(served.archive(store, serve_user_header="x-user"), host=listens_on) as page:
+        assert page.get("/api/media", headers={"host": name, "x-user": "ruth"}).status_code == 200
+
+
+def test_where_hosts_are_named_no_other_is_answered(store: Store) -> None:
+    named = served.archive(store, serve_token=TOKEN, serve_hosts="archive.example")
+    with served.client(named, host="0.0.0.0", authorization=f"Bearer {TOKEN}") as page:  # noqa: S104 -- nothing is bound
+        assert page.get("/api/media", headers={"host": "archive.example"}).status_code == 200
+        assert page.get("/api/media", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_who_asks_too_often_waits_under_every_name(store: Store) -> None:
     limited = served.archive(store, serve_searches_per_minute=3, serve_user_header="x-user")
     with served.client(limited) as page:
-        asked = [page.get("/api/search?q=a", headers={"x-user": "eager"}) for _ in range(4)]
+        asked = [page.get("/api/search?q=a", headers={"x-user": f"name {number}"}) for number in range(4)]
         assert [answer.status_code for answer in asked] == [200, 200, 200, 429]
         assert 0 < int(asked[3].headers["retry-after"]) <= 20
-        assert page.get("/api/search?q=a", headers={"x-user": "calm"}).status_code == 200
         assert page.get("/healthz").status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Who may read: everybody, or who knows the token, or whom a trusted proxy names. Pure decisions on headers."""
+"""Who may read: everybody, or who knows the token, or whom a proxy names. Pure decisions on headers."""
 
 import hmac
 from collections.abc import Mapping
@@ -7,36 +7,44 @@ from hashlib import sha256
 
 from starlette.requests import cookie_parser
 
+from transcription_assets.hosts import LOOPBACK, host_name
+
 COOKIE = "transcription_access"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """`token` opens by `Authorization: Bearer` or by a cookie; `user_header` is set by a proxy that signs people in.
 
-    With neither, everybody may read, but on a loopback address only under its own names: a page elsewhere could else
-    have its name point here and read along.
+    A foreign page can make its name point here (DNS rebinding), and then read along as a visitor of its own site. So
+    only names of this machine, `hosts` and `listens_on` are answered, unless that protects nothing: a foreign page
+    has no token, and what everybody on a network may read needs no name.
     """
 
     token: str = ""
     user_header: str = ""
-    host: str = "127.0.0.1"
+    listens_on: str = "127.0.0.1"
+    hosts: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
         """Whether nobody is asked who they are."""
         return not (self.token or self.user_header)
 
-    def visitor(self, headers: Mapping[str, str]) -> str | None:
-        """A name for who asks (empty: nobody in particular), or None for who may not read."""
-        if self.user_header and (user := headers.get(self.user_header, "").strip()):
-            return user[:200]
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        return bracketed(self.listens_on) in LOOPBACK
+
+    def may_read(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a request with these headers may read."""
+        if self.user_header and headers.get(self.user_header, "").strip():
+            return True
         if self.token and (_bearer(headers) or _cookie(headers)):
             given = _bearer(headers)
             expected, offered = (self.token, given) if given else (self.cookie, _cookie(headers))
-            return "" if _same(expected, offered) else None
-        return "" if self.is_open else None
+            return _same(expected, offered)
+        return self.is_open
 
     def offers_token(self, headers: Mapping[str, str]) -> bool:
         """Whether a token is offered that somebody may have guessed; the cookie has 256 bits, nobody guesses it."""
@@ -53,10 +61,14 @@ class Access:
 
     def is_own_name(self, host: str) -> bool:
         """Whether the `Host` header may be answered."""
-        if not self.is_open or self.host not in LOOPBACK:
+        if not (self.hosts or self.user_header or (self.is_open and self.is_local)):
             return True
-        name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-        return name.lower() in LOOPBACK
+        return host_name(host) in LOOPBACK | self.hosts | {bracketed(self.listens_on).lower()}
+
+
+def bracketed(address: str) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{address}]" if ":" in address else address
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

@@ -86,17 +86,17 @@ class Guard:
         if path in PROBES:
             return None
         if not self.access.is_own_name(request.headers.get("host", "")):
-            return _said(400, "this page answers to localhost only; serve it with --host to use another name")
+            return _said(400, "this page does not answer under this name; name it in TRANSCRIPTION_SERVE_HOSTS")
         address = neighbourhood(request.client.host if request.client else "")
         offers_token = self.access.offers_token(request.headers)
         # Before the token is compared: who has guessed too often learns no more, not even from the right one.
         if offers_token and (wait_s := self._guesses.wait(address)):
             return _too_many(wait_s)
-        visitor = self.access.visitor(request.headers)
-        if visitor is None and not path.startswith(OPEN):
+        if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
             wait_s = (self._guesses if offers_token else self._others).take(address)
             return _too_many(wait_s) if wait_s else self._unknown(request)
-        wait_s = (self._searches if path in COSTLY else self._others).take(visitor or address)
+        # By address, never by the header that names a person: who reaches the port past the proxy can write any name.
+        wait_s = (self._searches if path in COSTLY else self._others).take(address)
         return _too_many(wait_s) if wait_s else None
 
     def _unknown(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import uvicorn
 
 from transcription_assets.app.serve import site
-from transcription_assets.app.serve.access import LOOPBACK
+from transcription_assets.app.serve.access import bracketed
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.connection import Connection
 from transcription_assets.app.serve.guard import Guard
@@ -25,8 +25,9 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     """Serve until Ctrl-C or SIGTERM; `listening` is told where it answers, and whether to everybody, once it does."""
     bound = _bound(host, port)
     name, number, *_ = bound.getsockname()
-    address = f"http://{f'[{name}]' if ':' in name else name}:{number}"
-    if site.access(archive.settings, host).is_open and host not in LOOPBACK:
+    address = f"http://{bracketed(name)}:{number}"
+    access = site.access(archive.settings, host)
+    if access.is_open and not access.is_local:
         address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
     config = configured(site.build(archive, host), verbose=verbose)
     with suppress(KeyboardInterrupt):
@@ -34,7 +35,7 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
 
 
 def configured(app: Guard, *, verbose: bool = False) -> uvicorn.Config:
-    """How the site is served, with all its limits."""
+    """Return how the site is served, with all its limits."""
     return uvicorn.Config(
         app,
         http=Connection,

@@ -11,6 +11,7 @@ from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.guard import Guard, content_policy
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.workers import Workers
+from transcription_assets.hosts import parse_hosts
 from transcription_assets.settings import Settings
 
 THREADS = 4
@@ -19,7 +20,9 @@ THREADS = 4
 
 def access(chosen: Settings, host: str) -> Access:
     """Who may read, by the settings."""
-    return Access(chosen.serve_token.get_secret_value(), chosen.serve_user_header, host)
+    return Access(
+        chosen.serve_token.get_secret_value(), chosen.serve_user_header, host, parse_hosts(chosen.serve_hosts)
+    )
 
 
 def build(archive: Archive, host: str) -> Guard:
