@@ -8,11 +8,12 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,6 +24,17 @@ PREFIX = "TRANSCRIPTION_"
 SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 """Suffixes of the variables that Kubernetes adds to every pod for each Service of its namespace."""
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
+
+
+def _networks(text: str) -> str:
+    for part in split(text):
+        ip_network(part)
+    return text
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Split a list separated by commas."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 class Settings(BaseSettings):
@@ -212,6 +224,11 @@ class Settings(BaseSettings):
         description="Names, separated by commas, under which the search page may be opened besides `localhost`, as in"
         " `search.example.com`. Needed with `TRANSCRIPTION_SERVE_USER_HEADER`.",
     )
+    serve_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "",
+        description="Addresses or networks, separated by commas, of proxies whose `X-Forwarded-For` and"
+        " `X-Forwarded-Proto` are believed, as in `127.0.0.1,10.0.0.0/8`; empty = nobody's.",
+    )
     serve_searches_per_minute: int = Field(
         120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
     )
@@ -221,6 +238,11 @@ class Settings(BaseSettings):
     def link_folders(self) -> tuple[Path, ...]:
         """Folders of `link_roots`."""
         return folders(self.link_roots)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The networks of `serve_proxies`."""
+        return split(self.serve_proxies)
 
     @property
     def encodes_on(self) -> str:

@@ -1,6 +1,5 @@
 """An archive to be served: real recordings, store and table; FAKES for what recognises and encodes (see chain.py)."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,16 +59,23 @@ def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator
 @contextmanager
 def listening(served: Archive) -> Iterator[str]:
     """A real server on a free port, in a thread; gives its address once it can answer questions."""
-    bound = socket.create_server(("127.0.0.1", 0))
-    site_server = uvicorn.Server(server.configured(site.build(served, "127.0.0.1")))
-    running = threading.Thread(target=site_server.run, args=([bound],))
-    running.start()
+    with running(served) as (address, _):
+        yield address
+
+
+@contextmanager
+def running(served: Archive) -> Iterator[tuple[str, uvicorn.Server]]:
+    """As `listening`; gives the server too."""
+    bound = server.listener("127.0.0.1", 0)
+    site_server = uvicorn.Server(server.configured(site.build(served, "127.0.0.1"), served.settings.proxies))
+    thread = threading.Thread(target=site_server.run, args=([bound],))
+    thread.start()
     try:
         served.encoder_ready.result(120)
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}", site_server
     finally:
         site_server.should_exit = True
-        running.join()
+        thread.join()
 
 
 def place(address: str) -> tuple[str, int]:

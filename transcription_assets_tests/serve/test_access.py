@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from transcription_assets.app.serve.access import COOKIE
 from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.site import build
+from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
 from transcription_assets_tests import served
 from transcription_assets_tests.served import TALK
@@ -157,6 +160,25 @@ def test_behind_a_proxy_each_visitor_has_a_rate_of_their_own(store: Store) -> No
     assert asked("10.0.0.1", ["1.1.1.1", "1.1.1.1", "2.2.2.2", "1.1.1.1"]) == [200, 200, 200, 429]
     assert asked("10.0.0.9", ["1.1.1.1", "2.2.2.2", "3.3.3.3"]) == [200, 200, 429]
     assert asked("10.0.0.1", ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db9::1"]) == [200, 200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "answers"),
+    [("", [200, 429, 429]), ("192.0.2.1, 127.0.0.0/24", [200, 200, 429]), ("192.0.2.1", [200, 429, 429])],
+)
+def test_only_named_proxies_tell_who_asks(store: Store, proxies: str, answers: Sequence[int]) -> None:
+    limited = served.archive(store, serve_searches_per_minute=1, serve_proxies=proxies)
+    with served.listening(limited) as address:
+        for visitor, status in zip(["192.0.2.8", "192.0.2.9", "192.0.2.9"], answers, strict=True):
+            answer = httpx2.get(f"{address}/api/search?q=a", headers={"x-forwarded-for": visitor}, timeout=60)
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1 10.0.0.1"])
+def test_proxies_are_named_by_their_addresses(wrong: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(serve_proxies=wrong)
+    assert [error["loc"] for error in refused.value.errors()] == [("serve_proxies",)]
 
 
 def test_who_guesses_tokens_is_stopped_and_learns_nothing(store: Store) -> None:

@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 
 MOST_VISITORS = 10_000
@@ -19,6 +20,16 @@ def neighbourhood(address: str) -> str:
     if isinstance(found, IPv4Address):
         return address
     return str(found.ipv4_mapped or ip_network((int(found), 64), strict=False))
+
+
+@lru_cache
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Return whether an address is in one of these networks."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return any(found in ip_network(network) for network in networks)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The web server around the site."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import uvicorn
@@ -13,36 +13,39 @@ from transcription_assets.app.serve.connection import Connection
 from transcription_assets.app.serve.guard import Guard
 from transcription_assets.failures import PermanentFailure
 
-MOST_CONNECTIONS = 500
 WAITING = 128
 QUIET_S = 15
 """How long a connection without requests is kept."""
 LEAVE_S = 5
 """How long a video that plays may go on after SIGTERM."""
+UNREAD_S = 60.0
+"""A visitor who takes nothing of what was sent for so long is disconnected (on Linux), as nginx does by default."""
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `listening` is told where it answers, and whether to everybody, once it does."""
-    bound = _bound(host, port)
+    bound = listener(host, port)
     name, number, *_ = bound.getsockname()
     address = f"http://{bracketed(name)}:{number}"
     access = site.access(archive.settings, host)
     if access.is_open and not access.is_local:
         address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
-    config = configured(site.build(archive, host), verbose=verbose)
+    config = configured(site.build(archive, host), archive.settings.proxies, verbose=verbose)
     with suppress(KeyboardInterrupt):
         _Server(config, lambda: listening(address)).run([bound])
 
 
-def configured(app: Guard, *, verbose: bool = False) -> uvicorn.Config:
-    """Return how the site is served, with all its limits."""
+def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False) -> uvicorn.Config:
+    """Return how the site is served, with all its limits; `proxies` are networks whose forwarding headers count."""
     return uvicorn.Config(
         app,
         http=Connection,
         log_config=None,
         access_log=verbose,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        # Given also when empty: uvicorn by itself believes everybody on this machine.
+        forwarded_allow_ips=list(proxies),
+        ws="none",
         timeout_keep_alive=QUIET_S,
         timeout_graceful_shutdown=LEAVE_S,
     )
@@ -61,11 +64,20 @@ class _Server(uvicorn.Server):
             self._listening()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, whose connections end when what was sent stays unread for UNREAD_S.
+
+    Raises:
+        PermanentFailure: The address is taken, or is none of this machine.
+
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Connections inherit it. The kernel knows how much was taken; a timer here would know its own buffer only.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1000))
         bound.bind(address)
         bound.listen(WAITING)
     except OSError as error:
