@@ -31,6 +31,8 @@ from transcription_assets.failures import (
 
 LONGEST = 400
 """Characters of a text that is repeated."""
+LONGEST_READ = 10_000
+"""Characters of a text that is looked at: patterns take time with the square of it, and a name may be part of it."""
 
 _Kind = type[TranscriptionError]
 _FREE_SPACE = (StoreFull, "no space left; free disk space")
@@ -119,7 +121,7 @@ def classified(error: Exception, what: str) -> TranscriptionError | None:
 
 def said(error: Exception) -> str:
     """Return what an error says in one line, without secrets: of a document from a store, its code and its message."""
-    text = str(error)
+    text = str(error)[:LONGEST_READ]
     if document := _DOCUMENT.search(text):
         told = text[document.start() :]
         sentences = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(told))]

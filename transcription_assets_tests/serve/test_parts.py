@@ -51,6 +51,11 @@ def test_every_recording_has_a_title_and_an_address(name: str) -> None:
     assert naming.watch(key, 1.5).isascii()
 
 
+def test_a_key_longer_than_any_store_takes_is_none() -> None:
+    assert is_known_form(f"video/{'a' * 1000}.mp4")
+    assert not is_known_form(f"video/{'a' * 60_000}.mp4")
+
+
 @pytest.mark.parametrize(
     ("key", "title"),
     [

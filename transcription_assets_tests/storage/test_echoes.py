@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from transcription_assets.failures import Refused, TranscriptionError
 from transcription_assets.index import Index, finding
 from transcription_assets.query import Filters, sought
-from transcription_assets.storage import Store
+from transcription_assets.storage import Store, errors
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import Answer, FaultProxy
 from transcription_assets_tests.search.test_writers import SHARED, rows
@@ -163,3 +164,11 @@ def test_no_method_of_the_index_repeats_what_is_echoed(
 def test_a_store_that_cannot_be_opened_repeats_nothing(opened: Callable[[], Store], proxy: FaultProxy) -> None:
     proxy.fail(fault_proxy.ACCESS_DENIED, methods=EVERY)
     assert refusal(opened)
+
+
+@pytest.mark.parametrize("part", ["a", "/a", " /", "a://", "\n "])
+def test_a_long_text_is_read_in_no_time(part: str) -> None:
+    """A name that a visitor makes up stands in it, and while a pattern is matched no other thread runs."""
+    started = time.thread_time()
+    assert len(errors.said(OSError(part * 50_000))) < 1000
+    assert time.thread_time() - started < 5

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from transcription_assets.app.serve import listing, naming, problems, reading
-from transcription_assets.app.serve.archive import Archive
+from transcription_assets.app.serve.archive import LONGEST_KEY, Archive
 from transcription_assets.app.serve.library import Library
 from transcription_assets.app.serve.progress import silence
 from transcription_assets.app.serve.shapes import (
@@ -31,7 +31,6 @@ from transcription_assets.query import Query as Question
 from transcription_assets.words import printable
 
 LONGEST_NAME = 300
-LONGEST_KEY = 3072
 
 KINDS = {
     "json": "application/json",

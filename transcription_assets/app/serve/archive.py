@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
 
+LONGEST_KEY = 3072
+"""Characters of a key: S3 allows 1024 bytes, each of which may be encoded as three characters."""
+
 FRESH_S = 2.0
 """How old an answer about the whole archive may be before it is made anew."""
 
@@ -192,5 +195,7 @@ def _is_worth_a_try(since: float, loaded: "Future[None]") -> bool:
 
 def is_known_form(key: str) -> bool:
     """Whether it can be the key of a recording: in an inbox, with a media suffix, written as `keys.encode` does."""
+    if len(key) > LONGEST_KEY:
+        return False
     name = keys.decode(key)
     return key.startswith(keys.INBOXES) and keys.is_media(name) and keys.encode(name) == key and "\0" not in name
