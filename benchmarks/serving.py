@@ -1,0 +1,142 @@
+"""64 clients ask the search page for a minute, all at once: no request fails.
+
+python -m benchmarks.serving [--store FOLDER] [--clients 64] [--seconds 60]
+
+A real server in a process of its own, asked over sockets; each client asks again as soon as it has its answer.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from benchmarks import recordings
+from benchmarks.machine import ROOT, describe, environment, measured
+from benchmarks.search import QUESTIONS
+
+PROGRAM = Path(sys.executable).parent / "transcription-assets"
+READY_S = 120
+RANGE = 1_000_000
+"""Bytes of a recording that one request asks for, as a player does."""
+LATEST = 100_000
+"""Where they begin at most: every film of the demo is longer."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Milliseconds of each answer by kind of request, and what went wrong how often."""
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, help="a store that holds the processed demo recordings already")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    chosen = parser.parse_args()
+    print(describe())
+    with tempfile.TemporaryDirectory() as place:
+        store = chosen.store or Path(place)
+        if chosen.store is None:
+            shutil.copytree(recordings.DEMO, store / "video")
+            measured([PROGRAM, "process"], {"TRANSCRIPTION_STORE": str(store)})
+        with _served(store) as address:
+            started = time.monotonic()
+            tally = asyncio.run(_asked(address, chosen.clients, chosen.seconds))
+            took_s = time.monotonic() - started
+    return _report(tally, took_s, chosen.clients)
+
+
+@contextmanager
+def _served(store: Path) -> Iterator[str]:
+    """The address of a server that is ready; its rate limits are out of the way."""
+    settings = {"TRANSCRIPTION_STORE": str(store), "TRANSCRIPTION_SERVE_SEARCHES_PER_MINUTE": "100000"}
+    with subprocess.Popen(
+        [str(PROGRAM), "serve", "--port", "0"],
+        env=environment(settings | {"PYTHONUNBUFFERED": "1"}),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            found = re.search(r"http://\S+", server.stdout.readline())
+            assert found, "the server did not start"
+            deadline = time.monotonic() + READY_S
+            while httpx2.get(f"{found[0]}/readyz", timeout=30).text != "ready\n":
+                assert time.monotonic() < deadline, "the server did not become ready"
+                time.sleep(0.5)
+            yield found[0]
+        finally:
+            server.terminate()
+
+
+async def _asked(address: str, clients: int, seconds: float) -> Tally:
+    tally = Tally()
+    limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx2.AsyncClient(base_url=address, timeout=60, limits=limits) as http:
+        listed = (await http.get("/api/media")).json()["recordings"]
+        media_keys = [item["key"] for item in listed]
+        deadline = time.monotonic() + seconds
+        await asyncio.gather(
+            *(_ask(http, media_keys, random.Random(number), deadline, tally) for number in range(clients))  # noqa: S311
+        )
+    return tally
+
+
+async def _ask(
+    http: httpx2.AsyncClient, media_keys: list[str], chance: random.Random, deadline: float, tally: Tally
+) -> None:
+    """What a person does, without the pauses: a question, then the recording, its words and a part of its film."""
+    while time.monotonic() < deadline:
+        key = chance.choice(media_keys)
+        first = chance.randrange(LATEST)
+        for kind, path, headers in (
+            ("search", httpx2.URL("/api/search", params={"q": chance.choice(list(QUESTIONS))}), {}),
+            ("page", f"/watch/{key}", {}),
+            ("recording", f"/api/media/{key}", {}),
+            ("words", f"/api/media/{key}/words", {}),
+            ("film", f"/media/{key}", {"range": f"bytes={first}-{first + RANGE - 1}"}),
+            ("library", "/api/media", {}),
+        ):
+            started = time.perf_counter()
+            try:
+                answer = await http.get(path, headers=headers)
+            except httpx2.HTTPError as error:
+                tally.errors[type(error).__name__] += 1
+            else:
+                tally.times.setdefault(kind, []).append((time.perf_counter() - started) * 1000)
+                if not answer.is_success:
+                    tally.errors[f"{kind}: {answer.status_code}"] += 1
+
+
+def _report(tally: Tally, took_s: float, clients: int) -> int:
+    everything = [each for times in tally.times.values() for each in times]
+    for kind, times in [*tally.times.items(), ("all", everything)]:
+        centiles = statistics.quantiles(times, n=100)
+        print(
+            f"{kind:10} {len(times):6} answers, {len(times) / took_s:6.1f} a second,"
+            f" p50 {centiles[49]:6.0f} ms, p99 {centiles[98]:6.0f} ms"
+        )
+    failed = sum(tally.errors.values())
+    print(f"{clients} clients, {took_s:.0f} s: {failed} errors {dict(tally.errors)}; the bar is 0")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
