@@ -24,6 +24,7 @@ from transcription_assets.media.report import Probe, Track
 from transcription_assets.media.source import SAMPLE_RATE, address, input_arguments, is_remote
 from transcription_assets.media.spool import Spool, to_16_bits
 from transcription_assets.media.tracks import Detector, with_speech
+from transcription_assets.media.truncation import Truncation
 
 LENGTH_TOLERANCE_S = 1.0
 LONGEST_S = 48 * 3600.0
@@ -39,7 +40,8 @@ class Extraction:
 
     `level_db` is the loudness before `gain_db` was applied, None for digital silence; `tracks` are the numbers (from 0)
     of the audio tracks that were mixed. `continuous` is false where timestamps jump or run backwards, and `rescued_s`
-    counts the seconds in which the channels cancelled each other.
+    counts the seconds in which the channels cancelled each other. `truncation` is set where ffmpeg met the end of the
+    file within a frame.
     """
 
     duration: float
@@ -50,6 +52,7 @@ class Extraction:
     tracks: tuple[int, ...] = (0,)
     continuous: bool = True
     rescued_s: float = 0.0
+    truncation: Truncation | None = None
 
 
 def extract_speech(
@@ -264,6 +267,7 @@ def _described(
         tracks=tuple(tracks),
         continuous=not jumps,
         rescued_s=round(max(spool.rescued for spool in spools) / SAMPLE_RATE, 1),
+        truncation=Truncation("the file ends within a frame", certain=False) if report.ends_early(said) else None,
     )
 
 

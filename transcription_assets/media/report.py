@@ -49,6 +49,8 @@ _BROKEN_OFF = re.compile(
     r"(?:Error during demuxing: )?(?:Connection (?:reset|refused|timed out)|Operation timed out|Input/output error"
     r"|I/O error|Broken pipe|(?:Network|Host) is unreachable)"
 )
+# Said of a Matroska file that ends within an element, and of an MP4 that ends within a packet.
+_ENDS_EARLY = re.compile(r"File ended prematurely|stream \d+, offset 0x[0-9a-f]+: partial file")
 _UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
 _DISK_AWAY = re.compile(
     r"(?:^|: )(?:Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left on device)\.?$",
@@ -266,6 +268,11 @@ def store_away(said: str) -> bool:
 def broken_off(said: str) -> bool:
     """Whether reading ended with an error and not with the end of the recording."""
     return any(_BROKEN_OFF.match(complaint) for complaint in complaints(said))
+
+
+def ends_early(said: str) -> bool:
+    """Whether the file ends within something that it begins."""
+    return any(_ENDS_EARLY.match(complaint) for complaint in complaints(said))
 
 
 def is_garbled(said: str) -> bool:
