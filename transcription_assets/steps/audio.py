@@ -85,7 +85,8 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     """Extract the speech of the recording that `video` looked at.
 
     Raises:
-        PermanentFailure: It cannot be decoded, is too long, or `video` has not looked at this version.
+        PermanentFailure: It cannot be decoded, is too long, needs too much disk, or `video` has not looked at this
+            version.
         TransientFailure: The store failed, or the recording was replaced while it was read.
 
     """
@@ -116,6 +117,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             tracks=tracks,
             detector=_voices if decoder.audio_tracks == "auto" else None,
             longest_s=decoder.longest_s,
+            most_disk=decoder.most_disk,
         )
         truncation = extraction.truncation or media.find_truncation(partial(store.read_media, key), source.size)
         require_unchanged(store, source)
