@@ -141,6 +141,7 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
     lines = [("green", "done", key) for key in report.done]
     lines += [("dim", "unchanged", key) for key in report.reused]
     lines += [("yellow", "still being copied", key) for key in inbox.growing]
+    lines += [("yellow", "incomplete", f"{key}: {reason}") for key, reason in report.incomplete.items()]
     for key, reason in report.failed.items():
         lines.append(("bold red", "failed", reason if reason.startswith(key) else f"{key}: {reason}"))
     for style, state, says in lines:

@@ -66,8 +66,7 @@ def whole(audio: Audio) -> Finding:
     promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
     description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
     if audio.truncation:
-        verdict = "It was cut off" if audio.truncation.certain else "It may have been cut off"
-        description += f" {verdict}: {audio.truncation.reason}. Copy or upload it again."
+        description += f" {audio.shortfall[:1].upper()}{audio.shortfall[1:]}."
     if audio.warnings:
         description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
     return Finding("whole", passed=audio.is_whole, description=description)

@@ -62,16 +62,22 @@ class Audio:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether no less was decoded than the container promises; 2 %, at least a second, are tolerated.
+        """Return whether the file has its end, and no less was decoded than the container promises.
 
-        A container that promises nothing can still show that the file was cut.
+        2 % of it, at least a second, may be missing.
         """
+        return not self.shortfall
+
+    @property
+    def shortfall(self) -> str:
+        """Return why this seems to be a part of a recording only, empty if it is whole."""
         if self.truncation is not None:
-            return False
-        if self.container_duration is None:
-            return True
-        allowed = max(TOLERANCE_FLOOR_S, TOLERANCE * self.container_duration)
-        return self.duration >= self.container_duration - allowed
+            verdict = "it was cut off" if self.truncation.certain else "it may have been cut off"
+            return f"{verdict}: {self.truncation.reason}; copy or upload it again"
+        promised = self.container_duration
+        if promised is None or self.duration >= promised - max(TOLERANCE_FLOOR_S, TOLERANCE * promised):
+            return ""
+        return f"{self.duration:.1f} s of the {promised:.1f} s that the file promises were decoded"
 
 
 def load(store: Store, key: str) -> Audio | None:

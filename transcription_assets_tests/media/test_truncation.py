@@ -13,6 +13,7 @@ from transcription_assets.steps.audio import Audio
 from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain
 
 SECONDS = 6.0
 SOUND = ("-f", "lavfi", "-i", f"aevalsrc='0.3*sin(2*PI*440*t)':s=44100:d={SECONDS}")
@@ -173,6 +174,16 @@ def test_the_audio_step_tells_a_cut_file(suffix: str, ffmpeg: str, tmp_path: Pat
     cut = processed(data[: len(data) // 2 + 50], suffix, ffmpeg, tmp_path)
     assert not cut.is_whole
     assert 0 < cut.duration < SECONDS - 1
+
+
+def test_process_reports_a_cut_recording(tmp_path: Path) -> None:
+    data = whole("wav", tmp_path)
+    store = Store.open(str(tmp_path / "store"))
+    for name, part in (("cut", data[: len(data) // 2]), ("whole", data)):
+        (tmp_path / f"store/audio/{name}.wav").write_bytes(part)
+    report = Chain(store).run("audio/cut.wav", "audio/whole.wav")
+    assert set(report.incomplete) == {"audio/cut.wav"}
+    assert len(report.done) == 2
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "mov"])
