@@ -27,7 +27,7 @@ PLAYABLE = _spec("playable", "video", "The recording can be opened, has audio, a
 WHOLE = _spec(
     "whole",
     "audio",
-    "The decoded duration matches the one that the file states, and the file has its end; an incomplete download does not.",
+    "The decoded duration matches the one that the file states, and the file has its end.",
 )
 AUDIBLE = _spec(
     "audible",
