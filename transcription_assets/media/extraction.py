@@ -31,6 +31,7 @@ LONGEST_S = 48 * 3600.0
 NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _GAP_WORTH_A_WORD_S = 0.5
+_ENCODE_S_PER_SECOND = 0.02  # 20 times what a busy core needs
 _STREAMINFO = 26  # bytes from the start of a FLAC to its total samples
 
 
@@ -241,6 +242,14 @@ def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[
         yield to_16_bits(total, 0)
 
 
+def encode_limit(limit_s: float, length: int) -> float:
+    """Return the seconds that encoding `length` samples may take.
+
+    `limit_s` follows from the length that the container states, and a gap in the timestamps may be hours of silence.
+    """
+    return limit_s + length / SAMPLE_RATE * _ENCODE_S_PER_SECOND
+
+
 def _encode(
     blocks: Iterator[NDArray[np.int16]],
     target: Path,
@@ -257,7 +266,7 @@ def _encode(
     flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -bitexact -f flac -y"
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
     with process.started(command, stdin=subprocess.PIPE) as running:
-        watchdog = threading.Timer(limit_s, running.kill)
+        watchdog = threading.Timer(encode_limit(limit_s, length), running.kill)
         watchdog.start()
         try:
             with suppress(BrokenPipeError):

@@ -14,6 +14,7 @@ import pytest
 from transcription_assets import media
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.media import process, source
+from transcription_assets.media.extraction import encode_limit
 from transcription_assets.media.mixing import Samples
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import assert_gone, extract, probe, script
@@ -189,3 +190,8 @@ def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
     assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_hours_of_silence_have_time_to_be_encoded() -> None:
+    hours = 18
+    assert encode_limit(60.0, hours * 3_600 * media.SAMPLE_RATE) > 60.0 + hours * 60
