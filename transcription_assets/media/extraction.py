@@ -114,6 +114,7 @@ def extract_speech(
         length = max(spools[number].length for number in used)
         blocks = _bounded(_mixture([spools[number] for number in used], gains), spools, target, limits)
         _encode(blocks, target, length, channels=channels, name=name, ffmpeg=ffmpeg, limit_s=limit_s)
+        limits.require_disk(spools, target.stat().st_size)
         unfinished.pop_all()
         return _described(
             [spools[number] for number in used], [chosen[number].number for number in used], gains, header, said
