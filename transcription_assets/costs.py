@@ -48,13 +48,17 @@ _GPU_NODE = Size(3.0, 12.0, 8.0, 1, GPU_USD_PER_HOUR)
 
 CPU_SIZES: Mapping[str, Size] = {
     "video": _on_cpu(1.0, 2.0, 2.0),
-    "audio": _on_cpu(1.0, 2.0, 8.0),
+    "audio": _on_cpu(1.0, 2.0, 12.0),
     "transcript": _on_cpu(4.0, 8.0, 8.0),
     "embeddings": _on_cpu(2.0, 6.0, 2.0),
     "search_index": _on_cpu(1.0, 4.0, 4.0),
     "costs": _on_cpu(0.5, 2.0, 1.0),
 }
-"""Size of each step. Memory does not depend on the length of a recording: audio is read in windows of ten minutes."""
+"""Size of each step. Memory does not depend on the length of a recording: audio is read in windows of ten minutes.
+
+Disk does: `audio` writes 0.107 GiB for each hour and track, and a FLAC of the mix, at worst as large. 48 h of one track
+are 10.3 GiB; a recording that needs more (eight tracks: after 13 h) fails before its pod is evicted.
+"""
 
 GPU_SIZES: Mapping[str, Size] = {"transcript": _GPU_NODE, "embeddings": _GPU_NODE}
 """Size of the steps that can use a GPU, if they get one."""

@@ -143,6 +143,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
             longest_hours=chosen.longest_hours,
+            disk_gib=cluster(chosen).size("audio").disk_gib if chosen.executor == "k8s" else 0.0,
         ),
         "speech": SpeechResource(
             name=chosen.whisper_model,

@@ -25,7 +25,7 @@ def folder() -> Iterator[Path]:
         OSError: The folder or its lock file cannot be created.
 
     """
-    clear_abandoned(Path(tempfile.gettempdir()))
+    clear()
     with ExitStack() as held:
         yield _created(held)
 
@@ -45,6 +45,11 @@ def locked(file: IO[Any]) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
     return False
+
+
+def clear() -> None:
+    """Remove the folders of killed processes of this user, once in a process."""
+    clear_abandoned(Path(tempfile.gettempdir()))
 
 
 @cache

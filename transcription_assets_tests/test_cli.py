@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets import keys, settings
+from transcription_assets import keys, settings, temporary
 from transcription_assets.app import process as working
 from transcription_assets.app.cli import main
 from transcription_assets.app.searching import CONTEXT, around
@@ -57,6 +58,17 @@ def command(store: Path) -> Command:
         return result
 
     return run
+
+
+def test_process_clears_what_a_killed_one_left(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f"tmp/{temporary.PREFIX}left"
+    left.mkdir(parents=True)
+    (left / temporary.LOCK).touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert command("process").exit_code == 0
+    assert not left.exists()
 
 
 def test_nothing_in_the_inbox_is_a_success_that_says_where_to_put_recordings(command: Command, store: Path) -> None:

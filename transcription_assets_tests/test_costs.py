@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets import costs
+from transcription_assets import costs, definitions, media
 from transcription_assets.costs import Priced, Spent, days, shared
 from transcription_assets.defs import bill
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.shown import INLINE_LIMIT
+from transcription_assets.settings import Settings
+from transcription_assets_tests import recordings
 
 seconds = st.floats(0, 1e6, allow_subnormal=False)
 DAY = date(2026, 11, 21)
@@ -31,6 +33,14 @@ def test_hosted_prices_say_where_and_when_they_were_read() -> None:
         assert item.source
         assert item.read.year >= 2026
         assert 0 < item.usd_per_audio_hour < 10
+
+
+def test_the_pod_of_audio_holds_the_longest_recording_of_one_track() -> None:
+    chosen = Settings.model_validate({"executor": "k8s", "ffmpeg": recordings.wheel_ffmpeg()})
+    resources = definitions.build(chosen).resources or {}
+    decoder = resources["decoder"].resource_fn(dg.build_init_resource_context())
+    samples_and_flac = 2 * 2 * media.SAMPLE_RATE * chosen.longest_hours * 3600
+    assert samples_and_flac <= (decoder.open().most_disk or 0) < costs.CPU_SIZES["audio"].disk_gib * (1 << 30)
 
 
 @given(step=st.sampled_from(sorted(costs.CPU_SIZES)), factor=st.floats(0.05, 16))

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from transcription_assets import models, settings
+from transcription_assets import models, settings, temporary
 from transcription_assets.app import interrupts
 from transcription_assets.app import process as processing
 from transcription_assets.app.comparing import bench, word_errors
@@ -86,6 +86,7 @@ def process(media_keys: tuple[str, ...]) -> None:
     from transcription_assets.speech import share_memory
 
     share_memory()  # before threads of the store and the decoder allocate from arenas of their own
+    temporary.clear()
     chosen = settings.load()
     tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
     inbox = processing.look(tools, media_keys)
@@ -141,6 +142,7 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
     lines = [("green", "done", key) for key in report.done]
     lines += [("dim", "unchanged", key) for key in report.reused]
     lines += [("yellow", "still being copied", key) for key in inbox.growing]
+    lines += [("yellow", "incomplete", f"{key}: {reason}") for key, reason in report.incomplete.items()]
     for key, reason in report.failed.items():
         lines.append(("bold red", "failed", reason if reason.startswith(key) else f"{key}: {reason}"))
     for style, state, says in lines:

@@ -37,11 +37,12 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """Outcome so far; `failed` maps media keys to reasons."""
+    """Outcome so far; `failed` maps media keys to reasons, `incomplete` those that are done but seem to be a part."""
 
     done: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    incomplete: dict[str, str] = field(default_factory=dict)
     audio_s: float = 0.0
 
 
@@ -113,7 +114,7 @@ def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report:
     lengths: dict[str, float] = {}
     for key in group:
         with _noted(key, report):
-            lengths[key] = _extracted(tools, key, progress)
+            lengths[key] = _extracted(tools, key, progress, report)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure.noting(tools.store, list(lengths), "transcript"):
         answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
@@ -127,11 +128,14 @@ def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report:
             yield key, reused
 
 
-def _extracted(tools: Tools, key: str, progress: Progress) -> float:
+def _extracted(tools: Tools, key: str, progress: Progress, report: Report) -> float:
     progress(Step(key, "video"))
     seen = video.materialise(tools.store, key, tools.decoder)
     progress(Step(key, "audio", 0.0, seen.probe.duration))
-    return audio.materialise(tools.store, key, tools.decoder).duration
+    made = audio.materialise(tools.store, key, tools.decoder)
+    if made.shortfall:
+        report.incomplete[key] = made.shortfall
+    return made.duration
 
 
 def _embedded(tools: Tools, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:

@@ -25,7 +25,9 @@ def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
 
 PLAYABLE = _spec("playable", "video", "The recording can be opened, has audio, and states its duration.")
 WHOLE = _spec(
-    "whole", "audio", "The decoded duration matches the one that the file states; an incomplete download is shorter."
+    "whole",
+    "audio",
+    "The decoded duration matches the one that the file states, and the file has its end.",
 )
 AUDIBLE = _spec(
     "audible",
@@ -63,6 +65,8 @@ def whole(audio: Audio) -> Finding:
     """Compare the decoded duration with the container's."""
     promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
     description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
+    if audio.truncation:
+        description += f" {audio.shortfall[:1].upper()}{audio.shortfall[1:]}."
     if audio.warnings:
         description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
     return Finding("whole", passed=audio.is_whole, description=description)

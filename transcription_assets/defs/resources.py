@@ -45,6 +45,10 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         return Index(store.lancedb_uri, store.lancedb_options)
 
 
+DISK_SHARE = 0.95
+"""Of the disk of a pod: the rest is for logs and what libraries write. A pod that uses more is evicted."""
+
+
 class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     """ffmpeg, and the time limit for decoding one recording."""
 
@@ -54,6 +58,8 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     keep_channels: bool = False
     audio_tracks: str = "auto"
     longest_hours: float = media.LONGEST_S / 3600
+    disk_gib: float = 0.0
+    """What a pod may use of its node's disk; 0 where there is no such bound."""
 
     def open(self) -> Decoder:
         """Return the decoder.
@@ -69,6 +75,7 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
             self.keep_channels,
             self.audio_tracks,
             self.longest_hours * 3600,
+            int(self.disk_gib * DISK_SHARE * (1 << 30)) or None,
         )
 
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
+from transcription_assets import temporary
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.index.errors import RAISED, is_lost_race, translated
 from transcription_assets.storage.errors import said
@@ -132,9 +132,9 @@ class Tables:
         """
         import lancedb
 
-        with TemporaryDirectory() as folder:
+        with temporary.folder() as folder:
             lancedb.connect(folder).create_table(name, schema=schema)
-            (manifest,) = Path(folder).rglob("*.manifest")
+            (manifest,) = folder.rglob("*.manifest")
             path = str(manifest.relative_to(folder))
             is_first = self.put_new(path, manifest.read_bytes())
         if is_first:

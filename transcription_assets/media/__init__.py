@@ -17,6 +17,7 @@ from transcription_assets.media.extraction import LONGEST_S, Extraction, extract
 from transcription_assets.media.report import Probe, Track
 from transcription_assets.media.source import SAMPLE_RATE
 from transcription_assets.media.tracks import Detector
+from transcription_assets.media.truncation import Truncation, find_truncation
 
 __all__ = [
     "LONGEST_S",
@@ -27,9 +28,11 @@ __all__ = [
     "Poster",
     "Probe",
     "Track",
+    "Truncation",
     "decode_limit",
     "extract_speech",
     "find_ffmpeg",
+    "find_truncation",
     "poster",
     "probe",
     "read_samples",

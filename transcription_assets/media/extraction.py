@@ -24,12 +24,14 @@ from transcription_assets.media.report import Probe, Track
 from transcription_assets.media.source import SAMPLE_RATE, address, input_arguments, is_remote
 from transcription_assets.media.spool import Spool, to_16_bits
 from transcription_assets.media.tracks import Detector, with_speech
+from transcription_assets.media.truncation import Truncation
 
 LENGTH_TOLERANCE_S = 1.0
 LONGEST_S = 48 * 3600.0
 NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _GAP_WORTH_A_WORD_S = 0.5
+_ENCODE_S_PER_SECOND = 0.02  # 20 times what a busy core needs
 _STREAMINFO = 26  # bytes from the start of a FLAC to its total samples
 
 
@@ -39,7 +41,8 @@ class Extraction:
 
     `level_db` is the loudness before `gain_db` was applied, None for digital silence; `tracks` are the numbers (from 0)
     of the audio tracks that were mixed. `continuous` is false where timestamps jump or run backwards, and `rescued_s`
-    counts the seconds in which the channels cancelled each other.
+    counts the seconds in which the channels cancelled each other. `truncation` is set where ffmpeg met the end of the
+    file within a frame.
     """
 
     duration: float
@@ -50,6 +53,7 @@ class Extraction:
     tracks: tuple[int, ...] = (0,)
     continuous: bool = True
     rescued_s: float = 0.0
+    truncation: Truncation | None = None
 
 
 def extract_speech(
@@ -64,6 +68,7 @@ def extract_speech(
     tracks: Sequence[Track] = (),
     detector: Detector | None = None,
     longest_s: float = LONGEST_S,
+    most_disk: int | None = None,
 ) -> Extraction:
     """Write the speech of `source` to `target` (on local disk) as 16 kHz FLAC of `channels`.
 
@@ -78,32 +83,38 @@ def extract_speech(
         tracks: Audio tracks to decode; the first one if empty.
         detector: Finds voices, to choose between several tracks; without one all of `tracks` are mixed.
         longest_s: Seconds that the recording may last.
+        most_disk: Bytes that its tracks and the FLAC may take of the local disk together; None for no bound.
 
     Its times are the player's: a track that begins late begins with silence, and lost packets leave silence. What
     cannot be decoded is stepped over and told in `warnings`.
 
     Raises:
-        PermanentFailure: Nothing can be decoded, or the recording is longer than `longest_s`.
+        PermanentFailure: Nothing can be decoded, or the recording is longer than `longest_s` or needs more than
+            `most_disk`.
         TransientFailure: The store or the disk failed.
 
     """
     chosen = tuple(tracks) or (Track(0),)
     where = address(source)
+    limits = _Limits(name, longest_s, most_disk)
     with temporary.folder() as folder, ExitStack() as held, ExitStack() as unfinished:
         unfinished.callback(target.unlink, missing_ok=True)
         spools = [_spool(folder, item, apart=channels > 1) for item in chosen]
         for spool in spools:
             held.callback(spool.close)
         command = [ffmpeg, *input_arguments(where, size=size)]
-        ending = _decoded(command, chosen, spools, name=name, limit_s=limit_s, longest_s=longest_s)
+        ending = _decoded(command, chosen, spools, limits, limit_s=limit_s)
         said = report.text(ending.printed, where)
         header = _require_all_of_it(ending, said, where, name=name, limit_s=limit_s, size=size)
         languages = [item.language for item in chosen]
         used = with_speech(spools, languages, detector) if detector and len(spools) > 1 else list(range(len(spools)))
+        for number in set(range(len(spools))) - set(used):
+            spools[number].discard()
         gains = [mixing.gain_steps(mixing.loudness(spools[number].powers)) for number in used]
         length = max(spools[number].length for number in used)
-        blocks = _mixture([spools[number] for number in used], gains)
+        blocks = _bounded(_mixture([spools[number] for number in used], gains), spools, target, limits)
         _encode(blocks, target, length, channels=channels, name=name, ffmpeg=ffmpeg, limit_s=limit_s)
+        limits.require_disk(spools, target.stat().st_size)
         unfinished.pop_all()
         return _described(
             [spools[number] for number in used], [chosen[number].number for number in used], gains, header, said
@@ -114,8 +125,46 @@ def _spool(folder: Path, track: Track, *, apart: bool) -> Spool:
     return Spool(folder / f"{track.number}.raw", layout=track.declared_layout, apart=apart, timed=track.timed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What one recording may take; `name` is what messages call it."""
+
+    name: str
+    longest_s: float
+    most_disk: int | None
+
+    def require_length(self, samples: int) -> None:
+        if samples > self.longest_s * SAMPLE_RATE:
+            raise PermanentFailure(
+                f"{self.name}: it lasts, or its timestamps jump, beyond {self.longest_s / 3600:.0f} h. Cut it into"
+                " parts, or repair its timestamps"
+            )
+
+    def require_disk(self, spools: Sequence[Spool], written: int = 0) -> None:
+        if self.most_disk is not None and sum(spool.size for spool in spools) + written > self.most_disk:
+            seconds = max(spool.length for spool in spools) / SAMPLE_RATE
+            raise PermanentFailure(
+                f"{self.name}: {seconds / 3600:.1f} h of {len(spools)} audio tracks need more than"
+                f" {self.most_disk / (1 << 30):.1f} GiB of temporary disk. Cut it into parts, choose one track"
+                " (TRANSCRIPTION_AUDIO_TRACKS), or give pods more (TRANSCRIPTION_K8S_SCALE)",
+                key=self.name,
+                step="audio",
+                hint="cut it into parts, or set TRANSCRIPTION_AUDIO_TRACKS or TRANSCRIPTION_K8S_SCALE",
+            )
+
+
+def _bounded(
+    blocks: Iterator[NDArray[np.int16]], spools: Sequence[Spool], target: Path, limits: _Limits
+) -> Iterator[NDArray[np.int16]]:
+    """Yield the blocks as long as what has become of them fits on the disk."""
+    for block in blocks:
+        if limits.most_disk is not None and target.exists():
+            limits.require_disk(spools, target.stat().st_size)
+        yield block
+
+
 def _decoded(
-    command: list[str], tracks: Sequence[Track], spools: Sequence[Spool], *, name: str, limit_s: float, longest_s: float
+    command: list[str], tracks: Sequence[Track], spools: Sequence[Spool], limits: _Limits, *, limit_s: float
 ) -> Ending:
     """Fill the spools; returns how ffmpeg ended."""
     frames = decode(command, [track.number for track in tracks], limit_s=limit_s)
@@ -127,14 +176,11 @@ def _decoded(
                 ending: Ending = stop.value
                 break
             spool = spools[frame.track]
-            if max(frame.at, spool.length) > longest_s * SAMPLE_RATE:
-                raise PermanentFailure(
-                    f"{name}: it lasts, or its timestamps jump, beyond {longest_s / 3600:.0f} h. Cut it into parts, or"
-                    " repair its timestamps"
-                )
-            with _local_disk(name):
+            limits.require_length(max(frame.at, spool.length))
+            limits.require_disk(spools)
+            with _local_disk(limits.name):
                 spool.add(frame.at, frame.samples)
-    with _local_disk(name):
+    with _local_disk(limits.name):
         for spool in spools:
             spool.finish()
     return replace(ending, decoded_s=max(spool.length for spool in spools) / SAMPLE_RATE)
@@ -197,6 +243,14 @@ def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[
         yield to_16_bits(total, 0)
 
 
+def encode_limit(limit_s: float, length: int) -> float:
+    """Return the seconds that encoding `length` samples may take.
+
+    `limit_s` follows from the length that the container states, and a gap in the timestamps may be hours of silence.
+    """
+    return limit_s + length / SAMPLE_RATE * _ENCODE_S_PER_SECOND
+
+
 def _encode(
     blocks: Iterator[NDArray[np.int16]],
     target: Path,
@@ -213,7 +267,7 @@ def _encode(
     flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -bitexact -f flac -y"
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
     with process.started(command, stdin=subprocess.PIPE) as running:
-        watchdog = threading.Timer(limit_s, running.kill)
+        watchdog = threading.Timer(encode_limit(limit_s, length), running.kill)
         watchdog.start()
         try:
             with suppress(BrokenPipeError):
@@ -264,6 +318,7 @@ def _described(
         tracks=tuple(tracks),
         continuous=not jumps,
         rescued_s=round(max(spool.rescued for spool in spools) / SAMPLE_RATE, 1),
+        truncation=Truncation("the file ends within a frame", certain=False) if report.ends_early(said) else None,
     )
 
 

@@ -22,6 +22,7 @@ from transcription_assets.media.mixing import Samples
 from transcription_assets.media.source import SAMPLE_RATE
 
 _READ_BYTES = 256 << 10
+_LOUDEST = np.float32(1_000)  # 60 dB above full scale: a float that is larger is damage, and its square no number
 
 
 class Frame(NamedTuple):
@@ -69,7 +70,7 @@ class _Track:
 
     def _samples(self, offset: int, size: int, count: int) -> Samples:
         part = np.frombuffer(bytes(self.data[offset : offset + size]), np.float32)
-        return np.nan_to_num(part.reshape(count, -1), posinf=1.0, neginf=-1.0)
+        return np.clip(np.nan_to_num(part.reshape(count, -1), posinf=1.0, neginf=-1.0), -_LOUDEST, _LOUDEST)
 
 
 class _Outputs:

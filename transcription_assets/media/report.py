@@ -49,6 +49,8 @@ _BROKEN_OFF = re.compile(
     r"(?:Error during demuxing: )?(?:Connection (?:reset|refused|timed out)|Operation timed out|Input/output error"
     r"|I/O error|Broken pipe|(?:Network|Host) is unreachable)"
 )
+# Said of a Matroska file that ends within an element, and of an MP4 that ends within a packet.
+_ENDS_EARLY = re.compile(r"File ended prematurely|stream \d+, offset 0x[0-9a-f]+: partial file")
 _UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
 _DISK_AWAY = re.compile(
     r"(?:^|: )(?:Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left on device)\.?$",
@@ -73,7 +75,8 @@ _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else co
 _FOREIGN = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
 _UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
 _OUT_OF_MEMORY = re.compile(r"Cannot allocate memory|Error code: -12\b")
-_INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT
+_INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT, and where a file made it fail with code -1
+_RECEIVED = re.compile(r"Exiting normally, received signal \d+")
 
 
 LONGEST_STATED_S = 30 * 86_400.0
@@ -249,7 +252,14 @@ def quoted(said: str) -> str:
 
 def ended(ending: Ending) -> bool:
     """Whether ffmpeg came to an end of its own, well or not: neither killed nor crashed."""
-    return ending.code is not None and 0 <= ending.code < _INTERRUPTED
+    return ending.code is not None and ending.code >= 0 and not _is_interrupted(ending)
+
+
+def _is_interrupted(ending: Ending) -> bool:
+    if ending.code != _INTERRUPTED:
+        return False
+    said = ending.printed.decode(errors="replace")
+    return any(_RECEIVED.match(words) for words in _said_at(said, "info"))
 
 
 def disk_away(said: str) -> bool:
@@ -266,6 +276,11 @@ def store_away(said: str) -> bool:
 def broken_off(said: str) -> bool:
     """Whether reading ended with an error and not with the end of the recording."""
     return any(_BROKEN_OFF.match(complaint) for complaint in complaints(said))
+
+
+def ends_early(said: str) -> bool:
+    """Whether the file ends within something that it begins."""
+    return any(_ENDS_EARLY.match(complaint) for complaint in complaints(said))
 
 
 def is_garbled(said: str) -> bool:

@@ -31,6 +31,8 @@ class Spool:
         self._powers: list[NDArray[np.float32]] = []
         self.channels = 2 if apart else 1
         self.timeline = Timeline(timed)
+        self.size = 0
+        """Bytes on disk; silence takes none."""
         self.rescued = 0
         """Samples in blocks whose channels cancelled each other."""
 
@@ -60,6 +62,11 @@ class Spool:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+    def discard(self) -> None:
+        """Free its space on disk: it is not read any more."""
+        self._file.truncate(0)
+        self.size = 0
 
     def blocks(self) -> Iterator[Samples]:
         """Yield the blocks, of shape (samples, channels), in [-1, 1)."""
@@ -118,7 +125,7 @@ class Spool:
             self._hole(len(block))
             return
         doublings = max(min(int(-np.log2(peak)), _MOST_DOUBLINGS), 0)
-        self._file.write(to_16_bits(kept, doublings).tobytes())
+        self.size += self._file.write(to_16_bits(kept, doublings).tobytes())
         self._doublings.append(doublings)
         self._powers.append(levels(kept))
 

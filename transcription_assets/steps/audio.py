@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from transcription_assets import keys, media, temporary
 from transcription_assets.failures import PermanentFailure
-from transcription_assets.media import Extraction, Probe, Track
+from transcription_assets.media import Extraction, Probe, Track, Truncation
 from transcription_assets.speech import voices
 from transcription_assets.steps import record, video
 from transcription_assets.steps.failure import noted
@@ -36,6 +37,7 @@ class Audio:
     `level_db` is the loudness before `gain_db` was applied, None for digital silence. `tracks` are the numbers (from 1)
     of the audio tracks that were used, of `track_count`; `audio_tracks` is the setting that chose them.
     `cancelled_s` counts the seconds in which the channels would have cancelled each other in an ordinary mix.
+    `truncation` is set where the file ends before its end.
     """
 
     key: str
@@ -54,16 +56,28 @@ class Audio:
     track_count: int = 1
     audio_tracks: str = "auto"
     cancelled_s: float = 0.0
+    truncation: Truncation | None = None
     version: str = VERSION
     reused: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Return whether no less was decoded than the container promises; 2 %, at least a second, are tolerated."""
-        if self.container_duration is None:
-            return True
-        allowed = max(TOLERANCE_FLOOR_S, TOLERANCE * self.container_duration)
-        return self.duration >= self.container_duration - allowed
+        """Return whether the file has its end, and no less was decoded than the container promises.
+
+        2 % of it, at least a second, may be missing.
+        """
+        return not self.shortfall
+
+    @property
+    def shortfall(self) -> str:
+        """Return why this seems to be a part of a recording only, empty if it is whole."""
+        if self.truncation is not None:
+            verdict = "it was cut off" if self.truncation.certain else "it may have been cut off"
+            return f"{verdict}: {self.truncation.reason}; copy or upload it again"
+        promised = self.container_duration
+        if promised is None or self.duration >= promised - max(TOLERANCE_FLOOR_S, TOLERANCE * promised):
+            return ""
+        return f"{self.duration:.1f} s of the {promised:.1f} s that the file promises were decoded"
 
 
 def load(store: Store, key: str) -> Audio | None:
@@ -77,7 +91,8 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
     """Extract the speech of the recording that `video` looked at.
 
     Raises:
-        PermanentFailure: It cannot be decoded, is too long, or `video` has not looked at this version.
+        PermanentFailure: It cannot be decoded, is too long, needs too much disk, or `video` has not looked at this
+            version.
         TransientFailure: The store failed, or the recording was replaced while it was read.
 
     """
@@ -108,12 +123,14 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
             tracks=tracks,
             detector=_voices if decoder.audio_tracks == "auto" else None,
             longest_s=decoder.longest_s,
+            most_disk=decoder.most_disk,
         )
+        truncation = extraction.truncation or media.find_truncation(partial(store.read_media, key), source.size)
         require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         store.upload(keys.flac(key), flac)
-    about = _described(extraction, seen.probe)
+    about = _described(extraction, seen.probe) | {"truncation": truncation}
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, keys.audio_record(key), asdict(audio))
     return audio

@@ -29,6 +29,8 @@ class Decoder:
     """Which audio tracks are heard: `auto`, `first`, `all`, or a number from 1."""
     longest_s: float = media.LONGEST_S
     """A recording that lasts longer fails."""
+    most_disk: int | None = None
+    """Bytes of the local disk that one recording may take; None where the disk itself is the bound."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Seconds until a decoder that has not finished is taken for hung."""

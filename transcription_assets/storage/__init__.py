@@ -161,6 +161,16 @@ class Store:
         """What ffmpeg reads the recording from: `file:/path`, or an https URL that is good for one hour."""
         return self._place.readable_url(self._name(key))
 
+    def read_media(self, key: str, start: int, length: int) -> bytes:
+        """Return up to `length` (at least 1) bytes of the recording from `start` on; none where it ends before.
+
+        Raises:
+            NotFound: It is gone.
+            TransientFailure: The store failed.
+
+        """
+        return self._place.read_range(self._name(key), start, length)
+
     def public_url(self, key: str) -> str:
         """Where the recording is, for people: a `file://` or `s3://` URL."""
         return self._place.public_url(self._name(key))

@@ -116,6 +116,19 @@ class Bucket:
         check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, shown)
         return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Bytes of the object."""
+        with self.answered(f"{self.url}/{encode(name)}"):
+            span = f"bytes={start}-{start + length - 1}"
+            try:
+                found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=span)
+            except self._client.exceptions.ClientError as error:
+                if status(error) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    return b""
+                raise
+            data: bytes = found["Body"].read(length)
+        return data
+
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
         """Copy the object inside the bucket, in parts where it is large, and delete it once the copy is there."""
         if self.entry(source).etag != etag or not self._copied(source, target, etag):

@@ -96,6 +96,13 @@ class Folder:
             raise NotRegular(f"{shown}: not a regular file")
         return found
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Bytes of the file; what is no regular file is not opened."""
+        self.entry(name)
+        with explained(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
         """Rename the file; where the target is another disk, copy it there under a temporary name first.
 

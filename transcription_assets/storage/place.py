@@ -65,6 +65,10 @@ class Place(Protocol):
         """One file or object; NotFound where it is gone."""
         ...
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Up to `length` (at least 1) bytes of a file or object from `start` on; none where it ends before."""
+        ...
+
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
         """Move a file or object; False, and nothing moved, where it is not the version `etag` any more.
 

@@ -1,10 +1,14 @@
 """Mixing and loudness, on numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from transcription_assets.media.mixing import Samples, gain_steps, levels, loudness, mixed, weights
 from transcription_assets.media.spool import to_16_bits
+from transcription_assets_tests import recordings
+from transcription_assets_tests.media.calls import extract
 
 RANDOM = np.random.default_rng(7)
 
@@ -78,3 +82,15 @@ def test_gain_brings_quiet_sound_to_a_usual_level(attenuation: int) -> None:
     amplified = to_16_bits(quiet, steps).astype(np.float32) / np.float32(32_768)
     assert -30 < level(amplified) < -19
     assert np.abs(amplified).max() < 1
+
+
+def test_a_damaged_float_does_not_overflow(ffmpeg: str, tmp_path: Path) -> None:
+    values = np.full(16_000, 0.1, "<f4")
+    values[8_000:8_100] = 1e38
+    raw = tmp_path / "a.raw"
+    values.tofile(raw)
+    wav = recordings.make(tmp_path / "a.wav", "-f", "f32le", "-ar", "16000", "-i", str(raw), "-c:a", "pcm_f32le")
+    with np.errstate(over="raise"):
+        made = extract(wav, tmp_path / "a.flac", ffmpeg)
+    assert made.level_db is not None
+    assert np.isfinite(made.level_db)

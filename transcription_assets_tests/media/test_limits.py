@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from transcription_assets import media
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.media import process, source
+from transcription_assets.media.extraction import encode_limit
+from transcription_assets.media.mixing import Samples
 from transcription_assets_tests import recordings
-from transcription_assets_tests.media.calls import assert_gone, probe, script
+from transcription_assets_tests.media.calls import assert_gone, extract, probe, script
 
 SIDE = 16_000
 """Pixels: a grey picture of this width and height is 256 MB, and 0.3 MB as a PNG."""
@@ -102,6 +105,48 @@ def test_a_sample_a_second_is_refused_before_it_is_decoded(ffmpeg: str, tmp_path
         probe(tmp_path / "slow.wav", ffmpeg)
 
 
+SPOOLED = 24 * 16_000 * 2
+"""Bytes of one track of 24 s."""
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tracks of 24 s that no FLAC makes smaller."""
+    source = ("-f", "lavfi", "-i", "anoisesrc=d=24:seed=7:a=0.9:r=16000")
+    path = tmp_path_factory.mktemp("noisy") / "a.mka"
+    return recordings.make(path, *source, "-map", "0:a", "-map", "0:a", "-c:a", "flac")
+
+
+@pytest.mark.parametrize(("tracks", "most_disk"), [(1, 1.5), (2, 1.5), (2, 2.5)])
+def test_a_recording_that_needs_more_disk_fails(
+    tracks: int, most_disk: float, ffmpeg: str, noisy: Path, tmp_path: Path
+) -> None:
+    chosen = [media.Track(number) for number in range(tracks)]
+    target = tmp_path / "a.flac"
+    with pytest.raises(PermanentFailure) as caught:
+        extract(noisy, target, ffmpeg, tracks=chosen, most_disk=int(most_disk * SPOOLED))
+    assert caught.value.hint
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_the_tracks_and_a_flac_of_their_size_are_enough(tracks: int, ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
+    chosen = [media.Track(number) for number in range(tracks)]
+    most_disk = int((tracks + 1.1) * SPOOLED)
+    assert extract(noisy, tmp_path / "a.flac", ffmpeg, tracks=chosen, most_disk=most_disk).duration == 24.0
+
+
+def test_a_track_that_is_left_out_takes_no_disk_any_more(ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
+    chosen = [media.Track(number) for number in range(2)]
+
+    def on_one(samples: Samples) -> list[tuple[float, float]]:
+        return [(0.0, len(samples) / media.SAMPLE_RATE)]
+
+    most_disk = int(2.1 * SPOOLED)
+    made = extract(noisy, tmp_path / "a.flac", ffmpeg, tracks=chosen, detector=on_one, most_disk=most_disk)
+    assert len(made.tracks) == 1
+
+
 def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "TRANSCRIPTION_EMBEDDING_KEY", "DAGSTER_PG_PASSWORD"):
         monkeypatch.setenv(name, "s3cret")
@@ -145,3 +190,8 @@ def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
     assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_hours_of_silence_have_time_to_be_encoded() -> None:
+    hours = 18
+    assert encode_limit(60.0, hours * 3_600 * media.SAMPLE_RATE) > 60.0 + hours * 60

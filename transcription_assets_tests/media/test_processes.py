@@ -100,7 +100,17 @@ def test_a_decoder_a_fake_script_that_crashes_fails_that_file_for_good(tmp_path:
         samples("/in.mp4", fake)
 
 
-@pytest.mark.parametrize("how", ["kill -KILL $$", "kill -TERM $$", "exit 255"])
+INTERRUPTED = "echo '[info] Exiting normally, received signal 15.' >&2; exit 255"
+
+
+def test_a_file_that_makes_ffmpeg_exit_with_255_is_broken(tmp_path: Path) -> None:
+    recording = recordings.tone(tmp_path / "a.wav")
+    fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Operation not permitted' >&2; exit 255")
+    with pytest.raises(PermanentFailure):
+        probe(recording, fake)
+
+
+@pytest.mark.parametrize("how", ["kill -KILL $$", "kill -TERM $$", INTERRUPTED])
 def test_a_decoder_a_fake_script_that_is_killed_from_outside_may_be_tried_again(how: str, tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", how)
     with pytest.raises(TransientFailure, match="killed from outside"):

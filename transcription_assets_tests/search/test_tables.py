@@ -1,6 +1,7 @@
 """What is found while tables change: new rows, another model, releases of before, cards and indexes."""
 
 import shutil
+import tempfile
 import threading
 from dataclasses import replace
 from datetime import date
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets import index
+from transcription_assets import index, temporary
 from transcription_assets.embedding import Vectors
 from transcription_assets.failures import PermanentFailure, TransientFailure
 from transcription_assets.index import Index, cards, table_name, tables
@@ -32,6 +33,21 @@ def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_
     fill(table, BREAD, CHESS)
     for text, mode in (("draw", Mode.TEXT), ('"nine hours"', Mode.TEXT), ("chess", Mode.VECTOR)):
         assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
+
+
+def test_what_a_killed_first_writer_leaves_can_be_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    left, put = list[str](), tables.Tables.put_new
+
+    def put_new(self: tables.Tables, path: str, content: bytes) -> bool:
+        left.extend(item.name for item in (tmp_path / "tmp").iterdir())
+        return put(self, path, content)
+
+    monkeypatch.setattr(tables.Tables, "put_new", put_new)
+    fill(Index(str(tmp_path / "tables")), SEA)
+    assert left
+    assert all(name.startswith(temporary.PREFIX) for name in left)
 
 
 def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhile(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_a_recording_of_any_name_can_be_read_and_its_artefacts_kept(case: Case, 
     assert listed(case.store) == [key]
 
 
+def test_a_part_of_a_recording_is_read(case: Case) -> None:
+    case.put("audio/a.wav", b"0123456789")
+    case.put("audio/empty.wav", b"")
+    assert case.store.read_media("audio/a.wav", 0, 4) == b"0123"
+    assert case.store.read_media("audio/a.wav", 8, 4) == b"89"
+    assert case.store.read_media("audio/a.wav", 10, 4) == b""
+    assert case.store.read_media("audio/empty.wav", 0, 4) == b""
+    with pytest.raises(NotFound):
+        case.store.read_media("audio/gone.wav", 0, 4)
+
+
 def test_an_empty_store_lists_nothing_and_says_so(case: Case) -> None:
     listing = case.store.list_media()
     assert listing.frame.schema == SCHEMA

@@ -30,6 +30,7 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
     "stat": lambda store, _: store.stat(KEY),
     "move_when_done": lambda store, _: store.move_when_done(KEY, "1"),
     "media_url": lambda store, _: store.media_url(KEY),
+    "read_media": lambda store, _: store.read_media(KEY, 0, 1),
     "public_url": lambda store, _: store.public_url(KEY),
     "playable_url": lambda store, _: store.playable_url(KEY),
     "put_media": lambda store, file: store.put_media(KEY, file),
