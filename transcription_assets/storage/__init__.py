@@ -1,7 +1,7 @@
-"""The store: one local folder or one `s3://bucket/prefix` that holds everything, behind one interface.
+"""The store: recordings and artefacts in one local folder or one `s3://bucket/prefix`, behind one interface.
 
-Artefacts go through obstore, which writes both kinds atomically. Recordings carry names that people
-chose, and obstore cannot express all of them, so the folder or the bucket itself lists and looks them up.
+Artefacts are read and written with obstore, which writes atomically to both. Users choose the names of recordings, and
+obstore cannot express all of them, so `Folder` and `Bucket` list and look up recordings themselves.
 """
 
 import builtins
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Listing", "MediaObject", "Patience", "Store"]
 
 _BLOCK = 8 << 20
-# An empty object has no first byte, and some stores may answer with the whole when asked for all of it.
+# Errors of range requests: an empty object has no first byte, and some stores may ignore a range that covers it all.
 _NO_RANGE = re.compile(r"416 Range Not Satisfiable|non-partial response")
 _BEING_WRITTEN = re.compile(r"#\d+$")  # obstore's temporary names in a folder
 
 
 @dataclass(frozen=True, slots=True)
 class MediaObject:
-    """One recording as the store has it now; `size` in bytes, `last_modified` in UTC."""
+    """Current version of a recording in the store; `size` in bytes, `last_modified` in UTC."""
 
     key: str
     etag: str
@@ -70,13 +70,13 @@ class Store:
     ) -> Self:
         """Open the store at a local path, a `file://` or an `s3://bucket/prefix` URL.
 
-        A local folder and its inboxes are made where they are missing, unless it is `read_only`: then nothing is ever
-        written. A bucket has to exist. `s3_session` is a `boto3.Session`, by default the environment's: credentials,
-        region and endpoint are taken from it, unless `s3_endpoint` names another one. Links in a folder are followed
-        inside the store and inside `link_roots`.
+        A missing local folder and its inboxes are created. With `read_only`, nothing is created or written. A bucket
+        must exist. `s3_session` is a `boto3.Session` (default: from the environment) with the credentials, the region
+        and, unless `s3_endpoint` is given, the endpoint. Links in a folder are followed if they lead into the store or
+        into one of `link_roots`.
 
         Raises:
-            PermanentFailure: there is no such store, or it may not be read.
+            PermanentFailure: there is no such store, or access is denied.
             TransientFailure: the store does not answer.
 
         """
@@ -94,14 +94,18 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder on this machine."""
+        """Whether the store is a local folder."""
         return isinstance(self._place, Folder)
 
     def list_media(self) -> Listing:
-        """All recordings below the inboxes.
+        """List all recordings in the inboxes.
 
-        One odd entry is logged and left out; TransientFailure where an inbox or a folder in it cannot be
-        read, since what could not be read is not empty.
+        A single file that cannot be looked up is logged and left out.
+
+        Raises:
+            TransientFailure: an inbox is missing, or it or a folder in it cannot be read: it must not appear empty.
+            Refused: the store denies access.
+
         """
         try:
             found = [self._place.recordings(inbox) for inbox in INBOXES]
@@ -114,9 +118,13 @@ class Store:
         )
 
     def list_done(self) -> pl.DataFrame:
-        """The recordings that were moved out of the inboxes when they were done.
+        """List the recordings that `move_when_done` moved out of the inboxes, in the columns of `catalog.SCHEMA`.
 
-        By the key that they keep, in the columns of `catalog.SCHEMA`; an etag is that of the object where it is now.
+        `key` is the unchanged media key; `etag` is that of the moved object, which may differ from the one before.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
         """
         found = [pl.DataFrame(schema=SCHEMA)]
         for inbox in INBOXES:
@@ -125,9 +133,15 @@ class Store:
         return pl.concat(found).with_columns(pl.col("key").str.strip_prefix(DONE)).sort("key")
 
     def stat(self, key: str) -> MediaObject:
-        """The recording as it is now, in its inbox or, where it is done, below `DONE_`; NotFound where it is gone.
+        """Look up the current version of a recording, in its inbox or below `DONE_`.
 
-        One that was moved keeps the etag that it had in the inbox, though the store gave the copy another.
+        A moved recording is reported with its ETag from the inbox, even if the store assigned another to the copy.
+
+        Raises:
+            NotFound: the recording does not exist (NotRegular: it is not a regular file).
+            PermanentFailure: its name is too long for its artefacts, or access is denied.
+            TransientFailure: the store does not answer.
+
         """
         try:
             found = self._place.entry(decode(key))
@@ -138,10 +152,16 @@ class Store:
         return MediaObject(encode(found.name), found.etag, found.size, found.last_modified)
 
     def move_when_done(self, key: str, etag: str) -> bool:
-        """Move the recording out of the inbox, below `DONE_`; it keeps its key, and `stat` and the URLs find it there.
+        """Move the recording from its inbox to `DONE_`, replacing one of the same name; return whether it was moved.
 
-        False where there is nothing to move: it is another version than `etag` by now (which is new work), was moved
-        before, or lies elsewhere by way of a link. An older recording of the same name there is replaced.
+        Its key does not change: `stat` and the URL methods find it there. It is not moved if its version is no longer
+        `etag` (the new version is still to be processed), if it was moved before, or if it is reached through a link.
+
+        Raises:
+            NotFound: the recording does not exist.
+            PermanentFailure: the store is read-only or denies access.
+            TransientFailure: the copy is incomplete, or the store is full or does not answer.
+
         """
         self._require_writable(key)
         name = decode(key)
@@ -158,50 +178,92 @@ class Store:
             return False
 
     def media_url(self, key: str) -> str:
-        """What ffmpeg reads the recording from: `file:/path`, or an https URL that is good for one hour."""
+        """Return ffmpeg's input for the recording: `file:/path`, or a signed URL that is valid for one hour.
+
+        Raises:
+            TranscriptionError: a link leads out of the store, or the store denies access or does not answer.
+
+        """
         return self._place.readable_url(self._name(key))
 
     def read_media(self, key: str, start: int, length: int) -> bytes:
-        """Return up to `length` (at least 1) bytes of the recording from `start` on; none where it ends before.
+        """Return up to `length` (at least 1) bytes of the recording from `start` on; empty if it ends before.
 
         Raises:
-            NotFound: It is gone.
-            TransientFailure: The store failed.
+            NotFound: the recording does not exist.
+            PermanentFailure: a link leads out of the store, or access is denied.
+            TransientFailure: the store does not answer.
 
         """
         return self._place.read_range(self._name(key), start, length)
 
     def public_url(self, key: str) -> str:
-        """Where the recording is, for people: a `file://` or `s3://` URL."""
+        """Return the location of the recording for display: a `file://` or `s3://` URL.
+
+        Raises:
+            TranscriptionError: the recording cannot be looked up.
+
+        """
         return self._place.public_url(self._name(key))
 
     def playable_url(self, key: str) -> str:
-        """What a person can open in a browser: a `file://` URL, or one that is signed and good for one hour.
+        """Return a URL that a browser plays: `file://`, or a signed URL that is valid for one hour.
 
-        For the one who asked: it stands in for credentials, so it belongs in no log and no metadata.
+        A signed URL grants access without credentials: return it to the user who requested it, and never write it to
+        logs or metadata.
+
+        Raises:
+            TranscriptionError: the recording cannot be looked up, or the URL cannot be signed.
+
         """
         return self._place.playable_url(self._name(key))
 
     def put_media(self, name: str, source: Path) -> str:
-        """Copy a local recording into the store as `name` (`video/talks/a.mp4`); returns its media key."""
+        """Copy a local recording into the store as `name` (`video/talks/a.mp4`) and return its media key.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access, or `name` is invalid.
+            TransientFailure: the store is full or does not answer.
+
+        """
         self._require_writable(name)
         self._place.put(name, source)
         return encode(name)
 
     def artefact_url(self, path: str) -> str:
-        """Where an artefact is, for people: a `file://` or `s3://` URL."""
+        """Return the location of an artefact for display: a `file://` or `s3://` URL.
+
+        Raises:
+            NotFound: `path` has an empty, `.` or `..` segment (local folders only).
+
+        """
         return self._place.public_url(path)
 
     def playable_artefact_url(self, path: str) -> str:
-        """Return what a person can open in a browser, as `playable_url` does for a recording."""
+        """Return a URL that a browser opens, as `playable_url` does for a recording.
+
+        Raises:
+            TranscriptionError: `path` is invalid, or the URL cannot be signed.
+
+        """
         return self._place.playable_url(path)
 
     def readable_url(self, path: str) -> str:
-        """What ffmpeg reads an artefact from, as `media_url` is for a recording."""
+        """Return ffmpeg's input for an artefact, as `media_url` does for a recording.
+
+        Raises:
+            TranscriptionError: `path` is invalid or leads out of the store, or the URL cannot be signed.
+
+        """
         return self._place.readable_url(path)
 
     def exists(self, path: str) -> bool:
-        """Whether the artefact is there."""
+        """Return whether the artefact exists.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer, or `path` is not that of a file in it.
+
+        """
         try:
             with self._answered(path):
                 obstore.head(self._place.objects, path)
@@ -210,7 +272,12 @@ class Store:
         return True
 
     def version(self, path: str) -> str:
-        """Return the ETag of an artefact, "" if there is none."""
+        """Return the ETag of an artefact, "" if there is none.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer, or `path` is not that of a file in it.
+
+        """
         try:
             with self._answered(path):
                 return obstore.head(self._place.objects, path)["e_tag"] or ""
@@ -218,7 +285,14 @@ class Store:
             return ""
 
     def read(self, path: str) -> bytes:
-        """The whole artefact; NotFound where there is none."""
+        """Return the content of an artefact.
+
+        Raises:
+            NotFound: there is no such artefact.
+            PermanentFailure: the store denies access, or `path` is not that of a file in it.
+            TransientFailure: the store does not answer, or ended its answer early.
+
+        """
         with self._answered(path):
             found, size = self._got(path)
             data = bytes(found.bytes())
@@ -226,11 +300,13 @@ class Store:
         return data
 
     def read_small(self, path: str, most_bytes: int) -> bytes:
-        """Return a file that people put into the store by hand.
+        """Return the content of a file that users put into the store by hand.
 
         Raises:
-            NotFound: There is none (NotRegular: a folder or a pipe, which is never opened).
-            TooLarge: It has more than `most_bytes`; it is not read then.
+            NotFound: there is no such file (NotRegular: it is a folder or a pipe, which is never opened).
+            TooLarge: it has more than `most_bytes` and was not read.
+            PermanentFailure: the store denies access.
+            TransientFailure: the store does not answer, or ended its answer early.
 
         """
         found = self._place.entry(path)
@@ -239,7 +315,14 @@ class Store:
         return self.read(path)
 
     def fetch(self, path: str, target: Path) -> None:
-        """Copy the artefact to a local file, block by block; NotFound where there is none."""
+        """Copy an artefact to a local file, block by block.
+
+        Raises:
+            NotFound: there is no such artefact.
+            PermanentFailure: the store denies access, or `path` is not that of a file in it.
+            TransientFailure: the local disk is full, or the store does not answer or ended its answer early.
+
+        """
         with self._answered(path):
             found, size = self._got(path)
             with target.open("wb") as file:
@@ -247,19 +330,37 @@ class Store:
                 _require_all_of_it(file.tell(), size)
 
     def write(self, path: str, data: bytes) -> None:
-        """Write an artefact; readers see the old one or the new one, never a part."""
+        """Write an artefact atomically: readers get the old content or the new content.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access, or `path` is a folder or outside the store.
+            TransientFailure: the store is full or does not answer.
+
+        """
         self._require_writable(path)
         with self._answered(path):
             obstore.put(self._place.objects, path, data)
 
     def upload(self, path: str, source: Path) -> None:
-        """Write an artefact from a local file, block by block; as atomic as `write`."""
+        """Write an artefact from a local file, block by block, as atomically as `write`.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access, or `path` is a folder or outside the store.
+            TransientFailure: the store is full or does not answer.
+
+        """
         self._require_writable(path)
         with self._answered(path):
             obstore.put(self._place.objects, path, source)
 
     def delete(self, *paths: str) -> None:
-        """Delete artefacts; those that are not there are fine."""
+        """Delete artefacts; missing ones are ignored.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access, or a path is outside the store.
+            TransientFailure: the store does not answer.
+
+        """
         for path in paths:
             self._require_writable(path)
             try:
@@ -269,7 +370,12 @@ class Store:
                 continue
 
     def list(self, prefix: str) -> list[str]:
-        """The paths of all artefacts below a folder such as `transcripts/`, sorted; none if missing."""
+        """Return the paths of all artefacts below a folder such as `transcripts/`, sorted; empty if it is missing.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         try:
             names = [entry.name for entry in self._place.entries(prefix)]
         except NotFound:
@@ -277,7 +383,12 @@ class Store:
         return sorted(name for name in names if not (self.is_local and _BEING_WRITTEN.search(name)))
 
     def versions(self, prefix: str) -> dict[str, str]:
-        """Return the ETags of all artefacts below a folder by path; empty if the folder is missing."""
+        """Return the ETags of all artefacts below a folder by path; empty if the folder is missing.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         try:
             found = {entry.name: entry.etag for entry in self._place.entries(prefix)}
         except NotFound:
@@ -285,23 +396,29 @@ class Store:
         return {name: etag for name, etag in found.items() if not (self.is_local and _BEING_WRITTEN.search(name))}
 
     def oldest_first(self, prefix: str) -> builtins.list[str]:
-        """As `list`, what was written last at the end."""
+        """Return the paths of all artefacts below a folder, by time of modification.
+
+        Raises:
+            NotFound: the folder is missing (local folders only).
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         entries = sorted(self._place.entries(prefix), key=attrgetter("last_modified", "name"))
         return [entry.name for entry in entries if not (self.is_local and _BEING_WRITTEN.search(entry.name))]
 
     @property
     def lancedb_uri(self) -> str:
-        """Where LanceDB keeps its tables."""
+        """Folder or `s3://…` of the LanceDB tables."""
         return f"{self.url}/lancedb"
 
     @property
     def lancedb_options(self) -> dict[str, str]:
-        """LanceDB's `storage_options`, with the credentials of this moment: ask anew for each connection."""
+        """LanceDB's `storage_options` with the current credentials, which expire: read them for each connection."""
         return self._place.lancedb_options()
 
     @contextmanager
     def _answered(self, path: str) -> Iterator[None]:
-        """Make a request about an artefact: it has to be inside the store, and errors become failures that name it."""
+        """Wrap a request for an artefact: require that it is inside the store, and translate errors."""
         with self._place.answered(f"{self.url}/{path}"):
             self._place.check(path)
             yield
@@ -311,7 +428,7 @@ class Store:
             raise PermanentFailure(f"{self.url}/{path}: the store was opened for reading only")
 
     def _got(self, path: str) -> "tuple[GetResult, int]":
-        """The object and its size; asked for as a range, so that the answer itself has to tell how long it is."""
+        """Request an object and return it with its size; a range request makes the response itself state the size."""
         objects = self._place.objects
         if self.is_local:
             found = obstore.get(objects, path)
@@ -325,7 +442,7 @@ class Store:
         return obstore.get(objects, path), obstore.head(objects, path)["size"]
 
     def _name(self, key: str) -> str:
-        """What the recording is called now; the name in the inbox where it is nowhere."""
+        """Return the current name of the recording; the name in the inbox if it does not exist."""
         try:
             return self._place.entry(decode(key)).name
         except NotFound:
@@ -333,7 +450,7 @@ class Store:
             return decode(key) if done is None else done.name
 
     def _done(self, key: str) -> Entry | None:
-        """The recording below `DONE_`, if it is there."""
+        """Return the recording below `DONE_`, if it exists."""
         if not key.startswith(INBOXES):
             return None
         try:
@@ -342,15 +459,15 @@ class Store:
             return None
 
     def _etag_in_the_inbox(self, key: str, etag: str) -> str:
-        """The etag before the move; the one that it has now if it kept it, or was replaced where it is now."""
+        """Return the ETag before the move, or `etag` if it did not change or the object was replaced since."""
         try:
             record = json.loads(self.read(moved(key)))
             return str(record["etag"]) if record["etag_when_moved"] == etag else etag
-        except (NotFound, ValueError, KeyError, TypeError):  # none, or damaged
+        except (NotFound, ValueError, KeyError, TypeError):  # missing or damaged
             return etag
 
 
 def _require_all_of_it(given: int, size: int) -> None:
-    """A store that ends its answer early may do so without a word."""
+    """Check the length of a response, which some stores truncate without an error."""
     if given < size:
         raise OSError(f"the store gave {given} bytes of {size}; try again")

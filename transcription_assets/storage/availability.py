@@ -1,4 +1,4 @@
-"""Fail fast while a store does not answer, so that many requests do not each wait for the whole patience."""
+"""A circuit breaker for a store that does not answer, so that requests do not each wait until their timeout."""
 
 import threading
 import time
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from transcription_assets.failures import StoreAway
 
 PAUSE_S = 30.0
-"""How long nothing is asked of a store that did not answer a probe."""
+"""Seconds after a failed probe in which no request is sent."""
 
 
 @dataclass(slots=True)
 class Availability:
-    """A circuit breaker. `answers` probes the store with little patience; `now` is a clock in seconds.
+    """Circuit breaker; `answers` probes the store with a short timeout, `now` is a clock in seconds.
 
-    After a request has failed with StoreAway the next one probes first: one object that stalls does not stop the
-    others. Where the probe fails too, requests fail at once for `PAUSE_S`, and the next one probes again.
+    After a request failed with StoreAway, the next one sends a probe first, since a single stalled object must not
+    block the others. If the probe fails as well, requests fail at once for `PAUSE_S`; then the next one probes again.
     """
 
     answers: Callable[[], bool]
@@ -28,10 +28,10 @@ class Availability:
 
     @contextmanager
     def watched(self, what: str) -> Iterator[None]:
-        """Make a request about `what`.
+        """Wrap a request for `what`, the name used in messages.
 
         Raises:
-            StoreAway: at once, where the store did not answer a moment ago.
+            StoreAway: the store does not answer, now or in the last `PAUSE_S` seconds (raised at once).
 
         """
         if self._is_doubted:

@@ -1,4 +1,4 @@
-"""A store in an S3 bucket, below a prefix."""
+"""The store in an S3 bucket, below a prefix."""
 
 import logging
 import mimetypes
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 URL_LIFETIME = timedelta(hours=1)
-"""Longer than any one call of ffmpeg should take, and short enough for a link that leaks."""
+"""Validity of signed URLs: longer than any single call of ffmpeg should take, short in case a URL leaks."""
 
 PROBE_S = 10.0
-"""How long one request may take that only asks whether the store answers at all."""
+"""Timeout of a request that only checks whether the store answers."""
 
-_NAME_MAX = 1024  # bytes, S3's limit for the whole name
+_NAME_MAX = 1024  # bytes; S3's limit for the whole name
 _OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", "last_modified")
 _NOTHING = pl.DataFrame(
     schema={"name": pl.String(), **{name: catalog.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
 )
-_COPY_PART = 256 << 20  # S3 copies at most 5 GB in one piece, and that takes a minute
+_COPY_PART = 256 << 20  # S3 copies at most 5 GB in one part, which takes a minute
 _KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
 _AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com/?")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a store is waited for (seconds), and how often and for how long it is asked again, with back-off."""
+    """Timeouts of one request in seconds, and its limits for retries with back-off: attempts and seconds."""
 
     connect_s: float = 10.0
     silence_s: float = 60.0
@@ -55,7 +55,13 @@ class Patience:
 
 
 class Bucket:
-    """A bucket, below a prefix. Names that obstore cannot express (a newline, `//`) go through boto3."""
+    """A bucket, below a prefix; boto3 handles names that obstore cannot express (a newline, `//`).
+
+    Raises:
+        PermanentFailure: there is no such bucket, credentials are missing or invalid, or access is denied.
+        TransientFailure: the bucket does not answer.
+
+    """
 
     def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, patience: Patience) -> None:
         import boto3
@@ -88,20 +94,35 @@ class Bucket:
 
     @contextmanager
     def answered(self, what: str) -> Iterator[None]:
-        """Turn errors into failures that name `what`; fail at once while the store does not answer."""
+        """Translate the errors of a request for `what`.
+
+        Raises:
+            TranscriptionError: the request failed; StoreAway at once while the bucket does not answer.
+
+        """
         with self._availability.watched(what), explained(what):
             yield
 
     def check(self, path: str) -> None:
-        """Nothing: a bucket has no links."""
+        """Accept any path: a bucket has no links and no folders."""
 
     def entries(self, folder: str) -> list[Entry]:
-        """Every object below `folder`."""
+        """List every object below `folder`.
+
+        Raises:
+            TranscriptionError: the bucket denies access or does not answer.
+
+        """
         found = self._listed(folder)
         return self._paged(folder) if found is None else list(map(Entry._make, found.iter_rows()))
 
     def recordings(self, folder: str) -> Listing:
-        """Every recording below `folder`."""
+        """List every recording below `folder`.
+
+        Raises:
+            TranscriptionError: the bucket denies access or does not answer.
+
+        """
         found = self._listed(folder)
         if found is None:
             return listing(self._paged(folder))
@@ -109,7 +130,14 @@ class Bucket:
         return Listing(media, found.height - media.height)
 
     def entry(self, name: str) -> Entry:
-        """The object as it is now; its name has to leave room for its artefacts' names."""
+        """Look up an object.
+
+        Raises:
+            NotFound: there is no such object.
+            PermanentFailure: the names of its artefacts would be too long, or access is denied.
+            TransientFailure: the bucket does not answer.
+
+        """
         shown = f"{self.url}/{encode(name)}"
         with self.answered(shown):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
@@ -117,7 +145,13 @@ class Bucket:
         return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Bytes of the object."""
+        """Return up to `length` (at least 1) bytes of an object from `start` on; empty if it ends before.
+
+        Raises:
+            NotFound: there is no such object.
+            TranscriptionError: the bucket denies access or does not answer.
+
+        """
         with self.answered(f"{self.url}/{encode(name)}"):
             span = f"bytes={start}-{start + length - 1}"
             try:
@@ -130,7 +164,14 @@ class Bucket:
         return data
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
-        """Copy the object inside the bucket, in parts where it is large, and delete it once the copy is there."""
+        """Copy the object inside the bucket, in parts if it is large, then delete it.
+
+        Raises:
+            NotFound: there is no such object.
+            PermanentFailure: access is denied, or the object was replaced between the copy and the deletion.
+            TransientFailure: the copy is incomplete, or the bucket does not answer.
+
+        """
         if self.entry(source).etag != etag or not self._copied(source, target, etag):
             return False
         here, there = self.entry(source), self.entry(target)
@@ -144,20 +185,35 @@ class Bucket:
         return True
 
     def readable_url(self, name: str) -> str:
-        """A signed GET, good for one hour or for as long as the session's credentials."""
+        """Return a URL signed for GET, valid for one hour or as long as the session's credentials.
+
+        Raises:
+            TranscriptionError: there are no valid credentials to sign with.
+
+        """
         return self._signed(name)
 
     def playable_url(self, name: str) -> str:
-        """As `readable_url`; whatever type the object was uploaded with, browsers play it instead of saving it."""
+        """Return a signed URL with a content type that makes browsers play the object instead of saving it.
+
+        Raises:
+            TranscriptionError: there are no valid credentials to sign with.
+
+        """
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return self._signed(name, ResponseContentType=kind, ResponseContentDisposition="inline")
 
     def public_url(self, name: str) -> str:
-        """The `s3://` URL."""
+        """Return the `s3://` URL."""
         return f"{self.url}/{name}"
 
     def put(self, name: str, source: Path) -> None:
-        """Upload the file, in parts where it is large; the object appears when it is whole."""
+        """Upload the file, in parts if it is large; the object appears when it is complete.
+
+        Raises:
+            TranscriptionError: `source` cannot be read, or the bucket denies access, is full or does not answer.
+
+        """
         kind = mimetypes.guess_type(name)[0]
         with self.answered(f"{self.url}/{encode(name)}"), source.open("rb") as file:
             self._client.upload_fileobj(
@@ -165,7 +221,7 @@ class Bucket:
             )
 
     def lancedb_options(self) -> dict[str, str]:
-        """The session's credentials as they are now, the region and the endpoint."""
+        """Return LanceDB's `storage_options`: the session's current credentials, the region and the endpoint."""
         credentials = self._session.get_credentials().get_frozen_credentials()
         options = {
             "aws_access_key_id": credentials.access_key,
@@ -180,7 +236,7 @@ class Bucket:
         return options
 
     def _copied(self, source: str, target: str, etag: str) -> bool:
-        """Copy with what the object says of itself; False where it is another version by now."""
+        """Copy an object with its headers and metadata; return False if its version is no longer `etag`."""
         from boto3.s3.transfer import TransferConfig
 
         original = {"Bucket": self._bucket, "Key": self._prefix + source}
@@ -202,7 +258,7 @@ class Bucket:
         return True
 
     def _answers(self) -> bool:
-        """Whether the store answers a single request, whatever it says."""
+        """Return whether the bucket answers a single request, even with an error."""
         try:
             with explained(self.url):
                 self._probe.head_bucket(Bucket=self._bucket)
@@ -227,7 +283,7 @@ class Bucket:
         endpoint = self._endpoint()
         config: S3Config = {"region": self._region}
         if endpoint:
-            config["aws_endpoint_url_s3"] = endpoint  # a plain `endpoint` would yield to AWS_ENDPOINT_URL_S3
+            config["aws_endpoint_url_s3"] = endpoint  # AWS_ENDPOINT_URL_S3 would override a plain `endpoint`
         with self.answered(self.url):
             return S3Store(
                 self._bucket,
@@ -247,12 +303,12 @@ class Bucket:
             )
 
     def _endpoint(self) -> str | None:
-        """The endpoint that the session was given; None for AWS, where it follows from the region."""
+        """Return the configured endpoint; None for AWS, whose endpoint follows from the region."""
         endpoint: str = self._client.meta.endpoint_url
         return None if _AWS_ENDPOINT.fullmatch(endpoint) else endpoint
 
     def _check(self) -> str | None:
-        """Fail where the bucket is missing or closed to us; its region where the server tells it."""
+        """Require that the bucket exists and can be accessed; return its region if the server states it."""
         with self.answered(self.url):
             try:
                 head = self._client.head_bucket(Bucket=self._bucket)
@@ -265,7 +321,7 @@ class Bucket:
         return region
 
     def _listed(self, folder: str) -> pl.DataFrame | None:
-        """Every object below `folder` in the columns of `Entry`; None where obstore cannot express a name."""
+        """List every object below `folder` in the columns of `Entry`; None if obstore cannot express a name."""
         with self.answered(f"{self.url}/{folder}"):
             try:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)

@@ -1,7 +1,7 @@
-"""Translation of what obstore, botocore, LanceDB and the system raise into the failures of this library.
+"""Translation of the errors of obstore, botocore, LanceDB and the operating system into failures of this library.
 
-The only place that reads their texts. A store's answer can echo the request with its token and signature, and obstore
-adds a dump of its internals: of all that only the status, the code and the message are repeated.
+Only this module parses their texts. A store's response can quote the request with its token and signature, and obstore
+appends a dump of its internals, so messages repeat only the status, the code and the message.
 """
 
 import errno
@@ -30,9 +30,9 @@ from transcription_assets.failures import (
 )
 
 LONGEST = 400
-"""Characters of a text that is repeated."""
+"""Maximum number of characters quoted from an error."""
 LONGEST_READ = 10_000
-"""Characters of a text that is looked at: patterns take time with the square of it, and a name may be part of it."""
+"""Maximum number of characters searched: the patterns take quadratic time, and a name may be part of the text."""
 
 _Kind = type[TranscriptionError]
 _FREE_SPACE = (StoreFull, "no space left; free disk space")
@@ -45,7 +45,7 @@ _SYSTEM: Mapping[int, tuple[_Kind, str]] = {
     errno.EDQUOT: _FREE_SPACE,
     errno.EFBIG: _FREE_SPACE,
 } | dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENOTEMPTY), (PermanentFailure, ""))
-"""The failure of a system error, and what is wrong; a hint follows the semicolon."""
+"""Failure type and message for each errno; the text after the semicolon is the hint."""
 
 _UNREACHABLE = {
     errno.ECONNREFUSED,
@@ -82,7 +82,12 @@ _FOREIGN = ("botocore.", "boto3.", "s3transfer.")
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn what a store, its client or the system raises into a failure of this library that names `what`."""
+    """Translate the errors of a store, its client or the operating system in a block.
+
+    Raises:
+        TranscriptionError: the failure of the block, see `failure`; its message names `what`.
+
+    """
     try:
         yield
     except TranscriptionError:
@@ -94,7 +99,7 @@ def explained(what: str) -> Iterator[None]:
 
 
 def failure(error: Exception, what: str) -> TranscriptionError:
-    """Return the failure that `error` stands for; one that nothing is known of may pass, unless it is a ValueError."""
+    """Return the failure for `error`; an unknown error is transient, unless it reports an invalid value."""
     known = classified(error, what)
     if known is not None:
         return known
@@ -103,12 +108,12 @@ def failure(error: Exception, what: str) -> TranscriptionError:
 
 
 def classified(error: Exception, what: str) -> TranscriptionError | None:
-    """Return the failure where the type, the error number or the HTTP status tells it, else None."""
+    """Return the failure if the type, the errno, the HTTP status or the text identifies it, else None."""
     text, number, status = said(error), error_number(error), http_status(error)
     if _is_of_boto(error):
         return _by_boto(error, text, what)
     is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or "AccessDenied" in text
-    if is_refused and number is None:  # a refusal inside the answer to many deletions has no status
+    if is_refused and number is None:  # a refusal inside the response to a bulk deletion has no status
         status = status or HTTPStatus.FORBIDDEN
     if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in text:
         return NotFound(f"{what}: not found")
@@ -120,7 +125,7 @@ def classified(error: Exception, what: str) -> TranscriptionError | None:
 
 
 def said(error: Exception) -> str:
-    """Return what an error says in one line, without secrets: of a document from a store, its code and its message."""
+    """Return the text of an error in one line without secrets; of an XML response only its code and message."""
     text = str(error)[:LONGEST_READ]
     if document := _DOCUMENT.search(text):
         told = text[document.start() :]
@@ -134,13 +139,13 @@ def said(error: Exception) -> str:
 
 
 def http_status(error: Exception) -> int | None:
-    """Return the HTTP status that a text names."""
+    """Return the HTTP status in the text of an error, None if there is none."""
     found = _STATUS.search(str(error))
     return int(found["number"]) if found else None
 
 
 def error_number(error: Exception) -> int | None:
-    """Return the system's error number; obstore and LanceDB give it in the text only."""
+    """Return the errno, which obstore and LanceDB state in their text only; None if there is none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     number = re.search(r"\(os error (\d+)\)", str(error))
@@ -170,7 +175,7 @@ def _by_status(number: int, text: str, what: str) -> TranscriptionError:
         kind, sentence = TransientFailure, "the credentials have expired; renew them"
     elif number in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         kind, sentence = Refused, "access refused; grant it, or correct or renew the credentials"
-    elif number == HTTPStatus.BAD_REQUEST and _ASKED_BY_HEAD.search(text):  # its answer has no room for a reason
+    elif number == HTTPStatus.BAD_REQUEST and _ASKED_BY_HEAD.search(text):  # a response to HEAD has no body
         kind, sentence = Refused, "refused without a reason; have the credentials expired?"
     elif number == HTTPStatus.INSUFFICIENT_STORAGE:
         kind, sentence = _FREE_SPACE

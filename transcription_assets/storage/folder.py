@@ -1,4 +1,4 @@
-"""A store in a local folder."""
+"""The store in a local folder."""
 
 import errno
 import logging
@@ -28,10 +28,15 @@ _BLOCK = 8 << 20
 
 
 class Folder:
-    """A local folder. Names are bytes to the system; they come as `os.fsdecode` gives them.
+    """A local folder; names that are not UTF-8 are as `os.fsdecode` returns them.
 
-    A link is followed where it leads to something inside the store, or inside one of `link_roots`. The folders directly
-    below the root may be links to anywhere: whoever made the store made them.
+    A link is followed if its target is inside the store or one of `link_roots`. The folders directly below the root
+    may be links to anywhere, since only the owner of the store can create them.
+
+    Raises:
+        PermanentFailure: `read_only` is set and there is no such folder, or access is denied.
+        TransientFailure: the folders cannot be created, for example because the disk is full or read-only.
+
     """
 
     def __init__(self, root: Path, link_roots: Sequence[Path] = (), *, read_only: bool = False) -> None:
@@ -52,11 +57,23 @@ class Folder:
         self._allowed = [os.path.realpath(path) for path in (self._root, *link_roots)]
 
     def answered(self, what: str) -> AbstractContextManager[None]:
-        """Turn errors into failures that name `what`."""
+        """Translate the errors of a block; messages name `what`.
+
+        Raises:
+            TranscriptionError: the failure of the block, see `storage.errors`.
+
+        """
         return explained(what)
 
     def check(self, path: str) -> None:
-        """Raise Refused where the path leads out of the store by way of a link, Occupied where a folder is there."""
+        """Check that the path can be that of a file in the store.
+
+        Raises:
+            PermanentFailure: the path contains `..`.
+            Refused: a link leads out of the store.
+            Occupied: it is the path of a folder.
+
+        """
         if ".." in path.split("/"):
             raise PermanentFailure(f"{self.url}/{path}: no path in a store")
         self._require_inside(path)
@@ -75,18 +92,39 @@ class Folder:
             )
 
     def entries(self, folder: str) -> list[Entry]:
-        """Every file below `folder`, by way of links too."""
+        """List every file below `folder`, following links.
+
+        Raises:
+            NotFound: there is no such folder.
+            TransientFailure: a folder cannot be read.
+            Refused: access to `folder` is denied.
+
+        """
         return self._found(folder)[0]
 
     def recordings(self, folder: str) -> Listing:
-        """Every recording below `folder`."""
+        """List every recording below `folder`; none if it is missing and the store is read-only.
+
+        Raises:
+            NotFound: there is no such folder.
+            TransientFailure: a folder cannot be read.
+            Refused: access to `folder` is denied.
+
+        """
         if self._read_only and not (self._root / folder).exists():
-            return listing([])  # nobody makes the inboxes of a store that is only read
+            return listing([])  # inboxes are not created in a read-only store
         entries, unread = self._found(folder)
         return replace(listing(entries), unread=unread)
 
     def entry(self, name: str) -> Entry:
-        """The file as it is now."""
+        """Look up a file.
+
+        Raises:
+            NotFound: there is no such file (NotRegular: it is not a regular file).
+            Refused: a link leads out of the store, or access is denied.
+            TransientFailure: the file cannot be looked up now.
+
+        """
         shown = f"{self.url}/{encode(name)}"
         path = self._path(name)
         with explained(shown):
@@ -97,16 +135,29 @@ class Folder:
         return found
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Bytes of the file; what is no regular file is not opened."""
+        """Return up to `length` bytes of a file from `start` on; empty if it ends before.
+
+        Raises:
+            NotFound: there is no such file (NotRegular: it is not a regular file, and was not opened).
+            Refused: a link leads out of the store, or access is denied.
+            TransientFailure: the file cannot be read now.
+
+        """
         self.entry(name)
         with explained(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
             file.seek(start)
             return file.read(length)
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
-        """Rename the file; where the target is another disk, copy it there under a temporary name first.
+        """Rename the file; if the target is on another disk, copy it under a temporary name first, then delete it.
 
-        What is reached by way of a link lies elsewhere and stays there.
+        A file that is reached through a link is not moved.
+
+        Raises:
+            NotFound: there is no such file.
+            PermanentFailure: access is denied, or a link leads out of the store.
+            TransientFailure: the disk is full or cannot be written.
+
         """
         here, there = Path(self._path(source)), Path(self._path(target))
         if self.entry(source).etag != etag:
@@ -125,23 +176,40 @@ class Folder:
         if self.entry(target).etag == etag:
             return True
         with suppress(FileExistsError):
-            # Somebody replaced it in this very moment: unlike a rename, a link never replaces what is there by now.
+            # The file was replaced just before the rename: move it back. Unlike a rename, a hard link replaces no file.
             here.hardlink_to(there)
             there.unlink()
         return False
 
     def readable_url(self, name: str) -> str:
-        """`file:` and the path, which ffmpeg takes as it is."""
+        """Return `file:` and the path, which ffmpeg accepts without escapes.
+
+        Raises:
+            NotFound: the name has an empty, `.` or `..` segment.
+            Refused: a link leads out of the store.
+
+        """
         path = self._path(name)
         self._require_inside(name)
         return f"file:{path}"
 
     def playable_url(self, name: str) -> str:
-        """A `file://` URL."""
+        """Return the `file://` URL.
+
+        Raises:
+            NotFound: the name has an empty, `.` or `..` segment.
+
+        """
         return self.public_url(name)
 
     def put(self, name: str, source: Path) -> None:
-        """Copy the file with its date, under a temporary name until it is whole."""
+        """Copy the file with its modification time, under a temporary name until it is complete.
+
+        Raises:
+            PermanentFailure: the name is invalid, a link leads out of the store, or access is denied.
+            TransientFailure: the disk is full or cannot be written.
+
+        """
         target = Path(self._path(name))
         with explained(f"{self.url}/{encode(name)}"):
             self._require_inside(name.rpartition("/")[0])
@@ -150,11 +218,16 @@ class Folder:
                 _copy(source, file)
 
     def public_url(self, name: str) -> str:
-        """A `file://` URL."""
+        """Return the `file://` URL.
+
+        Raises:
+            NotFound: the name has an empty, `.` or `..` segment.
+
+        """
         return Path(self._path(name)).as_uri()
 
     def lancedb_options(self) -> dict[str, str]:
-        """None are needed."""
+        """Return LanceDB's `storage_options`: none."""
         return {}
 
     def _path(self, name: str) -> str:
@@ -182,7 +255,7 @@ class Folder:
         return path.removeprefix(f"{self.url}/")
 
     def _is_inside(self, path: str) -> bool:
-        """Whether the path, its links followed, is inside the store or an allowed root."""
+        """Return whether the path is inside the store or an allowed root after links are resolved."""
         folder, below, _ = path.removeprefix(f"{self.url}/").partition("/")
         top = f"{self.url}/{folder}"
         own = [os.path.realpath(top)] if below or Path(top).is_dir() else []
@@ -190,7 +263,7 @@ class Folder:
         return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *own))
 
     def _found(self, folder: str) -> tuple[list[Entry], int]:
-        """The files, and how many links lead nowhere or out of the store."""
+        """Return the files, and the number of links that are broken or lead out of the store."""
         top = self._root / folder
         with explained(str(top)):
             top.stat()
@@ -199,9 +272,9 @@ class Folder:
         return entries, len(found) - len(entries)
 
     def _walk(self, top: str) -> Iterator[Entry | None]:
-        """Every file, each real folder once; None for a link that leads nowhere or out of the store.
+        """Yield every file, visiting each real folder once; None for a link that is broken or leads out of the store.
 
-        Links to folders come last, so that a recording has the key of the place where it really is.
+        Links to folders come last, so that a recording has the key of its real location.
         """
         seen = {_identity(self._root.stat())}
         folders, links = deque([top]), deque[str]()
@@ -228,7 +301,7 @@ class Folder:
                     yield from self._file(item)
 
     def _file(self, item: os.DirEntry[str]) -> Iterator[Entry | None]:
-        """The entry of a regular file; None for a link that leads nowhere."""
+        """Yield the entry of a regular file, None for a broken link, and nothing for other files."""
         try:
             entry = _local_entry(self._name(item.path), item.stat())
         except OSError as error:
@@ -240,7 +313,7 @@ class Folder:
             yield entry
 
     def _leave_out(self, item: os.DirEntry[str], error: OSError) -> None:
-        """Go on without a file that vanished or a link that leads nowhere; anything else hides more than one."""
+        """Log a file that vanished or a broken link; raise for any other error, which may affect more files."""
         if error.errno != errno.ENOENT and not item.is_symlink():
             raise self._unreadable(item.path, error) from error
         log.warning("%r: left out, %s", item.path, error.strerror)
@@ -251,11 +324,11 @@ class Folder:
 
 
 class _Replaced(Exception):
-    """The file became another version while it was copied."""
+    """The file was replaced while it was copied."""
 
 
 def _copy(source: Path, file: IO[bytes]) -> None:
-    """Copy content and dates."""
+    """Copy the content and the file times."""
     with source.open("rb") as original:
         shutil.copyfileobj(original, file, _BLOCK)
     file.flush()
@@ -263,7 +336,7 @@ def _copy(source: Path, file: IO[bytes]) -> None:
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; not where nobody can tell."""
+    """Return whether the item is a folder or a link to one; False if that cannot be determined."""
     try:
         return item.is_dir()
     except OSError:
@@ -275,7 +348,7 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
 
 
 def _local_entry(name: str, about: os.stat_result) -> Entry | None:
-    """The entry of a regular file. Its ctime says when it last changed: unlike its mtime, none can set it."""
+    """Return the entry of a regular file, else None; ctime is its last change, since mtime can be set by users."""
     if not stat.S_ISREG(about.st_mode):
         return None
     etag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'

@@ -1,7 +1,7 @@
-"""Files in the making: nobody sees them under their own name until they are whole.
+"""Temporary files that replace their target when they are complete.
 
-Each has a name of its own and is locked by the process that writes it. The system drops the lock when that process
-ends, however it ends, so a file without a lock was abandoned.
+Each has a random name and is locked by the process that writes it. The system releases the lock when that process
+ends, even if it is killed, so a file without a lock is abandoned.
 """
 
 import fcntl
@@ -16,14 +16,18 @@ from typing import IO
 from transcription_assets.temporary import locked
 
 _NAME = re.compile(r"\.[0-9a-f]{16}\.part#1")
-"""Hidden, without a media suffix, and of one short length: a long target leaves no room for an addition."""
+"""Hidden, without a media suffix, and short, since a long target name leaves no room for a suffix."""
 
 
 @contextmanager
 def published(target: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `target` when the block ends, and is removed when it fails.
+    """Open a new file that replaces `target` when the block ends, and is removed if the block fails.
 
-    Write through this handle only: on NFS, closing another one of the same file would drop the lock.
+    Write through this handle only: on NFS, closing another handle of the same file would release the lock.
+
+    Raises:
+        OSError: the file cannot be created, written or renamed.
+
     """
     clear_abandoned(target.parent)
     with _created(target.parent) as file:
@@ -37,7 +41,12 @@ def published(target: Path) -> Iterator[IO[bytes]]:
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Remove what killed writers left in `folder`."""
+    """Remove the files that killed processes left in `folder`.
+
+    Raises:
+        OSError: the folder cannot be read.
+
+    """
     with os.scandir(folder) as found:
         candidates = [item.path for item in found if _NAME.fullmatch(item.name)]
     for path in candidates:
@@ -47,7 +56,7 @@ def clear_abandoned(folder: Path) -> None:
 
 
 def _created(folder: Path) -> IO[bytes]:
-    """Open a new file in `folder`, locked."""
+    """Open a new file in `folder` and lock it."""
     while True:
         path = folder / f".{secrets.token_hex(8)}.part#1"
         file = path.open("xb")

@@ -1,4 +1,4 @@
-"""What the store needs of a folder and of a bucket."""
+"""The interface that a local folder and a bucket implement for the store."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,11 +14,11 @@ from transcription_assets.catalog import SCHEMA
 from transcription_assets.failures import PermanentFailure
 from transcription_assets.keys import encode, is_media
 
-LONGEST_ADDITION = ".small.webp#1"  # the longest artefact suffix, while it is being written
+LONGEST_ADDITION = ".small.webp#1"  # longest suffix of an artefact's temporary file
 
 
 class Entry(NamedTuple):
-    """A file or object by its name below the root."""
+    """A file or object; `name` is relative to the root, `size` in bytes."""
 
     name: str
     etag: str
@@ -28,10 +28,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every recording in the inboxes.
+    """Recordings below a folder.
 
-    `frame` has the columns of `catalog.SCHEMA`, one row a recording, by key; `ignored` counts the rest. `unread`
-    counts links that lead nowhere or out of the store: what lies behind them may be away for a while only.
+    `frame` has the columns of `catalog.SCHEMA`, one row for each recording; `ignored` counts other files. `unread`
+    counts links that are broken or lead out of the store: their targets may be unavailable for a while only.
     """
 
     frame: pl.DataFrame
@@ -40,72 +40,138 @@ class Listing:
 
 
 class Place(Protocol):
-    """What a folder and a bucket do differently."""
+    """Operations that differ between a folder and a bucket; names and paths are relative to its root."""
 
     url: str
     objects: ObjectStore
 
     def answered(self, what: str) -> AbstractContextManager[None]:
-        """Turn what a request about `what` raises into failures of this library."""
+        """Translate the errors of a request for `what`.
+
+        Raises:
+            TranscriptionError: the request failed.
+
+        """
         ...
 
     def check(self, path: str) -> None:
-        """Raise Refused where the path leads out of the store by way of a link, Occupied where a folder is there."""
+        """Check that the path can be that of a file in the store.
+
+        Raises:
+            PermanentFailure: the path contains `..`.
+            Refused: a link leads out of the store.
+            Occupied: it is the path of a folder.
+
+        """
         ...
 
     def entries(self, folder: str) -> list[Entry]:
-        """Every file or object below a folder; NotFound where there is no such folder on disk."""
+        """List every file or object below a folder.
+
+        Raises:
+            NotFound: there is no such folder on disk.
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         ...
 
     def recordings(self, folder: str) -> Listing:
-        """The recordings below a folder; as `entries`, and fast for very many."""
+        """List the recordings below a folder; fast for very many.
+
+        Raises:
+            NotFound: there is no such folder on disk.
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         ...
 
     def entry(self, name: str) -> Entry:
-        """One file or object; NotFound where it is gone."""
+        """Look up a file or object.
+
+        Raises:
+            NotFound: there is none.
+            TranscriptionError: the name is too long, or the store denies access or does not answer.
+
+        """
         ...
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Up to `length` (at least 1) bytes of a file or object from `start` on; none where it ends before."""
+        """Return up to `length` (at least 1) bytes of a file or object from `start` on; empty if it ends before.
+
+        Raises:
+            NotFound: there is no such file or object.
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         ...
 
     def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
-        """Move a file or object; False, and nothing moved, where it is not the version `etag` any more.
+        """Move a file or object; do nothing and return False if its version is no longer `etag`.
 
-        Whenever it is stopped, the source is whole or the target is, and it can be called again. Where the target
-        gets an etag of its own, `arrived` is told of it before the source goes.
+        If it is interrupted, the source or the target is complete, and it can be called again. If the target gets
+        another ETag, `arrived` is called with it before the source is deleted.
+
+        Raises:
+            NotFound: there is no such file or object.
+            TranscriptionError: the store denies access, is full or does not answer.
+
         """
         ...
 
     def readable_url(self, name: str) -> str:
-        """What ffmpeg opens."""
+        """Return ffmpeg's input for a file or object.
+
+        Raises:
+            TranscriptionError: the name is invalid, a link leads out of the store, or the URL cannot be signed.
+
+        """
         ...
 
     def playable_url(self, name: str) -> str:
-        """What a browser opens and plays, now."""
+        """Return a URL that a browser plays.
+
+        Raises:
+            TranscriptionError: the name is invalid, or the URL cannot be signed.
+
+        """
         ...
 
     def put(self, name: str, source: Path) -> None:
-        """Copy a local file to `name`; it is there only when it is whole."""
+        """Copy a local file to `name`, which appears when it is complete.
+
+        Raises:
+            TranscriptionError: the name is invalid, or the store denies access, is full or does not answer.
+
+        """
         ...
 
     def public_url(self, name: str) -> str:
-        """What people are shown."""
+        """Return the location for display.
+
+        Raises:
+            NotFound: the name is invalid.
+
+        """
         ...
 
     def lancedb_options(self) -> dict[str, str]:
-        """LanceDB's `storage_options`."""
+        """Return LanceDB's `storage_options`."""
         ...
 
 
 def listing(entries: Sequence[Entry]) -> Listing:
-    """The recordings among these; one by one, so that names that are not UTF-8 get through."""
+    """Return the recordings among these; keys are encoded one by one, as some names are not UTF-8."""
     rows = [(encode(entry.name), *entry[1:]) for entry in entries if is_media(entry.name)]
     return Listing(pl.DataFrame(rows, SCHEMA, orient="row"), len(entries) - len(rows))
 
 
 def check_length(name: str, limit: int, shown: str) -> None:
-    """PermanentFailure where a name made from a recording's would be longer than the store allows."""
+    """Check the length of an artefact's name, in bytes; `shown` is the recording's name for the message.
+
+    Raises:
+        PermanentFailure: the name is longer than `limit`.
+
+    """
     if (excess := len(name.encode()) - limit) > 0:
         raise PermanentFailure(
             f"{shown}: too long for the files that are made from it; shorten the name by {excess} bytes"
