@@ -1,4 +1,4 @@
-"""Words and their times out of sound: what an engine is, and the one that works with Whisper."""
+"""Speech recognition: the engine protocol and the engine for Whisper models."""
 
 from transcription_assets.speech.engine import (
     CHANNELS,

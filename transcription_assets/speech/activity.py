@@ -1,4 +1,4 @@
-"""Sound that stands out of the background by its energy: an opinion independent of the voice detector."""
+"""Activity detection by energy above the background, independent of voice activity detection (VAD)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,22 +8,22 @@ from transcription_assets.chunks import Region
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
 
 FRAME = 512
-"""Samples in a frame: 32 ms."""
+"""Samples per frame: 32 ms."""
 FLOOR_S = 10.0
-"""The background is measured anew in each so many seconds."""
+"""Length of the blocks for which the background level is estimated."""
 FLOOR_SHARE = 10
-"""Per cent of the frames of such a block that are background even while somebody speaks: the pauses."""
+"""Percentile of the levels in a block that is its background level: even speech has this share of pauses."""
 ABOVE_FLOOR_DB = 12.0
 QUIETEST_DB = -95.0
-"""Full scale is 0. Below this lies the rounding of 16 bits."""
+"""Lowest level of activity, full scale being 0; quantisation noise of 16 bits is below it."""
 SHORT_PAUSE_S = 1.5
-"""Between two phrases; a longer pause parts active regions."""
+"""Longest pause between two phrases; a longer one separates active regions."""
 MARGIN_S = 0.5
-"""What lies so close to a voice is its breath or echo."""
+"""Activity within this distance of a voiced region is breath or echo."""
 
 
 def active_regions(samples: Samples) -> list[Region]:
-    """Return the stretches that are clearly louder than the background around them."""
+    """Return the regions that are at least ABOVE_FLOOR_DB louder than the background around them."""
     levels = _levels(samples)
     if not len(levels):
         return []
@@ -34,14 +34,14 @@ def active_regions(samples: Samples) -> list[Region]:
 
 
 def unexplained(samples: Samples, voiced: list[Region]) -> list[Region]:
-    """Return the active regions, longer than a hole may be, in which the voice detector found nobody."""
+    """Return active regions outside `voiced`, the regions of VAD, that are long enough for a gap (over HOLE_S)."""
     explained = chunks.joined((Region(item.start - MARGIN_S, item.end + MARGIN_S) for item in voiced), 0.0)
     left = chunks.uncovered(active_regions(samples), explained)
     return [region for region in left if region.length > chunks.HOLE_S]
 
 
 def _levels(samples: Samples) -> NDArray[np.float32]:
-    """Return the level of each frame in dB, of the difference between neighbouring samples: hum counts little."""
+    """Return the level of each frame in dB, measured on sample differences to attenuate hum; shape (frames,)."""
     frames = len(samples) // FRAME
     if not frames:
         return np.empty(0, np.float32)
@@ -51,9 +51,9 @@ def _levels(samples: Samples) -> NDArray[np.float32]:
 
 
 def _floor(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the background level around each frame, in dB."""
+    """Return the background level around each frame in dB, shape (frames,)."""
     block = int(FLOOR_S * SAMPLE_RATE) // FRAME
     starts = range(0, len(levels), block)
-    # The last block is as long as the others: a word at the very end would be its own background.
+    # The last block has full length: a word in a short block at the end would be its own background.
     floors = [np.percentile(levels[max(0, min(at, len(levels) - block)) :][:block], FLOOR_SHARE) for at in starts]
     return np.repeat(np.asarray(floors, np.float32), block)[: len(levels)]

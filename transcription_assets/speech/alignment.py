@@ -1,6 +1,6 @@
-"""Word times moved onto the sound: Whisper's attention stretches words over the pauses beside them. Pure.
+"""Correction of word times, because Whisper's attention extends words into the pauses next to them. Pure functions.
 
-The loudness of the sound tells where a pause begins and ends to a hundredth of a second.
+Pauses are located by loudness with a resolution of 10 ms.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,27 +17,27 @@ FRAME_S = 0.01
 SHORTEST_PAUSE_S = 0.12
 """A shorter silence may be the closure of a `k` or `t` inside a word."""
 INSIDE_WORD_S = 0.3
-"""A silence up to here may lie inside a word that has voice on both sides of it."""
+"""Longest silence that may be inside a word with speech on both sides of it."""
 REACH_S = 0.25
-"""So far the edge of a word is moved over voiced sound to the pause that it is next to."""
+"""Longest distance by which the edge of a word is extended over voiced audio to the adjacent pause."""
 BLOCK_S = 30.0
-"""The noise floor is estimated for each stretch of this length."""
+"""Length of the blocks for which the noise floor is estimated."""
 FLOOR_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 LOWEST_FLOOR_DB = 55.0
-"""The floor is at most so far below the speech: digital silence says nothing about what can be heard."""
+"""Maximum distance of the floor below the speech level: digital silence is no measure of what is audible."""
 SILENCE_SHARE, SILENCE_DB = 0.25, 8.0
-"""Silence ends so far above the floor: a share of the way to the speech, at most so many decibels."""
+"""Silence is below floor + min(share of the distance from floor to speech level, decibels)."""
 ALONE_S = 0.5
-"""A word that lies so far from all speech stays where it is: it may be an invention, which has to be seen as one."""
+"""A word this far inside a pause is not moved: it may be a hallucination, which must stay recognisable as one."""
 
 
 def aligned(segments: Iterable[Segment], samples: Samples, voiced: Sequence[Region]) -> list[Segment]:
-    """Return the segments with their word times snapped to the sound.
+    """Return the segments with their word times moved out of pauses.
 
     Args:
         segments: in any order; times in seconds from the first sample.
-        samples: mono, 16 kHz.
-        voiced: regions in which the detector finds a voice; what is outside is a pause.
+        samples: shape (samples,), mono, 16 kHz.
+        voiced: regions of VAD; everything outside counts as a pause.
 
     """
     sound = pauses(samples, voiced)
@@ -45,7 +45,7 @@ def aligned(segments: Iterable[Segment], samples: Samples, voiced: Sequence[Regi
 
 
 def pauses(samples: Samples, voiced: Sequence[Region]) -> list[Region]:
-    """Return the stretches of at least SHORTEST_PAUSE_S without speech, in order; sound beyond both ends is a pause."""
+    """Return the pauses in order: at least SHORTEST_PAUSE_S without speech, or shorter at the start or end."""
     seconds = len(samples) / SAMPLE_RATE
     silent = _silent(_loudness(samples))
     outside = np.ones(len(silent), bool)
@@ -58,9 +58,9 @@ def pauses(samples: Samples, voiced: Sequence[Region]) -> list[Region]:
 
 
 def snapped(words: Sequence[Word], silences: Sequence[Region], seconds: float) -> list[Word]:
-    """Return the words on the sound between the silences: in the same order, none of negative length, none overlapping.
+    """Return the words moved out of the silences, in the same order, without negative lengths or overlaps.
 
-    `seconds` is the length of the sound.
+    `seconds` is the length of the audio.
     """
     if not words:
         return []
@@ -85,7 +85,7 @@ class _Times:
 
 
 def _part(moved: Sequence[_Times], silence: Region) -> None:
-    """Move the words at a silence to that side of it where more of them is; the nearest ones touch its edges."""
+    """Move each word at a silence to the side with the larger part of it, and extend the nearest words to its edges."""
     before: _Times | None = None
     after: _Times | None = None
     for times in moved:
@@ -94,7 +94,7 @@ def _part(moved: Sequence[_Times], silence: Region) -> None:
             continue
         inside = left > 0 and right > 0
         if inside and min(left, right) >= SHORTEST_PAUSE_S and silence.length <= INSIDE_WORD_S:
-            return  # a closure inside this word
+            return  # the closure of a plosive inside this word
         if left >= right:
             times.start, times.end = min(times.start, silence.start), min(times.end, silence.start)
             before = times
@@ -118,7 +118,7 @@ def _within(time: float, seconds: float) -> float:
 
 
 def _loudness(samples: Samples) -> NDArray[np.float32]:
-    """Return decibels in frames of FRAME_S, each smoothed with its neighbours."""
+    """Return the level in dB of frames of FRAME_S, each smoothed with its neighbours; shape (frames,)."""
     step = int(FRAME_S * SAMPLE_RATE)
     power = np.square(np.pad(samples, (0, -len(samples) % step)).reshape(-1, step)).mean(axis=1)
     smooth = np.convolve(power, np.ones(3) / 3, mode="same")
@@ -126,7 +126,7 @@ def _loudness(samples: Samples) -> NDArray[np.float32]:
 
 
 def _silent(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which frames are about as quiet as the noise between the words of their block."""
+    """Return a mask of the frames that are about as quiet as the noise floor of their block."""
     silent = np.zeros(len(loudness), bool)
     size = int(BLOCK_S / FRAME_S)
     for first in range(0, len(loudness), size):

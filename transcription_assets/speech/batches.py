@@ -1,4 +1,4 @@
-"""What is decoded together: the chunks of all windows in hand, sorted by length. Pure."""
+"""Batches for the decoder: the chunks of all loaded windows, sorted by length. Pure functions."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,12 +15,15 @@ from transcription_assets.speech.languages import Probabilities
 from transcription_assets.transcript import Segment
 
 SHORT_CHUNK_S = 6.0
-"""Below this the language of one chunk is a guess: such a chunk speaks a language that longer ones speak."""
+"""The language of a shorter chunk cannot be detected reliably: it is chosen from those of longer chunks."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A chunk of a window. `answer` (times from the chunk's start) and `votes` are filled in by who decodes it."""
+    """A chunk of a window; decoding fills `answer` (times from the chunk's start), `votes` and `told`.
+
+    `alone` is whether its language is detected from the chunk itself. `votes` are voiced seconds by language.
+    """
 
     work: Work
     region: Region
@@ -29,13 +32,13 @@ class Job:
     votes: dict[str, float] = field(default_factory=dict)
     answer: list[Segment] = field(default_factory=list)
     told: Probabilities = ()
-    """The languages that it may be in, as the decoder tells them."""
+    """Languages detected in the chunk, with probabilities."""
     extra: bool = False
-    """The voice detector finds nobody in it."""
+    """Whether VAD found no speech in it."""
 
 
 def jobs(work: Work) -> list[Job]:
-    """The chunks of a window. Where all are short, the longest has to tell its language by itself."""
+    """Return the chunks of a window; if all are short, the longest ones are `alone`."""
     packed = chunks.pack(work.cut.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
@@ -46,9 +49,9 @@ def jobs(work: Work) -> list[Job]:
 
 
 def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
-    """Return chunks of what the voice detector left out although it stands out of the background.
+    """Return chunks of active regions that VAD left out, see `activity.unexplained`.
 
-    What the decoder wrote down there anyhow, in a chunk that spans it, is not decoded twice.
+    Regions that have words from a chunk that spans them are not decoded again.
     """
     spans = [
         Region(word.start + job.region.start, word.end + job.region.start)
@@ -63,13 +66,13 @@ def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
 
 
 def even_size(jobs: int, most: int, workers: int) -> int:
-    """A size of batches that gives every worker as many: of 20 chunks, two workers take 10 each."""
+    """Return a batch size, at most `most`, that gives all workers equal work: 10 for 20 chunks and two workers."""
     rounds = max(1, math.ceil(jobs / (most * workers)))
     return max(1, math.ceil(jobs / (rounds * workers)))
 
 
 def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
-    """Batches of chunks of about the same length and of one vocabulary, the longest first."""
+    """Yield batches of chunks of similar length and the same vocabulary, the longest of each vocabulary first."""
     ordered = sorted(jobs, key=lambda job: (job.chunk.vocabulary, -job.chunk.length))
     batch: list[Job] = []
     for job in ordered:
@@ -87,6 +90,6 @@ def _chunk(work: Work, region: Region, voiced: Iterable[Region]) -> Chunk:
 
 
 def _amplified(chunk: Chunk) -> Chunk:
-    """Return the chunk at half of full scale: Whisper's features cut off what is below -100 dB."""
+    """Return the chunk with its peak at half of full scale: Whisper's features cut off levels below -100 dB."""
     peak = float(abs(chunk.samples).max(initial=0.0))
     return replace(chunk, samples=chunk.samples * np.float32(0.5 / peak)) if peak else chunk

@@ -1,7 +1,7 @@
-"""One batch of chunks through Whisper: features, encoder, language, decoder, word times. No padding to 30 s.
+"""Decoding of a batch of chunks with Whisper: features, encoder, language detection, decoder, word times.
 
-It works on faster-whisper's model, but not through its pipeline: that pads each chunk to 30 s, encodes twice to tell
-the language, and decodes every chunk with all its beams.
+It uses the model of faster-whisper without its batched pipeline, which pads each chunk to 30 s, encodes twice to detect
+the language, and decodes every chunk with all beams.
 """
 
 import logging
@@ -19,9 +19,9 @@ from transcription_assets.speech.quality import compression_ratio, is_loop
 from transcription_assets.transcript import Segment, Word
 
 SURE_LOGPROB = -0.12
-"""A greedy decoding with at least this mean log-probability is kept: more beams would say the same (decision 13)."""
+"""Mean log-probability from which a greedy result is accepted: more beams would give the same (decision 13)."""
 PADDING_S = 1.0
-"""Silence after the longest chunk of a batch: without any the model runs on behind the last word."""
+"""Silence after the longest chunk of a batch: without it, the model continues after the last word."""
 SHORTEST_S = 1.0
 LONGEST_WORD_S = 1.4
 FRAMES_PER_S = 100
@@ -29,9 +29,9 @@ LEAD_S = 0.06
 """Median lead of Whisper's word times over the true ones in running speech (docs/benchmarks.md, word onsets)."""
 ENCODED_PER_S = 50
 SLICE_S = 3.0
-"""Long enough to tell a language, short enough that a sentence in another one fills it."""
+"""Long enough to detect a language, short enough to be filled by a sentence in another one."""
 TOKENS_PER_S = 25
-"""Several times what the fastest speaker needs, in scripts of which a character takes three tokens too."""
+"""Several times the rate of the fastest speaker, also in scripts with three tokens per character."""
 FEWEST_TOKENS = 40
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A stretch of at most 30 s that is decoded as one: its samples, and the voiced regions in it, from its start."""
+    """At most 30 s of audio that are decoded together: samples (mono, 16 kHz) and voiced regions, from its start."""
 
     samples: Samples
     voiced: tuple[Region, ...]
@@ -47,36 +47,36 @@ class Chunk:
 
     @property
     def length(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
     @property
     def voiced_s(self) -> float:
-        """Seconds in which somebody speaks."""
+        """Voiced time in seconds."""
         return sum(region.length for region in self.voiced)
 
     def part(self, span: Region) -> "Chunk":
-        """What lies in `span` (seconds from the start of this chunk)."""
+        """Return the part inside `span` (seconds from the start of this chunk)."""
         samples = self.samples[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)]
         return Chunk(samples, tuple(within(self.voiced, span)), self.vocabulary)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What one chunk says (times from its start), and which languages it may be in, the most probable first."""
+    """Result for one chunk: its segment (times from the chunk's start), and the detected languages."""
 
     segment: Segment
     languages: Probabilities
     slices: Sequence[tuple[int, Probabilities]] = ()
-    """The same for a few seconds of each voiced region (by its number); empty where the language is given."""
+    """Languages of slices of SLICE_S, by the index of their voiced region; empty if the language is fixed."""
 
 
 Choose = Callable[[int, Probabilities], tuple[str, float]]
-"""The language of the chunk with this index, out of its probabilities."""
+"""Function that chooses the language of the chunk with this index, given its probabilities."""
 
 
 class Decoder:
-    """Decodes batches with one faster-whisper model; safe to be used by several threads."""
+    """Decoder of batches with one faster-whisper model; thread-safe."""
 
     def __init__(self, model: Any, options: SpeechOptions, encode_at_once: int) -> None:
         self.model = model
@@ -85,7 +85,12 @@ class Decoder:
         self._multilingual = bool(model.model.is_multilingual)
 
     def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
-        """One answer for each chunk, in their order; all must have the same vocabulary."""
+        """Return one result for each chunk, in the same order; all must have the same vocabulary.
+
+        Raises:
+            RuntimeError: CTranslate2 failed, for example because the GPU is out of memory.
+
+        """
         features = self._features(batch)
         encoded = self._encode(features)
         heard = self._languages(encoded, len(batch))
@@ -102,16 +107,31 @@ class Decoder:
         ]
 
     def tell_languages(self, batch: Sequence[Chunk]) -> list[Probabilities]:
-        """Of each chunk, in their order."""
+        """Return the languages of each chunk, in the same order.
+
+        Raises:
+            RuntimeError: CTranslate2 failed.
+
+        """
         return self._languages(self._encode(self._features(batch)), len(batch))
 
     def in_language(self, batch: Sequence[Chunk], language: str) -> list[Segment]:
-        """Decode all chunks in one language."""
+        """Decode all chunks in one language.
+
+        Raises:
+            RuntimeError: CTranslate2 failed.
+
+        """
         decoded = self.decode(batch, lambda _number, own: (language, dict(own).get(language, 0.0)))
         return [item.segment for item in decoded]
 
     def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
-        """Return Whisper's probability for each chunk that nobody speaks in it, after a single decoder step."""
+        """Return Whisper's no-speech probability for each chunk, from a single decoder step.
+
+        Raises:
+            RuntimeError: CTranslate2 failed.
+
+        """
         prompts = self._prompts(["en"] * len(batch), ())
         results = self.model.model.generate(
             self._encode(self._features(batch)),
@@ -123,7 +143,12 @@ class Decoder:
         return [float(result.no_speech_prob) for result in results]
 
     def careful(self, chunk: Chunk, language: str) -> list[Segment]:
-        """The chunk through faster-whisper's sequential decoder, with its fallback to higher temperatures."""
+        """Decode the chunk with faster-whisper's sequential decoder and its fallback to higher temperatures.
+
+        Raises:
+            RuntimeError: CTranslate2 failed.
+
+        """
         if len(chunk.samples) < 0.1 * SAMPLE_RATE:
             return []
         found, _ = self.model.transcribe(
@@ -138,7 +163,7 @@ class Decoder:
         return [plain(item) for item in found]
 
     def _features(self, batch: Sequence[Chunk]) -> Samples:
-        """Shape (chunks, mels, frames): frames for the longest chunk and a second of silence, an even number."""
+        """Return features, shape (chunks, mels, frames): an even number of frames for the longest chunk and padding."""
         extractor = self.model.feature_extractor
         longest = max(SHORTEST_S, *(chunk.length for chunk in batch))
         seconds = min(longest + PADDING_S, extractor.chunk_length)
@@ -148,7 +173,7 @@ class Decoder:
         return features
 
     def _encode(self, features: Samples) -> Any:
-        """On a CPU in pieces: eight chunks at once need 0.6 GB for attention alone, and take a quarter more time."""
+        """Encode in pieces: on a CPU, eight chunks at once need 0.6 GB for attention alone and take 25 % longer."""
         from ctranslate2 import StorageView
 
         step = self._encode_at_once
@@ -166,7 +191,7 @@ class Decoder:
         return [[(token.strip("<|>"), float(probability)) for token, probability in item] for item in found]
 
     def _slice_languages(self, encoded: Any, batch: Sequence[Chunk]) -> list[list[tuple[int, Probabilities]]]:
-        """Tell the language of SLICE_S seconds of each region from what is encoded already: a fiftieth of the work."""
+        """Detect the language of slices of each region from the encoder output, at 2 % of the cost of encoding."""
         from ctranslate2 import StorageView
 
         found: list[list[tuple[int, Probabilities]]] = [[] for _ in batch]
@@ -188,7 +213,7 @@ class Decoder:
         return found
 
     def _known(self, language: tuple[str, float]) -> tuple[str, float]:
-        """A model that knows English only hears English in all that is said: that is no probability."""
+        """Return the language, with probability 0 for an English-only model, which cannot detect languages."""
         return language if self._multilingual else (language[0], 0.0)
 
     def _tokenizer(self, language: str) -> Any:
@@ -200,7 +225,7 @@ class Decoder:
     def _generate(
         self, encoded: Any, languages: Sequence[str], vocabulary: tuple[str, ...], seconds: float
     ) -> list["Hypothesis"]:
-        """Decode greedily first, and what is not sure once more with all beams."""
+        """Decode greedily first, then again with all beams where the result is not `sure`."""
         prompts = self._prompts(languages, vocabulary)
         beams = self._options.beam_size
         found = self._search(encoded, prompts, 1, seconds)
@@ -228,7 +253,7 @@ class Decoder:
             encoded,
             prompts,
             beam_size=beams,
-            # A loop in a chunk of three seconds would run to the 448 tokens of half a minute.
+            # A loop in a chunk of 3 s would continue to the limit of 448 tokens, which is meant for 30 s.
             max_length=min(self.model.max_length, len(prompts[0]) + FEWEST_TOKENS + int(seconds * TOKENS_PER_S)),
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
             return_scores=True,
@@ -239,7 +264,7 @@ class Decoder:
     def _words(
         self, encoded: Any, hypotheses: Sequence["Hypothesis"], languages: Sequence[str], batch: Sequence[Chunk]
     ) -> list[tuple[Word, ...]]:
-        """Times and probabilities of the words, language by language: which word a piece belongs to depends on it."""
+        """Return words with times and probabilities; aligned by language, which determines how tokens form words."""
         words: list[tuple[Word, ...]] = [()] * len(batch)
         spoken = [number for number, item in enumerate(hypotheses) if item.tokens]
         for language, members in groupby(sorted(spoken, key=lambda number: languages[number]), languages.__getitem__):
@@ -256,7 +281,7 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the decoder says a chunk says."""
+    """Decoder output for one chunk."""
 
     tokens: list[int]
     text: str
@@ -265,15 +290,15 @@ class Hypothesis:
 
     @property
     def sure(self) -> bool:
-        """Whether more beams would say the same."""
+        """Whether the result is accepted without a beam search."""
         return self.avg_logprob >= SURE_LOGPROB and not is_loop(self.text)
 
 
 def slice_starts(chunk: Chunk, last: int) -> list[tuple[int, int]]:
-    """Return (region, start) of the slices of a chunk; starts in frames of the encoder, up to `last`.
+    """Return (region, start) of the slices of a chunk; starts in encoder frames, in [0, last].
 
-    There is one amid each voiced region, and one at either end of a region that is clearly longer. A chunk of fewer
-    regions than two has one language.
+    There is one in the middle of each voiced region, or one at each end of a clearly longer region. A chunk with fewer
+    than two regions has one language, so it gets no slices.
     """
     regions = [(number, region) for number, region in enumerate(chunk.voiced) if region.length >= SLICE_S / 2]
     if last <= 0 or len(regions) < 2:  # noqa: PLR2004
@@ -290,25 +315,25 @@ def slice_starts(chunk: Chunk, last: int) -> list[tuple[int, int]]:
 def _hypothesis(result: Any, tokenizer: Any) -> Hypothesis:
     tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
     length = len(result.sequences_ids[0])
-    # CTranslate2's score is the mean over the tokens; Whisper counts the end of the text as one more.
+    # CTranslate2's score is the mean over the tokens; Whisper counts the end-of-text token as well.
     logprob = result.scores[0] * length / (length + 1)
     return Hypothesis(tokens, tokenizer.decode(tokens), float(logprob), float(result.no_speech_prob))
 
 
 def _picked(encoded: Any, numbers: Sequence[int]) -> Any:
-    """Some of the chunks of an encoder output."""
+    """Return these chunks of an encoder output."""
     from ctranslate2 import StorageView
 
     return StorageView.from_array(np.ascontiguousarray(_array(encoded)[list(numbers)]))
 
 
 def _array(encoded: Any) -> Any:
-    """An encoder output as an array: numpy cannot look into the memory of a GPU."""
+    """Return an encoder output as an array, copied to the CPU first if it is in GPU memory."""
     return np.asarray(encoded if encoded.device == "cpu" else encoded.to_device("cpu"))
 
 
 def _timed(alignment: list[dict[str, Any]], length: float) -> Iterator[Word]:
-    """Words with their punctuation; one that is stretched over a pause is cut short at that side."""
+    """Yield words with their punctuation; one that extends into a pause is shortened at that side."""
     from faster_whisper.transcribe import merge_punctuations
 
     merge_punctuations(alignment, "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、")  # noqa: RUF001 (the marks themselves)
@@ -344,7 +369,7 @@ def _segment(hypothesis: Hypothesis, words: tuple[Word, ...], language: tuple[st
 
 
 def plain(found: Any) -> Segment:
-    """As plain Python numbers: faster-whisper's times are numpy's, and an event log takes none of those."""
+    """Convert a segment of faster-whisper, with Python numbers: Dagster's event log does not accept numpy's."""
     words = tuple(
         Word(float(item.start) + LEAD_S, float(item.end) + LEAD_S, item.word, float(item.probability))
         for item in found.words or ()

@@ -1,4 +1,4 @@
-"""What an engine is asked and what it answers: values and a protocol, no model."""
+"""The protocol of a speech recognition engine, and the values that it takes and returns."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,53 +14,63 @@ Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 CHANNELS = ("left", "right")
-"""What the speakers of a recording of two channels are called."""
+"""Speaker names for a recording with one speaker per channel."""
 
 Task = Literal["transcribe", "translate"]
 Speakers = Literal["mixed", "channels"]
 Place = tuple[int, int]
-"""Channel and number of a window."""
+"""Channel and index of a window, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechOptions:
-    """What changes the words: kept in every transcript, and a change of it makes older transcripts stale."""
+    """Options that affect the words; stored in every transcript, so that a change makes older ones outdated."""
 
     language: str = ""
-    """Code that Whisper knows; empty = detected, and followed where it changes inside a recording."""
+    """Language code of Whisper; if empty, languages and changes between them are detected."""
     beam_size: int = 5
     task: Task = "transcribe"
-    """`translate` writes down in English what is said in any language."""
+    """`translate` outputs English for any spoken language."""
     speakers: Speakers = "mixed"
-    """`channels`: each of the two channels of a recording is decoded by itself and is one speaker."""
+    """`channels`: the two channels of a recording are decoded separately, each as one speaker."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the options as values for JSON."""
         return asdict(self)
 
 
 def _silent(_seconds: float) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 class Kept(Protocol):
-    """Where windows that are done are kept until the recording is; a dict will do."""
+    """Storage for the checkpoints of a recording, which are finished windows; a dict is sufficient."""
 
     def get(self, place: Place, /) -> Window | None:
-        """The window at this place, if it is kept."""
+        """Return the checkpoint, None if there is none.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         ...
 
     def __setitem__(self, place: Place, window: Window, /) -> None:
-        """Keep it."""
+        """Store the checkpoint.
+
+        Raises:
+            TranscriptionError: the store denies access, is full or does not answer.
+
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """One recording to hear: `read(channel, start)` gives its samples (mono, 16 kHz) from a second on.
+    """Audio of one recording; `read(channel, start)` returns blocks of samples (mono, 16 kHz) from `start` seconds.
 
-    `kept` holds the windows that are done, so that a killed run goes on where it was; by default nobody keeps them.
-    `vocabulary` are names and words to expect. `progress` gets the seconds done so far.
+    `kept` stores checkpoints, so that a killed run can resume; by default they are only in memory. `vocabulary` are
+    names and words to expect. `progress` is called with the seconds done so far.
     """
 
     read: Callable[[int, float], Iterable[Samples]]
@@ -71,15 +81,15 @@ class Sound:
 
 
 def sound(blocks: Iterable[Samples]) -> Sound:
-    """A sound that can be read once, from its start."""
+    """Return a `Sound` with one channel that can be read once, from its start."""
     return Sound(lambda _channel, _start: blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an engine heard in one recording; times in seconds from its start.
+    """Recognition result of one recording; times in seconds from its start.
 
-    `languages` maps each language to its share of the voiced time; `language` is the first of them, by share.
+    `languages` maps each language to its share of the voiced time, the largest first; `language` is the first of them.
     """
 
     segments: tuple[Segment, ...]
@@ -89,33 +99,42 @@ class Heard:
     speech: Speech
     languages: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
-    """Seconds that it took; of those in which several were decoded together, its share."""
+    """Wall time in seconds; a share of it while several recordings were decoded together."""
 
 
 class Engine(Protocol):
-    """Anything that turns sound into timed words."""
+    """A speech recognition engine with word times."""
 
     @property
     def model(self) -> SpeechModel:
-        """What is recorded beside every transcript."""
+        """Model stored in every transcript."""
         ...
 
     @property
     def options(self) -> SpeechOptions:
-        """What is recorded beside every transcript."""
+        """Options stored in every transcript."""
         ...
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
-        """One answer for each sound, in their order; what went wrong with one stands in its place.
+        """Yield one result for each sound, in the same order; a failure is yielded as an exception in its place.
 
-        The next sound is asked for only when the one before is read to its end, so that many short ones can be
-        decoded together.
+        The next sound is requested only when the previous one was read to its end. Results may be delayed, so that many
+        short sounds can be decoded together.
+
+        Raises:
+            Exception: any exception of the iterable `sounds` itself.
+
         """
         ...
 
 
 def hear_one(engine: Engine, one: Sound) -> Heard:
-    """The answer for a single sound; what went wrong is raised."""
+    """Return the result of a single sound.
+
+    Raises:
+        Exception: the failure that the engine yielded for it.
+
+    """
     (answer,) = engine.hear([one])
     if isinstance(answer, Exception):
         raise answer

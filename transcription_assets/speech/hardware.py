@@ -1,18 +1,18 @@
-"""Where and how a model calculates, and what of it is found out by itself."""
+"""Hardware settings of the speech model, with automatic defaults, and memory settings of glibc."""
 
 import ctypes
 from contextlib import suppress
 from dataclasses import dataclass
 
 _ARENA_MAX = -8
-"""M_ARENA_MAX of glibc's malloc.h."""
+"""M_ARENA_MAX in glibc's malloc.h."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Where and how Whisper calculates; changes how fast it is, not what it hears (but for `compute_type`).
+    """Hardware settings of Whisper; except for `compute_type` they affect its speed, not its words.
 
-    `batch_size`, `cpu_threads` and `workers`: 0 = found out. `devices`: numbers of the GPUs to use.
+    `batch_size`, `cpu_threads` and `workers` are chosen automatically if 0. `devices` are the indices of the GPUs.
     """
 
     device: str = "auto"
@@ -24,19 +24,19 @@ class Hardware:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it is a GPU, once `auto` is resolved."""
+        """Whether the device is a GPU, with `auto` resolved."""
         return resolve_device(self.device) == "cuda"
 
     @property
     def at_once(self) -> int:
-        """Batches that are decoded at the same time: on a CPU one for each core, each with one thread."""
+        """Number of batches decoded in parallel: by default one for each GPU, or for each core with one thread."""
         if self.workers:
             return self.workers
         return len(self.devices) if self.on_gpu else max(1, self._cores)
 
     @property
     def threads_each(self) -> int:
-        """Threads of one worker."""
+        """CPU threads of each worker."""
         return max(1, self._cores // self.at_once)
 
     @property
@@ -45,29 +45,29 @@ class Hardware:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: a container is given some of those that it sees."""
+    """Return the number of cores that this process may use; a container may see more than its limit."""
     from joblib import cpu_count
 
     return int(cpu_count())
 
 
 def share_memory() -> None:
-    """Let all threads take memory from one place: glibc gives each its own, and what one frees no other may use.
+    """Make glibc use a single memory arena, as memory freed in one thread's arena is not reused by other threads.
 
-    Two workers take 0.2 GB less so, in the same time.
+    With two workers this saves 0.2 GB at the same speed.
     """
-    with suppress(OSError, AttributeError):  # only glibc has it, and only glibc needs it
+    with suppress(OSError, AttributeError):  # exists only in glibc, and only glibc needs it
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def give_memory_back() -> None:
-    """Return what decoding freed to the system: glibc keeps 0.4 GB of it, where the sentence encoder comes on top."""
-    with suppress(OSError, AttributeError):  # only glibc has it, and only glibc needs it
+    """Return freed memory to the system: glibc retains 0.4 GB after decoding, which the sentence encoder may need."""
+    with suppress(OSError, AttributeError):  # exists only in glibc, and only glibc needs it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is the GPU where CTranslate2 sees one."""
+    """Return the device; `auto` is the GPU if CTranslate2 finds one, else the CPU."""
     if device != "auto":
         return device
     import ctranslate2
@@ -76,7 +76,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_compute_type(compute_type: str, device: str) -> str:
-    """`auto` is what is fast without losing words: float16 on a GPU, int8 on a CPU."""
+    """Return the compute type; `auto` is the fastest without loss of words: float16 on a GPU, int8 on a CPU."""
     if compute_type != "auto":
         return compute_type
     return "float16" if device == "cuda" else "int8"

@@ -1,4 +1,4 @@
-"""Recordings in the middle of being heard: from sounds to windows that wait to be decoded, and back to answers."""
+"""State of the recordings that are being transcribed: windows of audio to decode, and their results."""
 
 import time
 from collections import deque
@@ -15,7 +15,10 @@ from transcription_assets.transcript import Segment
 
 @dataclass(slots=True)
 class Hearing:
-    """One recording. From its first window on, the thread that reads it changes `windows_read` and `read` only."""
+    """State of one recording; `done` and `votes` (voiced seconds by language) hold its finished windows by channel.
+
+    Once the first window was yielded, the reading thread changes only `windows_read`, `read` and `error`.
+    """
 
     sound: Sound
     done: list[list[Window]]
@@ -28,21 +31,21 @@ class Hearing:
 
     @property
     def finished(self) -> bool:
-        """Whether it has its answer: an error, or every window heard."""
+        """Whether its result is known: an error, or all windows decoded."""
         return self.error is not None or (self.read and self.windows_heard == self.windows_read)
 
     def end(self, channel: int) -> float:
-        """Where the windows of this channel that are done end, in seconds of the recording."""
+        """Return the end of the finished windows of a channel, in seconds of the recording."""
         return self.done[channel][-1].end if self.done[channel] else 0.0
 
     def tell(self) -> None:
-        """Tell who watches how much of it is done: of two channels, half of what is done of both."""
+        """Report the progress in seconds: the mean of the channels."""
         self.sound.progress(sum(map(self.end, range(self.sound.channels))) / self.sound.channels)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A window of a recording that waits to be decoded; `start` in seconds of the recording."""
+    """A window of a recording to be decoded; `start` in seconds of the recording."""
 
     hearing: Hearing
     channel: int
@@ -50,13 +53,17 @@ class Work:
     cut: Cut
 
     def keep(self, segments: Iterable[Segment], votes: Mapping[str, float], more: Iterable[Region] = ()) -> None:
-        """Store the finished window until the recording is done. All times count from the window's start.
+        """Store the finished window and write its checkpoint. All times count from the window's start.
 
-        `more` are regions in which somebody speaks besides those of the voice detector.
+        `more` are voiced regions that VAD left out.
+
+        Raises:
+            TranscriptionError: the checkpoint cannot be stored.
+
         """
         hearing = self.hearing
         if self.start != hearing.end(self.channel):
-            return  # one before it is lost, and this one would stand in its place
+            return  # the previous window failed, and this one would take its place
         end = self.start + self.cut.length
         done = hearing.done[self.channel]
         voiced = sorted([*self.cut.voiced, *more], key=lambda region: region.start)
@@ -64,7 +71,7 @@ class Work:
         done.append(merge.window(self.start, end, timed, voiced, votes))
         hearing.windows_heard += 1
         hearing.tell()
-        # The last one is nearly all: kept only for a channel that is waited for by the next.
+        # The last window of a channel needs a checkpoint only if another channel follows: else nearly all is done.
         if not self.cut.last or (len(done) > 1 and self.channel + 1 < hearing.sound.channels):
             hearing.sound.kept[self.channel, len(done) - 1] = done[-1]
 
@@ -73,22 +80,30 @@ Found = tuple[Hearing, Work | None]
 
 
 def read(sounds: Iterable[Sound]) -> Iterator[Found]:
-    """First each recording by itself, then its windows, one by one; those that are kept are not read again."""
+    """Yield each recording without a window, then with each of its windows that have no checkpoint.
+
+    Raises:
+        Exception: any exception of the iterable `sounds` itself; an error of reading one is stored in `Hearing.error`.
+
+    """
     for sound in sounds:
         hearing = Hearing(sound, done=[[] for _ in range(sound.channels)])
         yield hearing, None
         try:
-            # All before the first window: from then on what is kept and voted belongs to the thread that hears.
+            # Before the first window is yielded: afterwards `done` and `votes` belong to the decoding thread.
             starts = [_resumed(hearing, channel) for channel in range(sound.channels)]
             for channel, start in enumerate(starts):
                 yield from _windows(hearing, channel, start)
-        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording is its own answer
+        except Exception as error:  # noqa: BLE001 -- the error is the result of this recording
             hearing.error = error
         hearing.read = True
 
 
 def timed(found: Iterable[Found]) -> Iterator[Found]:
-    """The same; each recording is charged for the wait for it, not for what is read while others are heard."""
+    """Yield the items of `found`, and add the time spent waiting for each to its recording.
+
+    Reading in the background while others are decoded is not counted.
+    """
     clock = time.monotonic()
     for hearing, work in found:
         hearing.took_s += time.monotonic() - clock
@@ -97,7 +112,7 @@ def timed(found: Iterable[Found]) -> Iterator[Found]:
 
 
 def answers(queue: deque[Hearing], fixed_language: str) -> Iterator[Heard | Exception]:
-    """Take the answers from the head of the queue; those behind one that is not finished wait for their turn."""
+    """Yield and remove the results at the head of the queue, up to the first recording that is not finished."""
     while queue and queue[0].finished:
         hearing = queue.popleft()
         if hearing.error is not None:
@@ -105,14 +120,14 @@ def answers(queue: deque[Hearing], fixed_language: str) -> Iterator[Heard | Exce
             continue
         try:
             made = merge.heard(hearing.done, fixed_language=fixed_language)
-        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording is its own answer
+        except Exception as error:  # noqa: BLE001 -- the error is the result of this recording
             yield error
             continue
         yield replace(made, wall_s=round(hearing.took_s, 3))
 
 
 def shared_out(seconds: float, load: Sequence[Work]) -> None:
-    """Count the time that windows took together, to each by how much is said in it."""
+    """Distribute the wall time of windows decoded together over their recordings, by voiced time."""
     voiced = [1.0 + sum(region.length for region in work.cut.voiced) for work in load]
     for work, share in zip(load, voiced, strict=True):
         work.hearing.took_s += seconds * share / sum(voiced)
@@ -121,18 +136,18 @@ def shared_out(seconds: float, load: Sequence[Work]) -> None:
 def _windows(hearing: Hearing, channel: int, start: float) -> Iterator[tuple[Hearing, Work]]:
     for cut in windows(hearing.sound.read(channel, start)):
         if hearing.error is not None:
-            return  # it has its answer: the rest of ten hours would be read for nothing
+            return  # its result is known, so the rest need not be read
         hearing.windows_read += 1
         yield hearing, Work(hearing, channel, start, cut)
         start += cut.length
 
 
 def _resumed(hearing: Hearing, channel: int) -> float:
-    """Take over the windows that are kept; returns where the next one starts (seconds)."""
+    """Load the checkpoints of a channel; return the start of the next window in seconds."""
     done = hearing.done[channel]
     while (kept := hearing.sound.kept.get((channel, len(done)))) is not None:
         if kept.start != hearing.end(channel):
-            break  # left of a run that cut elsewhere
+            break  # left by a run with other window boundaries
         done.append(kept)
         languages.count(hearing.votes, kept.languages)
     return hearing.end(channel)

@@ -1,28 +1,28 @@
-"""Which language a chunk is in: its own voice, and what the rest of the recording speaks. Pure."""
+"""Choice of the language of a chunk, from its own detection and from the rest of the recording. Pure functions."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SURE = 0.5
 SPOKEN_SHARE = 0.1
-"""A language with less of the recording than this is a guess of a few chunks, and no help for others."""
+"""A language with a smaller share of the recording may be a misdetection in a few chunks; other chunks ignore it."""
 ONE_LANGUAGE = 0.9
-"""Half a minute in one language is as sure of it as this, and half a minute in two is sure of neither."""
+"""Probability of the first language from which a chunk is in one language; 30 s in two languages stay below."""
 TRACE = 0.05
-"""So probable is a language that is spoken in a part of a chunk."""
+"""Minimum probability of a language that is spoken in a part of a chunk."""
 SURE_REGION = 0.75
-"""A region that is told by itself is in another language where it is as sure of it as this."""
+"""Probability, detected on a region alone, from which it may be in another language than its chunk."""
 UNLIKE = 0.3
-"""They may be in another one where the language of the whole chunk is less probable than this."""
+"""Slices in which the language of the chunk is less probable may be in another language."""
 RUNNER_UP = 0.0015
-"""A chunk in two languages leaves the second at least so much, even where it is sure of the first."""
+"""Minimum probability of the second language in a chunk in two languages, even if the first is very probable."""
 SURE_SHORT = 0.9
 SHORT_S = 2.5
-"""A chunk of so many voiced seconds that is as sure as this speaks for itself, whatever the recording speaks."""
+"""A chunk with this voiced time and probability keeps its language, whatever the rest of the recording is in."""
 INTERJECTION_S = 1.0
 """A shorter region never changes the language."""
 SWITCH_COST = 2.5
-"""A change of language has to explain the regions better than none by this log-likelihood (nats times seconds)."""
+"""Cost of a change of language, as log-likelihood (nats times seconds)."""
 LEAST = 0.01
 
 Probabilities = Sequence[tuple[str, float]]
@@ -32,8 +32,9 @@ Probabilities = Sequence[tuple[str, float]]
 def choose(own: Probabilities, spoken: Collection[str], *, alone: bool, voiced_s: float = 0.0) -> tuple[str, float]:
     """Return the language of a chunk and its probability.
 
-    A chunk that is long enough to stand alone decides by itself where it is sure, a shorter one where it is very sure.
-    Another one speaks one of the languages that the recording speaks, if there are any yet.
+    Its first language is chosen if it is probable enough: SURE for a chunk that is long enough (`alone`), SURE_SHORT
+    for others of SHORT_S voiced seconds. Else it is the most probable one of `spoken`, the languages of the recording,
+    if there are any yet.
     """
     best = own[0]
     known = [item for item in own if item[0] in spoken]
@@ -44,12 +45,12 @@ def choose(own: Probabilities, spoken: Collection[str], *, alone: bool, voiced_s
 
 
 def others(own: Probabilities, tried: str, least: float = 0.1) -> Probabilities:
-    """Other languages that it may well be, the most probable first; at most two."""
+    """Return at most two languages besides `tried` with a probability of at least `least`, in the order of `own`."""
     return [item for item in own[:4] if item[0] != tried and item[1] >= least][:2]
 
 
 def mixed(own: Probabilities) -> list[str]:
-    """Return the languages between which a chunk may change, the most probable first; none where it is sure of one."""
+    """Return the languages that a chunk may contain, the most probable first; empty if it is in one language."""
     if own[0][1] >= ONE_LANGUAGE:
         return []
     found = [language for language, probability in own[:4] if probability >= TRACE]
@@ -57,7 +58,7 @@ def mixed(own: Probabilities) -> list[str]:
 
 
 def suspects(own: Probabilities, slices: Iterable[tuple[int, Probabilities]]) -> list[int]:
-    """Return the regions of which no slice (region, probabilities) gives the language of the chunk a fair chance."""
+    """Return the regions without a slice (region, probabilities) in which the chunk's language is probable."""
     language = own[0][0]
     if len(own) < 2 or own[1][1] < RUNNER_UP:  # noqa: PLR2004
         return []
@@ -66,9 +67,9 @@ def suspects(own: Probabilities, slices: Iterable[tuple[int, Probabilities]]) ->
 
 
 def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence[float]) -> list[str]:
-    """Return the language of each region of such a chunk: the most probable path, in which every change has a cost.
+    """Return the language of each region of a chunk: the most probable path, with a cost for each change (Viterbi).
 
-    A region counts by its `seconds`; one shorter than INTERJECTION_S does not count at all.
+    Regions are weighted by their `seconds`; the weight is 0 below INTERJECTION_S.
     """
     paths = {language: (0.0, list[str]()) for language in among}
     for own, length in zip(told, seconds, strict=True):
@@ -84,24 +85,24 @@ def along(told: Sequence[Probabilities], among: Sequence[str], seconds: Sequence
 
 
 def spoken(votes: Mapping[str, float]) -> frozenset[str]:
-    """The languages with a fair share of the voiced time so far."""
+    """Return the languages with at least SPOKEN_SHARE of the voiced time so far."""
     total = sum(votes.values())
     return frozenset(language for language, seconds in votes.items() if seconds >= SPOKEN_SHARE * total)
 
 
 def add(votes: dict[str, float], own: Probabilities, seconds: float) -> None:
-    """Let a chunk vote: each language by its probability, for the seconds of the chunk."""
+    """Add the votes of a chunk: for each language its probability times the seconds of the chunk."""
     count(votes, {language: probability * seconds for language, probability in own[:5]})
 
 
 def count(votes: dict[str, float], more: Mapping[str, float]) -> None:
-    """Add other votes to these."""
+    """Add the votes of `more` to `votes`."""
     for language, seconds in more.items():
         votes[language] = votes.get(language, 0.0) + seconds
 
 
 def shares(votes: Mapping[str, float]) -> dict[str, float]:
-    """Each language's share, the largest first; without the dust of a hundred languages that nobody speaks."""
+    """Return the share of each language, the largest first; those below 1 % are left out as noise of the detection."""
     total = sum(votes.values())
     if not total:
         return {}

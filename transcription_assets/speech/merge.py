@@ -1,4 +1,7 @@
-"""Windows back into one recording. Pure: every voiced second is in one window, so nothing is doubled or dropped."""
+"""Merging of windows into one result. Pure functions.
+
+Every voiced second is in exactly one window, so nothing is duplicated or lost.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +18,14 @@ from transcription_assets.words import sentence_runs, whole_words
 def window(
     start: float, end: float, segments: Iterable[Segment], voiced: Iterable[chunks.Region], votes: Mapping[str, float]
 ) -> Window:
-    """A finished window out of segments and regions whose times count from its start, sentence by sentence."""
+    """Return a finished window with one segment per sentence, from segments and regions timed from its start."""
     cut = [sentence for item in segments for sentence in by_sentence(shifted(item, start))]
     regions = tuple(chunks.Region(item.start + start, item.end + start) for item in voiced)
     return Window(start, end, settle(cut, end, start), regions, dict(votes))
 
 
 def heard(channels: Sequence[Sequence[Window]], *, fixed_language: str = "") -> Heard:
-    """The recording out of the windows of each channel; a channel of two is a speaker."""
+    """Return the result of a recording from the windows of each channel; with two channels, each is a speaker."""
     spoken = [_settled(windows) for windows in channels]
     if len(channels) > 1:
         spoken = [
@@ -43,9 +46,9 @@ def heard(channels: Sequence[Sequence[Window]], *, fixed_language: str = "") -> 
 
 
 def by_sentence(segment: Segment) -> list[Segment]:
-    """The segment cut at the ends of its sentences: a chunk of 30 s is no line to read."""
+    """Split the segment into sentences, since a chunk of up to 30 s is too long to read."""
     runs = sentence_runs(whole_words(segment.words))
-    if len(runs) < 2:  # noqa: PLR2004 -- nothing to cut, and segments without words stay as they are
+    if len(runs) < 2:  # noqa: PLR2004 -- nothing to split, and segments without words stay unchanged
         return [segment]
     return [
         replace(segment, start=run[0].start, end=run[-1].end, text="".join(word.word for word in run), words=tuple(run))
@@ -67,7 +70,7 @@ def _votes(channels: Sequence[Sequence[Window]]) -> dict[str, float]:
 
 
 def _speech(channels: Sequence[Sequence[Window]], segments: Sequence[Segment]) -> Speech:
-    """The audit; with two channels what is covered is counted in each of them, and added."""
+    """Return the coverage; with two channels it is measured in each, and the times are added."""
     audits = []
     for number, windows in enumerate(channels):
         own = [item for item in segments if len(channels) == 1 or item.speaker == CHANNELS[number]]

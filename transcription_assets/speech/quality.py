@@ -1,6 +1,6 @@
-"""Whether what was decoded can be trusted: loops, guesses, inventions. Pure.
+"""Checks of decoded text for low confidence: loops, improbable words, hallucinations. Pure functions.
 
-Batched decoding ignores these thresholds, so every chunk is held against them here.
+Batched decoding does not apply Whisper's thresholds, so every chunk is checked here.
 """
 
 import re
@@ -12,57 +12,57 @@ from statistics import fmean, pstdev
 from transcription_assets.transcript import Segment
 from transcription_assets.words import is_unspaced
 
-# Whisper's own thresholds (openai/whisper transcribe.py): loops compress well, bad guesses have low probability.
+# Whisper's own thresholds (openai/whisper transcribe.py): loops compress well, wrong words have a low probability.
 COMPRESSION_RATIO_LIMIT = 2.4
 LOGPROB_LIMIT = -1.0
 NO_SPEECH_LIMIT = 0.6
 SPEECH_LIMIT = 0.3
-"""Below this Whisper hears somebody where the voice detector hears nobody: 0.05 to 0.2 in speech, over 0.5 in noise,
-tones and most music."""
+"""No-speech probability up to which there is speech in a region that VAD left out: Whisper gives 0.05 to 0.2 in speech,
+over 0.5 in noise, tones and most music."""
 CERTAIN_LOGPROB = -0.5
-"""Words from where the voice detector hears nobody are believed only if they are as probable as this."""
+"""Minimum mean log-probability of words in a region that VAD left out."""
 
 FASTEST_WORDS_PER_S = 7.0
-"""An auctioneer; whoever is faster was made up. A character of Chinese or Japanese counts as a third of a word."""
+"""Rate of an auctioneer; faster words are hallucinations. A Chinese or Japanese character counts as 1/3 word."""
 SLOWEST_WORDS_PER_S = 0.4
 SLOW_FROM_S = 6.0
-"""Shorter voiced stretches may well hold one word only."""
+"""Minimum voiced time to which SLOWEST_WORDS_PER_S applies: less may contain a single word."""
 LANGUAGE_LIMIT = 0.5
 UNSURE_LOGPROB = -0.7
-"""A language that is less probable than not, and words that are not sure either: perhaps it is another language."""
+"""If neither the language nor the words reach these limits, the language may be wrong."""
 NGRAMS = (1, 2, 3, 4, 5, 6)
 LOOP_TURNS = 5
-"""A run of words that comes so often in immediate succession is a loop: nobody says a phrase five times over."""
+"""Number of immediate repetitions of a phrase that make it a loop: speakers rarely say a phrase five times over."""
 SENTENCE_SIZES = range(1, 21)
 SENTENCE_TURNS = 3
-"""Whole sentences that come so often make the text compress like a loop."""
+"""Number of repetitions from which whole sentences make the text compress like a loop."""
 LOOP_WORDS = 8
-"""And it takes up so many words: a chorus of `no, no, no` does not count."""
+"""Minimum length of a loop in words, so that a chorus of `no, no, no` is not one."""
 
 SAME_COUNT = 0.75
 SAME_LENGTH = 0.25
-"""Regions in which the same phrase is said differ in length by no more than this share of it (standard deviation)."""
+"""Maximum standard deviation of the lengths of regions with the same phrase, as a share of their mean."""
 SLOWEST_REPEATED_WORDS_PER_S = 0.6
 
 RUN = 3
-"""So many words in the order of the vocabulary are no chance."""
+"""Number of words in the order of the vocabulary that is not a coincidence."""
 
 _CHARACTERS_PER_WORD = 3
 
 
 def compression_ratio(text: str) -> float:
-    """How much shorter zlib makes it: over 2.4 it repeats itself."""
+    """Return the factor by which zlib compresses the text; above COMPRESSION_RATIO_LIMIT the text is repetitive."""
     data = text.encode(errors="replace")
     return len(data) / len(zlib.compress(data))
 
 
 def is_silence(segment: Segment) -> bool:
-    """Whisper's own rule for text that it made up where nobody speaks."""
+    """Return whether Whisper's own rule takes the segment for a hallucination in silence."""
     return segment.no_speech_prob > NO_SPEECH_LIMIT and segment.avg_logprob < LOGPROB_LIMIT
 
 
 def is_certain(answer: Sequence[Segment]) -> bool:
-    """Whether the words can be believed although the voice detector finds nobody where they are."""
+    """Return whether the words are confident enough to be kept although VAD finds no speech at their time."""
     return all(
         not item.doubt and item.avg_logprob >= CERTAIN_LOGPROB and item.no_speech_prob <= SPEECH_LIMIT
         for item in answer
@@ -70,7 +70,7 @@ def is_certain(answer: Sequence[Segment]) -> bool:
 
 
 def doubt(segment: Segment, voiced_s: float) -> str:
-    """Why the words of a chunk with so many voiced seconds may be wrong; empty = nothing speaks against them."""
+    """Return the reason for low confidence in the words of a chunk with `voiced_s` seconds of speech, "" if none."""
     if segment.compression_ratio > COMPRESSION_RATIO_LIMIT or is_loop(segment.text):
         return "loop"
     if segment.avg_logprob < LOGPROB_LIMIT:
@@ -86,13 +86,13 @@ def doubt(segment: Segment, voiced_s: float) -> str:
 
 
 def is_loop(text: str) -> bool:
-    """Whether a run of one to six words is said over and over without a break."""
+    """Return whether a phrase of one to six words is repeated without a break, see LOOP_TURNS and LOOP_WORDS."""
     return repetition(tokens(text)) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A phrase that fills `said[first:last]` of a list of words, so many turns in immediate succession."""
+    """A phrase that fills `said[first:last]` of a list of words by `turns` immediate repetitions."""
 
     phrase: tuple[str, ...]
     turns: int
@@ -101,7 +101,7 @@ class Repetition:
 
 
 def repetition(said: list[str], sizes: Iterable[int] = NGRAMS, least_turns: int = LOOP_TURNS) -> Repetition | None:
-    """Return the shortest phrase that makes these words a loop."""
+    """Return the shortest phrase that makes these words a loop, None if there is none."""
     for size in sizes:
         turns, last = _longest_run(said, size)
         if turns >= least_turns and turns * size >= LOOP_WORDS:
@@ -110,10 +110,10 @@ def repetition(said: list[str], sizes: Iterable[int] = NGRAMS, least_turns: int 
 
 
 def fits_voices(repeated: Repetition, lengths: Sequence[float]) -> bool:
-    """Whether the phrase is said once in each of these voiced regions (seconds) that its turns lie in.
+    """Return whether the phrase is probably spoken once in each of these voiced regions (lengths in seconds).
 
-    Then there are about as many of them as turns, each as long as the others, and the words are neither too fast nor
-    too slow. A decoder that loops over other speech meets regions of all lengths.
+    That is so if there are about as many regions as turns, of similar length, and the rate of words is plausible. If
+    the decoder loops over other speech, the regions have various lengths.
     """
     if not are_alike(lengths) or not SAME_COUNT <= repeated.turns / len(lengths) <= 1 / SAME_COUNT:
         return False
@@ -122,12 +122,12 @@ def fits_voices(repeated: Repetition, lengths: Sequence[float]) -> bool:
 
 
 def are_alike(lengths: Sequence[float]) -> bool:
-    """Whether voiced regions of these lengths (seconds) may say the same phrase, one turn each."""
+    """Return whether voiced regions of these lengths (seconds) are similar enough to contain the same phrase each."""
     return len(lengths) >= SENTENCE_TURNS and pstdev(lengths) <= SAME_LENGTH * fmean(lengths)
 
 
 def turns(text: str, phrase: Sequence[str]) -> int:
-    """Count how often the phrase comes in the text, wherever in it its first turn begins; turns do not overlap."""
+    """Return the number of occurrences of the phrase in the text, without overlaps."""
     said, size, count, at = tokens(text), len(phrase), 0, 0
     while at <= len(said) - size:
         found = said[at : at + size] == [*phrase]
@@ -136,17 +136,17 @@ def turns(text: str, phrase: Sequence[str]) -> int:
 
 
 def word_count(text: str) -> float:
-    """Words; in scripts without spaces a third of the characters."""
+    """Return the number of words; in scripts without spaces, a third of the number of characters."""
     unspaced = sum(map(is_unspaced, text))
     spaced = "".join(" " if is_unspaced(character) else character for character in text)
     return len(tokens(spaced)) + unspaced / _CHARACTERS_PER_WORD
 
 
 def leaked(text: str, vocabulary: Iterable[str]) -> bool:
-    """Whether the vocabulary may have been written down although nobody said it.
+    """Return whether the text may repeat the vocabulary, which was in the prompt, instead of the speech.
 
-    That is so where three of its words stand in their order, out of more than one of its entries, and where there is
-    nothing but its words. A phrase of three words that is one entry was put there because people say it.
+    That is so if it consists of words of the vocabulary only, or has RUN of its words in order across entries. Words
+    in order within one entry do not count, as such a phrase is in the vocabulary because people say it.
     """
     entries = [tokens(entry) for entry in vocabulary]
     hint, said = [token for entry in entries for token in entry], tokens(text)
@@ -160,7 +160,7 @@ def leaked(text: str, vocabulary: Iterable[str]) -> bool:
 
 
 def tokens(text: str) -> list[str]:
-    """Its words in lower case, without punctuation."""
+    """Return the words of the text in lower case, without punctuation."""
     return re.findall(r"\w+(?:['’]\w+)*", text.lower())
 
 
@@ -169,7 +169,7 @@ def _ngrams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
 
 
 def _longest_run(tokens: list[str], size: int) -> tuple[int, int]:
-    """Return the most turns of a run of `size` tokens that repeats at once, and where it ends."""
+    """Return the largest number of immediate repetitions of any `size` tokens, and the index of their end."""
     longest = run = end = 0
     for index in range(size, len(tokens)):
         run = run + 1 if tokens[index] == tokens[index - size] else 0

@@ -1,7 +1,8 @@
-"""What fails the checks is decoded again, more carefully each time; what stays bad is kept and marked.
+"""Repeated decoding of chunks that fail the checks of `quality`.
 
-The ladder: without the vocabulary where that leaked, the sequential decoder with its temperatures, another language,
-smaller pieces. It ends at the first answer that nothing speaks against.
+The attempts are the sequential decoder with its temperatures, other languages, and smaller pieces, all without the
+vocabulary if that leaked into the text. The first result that passes is used. If none does, the best one is used and
+marked with the reason for low confidence.
 """
 
 import logging
@@ -15,15 +16,15 @@ from transcription_assets.speech.decoder import Chunk, Decoded
 from transcription_assets.transcript import Segment, Word
 
 PIECE_S = 12.0
-"""A chunk that stays bad is tried in pieces of this length: a loop seldom starts in a short one."""
+"""Length of the pieces in the last attempt: loops seldom start in a short piece."""
 
 Careful = Callable[[Chunk, str], list[Segment]]
-"""The slow decoder: a chunk in a language; times from its start."""
+"""Slow decoder of a chunk in one language; times from its start."""
 InPieces = Callable[[Sequence[Chunk], str], list[Segment]]
-"""The fast decoder: each chunk by itself, all in one language; times from the start of each."""
+"""Fast decoder of several chunks in one language, one segment each; times from the start of each."""
 Answer = list[Segment]
 TURNS_IN_PIECE = 4
-"""Fewer than make a loop: what a decoder repeats by itself it does not repeat in a piece of so few turns."""
+"""Less than LOOP_TURNS: a piece with so few repetitions does not make the decoder loop."""
 SHORTEST_PIECE_S, LONGEST_PIECE_S = 2.0, 10.0
 CONFIRMED_SHARE = 0.7
 FEWEST_CONFIRMED = 3
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def _undecoded(_pieces: Sequence[Chunk], _language: str) -> list[Segment]:
-    """No second decoding: no repetition is confirmed."""
+    """Decode nothing, so that no repetition is confirmed."""
     return []
 
 
@@ -45,7 +46,12 @@ def checked(
     may_change_language: bool,
     in_pieces: InPieces = _undecoded,
 ) -> Answer:
-    """Return the segments of a chunk, repaired where needed, times from its start; none where nobody speaks."""
+    """Return the segments of a chunk, decoded again if needed, times from its start; empty if there is no speech.
+
+    Raises:
+        Exception: any exception of `careful` or `in_pieces`.
+
+    """
     first = decoded.segment
     if quality.is_silence(first):
         return []
@@ -57,21 +63,26 @@ def checked(
         log.info("decoded again (%s): %r", why, first.text[:80])
         others = languages.others(decoded.languages, first.language) if may_change_language else []
         answer = _best(first, chunk, careful, others)
-    # Dots and notes are what Whisper writes down for music: no words.
+    # Whisper outputs dots and notes for music; they are not words.
     return [item for item in answer + _filled(answer, chunk, careful) if quality.tokens(item.text)]
 
 
 def in_language(chunk: Chunk, language: tuple[str, float], careful: Careful) -> Answer:
-    """Return what the careful decoder hears in this language, with its probability; nothing where it is doubtful."""
+    """Decode the chunk in this language (code, probability) with `careful`; return [] if the confidence is low.
+
+    Raises:
+        Exception: any exception of `careful`.
+
+    """
     found = _again(careful, chunk, *language)
     return found if found and not _doubt(found, chunk) else []
 
 
 def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer:
-    """Return the words of a chunk in which a phrase is really said over and over; nothing where the decoder loops.
+    """Return the words of a chunk in which a phrase is repeated by the speaker; [] if the decoder loops.
 
-    A loop comes out of the decoder, a repetition out of the sound. So either each turn has a voiced region of its own,
-    or each piece of a few turns, decoded by itself, says the phrase as often as the whole does.
+    A spoken repetition is in the audio: each turn has a voiced region of its own, or pieces with a few turns, decoded
+    separately, together contain the phrase as often as the whole chunk.
     """
     said = [(token, word) for word in first.words for token in quality.tokens(word.word)]
     repeated = quality.repetition(
@@ -83,7 +94,7 @@ def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer
     voices = [region.length for region in chunk.voiced if span.start <= (region.start + region.end) / 2 <= span.end]
     if quality.fits_voices(repeated, voices):
         return [first]
-    # A clear first answer over voices that are alike: short pieces of them may be less sure than pieces have to be.
+    # If the first result is clear and the regions are alike, short pieces need not pass the limits of `_is_said`.
     regular = quality.are_alike(voices) and first.no_speech_prob <= CLEAR_NO_SPEECH
     return _confirmed(first, repeated, chunk, in_pieces, turns=len(voices) if regular else 0)
 
@@ -91,9 +102,9 @@ def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer
 def _confirmed(
     first: Segment, repeated: quality.Repetition, chunk: Chunk, in_pieces: InPieces, *, turns: int
 ) -> Answer:
-    """Return the first answer where its pieces say the same, or theirs where they repeat the phrase less often.
+    """Return the first result if its pieces confirm it, or theirs if they repeat the phrase less often.
 
-    `turns` are those that the voices let expect, 0 where they tell nothing.
+    `turns` is the number of turns expected from the voiced regions, 0 if unknown.
     """
     turn_s = chunk.voiced_s * len(repeated.phrase) / max(quality.word_count(first.text), 1.0)
     longest_s = min(max(TURNS_IN_PIECE * turn_s, SHORTEST_PIECE_S), LONGEST_PIECE_S)
@@ -123,7 +134,7 @@ def _confirmed(
 
 
 def _is_said(answer: Segment, part: Chunk) -> bool:
-    """Whether a piece holds a voice, and its words are probable and no faster than people speak."""
+    """Return whether a piece contains speech, with probable words at a plausible rate."""
     rate = quality.word_count(answer.text) / max(part.voiced_s, 0.5)
     return (
         answer.no_speech_prob <= quality.NO_SPEECH_LIMIT
@@ -135,14 +146,14 @@ def _is_said(answer: Segment, part: Chunk) -> bool:
 def _best(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Answer:
     answers: list[Answer] = [[first]]
     if quality.leaked(first.text, chunk.vocabulary):
-        answers, chunk = [], replace(chunk, vocabulary=())  # what is heard without it was said
+        answers, chunk = [], replace(chunk, vocabulary=())  # words found without it in the prompt were spoken
     for rung, answer in enumerate(_ladder(first, chunk, careful, others)):
         if answer and not _doubt(answer, chunk):
             return answer
         if answer:
             answers.append(answer)
         elif rung == 0:
-            return []  # the careful decoder hears nobody: the first answer was made up
+            return []  # the sequential decoder finds no speech: the first result was a hallucination
     best = max(answers, key=lambda answer: _worth(answer, chunk))
     return [replace(item, doubt=_doubt(best, chunk)) for item in best]
 
@@ -171,7 +182,7 @@ def _again(careful: Careful, chunk: Chunk, language: str, probability: float) ->
 
 
 def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool = False) -> Answer:
-    """What is said in voiced stretches for which the answer has no words."""
+    """Return the words decoded in the gaps of the result: voiced regions without words."""
     if not answer or answer[0].doubt:
         return []
     words = [word for segment in answer for word in segment.words]
@@ -186,7 +197,7 @@ def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool 
 
 
 def _is_repeated(found: Answer, words: Sequence[Word], hole: Region) -> bool:
-    """Whether the words on either side of the hole say the same: then their times are wrong, and nothing is missing."""
+    """Return whether the words next to the gap are the same: then their times are wrong, and nothing is missing."""
     said = quality.tokens(" ".join(item.text for item in found))
     if len(said) < quality.RUN:
         return False
@@ -197,7 +208,7 @@ def _is_repeated(found: Answer, words: Sequence[Word], hole: Region) -> bool:
 
 
 def _doubt(answer: Answer, chunk: Chunk) -> str:
-    """Why the answer as a whole may be wrong."""
+    """Return the reason for low confidence in the result as a whole, "" if there is none."""
     text = " ".join(item.text.strip() for item in answer)
     if chunk.vocabulary and quality.leaked(text, chunk.vocabulary):
         return "vocabulary"
@@ -210,7 +221,7 @@ def _doubt(answer: Answer, chunk: Chunk) -> str:
 
 
 def _worth(answer: Answer, chunk: Chunk) -> tuple[bool, float]:
-    """Better is: no loop, then the more probable."""
+    """Return a sort key: higher without a loop or leaked vocabulary, then by mean log-probability."""
     return _doubt(answer, chunk) not in {"loop", "vocabulary"}, sum(item.avg_logprob for item in answer) / len(answer)
 
 
@@ -219,6 +230,6 @@ def _shifted(segments: Sequence[Segment], offset: float) -> list[Segment]:
 
 
 def shifted(segment: Segment, offset: float) -> Segment:
-    """The same, so many seconds later."""
+    """Return the segment with all times moved by `offset` seconds."""
     words = tuple(replace(word, start=word.start + offset, end=word.end + offset) for word in segment.words)
     return replace(segment, start=segment.start + offset, end=segment.end + offset, words=words)

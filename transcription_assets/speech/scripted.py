@@ -1,4 +1,4 @@
-"""A FAKE engine for trying a graph without a model: it listens to nothing and says what its script says."""
+"""A fake engine, for tests without a model, that ignores the audio and returns scripted sentences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from transcription_assets.transcript import Segment, SpeechModel, Word
 
 @dataclass(slots=True)
 class ScriptedEngine:
-    """Says the sentences of its script, or gives the failures in it, one at each call.
+    """Engine that returns the sentences of its script, after its failures, one for each call.
 
-    An engine is told no names, so a recording is known by its length: `script` and `failures` are by whole seconds.
-    `heard` counts what it was asked to hear, by the same lengths.
+    Engines do not get the names of recordings, so `script` and `failures` are by length in whole seconds. `heard` lists
+    the lengths of all recordings read.
     """
 
     script: Mapping[int, Sequence[str]] = field(default_factory=dict)
@@ -23,11 +23,16 @@ class ScriptedEngine:
     heard: list[int] = field(default_factory=list)
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
-        """Read each sound to its end, then say one sentence after another, evenly over its length."""
+        """Read each sound to its end, then yield its sentences with words evenly distributed over its length.
+
+        Raises:
+            Exception: any exception of the iterable `sounds` itself.
+
+        """
         for sound in sounds:
             try:
                 yield self._hear(sound)
-            except Exception as error:  # noqa: BLE001 -- as the protocol wants it
+            except Exception as error:  # noqa: BLE001 -- as the protocol requires
                 yield error
 
     def _hear(self, sound: Sound) -> Heard:

@@ -1,8 +1,8 @@
-"""Voice activity detection: Silero's network, whose weights come with faster-whisper, run with two kinds of state.
+"""Voice activity detection (VAD) with Silero's network, whose weights are part of faster-whisper.
 
-Silero carries a recurrent state along. After some ten seconds of steady noise that state is deaf: speech that a fresh
-state finds at once stays below the threshold for seconds. So every stretch in which the carried state hears nobody is
-looked at again in short blocks, each from a fresh state, and the higher probability counts.
+Silero's network is recurrent. After some ten seconds of steady noise, its state suppresses speech: probabilities stay
+below the threshold for seconds where an empty state detects speech at once. So every longer stretch below the
+threshold is processed again in short blocks, each from an empty state, and the higher probability is used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ from transcription_assets.chunks import Region
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
 
 FRAMES_AT_ONCE = 500
-"""16 s. faster-whisper gives the detector five minutes at once: 0.2 GB more for a window, and a tenth more time."""
+"""16 s. faster-whisper passes five minutes at once, which takes 0.2 GB and 10 % more time for a window."""
 THRESHOLD = 0.5
-"""Silero's own: frames at least this probable begin a voiced region."""
+"""Silero's default: frames with at least this probability start a voiced region."""
 QUIET_FRAMES = 31
-"""1 s: only longer runs below the threshold are looked at again; breaths between sentences are not."""
+"""1 s: only longer runs below the threshold are processed again, so breaths between sentences are not."""
 BLOCK_FRAMES = 125
-"""4 s: well below the ten seconds of noise after which a state is deaf."""
+"""4 s: well below the ten seconds of noise after which a state suppresses speech."""
 WARM_UP_FRAMES = 31
-"""1 s before each block, so that a voice at its beginning does not meet an empty state."""
+"""1 s before each block, so that the state is no longer empty if speech starts with the block."""
 
 Probabilities = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ _replacing = Lock()
 
 
 def voiced_regions(samples: Samples) -> list[Region]:
-    """Return the stretches in which somebody speaks, none longer than a chunk."""
+    """Return the voiced regions of `samples` (mono, 16 kHz), none longer than a chunk."""
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     _replace_session()
@@ -43,7 +43,7 @@ def voiced_regions(samples: Samples) -> list[Region]:
 
 
 def _replace_session() -> None:
-    """Put `Pieces` between faster-whisper's detector, which all threads share, and its network."""
+    """Wrap the network of faster-whisper's detector, which all threads share, in `Pieces`."""
     from faster_whisper.vad import get_vad_model
 
     with _replacing:
@@ -53,13 +53,13 @@ def _replace_session() -> None:
 
 
 class Pieces:
-    """An ONNX session for Silero's network that takes few frames at a time and distrusts a carried state."""
+    """ONNX session of Silero's network that processes few frames at a time, and quiet stretches from an empty state."""
 
     def __init__(self, network: Any) -> None:
         self.network = network
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """Return the probability of a voice in each frame, and the two states after the last, as the session does."""
+        """Return the speech probability of each frame and the two states after the last, as the wrapped session."""
         frames, h, c = inputs["input"], inputs["h"], inputs["c"]
         found = []
         for first in range(0, len(frames), FRAMES_AT_ONCE):
@@ -80,7 +80,7 @@ class Pieces:
 
 
 def blocks(probabilities: Probabilities) -> Iterator[tuple[int, int]]:
-    """Yield [first, last) of the blocks of frames that a fresh state has to look at: all that seems long and quiet."""
+    """Yield [first, last) of the blocks of frames to process from an empty state: runs over QUIET_FRAMES, in blocks."""
     quiet = np.concatenate([[False], probabilities < THRESHOLD, [False]])
     edges = np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
     for first, last in edges.tolist():

@@ -1,8 +1,8 @@
-"""Whisper, faster than its batched pipeline and as careful as its sequential decoder.
+"""The speech engine for Whisper models.
 
-Sound comes in windows of ten minutes cut at pauses; short recordings are put together until they make as much. All
-chunks in hand are sorted by length and decoded in batches, each as long as its longest chunk and not 30 s; several
-batches at once where there are several workers. Each answer is checked, and repaired where it fails.
+Audio is read in windows of ten minutes that are cut at pauses; short recordings are pooled up to that length. All
+loaded chunks are sorted by length and decoded in batches, padded to their longest chunk instead of 30 s, by several
+workers in parallel. Each result is checked, and chunks that fail are decoded again.
 """
 
 import logging
@@ -37,11 +37,11 @@ from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.transcript import SpeechModel
 
 CPU_ENCODES = 1
-"""Chunks that the encoder takes at once on a CPU: two take 0.1 GB more, and as long. A GPU takes the whole batch."""
+"""Chunks encoded at once on a CPU: two take 0.1 GB more and are no faster. A GPU encodes the whole batch."""
 CPU_BATCH = 4
 """Eight at once are no faster and take 0.3 GB more."""
 GPU_BATCH = 32
-"""Where `auto` begins: more is no faster; what does not fit is halved."""
+"""Initial batch size: more is no faster; a batch that does not fit into memory is halved."""
 VERSION = "4"
 
 _OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class Whisper:
-    """faster-whisper's model under an engine of our own. Loads its weights at first use, once."""
+    """Engine for models of faster-whisper; loads the weights once, at first use."""
 
     def __init__(
         self,
@@ -75,16 +75,23 @@ class Whisper:
 
     @property
     def model(self) -> SpeechModel:
-        """With the compute type that `auto` came to mean."""
+        """Model stored in every transcript, with the resolved compute type."""
         return self._model
 
     @property
     def options(self) -> SpeechOptions:
-        """As they were given."""
+        """Options given at construction."""
         return self._options
 
     def load(self) -> None:
-        """Load the weights now: otherwise the first recording waits for them. What went wrong once goes wrong again."""
+        """Load the weights now instead of with the first recording. A failure is remembered and raised again.
+
+        Raises:
+            PermanentFailure: the model does not support the language or the task.
+            TransientFailure: the GPU or its driver failed.
+            Exception: the weights cannot be loaded; an exception of faster-whisper or CTranslate2.
+
+        """
         if self._unloadable is not None:
             raise self._unloadable
         try:
@@ -99,7 +106,7 @@ class Whisper:
 
         hardware = self._hardware
         if not hardware.on_gpu:
-            share_memory()  # before the workers take their first
+            share_memory()  # before the workers allocate
         with loading.weights.running():
             model = WhisperModel(
                 str(self._path),
@@ -128,10 +135,15 @@ class Whisper:
             )
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
-        """As `Engine.hear`; memory does not grow with the length or the number of the sounds."""
+        """Implement `Engine.hear`; memory does not grow with the length or the number of the sounds.
+
+        Raises:
+            Exception: any exception of the iterable `sounds` itself; other failures are yielded.
+
+        """
         queue: deque[Hearing] = deque()
         load: list[Work] = []
-        # The next window is decoded from its file, and its pauses are found, while these are heard.
+        # The next window is read and its pauses are detected in the background while these are decoded.
         with closing(Ahead(hearing.read(sounds))) as found:
             for recording, work in hearing.timed(found):
                 if work is None:
@@ -147,9 +159,9 @@ class Whisper:
 
     @property
     def _load_s(self) -> float:
-        """Seconds of sound that are worth sorting and decoding together; what is in hand is lost in a kill.
+        """Seconds of audio that are decoded together: more makes batches more even, but a kill loses all of it.
 
-        On a CPU one window of a long recording is enough: it may end after EARLIEST_SHARE of its length.
+        On a CPU one window of a long recording is enough; it may end after EARLIEST_SHARE of its length.
         """
         if not self._hardware.on_gpu:
             return EARLIEST_SHARE * WINDOW_S
@@ -159,10 +171,10 @@ class Whisper:
         wanted = [work for work in load if work.hearing.error is None]
         if wanted:
             self._hear_together(wanted)
-            give_memory_back()  # after each: what glibc keeps grew to 2.3 GB in three hours of sound
+            give_memory_back()  # after each load: glibc retained 2.3 GB after three hours of audio
 
     def _hear_together(self, load: Sequence[Work]) -> None:
-        """Decode all windows of the load together; where that fails each by itself, so that only one is lost."""
+        """Decode all windows of the load together; if that fails, each one separately, so that only one is lost."""
         votes = [dict(work.hearing.votes) for work in load]
         try:
             self.load()
@@ -175,7 +187,7 @@ class Whisper:
                 return
             log.exception("decoding %s windows together failed, each is tried by itself", len(load))
             for work, before in zip(load, votes, strict=True):
-                work.hearing.votes = before  # the same chunks vote again
+                work.hearing.votes = before  # the same chunks will vote again
             for work in load:
                 self._hear_load([work])
             return
@@ -183,11 +195,11 @@ class Whisper:
         for work in load:
             try:
                 _keep(work, [job for job in done if job.work is work])
-            except Exception as error:  # noqa: BLE001 -- a store that is away fails this recording, not the others
+            except Exception as error:  # noqa: BLE001 -- an error of the store fails this recording, not the others
                 work.hearing.error = error
 
     def _decode(self, load: Sequence[Work]) -> Sequence[Job]:
-        """First the chunks that tell their language by themselves: what they vote for helps the others."""
+        """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
         jobs = [job for work in load for job in batches.jobs(work)]
         for alone in (True, False):
             group = [job for job in jobs if job.alone is alone]
@@ -199,11 +211,11 @@ class Whisper:
         return jobs + self._second_opinion(load, jobs)
 
     def _try_neighbours(self, jobs: Sequence[Job]) -> None:
-        """Decode what is doubted once more in each language that its neighbours or the recording speak."""
+        """Decode chunks with low confidence again in each language of their neighbours and of the recording."""
         told = [next((item.language for item in job.answer if not item.doubt), "") for job in jobs]
         for number, job in enumerate(jobs):
             if not job.answer or not all(item.doubt for item in job.answer):
-                continue  # decoded in one language, the part that is right would be lost
+                continue  # decoding all of it in one language would lose the segments with high confidence
             near = [
                 told[other]
                 for other in (number - 1, number + 1)
@@ -220,9 +232,9 @@ class Whisper:
                     break
 
     def _second_opinion(self, load: Sequence[Work], answered: Sequence[Job]) -> list[Job]:
-        """Decode what the voice detector left out, where both its energy and the decoder say that somebody speaks.
+        """Decode regions that VAD left out, if both their energy and Whisper's no-speech probability indicate speech.
 
-        Words are kept only where they are certain; without any the region remains, as one that has no words.
+        Words with low confidence are dropped; the region then remains as a gap.
         """
         asked = [job for work in load for job in batches.doubted(work, answered)]
         size = batches.even_size(len(asked), self._batch_size, 1)
@@ -245,7 +257,7 @@ class Whisper:
     def _work_off(self, jobs: Sequence[Job]) -> None:
         size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
         cut = list(batches.batches(jobs, size))
-        if len(cut) < 2:  # noqa: PLR2004 -- no thread for nothing
+        if len(cut) < 2:  # noqa: PLR2004 -- a single batch needs no thread
             for batch in cut:
                 self._in_memory(self._answer, batch)
             return
@@ -254,7 +266,7 @@ class Whisper:
                 pass
 
     def _in_memory(self, step: Callable[[Sequence[Job]], None], batch: Sequence[Job]) -> None:
-        """Take the step for the batch; in halves where it does not fit into the GPU's memory, and so from then on."""
+        """Run the step for the batch; if it does not fit into GPU memory, run it in halves and limit later batches."""
         try:
             step(batch)
         except RuntimeError as error:
@@ -277,7 +289,7 @@ class Whisper:
         found = self._decoder.decode([job.chunk for job in batch], choose)
         batch[0].work.hearing.tell()
         for job, decoded in zip(batch, found, strict=True):
-            job.answer, job.votes, job.told = [], {}, decoded.languages  # all anew, should this be the second try
+            job.answer, job.votes, job.told = [], {}, decoded.languages  # reset in case of a second attempt
             if followed and self._answer_by_language(job, decoded):
                 continue
             answer = repair.checked(
@@ -294,9 +306,9 @@ class Whisper:
                 job.votes = {answer[0].language: job.chunk.voiced_s}
 
     def _told(self, chunk: Chunk, decoded: Decoded) -> tuple[list[languages.Probabilities], list[str]]:
-        """Return the languages of each region, and those between which the chunk may change.
+        """Return the languages of each region, and those that the chunk may contain.
 
-        Where the whole chunk is sure, only the regions are asked whose slices are unlike it: encoding is dear.
+        If the language of the whole chunk is clear, only regions whose slices differ are encoded, which is expensive.
         """
         if among := languages.mixed(decoded.languages):
             return self._decoder.tell_languages([chunk.part(region) for region in chunk.voiced]), among
@@ -312,9 +324,9 @@ class Whisper:
         return told, list(dict.fromkeys([own, *sure]))
 
     def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
-        """Where the language changes inside a chunk, decode each stretch in its own; False where it does not."""
+        """Decode each part of a chunk with several languages in its own; return False if it has only one."""
         regions = job.chunk.voiced
-        if len(regions) < 2:  # noqa: PLR2004 -- nothing changes
+        if len(regions) < 2:  # noqa: PLR2004 -- no change is possible
             return False
         told, among = self._told(job.chunk, decoded)
         if len(among) < 2:  # noqa: PLR2004
@@ -337,14 +349,14 @@ class Whisper:
 
 
 def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[Region, str]]:
-    """Neighbouring regions of one language as one, with it."""
+    """Join neighbouring regions of the same language; return each with its language."""
     pairs = zip(regions, spoken, strict=True)
     runs = [(language, [region for region, _ in run]) for language, run in groupby(pairs, key=lambda pair: pair[1])]
     return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
 
 
 def _keep(work: Work, jobs: Sequence[Job]) -> None:
-    """The window's segments and votes are those of its chunks."""
+    """Store the segments and votes of a window's chunks in the window."""
     votes: dict[str, float] = {}
     for job in jobs:
         languages.count(votes, job.votes)
@@ -353,7 +365,7 @@ def _keep(work: Work, jobs: Sequence[Job]) -> None:
 
 
 def _blamed(error: Exception) -> Exception:
-    """A GPU that fails is not the recording's fault."""
+    """Return TransientFailure for an error of the GPU, which the recording did not cause, else the error itself."""
     if isinstance(error, RuntimeError) and _OF_THE_GPU.search(str(error)):
         return TransientFailure(f"the GPU or its driver failed, not the recording: {error}")
     return error

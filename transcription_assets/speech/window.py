@@ -1,4 +1,4 @@
-"""A window of a recording that is done: what is kept in the store until the whole recording is done."""
+"""The result of a finished window, stored as a checkpoint until the recording is finished."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from transcription_assets.transcript import Segment, segment_from
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was heard in [start, end) seconds of the recording; times count from the start of the recording.
+    """Recognition result for [start, end) seconds of the recording; times count from its start.
 
-    `languages` maps each language to the voiced seconds that speak for it.
+    `languages` maps each language to its votes, in voiced seconds.
     """
 
     start: float
@@ -22,12 +22,19 @@ class Window:
     languages: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """UTF-8; `from_json` gives an equal window back."""
+        """Return the window as JSON in UTF-8; `from_json` restores an equal window."""
         return json.dumps(asdict(self), ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def from_json(data: bytes) -> Window:
-    """Read what `Window.to_json` wrote; raises ValueError, KeyError or TypeError for anything else."""
+    """Parse the output of `Window.to_json`.
+
+    Raises:
+        ValueError: the data is not JSON.
+        KeyError: a field is missing.
+        TypeError: a field has the wrong type.
+
+    """
     document = json.loads(data)
     return Window(
         start=document["start"],

@@ -1,4 +1,4 @@
-"""Sound in windows that fit in memory, cut where nobody speaks, each with its voiced stretches."""
+"""Splitting of audio into windows that fit in memory, cut at pauses, each with its voiced regions."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from transcription_assets.speech.engine import SAMPLE_RATE, Samples
 from transcription_assets.speech.voices import voiced_regions
 
 WINDOW_S = 600.0
-"""Seconds of sound in memory at once: 38 MB, and enough chunks that the last batch being short does not matter."""
+"""Maximum length of a window: 38 MB, and enough chunks that a short last batch does not matter."""
 EARLIEST_SHARE = 0.8
-"""A window ends in its last fifth."""
+"""Share of the maximum length after which a window may end."""
 LOUDNESS_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A window: its samples, the voiced regions in it (times from its start), and whether the sound ends with it.
+    """A window of audio: samples (mono, 16 kHz), voiced regions (times from its start), whether it is the last one.
 
-    `unexplained` are regions that stand out of the background although the voice detector finds nobody in them.
+    `unexplained` are active regions in which VAD finds no speech.
     """
 
     samples: Samples
@@ -33,14 +33,18 @@ class Cut:
 
     @property
     def length(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
 
 def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[Cut]:
-    """Windows of at most `window_s` seconds (plus one block), cut at pauses.
+    """Yield windows of at most `window_s` seconds (plus one block), cut at pauses.
 
-    Together the windows are exactly the sound that came in, so every voiced second is in one of them.
+    Joined, the windows are exactly the input, so every voiced second is in one of them.
+
+    Raises:
+        Exception: any exception of the iterable `blocks`.
+
     """
     longest_s = WINDOW_S if window_s is None else window_s
     held: list[Samples] = []
@@ -66,9 +70,9 @@ def _window(samples: Samples, voiced: list[Region], *, last: bool) -> Cut:
 
 
 def _end(samples: Samples, voiced: list[Region]) -> int:
-    """The sample where the window ends: in its last pause; without one between two regions, or else where it is quiet.
+    """Return the sample where the window ends: in its last pause, else between two regions, else where it is quietest.
 
-    Regions that touch have a short pause between them, unless somebody talks on for longer than a chunk.
+    Adjacent regions have a short pause between them, unless they are parts of speech that is longer than a chunk.
     """
     seconds = len(samples) / SAMPLE_RATE
     earliest_s = EARLIEST_SHARE * seconds
@@ -78,18 +82,18 @@ def _end(samples: Samples, voiced: list[Region]) -> int:
         touching = [round(region.end * SAMPLE_RATE) for region in voiced[:-1] if region.end >= earliest_s]
         quiet = min(touching, key=partial(_loudness, samples), default=first + _quietest(samples[first:]))
         at = quiet / SAMPLE_RATE
-    # Whole hundredths of a second: a decoder can be told to start just there.
+    # In whole hundredths of a second, so that ffmpeg can seek to exactly this sample.
     return round(at * 100) * SAMPLE_RATE // 100
 
 
 def _loudness(samples: Samples, at: int) -> float:
-    """Of the LOUDNESS_S seconds around a sample."""
+    """Return the mean power of the LOUDNESS_S seconds around a sample."""
     half = int(LOUDNESS_S * SAMPLE_RATE) // 2
     return float(np.square(samples[max(0, at - half) : at + half]).mean())
 
 
 def _quietest(samples: Samples) -> int:
-    """The middle of the quietest LOUDNESS_S seconds: between two words, if anywhere."""
+    """Return the middle of the quietest LOUDNESS_S seconds, which is most likely between two words."""
     step = int(LOUDNESS_S * SAMPLE_RATE)
     frames = len(samples) // step
     if not frames:
@@ -99,14 +103,14 @@ def _quietest(samples: Samples) -> int:
 
 
 def _joined(held: list[Samples]) -> Samples:
-    """One array out of blocks, which are let go of: a window is 38 MB, and what follows needs room."""
+    """Join blocks into one array and clear the list: a window takes 38 MB, and decoding needs the memory."""
     samples = sane(np.concatenate(held))
     held.clear()
     return samples
 
 
 def sane(samples: Samples) -> Samples:
-    """The samples as float32 in [-1, 1]: what is no number is silence, what is too loud is clipped."""
+    """Return the samples as float32 in [-1, 1]: NaN and infinity become 0, and louder samples are clipped."""
     samples = samples.astype(np.float32, copy=False)
     if samples.min(initial=0.0) >= -1.0 and samples.max(initial=0.0) <= 1.0:  # false for NaN too
         return samples
