@@ -1,6 +1,6 @@
-"""The steps of the graph for one recording, one module each, in the order of the pipeline; no Dagster.
+"""The steps of the pipeline for one recording, one module each; they do not use Dagster.
 
-Both doors call them: `defs/` as assets, `app/` as the command line. Each `materialise` reads what the step before left
-in the store, writes its own artefacts, its record last, and returns that record; what is already there for the same
-object, model and options is returned as it is (`reused`), so a second run costs nothing.
+`defs/` calls them as assets and `app/` from the command line. Each `materialise` reads the artefacts of previous steps
+from the store, writes its own, its record last, and returns the record. If a record for the same object, model and
+options exists, it is returned unchanged (`reused`).
 """

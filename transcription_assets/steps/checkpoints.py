@@ -1,4 +1,4 @@
-"""The windows of a long recording that are transcribed already, in the store until all of it is."""
+"""Checkpoints: finished windows of a long recording, in the store until its transcript is written."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,9 +12,9 @@ from transcription_assets.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """A killed run repeats the window in hand, not those before it.
+    """Checkpoints of one recording, so that a run that resumes after a kill repeats only the unfinished window.
 
-    `version` names what they are good for: this very object, with this model and these options.
+    `version` identifies the object, the model and the options for which they are valid.
     """
 
     store: Store
@@ -22,18 +22,35 @@ class Checkpoints:
     version: str
 
     def get(self, place: Place, /) -> Window | None:
-        """The window at this place, if it is kept and whole."""
+        """Return the checkpoint; None if there is none or it is damaged.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         try:
             return window.from_json(self.store.read(self._path(place)))
         except (NotFound, ValueError, KeyError, TypeError):
             return None
 
     def __setitem__(self, place: Place, done: Window, /) -> None:
-        """Keep it until the recording is done."""
+        """Write the checkpoint.
+
+        Raises:
+            TranscriptionError: the store denies access, is full or does not answer.
+
+        """
         self.store.write(self._path(place), done.to_json())
 
     def clear(self, duration: float) -> None:
-        """The recording is done: forget its windows, of older versions too. One shorter than a window has none."""
+        """Delete all checkpoints of the recording, also of older versions.
+
+        `duration` is its length in seconds; a recording shorter than a window has no checkpoints.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
         if duration > WINDOW_S * EARLIEST_SHARE:
             self.store.delete(*self.store.list(keys.checkpoints(self.key)))
 

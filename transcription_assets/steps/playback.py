@@ -1,4 +1,4 @@
-"""The copy of a recording that plays at the seconds of its transcript: itself, or its extracted sound."""
+"""Choice of the file that plays in sync with the transcript: the recording or its extracted audio."""
 
 import logging
 
@@ -12,29 +12,29 @@ from transcription_assets.storage import Store
 log = logging.getLogger(__name__)
 
 LARGEST_START_S = 0.1
-"""Encoders delay the first sample by less; a clock that starts later shows other seconds than the transcript."""
+"""Maximum start time of a container in sync with the transcript; it allows for the delay of encoders, which is less."""
 DECODED = frozenset({"aac", "flac", "mp3", "opus", "vorbis"})
-"""Audio codecs that browsers decode. They play a film with any other codec without its sound."""
+"""Audio codecs that browsers decode. They play a video with any other codec without sound."""
 
 FEW_CHANNELS = frozenset({"mono", "1 channels", *audio.STEREO})
-"""What more channels of PCM stand for is a guess: browsers leave out some of them, and with them a voice."""
+"""Channel layouts of PCM that browsers play completely: of more channels they leave out some, perhaps with a voice."""
 
 
 def plays_itself(probe: Probe, sound: Audio) -> bool:
-    """Return whether browsers play the recording itself at the second that its transcript says."""
+    """Return whether browsers play the recording itself in sync with its transcript."""
     is_wave = probe.format == "wav" and probe.audio_codec.startswith("pcm_") and probe.channels in FEW_CHANNELS
     is_decoded = probe.audio_codec in DECODED or is_wave
     return is_decoded and sound.original_is_exact and sound.container_start < LARGEST_START_S
 
 
 def link(store: Store, key: str) -> str:
-    """Return the URL that a person opens to hear the recording at a second of its transcript (`#t=`).
+    """Return a URL that plays in sync with the transcript, for use with `#t=` (seconds).
 
-    It is a `file://` URL, or one that is signed and good for one hour. Where the records of the recording cannot be
-    read, it is the recording itself, which may start at another second.
+    It is a `file://` URL, or a signed URL that is valid for one hour. If the records of the recording cannot be read,
+    it is that of the recording itself, which may be out of sync.
 
     Raises:
-        TranscriptionError: The store cannot make a link.
+        TranscriptionError: the recording cannot be looked up, or the URL cannot be signed.
 
     """
     try:
@@ -46,7 +46,7 @@ def link(store: Store, key: str) -> str:
 
 
 def _is_heard_extracted(store: Store, key: str) -> bool:
-    """Return whether the extracted sound is there and has to stand in for the recording."""
+    """Return whether the extracted audio exists and has to be played instead of the recording."""
     seen, sound = video.load(store, key), audio.load(store, key)
     is_known = seen is not None and sound is not None and seen.etag == sound.etag
     return bool(seen and sound and is_known and not plays_itself(seen.probe, sound) and store.exists(keys.flac(key)))

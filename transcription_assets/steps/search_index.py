@@ -1,8 +1,13 @@
-"""search_index: the tables kept fast for everybody who searches, and the newest one served once it is complete."""
+"""search_index: maintenance of the search tables, and the switch to a new table that is complete."""
 
 from transcription_assets.index import Index, IndexState
 
 
 def materialise(table: Index) -> IndexState:
-    """Indexes, compaction, old versions, and the switch to a new table; readers are never blocked."""
+    """Build indexes, compact tables, drop old versions, and switch to a complete new table, without blocking readers.
+
+    Raises:
+        TranscriptionError: the tables cannot be written, or others kept writing at the same time.
+
+    """
     return table.maintain()

@@ -1,7 +1,7 @@
-"""transcript: what was said and when (`transcripts/<key>.json`, `.txt`, `.srt`, `.vtt`).
+"""transcript: the words of a recording with their times (`transcripts/<key>.json`, `.txt`, `.srt`, `.vtt`).
 
-The same sound under another name, or in another container, is not transcribed again: `heard/` tells for each
-sound, model and options which recording has its words.
+Audio that was transcribed before, under another name or in another container, is not transcribed again: `heard/` maps
+each combination of audio, model and options to the recording that has its words.
 """
 
 import json
@@ -32,37 +32,43 @@ TEXTS: Mapping[str, Callable[[Transcript], str]] = {
     ".srt": subtitles.to_srt,
     ".vtt": subtitles.to_vtt,
 }
-"""What is written beside the JSON, for people and players."""
+"""Formats written beside the JSON, by suffix."""
 SAME_SHARE = 0.05
-"""Channels that differ by less of their loudness hold the same voice."""
+"""Channels whose difference has at most this share of their level (RMS) contain the same voice."""
 APART_SHARE = 0.25
-"""In so much of the recording two people are heard apart."""
+"""Share of the blocks with speech in which channels must differ to count as two speakers."""
 QUIETEST = 0.001
-"""Nobody can be heard below this share of full scale."""
+"""Minimum level (RMS, full scale 1.0) of a block with speech."""
 
 
 def load(store: Store, key: str) -> Transcript | None:
-    """The transcript in the store, if there is one that this release understands."""
+    """Return the transcript in the store; None if there is none, it is damaged, or of another schema version.
+
+    Raises:
+        TranscriptionError: the store denies access or does not answer.
+
+    """
     try:
         return from_json(store.read(keys.transcript(key)))
-    except (NotFound, ValueError, KeyError, TypeError, AttributeError):  # damaged: whatever lies there is JSON, or not
+    except (NotFound, ValueError, KeyError, TypeError, AttributeError):  # a damaged file may hold any JSON, or none
         return None
 
 
 def is_current(transcript: Transcript, source: Audio, engine: Engine, vocabulary: Sequence[str] = ()) -> bool:
-    """Whether it was made from this very object with this model and these options."""
+    """Return whether the transcript was made from this version of the recording with this model and these options."""
     options = engine.options.as_dict() | {"vocabulary": [*vocabulary]}
     return transcript.media.etag == source.etag and _is_by(transcript, engine, options)
 
 
 def vocabulary(store: Store, key: str) -> list[str]:
-    """Return the names and words to expect in this recording, from the `vocabulary.txt` that lies nearest above it.
+    """Return the names and words to expect in a recording, from `vocabulary.txt` in its folder or the nearest above.
 
-    One word or phrase a line; empty lines and those that start with `#` do not count.
+    The file has one word or phrase per line; empty lines and those that start with `#` are ignored.
 
     Raises:
-        PermanentFailure: It is no regular file, has more than VOCABULARY_BYTES, or is not UTF-8. Only the recordings
-            below its folder fail.
+        PermanentFailure: it is not a regular file, has more than VOCABULARY_BYTES, is not UTF-8, or access is denied.
+            Only the recordings below its folder fail.
+        TransientFailure: the store does not answer.
 
     """
     for place in keys.vocabularies(key):
@@ -87,25 +93,25 @@ def _is_by(transcript: Transcript, engine: Engine, options: dict[str, Any]) -> b
 
 
 VOCABULARY_BYTES = 64 << 10
-"""Whisper's prompt takes some hundred words; a larger list is a mistake, or meant to do harm."""
+"""Maximum size: Whisper's prompt takes some hundred words, so a larger file is a mistake or an attack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What transcribes: the engine, and the ffmpeg that reads the extracted sound."""
+    """The engine, and the ffmpeg that decodes the extracted audio."""
 
     engine: Engine
     ffmpeg: str
 
 
 Made = tuple[Transcript, bool]
-"""The transcript and whether it was there already."""
+"""A transcript, and whether it existed before."""
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The sound of a recording, and the options for it: the engine's, and its own vocabulary."""
+    """Extracted audio of a recording, and its options: those of the engine, and its vocabulary."""
 
     source: Audio
     options: dict[str, Any]
@@ -113,14 +119,22 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A recording in the queue: whether the engine was asked to hear it, and what makes its transcript then."""
+    """A recording in the queue: whether its audio was passed to the engine, and the function for its result."""
 
     asked: bool
     finish: Callable[[Heard | Exception | None], Made]
 
 
 def materialise(store: Store, key: str, tools: Tools, progress: Progress | None = None) -> Made:
-    """Transcribe the extracted speech of one recording; what went wrong is raised."""
+    """Transcribe the extracted audio of one recording, see `materialise_each`.
+
+    Raises:
+        PermanentFailure: the audio was not extracted or cannot be decoded, its vocabulary is invalid, the model does
+            not support the options, or access to the store is denied.
+        TransientFailure: the recording was replaced meanwhile, the GPU failed, or the store does not answer.
+        Exception: any other exception of the engine.
+
+    """
     (made,) = materialise_each(store, [key], tools, progress)
     if isinstance(made, Exception):
         raise made
@@ -130,9 +144,13 @@ def materialise(store: Store, key: str, tools: Tools, progress: Progress | None 
 def materialise_each(
     store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress | None = None
 ) -> Iterator[Made | Exception]:
-    """One answer for each recording, in their order; what went wrong with one stands in its place.
+    """Yield one result for each recording, in the same order; a failure is noted and yielded as an exception.
 
-    The engine decodes short ones together. `progress` gets a media key and the seconds of it that are done.
+    The engine decodes short recordings together. `progress` is called with a media key and the seconds done of it.
+
+    Raises:
+        Exception: the engine itself failed; failures of single recordings are yielded.
+
     """
     for key, answer in zip(media_keys, _each(store, media_keys, tools, progress or _unwatched), strict=True):
         if isinstance(answer, Exception):
@@ -153,27 +171,27 @@ def _each(store: Store, media_keys: Sequence[str], tools: Tools, progress: Progr
 def _attempted(entry: _Entry, answer: Heard | Exception | None) -> Made | Exception:
     try:
         return entry.finish(answer)
-    except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+    except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
         return error
 
 
 def _sounds(
     store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress, queue: deque[_Entry]
 ) -> Iterator[Sound]:
-    """The sounds that the engine has to hear; every recording gets its entry in `queue`, in order."""
+    """Yield the audio that has to be transcribed; every recording gets an entry in `queue`, in order."""
     asked: set[str] = set()
     for key in media_keys:
         try:
             request = _Request(_source(store, key), _options(store, key, tools.engine))
             known = _known(store, request, tools.engine)
-        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+        except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
             queue.append(_Entry(asked=False, finish=partial(_failed, error)))
             continue
         digest = _sound(request, tools.engine)
         if known is not None:
             queue.append(_Entry(asked=False, finish=partial(_given, known)))
         elif digest in asked:
-            # The same sound is in the queue: written down by the time that this one's turn comes.
+            # The same audio is in the queue: its transcript will be written before this entry is processed.
             queue.append(_Entry(asked=False, finish=partial(_alone, store, key, tools, progress)))
         else:
             asked.add(digest)
@@ -181,16 +199,16 @@ def _sounds(
 
 
 def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, queue: deque[_Entry]) -> Iterator[Sound]:
-    """The one sound; its file is there for as long as the engine reads."""
+    """Yield the audio of one recording; its file exists until the engine requests the next one."""
     source = request.source
     with ExitStack() as held:
         try:
             flac = held.enter_context(_speech(store, source.key))
             channels = source.channels if _are_different(flac, source.channels, tools.ffmpeg) else 1
-        except Exception as error:  # noqa: BLE001 -- what is wrong with one recording must not stop the others
+        except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
             queue.append(_Entry(asked=False, finish=partial(_failed, error)))
             return
-        # A window of both channels together is none of the left one.
+        # The version includes the channels: a checkpoint of the mix is not valid for the left channel.
         kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
         queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, kept)))
         yield Sound(
@@ -233,7 +251,7 @@ def _source(store: Store, key: str) -> Audio:
 
 
 def _unwatched(_key: str, _seconds: float) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def _reader(flac: str, ffmpeg: str, channels: int) -> Callable[[int, float], Iterator[Samples]]:
@@ -244,11 +262,11 @@ def _reader(flac: str, ffmpeg: str, channels: int) -> Callable[[int, float], Ite
 
 
 def _are_different(flac: str, channels: int, ffmpeg: str) -> bool:
-    """Whether two channels hold two voices: many stereo files hold one voice twice.
+    """Return whether two channels contain two speakers; many stereo files contain the same voice twice.
 
-    All of it counts: a call may begin with an announcement in both, and a talk with a jingle in stereo.
+    All of the audio is compared: a call may start with an announcement in both channels, a talk with stereo music.
     """
-    if channels < 2:  # noqa: PLR2004 -- two speakers, or not
+    if channels < 2:  # noqa: PLR2004 -- one channel has no second speaker
         return False
     sides = (media.read_samples(flac, ffmpeg=ffmpeg, channel=number) for number in range(2))
     answers = [answer for blocks in zip(*sides, strict=False) if (answer := _differ(*blocks)) is not None]
@@ -256,7 +274,7 @@ def _are_different(flac: str, channels: int, ffmpeg: str) -> bool:
 
 
 def _differ(left: Samples, right: Samples) -> bool | None:
-    """Whether a block holds two voices; None where nobody can be heard in it."""
+    """Return whether the channels of a block contain different voices; None if it is too quiet for speech."""
     loudness = float(np.sqrt(np.square(left).mean() + np.square(right).mean()))
     if loudness < QUIETEST:
         return None
@@ -264,7 +282,7 @@ def _differ(left: Samples, right: Samples) -> bool | None:
 
 
 def _known(store: Store, request: _Request, engine: Engine) -> Made | None:
-    """The transcript, where it is there already or can be taken over from the same sound."""
+    """Return the transcript if it exists or can be copied from a recording with the same audio, else None."""
     source = request.source
     known = load(store, source.key)
     if known and known.media.etag == source.etag and _is_by(known, engine, request.options):
@@ -282,7 +300,7 @@ def _known(store: Store, request: _Request, engine: Engine) -> Made | None:
 def _write(store: Store, transcript: Transcript, request: _Request, engine: Engine) -> None:
     key, source = request.source.key, request.source
     _require_same_sound(store, key, source)
-    # Removed first and written last: what makes the transcript count as done never lies beside texts of another.
+    # The JSON marks the transcript as complete: deleted first and written last, it never exists beside older texts.
     store.delete(keys.transcript(key))
     for suffix, text in TEXTS.items():
         store.write(keys.transcript(key, suffix), text(transcript).encode())
@@ -291,7 +309,7 @@ def _write(store: Store, transcript: Transcript, request: _Request, engine: Engi
 
 
 def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
-    """Write those again that somebody deleted."""
+    """Write missing text files again, which someone may have deleted."""
     for suffix, text in TEXTS.items():
         path = keys.transcript(known.media.key, suffix)
         if not store.exists(path):
@@ -299,7 +317,7 @@ def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
 
 
 def _require_same_sound(store: Store, key: str, source: Audio) -> None:
-    """TransientFailure where `audio` was made anew meanwhile: nobody knows which of the two was heard."""
+    """Raise TransientFailure if `audio` was materialised meanwhile: it is unknown which version was transcribed."""
     now = audio.load(store, key)
     if now is None or (now.etag, now.sha256) != (source.etag, source.sha256):
         raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
@@ -307,7 +325,7 @@ def _require_same_sound(store: Store, key: str, source: Audio) -> None:
 
 @contextmanager
 def _speech(store: Store, key: str) -> Iterator[str]:
-    """The extracted sound. From a bucket it is copied first: a link into it could expire during a long recording."""
+    """Yield ffmpeg's input for the extracted audio; copied from a bucket, as a signed URL could expire while in use."""
     if store.is_local:
         yield store.readable_url(keys.flac(key))
         return
@@ -318,7 +336,7 @@ def _speech(store: Store, key: str) -> Iterator[str]:
 
 
 def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
-    """A store may end its answer early and look as if that were all: then there is more to be heard."""
+    """Raise TransientFailure if audio is missing: a store may truncate a response without an error."""
     if heard_s < extracted_s - LENGTH_TOLERANCE_S:
         raise TransientFailure(
             f"{key}: the store gave {heard_s:.1f} s of its {extracted_s:.1f} s of extracted speech; try again"
@@ -326,13 +344,13 @@ def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
 
 
 def _sound(request: _Request, engine: Engine) -> str:
-    """The name of what this engine hears in this sound: alike, the words are alike."""
+    """Return a digest of audio, model and options; transcripts with the same digest have the same words."""
     document = [request.source.sha256, asdict(engine.model), request.options]
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _heard_before(store: Store, request: _Request, engine: Engine) -> Transcript | None:
-    """A transcript of the same sound by the same model with the same options, if it is still there."""
+    """Return a transcript of the same audio by the same model with the same options, if it still exists."""
     try:
         key = json.loads(store.read(keys.heard(_sound(request, engine))))["media_key"]
     except (NotFound, ValueError, KeyError, TypeError):
@@ -343,7 +361,7 @@ def _heard_before(store: Store, request: _Request, engine: Engine) -> Transcript
 
 
 def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
-    """The words of `alike` under the recording's own name; the time is what the taking over took."""
+    """Return `alike` with the name of this recording; its wall time is the time for the copy."""
     return replace(
         alike,
         filename=_filename(key),
