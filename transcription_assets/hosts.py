@@ -1,4 +1,7 @@
-"""Names in `Host` headers: both web servers compare them, because a foreign page can make its name point here."""
+"""Parsing of host names in `Host` headers.
+
+Both web servers compare them against DNS rebinding: a foreign page can make its own name resolve to this machine.
+"""
 
 import re
 
@@ -7,11 +10,11 @@ HOST = re.compile(r"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?", re.ASCII)
 
 
 def host_name(host: str) -> str:
-    """Return the host without its port, in lower case; an empty string where it is none."""
+    """Return the host without its port, in lower case; "" if it is invalid."""
     found = HOST.fullmatch(host)
     return found["name"].lower() if found else ""
 
 
 def parse_hosts(text: str) -> frozenset[str]:
-    """Return the names in a list separated by commas."""
+    """Return the valid hosts of a comma-separated list, without ports, in lower case."""
     return frozenset(filter(None, (host_name(part.strip()) for part in text.split(","))))

@@ -1,4 +1,4 @@
-"""search: the moments on a terminal, or as JSON."""
+"""The command `search`: moments on a terminal or as JSON."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 DAY = click.DateTime(["%Y-%m-%d"])
 CONTEXT = 160
-"""Characters before and after the sentence on a terminal; the JSON has all of it."""
+"""Maximum characters before and after the sentence on a terminal; the JSON has the whole text."""
 
 
 @click.command()
@@ -37,7 +37,7 @@ CONTEXT = 160
 @click.option("--longest", "longest_s", type=float, metavar="S", help="Recordings of at most so many seconds.")
 @click.option("--weak", "with_weak", is_flag=True, help="Also show moments that fit less well (JSON always has them).")
 @click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url and more.")
-def search(  # noqa: PLR0917 -- click gives its options by name
+def search(  # noqa: PLR0917 -- click passes options by name
     query: str,
     limit: int,
     mode: str,
@@ -95,7 +95,7 @@ def search(  # noqa: PLR0917 -- click gives its options by name
 
 
 def _link(store: Store, key: str) -> str:
-    """Return where the recording can be heard; an empty string where the store cannot say."""
+    """Return the URL that plays the recording, "" if the store cannot make one."""
     try:
         return playback.link(store, key)
     except TranscriptionError as error:
@@ -104,12 +104,12 @@ def _link(store: Store, key: str) -> str:
 
 
 def _at(link: str, start: float) -> str:
-    """Return a link whose media fragment makes browsers and VLC start at the second; "" where there is no link."""
+    """Return the link with a media fragment that makes browsers and VLC start at the second; "" without a link."""
     return link and f"{link}#t={start:.2f}"
 
 
 def _moment(hit: Hit, url: str) -> dict[str, Any]:
-    """Return a hit as JSON has it; `url` is empty where there is no link."""
+    """Return the JSON object of a hit; `url` is "" if there is no link."""
     return {
         "media_key": hit.media_key,
         "start": hit.start,
@@ -143,7 +143,7 @@ def _style(part: Part) -> str:
 
 
 def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part]:
-    """Return the sentence with whole words of about a line before and after it, in parts that are marked alike."""
+    """Return the sentence with about a line of whole words before and after it, split at its highlights."""
     start, end = sentence
     first, last = 0, len(text)
     if start > CONTEXT:

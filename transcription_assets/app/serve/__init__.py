@@ -1,4 +1,5 @@
-"""serve: the search page and its API, for people and programs that only read.
+"""The search page and its API, both read-only.
 
-The one place that knows FastAPI. `archive` is what is served, `site` puts the parts together, `server` runs it.
+This is the only package that imports FastAPI. `archive` provides the data, `site` composes the application, and
+`server` runs it.
 """

@@ -1,4 +1,4 @@
-"""Who may read: everybody, or who knows the token, or whom a proxy names. Pure decisions on headers."""
+"""Access rules of the site: open, by token, or by the user header of a proxy. Pure functions of request headers."""
 
 import hmac
 from collections.abc import Mapping
@@ -14,11 +14,12 @@ COOKIE = "transcription_access"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`token` opens by `Authorization: Bearer` or by a cookie; `user_header` is set by a proxy that signs people in.
+    """Access by `token` (`Authorization: Bearer`, or a cookie), or by `user_header` of a proxy that signs users in.
 
-    A foreign page can make its name point here (DNS rebinding), and then read along as a visitor of its own site. So
-    only names of this machine, `hosts` and `listens_on` are answered, unless that protects nothing: a foreign page
-    has no token, and what everybody on a network may read needs no name.
+    By DNS rebinding a foreign page can make its own host name resolve to
+    this server, and read it from the browser of a user. So only requests with a `Host` of this machine, of `hosts` or
+    of `listens_on` are answered, unless that protects nothing: a foreign page does not have the token, and a server
+    that is open to the network can be read under any name.
     """
 
     token: str = ""
@@ -28,12 +29,12 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody is asked who they are."""
+        """True if no authentication is required."""
         return not (self.token or self.user_header)
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can connect."""
+        """True if only this machine can connect."""
         return bracketed(self.listens_on) in LOOPBACK
 
     def may_read(self, headers: Mapping[str, str]) -> bool:
@@ -47,41 +48,41 @@ class Access:
         return self.is_open
 
     def offers_token(self, headers: Mapping[str, str]) -> bool:
-        """Whether a token is offered that somebody may have guessed; the cookie has 256 bits, nobody guesses it."""
+        """Return whether a bearer token was sent, which may be a guess; a cookie of 256 bits cannot be guessed."""
         return bool(self.token and _bearer(headers))
 
     def opens(self, token: str) -> bool:
-        """Whether this is the token."""
+        """Return whether this is the configured token; False if none is configured."""
         return bool(self.token) and _same(self.token, token)
 
     @property
     def cookie(self) -> str:
-        """What a browser keeps: it follows from the token, and does not tell it."""
+        """Value of the cookie (hexadecimal): derived from the token, which cannot be computed from it."""
         return hmac.digest(self.token.encode(), b"transcription-assets serve", sha256).hex()
 
     def is_own_name(self, host: str) -> bool:
-        """Whether the `Host` header may be answered."""
+        """Return whether requests with this `Host` header are answered."""
         if not (self.hosts or self.user_header or (self.is_open and self.is_local)):
             return True
         return host_name(host) in LOOPBACK | self.hosts | {bracketed(self.listens_on).lower()}
 
 
 def bracketed(address: str) -> str:
-    """Return an address as it stands in a URL."""
+    """Return an address as written in a URL: IPv6 in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
 def _bearer(headers: Mapping[str, str]) -> str:
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    # Headers come as Latin-1, whatever was sent.
+    # Starlette decodes headers as Latin-1, whatever encoding the client used.
     return given.strip().encode("latin-1", "replace").decode(errors="replace") if scheme.lower() == "bearer" else ""
 
 
 def _cookie(headers: Mapping[str, str]) -> str:
-    # As browsers read them: the cookies of whatever else runs on this host come along, and may be no proper ones.
+    # Parsed as browsers do: cookies of other services on this host are sent too, and may be malformed.
     return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 def _same(expected: str, offered: str) -> bool:
-    """In a time that tells nothing about how much of it is right."""
+    """Compare in constant time."""
     return hmac.compare_digest(expected.encode(), offered.encode(errors="replace"))

@@ -1,4 +1,4 @@
-"""The JSON API: search, the library, one recording, its transcript."""
+"""The JSON API: search, the library, single recordings and transcripts; `problems` turns errors into responses."""
 
 import gzip
 import time
@@ -48,14 +48,14 @@ _TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
 
 
 def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
-    """The routes below `/api`."""
+    """Return the routes below `/api`."""
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
 
     @routes.get("/search")
     async def search(asked: Annotated[Asked, Query()]) -> Found:
-        """Find the moments in which something like this was said, best first."""
+        """Search for the moments that match a query; the best match is first."""
         started = time.monotonic()
-        # Who asks too early waits here, and keeps no thread. Without an encoder words alone are compared.
+        # Early requests await the encoder here, without blocking a thread. Without an encoder only words are compared.
         with suppress(PermanentFailure):
             await workers.within(archive.encoder_ready)
         answer = await workers.run(archive.search, _question(asked))
@@ -71,7 +71,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
 
     @routes.get("/facets")
     async def facets() -> Facets:
-        """What can be filtered by, each with its number of recordings."""
+        """Return the values that can be filtered by, each with its number of recordings."""
         await workers.within(archive.facets.any)
         return Facets.model_validate(await workers.run(archive.facets.get))
 
@@ -82,19 +82,19 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> Listed:
-        """All recordings, the newest first, and how far each of them is."""
+        """List the recordings with their processing state, newest first."""
         await workers.within(library.overview.any)
         return await workers.run(listing.page, library, state=state, name=name, limit=limit, offset=offset)
 
-    # These two first: `{key}` would take the rest of the address too.
+    # Registered before `/media/{key:path}`, which would also match these paths.
     @routes.get("/media/{key:path}/transcript.{kind}", responses=_TRANSCRIPTS, response_class=Response)
     async def transcript(key: Key, kind: Kind) -> Response:
-        """The transcript: everything (json), running text (txt), or subtitles (srt, vtt)."""
+        """Return the transcript as a complete document (json), plain text (txt) or subtitles (srt, vtt)."""
         return Response(await workers.run(archive.transcript, key, f".{kind}"), media_type=KINDS[kind])
 
     @routes.get("/media/{key:path}/words", response_model=Words)
     async def words(key: Key, request: Request) -> Response:
-        """The transcript in paragraphs of timed words, as the page shows it beside the player."""
+        """Return the transcript as paragraphs of timed words, as the page displays it beside the player."""
         smaller = "gzip" in request.headers.get("accept-encoding", "")
         headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if smaller else {})
         data = await workers.run(_words, archive, key, smaller=smaller)
@@ -102,7 +102,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
 
     @routes.get("/media/{key:path}")
     async def recording(key: Key) -> Details:
-        """One recording, and where to get what of it."""
+        """Return one recording, with links to its files."""
         await workers.within(library.overview.any)
         return await workers.run(listing.one, library, key)
 
@@ -143,7 +143,7 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
 
 
 def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
-    """Ten hours are a few megabytes: made and packed away from the event loop."""
+    """Return the document as JSON, gzipped if `smaller`; called in a worker, as ten hours make a few megabytes."""
     said = archive.said(key)
     document = Words(
         key=key,

@@ -1,4 +1,4 @@
-"""What is served: the store, its search table, and one encoder that stays loaded."""
+"""Data access of the site: the store, its search table, and one encoder that stays loaded."""
 
 import logging
 import threading
@@ -28,43 +28,53 @@ log = logging.getLogger(__name__)
 SEARCHABLE = pl.Schema({"key": pl.String, "media_etag": pl.String, "language": pl.String, "passages": pl.Int64})
 
 LONGEST_KEY = 3072
-"""Characters of a key: S3 allows 1024 bytes, each of which may be encoded as three characters."""
+"""Maximum characters of a key: S3 allows 1024 bytes, each of which may be encoded as three characters."""
 
 FRESH_S = 2.0
-"""How old an answer about the whole archive may be before it is made anew."""
+"""Seconds for which a result about the whole archive is cached at least."""
 
 CREDENTIALS_S = 900.0
-"""How long one opening of a bucket's table is used: the credentials of a pod are good for about an hour."""
+"""Seconds after which the table is opened again: the credentials of a pod are valid for about an hour."""
 
 AGAIN_S = 30.0
-"""After so long an encoder that could not be loaded is tried again: its service or the models' volume may be back."""
+"""Seconds after which a failed load of the encoder is retried: its service or the models' volume may be back."""
 
 
 @dataclass
 class Archive:
-    """Everything is opened when it is first asked for, and asked for again after a failure: a store may come back."""
+    """The data of one server; each part is opened at first use, and again after a failure, which may be temporary."""
 
     settings: Settings
     locate: Locate
     media_origin: str = ""
-    """Scheme and host that recordings in a bucket are played from, once it is known."""
+    """Scheme and host of URLs of recordings in a bucket; "" until known, and for a local store."""
     _opened: tuple[float, Index, Searcher] | None = None
     _encoder: "tuple[float, Future[None]] | None" = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def tools(self) -> Tools:
-        """What the other commands work with too."""
+        """The objects that the other commands use too, read-only."""
         return Tools(self.settings, self.locate, read_only=True)
 
     @property
     def store(self) -> Store:
-        """The store, opened for reading only; PermanentFailure where there is none."""
+        """The store, opened for reading only.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         return self.tools.store
 
     @property
     def searcher(self) -> Searcher:
-        """What answers questions; the encoder stays, the table is opened anew before its credentials expire."""
+        """The search; the encoder is reused, the table is opened again before its credentials expire.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         opened = self._opened
         if opened is None or time.monotonic() - opened[0] > CREDENTIALS_S:
             table = Index(self.store.lancedb_uri, self.store.lancedb_options)
@@ -73,16 +83,21 @@ class Archive:
 
     @property
     def table(self) -> Index:
-        """The search table."""
-        assert self.searcher  # noqa: S101 -- opens it
-        assert self._opened  # noqa: S101 -- by now
+        """The search table.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
+        assert self.searcher  # noqa: S101 -- opens the table
+        assert self._opened  # noqa: S101 -- set by `searcher`
         return self._opened[1]
 
     @property
     def encoder_ready(self) -> "Future[None]":
-        """Done once the encoder has encoded something; its exception is why it cannot.
+        """Future that is done once the encoder has encoded a text; its exception is the PermanentFailure of loading.
 
-        While it is tried again that stays so: nobody waits a second time for what may not come.
+        During a retry it is still the failed future, so that no request waits for a retry that may fail too.
         """
         with self._lock:
             if self._encoder is None or _is_worth_a_try(*self._encoder):
@@ -92,30 +107,55 @@ class Archive:
             return self._encoder[1]
 
     def search(self, query: Query) -> Answer:
-        """The moments that fit, best first."""
+        """Return the moments that match the query, best first.
+
+        Raises:
+            TranscriptionError: the store cannot be opened, or the search table cannot be read.
+
+        """
         return self.searcher.search(query)
 
     def look(self) -> None:
-        """Look into the store; raises what is wrong with it."""
+        """Check that the store can be read.
+
+        Raises:
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         self.store.list("catalog/")
 
     @cached_property
     def facets(self) -> Kept[Facets]:
-        """What can be filtered by: made from all rows."""
-        return Kept(lambda: self.searcher.facets(), FRESH_S)  # noqa: PLW0108 -- the searcher is opened anew at times
+        """Cache of the facets, which are computed from all rows."""
+        return Kept(lambda: self.searcher.facets(), FRESH_S)  # noqa: PLW0108 -- the searcher is replaced at times
 
     def find_media_origin(self) -> None:
-        """Learn where browsers will be sent for a recording."""
+        """Set `media_origin` if the store is a bucket; the origin is determined once.
+
+        Raises:
+            TranscriptionError: the store cannot be opened, or cannot sign URLs.
+
+        """
         if not self.media_origin and not self.store.is_local:
             address = urlsplit(self.store.playable_url("video/-"))
             self.media_origin = f"{address.scheme}://{address.netloc}"
 
     def count(self) -> int:
-        """How many passages can be found; raises what is wrong with the table."""
+        """Return the number of searchable passages.
+
+        Raises:
+            TranscriptionError: the store cannot be opened, or the search table cannot be read.
+
+        """
         return self.table.count()
 
     def searchable(self) -> pl.DataFrame:
-        """Key, media_etag, language and number of passages of every recording that can be found."""
+        """Return key, media_etag, language and number of passages of every searchable recording, one row each.
+
+        Raises:
+            TranscriptionError: the store cannot be opened, or the search table cannot be read.
+
+        """
         parts = self.table.passages(("media_key", "media_etag", "language"))
         by = ("media_key", "media_etag", "language")
         counted = [part.group_by(by).len("passages").rename({"media_key": "key"}) for part in parts]
@@ -125,39 +165,76 @@ class Archive:
         )
 
     def require_encoder(self) -> None:
-        """TransientFailure while it loads, PermanentFailure where it cannot be loaded."""
+        """Check that the encoder is loaded.
+
+        Raises:
+            TransientFailure: it is being loaded.
+            PermanentFailure: it cannot be loaded.
+
+        """
         if not self.encoder_ready.done():
             raise TransientFailure("it is being loaded")
         self.encoder_ready.result()
 
     def media(self, key: str) -> MediaObject:
-        """The recording; NotFound for whatever is not the key of a recording in an inbox, or one that was done."""
+        """Return the recording in an inbox, or moved out of it after the last step.
+
+        Raises:
+            NotFound: this is not the key of a recording, or the store has none of this key.
+            TranscriptionError: the store cannot be opened, or does not answer.
+
+        """
         if not is_known_form(key):
             raise NotFound(f"{key}: there is no such recording")
         store = self.store
         try:
             return store.stat(key)
         except PermanentFailure as error:
-            # A name that no file system takes, or a bucket that answers "refused" for what is not there.
+            # The file system rejects such a name, or the bucket denies access to objects that do not exist.
             log.info("%s", error)
             raise NotFound(f"{key}: there is no such recording") from None
 
     def require(self, key: str, artefact: str) -> None:
-        """NotFound where the recording is not there, or does not have this artefact."""
+        """Check that the recording and this artefact exist.
+
+        Raises:
+            NotFound: one of them does not exist.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         self.media(key)
         if not self.store.exists(artefact):
             raise NotFound(f"{key}: not made yet")
 
     def poster(self, key: str) -> bytes:
-        """Its picture as JPEG; NotFound where it has none."""
+        """Return the poster frame (JPEG).
+
+        Raises:
+            NotFound: the recording does not exist, or has no poster frame.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         return self._made(key, keys.poster(key), "there is no picture of it")
 
     def transcript(self, key: str, suffix: str) -> bytes:
-        """Its transcript as it lies in the store; NotFound where there is none yet."""
+        """Return the file of the transcript with this suffix, unchanged.
+
+        Raises:
+            NotFound: the recording does not exist, or has no transcript yet.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         return self._made(key, keys.transcript(key, suffix), "there is no transcript of it yet")
 
     def said(self, key: str) -> Transcript:
-        """Its transcript; NotFound where there is none yet."""
+        """Return the parsed transcript.
+
+        Raises:
+            NotFound: the recording does not exist, or has no transcript yet.
+            PermanentFailure: the transcript is damaged, or has another schema version.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         try:
             return from_json(self.transcript(key, ".json"))
         except (ValueError, KeyError, TypeError) as error:
@@ -177,9 +254,9 @@ class Archive:
     def _load_encoder(self, ready: "Future[None]") -> None:
         try:
             self.tools.encoder.encode(["warm"])
-        except Exception as error:  # whatever it is, those who wait for it have to be told
+        except Exception as error:  # any error has to reach those who wait for the future
             if not threading.main_thread().is_alive():
-                return  # ended while it loaded
+                return  # the process ended during loading
             log.exception("the sentence encoder cannot be loaded")
             said = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
             self._encoder = (time.monotonic(), ready)
@@ -194,7 +271,7 @@ def _is_worth_a_try(since: float, loaded: "Future[None]") -> bool:
 
 
 def is_known_form(key: str) -> bool:
-    """Whether it can be the key of a recording: in an inbox, with a media suffix, written as `keys.encode` does."""
+    """Return whether this can be the key of a recording: in an inbox, with a media suffix, encoded by `keys.encode`."""
     if len(key) > LONGEST_KEY:
         return False
     name = keys.decode(key)

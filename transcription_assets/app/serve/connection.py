@@ -1,4 +1,4 @@
-"""One connection to the server: whoever opens it has to send a request, and nobody can take all of them."""
+"""HTTP connections with a deadline per request, limited in total and per address so that no client occupies all."""
 
 import asyncio
 import time
@@ -10,21 +10,21 @@ from transcription_assets.app.serve.guard import PROBES, App, Message, Receive, 
 from transcription_assets.app.serve.limits import is_within, neighbourhood
 
 REQUEST_S = 10.0
-"""How long the head of a request may take, from the first byte or from the opening of the connection on."""
+"""Seconds for the head of a request, from the opening of the connection, or from the first byte of a later request."""
 MOST = 500
 MOST_OF_ADDRESS = 100
-"""A browser opens six, and an office may share an address. Named proxies have no such limit: they set their own."""
+"""A browser opens six, and an office may share one address. Trusted proxies are exempt: they set their own limits."""
 SPARE = 50
-"""Connections beyond these limits, kept for probes; the oldest makes room for the newest."""
+"""Connections beyond these limits, reserved for probes; a new one replaces the oldest."""
 SPARE_S = 2.0
-"""How long the head of a request may take there."""
+"""Seconds for the head of a request on a spare connection."""
 
 
 class Connection(H11Protocol):
-    """Closed when no request comes in time; beyond the limits only probes are answered.
+    """A connection that is closed if no request arrives in time; beyond the limits only probes are answered.
 
-    A probe may come from the same address as a crowd, behind a load balancer or a port that is forwarded. So what it
-    asks for decides, not who it is.
+    Behind a load balancer or a forwarded port a probe may have the same address as many clients. So probes are
+    recognised by their path, not by their address.
     """
 
     address = ""
@@ -33,9 +33,9 @@ class Connection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept it, as one that may ask for everything or as a spare one, and wait for a request."""
+        """Accept the connection, as a spare one beyond the limits, and start the deadline."""
         super().connection_made(transport)
-        self.opened = time.monotonic()  # a loop may count milliseconds: too coarse for an order
+        self.opened = time.monotonic()  # the loop's clock may count milliseconds, too coarse to order connections
         peer = self.client[0] if self.client else ""
         self.address = neighbourhood(peer)
         open_ones = [one for one in self.connections if isinstance(one, Connection) and one is not self]
@@ -50,7 +50,7 @@ class Connection(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request, or all of it."""
+        """Parse the data; start the deadline, or cancel it once the head of the request is complete."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
@@ -58,7 +58,7 @@ class Connection(H11Protocol):
             self._wait_no_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed by either side."""
+        """Cancel the deadline."""
         self._wait_no_more()
         super().connection_lost(exc)
 
@@ -74,7 +74,7 @@ class Connection(H11Protocol):
 
 
 def _probes_of(app: App) -> App:
-    """Return an application that answers probes as `app` does and refuses everything else; it ends the connection."""
+    """Return an application that answers probes as `app` does, rejects other requests, and closes the connection."""
     busy = JSONResponse(
         {"detail": "too many connections; try again in a moment"}, 503, headers={"retry-after": str(round(SPARE_S))}
     )

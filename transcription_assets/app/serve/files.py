@@ -1,4 +1,4 @@
-"""Recordings and pictures: by ranges from a folder, by a signed link from a bucket."""
+"""Routes for recordings, sound and posters: byte ranges of local files, redirects to signed URLs of a bucket."""
 
 import mimetypes
 import os
@@ -16,7 +16,7 @@ from transcription_assets.app.serve.archive import Archive
 from transcription_assets.app.serve.workers import Workers
 
 PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
-"""What lies in an inbox may claim to be anything: opened by itself it can run nothing here."""
+"""Headers that disable scripts: a file in an inbox can have any content, and may be opened as a page."""
 KEPT_S = 300
 _TYPES = {
     ".m2ts": "video/mp2t",
@@ -37,7 +37,7 @@ _RANGED: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a file is: a path here, or a link that is signed for an hour."""
+    """Location of a file: a local path with its `stat` result, or a URL that is signed for one hour."""
 
     path: str = ""
     about: os.stat_result | None = None
@@ -45,25 +45,25 @@ class Place:
 
 
 def router(archive: Archive, workers: Workers) -> APIRouter:
-    """The routes for files."""
+    """Return the routes for files."""
     routes = APIRouter(responses=problems.DOCUMENTED)
 
     @routes.head("/media/{key:path}", include_in_schema=False)
     @routes.get("/media/{key:path}", responses=_RANGED, response_class=Response)
     async def media(key: Key, request: Request) -> Response:
-        """The recording itself."""
+        """Return the recording, or redirect to a signed URL of it that is valid for one hour."""
         place = await workers.run(_recording, archive, key)
         return _answered(place, content_type(keys.decode(key)), request)
 
     @routes.head("/sound/{key:path}", include_in_schema=False)
     @routes.get("/sound/{key:path}", responses=_RANGED, response_class=Response)
     async def sound(key: Key, request: Request) -> Response:
-        """Its sound alone, as FLAC: every browser plays that, whatever the recording is."""
+        """Return the extracted sound as FLAC, which every browser plays, or redirect to a signed URL of it."""
         return _answered(await workers.run(_sound, archive, key), "audio/flac", request)
 
     @routes.get("/posters/{key:path}", responses=_PICTURE, response_class=Response)
     async def poster(key: Key) -> Response:
-        """Its picture."""
+        """Return the poster frame of the recording (JPEG)."""
         data = await workers.run(archive.poster, key)
         kept = {"cache-control": f"private, max-age={KEPT_S}"}
         return Response(data, media_type="image/jpeg", headers=PASSIVE | kept)
@@ -72,7 +72,7 @@ def router(archive: Archive, workers: Workers) -> APIRouter:
 
 
 def content_type(name: str) -> str:
-    """Sound, film, or nothing that a browser would open: never a page."""
+    """Return the media type: audio or video, else a binary type, so that no browser opens the file as a page."""
     suffix = PurePosixPath(name).suffix.lower()
     guessed = _TYPES.get(suffix) or mimetypes.guess_type(f"a{suffix}")[0] or ""
     return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
@@ -92,7 +92,7 @@ def _sound(archive: Archive, key: str) -> Place:
 
 
 def _here(url: str) -> Place:
-    # Where links lead was looked at for this path: what is opened is that very place.
+    # The store has checked where links in this path lead, so the resolved path is opened.
     path = os.path.realpath(url.removeprefix("file:"))
     return Place(path, Path(path).stat())
 

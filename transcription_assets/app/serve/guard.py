@@ -1,4 +1,4 @@
-"""Before every request: its host, who asks, how often; after it: what browsers are told to forbid."""
+"""ASGI middleware that checks host, access and rate limit of every request, and adds security headers."""
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,7 +22,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PROBES = frozenset({"/healthz", "/readyz"})
 SIGN_IN = "/sign-in"
 OPEN = ("/static/", SIGN_IN)
-"""What the page for signing in needs itself."""
+"""Paths that the sign-in page itself needs."""
 COSTLY = frozenset({"/api/search", SIGN_IN})
 OTHERS_TIMES = 10
 
@@ -37,7 +37,7 @@ HEADERS = {
 
 
 def content_policy(media_origin: str = "") -> str:
-    """Nothing but what comes from here; recordings may come from the bucket's own address."""
+    """Return the Content-Security-Policy: resources of this origin only, recordings also from the bucket's."""
     sources = f"'self' {media_origin}".strip()
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -47,7 +47,11 @@ def content_policy(media_origin: str = "") -> str:
 
 @dataclass(slots=True)
 class Guard:
-    """Around the whole application. `policy` is asked for each answer: the bucket's address is not known at first."""
+    """Middleware around the whole application, with rate limits per address.
+
+    `per_minute` is the limit of searches and sign-ins. `policy` is called for each response, as the bucket's origin is
+    not known at first.
+    """
 
     app: App
     access: Access
@@ -63,7 +67,7 @@ class Guard:
         self._guesses = Rate(self.per_minute, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by itself, or let the application answer."""
+        """Reject the request, or pass it to the application."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -81,7 +85,7 @@ class Guard:
         await (answer or self.app)(scope, receive, sent)
 
     def _refusal(self, request: Request) -> Response | None:
-        """What is answered in place of the application, if it is."""
+        """Return the response that rejects the request, None if it is allowed."""
         path = request.url.path
         if path in PROBES:
             return None
@@ -89,18 +93,18 @@ class Guard:
             return _said(400, "this page does not answer under this name; name it in TRANSCRIPTION_SERVE_HOSTS")
         address = neighbourhood(request.client.host if request.client else "")
         offers_token = self.access.offers_token(request.headers)
-        # Before the token is compared: who has guessed too often learns no more, not even from the right one.
+        # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
         if offers_token and (wait_s := self._guesses.wait(address)):
             return _too_many(wait_s)
         if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
             wait_s = (self._guesses if offers_token else self._others).take(address)
             return _too_many(wait_s) if wait_s else self._unknown(request)
-        # By address, never by the header that names a person: who reaches the port past the proxy can write any name.
+        # Limited by address, never by the user header: a client that bypasses the proxy can send any name in it.
         wait_s = (self._searches if path in COSTLY else self._others).take(address)
         return _too_many(wait_s) if wait_s else None
 
     def _unknown(self, request: Request) -> Response:
-        """A person is asked for the token, a program is told that it needs one."""
+        """Redirect browsers to the sign-in page, and answer 401 to other clients or if there is no token to ask for."""
         if not self.access.token:
             return PlainTextResponse("Not signed in: open this page by way of the proxy in front of it.\n", 401)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):

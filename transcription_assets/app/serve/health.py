@@ -1,4 +1,4 @@
-"""For Kubernetes and other watchers: is it alive, can it answer."""
+"""Liveness and readiness probes for Kubernetes and other monitors."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ FRESH_S = 1.0
 
 
 def router(archive: Archive, workers: Workers, *, may_tell: bool) -> APIRouter:
-    """`/healthz` and `/readyz`; asked without a token, so where one is needed reasons stand in the log only.
+    """Return the routes `/healthz` and `/readyz`, which need no token, so reasons are included only if `may_tell`.
 
-    Ready is whatever can answer a question: without an encoder words alone are compared, and the answer says so.
+    The server is ready if it can search: without an encoder only words are compared, and the answer says so.
     """
     routes = APIRouter(include_in_schema=False)
-    # Anybody may ask, as often as they like: looking costs requests to the store.
+    # Cached: probes have no rate limit, and each check sends requests to the store.
     problem = Kept(lambda: _problem(archive), FRESH_S)
 
     @routes.get("/healthz")
@@ -44,7 +44,7 @@ def router(archive: Archive, workers: Workers, *, may_tell: bool) -> APIRouter:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The part that does not work, why, and whether questions are answered all the same."""
+    """The component that does not work, the reason, and whether searches are answered all the same."""
 
     part: str
     reason: str
@@ -52,13 +52,13 @@ class Problem:
 
 
 def _problem(archive: Archive) -> Problem | None:
-    """The first thing that does not work."""
+    """Return the first problem, None if everything works."""
     checks = {"store": archive.look, "search table": archive.count, "encoder": archive.require_encoder}
     for part, check in checks.items():
         try:
             check()
         except TranscriptionError as error:
-            # An encoder that is being loaded is waited for by every search, so nobody should be sent here yet.
+            # Every search waits for an encoder that is being loaded, so no requests should be routed here yet.
             may_answer = part == "encoder" and not error.transient
             return Problem(part, " ".join(str(error).split()), may_answer)
     return None

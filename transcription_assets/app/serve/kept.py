@@ -1,4 +1,4 @@
-"""An answer that costs much to make: kept for a while, and given on while a new one is made."""
+"""Cache of one value that is expensive to compute; the old value is returned while a new one is computed."""
 
 import threading
 import time
@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 SHARE = 0.1
-"""Of the time at most goes into making it: what took five seconds is kept for fifty."""
+"""Maximum share of time spent computing: a value that took five seconds is cached for fifty."""
 PATIENCE_S = 0.5
-"""How long somebody waits for a new answer who could have the last one at once."""
+"""Seconds to wait for a new value if there is a previous one."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
 class Kept(Generic[Value]):
-    """What `make` answers, at least `least_s` old before it is made again; one thread at a time makes it."""
+    """Cached result of `make`, valid for `least_s` seconds or longer (SHARE), then computed again at the next request.
+
+    One background thread at a time computes it. `now` is a clock in seconds.
+    """
 
     make: Callable[[], Value]
     least_s: float
@@ -29,7 +32,7 @@ class Kept(Generic[Value]):
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def soon(self) -> "Future[Value]":
-        """The answer, or the one that is being made; its exception is why there is none, and is not kept."""
+        """Return the future of a current value; an exception of `make` is set on it and not cached."""
         with self._lock:
             if self._last and self.now() < self._until:
                 return self._last
@@ -39,24 +42,29 @@ class Kept(Generic[Value]):
             return self._making
 
     def get(self) -> Value:
-        """The answer; the last one where a new one takes long."""
+        """Return the value, the previous one if a new one takes longer than PATIENCE_S.
+
+        Raises:
+            Exception: any exception of `make`.
+
+        """
         last = self._last
         try:
             return self.soon().result(PATIENCE_S if last else None)
         except NotYet:
-            assert last  # noqa: S101 -- else we had waited
+            assert last  # noqa: S101 -- without it there is no timeout
             return last.result()
 
     @property
     def any(self) -> "Future[Value]":
-        """An answer of any age, or the first one, which is being made: so that nobody keeps a thread to wait for it."""
+        """Future of a value of any age, else of the first one; callers can await it without blocking a thread."""
         return self._last or self.soon()
 
     def _make(self, making: "Future[Value]") -> None:
         started = self.now()
         try:
             value = self.make()
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, those who wait for it have to be told
+        except BaseException as error:  # noqa: BLE001 -- any error has to reach those who wait for the future
             with self._lock:
                 self._making = None
             making.set_exception(error)

@@ -1,4 +1,4 @@
-"""Every recording and its state: what the store itself tells, without asking Dagster (rules: `progress`)."""
+"""Every recording and its state, read from the store without Dagster; `progress` has the rules."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,11 +22,11 @@ from transcription_assets.storage import Store
 
 MOST_DETAILS = 20_000
 MOST_READ = 1_000
-"""Records of a kind that one overview reads; whatever is beyond is shown as working until one of the next."""
+"""Maximum records of a kind that one overview reads; the others are listed as working until a later one."""
 READERS = 16
-"""Records that are read at once: from a bucket each of them takes a while."""
+"""Maximum records read in parallel, because of the latency of a bucket."""
 SHORT_KEY = 200
-"""Bytes of a key that surely leave room for the names of everything that is made from it."""
+"""Bytes of a key that certainly leave room for the names of all its artefacts."""
 STATES: tuple[State, ...] = ("failed", "working", "waiting", "done")
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overview:
-    """All recordings, newest first, and the notes of those that failed.
+    """All recordings, newest first, and the failure records of those that failed.
 
     Columns: key, etag, size, last_modified, state, silence, passages, language.
     """
@@ -45,28 +45,28 @@ class Overview:
 
     @property
     def counts(self) -> dict[State, int]:
-        """How many there are of each state."""
+        """Number of recordings by state."""
         found = dict(self.frame["state"].value_counts().iter_rows())
         return {state: found.get(state, 0) for state in STATES}
 
 
 @dataclass(slots=True)
 class Readings(Generic[Result]):
-    """Artefacts as `read` returns them by media key.
+    """Cache of the results of `read` by media key.
 
-    With `settles` each is read again only if its ETag has changed or its last reading failed.
+    With `settles` an artefact is read again only if its ETag has changed or the last attempt failed.
     """
 
     read: Callable[[str], Result]
     settles: bool = True
     _known: dict[str, tuple[str, Result | TranscriptionError]] = field(default_factory=dict)
-    """ETag and value of each, that of the longest time ago first."""
+    """ETag and value by media key, the least recently read first."""
 
     def of(self, versions: Mapping[str, str]) -> dict[str, Result | TranscriptionError]:
-        """Return those of these media keys (by ETag of their artefacts) and forget others.
+        """Return the results for `versions` (ETags of the artefacts by media key) and discard all others.
 
-        At most MOST_READ are read: first those that never were, then those whose reading is the longest time ago, so
-        that none is left out for ever. An artefact that cannot be read stands as its error.
+        At most MOST_READ artefacts are read: first those that are new, then the least recently read, so that each is
+        read at some time. The result of an artefact that cannot be read is its error.
         """
         known = {key: held for key, held in self._known.items() if held[0] == versions.get(key)}
         again = [key for key, (_, value) in known.items() if not self.settles or isinstance(value, TranscriptionError)]
@@ -80,7 +80,7 @@ class Readings(Generic[Result]):
 
 @dataclass(slots=True)
 class Library:
-    """Overviews, kept for a moment, and what the probe saw, kept for a version."""
+    """Overviews, cached for some seconds, and records of recordings, cached by version."""
 
     archive: Archive
     overview: Kept[Overview] = field(init=False)
@@ -97,11 +97,16 @@ class Library:
         self._probed = Readings(self._probed_etag)
         self._embedded = Readings(self._read_transcript)
         self._failed = Readings(lambda key: failure.load(self.archive.store, key))
-        # A folder may take the place of a note at any time, without a change of the recording.
+        # A folder with the name of a failure record can appear at any time, without a change of the recording.
         self._rooms = Readings(self._require_room, settles=False)
 
     def details(self, key: str, etag: str) -> Video | None:
-        """What the probe saw of this version, if it has looked at it."""
+        """Return the record of the probe of this version, if there is one.
+
+        Raises:
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         if found := self._details.get((key, etag)):
             return found
         seen = video.load(self.archive.store, key)
@@ -111,7 +116,12 @@ class Library:
         return seen
 
     def sound(self, key: str, etag: str) -> Audio | None:
-        """Return what is known of the extracted sound of this version, if there is any."""
+        """Return the record of the extracted sound of this version, if there is one.
+
+        Raises:
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         if found := self._sounds.get((key, etag)):
             return found
         heard = audio.load(self.archive.store, key)
@@ -121,7 +131,12 @@ class Library:
         return heard
 
     def held(self, key: str, etag: str) -> Held:
-        """Return what there is of this version before it is searchable."""
+        """Return the artefacts of this version that precede its passages.
+
+        Raises:
+            TranscriptionError: the store cannot be opened or read.
+
+        """
         said = self._transcript(key)
         return Held(
             video=self.details(key, etag) is not None,
@@ -130,7 +145,12 @@ class Library:
         )
 
     def pictured(self, media_keys: Collection[str]) -> set[str]:
-        """Those of which there is a picture; where the store does not say, none."""
+        """Return the recordings that have a poster frame; one that cannot be checked counts as having none.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
         store, asked = self.archive.store, sorted(media_keys)
 
         def is_pictured(key: str) -> bool:
@@ -151,7 +171,7 @@ class Library:
         inside = frame.filter(pl.col("key").str.contains(".json/", literal=True))["key"]
         held, notes = self._unpublished(todo, {key.rpartition("/")[0] for key in inside})
         if rows_each is None:
-            # What was published cannot be told; what has its passages was, but for a batch in hand.
+            # Without the table, recordings that have passages count as published; only the current batch may not be.
             held = {
                 key: replace(one, rows="current" if one.passages and one.silence is not None else "")
                 for key, one in held.items()
@@ -167,10 +187,10 @@ class Library:
         return Overview(shown.sort("last_modified", "key", descending=[True, False]), failed)
 
     def _unpublished(self, todo: pl.DataFrame, folders: Collection[str]) -> tuple[dict[str, Held], dict[str, Failed]]:
-        """Return what is held of recordings whose current version is not searchable, and their failures.
+        """Return the artefacts of recordings whose current version is not searchable, and their failure records.
 
-        The step of `Held` is exact only for those that failed: `held` reads more of the one that is looked at.
-        `folders` are those of the inbox that may have the name of a record.
+        The next step is exact only for those that failed: `held` reads more, for a single recording. `folders` are
+        folders of the inbox that may have the name of a record.
         """
         etags = dict(todo.select("key", "etag").iter_rows())
         older = set(todo.filter(pl.col("passages") > 0)["key"])
@@ -186,11 +206,11 @@ class Library:
             if isinstance(found, TranscriptionError):
                 notes[key] = unreadable(etag, found)
             if key in notes and not notes[key].at:
-                found = Held()  # whatever else is there: no later step overtakes a record that cannot be read
+                found = Held()  # without other artefacts, so that no later step makes the unreadable record outdated
             elif not isinstance(found, Held):
                 is_of_this = isinstance(said, Spoken) and (said.etag == etag or key in moved)
                 found = Held(
-                    # A record that was not read yet is taken for one of this version.
+                    # A record that has not been read yet counts as one of this version.
                     video=key in records and probed.get(key, etag) == etag,
                     silence=said.silence if isinstance(said, Spoken) and is_of_this else None,
                 )
@@ -204,7 +224,7 @@ class Library:
         return {key: held(key, etag) for key, etag in etags.items()}, notes
 
     def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, Failed]:
-        """Return the failures of these versions, and of names that leave no room for a note."""
+        """Return the failures of these versions, also of keys for which no failure record can be stored."""
         noted = self._failed.of(self._versions("failures/", ".json", etags))
         notes = {key: note for key, note in noted.items() if isinstance(note, Failed) and note.etag == etags[key]}
         errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
@@ -221,7 +241,7 @@ class Library:
         return notes | {key: unreadable(etags[key], error) for key, error in errors.items()}
 
     def _require_room(self, key: str) -> None:
-        """Raise what is wrong with a name that leaves no room for a note."""
+        """Check that the store accepts the names of the recording and of its failure record."""
         if failure.load(self.archive.store, key) is None:
             self.archive.store.stat(key)
 
@@ -236,7 +256,7 @@ class Library:
         return {key: by_name[keys.bounded(key)] for key in wanted if keys.bounded(key) in by_name}
 
     def _transcript(self, key: str) -> Spoken | None:
-        """Return what the transcript says about the state; read again only if its ETag has changed."""
+        """Return the part of the transcript that decides on the state, read again only if its ETag has changed."""
         version = self.archive.store.version(keys.transcript(key))
         if version and (key, version) not in self._spoken:
             _remember(self._spoken, (key, version), self._read_transcript(key))
@@ -251,9 +271,9 @@ class Library:
         return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
 
     def _searchable(self) -> pl.DataFrame | None:
-        """Return key, media_etag, language, passages of each recording that can be found.
+        """Return key, media_etag, language and number of passages of each searchable recording.
 
-        None if the table is damaged: the search page says so, and what there is can be listed all the same.
+        None if the table is damaged: a search reports that, and the library can be listed all the same.
         """
         try:
             return self.archive.searchable()
@@ -262,7 +282,7 @@ class Library:
 
 
 def _all(store: Store) -> pl.DataFrame:
-    """What lies in the inboxes, and what was moved out of them when it was done; new versions hide moved ones."""
+    """Return the recordings of the inboxes and those moved out of them when done; new versions hide moved ones."""
     here = store.list_media().frame.with_columns(moved=pl.lit(value=False))
     done = store.list_done().join(here, on="key", how="anti").with_columns(moved=pl.lit(value=True))
     return pl.concat([here, done])
@@ -276,7 +296,7 @@ def _remember(cache: OrderedDict[tuple[str, str], Item], name: tuple[str, str], 
 
 
 def guarded(read: Callable[[Item], Result]) -> Callable[[Item], Result | TranscriptionError]:
-    """Return a function that returns the TranscriptionError which `read` raises: one bad record stands alone."""
+    """Return a function that returns the TranscriptionError of `read`, so that one bad record affects no others."""
 
     def guarded_read(item: Item) -> Result | TranscriptionError:
         try:
@@ -288,11 +308,16 @@ def guarded(read: Callable[[Item], Result]) -> Callable[[Item], Result | Transcr
 
 
 def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """What `read` answers for each, in their order, several at once."""
+    """Return the results of `read` in the order of `items`, several computed in parallel.
+
+    Raises:
+        Exception: any exception of `read`.
+
+    """
     with ThreadPoolExecutor(READERS, thread_name_prefix="library") as pool:
         return list(pool.map(read, items))
 
 
 def unreadable(etag: str, error: TranscriptionError) -> Failed:
-    """Return the note of a recording whose own records cannot be read: its row says so, and the others stand."""
+    """Return a failure for a recording whose records cannot be read, so that only its own row reports the error."""
     return Failed(etag, STEPS[0], str(error), error.transient, at="")

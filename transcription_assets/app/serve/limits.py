@@ -1,4 +1,4 @@
-"""How often one visitor may ask: a bucket of requests that fills again with time."""
+"""Rate limits by client address: token buckets that refill over time."""
 
 import math
 from collections import OrderedDict
@@ -8,11 +8,11 @@ from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 
 MOST_VISITORS = 10_000
-"""Buckets that are kept; the one that was used the longest time ago goes first, and is full again by then."""
+"""Maximum number of buckets; the least recently used is discarded first, and is full again by then."""
 
 
 def neighbourhood(address: str) -> str:
-    """Whom an address belongs to: one who has an IPv6 address has 2^64 of them."""
+    """Return the address to limit by: the /64 network of an IPv6 address, as one client has all its 2^64 addresses."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -24,7 +24,12 @@ def neighbourhood(address: str) -> str:
 
 @lru_cache
 def is_within(address: str, networks: tuple[str, ...]) -> bool:
-    """Return whether an address is in one of these networks."""
+    """Return whether an address is in one of these networks; False if it is not an IP address.
+
+    Raises:
+        ValueError: a network is invalid.
+
+    """
     try:
         found = ip_address(address)
     except ValueError:
@@ -34,19 +39,19 @@ def is_within(address: str, networks: tuple[str, ...]) -> bool:
 
 @dataclass(slots=True)
 class Rate:
-    """`per_minute` requests, as many of them at once; `now` is a clock in seconds."""
+    """Token buckets of `per_minute` requests, refilled within a minute; `now` is a clock in seconds."""
 
     per_minute: float
     now: Callable[[], float]
     _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     def wait(self, visitor: str) -> int:
-        """Return the whole seconds until the visitor may ask, 0 if now; takes nothing."""
+        """Return the whole seconds until the next request is allowed, 0 if allowed now; the bucket does not change."""
         left, then = self._left.get(visitor, (self.per_minute, self.now()))
         return self._seconds(self._refilled(left, then))
 
     def take(self, visitor: str) -> int:
-        """Take one request; return 0 if it is allowed, else the whole seconds until the next one is."""
+        """Take one request from the bucket; return 0 if it is allowed, else the whole seconds until the next one is."""
         now = self.now()
         left = self._refilled(*self._left.pop(visitor, (self.per_minute, now)))
         self._left[visitor] = (left - 1 if left >= 1 else left, now)

@@ -1,4 +1,4 @@
-"""The library as the API shows it."""
+"""Pages and single recordings of the library in the models of the API."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +20,12 @@ KINDS = ("json", "txt", "srt", "vtt")
 
 
 def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> Listed:
-    """Some of the recordings; `name` is looked for in the keys, whatever its case, and means only itself."""
+    """Return a page of the recordings, newest first; `name` is a literal part of the key, in any case of letters.
+
+    Raises:
+        TranscriptionError: the store cannot be opened or read.
+
+    """
     overview = library.overview.get()
     frame = overview.frame
     if state:
@@ -33,7 +38,13 @@ def page(library: Library, *, state: State | None, name: str, offset: int, limit
 
 
 def one(library: Library, key: str) -> Details:
-    """One recording; NotFound where there is none of this name."""
+    """Return one recording.
+
+    Raises:
+        NotFound: there is no recording of this key.
+        TranscriptionError: the store cannot be opened or read.
+
+    """
     source = library.archive.media(key)
     overview = library.overview.get()
     found = overview.frame.filter(pl.col("key") == key)
@@ -44,7 +55,7 @@ def one(library: Library, key: str) -> Details:
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
-    """Return what a player should use; the recording if it is not known to be misplaced."""
+    """Return which file to play: the recording, unless browsers are known to play it differently (`plays_itself`)."""
     with suppress(TranscriptionError):
         seen, sound = library.details(key, etag), library.sound(key, etag)
         if seen and sound and not plays_itself(seen.probe, sound):
@@ -53,7 +64,7 @@ def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound
 
 
 def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
-    """A recording that came after the overview was made."""
+    """Return the row of a recording that is newer than the overview."""
     row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
     known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
     return row | known | {"state": "waiting", "passages": 0, "language": "", "silence": ""}

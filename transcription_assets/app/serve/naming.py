@@ -1,4 +1,4 @@
-"""What people read and click in place of keys."""
+"""Titles, folders and URLs of recordings, derived from their media keys."""
 
 import re
 from urllib.parse import quote
@@ -8,7 +8,7 @@ from transcription_assets.words import printable
 
 
 def title(key: str) -> str:
-    """`video/talks/the-last_train.mp4` as `The last train`; a name that is no name stays as it is."""
+    """Return a title: `The last train` for `video/talks/the-last_train.mp4`; a name without words is not changed."""
     name = printable(keys.decode(key).rpartition("/")[2])
     stem = name.rpartition(".")[0]
     words = re.sub(r"[-_\s]+", " ", stem).strip() if " " not in stem else stem.strip()
@@ -16,15 +16,15 @@ def title(key: str) -> str:
 
 
 def folder(key: str) -> str:
-    """The folder below the inbox: `talks` of `video/talks/a.mp4`."""
+    """Return the folder below the inbox: `talks` for `video/talks/a.mp4`."""
     return printable(keys.decode(key).partition("/")[2].rpartition("/")[0])
 
 
 def path(*parts: str) -> str:
-    """The address of something here; a key keeps its slashes."""
+    """Return the percent-encoded URL path of these parts, joined by slashes; slashes in a part are preserved."""
     return "/".join(quote(part, safe="/", errors="surrogatepass") for part in parts)
 
 
 def watch(key: str, second: float | None = None) -> str:
-    """The page that plays a recording, from a second on if one is given."""
+    """Return the URL path of the page that plays a recording, from `second` on if it is given."""
     return path("/watch", key) + ("" if second is None else f"?t={second:.2f}")

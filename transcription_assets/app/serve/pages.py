@@ -1,4 +1,4 @@
-"""What browsers open: one page that its script fills, its static files, and the form for the token."""
+"""Routes for browsers: one page that is filled by its script, its static files, and the sign-in form."""
 
 import asyncio
 import gzip
@@ -35,7 +35,7 @@ LONGEST_TITLE = 200
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """A file of the page, as it is and packed; its digest tells a browser whether it has it already."""
+    """A static file, plain and gzipped; `digest` is its ETag."""
 
     data: bytes
     packed: bytes
@@ -44,12 +44,17 @@ class Static:
 
 
 def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
-    """The routes for people."""
+    """Return the routes for browsers.
+
+    Raises:
+        NotFound: raised by the route for static files if there is no such file.
+
+    """
     routes = APIRouter(include_in_schema=False)
     shell = Template(_read("page.html").decode())
 
     async def opened(title: str, status: int = 200) -> Response:
-        with suppress(TranscriptionError):  # the page itself tells people what is wrong with the store
+        with suppress(TranscriptionError):  # the page reports errors of the store itself
             await workers.run(archive.find_media_origin)
         return HTMLResponse(shell.substitute(title=html.escape(title)), status)
 
@@ -76,7 +81,7 @@ def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
     _add_sign_in(routes, access)
     for route in routes.routes:
         if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
-            route.methods.add("HEAD")  # link checkers and previews ask so; the server leaves the body out
+            route.methods.add("HEAD")  # link checkers and previews use it; the server omits the body
     return routes
 
 
@@ -124,13 +129,13 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
 
 
 def own_path(asked: str) -> str:
-    """Where to go on after signing in: never to another site."""
+    """Return the path to redirect to after signing in; "/" if `asked` could lead to another site."""
     is_own = asked.startswith("/") and not asked.startswith("//") and "\\" not in asked and asked.isprintable()
     return asked if is_own else "/"
 
 
 async def _body(request: Request) -> bytes:
-    """What was sent, as far as a form for a token can go, and as long as sending one may take."""
+    """Return the body; empty if it exceeds LONGEST_FORM bytes or does not arrive within FORM_S seconds."""
     body = b""
     with suppress(TimeoutError):
         async with asyncio.timeout(FORM_S):

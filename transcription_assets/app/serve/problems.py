@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one sentence of JSON; never a stack trace."""
+"""Error responses: every error is answered as one sentence in JSON, never as a stack trace."""
 
 import logging
 from typing import Any
@@ -30,7 +30,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Make every failure of the library, and every other one, an answer."""
+    """Register the handlers that turn exceptions, of this library and any other, into responses."""
     app.add_exception_handler(TranscriptionError, _failed)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(HTTPException, _answered)
@@ -38,7 +38,7 @@ def install(app: FastAPI) -> None:
 
 
 def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """A Problem."""
+    """Return a response with a `Problem`."""
     return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
 
 
@@ -53,13 +53,13 @@ async def _failed(_request: Request, error: Exception) -> Response:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 -- what it is registered for
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for this type
     said = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
     return answer(422, said)
 
 
 async def _answered(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 -- what it is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101 -- registered for this type
     return answer(error.status_code, error.detail, dict(error.headers or {}))
 
 

@@ -1,4 +1,4 @@
-"""The state of a recording, decided from what the store holds of its current version. Pure."""
+"""The state of a recording, derived from the artefacts of its current version. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,10 +22,10 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the store holds of the current version of a recording.
+    """The artefacts of the current version of a recording.
 
-    `silence` is None without a transcript of this version. `rows` says whose rows the search table holds: this
-    version's, only those of an older one, or none. `failed` is the step of the last failure note, "" without one.
+    `silence` is None without a transcript of this version. `rows` is the version of the rows in the search table:
+    "current", only "older", or "" without rows. `failed` is the step of the last failure record, "" without one.
     """
 
     video: bool = False
@@ -47,10 +47,10 @@ class Held:
 
 
 def progress(held: Held) -> tuple[State, str]:
-    """Return the state and the step that failed or comes next ("" if all are done).
+    """Return the state, and the step that failed or is next ("" if all are done).
 
-    A recording is done once it can be found, or if there is nothing in it to be found. A failure counts until a step
-    after it has a result.
+    A recording is done once it is searchable, or if it has nothing to search. A failure is outdated as soon as a later
+    step has a result.
     """
     if held.rows == "current":
         return "done", ""
@@ -66,12 +66,12 @@ def _is_overtaken(held: Held) -> bool:
 
 
 def spoken(transcript: Transcript, *, with_doubtful: bool) -> Spoken:
-    """Reduce a transcript; `with_doubtful` tells whether the search takes words that are in doubt."""
+    """Return the part of a transcript that decides on a state; `with_doubtful`: low-confidence words are searchable."""
     return Spoken(transcript.media.etag, silence(transcript, with_doubtful=with_doubtful))
 
 
 def silence(transcript: Transcript, *, with_doubtful: bool) -> Silence:
-    """Return why there is nothing to search in a transcript, "" if there is something."""
+    """Return why a transcript has nothing to search, "" if it has something."""
     if transcript.no_speech:
         return "not_understood" if transcript.speech.holes else "no_speech"
     searchable = with_doubtful or any(not segment.doubt for segment in transcript.segments)

@@ -1,4 +1,4 @@
-"""A transcript as people read it beside a player: paragraphs of timed words."""
+"""Transcripts as paragraphs of timed words, to be displayed beside a player."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from transcription_assets.transcript import Transcript, Word
 from transcription_assets.words import sentence_runs, spoken_words
 
 PAUSE_S = 2.0
-"""A silence longer than this starts a paragraph."""
+"""A paragraph ends at a silence longer than this."""
 LONG_S = 40.0
-"""After so much speech the next sentence starts one."""
+"""A sentence that starts later than this after the start of a paragraph begins a new one."""
 
 TimedWord = tuple[float, float, str]
-"""Start and end in seconds, the word with its leading space."""
+"""Start and end in seconds, and the word with its leading space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Sentences that belong together, by one speaker (empty where unknown)."""
+    """Consecutive sentences of one speaker ("" if unknown)."""
 
     start: float
     speaker: str
@@ -26,7 +26,7 @@ class Paragraph:
 
 
 def paragraphs(transcript: Transcript) -> list[Paragraph]:
-    """Every word of the transcript, in its order."""
+    """Return every word of the transcript, in order, in paragraphs."""
     found: list[Paragraph] = []
     for speaker, segments in groupby(transcript.segments, lambda segment: segment.speaker):
         for block in _blocks(sentence_runs(spoken_words(segments))):

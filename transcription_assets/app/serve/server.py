@@ -1,4 +1,4 @@
-"""The web server around the site."""
+"""The web server that runs the site."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -15,15 +15,22 @@ from transcription_assets.failures import PermanentFailure
 
 WAITING = 128
 QUIET_S = 15
-"""How long a connection without requests is kept."""
+"""Seconds after which a connection without requests is closed."""
 LEAVE_S = 5
-"""How long a video that plays may go on after SIGTERM."""
+"""Seconds that responses in progress, such as a video, may take after SIGTERM."""
 UNREAD_S = 60.0
-"""A visitor who takes nothing of what was sent for so long is disconnected (on Linux), as nginx does by default."""
+"""Seconds after which a client that receives no sent data is disconnected (Linux only); the default of nginx."""
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `listening` is told where it answers, and whether to everybody, once it does."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Once the server accepts connections, `listening` is called with its URL, and a warning if it is open to a network.
+
+    Raises:
+        PermanentFailure: the address is in use, or does not belong to this machine.
+
+    """
     bound = listener(host, port)
     name, number, *_ = bound.getsockname()
     address = f"http://{bracketed(name)}:{number}"
@@ -36,14 +43,14 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
 
 
 def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False) -> uvicorn.Config:
-    """Return how the site is served, with all its limits; `proxies` are networks whose forwarding headers count."""
+    """Return the configuration with all limits; forwarding headers are trusted from `proxies` (networks) only."""
     return uvicorn.Config(
         app,
         http=Connection,
         log_config=None,
         access_log=verbose,
         server_header=False,
-        # Given also when empty: uvicorn by itself believes everybody on this machine.
+        # Set even if empty: by default uvicorn trusts every client on this machine.
         forwarded_allow_ips=list(proxies),
         ws="none",
         timeout_keep_alive=QUIET_S,
@@ -52,7 +59,7 @@ def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Server that calls `listening` once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -65,10 +72,10 @@ class _Server(uvicorn.Server):
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, whose connections end when what was sent stays unread for UNREAD_S.
+    """Return a listening socket; its connections are closed if sent data is not received within UNREAD_S seconds.
 
     Raises:
-        PermanentFailure: The address is taken, or is none of this machine.
+        PermanentFailure: the address is in use, or does not belong to this machine.
 
     """
     try:
@@ -76,7 +83,7 @@ def listener(host: str, port: int) -> socket.socket:
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Connections inherit it. The kernel knows how much was taken; a timer here would know its own buffer only.
+            # Connections inherit it. The kernel knows what the client received; a timer here would see its own buffer.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1000))
         bound.bind(address)
         bound.listen(WAITING)

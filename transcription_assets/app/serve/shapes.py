@@ -1,4 +1,4 @@
-"""What the API answers, as its schema says it."""
+"""Models of the requests and responses of the API; their docstrings appear in the OpenAPI schema."""
 
 import re
 from datetime import date, datetime
@@ -12,14 +12,14 @@ State = Literal["done", "working", "waiting", "failed"]
 Silence = Literal["", "no_speech", "not_understood"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
 
-# All that may be asked at once has to fit into an address of 64 KB, of which a character takes up to twelve bytes.
+# All parameters together must fit into a URL of 64 KB, in which one character takes up to twelve bytes.
 Language = Annotated[str, Field(max_length=40)]
 Speaker = Annotated[str, Field(max_length=100)]
 Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
 def _written_out(day: object) -> object:
-    """Pydantic would take `0` for the first of January 1970, which the schema does not say and nobody means."""
+    """Reject days in other forms: Pydantic would parse `0` as 1970-01-01, which the schema does not allow."""
     if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII):
         raise ValueError("a day is written like 2024-12-31")
     return day
@@ -29,19 +29,19 @@ Day = Annotated[date | None, BeforeValidator(_written_out)]
 
 
 class Shape(BaseModel):
-    """Never changed once made."""
+    """Immutable base class of the models."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Problem(Shape):
-    """Why there is no answer."""
+    """An error response."""
 
     detail: str = Field(description="What is wrong, and how to mend it.")
 
 
 class Asked(Shape):
-    """A question and its filters, all of which have to hold."""
+    """A query with filters, all of which must match."""
 
     q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
     prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
@@ -56,7 +56,7 @@ class Asked(Shape):
 
 
 class Part(Shape):
-    """A run of text that is marked alike."""
+    """A run of text with the same highlighting."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -66,7 +66,7 @@ class Part(Shape):
 
 
 class Moment(Shape):
-    """A moment that fits, in what was said around it."""
+    """A moment that matches the query, with the text around it."""
 
     key: str = Field(description="The recording's name in the store.")
     title: str = Field(description="The recording's name for people.")
@@ -86,7 +86,7 @@ class Moment(Shape):
 
 
 class Found(Shape):
-    """The moments that fit a question, best first."""
+    """The moments that match a query, best first."""
 
     query: str
     moments: list[Moment]
@@ -97,7 +97,7 @@ class Found(Shape):
 
 
 class Facets(Shape):
-    """What can be filtered by, each with its number of recordings."""
+    """Values that can be filtered by, each with its number of recordings."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -110,7 +110,7 @@ class Facets(Shape):
 
 
 class Recording(Shape):
-    """A recording and how far it is."""
+    """A recording and its processing state."""
 
     key: str
     title: str
@@ -142,7 +142,7 @@ class Listed(Shape):
 
 
 class Links(Shape):
-    """Where to get what of a recording."""
+    """URL paths of the files of a recording."""
 
     media: str
     sound: str
@@ -152,7 +152,7 @@ class Links(Shape):
 
 
 class Details(Recording):
-    """One recording with everything that can be got of it."""
+    """A recording with links to its files."""
 
     links: Links
     plays: Literal["recording", "sound"] = Field(
@@ -162,7 +162,7 @@ class Details(Recording):
 
 
 class Paragraph(Shape):
-    """Sentences that belong together."""
+    """Consecutive sentences of one speaker."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -172,7 +172,7 @@ class Paragraph(Shape):
 
 
 class Words(Shape):
-    """A transcript to be read beside a player."""
+    """A transcript as paragraphs of timed words, to be displayed beside a player."""
 
     key: str
     title: str

@@ -1,4 +1,4 @@
-"""The application: routes, guard, answers to what goes wrong."""
+"""Composition of the web application: routes, error handlers and the guard."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,18 +15,18 @@ from transcription_assets.hosts import parse_hosts
 from transcription_assets.settings import Settings
 
 THREADS = 4
-"""LanceDB and the encoder use all cores for one search already."""
+"""Threads for blocking work; LanceDB and the encoder already use all cores for one search."""
 
 
 def access(chosen: Settings, host: str) -> Access:
-    """Who may read, by the settings."""
+    """Return the access rules of the settings for a server that listens on `host`."""
     return Access(
         chosen.serve_token.get_secret_value(), chosen.serve_user_header, host, parse_hosts(chosen.serve_hosts)
     )
 
 
 def build(archive: Archive, host: str) -> Guard:
-    """The site for an archive; `host` is the address that it will listen on."""
+    """Return the application for an archive; `host` is the address that the server will listen on."""
     chosen = archive.settings
     doorkeeper = access(chosen, host)
     library = Library(archive)
@@ -34,7 +34,7 @@ def build(archive: Archive, host: str) -> Guard:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # Both begin at once, so that who comes first need not wait for all of it.
+        # Started now, so that the first request does not wait for all of it.
         archive.encoder_ready  # noqa: B018
         library.overview.soon()
         yield
@@ -46,7 +46,7 @@ def build(archive: Archive, host: str) -> Guard:
         version="1",
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
-        docs_url=None,  # they come from a CDN
+        docs_url=None,  # they would load from a CDN
         redoc_url=None,
     )
     problems.install(app)

@@ -1,4 +1,4 @@
-"""Blocking work, away from the event loop: a few threads, a bounded queue, a time limit."""
+"""Blocking work outside the event loop: a thread pool with a bounded queue and a time limit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,22 +8,22 @@ from typing import ParamSpec, TypeVar
 from transcription_assets.failures import TransientFailure
 
 LONGEST_QUEUE = 64
-"""Calls that wait for a thread; more would only wait until nobody wants their answer any more."""
+"""Maximum calls that wait for a thread; more would only wait until their clients have given up."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class Overloaded(TransientFailure):
-    """Too many ask at once."""
+    """The queue is full."""
 
 
 class TooSlow(TransientFailure):
-    """The answer took longer than anybody should wait."""
+    """The result was not ready within the time limit."""
 
 
 class Workers:
-    """`threads` of them; `limit_s` is how long a caller waits, queue included."""
+    """Pool of `threads` threads; a caller waits at most `limit_s` seconds, including the time in the queue."""
 
     def __init__(self, threads: int, limit_s: float) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="serve")
@@ -32,7 +32,14 @@ class Workers:
         self._working = 0
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """The result of `work`; Overloaded or TooSlow where there is none in time."""
+        """Return the result of `work`, called in a thread.
+
+        Raises:
+            Overloaded: the queue is full.
+            TooSlow: the time limit has passed; a call that has started continues.
+            Exception: any exception of `work`.
+
+        """
         if self._working >= self._most:
             raise Overloaded("too many requests at once; try again in a moment")
         self._working += 1
@@ -42,7 +49,13 @@ class Workers:
         return await self._in_time(asyncio.wrap_future(future))
 
     async def within(self, future: "Future[Result]") -> Result:
-        """Wait for what others may wait for too: it goes on when this caller gives up (TooSlow)."""
+        """Wait for a shared future, which is not cancelled if this caller gives up.
+
+        Raises:
+            TooSlow: the time limit has passed.
+            Exception: the exception of the future.
+
+        """
         return await self._in_time(asyncio.shield(asyncio.wrap_future(future)))
 
     async def _in_time(self, waiting: Awaitable[Result]) -> Result:
@@ -52,7 +65,7 @@ class Workers:
             raise TooSlow(f"no answer within {self._limit_s:g} s; try again") from None
 
     def close(self) -> None:
-        """Wait for nobody: what is read only can be left in the middle."""
+        """Cancel queued calls without waiting for running ones: they only read, so the process may end meanwhile."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _finished(self) -> None:
@@ -60,6 +73,6 @@ class Workers:
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """A cancelled or finished thread may outlive the loop."""
+    """Schedule `call` in the loop unless it is closed: a thread may finish later than the loop."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(call)
