@@ -149,13 +149,16 @@ def from_json(data: bytes) -> Transcript:
     """Parse the output of `Transcript.to_json`.
 
     Raises:
-        ValueError: the data is not JSON, or has another schema version.
-        KeyError: a field is missing.
-        TypeError: a field has the wrong type.
-        AttributeError: the document is not a JSON object.
+        ValueError: The data is not JSON, has another schema version, or a field is missing or of the wrong type.
 
     """
-    document = json.loads(data)
+    try:
+        return _parsed(json.loads(data))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"damaged transcript: {error!r}") from error
+
+
+def _parsed(document: dict[str, Any]) -> Transcript:
     if (version := document.get("schema_version")) != SCHEMA_VERSION:
         raise ValueError(f"transcript schema_version {version}, this release reads {SCHEMA_VERSION}")
     document["timing"].pop("rtfx", None)

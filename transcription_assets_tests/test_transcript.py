@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transcription_assets.speech import window
 from transcription_assets.transcript import (
     Media,
     Segment,
@@ -78,6 +79,18 @@ def test_a_file_of_a_newer_release_is_refused_rather_than_misread() -> None:
     newer = transcript(HELLO).to_json().replace(b'"schema_version": 1', b'"schema_version": 2')
     with pytest.raises(ValueError, match="schema_version 2, this release reads 1"):
         from_json(newer)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}'])
+def test_a_damaged_document_is_a_value_error(damage: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
+        from_json(damage)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b"{}", b'{"start": 0}'])
+def test_a_damaged_window_is_a_value_error(damage: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
+        window.from_json(damage)
 
 
 def test_a_silent_recording_is_marked_and_covered() -> None:

@@ -30,16 +30,17 @@ def from_json(data: bytes) -> Window:
     """Parse the output of `Window.to_json`.
 
     Raises:
-        ValueError: the data is not JSON.
-        KeyError: a field is missing.
-        TypeError: a field has the wrong type.
+        ValueError: The data is not JSON, or a field is missing or of the wrong type.
 
     """
-    document = json.loads(data)
-    return Window(
-        start=document["start"],
-        end=document["end"],
-        segments=tuple(segment_from(item) for item in document["segments"]),
-        voiced=tuple(Region(**item) for item in document["voiced"]),
-        languages=document["languages"],
-    )
+    try:
+        document = json.loads(data)
+        return Window(
+            start=document["start"],
+            end=document["end"],
+            segments=tuple(segment_from(item) for item in document["segments"]),
+            voiced=tuple(Region(**item) for item in document["voiced"]),
+            languages=document["languages"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"damaged window: {error!r}") from error

@@ -30,7 +30,7 @@ class Checkpoints:
         """
         try:
             return window.from_json(self.store.read(self._path(place)))
-        except (NotFound, ValueError, KeyError, TypeError):
+        except (NotFound, ValueError):
             return None
 
     def __setitem__(self, place: Place, done: Window, /) -> None:

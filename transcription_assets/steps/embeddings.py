@@ -72,7 +72,7 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Emb
         raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
     try:
         transcript = from_json(document)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise PermanentFailure(f"{key}: its transcript is damaged ({error}); materialise `transcript` again") from error
     heard = audio.load(store, key)
     if heard is not None and heard.etag != transcript.media.etag:

@@ -50,7 +50,7 @@ def load(store: Store, key: str) -> Transcript | None:
     """
     try:
         return from_json(store.read(keys.transcript(key)))
-    except (NotFound, ValueError, KeyError, TypeError, AttributeError):  # a damaged file may hold any JSON, or none
+    except (NotFound, ValueError):
         return None
 
 

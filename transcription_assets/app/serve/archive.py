@@ -237,7 +237,7 @@ class Archive:
         """
         try:
             return from_json(self.transcript(key, ".json"))
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise PermanentFailure(f"{key}: its transcript cannot be read ({error}); materialise it again") from error
 
     def _made(self, key: str, artefact: str, otherwise: str) -> bytes:
