@@ -1,6 +1,6 @@
-"""Decoding with ffmpeg in a subprocess, so that a crash or a hang of a decoder stays there.
+"""Decoding of recordings with ffmpeg, in a subprocess so that a decoder that crashes or hangs is contained.
 
-A `source` is a local path, `file:` plus an absolute path, or an http(s) URL that supports ranges.
+A `source` is a local path, `file:` plus an absolute path, or an http(s) URL of a server that supports range requests.
 """
 
 from transcription_assets.media.decoding import (

@@ -1,4 +1,4 @@
-"""What is asked of ffmpeg besides extraction: what a recording is, a picture, and the samples of a FLAC."""
+"""Probing, posters, thumbnails and decoding of samples with ffmpeg."""
 
 import shutil
 import subprocess
@@ -22,13 +22,13 @@ _BLOCK_S = 10
 _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
 _STALL_S = 120.0
 MOST_TRACKS = 8
-"""Audio tracks that are looked at; no recording of people has more."""
+"""Maximum number of audio tracks that are examined; recordings of people do not have more."""
 LOWEST_RATE = 2_000
-"""Samples per second: telephones have 8000. A file of some KB with one sample a second would last for hours."""
+"""Lowest accepted sample rate in Hz; telephones use 8000. At 1 Hz, a file of some KB would last for hours."""
 _PROBED_FRAMES = 20
-_SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not say how long they are
-_FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and headers that say "0.1 s" lie
-_POSTER = ("-nostdin", "-hide_banner", "-v", "error", "-f", "mjpeg", "-i")  # of our own making, unlike other input
+_SLOWEST_BYTES_PER_S = 4_000  # 32 kbit/s, for files that do not state their duration
+_FASTEST_BYTES_PER_S = 1_000_000  # 8 Mbit/s: reading takes time too, and a stated duration may be far too short
+_POSTER = ("-nostdin", "-hide_banner", "-v", "error", "-f", "mjpeg", "-i")  # our own output needs no restrictions
 _THUMBNAILS = ((160, 40), (160, 20), (160, 8), (128, 4), (96, 2), (64, 1))  # width and quality, best first
 
 _log = getLogger(__name__)
@@ -36,14 +36,19 @@ _log = getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Poster:
-    """Whether there is a picture, and how many bytes were read to find out."""
+    """Result of `poster`: whether a picture was written, and the number of bytes read from the source."""
 
     taken: bool
     bytes_read: int
 
 
 def find_ffmpeg(configured: str = "") -> str:
-    """The ffmpeg to call: the configured one, else that on PATH, else that of the wheel imageio-ffmpeg."""
+    """Return the path of ffmpeg: the configured one, else from PATH, else from the wheel imageio-ffmpeg.
+
+    Raises:
+        PermanentFailure: the configured program does not exist, or there is no ffmpeg at all.
+
+    """
     found = shutil.which(configured or "ffmpeg")
     if found:
         return found
@@ -60,9 +65,9 @@ def find_ffmpeg(configured: str = "") -> str:
 
 
 def decode_limit(duration: float | None, size: int, *, floor_s: float, per_second: float) -> float:
-    """Wall time (seconds) that decoding may take: `floor_s`, and `per_second` for each second of audio.
+    """Return the wall time (seconds) that decoding may take: `floor_s` plus `per_second` for each second of audio.
 
-    `size` (bytes) stands in for a duration that the container does not state, or states far too short.
+    The duration is estimated from `size` (bytes) if the container does not state it, or states one far too short.
     """
     if duration is None:
         return floor_s + per_second * size / _SLOWEST_BYTES_PER_S
@@ -70,16 +75,19 @@ def decode_limit(duration: float | None, size: int, *, floor_s: float, per_secon
 
 
 def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
-    """Open `source` and decode its first frames of audio; `name` is what messages call it.
+    """Open `source`, decode its first audio frames, and return its header; messages call it `name`.
 
-    PermanentFailure, with what the decoder said: empty, truncated, no recording, no audio, hanging, crashing, or fewer
-    samples a second than speech needs.
-    NotFound where it is gone; TransientFailure where a store answers 5xx or slowly or drops the connection.
+    Raises:
+        PermanentFailure: it is empty, truncated, not a recording or without audio, its sample rate is below
+            LOWEST_RATE, or ffmpeg hangs, crashes or cannot be executed. The message quotes ffmpeg.
+        NotFound: it does not exist.
+        TransientFailure: the store answers 5xx or too slowly, or drops the connection; or no process can be started.
+
     """
     where = address(source)
     ending, header = _first_frames(where, ["0:a:0"], ffmpeg, limit_s)
     if header is not None and report.ended(ending) and not ending.decoded_s and header.audio_tracks > 1:
-        # The first track may be empty or of a codec that nobody knows, as the spatial sound of a telephone.
+        # The first track may be empty or have a codec that ffmpeg lacks, such as the spatial audio of phones.
         others = [f"0:a:{track.number}" for track in header.tracks[1:MOST_TRACKS] if track.codec != "none"]
         ending, header = _first_frames(where, others, ffmpeg, limit_s) if others else (ending, header)
     if header is None or not report.ended(ending):
@@ -96,7 +104,7 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
 def _first_frames(
     where: str, streams: Sequence[str], ffmpeg: str, limit_s: float
 ) -> tuple[process.Ending, Probe | None]:
-    """Decode some frames, wherever on the clock they are: a time limit would end before a track that begins late."""
+    """Decode some frames of any timestamp: with a time limit, ffmpeg would stop before a track that begins late."""
     maps = [argument for stream in streams for argument in ("-map", stream)]
     output = f"-frames:a {_PROBED_FRAMES} -progress pipe:1 -f null -"
     ending = process.run([ffmpeg, *input_arguments(where), *maps, *output.split()], limit_s)
@@ -106,12 +114,16 @@ def _first_frames(
 def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> Poster:
     """Write a JPEG, at most `width` pixels wide, of a typical frame near `at` seconds or of the cover to `target`.
 
-    Not taken where there is no picture or none can be decoded: a poster is an ornament and never fails a file.
+    `taken` is False if there is no picture or none can be decoded: a missing poster never fails a recording.
+
+    Raises:
+        OSError: a file at `target` cannot be removed.
+
     """
     target.unlink(missing_ok=True)
     deadline = time.monotonic() + limit_s
     read = 0
-    # A seek may land behind the last frame: the beginning is the second choice, an embedded cover the third.
+    # A seek may end after the last frame: the second attempt is the beginning, the third an embedded cover.
     for stream, start in dict.fromkeys([("0:V:0", max(at, 0.0)), ("0:V:0", 0.0), ("0:v:0", 0.0)]):
         left = deadline - time.monotonic()
         arguments = ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width)]
@@ -126,15 +138,15 @@ def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float,
 
 
 def _picture_filter(width: int) -> str:
-    """Square pixels, the most typical of some frames; scaled first, for 4K frames are big."""
+    """Return a filter for the most typical of some frames, in square pixels; scaled first, as 4K frames are large."""
     scale = f"scale='max(2,2*trunc(min({width},iw*sar)/2))':'max(2,2*trunc(ow/dar/2))',setsar=1"
-    return f"{scale},thumbnail=24,setpts=0,format=yuvj420p"  # a cover's own time lies before the start
+    return f"{scale},thumbnail=24,setpts=0,format=yuvj420p"  # the timestamp of a cover is before the start
 
 
 def _picture(
     where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
 ) -> Probe | None:
-    """Try to write the picture; the header if the source could be opened, to tell whether to try further."""
+    """Try to write the picture; return the header, or None if further attempts cannot succeed."""
     seek = ("-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")
     jpeg = "-c:v mjpeg -q:v 4 -map_metadata -1 -bitexact -f mjpeg -y"
     command = [ffmpeg, *input_arguments(where, *seek), *arguments, *jpeg.split(), address(target)]
@@ -151,10 +163,15 @@ def _picture(
 
 
 def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_bytes: int) -> bool:
-    """Write the picture as a WebP of at most `max_bytes`; False where this ffmpeg cannot make it so small."""
+    """Write the picture as WebP of at most `max_bytes`; return False if this ffmpeg cannot make it that small.
+
+    Raises:
+        OSError: the files beside `target` cannot be renamed or removed.
+
+    """
     command = [ffmpeg, *_POSTER, address(picture)]
     tries = [target.with_name(f"{target.name}.{number}") for number in range(len(_THUMBNAILS))]
-    # One process for all: to start ffmpeg takes longer than to write six stamps.
+    # One process for all sizes: starting ffmpeg takes longer than encoding six thumbnails.
     for (width, quality), path in zip(_THUMBNAILS, tries, strict=True):
         webp = f"-vf scale={width}:-2 -c:v libwebp -compression_level 6 -quality {quality} -map_metadata -1 -f webp -y"
         command += [*webp.split(), address(path)]
@@ -181,10 +198,14 @@ def read_samples(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield mono 16 kHz samples of `path` from `start` (seconds) on, for `duration` seconds or to the end.
 
-    All channels mixed, or only the one with the number `channel` (from 0).
+    Blocks are float32 in [-1, 1) of shape (samples,) and 10 s long, except the last; memory use is constant. All
+    channels are mixed unless `channel` (from 0) selects one. The process ends when the iterator ends or is closed.
 
-    float32 in [-1, 1), blocks of 10 s of shape (samples,), the last one shorter; memory stays flat.
-    PermanentFailure or TransientFailure as `probe`; the process is gone when the iterator ends or is closed.
+    Raises:
+        PermanentFailure: it cannot be decoded, or ffmpeg cannot be executed.
+        NotFound: it does not exist.
+        TransientFailure: the store fails, the disk is not available, or no process can be started.
+
     """
     where = address(path)
     span = ["-ss", f"{start:.6f}"] + ([] if duration is None else ["-t", f"{duration:.6f}"])
@@ -218,7 +239,7 @@ def _blocks(command: list[str], where: str, start: float, duration: float | None
 
 
 def _expected(header: Probe | None, start: float, duration: float | None) -> float | None:
-    """How many seconds of samples should come; None where the container does not state its length."""
+    """Return the expected seconds of samples, None if the container does not state its duration."""
     rest = None if header is None or header.duration is None else max(header.duration - start, 0.0)
     return rest if duration is None or rest is None else min(rest, duration)
 

@@ -1,7 +1,7 @@
-"""Extract what people say in a recording as one FLAC on the clock of a player.
+"""Extraction of the speech of a recording as one FLAC with the timestamps of a player.
 
-One pass decodes the tracks to local disk (`frames`, `timeline`, `spool`); then the choice of tracks (`tracks`) and of a
-gain (`mixing`) is made on all of it, and a second ffmpeg encodes the result.
+One pass decodes the tracks to local disk (`frames`, `timeline`, `spool`). Tracks (`tracks`) and gain (`mixing`) are
+then chosen from the complete tracks, and a second ffmpeg process encodes the result.
 """
 
 import subprocess
@@ -32,17 +32,17 @@ NO_AUDIO = "no audio stream, so there is nothing to transcribe"
 
 _GAP_WORTH_A_WORD_S = 0.5
 _ENCODE_S_PER_SECOND = 0.02  # 20 times what a busy core needs
-_STREAMINFO = 26  # bytes from the start of a FLAC to its total samples
+_STREAMINFO = 26  # bytes of a FLAC up to and including its number of samples
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How much speech was written (seconds), what a reader should know about it, and how many bytes were read.
+    """Result of an extraction: seconds written, warnings for users, and the number of bytes read.
 
     `level_db` is the loudness before `gain_db` was applied, None for digital silence; `tracks` are the numbers (from 0)
-    of the audio tracks that were mixed. `continuous` is false where timestamps jump or run backwards, and `rescued_s`
-    counts the seconds in which the channels cancelled each other. `truncation` is set where ffmpeg met the end of the
-    file within a frame.
+    of the audio tracks that were mixed. `continuous` is False if timestamps jump or run backwards, and `rescued_s` is
+    the number of seconds in which an ordinary mix would have cancelled the channels. `truncation` is set if the file
+    ends within a frame.
     """
 
     duration: float
@@ -72,26 +72,28 @@ def extract_speech(
 ) -> Extraction:
     """Write the speech of `source` to `target` (on local disk) as 16 kHz FLAC of `channels`.
 
-    Args:
-        source: What ffmpeg opens.
-        target: Where the FLAC goes; there is none after a failure.
-        name: What messages call the recording.
-        ffmpeg: Path of ffmpeg.
-        limit_s: Time that decoding may take, and encoding once more.
-        size: Bytes of an object that `probe` could open: a store whose answer ends earlier has failed.
-        channels: 1, or 2 to keep two channels apart.
-        tracks: Audio tracks to decode; the first one if empty.
-        detector: Finds voices, to choose between several tracks; without one all of `tracks` are mixed.
-        longest_s: Seconds that the recording may last.
-        most_disk: Bytes that its tracks and the FLAC may take of the local disk together; None for no bound.
+    Timestamps are those of a player: a track that begins late begins with silence, and lost packets become silence.
+    Data that cannot be decoded is skipped and reported in `warnings`.
 
-    Its times are the player's: a track that begins late begins with silence, and lost packets leave silence. What
-    cannot be decoded is stepped over and told in `warnings`.
+    Args:
+        source: Input of ffmpeg.
+        target: Path of the FLAC; it does not exist after a failure.
+        name: Name of the recording in messages.
+        ffmpeg: Path of ffmpeg.
+        limit_s: Seconds that decoding may take; encoding has a limit of its own, see `encode_limit`.
+        size: Bytes of an object that `probe` could open; a shorter response is then a failure of the store.
+        channels: 1, or 2 for two separate channels.
+        tracks: Audio tracks to decode; the first one if empty.
+        detector: Voice activity detector that chooses between several tracks; without it all `tracks` are mixed.
+        longest_s: Maximum duration of the recording in seconds.
+        most_disk: Maximum bytes of local disk for tracks and FLAC together; None for no limit.
 
     Raises:
-        PermanentFailure: Nothing can be decoded, or the recording is longer than `longest_s` or needs more than
-            `most_disk`.
-        TransientFailure: The store or the disk failed.
+        PermanentFailure: nothing can be decoded, the recording is longer than `longest_s` or needs more than
+            `most_disk`, or ffmpeg cannot be executed.
+        NotFound: the recording does not exist.
+        TransientFailure: the store or the disk fails, or no process can be started.
+        OSError: the temporary files cannot be created or read.
 
     """
     chosen = tuple(tracks) or (Track(0),)
@@ -127,7 +129,7 @@ def _spool(folder: Path, track: Track, *, apart: bool) -> Spool:
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """What one recording may take; `name` is what messages call it."""
+    """Limits for one recording; messages call it `name`."""
 
     name: str
     longest_s: float
@@ -156,7 +158,7 @@ class _Limits:
 def _bounded(
     blocks: Iterator[NDArray[np.int16]], spools: Sequence[Spool], target: Path, limits: _Limits
 ) -> Iterator[NDArray[np.int16]]:
-    """Yield the blocks as long as what has become of them fits on the disk."""
+    """Yield the blocks, and fail when the spools and the FLAC written so far exceed the limit on disk space."""
     for block in blocks:
         if limits.most_disk is not None and target.exists():
             limits.require_disk(spools, target.stat().st_size)
@@ -166,7 +168,7 @@ def _bounded(
 def _decoded(
     command: list[str], tracks: Sequence[Track], spools: Sequence[Spool], limits: _Limits, *, limit_s: float
 ) -> Ending:
-    """Fill the spools; returns how ffmpeg ended."""
+    """Fill the spools, and return the result of the ffmpeg run."""
     frames = decode(command, [track.number for track in tracks], limit_s=limit_s)
     with closing(frames):
         while True:
@@ -188,7 +190,7 @@ def _decoded(
 
 @contextmanager
 def _local_disk(name: str) -> Iterator[None]:
-    """Turn an error of the temporary folder into a failure that a retry may mend."""
+    """Convert an OSError of the temporary folder into a TransientFailure."""
     try:
         yield
     except OSError as error:
@@ -201,7 +203,7 @@ def _local_disk(name: str) -> Iterator[None]:
 
 
 def _require_all_of_it(ending: Ending, said: str, where: str, *, name: str, limit_s: float, size: int | None) -> Probe:
-    """Return the header, unless nothing was decoded or a store gave less than it has."""
+    """Return the header; fail if nothing was decoded or the store sent less than the whole object."""
     header = report.header(said)
     if header is not None and not header.audio_tracks and report.ended(ending):
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
@@ -216,20 +218,20 @@ def _require_all_of_it(ending: Ending, said: str, where: str, *, name: str, limi
 
 
 def is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
-    """Return whether more would come another time: ffmpeg ends with code 0 when the connection breaks half-way."""
+    """Return whether a retry may decode more: ffmpeg exits with status 0 if the connection breaks half-way."""
     short = stated_s is None or decoded_s < stated_s - LENGTH_TOLERANCE_S
     return report.disk_away(said) or (short and is_remote(where) and report.store_away(said))
 
 
 def _is_unread(header: Probe, said: str, where: str, size: int | None) -> bool:
-    """Return whether the store withheld a second or more: formats without an index take its end for theirs."""
+    """Return whether a second or more was not received: formats without an index take that for the end of the file."""
     if not size or not is_remote(where) or not report.store_away(said):
         return False
     return report.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
 
 
 def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[np.int16]]:
-    """Yield the blocks of the mix: the mean of the tracks, each with its gain, as long as the longest."""
+    """Yield the blocks of the mix: the mean of the tracks, each with its gain, as long as the longest track."""
     share = np.float32(1 / len(spools))
     for blocks in zip_longest(*(spool.blocks() for spool in spools)):
         if len(spools) == 1:
@@ -246,7 +248,7 @@ def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[
 def encode_limit(limit_s: float, length: int) -> float:
     """Return the seconds that encoding `length` samples may take.
 
-    `limit_s` follows from the length that the container states, and a gap in the timestamps may be hours of silence.
+    `limit_s` depends on the stated duration, which does not include gaps in the timestamps (hours of silence).
     """
     return limit_s + length / SAMPLE_RATE * _ENCODE_S_PER_SECOND
 
@@ -262,7 +264,7 @@ def _encode(
     limit_s: float,
 ) -> None:
     """Write a FLAC of exactly `length` samples."""
-    # Bitexact: the same sound always gives the same bytes, which name it.
+    # -bitexact: the same sound always gives the same bytes, and their hash identifies it.
     pcm = f"-nostdin -v error -f s16le -ar {SAMPLE_RATE} -ac {channels} -i pipe:0"
     flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -bitexact -f flac -y"
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
@@ -286,14 +288,14 @@ def _encode(
 
 
 def _write(running: "subprocess.Popen[bytes]", data: bytes) -> None:
-    """Write all of it: a pipe without a buffer may take a part."""
+    """Write all of `data`: an unbuffered pipe may accept only a part."""
     view = memoryview(data)
     while view and running.stdin:
         view = view[running.stdin.write(view) or 0 :]
 
 
 def _flac_samples(path: Path) -> int:
-    """Return the number of samples that the header of a FLAC states, 0 where there is none."""
+    """Return the number of samples that the header of a FLAC states, 0 if there is none."""
     with suppress(OSError), path.open("rb") as file:
         head = file.read(_STREAMINFO)
         if len(head) == _STREAMINFO:

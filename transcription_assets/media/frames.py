@@ -1,7 +1,7 @@
-"""Decode audio tracks in one pass of ffmpeg, each frame with its timestamp.
+"""Decoding of audio tracks in one pass of ffmpeg, each frame with its timestamp.
 
-ffmpeg writes each track twice: its samples to one pipe, a line for each frame (`framecrc`) to another. So times come
-from the container and not from counting, whatever changes on the way: layout, sample rate, gaps.
+ffmpeg writes each track twice: its samples to one pipe, a line for each frame (`framecrc`) to another. So timestamps
+come from the container and not from counting samples, also when the layout or the sample rate changes and at gaps.
 """
 
 import os
@@ -22,11 +22,11 @@ from transcription_assets.media.mixing import Samples
 from transcription_assets.media.source import SAMPLE_RATE
 
 _READ_BYTES = 256 << 10
-_LOUDEST = np.float32(1_000)  # 60 dB above full scale: a float that is larger is damage, and its square no number
+_LOUDEST = np.float32(1_000)  # 60 dB above full scale: a larger float is damaged, and its square overflows
 
 
 class Frame(NamedTuple):
-    """Samples of shape (samples, channels) of one track, and the timestamp of the first in samples."""
+    """Samples of one track, shape (samples, channels), and the timestamp `at` of the first one, in samples."""
 
     track: int
     at: int
@@ -38,14 +38,14 @@ _Take = Callable[[bytes], Generator[Frame]]
 
 @dataclass(slots=True)
 class _Track:
-    """What came of one track and is not handed on yet."""
+    """Samples and frame lines of one track that were received and not yet yielded."""
 
     data: bytearray = field(default_factory=bytearray)
     text: bytearray = field(default_factory=bytearray)
     lines: deque[tuple[int, int, int]] = field(default_factory=deque)
 
     def feed(self, text: bytes) -> None:
-        """Take lines `stream, dts, pts, duration, size, checksum`."""
+        """Parse lines `stream, dts, pts, duration, size, checksum`; the last one may be incomplete."""
         *whole, rest = (self.text + text).split(b"\n")
         self.text = bytearray(rest)
         for line in whole:
@@ -54,7 +54,7 @@ class _Track:
                 self.lines.append((int(at), int(samples), int(size)))
 
     def runs(self) -> Generator[tuple[int, Samples]]:
-        """Yield what is complete; frames that follow each other exactly are handed on together."""
+        """Yield the complete frames with their timestamps; consecutive frames without a gap are joined."""
         at = count = size = used = 0
         while self.lines and used + size + self.lines[0][2] <= len(self.data):
             start, samples, length = self.lines.popleft()
@@ -74,7 +74,7 @@ class _Track:
 
 
 class _Outputs:
-    """The two pipes of each track, and the selector that waits for all that ffmpeg writes."""
+    """Two pipes for each track, and the selector for everything that ffmpeg writes."""
 
     def __init__(self, tracks: Sequence[int], held: ExitStack) -> None:
         self.selector = held.enter_context(selectors.DefaultSelector())
@@ -89,7 +89,7 @@ class _Outputs:
             self.arguments += ["-bitexact", "-f", "tee", f"[f=f32le]pipe:{samples}|[f=framecrc]pipe:{lines}"]
 
     def _pipe(self, held: ExitStack, take: _Take) -> int:
-        """Return the end that ffmpeg writes to."""
+        """Create a pipe whose data goes to `take`, and return the file descriptor that ffmpeg writes to."""
         reading, writing = os.pipe()
         held.callback(os.close, reading)
         self.theirs.append(writing)
@@ -97,13 +97,18 @@ class _Outputs:
         return writing
 
     def listen(self, running: "subprocess.Popen[bytes]") -> None:
-        """Take what ffmpeg says too."""
+        """Read ffmpeg's messages as well."""
         for pipe in (running.stdout, running.stderr):
             if pipe is not None:
                 self.selector.register(pipe, selectors.EVENT_READ, self._take_words)
 
     def read(self, wait_s: float) -> Generator[Frame]:
-        """Yield what came; subprocess.TimeoutExpired where nothing did."""
+        """Yield the frames that are complete after the next output.
+
+        Raises:
+            subprocess.TimeoutExpired: there was no output for `wait_s` seconds.
+
+        """
         ready = self.selector.select(wait_s) if wait_s > 0 else []
         if not ready:
             raise subprocess.TimeoutExpired("ffmpeg", wait_s)
@@ -129,9 +134,15 @@ class _Outputs:
 
 
 def decode(command: Sequence[str], tracks: Sequence[int], *, limit_s: float) -> Generator[Frame, None, process.Ending]:
-    """Yield the frames of the audio tracks with these numbers, at 16 kHz, all channels, as ffmpeg gives them.
+    """Yield the frames of the audio tracks with these numbers at 16 kHz, with all channels, in ffmpeg's order.
 
-    `command` is ffmpeg's up to and with its input. Returns how ffmpeg ended; its time is up after `limit_s` seconds.
+    `command` is the ffmpeg command up to and including its input. ffmpeg is killed after `limit_s` seconds; the return
+    value of the generator is the result of the run.
+
+    Raises:
+        PermanentFailure: ffmpeg does not exist or may not be executed.
+        TransientFailure: the system cannot start a process now.
+
     """
     deadline = time.monotonic() + limit_s
     code: int | None = None

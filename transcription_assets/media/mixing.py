@@ -1,4 +1,4 @@
-"""Mix channels to one without losing a voice, and measure loudness."""
+"""Mixing of channels to mono without losing a voice, and measurement of loudness."""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from transcription_assets.media.source import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 10
-"""Samples over which loudness is measured: 0.1 s."""
+"""Number of samples over which loudness is measured (0.1 s)."""
 
 SILENT_DB = -90.0
-"""Below it there is nothing but the rounding of 16 bits."""
+"""Level below which there is only the rounding error of 16-bit samples."""
 
-_CANCELLED = 0.25  # of the power that unrelated channels would give: -6 dB
+_CANCELLED = 0.25  # of the power that uncorrelated channels would give: -6 dB
 _TOO_QUIET_DB, _TARGET_DB = -35.0, -23.0
 _STEP_DB = 20 * np.log10(2)
 _MOST_STEPS = 10
@@ -24,10 +24,10 @@ Samples = NDArray[np.float32]
 
 
 def weights(channels: int, layout: str) -> tuple[float, ...]:
-    """Return the share of each channel in the mix; they add up to 1.
+    """Return the weight of each channel in the mix; the weights add up to 1.
 
-    `layout` is the name of a declared layout (`5.1(side)`): centre, where dialogue is, 3 dB louder, surrounds 3 dB
-    quieter, no effects channel. All alike where it is empty or another one.
+    For a declared surround `layout` such as `5.1(side)`, the centre channel, which has the dialogue, is 3 dB louder,
+    the surround channels are 3 dB quieter, and the LFE channel is left out. Otherwise all weights are equal.
     """
     surround = re.match(r"(\d)\.([01])\b", layout)
     if not surround or int(surround[1]) + int(surround[2]) != channels or channels < 3:  # noqa: PLR2004 -- FL, FR, ...
@@ -41,14 +41,14 @@ def weights(channels: int, layout: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """One block mixed to mono; `rescued` where the usual mix would have lost what the channels hold."""
+    """One block mixed to mono; `rescued` is True if the ordinary mix would have cancelled the channels."""
 
     samples: Samples
     rescued: bool
 
 
 def mixed(block: Samples, shares: Sequence[float]) -> Mix:
-    """Mix a block of shape (samples, channels) to mono; channels of opposite phase are turned around first."""
+    """Mix a block of shape (samples, channels) to mono; channels of opposite phase are inverted first."""
     if block.shape[1] == 1:
         return Mix(block[:, 0], rescued=False)
     usual = _sum(block, shares)
@@ -63,7 +63,7 @@ def mixed(block: Samples, shares: Sequence[float]) -> Mix:
 
 
 def _sum(block: Samples, shares: Sequence[float]) -> Samples:
-    """Add up channel by channel: unlike a matrix product, that gives the same bits on every machine."""
+    """Add up the weighted channels one by one: unlike a matrix product, this gives the same bits on every machine."""
     total = np.zeros(len(block), np.float32)
     for number, share in enumerate(shares):
         if share:
@@ -72,9 +72,9 @@ def _sum(block: Samples, shares: Sequence[float]) -> Samples:
 
 
 def levels(block: Samples) -> NDArray[np.float32]:
-    """Return the mean power of each 0.1 s of a block of shape (samples,) or (samples, channels): the loudest channel's.
+    """Return the mean power of the loudest channel in each 0.1 s of a block; the last frame may be shorter.
 
-    A rest shorter than that counts as a frame of its own.
+    The block has the shape (samples,) or (samples, channels).
     """
     channels = block.reshape(len(block), -1)
     square = np.square(channels, dtype=np.float64)
@@ -86,9 +86,10 @@ def levels(block: Samples) -> NDArray[np.float32]:
 
 
 def loudness(powers: NDArray[np.float32]) -> float:
-    """Return the level (dB of full scale) that the loudest hundredth of what is not silent reaches.
+    """Return the lowest level (dBFS) of the loudest hundredth of the frames that are not silent, -inf if all are.
 
-    At least 0.4 s of it, at most 3 s: a few clear words in hours of noise decide, a few clicks do not.
+    The hundredth is at least 0.4 s and at most 3 s, so that a few clear words in hours of noise decide and a few clicks
+    do not.
     """
     audible = powers[powers > _power(SILENT_DB)]
     if not len(audible):
@@ -98,14 +99,14 @@ def loudness(powers: NDArray[np.float32]) -> float:
 
 
 def gain_steps(level: float) -> int:
-    """Return how often a recording of this loudness is doubled, so that a detector of voices hears it; 0 usually."""
+    """Return the number of doublings (6 dB each) that voice activity detection needs at this loudness, usually 0."""
     if not SILENT_DB < level < _TOO_QUIET_DB:
         return 0
     return min(int((_TARGET_DB - level) // _STEP_DB), _MOST_STEPS)
 
 
 def decibels(steps: int) -> float:
-    """Return the gain of so many doublings."""
+    """Return the gain of this number of doublings, in dB."""
     return round(steps * float(_STEP_DB), 1)
 
 

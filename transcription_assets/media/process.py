@@ -1,4 +1,4 @@
-"""Run ffmpeg within limits of time and memory, without our secrets, and leave no process behind."""
+"""Execution of ffmpeg with limits on time and memory, without our secrets and without processes left behind."""
 
 import os
 import re
@@ -15,30 +15,30 @@ from pathlib import Path
 
 from transcription_assets.failures import PermanentFailure, TransientFailure
 
-_HEAD_BYTES = 1 << 20  # the header comes first; an audio book's chapters are thousands of lines of it
+_HEAD_BYTES = 1 << 20  # the header comes first; the chapters of an audio book take thousands of lines
 _TAIL_BYTES = 64 << 10
 _READ_BYTES = 64 << 10
 
 MEMORY_BYTES = 4 << 30
-"""Address space of one ffmpeg. A poster of an 8K video, the largest of our calls, needs less than 2 GiB."""
+"""Limit of the address space of one ffmpeg. A poster of an 8K video, our largest call, needs less than 2 GiB."""
 
 _ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SYSTEMROOT"),
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
 )
-"""Variables that ffmpeg or its libraries read, in upper case. A decoder that is taken over finds no key in the rest."""
+"""Variables that ffmpeg or its libraries read, in upper case. All others may hold secrets and are not passed on."""
 
 
 @dataclass(slots=True)
 class Printed:
-    """What ffmpeg printed: the beginning and the end, so that a million complaints take no memory."""
+    """Output of ffmpeg: only its beginning and its end, so that a million messages take constant memory."""
 
     head: bytearray = field(default_factory=bytearray)
     tail: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> None:
-        """Keep `data` as long as there is room, then only the latest."""
+        """Append `data`; once the beginning is full, only the latest bytes are stored."""
         room = _HEAD_BYTES - len(self.head)
         self.head += data[:room]
         self.tail += data[room:]
@@ -50,7 +50,10 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a call ended: `code` is None where its time was up, negative where a signal ended it."""
+    """Result of a run: `code` is the exit status, None after a timeout, negative if a signal ended the process.
+
+    `decoded_s` is the last position in the output (seconds).
+    """
 
     code: int | None
     printed: bytes
@@ -58,16 +61,17 @@ class Ending:
 
 
 def run(command: list[str], limit_s: float) -> Ending:
-    """Run ffmpeg to its end, for `limit_s` seconds at most; it prints `-progress` to its standard output.
+    """Run ffmpeg for at most `limit_s` seconds; with `-progress pipe:1`, its position is part of the result.
 
     Raises:
-        PermanentFailure: The program is not there or may not be run.
-        TransientFailure: The system cannot start a process now.
+        PermanentFailure: the program does not exist or may not be executed.
+        TransientFailure: the system cannot start a process now.
+
     """
     deadline = time.monotonic() + limit_s
     printed = Printed()
     progress = b""
-    if shutil.which(command[0]) is None:  # behind a prefix, starting it would not fail
+    if shutil.which(command[0]) is None:  # with a prefix before it, starting it would not fail
         raise PermanentFailure(
             f"cannot start {command[0]}: it is not there or may not be executed. Correct the path of ffmpeg"
         )
@@ -80,7 +84,7 @@ def run(command: list[str], limit_s: float) -> Ending:
 
 
 def _position(progress: bytes) -> float:
-    """The last position told, in seconds; 0.0 where nothing was written."""
+    """Return the last reported position in seconds, 0.0 if nothing was written."""
     times = re.findall(rb"out_time_us=(\d+)", progress)
     return int(times[-1]) / 1e6 if times else 0.0
 
@@ -89,14 +93,15 @@ def _position(progress: bytes) -> float:
 def started(
     command: list[str], *, stdin: int = subprocess.DEVNULL, pass_fds: Collection[int] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process in a group of its own; the whole group is gone when the block is left, however it is left.
+    """Start a process in a process group of its own, which is killed when the block is left, also by an exception.
 
-    Its address space is bounded by MEMORY_BYTES where the system can do that (Linux), and its environment holds
-    nothing but what ffmpeg reads. `pass_fds` are further files that it inherits.
+    On Linux its address space is limited to MEMORY_BYTES. Its environment holds only the variables that ffmpeg reads.
+    `pass_fds` are additional file descriptors that it inherits.
 
     Raises:
-        PermanentFailure: The program is not there or may not be run.
-        TransientFailure: The system cannot start a process now.
+        PermanentFailure: the program does not exist or may not be executed.
+        TransientFailure: the system cannot start a process now.
+
     """
     pipe = subprocess.PIPE
     kept = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
@@ -125,7 +130,7 @@ def started(
 
 
 def _limit_memory(pid: int) -> None:
-    """Bound the address space of a process that has just been started, where the system can do that from outside."""
+    """Limit the address space of a running process; only Linux can do that from outside."""
     if sys.platform != "linux":
         return
     import resource
@@ -137,19 +142,23 @@ def _limit_memory(pid: int) -> None:
 
 
 def bound_to_parent() -> list[str]:
-    """Return the prefix of a command that is killed when the calling thread ends, empty where there is no such program.
+    """Return a command prefix that kills the process when the calling thread ends, empty if there is no `setpriv`.
 
-    ffmpeg ignores broken pipes of `-progress`: without it, one whose parent was killed would decode to its end. Only
-    for calls that wait in the thread that started them. BusyBox's setpriv lacks the option.
+    ffmpeg ignores a broken pipe of `-progress`: without the prefix it would decode to the end after its parent was
+    killed. Only for calls that wait in the thread that started them. BusyBox's setpriv lacks the option.
     """
     found = shutil.which("setpriv") if sys.platform == "linux" else None
     return [found, "--pdeathsig", "KILL", "--"] if found and Path(found).resolve().name == "setpriv" else []
 
 
 def output(process: subprocess.Popen[bytes], printed: Printed, patience: Callable[[], float]) -> Generator[bytes]:
-    """Yield standard output as it comes, and feed standard error to `printed`.
+    """Yield standard output as it arrives, and feed standard error to `printed`.
 
-    `patience` tells how many seconds to wait for more; subprocess.TimeoutExpired when they have passed.
+    `patience` returns how many seconds to wait for more.
+
+    Raises:
+        subprocess.TimeoutExpired: these seconds have passed without any output.
+
     """
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdout, process.stderr):

@@ -1,6 +1,6 @@
-"""What ffmpeg's own words mean: the header of a recording, and whose fault a failure is.
+"""Interpretation of ffmpeg's output: the header of a recording, and the cause of a failure.
 
-They are its only report (the wheel imageio-ffmpeg ships no ffprobe). All pure: printed text in, values out.
+The printed text is the only source, as the wheel imageio-ffmpeg ships no ffprobe. Nothing here runs ffmpeg.
 """
 
 import os
@@ -20,7 +20,7 @@ _URL = re.compile(rb"https?://\S*")
 _PLACE = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
 _INPUT = re.compile(r"^\[info\] Input #0, (?P<format>.*?), from '", re.MULTILINE)
 _AFTER_INPUT = re.compile(r"^\[info\] (?:Stream mapping:|Output #0)|^.*matches no streams", re.MULTILINE)
-# ffmpeg indents its own facts by two blanks (four in a group of streams), tags by four or, behind the duration, six.
+# ffmpeg indents its own facts by two spaces (four in a group of streams), tags by four or, after the duration, six.
 _DURATION = re.compile(
     r"^\[info\] {3}Duration: (?:(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?)|N/A)"
     r"(?:, start: (?P<start>-?\d+\.\d+))?",
@@ -33,8 +33,8 @@ _STREAM = re.compile(
 )
 _SIZE = re.compile(r", ([1-9]\d*)x([1-9]\d*)(?=[ ,\[]|$)")
 _RATE = re.compile(r"(\d+) Hz(?:, ([^,]+))?")
-# Only lines that ffmpeg calls a warning or worse are searched, and only where it puts its own words: an error of the
-# system ends a line; what a file holds (tags, names of codecs and fonts) may be quoted within one.
+# Only lines at level warning or worse are searched, and only at positions of ffmpeg's own text: an error of the system
+# is at the end of a line; data of the file (tags, names of codecs and fonts) may be quoted within one.
 _LINK_EXPIRED = re.compile(r"^HTTP error 40[013]", re.MULTILINE)
 _HTTP_STATUS = re.compile(r"^HTTP error (\d{3})", re.MULTILINE)
 _STORE_AWAY = re.compile(
@@ -44,12 +44,12 @@ _STORE_AWAY = re.compile(
     r"|I/O error|Broken pipe|(?:Network|Host) is unreachable|No route to host)\.?$",
     re.IGNORECASE | re.MULTILINE,
 )
-# What ffmpeg says when it gives up reading; of what it got over it complains in other words.
+# Messages printed when ffmpeg gives up reading; errors from which it recovered have other messages.
 _BROKEN_OFF = re.compile(
     r"(?:Error during demuxing: )?(?:Connection (?:reset|refused|timed out)|Operation timed out|Input/output error"
     r"|I/O error|Broken pipe|(?:Network|Host) is unreachable)"
 )
-# Said of a Matroska file that ends within an element, and of an MP4 that ends within a packet.
+# Messages for a Matroska file that ends within an element, and for an MP4 that ends within a packet.
 _ENDS_EARLY = re.compile(r"File ended prematurely|stream \d+, offset 0x[0-9a-f]+: partial file")
 _UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
 _DISK_AWAY = re.compile(
@@ -63,10 +63,10 @@ _UNFIT = re.compile(r"^Option \S+ not found|^Unrecognized option|(?:^|: )Protoco
 _NOISE = re.compile(
     r"^(?:Error opening (?:input|output) file|Error while decoding stream|Error submitting packet"
     r"|Failed to compensate for timestamp delta|Conversion failed"
-    r"|Picture size \d+x\d+ exceeds|Codec \(\w+\) not on whitelist)"  # of a picture that is not decoded, on purpose
+    r"|Picture size \d+x\d+ exceeds|Codec \(\w+\) not on whitelist)"  # of a picture, which is deliberately not decoded
 )
-# Containers whose timestamps or fixed frame sizes take a browser to the exact second. In the others (MP3, ADTS, MPEG
-# streams) it estimates positions from the bit rate.
+# Containers whose timestamps or fixed frame sizes let a browser seek exactly. In the others (MP3, ADTS, MPEG streams)
+# it estimates positions from the bit rate.
 _MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 _BARE = frozenset({"aac", "loas", "mp3", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb"})
 _ESTIMATED = "Estimating duration from bitrate"
@@ -75,19 +75,19 @@ _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else co
 _FOREIGN = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
 _UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
 _OUT_OF_MEMORY = re.compile(r"Cannot allocate memory|Error code: -12\b")
-_INTERRUPTED = 255  # ffmpeg's exit code after SIGTERM or SIGINT, and where a file made it fail with code -1
+_INTERRUPTED = 255  # exit status of ffmpeg after SIGTERM or SIGINT, and if a file made it fail with code -1
 _RECEIVED = re.compile(r"Exiting normally, received signal \d+")
 
 
 LONGEST_STATED_S = 30 * 86_400.0
-"""A container that claims to be longer is damaged: it does not state its length."""
+"""Longest credible duration: a container that states a longer one is damaged, and counts as stating none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
     """One audio track: its number among them, from 0; `layout` as ffmpeg names it, `language` empty if not stated.
 
-    `timed` is false in a bare stream of frames: its timestamps are counted by ffmpeg.
+    `timed` is False for raw frames without a container, whose timestamps are counted by ffmpeg.
     """
 
     number: int
@@ -98,18 +98,18 @@ class Track:
 
     @property
     def declared_layout(self) -> str:
-        """Return the layout, empty where it is a guess: recorders write PCM channels in whatever order they like."""
+        """Layout, empty for PCM, where it is a guess: recorders write PCM channels in any order."""
         return "" if self.codec.startswith("pcm_") else self.layout
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the header of a recording says; `duration` in seconds, None where the container does not state it.
+    """Header of a recording; `duration` is in seconds, None if the container does not state it.
 
     `channels` is ffmpeg's name of the layout (`mono`, `stereo`, `5.1`); `width` and `height` are in pixels.
-    `has_picture` is true for a video track and for an embedded cover; the video fields tell of a track only.
-    `title` and `created` are the container's tags as they stand there, empty where there are none.
-    `bytes_read` is what it cost to find all this out. `start` is the earliest timestamp in the container (seconds).
+    `has_picture` is True for a video track and for an embedded cover; the other video fields describe a track only.
+    `title` and `created` are the unparsed tags of the container, empty if there are none. `bytes_read` is the number of
+    bytes that probing read. `start` is the earliest timestamp in the container (seconds).
     """
 
     duration: float | None
@@ -128,11 +128,14 @@ class Probe:
     start: float = 0.0
     tracks: tuple[Track, ...] = ()
     is_estimate: bool = False
-    """Whether `duration` was worked out from the size of the file."""
+    """True if ffmpeg estimated `duration` from the file size and the bit rate."""
 
     @property
     def promised_s(self) -> float | None:
-        """Return how long the container says it plays: some state the end of its clock, which may begin above 0."""
+        """Stated playing time in seconds, None if there is none or it is an estimate.
+
+        Some containers state their last timestamp instead, and their first one may be above 0.
+        """
         if self.duration is None or self.is_estimate:
             return None
         if self.format not in {_MOV, _MATROSKA}:
@@ -141,33 +144,33 @@ class Probe:
 
     @property
     def seeks_exactly(self) -> bool:
-        """Return whether players find a second by timestamps and not by guessing from the size of the file."""
+        """True if players seek by timestamps, False if they estimate positions from the file size."""
         return self.format in _TIMESTAMPED
 
 
 def text(printed: bytes, where: str) -> str:
-    """What was printed, without the address (a name may hold line breaks) and without the secrets of URLs."""
+    """Return the printed text without the address (a name may contain line breaks) and without secrets of URLs."""
     if not is_remote(where):
         printed = printed.replace(os.fsencode(where).translate(_SANITISED), b"the file")
     return _URL.sub(lambda match: _without_secrets(match[0]), printed).decode(errors="replace")
 
 
 def shown(where: str) -> str:
-    """The address as a message may show it."""
+    """Return the address in the form for messages, without secrets."""
     if is_remote(where):
         return _without_secrets(where.encode()).decode(errors="replace")
     return os.fsencode(where).decode(errors="replace").removeprefix("file:")
 
 
 def _without_secrets(url: bytes) -> bytes:
-    """A URL without its query and its user: they are what a presigned URL must not tell."""
+    """Return a URL without its query and user info, which are the secrets of a presigned URL."""
     scheme, _, rest = url.partition(b"?")[0].partition(b"://")
     host, slash, path = rest.partition(b"/")
     return scheme + b"://" + host.rpartition(b"@")[2] + slash + path
 
 
 def header(said: str) -> Probe | None:
-    """The facts about the input; None where ffmpeg could not open it. Without audio, `audio_tracks` is 0."""
+    """Return the facts about the input, None if ffmpeg could not open it. Without audio, `audio_tracks` is 0."""
     opened = _INPUT.search(said)
     if not opened:
         return None
@@ -203,7 +206,7 @@ def header(said: str) -> Probe | None:
 
 
 def bytes_read(said: str) -> int:
-    """How much ffmpeg took in, by its own account; from a store a little more may have been under way."""
+    """Return the number of bytes that ffmpeg reports to have read; a store may have sent slightly more."""
     return sum(map(int, _BYTES_READ.findall(said)))
 
 
@@ -225,7 +228,7 @@ def _codec(facts: str) -> str:
 
 
 def _said_at(said: str, *levels: str) -> Iterator[str]:
-    """Yield what ffmpeg said at these levels, without places; a tag with line breaks makes no line of ffmpeg's."""
+    """Yield ffmpeg's messages at these levels, without addresses; lines of a multi-line tag are not messages."""
     for line in said.split("\n"):
         match = _LEVEL.match(line)
         if match and match[1] in levels:
@@ -233,25 +236,25 @@ def _said_at(said: str, *levels: str) -> Iterator[str]:
 
 
 def _own_words(said: str) -> str:
-    """Return ffmpeg's warnings and errors: all that says whose fault something is."""
+    """Return ffmpeg's warnings and errors, from which causes are derived."""
     return "\n".join(_said_at(said, "warning", "error", "fatal", "panic"))
 
 
 def complaints(said: str) -> list[str]:
-    """What ffmpeg complained about (errors and worse), each once, without places and generalities."""
+    """Return the distinct messages at level error or worse, without addresses and without generic messages."""
     messages = _said_at(said, "error", "fatal", "panic")
     return list(dict.fromkeys(message for message in messages if message and not _NOISE.match(message)))
 
 
 def quoted(said: str) -> str:
-    """The first complaints, as a message quotes them."""
+    """Return the first three of the complaints and the number of the others, for use in a message."""
     all_of_them = complaints(said)
     more = f"; and {len(all_of_them) - 3} more complaints" if len(all_of_them) > 3 else ""  # noqa: PLR2004
     return "; ".join(all_of_them[:3]) + more
 
 
 def ended(ending: Ending) -> bool:
-    """Whether ffmpeg came to an end of its own, well or not: neither killed nor crashed."""
+    """Return whether ffmpeg exited by itself, with any status: it was not killed and did not crash."""
     return ending.code is not None and ending.code >= 0 and not _is_interrupted(ending)
 
 
@@ -263,34 +266,34 @@ def _is_interrupted(ending: Ending) -> bool:
 
 
 def disk_away(said: str) -> bool:
-    """Whether a disk was full or not there."""
+    """Return whether a disk was full or not available."""
     return _DISK_AWAY.search(_own_words(said)) is not None
 
 
 def store_away(said: str) -> bool:
-    """Whether the store failed, the connection broke or the signed link expired, at least for a moment."""
+    """Return whether the store failed, the connection broke or the signed link expired, even temporarily."""
     words = _own_words(said)
     return _STORE_AWAY.search(words) is not None or _LINK_EXPIRED.search(words) is not None
 
 
 def broken_off(said: str) -> bool:
-    """Whether reading ended with an error and not with the end of the recording."""
+    """Return whether reading ended with an error instead of the end of the recording."""
     return any(_BROKEN_OFF.match(complaint) for complaint in complaints(said))
 
 
 def ends_early(said: str) -> bool:
-    """Whether the file ends within something that it begins."""
+    """Return whether the file ends within an element or a packet."""
     return any(_ENDS_EARLY.match(complaint) for complaint in complaints(said))
 
 
 def is_garbled(said: str) -> bool:
-    """Whether the source answered, but with nothing that can be opened."""
+    """Return whether the source responded, but with data that cannot be opened."""
     words = _own_words(said)
     return bool(_GARBLED.search(words)) and not _HTTP_STATUS.search(words) and not _FOREIGN.search(words)
 
 
 def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
-    """Return the exception for a call that cannot be used: what went wrong, whose fault it is, and what to do."""
+    """Return the exception for a failed run: what failed, why, and what to do. It is transient if a retry may help."""
     said = text(ending.printed, where)
     if not ended(ending):
         return _killed(ending.code, quoted(said), name=name, remote=is_remote(where), limit_s=limit_s)
@@ -303,7 +306,7 @@ def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float)
 
 
 def _refusal(said: str) -> str:
-    """Return why this ffmpeg, with our limits, never decodes such a file, and what to do; empty if it may."""
+    """Return why this ffmpeg with our limits can never decode such a file and what to do, empty if it might."""
     words = _own_words(said)
     if _UNFIT.search(words):
         return f"ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another"

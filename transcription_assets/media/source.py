@@ -1,17 +1,17 @@
-"""What ffmpeg is told about its input: where it is, and what must not be opened because of it."""
+"""Input arguments of ffmpeg: the address of a source, and restrictions on what may be opened and decoded."""
 
 import ssl
 from contextlib import suppress
 from pathlib import Path
 
 SAMPLE_RATE = 16_000
-"""Samples per second of all speech that leaves this package."""
+"""Sample rate in Hz of all speech that this package returns."""
 
 RECONNECT_S = 8
-"""The longest pause before a new attempt: ffmpeg waits 0, 1, 3, 7 s, then gives up."""
+"""Longest pause in seconds before a reconnect: ffmpeg waits 0, 1, 3 and 7 s, then gives up."""
 
 STALL_S = 30
-"""A store that sends nothing for so long has dropped the connection."""
+"""Seconds without data after which a connection counts as dropped."""
 
 # Containers of recordings only: a playlist (hls, concat, dash, sdp) makes ffmpeg open other files and hosts.
 _FORMATS = (
@@ -22,7 +22,7 @@ _FORMATS = (
 )
 
 # Decoders of recordings, and of the pictures in them: those of games, fonts and vector graphics are old, rarely fuzzed
-# and in no recording. PCM and ADPCM families are written out, since the option knows no patterns.
+# and not needed for recordings. PCM and ADPCM families are listed in full, as the option has no wildcards.
 _SOUND = (
     "aac,aac_fixed,aac_latm,ac3,ac3_fixed,adpcm_adx,adpcm_ima_oki,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,"
     "adpcm_yamaha,alac,als,amrnb,amrwb,ape,aptx,aptx_hd,atrac1,atrac3,atrac3al,atrac3plus,atrac3plusal,comfortnoise,"
@@ -46,25 +46,25 @@ _PICTURES = (
 )
 
 MOST_PIXELS = 1 << 26
-"""A larger picture is not decoded: 8192 x 8192, twice the area of 8K. A cover of 2 MB can unpack to gigabytes."""
+"""Largest picture that is decoded: 8192 x 8192, twice the area of 8K. A cover of 2 MB can decompress to gigabytes."""
 
 
 def address(source: Path | str) -> str:
-    """The source as ffmpeg reads it: behind `file:`, colons, dashes and commas of a name mean nothing."""
+    """Return the source as a URL for ffmpeg; after `file:`, colons, dashes and commas have no special meaning."""
     if isinstance(source, str) and source.startswith(("http://", "https://", "file:")):
         return source
     return f"file:{Path(source).absolute()}"
 
 
 def is_remote(where: str) -> bool:
-    """Whether the address is one of http."""
+    """Return whether the address is an http(s) URL."""
     return where.startswith(("http://", "https://"))
 
 
 def input_arguments(where: str, *options: str, size: int | None = None) -> list[str]:
-    """Return the arguments up to and with `-i`: one thread, formats of recordings only, no place but `where`.
+    """Return the arguments up to and including `-i`: one thread, formats of recordings only, no address but `where`.
 
-    `size` (bytes) of a remote source is what the store says that it is; an answer that ends earlier is an error then.
+    `size` (bytes) is the size that the store states for a remote source; a response that ends earlier is then an error.
     """
     common = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+verbose", "-threads", "1"]
     known = ["-format_whitelist", _FORMATS, "-codec_whitelist", f"{_SOUND},{_PICTURES}"]
@@ -82,7 +82,7 @@ def _transport(where: str, size: int | None) -> list[str]:
 
 
 def _trust(where: str) -> list[str]:
-    """Verify the store by the authorities that Python trusts: old ffmpegs trust all, static ones nobody."""
+    """Return options to verify the store with Python's CAs: by default, old ffmpegs trust all, static builds none."""
     if not where.startswith("https:"):
         return []
     authorities = ssl.get_default_verify_paths().cafile

@@ -1,4 +1,4 @@
-"""One decoded track on local disk: 16 bits a sample and an exponent a block, so that quiet sound keeps its detail."""
+"""Storage of one decoded track on local disk: 16-bit samples and an exponent per block, for precision at low levels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +16,14 @@ _MOST_DOUBLINGS = 15
 
 
 class Spool:
-    """Takes frames with timestamps, gives blocks of 10 s; memory stays flat and silence takes no disk space.
+    """File that stores frames with timestamps and returns blocks of 10 s; silence takes no disk space.
 
-    `apart` keeps the first two channels; otherwise all are mixed with the weights of `layout`, alike where it is empty.
+    Memory use is constant. `apart` selects the first two channels; otherwise all are mixed with the weights of `layout`
+    (equal if it is empty).
+
+    Raises:
+        OSError: the file cannot be created.
+
     """
 
     def __init__(self, path: Path, *, layout: str = "", apart: bool = False, timed: bool = True) -> None:
@@ -34,49 +39,74 @@ class Spool:
         self.size = 0
         """Bytes on disk; silence takes none."""
         self.rescued = 0
-        """Samples in blocks whose channels cancelled each other."""
+        """Number of samples in blocks whose channels an ordinary mix would have cancelled."""
 
     @property
     def length(self) -> int:
-        """Return the number of samples, each of all channels."""
+        """Number of samples per channel."""
         return self.timeline.position
 
     @property
     def powers(self) -> NDArray[np.float32]:
-        """Return the mean power of each 0.1 s."""
+        """Mean power of each 0.1 s."""
         return np.concatenate(self._powers) if self._powers else np.zeros(0, np.float32)
 
     def add(self, at: int, samples: Samples) -> None:
-        """Add a frame of shape (samples, channels) with its timestamp in samples; all have as many channels."""
+        """Append a frame of shape (samples, channels) with its timestamp in samples; `channels` must not change.
+
+        Raises:
+            OSError: the disk is full or not available.
+
+        """
         self._shares = self._shares or weights(samples.shape[1], self._layout)
         silence, drop = self.timeline.place(at, len(samples))
         self._skip(silence)
         self._append(samples[drop:])
 
     def finish(self) -> None:
-        """Write the last block, which may be shorter than the others."""
+        """Write the last block, which may be shorter than the others.
+
+        Raises:
+            OSError: the disk is full or not available.
+
+        """
         if self._held:
             self._write(np.concatenate(self._pending))
             self._pending, self._held = [], 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def discard(self) -> None:
-        """Free its space on disk: it is not read any more."""
+        """Free the disk space; the blocks cannot be read afterwards.
+
+        Raises:
+            OSError: the disk is not available.
+
+        """
         self._file.truncate(0)
         self.size = 0
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield the blocks, of shape (samples, channels), in [-1, 1)."""
+        """Yield the blocks: float32 in [-1, 1), shape (samples, channels).
+
+        Raises:
+            OSError: the disk is not available.
+
+        """
         for number in range(len(self._doublings)):
             block = self.block(number)
             if block is not None:
                 yield block
 
     def block(self, number: int) -> Samples | None:
-        """Return one block; None behind the end."""
+        """Return one block, None after the end.
+
+        Raises:
+            OSError: the disk is not available.
+
+        """
         if number >= len(self._doublings):
             return None
         count = min(BLOCK, self.length - number * BLOCK)
@@ -98,7 +128,7 @@ class Spool:
                 self.finish()
 
     def _skip(self, silence: int) -> None:
-        """Write silence: what fills whole blocks becomes a hole in the file."""
+        """Append silence; whole blocks of it are not written, so that the file is sparse."""
         if not silence:
             return
         width = len(self._shares)
@@ -131,6 +161,6 @@ class Spool:
 
 
 def to_16_bits(samples: Samples, doublings: int) -> NDArray[np.int16]:
-    """Return the samples doubled so often, rounded; what is louder than full scale is clipped."""
+    """Return the samples after this number of doublings, rounded to int16; louder ones than full scale are clipped."""
     scaled: Samples = np.rint(samples * np.float32(_FULL * 2**doublings))
     return np.clip(scaled, -_FULL, _FULL - 1).astype(np.int16)

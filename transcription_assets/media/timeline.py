@@ -1,23 +1,23 @@
-"""Place decoded frames on the clock of a player. Pure: timestamps in, silence and overlaps out."""
+"""Placement of decoded frames at the times of a player, with silence in gaps and without overlaps. Pure, no I/O."""
 
 from dataclasses import dataclass, field
 
 from transcription_assets.media.source import SAMPLE_RATE
 
 TOLERANCE = SAMPLE_RATE // 10
-"""Timestamps of containers are rounded and sound cards drift: below 0.1 s frames simply follow each other."""
+"""Deviation in samples (0.1 s) that is ignored: containers round timestamps, and sound cards drift."""
 
 LONGEST_OVERLAP = SAMPLE_RATE // 2
-"""Frames whose time was written already are dropped for so long; then the clock has been set back, and all are kept."""
+"""Overlap in samples that is dropped in a row; after it, timestamps were set back and all frames are used again."""
 
 
 @dataclass(slots=True)
 class Timeline:
-    """Position (in samples) of what was placed, and what was found on the way.
+    """Position (in samples) after the frames placed so far, and the gaps and overlaps between them.
 
     `gap` and `overlap` count the samples of silence between frames and the samples dropped. The silence before the
-    first frame is no gap: a sound track may begin late. Without `timed`, timestamps were counted by ffmpeg and not read
-    from the container: they may run too slowly where the sample rate changes, so nothing is dropped for them.
+    first frame is no gap: an audio track may begin late. If `timed` is False, ffmpeg counted the timestamps: they may
+    advance too slowly after a change of the sample rate, so nothing is dropped.
     """
 
     timed: bool = True
@@ -29,10 +29,10 @@ class Timeline:
     _dropped_in_a_row: int = field(default=0, repr=False)
 
     def place(self, at: int, count: int) -> tuple[int, int]:
-        """Place a frame of `count` samples with the timestamp `at`; the first one exactly, later ones by tolerance.
+        """Place a frame of `count` samples with the timestamp `at`; all but the first within TOLERANCE.
 
         Returns:
-            The samples of silence to write before it, and how many of its first samples to drop.
+            The number of samples of silence to write before it, and the number of its first samples to drop.
 
         """
         ahead = at + self._set_back - self.position
@@ -55,5 +55,5 @@ class Timeline:
 
     @property
     def is_set_back(self) -> bool:
-        """Return whether timestamps ran backwards, so that the container's clock and this one differ."""
+        """True if timestamps ran backwards, so that positions differ from the timestamps of the container."""
         return self._set_back > 0

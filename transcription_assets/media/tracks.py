@@ -1,4 +1,4 @@
-"""Choose which audio tracks of a recording are heard: those of people, each once."""
+"""Choice of the audio tracks to transcribe: those with speech, without duplicates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from transcription_assets.media.source import SAMPLE_RATE
 from transcription_assets.media.spool import BLOCK, Spool
 
 Detector = Callable[[Samples], Sequence[tuple[float, float]]]
-"""Finds where somebody speaks in mono samples: (start, end) in seconds."""
+"""Voice activity detector: returns the (start, end) of speech in mono samples, in seconds."""
 
 LOUDEST_BLOCKS = 30
-"""Blocks of 10 s of each track that the detector hears: those with the loudest moments."""
+"""Number of 10 s blocks of each track that are examined: those with the highest peaks."""
 
 _LEAST_VOICED_S = 0.5
 _LEAST_NEW_SHARE = 0.5
@@ -24,7 +24,7 @@ _FRAME_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """One track: its loudness, and by the number of each block that was listened to, the voiced frames of 0.1 s."""
+    """Loudness of one track, and the voiced 0.1 s frames of each examined block by its number."""
 
     track: int
     level: float
@@ -36,13 +36,17 @@ class _Heard:
 
 
 def with_speech(spools: Sequence[Spool], languages: Sequence[str], detector: Detector) -> list[int]:
-    """Return the numbers (in `spools`) of the tracks to mix, in order; never none.
+    """Return the indexes (in `spools`) of the tracks to mix, in order; never empty.
 
-    The first track with speech, and each further one on which somebody speaks while the chosen ones are silent or
-    much quieter: guest and interviewer, but neither a dubbed version nor a second mix of the same voices.
+    They are the first track with speech, and each later one that has speech while the chosen ones are silent or much
+    quieter: guest and interviewer, but neither a dubbed version nor a second mix of the same voices.
+
+    Raises:
+        OSError: a spool cannot be read.
+
     """
     audible = [number for number, spool in enumerate(spools) if loudness(spool.powers) > SILENT_DB]
-    if len(audible) < 2:  # noqa: PLR2004 -- there is a choice from two on
+    if len(audible) < 2:  # noqa: PLR2004 -- a choice needs two
         return audible or [0]
     wanted = {number: _loudest_blocks(spools[number]) for number in audible}
     heard = [_hear(number, spools[number], set().union(*wanted.values()), detector) for number in audible]
@@ -83,7 +87,7 @@ def _hear(number: int, spool: Spool, blocks: set[int], detector: Detector) -> _H
 
 
 def _new_share(item: _Heard, chosen: Sequence[_Heard], spools: Sequence[Spool], blocks: set[int]) -> float:
-    """Return the share of the voiced frames of a track in which it has the word."""
+    """Return the share of the voiced frames of a track in which the chosen tracks are silent or much quieter."""
     has_word = total = 0
     for index in blocks & item.voiced.keys():
         voiced = item.voiced[index]
@@ -98,7 +102,7 @@ def _new_share(item: _Heard, chosen: Sequence[_Heard], spools: Sequence[Spool], 
 
 
 def _levels(item: _Heard, spools: Sequence[Spool], index: int, count: int) -> NDArray[np.float64]:
-    """Return the levels (dB) of the 0.1 s frames of a block, above the loudness of its track."""
+    """Return the levels (dB) of the 0.1 s frames of a block, relative to the loudness of its track."""
     frames = int(BLOCK / SAMPLE_RATE / _FRAME_S)
     powers = np.zeros(count)
     own = spools[item.track].powers[index * frames : index * frames + count]

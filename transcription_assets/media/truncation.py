@@ -1,24 +1,24 @@
-"""Whether a file was cut, as an interrupted copy leaves it: what a container says of its end against what is there.
+"""Detection of truncated files, for example after an interrupted copy, by the end that the container states.
 
-Only for containers whose end ffmpeg takes where the file ends, without a word: WAV, Wave64, AVI, CAF, ASF, Ogg and
-MPEG-TS. FLAC, Matroska, MP4, FLV and MP3 with a Xing header state their length, which `extraction` compares. In bare
-frames (ADTS, AC-3, AMR, MP3 without a header) and MPEG program streams nothing tells a cut from an end.
+Only for containers whose truncation ffmpeg does not report: WAV, Wave64, AVI, CAF, ASF, Ogg and MPEG-TS. FLAC,
+Matroska, MP4, FLV and MP3 with a Xing header state their duration, which `extraction` compares. In raw frames (ADTS,
+AC-3, AMR, MP3 without a header) and MPEG program streams, truncation cannot be detected.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Read = Callable[[int, int], bytes]
-"""Return up to `length` bytes from `offset` on, fewer only at the end of the file."""
+"""Function of `offset` and `length` that returns that part of the file, shorter only at the end of the file."""
 
 HEAD_BYTES = 4 << 10
 TAIL_BYTES = 66 << 10  # an Ogg page has at most 65 307 bytes
 
 _MOST_CHUNKS = 64
 _PLACEHOLDERS_32 = (range(1), range(0x7FFFF000, 0x80000100), range(0xFFFFFF00, 1 << 32))
-"""What recorders write that cannot go back to fill in the size (a pipe, a crash)."""
+"""Sizes written by recorders that could not seek back to fill in the real one (a pipe, a crash)."""
 _LARGEST_64 = 1 << 62
-_TOLERANCE = 16  # some writers count a header or a padding byte that is not there
+_TOLERANCE = 16  # bytes; some writers count a header or a padding byte that the file does not have
 
 _RIFF_64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -32,16 +32,20 @@ _TS_PACKETS = (188, 192, 204)
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """Why a file seems to be cut; not `certain` where a recording that was never stopped properly looks the same."""
+    """Sign of a truncated file; not `certain` if a recording that was not stopped properly looks the same."""
 
     reason: str
     certain: bool = True
 
 
 def find_truncation(read: Read, size: int) -> Truncation | None:
-    """Return why a file of `size` bytes seems to be cut, None where nothing says so.
+    """Return why a file of `size` bytes seems to be truncated, None if it does not.
 
     Reads some kilobytes at its beginning and its end.
+
+    Raises:
+        Exception: any exception of `read`.
+
     """
     head = read(0, min(HEAD_BYTES, size))
 
@@ -60,7 +64,7 @@ def find_truncation(read: Read, size: int) -> Truncation | None:
 
 
 def _stated_size(head: bytes, read: Read, size: int) -> int | None:
-    """Return where the container says that the sound ends, in bytes from the beginning; None where it does not."""
+    """Return the stated end of the audio data, in bytes from the beginning; None if the container states none."""
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         return _wav_end(read, size)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -75,7 +79,7 @@ def _stated_size(head: bytes, read: Read, size: int) -> int | None:
 
 
 def _wav_end(read: Read, size: int) -> int | None:
-    """Return the end of the chunk of samples; what comes behind it is not sound."""
+    """Return the end of the chunk of samples; later chunks are not audio."""
     for name, start, length in _chunks(read, 12, size, "<4s", padded=True):
         if name == b"data":
             return None if _is_placeholder(length) else start + length
@@ -90,7 +94,7 @@ def _caf_end(read: Read, size: int) -> int | None:
 
 
 def _chunks(read: Read, offset: int, size: int, kind: str, *, padded: bool) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, offset of the content and stated length of each chunk; `kind` is the layout of the length."""
+    """Yield name, content offset and stated length of each chunk; `kind` is the byte order and width of the length."""
     width = int(kind[1])
     for _ in range(_MOST_CHUNKS):
         if offset + 4 + width > size:
@@ -102,7 +106,7 @@ def _chunks(read: Read, offset: int, size: int, kind: str, *, padded: bool) -> I
 
 
 def _avi_end(head: bytes, read: Read, size: int) -> int | None:
-    """Return the end of the last of its segments: a file above 1 GB is a row of them."""
+    """Return the end of the last RIFF segment: a file above 1 GB has several."""
     start, header = 0, head[:12]
     for _ in range(_MOST_CHUNKS):
         length = _little(header[4:8])
@@ -127,13 +131,13 @@ def _asf_end(head: bytes) -> int | None:
 
 
 def _ogg(tail: bytes) -> Truncation | None:
-    """Judge by the last page: whether all of it is there, and whether it says that it is the last."""
+    """Check that the last page is complete and is marked as the end of the stream."""
     at = len(tail)
     while (at := tail.rfind(b"OggS", 0, at)) >= 0:
         page = tail[at:]
         if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
             return Truncation("the last page of the Ogg file is not all there")
-        if page[4] or page[5] > 7:  # noqa: PLR2004 -- not a page, but four bytes of sound
+        if page[4] or page[5] > 7:  # noqa: PLR2004 -- not a page, but four bytes of audio
             continue
         lacing = page[_OGG_HEADER : _OGG_HEADER + page[26]]
         if _OGG_HEADER + len(lacing) + sum(lacing) > len(page):
@@ -145,7 +149,7 @@ def _ogg(tail: bytes) -> Truncation | None:
 
 
 def _ts_packet(head: bytes) -> int:
-    """Return the length of the packets of an MPEG transport stream, 0 where it is none."""
+    """Return the packet length of an MPEG transport stream, 0 for other files."""
     for packet in _TS_PACKETS:
         start = _ts_start(head, packet)
         if start is not None:
@@ -154,7 +158,7 @@ def _ts_packet(head: bytes) -> int:
 
 
 def _ts_start(head: bytes, packet: int) -> int | None:
-    """Return where the first packet begins: a capture may begin within one; M2TS puts 4 bytes before each."""
+    """Return the offset of the first sync byte: a capture may begin within a packet; M2TS adds 4 bytes before each."""
     count = len(head) // packet - 1
     if count < 4:  # noqa: PLR2004 -- fewer sync bytes in a row may be chance
         return None
@@ -165,7 +169,7 @@ def _ts_start(head: bytes, packet: int) -> int | None:
 
 
 def _ts(head: bytes, packet: int, size: int) -> Truncation | None:
-    """Judge by the last packet; of a cut between two packets nothing is left to see."""
+    """Check that the last packet is complete; a cut between two packets cannot be detected."""
     start = (_ts_start(head, packet) or 0) - (4 if packet == _TS_PACKETS[1] else 0)
     if (size - start) % packet:
         return Truncation("the last packet of the transport stream is not all there", certain=False)

@@ -1,4 +1,4 @@
-"""audio: what can be heard, as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
+"""Step `audio`: the speech as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
@@ -22,22 +22,22 @@ VERSION = "3"
 TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
 STEREO = ("stereo", "2 channels")
-"""What the probe calls two channels that may be two speakers."""
+"""Layout names of two channels that may be two speakers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """The extracted speech; lengths in seconds, `container_duration` is what the file itself claims.
+    """Record of the extracted speech; durations in seconds, `container_duration` is the one that the file states.
 
-    `sha256` of the FLAC is the name of what is heard: extraction gives the same bytes for the same sound, in whatever
-    file it comes. Sample 0 of the FLAC is at second 0 of the transcript; the container gives it the timestamp
-    `container_start` (seconds). `original_is_exact` is false where a browser that plays the original may be at
-    another second than its clock says, or plays other tracks, so that the FLAC should be played instead.
+    `sha256` of the FLAC identifies the sound: extraction gives the same bytes for the same sound in any file. Sample 0
+    of the FLAC is second 0 of the transcript; its timestamp in the container is `container_start` (seconds).
+    `original_is_exact` is False if a browser that plays the original may be at another second than it displays, or
+    plays other tracks, so that the FLAC should be played instead.
 
     `level_db` is the loudness before `gain_db` was applied, None for digital silence. `tracks` are the numbers (from 1)
     of the audio tracks that were used, of `track_count`; `audio_tracks` is the setting that chose them.
-    `cancelled_s` counts the seconds in which the channels would have cancelled each other in an ordinary mix.
-    `truncation` is set where the file ends before its end.
+    `cancelled_s` is the number of seconds in which an ordinary mix would have cancelled the channels. `truncation` is
+    set if the file is truncated.
     """
 
     key: str
@@ -62,15 +62,15 @@ class Audio:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the file has its end, and no less was decoded than the container promises.
+        """True if the file is not truncated, and no less was decoded than the container states.
 
-        2 % of it, at least a second, may be missing.
+        2 % of the stated duration, at least 1 s, may be missing.
         """
         return not self.shortfall
 
     @property
     def shortfall(self) -> str:
-        """Return why this seems to be a part of a recording only, empty if it is whole."""
+        """Reason why this seems to be only a part of a recording, empty if it is whole."""
         if self.truncation is not None:
             verdict = "it was cut off" if self.truncation.certain else "it may have been cut off"
             return f"{verdict}: {self.truncation.reason}; copy or upload it again"
@@ -81,19 +81,26 @@ class Audio:
 
 
 def load(store: Store, key: str) -> Audio | None:
-    """Return the record of the last materialisation, if there is one that this release understands."""
+    """Return the record of the last materialisation, None if there is none that this release can read.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
     found = record.load(store, keys.audio_record(key), Audio, VERSION)
     return replace(found, reused=True) if found else None
 
 
 @noted("audio")
 def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
-    """Extract the speech of the recording that `video` looked at.
+    """Extract the speech of a recording that `video` has probed.
 
     Raises:
-        PermanentFailure: It cannot be decoded, is too long, needs too much disk, or `video` has not looked at this
-            version.
-        TransientFailure: The store failed, or the recording was replaced while it was read.
+        PermanentFailure: it cannot be decoded, is too long or needs too much disk, `video` has not probed this version,
+            or the store refuses.
+        NotFound: the recording does not exist.
+        TransientFailure: the store or the disk fails, or the recording was replaced while it was read.
+        OSError: the temporary files cannot be created or read.
 
     """
     source = store.stat(key)
@@ -137,10 +144,10 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
 
 
 def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:
-    """Return the tracks to decode; what cannot be decoded and more than a few are left out.
+    """Return the tracks to decode: without those of unknown codecs, and at most MOST_TRACKS.
 
     Raises:
-        PermanentFailure: The setting names a track that the recording does not have.
+        PermanentFailure: the setting names a track that the recording does not have.
 
     """
     known = [track for track in probe.tracks if track.codec != "none"]
@@ -160,7 +167,7 @@ def _voices(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
 
 
 def _described(extraction: Extraction, probe: Probe) -> dict[str, Any]:
-    """Return the fields of the record that say what was found."""
+    """Return the fields of the record that describe the extraction."""
     is_first = extraction.tracks == (0,)
     return {
         "duration": extraction.duration,

@@ -1,4 +1,4 @@
-"""video: what the recording is (`posters/<key>.json`) and how it looks (`posters/<key>.jpg`)."""
+"""Step `video`: the header of a recording (`posters/<key>.json`) and its poster (`posters/<key>.jpg`)."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -13,33 +13,33 @@ VERSION = "3"
 LONGEST_LEAD_IN_S = 60.0
 POSTER_WIDTH = 640
 THUMBNAIL_BYTES = 700
-"""As base64 in Markdown this stays under 1000 characters: what is longer, Dagster's UI hides behind a link."""
+"""Limit with which base64 in Markdown stays under 1000 characters: Dagster's UI hides longer texts behind a link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """ffmpeg and its patience: a recording may take `floor_s` + `per_second` x its duration."""
+    """Path and limits of ffmpeg: a recording may take `floor_s` + `per_second` x its duration (seconds)."""
 
     ffmpeg: str
     floor_s: float = 120.0
     per_second: float = 0.5
     keep_channels: bool = False
-    """Whether the two channels of a stereo recording stay apart: two speakers."""
+    """True if the two channels of a stereo recording are two speakers and stay separate."""
     audio_tracks: str = "auto"
-    """Which audio tracks are heard: `auto`, `first`, `all`, or a number from 1."""
+    """Audio tracks to transcribe: `auto`, `first`, `all`, or a number from 1."""
     longest_s: float = media.LONGEST_S
-    """A recording that lasts longer fails."""
+    """Maximum duration in seconds; a longer recording fails."""
     most_disk: int | None = None
-    """Bytes of the local disk that one recording may take; None where the disk itself is the bound."""
+    """Maximum bytes of local disk for one recording; None if only the disk itself is the limit."""
 
     def limit(self, duration: float | None, size: int) -> float:
-        """Seconds until a decoder that has not finished is taken for hung."""
+        """Return the number of seconds after which a decoder counts as hung; see `media.decode_limit`."""
         return media.decode_limit(duration, size, floor_s=self.floor_s, per_second=self.per_second)
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What is known of a recording before it is decoded; `size` and `bytes_read`, to find it out, in bytes."""
+    """Record of a probed recording; `size` and `bytes_read` (by probing and for the poster) are in bytes."""
 
     key: str
     etag: str
@@ -52,14 +52,27 @@ class Video:
 
 
 def load(store: Store, key: str) -> Video | None:
-    """The record of the last materialisation, if there is one that this release understands."""
+    """Return the record of the last materialisation, None if there is none that this release can read.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
     found = record.load(store, keys.video_record(key), Video, VERSION)
     return replace(found, reused=True) if found else None
 
 
 @noted("video")
 def materialise(store: Store, key: str, decoder: Decoder) -> Video:
-    """Probe the recording and take its picture; PermanentFailure where it cannot be played."""
+    """Probe the recording and write its poster.
+
+    Raises:
+        PermanentFailure: it cannot be decoded, or the store refuses.
+        NotFound: the recording does not exist.
+        TransientFailure: the store fails, or the recording was replaced while it was read.
+        OSError: the temporary files cannot be written.
+
+    """
     source = store.stat(key)
     known = load(store, key)
     if known and known.etag == source.etag:
@@ -69,7 +82,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
     poster = _take_picture(store, source, url, probe, decoder)
     if not poster.taken:
-        # The recording that this one replaced may have left its picture here.
+        # A previous version of the recording may have left its poster.
         store.delete(keys.poster(key), keys.thumbnail(key))
     require_unchanged(store, source)
     video = Video(key, source.etag, source.size, probe, poster.taken, probe.bytes_read + poster.bytes_read)
