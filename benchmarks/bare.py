@@ -1,6 +1,6 @@
-"""The yardstick of `pipeline.py`: what somebody would write in an afternoon with the same engines.
+"""Baseline of `pipeline.py`: a minimal script with the same engines.
 
-python bare.py RECORDINGS OUTPUT SPEECH_MODEL ENCODER_MODEL: no retries, no subtitles, no index, nothing kept but text.
+python bare.py RECORDINGS OUTPUT SPEECH_MODEL ENCODER_MODEL: no retries, no subtitles, no index, only text and vectors.
 """
 
 import os

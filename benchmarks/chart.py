@@ -19,7 +19,7 @@ class Line:
 
 
 def chart(title: str, across: str, up: str, lines: Sequence[Line], bar: tuple[str, float]) -> str:
-    """Curves from zero, with a dashed line at the bar; text of SVG. Readable on light and dark pages."""
+    """Return an SVG with curves from zero and a dashed line at `bar`, readable on light and dark pages."""
     widest = max(x for line in lines for x, _ in line.points)
     highest = 1.1 * max(bar[1], *(y for line in lines for _, y in line.points))
 
@@ -49,7 +49,7 @@ def chart(title: str, across: str, up: str, lines: Sequence[Line], bar: tuple[st
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int = 600) -> Sequence[tuple[float, float]]:
-    """At most about `most` points, each the highest of its neighbours: a peak is never thinned out."""
+    """Return about `most` points at most, each the highest of its neighbours, so that every peak is included."""
     step = -(-len(points) // most)
     return [max(points[first : first + step], key=lambda point: point[1]) for first in range(0, len(points), step)]
 

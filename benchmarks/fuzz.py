@@ -1,16 +1,16 @@
-"""Mutated recordings through `video`, `audio` and `transcript`: no crash, no hang, no litter, no wrong green.
+"""Fuzz test of `video`, `audio` and `transcript` with mutated recordings: no crash, no hang, no litter, no wrong green.
 
 python -m benchmarks.fuzz [--files N] [--seed N] [--processes N] [--minutes M]
 
-Recordings of many containers, made by ffmpeg, are mutated with a fixed seed: file 7 of seed 1 is always the same.
-The engine is the scripted one. Counted against the bar of 0:
+Recordings in many containers, made by ffmpeg, are mutated with a fixed seed: file 7 of seed 1 is always the same. The
+engine is the scripted one. Each of these counts must be 0:
 
-- crash: an exception that is not ours (`failures.py`), or a process that died;
-- hang: a file that took longer than --limit seconds, or an ffmpeg that is still there afterwards;
-- litter: anything in the temporary folder, or an artefact without its record;
-- retried: a broken local file that is called transient, so that runs try it again for ever;
-- wrong green: records, FLAC and transcript that disagree, or a cut file that goes through without a word although its
-  container could tell. In bare frames and MPEG program streams it cannot, and not in a cut between two fragments.
+- crash: an exception that is not from `failures.py`, or a process that died;
+- hang: a file that took longer than --limit seconds, or an ffmpeg process that still runs afterwards;
+- litter: any file left in the temporary folder, or an artefact without its record;
+- retried: a broken local file that fails with a transient error, which runs would retry forever;
+- wrong green: record, FLAC and transcript that disagree, or a truncated file without a warning although its container
+  allows detection. Raw frames and MPEG program streams do not allow it, nor does a cut between two fragments.
 """
 
 import argparse
@@ -46,7 +46,7 @@ SECONDS = 4.0
 LIMIT_S = 120.0
 LARGEST = 4 << 20
 TOLERANCE_S = 1.2
-"""The step itself tolerates a second."""
+"""Seconds that may be missing; the step itself tolerates 1 s."""
 _SOUND = ("-f", "lavfi", "-i", f"aevalsrc='0.3*sin(2*PI*440*t)*gt(sin(3*t),0)':s=16000:d={SECONDS}")
 _FILM = ("-f", "lavfi", "-i", f"testsrc=s=64x48:r=10:d={SECONDS}", *_SOUND)
 _MPEG = ("-r", "25", "-c:v", "mpeg2video", "-ar", "48000", "-c:a", "mp2")
@@ -89,14 +89,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a.mxf": (*_FILM, *_MPEG[:4], "-ar", "48000", "-c:a", "pcm_s16le"),
 }
 UNKNOWABLE = frozenset({"bare.mp3", "a.aac", "a.ac3", "a.mpg", "a.ts", "parts.mp4", "live.webm"})
-"""Kinds of which a cut may leave nothing to see."""
+"""Kinds in which truncation may be undetectable."""
 _EXTREMES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 Mutation = Callable[[bytes, random.Random, list[bytes]], bytes]
 
 
 def _place(data: bytes, rng: random.Random) -> int:
-    """Return an offset: half of the time in the header, where more depends on it."""
+    """Return a random offset, half of the time in the header, on which more depends."""
     return rng.randrange(min(len(data), 512) if rng.random() < 0.5 else len(data))
 
 
@@ -157,7 +157,7 @@ MUTATIONS: dict[str, Mutation] = {
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one file; `faults` are the kinds of fault, each with what was seen."""
+    """Result of one file; `faults` are pairs of a kind of fault and its details."""
 
     number: int
     kind: str
@@ -189,7 +189,12 @@ def main() -> int:
 
 
 def make_seeds(folder: Path) -> None:
-    """Write a recording of each kind."""
+    """Write a recording of each kind.
+
+    Raises:
+        subprocess.SubprocessError: ffmpeg failed or took too long.
+
+    """
     folder.mkdir(parents=True)
     for name, arguments in KINDS.items():
         command = [ffmpeg(), "-nostdin", "-v", "error", "-y", *arguments, str(folder / name)]
@@ -198,14 +203,14 @@ def make_seeds(folder: Path) -> None:
 
 @cache
 def ffmpeg() -> str:
-    """The ffmpeg under attack."""
+    """Return the path of the ffmpeg to test."""
     import imageio_ffmpeg
 
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def _all(chosen: argparse.Namespace, seeds: Path, folder: Path) -> Iterator[Outcome]:
-    """Yield the outcome of each file; few are ahead, so that time can run out."""
+    """Yield the outcome of each file; few are submitted in advance, so that the limit on minutes takes effect."""
     until = time.monotonic() + chosen.minutes * 60
     numbers = iter(range(chosen.files))
     running: dict[Future[Outcome], int] = {}
@@ -235,7 +240,7 @@ def _all(chosen: argparse.Namespace, seeds: Path, folder: Path) -> Iterator[Outc
 
 
 def one(number: int, seed: int, seeds: str, folder: str, limit_s: float, *, keep: bool = False) -> Outcome:
-    """Mutate one file and take it through the steps."""
+    """Mutate one file, run the steps on it, and return the outcome."""
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 -- repeatable, not secret
     kind = list(KINDS)[number % len(KINDS)]
     mutation = rng.choice(list(MUTATIONS))
@@ -267,7 +272,7 @@ def one(number: int, seed: int, seeds: str, folder: str, limit_s: float, *, keep
 
 
 def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
-    """Run the steps; returns what was heard if all of them succeeded."""
+    """Run the steps; return the record of `audio` if all of them succeeded."""
     decoder = Decoder(ffmpeg(), floor_s=60.0)
     step = "video"
     try:
@@ -281,7 +286,7 @@ def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
         if isinstance(error, TransientFailure):
             outcome.faults.append(("retried", str(error)[:300]))
         return None
-    except Exception:  # noqa: BLE001 -- what it is looking for
+    except Exception:  # noqa: BLE001 -- any other exception is a fault
         outcome.ending = f"crashed in {step}"
         outcome.faults.append(("crash", traceback.format_exc()[-1_500:]))
         return None
@@ -292,7 +297,7 @@ def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
 
 
 def _judge_store(store: Store, key: str, made: Audio | None, outcome: Outcome) -> None:
-    """Look at what lies in the store, and whether a cut went through without a word."""
+    """Check the contents of the store, and that truncation was detected."""
     whole = {
         keys.flac(key): keys.audio_record(key),
         keys.poster(key): keys.video_record(key),
@@ -318,7 +323,7 @@ def _judge_store(store: Store, key: str, made: Audio | None, outcome: Outcome) -
 
 
 def _children() -> list[int]:
-    """Return the processes that this one started and did not end."""
+    """Return the child processes that still run."""
     own = os.getpid()
     found = []
     for path in Path("/proc/self/task").iterdir():
@@ -328,7 +333,7 @@ def _children() -> list[int]:
 
 
 def _is_tracker(pid: int) -> bool:
-    """Return whether it is multiprocessing's own helper, or gone."""
+    """Return whether the process is multiprocessing's resource tracker, or has ended."""
     try:
         return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,9 +1,9 @@
-"""Whether the weights of the ranking hold for questions that they were not chosen by.
+"""Validation of the ranking weights on questions by which they were not chosen.
 
 python -m benchmarks.halves [--splits N]
 
-The labelled questions are split at random, each kind alike; the best weights of a grid on one half are measured on the
-other, beside the weights that are shipped. About two minutes.
+The labelled questions are split at random, stratified by kind; the best weights of a grid on one half are measured on
+the other half, beside the shipped weights. Takes about two minutes.
 """
 
 import argparse
@@ -28,12 +28,12 @@ Weights = tuple[float, ...]
 
 
 class Remembering(SentenceEncoder):
-    """Encodes each question once."""
+    """Encoder that encodes each question only once."""
 
     told: dict[str, Vectors]
 
     def encode_query(self, text: str) -> Vectors:
-        """Of a question; shape (dimension,)."""
+        """Encode a question: shape (dimension,)."""
         if text not in self.told:
             self.told[text] = super().encode_query(text)
         return self.told[text]
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def _judged(asked: Sequence[Question], every: set[Weights]) -> dict[Weights, list[Judged]]:
-    """The answers to all questions under each set of weights."""
+    """Return the judged answers to all questions for each set of weights."""
     located = models.locate("all-MiniLM-L6-v2", "encoder", MODELS)
     encoder = Remembering(located.path, name=located.name, revision=located.revision, device="cpu")
     encoder.told = {}
@@ -84,7 +84,7 @@ def _judged(asked: Sequence[Question], every: set[Weights]) -> dict[Weights, lis
 
 
 def _halves(asked: Sequence[Question], chance: random.Random) -> tuple[list[int], list[int]]:
-    """Numbers of questions, each kind in both halves."""
+    """Return the numbers of the questions in two halves, with equal shares of each kind."""
     kinds = {item.kind: [n for n, other in enumerate(asked) if other.kind == item.kind] for item in asked}
     one: list[int] = []
     for numbers in kinds.values():

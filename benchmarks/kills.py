@@ -1,13 +1,13 @@
-"""`transcription-assets process`, killed at random moments: nothing lost, nothing twice in the search, no litter.
+"""Test of `transcription-assets process` with kills at random times: no data loss, no duplicate rows, no litter.
 
 python -m benchmarks.kills [--kills N] [--seed N] [--minutes M]
 
-Small recordings in a folder and on a real S3 server (SeaweedFS) in turn; the engine is the scripted one, the encoder
-the tests' own. A process is killed (SIGKILL) twice in each store, at moments that are uniform over the time that a run
-takes, then one runs to its end. Processes are forked from one that has done its imports, so that kills hit the work.
-After each kill: every recording has its bytes, and no row is there twice. After the last run: every recording has its
-transcript and each of its rows once, nothing is in the temporary folder, nothing half-written is in the store, and no
-ffmpeg is left.
+Small recordings are in a folder and on a real S3 server (SeaweedFS) in turn; the engine is the scripted one, the
+encoder that of the tests. In each store a process is killed (SIGKILL) twice, at times that are uniform over the
+duration of a run, then one runs to its end. Processes are forked from one that has done its imports, so that kills hit
+the work. After each kill every recording must have its bytes, and no row may be duplicated. After the last run every
+recording must have its transcript and each of its rows once, and there must be no temporary file, no partial object and
+no ffmpeg process.
 """
 
 import argparse
@@ -42,12 +42,12 @@ FAULTS = ("lost", "doubled", "litter", "failed")
 
 @dataclass(slots=True)
 class Result:
-    """What was counted so far."""
+    """Counts so far."""
 
     kills: int = 0
     stores: int = 0
     ended_before: int = 0
-    """Runs that ended before they could be killed."""
+    """Number of runs that ended before the kill."""
     whole_s: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -57,13 +57,13 @@ class Result:
         print(f"{kind}: {where}: {seen}", flush=True)
 
     def delay(self, rng: random.Random) -> float:
-        """Return a moment within a run."""
+        """Return a random time within a run, in seconds from its start."""
         return rng.uniform(0.0, statistics.median(self.whole_s) if self.whole_s else FIRST_GUESS_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One store with its recordings, by name below the root."""
+    """One store with its recordings; names are relative to its root."""
 
     url: str
     store: Store
@@ -73,7 +73,7 @@ class Trial:
     files: dict[str, bytes]
 
     def variables(self) -> dict[str, str]:
-        """What the process is told."""
+        """Return the environment variables of the process."""
         return {
             "TRANSCRIPTION_STORE": self.url,
             "TRANSCRIPTION_DONE_PREFIX": str(self.done_prefix),
@@ -117,7 +117,7 @@ def _server(weed: str, folder: Path) -> Iterator[seaweed.S3Server]:
 
 
 def _trial(folder: Path, server: seaweed.S3Server, number: int, files: dict[str, bytes]) -> Trial:
-    """Make a store; every other one is in the bucket, and every other pair moves what is done."""
+    """Create a store; every second one is in the bucket, and every second pair has `done_prefix`."""
     temporary = folder / f"tmp-{number}"
     temporary.mkdir()
     if number % 2 == 0:
@@ -135,7 +135,7 @@ def _trial(folder: Path, server: seaweed.S3Server, number: int, files: dict[str,
 
 
 def _objects(client: Any, bucket: str, prefix: str) -> list[str]:
-    """Return all objects, and uploads that were never finished as `NAME (unfinished)`."""
+    """Return the names of all objects, and of incomplete uploads as `NAME (unfinished)`."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     found = [item["Key"].removeprefix(f"{prefix}/") for page in pages for item in page.get("Contents", [])]
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/").get("Uploads", [])
@@ -160,7 +160,7 @@ def _try(trial: Trial, victim: "subprocess.Popen[str]", rng: random.Random, resu
 
 
 def _judge_safe(trial: Trial, result: Result, where: str) -> None:
-    """What holds at every moment."""
+    """Check the invariants that hold at all times."""
     for name, data in trial.files.items():
         if trial.store.read_media(name, 0, len(data) + 1) != data:
             result.fault("lost", name, where)
@@ -170,7 +170,7 @@ def _judge_safe(trial: Trial, result: Result, where: str) -> None:
 
 
 def _judge_done(trial: Trial, result: Result, where: str) -> None:
-    """What holds after a run that nobody disturbed."""
+    """Check the invariants that hold after a complete run."""
     wanted = {f"audio/{length}.wav#{number}" for length in LENGTHS for number in range(len(chain.sentences(length)))}
     if missing := wanted - set(_ids(trial)):
         result.fault("lost", sorted(missing), where)
@@ -190,7 +190,7 @@ def _judge_done(trial: Trial, result: Result, where: str) -> None:
 
 
 def _ids(trial: Trial) -> list[str]:
-    """Return the ids of all rows of the table, none where there is none yet."""
+    """Return the ids of all rows, empty if there is no table yet."""
     import lancedb
 
     database = lancedb.connect(trial.store.lancedb_uri, storage_options=trial.store.lancedb_options)
@@ -200,7 +200,7 @@ def _ids(trial: Trial) -> list[str]:
 
 
 def _running(part: str) -> list[int]:
-    """Return processes with this in their arguments that do not end within GONE_S."""
+    """Return the processes with `part` in their arguments that do not end within GONE_S seconds."""
     until = time.monotonic() + GONE_S
     while True:
         found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if part in _arguments(path)]
@@ -216,7 +216,7 @@ def _arguments(path: Path) -> str:
         return ""
 
 
-# The other process: it forks one for each run and kills it.
+# Code of the second process, which forks a child for each run and kills it.
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def _victim() -> "Iterator[subprocess.Popen[str]]":
 
 
 def _run(victim: "subprocess.Popen[str]", trial: Trial, delay_s: float | None) -> str:
-    """Run `process`; returns `killed`, or its exit code."""
+    """Run `process`; return `killed` or its exit status."""
     assert victim.stdin
     assert victim.stdout
     victim.stdin.write(json.dumps([trial.variables(), delay_s]) + "\n")
@@ -239,8 +239,8 @@ def _run(victim: "subprocess.Popen[str]", trial: Trial, delay_s: float | None) -
 
 
 def _serve() -> int:
-    """Answer each line of standard input with how the run ended."""
-    # Imported once, for all forks. Not lancedb itself: it starts a thread, which a fork would lack.
+    """Run one process for each line of standard input, and print `killed` or its exit status."""
+    # Imported once for all forks. lancedb itself is not imported: it starts a thread, which a fork would lack.
     import boto3  # noqa: F401
     import lance_namespace  # noqa: F401
     import pyarrow.dataset  # noqa: F401
@@ -272,7 +272,7 @@ def _ended(child: int, delay_s: float | None) -> str:
 
 
 def _process(variables: dict[str, str]) -> None:
-    """Be `transcription-assets process` with an engine and an encoder that need no weights; never returns."""
+    """Run `transcription-assets process` with an engine and an encoder that need no weights; never returns."""
     from transcription_assets.app import cli, tools
 
     code = 1
@@ -289,7 +289,7 @@ def _process(variables: dict[str, str]) -> None:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:  # noqa: BLE001 -- nothing of a child may go on as its parent
+    except BaseException:  # noqa: BLE001 -- a child must not continue with the code of its parent
         traceback.print_exc()
     os._exit(code)
 

@@ -1,8 +1,9 @@
-"""The library page over 100 000 recordings with 1 000 000 passages answers within a second once it has been made.
+"""Response time of the library page with 100 000 recordings and 1 000 000 passages: within 1 s after the first request.
 
 python -m benchmarks.library [--recordings N]
 
-A store without sound: names, records and rows as the steps leave them; 1 in 100 failed, is silent or waits.
+The store has no audio, only names, records and rows as the steps write them; of 100 recordings, 1 failed, 1 is silent
+and 1 waits.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         _fill(Store.open(folder), Path(folder), chosen.recordings)
         again = [sys.executable, "-W", "ignore", "-m", "benchmarks.library", "--store", folder]
-        # A process of its own: what filling took of the memory is no figure of the page.
+        # In a new process, so that the memory used to fill the store is not measured.
         return subprocess.run([*again, "--recordings", str(chosen.recordings)], check=False).returncode
 
 
@@ -85,7 +86,7 @@ def _fill(store: Store, root: Path, number: int) -> None:
 
 
 def _shared_out(found: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """The keys of those that are done, that failed, and in which nobody speaks; the rest waits."""
+    """Return the keys of recordings that are done, that failed and that have no speech; the others wait."""
     parts: tuple[list[str], list[str], list[str]] = ([], [], [])
     for place, key in enumerate(found):
         which = max(place % 100 - 96, 0)
@@ -100,25 +101,25 @@ def _write(path: Path, text: str) -> None:
 
 
 class Unread:
-    """An encoder that reads nothing: its vectors are only as many numbers."""
+    """Encoder that ignores the texts and returns random vectors."""
 
     model = EmbeddingModel("synthetic", "1")
     weak_below = 0.0
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of any direction."""
+        """Return random vectors: shape (len(texts), DIMENSION), unit length."""
         drawn = np.random.default_rng(0).normal(size=(len(texts), DIMENSION)).astype("float32")
         unit: Vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return unit
 
     def encode_query(self, text: str) -> Vectors:
-        """As one text."""
+        """Return a random vector: shape (DIMENSION,), unit length."""
         only: Vectors = self.encode([text])[0]
         return only
 
 
 def _rows(etags: Mapping[str, str]) -> pl.DataFrame:
-    """The passages of one talk, again and again under other names."""
+    """Return the passages of one talk, repeated for each media key."""
     sentences = [f"What was said in the half minute number {number}." for number in range(PASSAGES)]
     segments = tuple(
         Segment(number, 30.0 * number, 30.0 * number + 29, said, _words(said, 30.0 * number), -0.2, 0.0, 1.0)
@@ -149,7 +150,7 @@ def _measure(folder: str, number: int) -> int:
     offsets = [number // 2 + PAGE * each for each in range(ROUNDS)]
     deep = statistics.median(_timed(partial(_page, library, offset=each)) for each in offsets)
     print(f"a page by name: {again * 1000:.1f} ms; a page from the middle: {deep * 1000:.1f} ms")
-    library.overview.now = lambda: float("inf")  # from here on the overview is too old
+    library.overview.now = lambda: float("inf")  # from here on the overview has expired
     stale = _timed(lambda: _page(library))
     one = _timed(lambda: listing.one(library, middle))
     print(f"with an overview that is too old: a page {stale:.2f} s, one recording {one:.2f} s")
@@ -169,7 +170,7 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def _memory() -> float:
-    """The most that this process has used so far, in MB."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

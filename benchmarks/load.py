@@ -1,4 +1,4 @@
-"""Loading the definitions costs at most 1.5 s more than `import dagster`.
+"""Time to load the definitions: at most 1.5 s more than `import dagster`.
 
 python -m benchmarks.load
 """

@@ -1,4 +1,4 @@
-"""What was measured where: the machine in words, and fresh processes with their wall and CPU time. Linux only."""
+"""Description of the machine, and wall and CPU time of fresh processes. Linux only."""
 
 import os
 import subprocess
@@ -29,10 +29,10 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One fresh process from start to end, with what it started; seconds.
+    """Wall and CPU seconds of one fresh process and its children, from start to end.
 
-    `others` is the share of the machine's cores that all other processes took meanwhile: near 0, or the wall time says
-    little.
+    `others` is the share of the machine's cores that all other processes used meanwhile: unless it is near 0, the wall
+    time is not reliable.
     """
 
     wall_s: float
@@ -44,7 +44,7 @@ class Run:
 
 
 def describe() -> str:
-    """Date, processor, cores, memory and versions, as lines of Markdown."""
+    """Return date, processor, cores, memory and versions, as lines of Markdown."""
     facts = dict(
         line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line
     )
@@ -58,7 +58,12 @@ def describe() -> str:
 
 
 def measured(command: Sequence[str | Path], settings: Mapping[str, str] | None = None) -> Run:
-    """Run a fresh process with these settings in its environment; RuntimeError with its last words where it fails."""
+    """Run a fresh process with these settings in its environment.
+
+    Raises:
+        RuntimeError: it failed; the message quotes the end of its standard error.
+
+    """
     busy = _busy_s()
     started = time.monotonic()
     with subprocess.Popen(
@@ -81,7 +86,12 @@ def measured(command: Sequence[str | Path], settings: Mapping[str, str] | None =
 
 
 def quietest(measure: Callable[[], Run], tries: int = 2) -> Run:
-    """Measure again while others are loud; the run that they disturbed least."""
+    """Measure again while other processes are busy, and return the run that they disturbed least.
+
+    Raises:
+        Exception: any exception of `measure`.
+
+    """
     runs: list[Run] = []
     while not runs or (runs[-1].others > QUIET_SHARE and len(runs) < tries):
         wait_until_quiet()
@@ -90,7 +100,7 @@ def quietest(measure: Callable[[], Run], tries: int = 2) -> Run:
 
 
 def wait_until_quiet(patience_s: float = 60.0) -> None:
-    """Return once others take less than a tenth of the machine for three seconds, or patience is over."""
+    """Wait until other processes use less than a tenth of the machine for 3 s, at most `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         busy = _busy_s()
@@ -100,13 +110,13 @@ def wait_until_quiet(patience_s: float = 60.0) -> None:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Ours without the settings of the person who measures: the defaults are what is measured."""
+    """Return the environment with `settings` and without those of the user, so that the defaults are measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRANSCRIPTION_")}
     return {**kept, "TRANSCRIPTION_MODELS_DIR": str(MODELS), "DAGSTER_DISABLE_TELEMETRY": "1", **settings}
 
 
 def _busy_s() -> float:
-    """CPU seconds that all processes of the machine have used since it started."""
+    """Return the CPU seconds that all processes have used since the machine started."""
     user, nice, system, _idle, _iowait, irq, soft = map(
         int, Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:8]
     )

@@ -3,7 +3,7 @@
 python -m benchmarks.memory [--hours 3] [--chart docs/images/memory.svg]
 python -m benchmarks.memory --engine [--hours 10] [--chart docs/images/memory-engine.svg]
 
-Memory is watched, not time: it runs at the lowest priority beside other work.
+Only memory is measured, not time: the process runs at the lowest priority beside other work.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROWS = 12
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Resident megabytes at a moment (seconds from the start): the process itself, and all of its children."""
+    """Resident memory in MB of the process itself and of all its children, at a time in seconds from the start."""
 
     at: float
     own: float
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def _hear(video: Path) -> int:
-    """The process that is watched where the engine is by itself."""
+    """Run the speech engine alone, in the process that is measured; return the exit status."""
     engine = Whisper(models.locate("base", "speech", MODELS).path, name="base", revision="")
     ffmpeg = media.find_ffmpeg()
     heard = hear_one(engine, Sound(lambda _channel, start: media.read_samples(video, ffmpeg=ffmpeg, start=start)))
@@ -86,7 +86,7 @@ def _hear(video: Path) -> int:
 
 
 def _watched(command: Sequence[str | Path], settings: Mapping[str, str]) -> tuple[list[Sample], dict[str, float]]:
-    """Memory over time, and the peak (as the kernel counted it) of the process and of each kind of child."""
+    """Return memory over time, and the peak (from the kernel) of the process and of each kind of child."""
     samples: list[Sample] = []
     peaks = {"process": 0.0}
     started = time.monotonic()
@@ -103,7 +103,7 @@ def _watched(command: Sequence[str | Path], settings: Mapping[str, str]) -> tupl
 
 
 def _megabytes(pid: int, peaks: dict[str, float], name: str) -> float:
-    """Resident now; `peaks` takes the highest ever. A process that is gone has none."""
+    """Return the resident memory, 0 if the process has ended; write the peak to `peaks`."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -121,7 +121,7 @@ def _name(pid: int) -> str:
 
 
 def _children(pid: int) -> Iterator[int]:
-    """All processes below `pid`."""
+    """Yield all descendants of `pid`."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             found = [int(child) for child in task.read_text(encoding="ascii").split()]
@@ -133,7 +133,7 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def _show(samples: Sequence[Sample], peaks: Mapping[str, float]) -> None:
-    """The peaks, and memory over time in twelve rows: the most of each twelfth."""
+    """Print the peaks, and memory over time in twelve rows, each the maximum of one twelfth."""
     print(f"{samples[-1].at / 60:.1f} minutes at nice 19 on {os.cpu_count()} cores")
     for name, peak in sorted(peaks.items(), key=lambda item: -item[1]):
         print(f"peak of {name}: {peak:.0f} MB")

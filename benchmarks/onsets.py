@@ -1,8 +1,8 @@
-"""How far word times are from the true ones: synthesised speech with known word times, pauses and noise.
+"""Accuracy of word times, on synthesised speech with known word times, pauses and noise.
 
     python -m benchmarks.onsets [--system ours batched sequential stable-ts] [--sentences 9]
 
-Five voices of Flite and eSpeak NG (see `benchmarks.spoken`) read talks of the evaluation set, with pauses of 0.15 to
+Five voices of Flite and eSpeak NG (see `benchmarks.spoken`) read talks of the evaluation set with pauses of 0.15 to
 4 s, three of them in brown noise 20 dB below the voice. Only words that were recognised are compared.
 """
 
@@ -32,7 +32,7 @@ READ = (
     ("lighthouse", "flite:awb", True),
     ("sleep", "espeak:en-gb", True),
 )
-"""Talk, voice, and whether there is noise."""
+"""Talk, voice, and whether noise is added."""
 BETWEEN_SENTENCES_S = (0.4, 0.6, 1.0, 1.5, 2.5, 4.0)
 INSIDE_SENTENCES_S = (0.15, 0.25, 0.4, 0.7, 1.2, 2.0)
 SPEECH_RMS, NOISE_RMS = 0.1, 0.01
@@ -46,7 +46,7 @@ Listen = Callable[[Samples], list[Timed]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A talk as it was read: its samples and the true word times."""
+    """A talk read by a synthesiser: its samples and the true word times."""
 
     name: str
     samples: Samples
@@ -82,7 +82,12 @@ def main() -> int:
 
 
 def read(seed: int, talk: str, voice: str, noisy: bool, sentences: int) -> Reading:  # noqa: FBT001 -- a row of READ
-    """Read a talk with pauses between and inside its sentences; the same seed gives the same samples."""
+    """Synthesise a talk with pauses between and inside its sentences; the same seed gives the same samples.
+
+    Raises:
+        OSError: the talk does not exist, or the synthesiser is not installed.
+
+    """
     chance = random.Random(seed)  # noqa: S311 -- no secret
     said = tomllib.loads((TALKS / f"{talk}.toml").read_text(encoding="utf-8"))["spoken"][:sentences]
     phrases, pauses = [], []
@@ -106,7 +111,7 @@ def _brown(length: int, random_state: np.random.Generator) -> Samples:
 
 
 def matched(true: Sequence[SpokenWord], found: Sequence[Timed]) -> Iterator[tuple[SpokenWord, Timed]]:
-    """Pair the words that are the same in both, in their order."""
+    """Yield the pairs of words that are the same in both, in order."""
     said, heard = ([_plain(text) for text in texts] for texts in ((w.text for w in true), (w[0] for w in found)))
     for block in SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks():
         yield from zip(true[block.a : block.a + block.size], found[block.b : block.b + block.size], strict=True)
@@ -150,7 +155,7 @@ def _batched(path: Path) -> Listen:
 
 
 def _stable_ts(path: Path) -> Listen:
-    """As its README shows it, over faster-whisper (`pip install stable-ts`)."""
+    """Run stable-ts over faster-whisper as in its README (`pip install stable-ts`)."""
     import stable_whisper
 
     model = stable_whisper.load_faster_whisper(

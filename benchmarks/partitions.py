@@ -1,4 +1,4 @@
-"""What 100 000 partitions cost Dagster itself, with SQLite in a new DAGSTER_HOME: adding, listing, the UI's queries.
+"""Cost of 100 000 partitions in Dagster itself, with SQLite in a new DAGSTER_HOME: adding, listing, the UI's queries.
 
 python -m benchmarks.partitions [PARTITIONS]
 """
@@ -55,7 +55,7 @@ def main(count: int) -> None:
 
 
 def _add(instance: dg.DagsterInstance, count: int) -> None:
-    """As the daemon does after a tick, each name looked up, then all added: the first and the last ticks of many."""
+    """Time the first and last ticks of many, each like the daemon: look up every name, then add all of them."""
     names = [f"video/{n % 365:03}/talk {n:06}.mp4" for n in range(count)]
     ticks = [names[first : first + A_TICK] for first in range(0, count, A_TICK)]
     first, between, last = ticks[:SAMPLE], ticks[SAMPLE:-SAMPLE], ticks[-SAMPLE:]
@@ -75,7 +75,7 @@ def _as_the_daemon(instance: dg.DagsterInstance, names: list[str]) -> None:
 
 @contextlib.contextmanager
 def _webserver(home: str) -> Iterator[str]:
-    """The UI's server over the project's definitions; where it listens."""
+    """Run Dagster's web server with the project's definitions, and yield its address."""
     [port] = free_ports(1)
     command = [sys.executable, "-W", "ignore", "-m", "dagster_webserver", "-w", "workspace.yaml", "-p", str(port)]
     environment = os.environ | {"DAGSTER_HOME": home, "TRANSCRIPTION_STORE": f"{home}/store"}

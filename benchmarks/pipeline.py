@@ -1,9 +1,9 @@
-"""A batch takes at most 1.15 x the time of the bare engines on the same files, models already there.
+"""Time of a batch: at most 1.15 x that of the bare engines on the same files, with the models on disk.
 
 python -m benchmarks.pipeline [RECORDINGS] [--rounds N]
 
-Every measurement is a fresh process: interpreter, imports and model loads are part of the time. Bare: `bare.py`.
-Ours: `transcription-assets process`, and the Dagster graph over the batch as one partition range in one run.
+Every measurement is a fresh process, so the time includes interpreter start, imports and model loading. Baseline:
+`bare.py`. Ours: `transcription-assets process`, and the Dagster graph with the batch as one partition range in one run.
 """
 
 import argparse
@@ -56,12 +56,12 @@ def _compare(source: Path, folder: Path, rounds: int) -> int:
 
 
 def _in_new_place(run: Contestant, source: Path, folder: Path) -> Run:
-    """Every try does the whole work again."""
+    """Run in a new folder, so that every run does all of the work."""
     return run(source, Path(tempfile.mkdtemp(dir=folder)))
 
 
 def _ratio(ours: list[Run], bare: list[Run]) -> tuple[float, float]:
-    """Medians of wall and of CPU time, ours by theirs."""
+    """Return the ratios of the medians of wall time and of CPU time."""
     wall = statistics.median(run.wall_s for run in ours) / statistics.median(run.wall_s for run in bare)
     return wall, statistics.median(run.cpu_s for run in ours) / statistics.median(run.cpu_s for run in bare)
 
@@ -91,12 +91,12 @@ def _dagster(source: Path, place: Path) -> Run:
 
 
 def _settings(place: Path) -> dict[str, str]:
-    """The defaults; but files that were linked a moment ago are whole, nobody has to wait for them."""
+    """Return the default settings, except that new files are processed at once: links are complete immediately."""
     return {"TRANSCRIPTION_STORE": str(place), "TRANSCRIPTION_SETTLE_S": "0"}
 
 
 def _inbox(source: Path, place: Path) -> list[str]:
-    """Drop the batch into a new store; returns its keys in order."""
+    """Link the batch into a new store, and return its keys in order."""
     inbox = place / "video"
     inbox.mkdir()
     for path in recordings.found(source):
@@ -107,8 +107,8 @@ def _inbox(source: Path, place: Path) -> list[str]:
 
 
 def _register(home: Path, keys: list[str]) -> None:
-    """What the sensor does before it requests the run."""
-    from dagster import DagsterInstance  # noqa: TID251 -- the graph is what is measured
+    """Add the partitions, as the sensor does before it requests a run."""
+    from dagster import DagsterInstance  # noqa: TID251 -- it measures the Dagster graph
 
     from transcription_assets.defs.partitions import recordings as partitions
 

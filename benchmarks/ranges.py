@@ -1,9 +1,9 @@
-"""Extraction of a 1 h video from S3 fetches at most 1.05 x the object, and of its last five minutes at most 0.2 x.
+"""Bytes fetched from S3 to extract a 1 h video (at most 1.05 x the object) and its last 5 minutes (at most 0.2 x).
 
 python -m benchmarks.ranges
 
-The video is made here and lies in a SeaweedFS of its own. Bytes are counted by a proxy before that server: what it
-handed to the network, with what ffmpeg asked for and threw away.
+The video is made here and stored in a local SeaweedFS. A proxy before that server counts the bytes that it sends,
+including those that ffmpeg requested and discarded.
 """
 
 import shutil
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _films(folder: Path) -> list[Path]:
-    """An hour of a busy picture at 1.5 Mbit/s over the demo's speech, its index behind and in front."""
+    """Make an hour of noisy video at 1.5 Mbit/s with the demo's speech, with its index at the end and in front."""
     minute, behind, front = (folder / f"{name}.mp4" for name in ("minute", "behind", "front"))
     picture = ("-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=60,noise=alls=12:allf=t")
     rate = ("-b:v", "1500k", "-maxrate", "1500k", "-bufsize", "3000k", "-g", "50", "-pix_fmt", "yuv420p")
@@ -70,7 +70,7 @@ def _ffmpegs() -> list[str]:
 
 
 def _measured(store: Store, proxy: FaultProxy, key: str, folder: Path, ffmpeg: str) -> bool:
-    """Print a line for each thing that is asked of the film; whether a bar was missed."""
+    """Print a line for each operation on the video, and return whether a bar was missed."""
     size, link = store.stat(key).size, store.media_url(key)
     target, picture = folder / "a.flac", folder / "a.jpg"
     asked: dict[str, Callable[[], object]] = {

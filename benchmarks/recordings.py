@@ -1,4 +1,4 @@
-"""Speech to measure on: the demo recordings, repeated. Streams are copied, so making hours takes seconds."""
+"""Recordings for measurements: the demo recordings, repeated. Streams are copied, so hours take seconds to make."""
 
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +14,13 @@ REPEATS = (1, 1, 1, 2)
 
 
 def batch(folder: Path) -> None:
-    """Fill `folder` with a batch of recordings, each in one language as people record them."""
+    """Fill `folder` with a batch of recordings, each in one language like real ones.
+
+    Raises:
+        PermanentFailure: there is no ffmpeg.
+        subprocess.CalledProcessError: ffmpeg failed.
+
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for source in found(DEMO):
         for number, times in enumerate(REPEATS, 1):
@@ -22,12 +28,18 @@ def batch(folder: Path) -> None:
 
 
 def found(folder: Path) -> list[Path]:
-    """The recordings below `folder`."""
+    """Return the paths of the recordings below `folder`, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and is_media(path.name))
 
 
 def repeated(sources: Sequence[Path], target: Path, times: int) -> None:
-    """Write `sources`, one after the other, `times` over, to `target` without decoding them."""
+    """Write `sources` in order, `times` times over, to `target` without decoding them.
+
+    Raises:
+        PermanentFailure: there is no ffmpeg.
+        subprocess.CalledProcessError: ffmpeg failed.
+
+    """
     listing = target.with_suffix(".txt")
     listing.write_text("".join(f"file '{path}'\n" for path in sources) * times, encoding="utf-8")
     make("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", target)
@@ -35,11 +47,22 @@ def repeated(sources: Sequence[Path], target: Path, times: int) -> None:
 
 
 def seconds(path: Path) -> float:
-    """How long a recording is."""
+    """Return the duration of a recording, 0.0 if it states none.
+
+    Raises:
+        TranscriptionError: it cannot be decoded, or there is no ffmpeg.
+
+    """
     return media.probe(str(path), path.name, ffmpeg=media.find_ffmpeg(), limit_s=60).duration or 0.0
 
 
 def make(*arguments: str | Path) -> None:
-    """Run ffmpeg with these arguments, an output among them."""
+    """Run ffmpeg with these arguments, including its output.
+
+    Raises:
+        PermanentFailure: there is no ffmpeg.
+        subprocess.CalledProcessError: ffmpeg failed.
+
+    """
     command = [media.find_ffmpeg(), "-nostdin", "-v", "error", "-y", *map(str, arguments)]
     subprocess.run(command, check=True)

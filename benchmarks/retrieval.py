@@ -1,10 +1,10 @@
-"""Hybrid search over a million passages, and the speed of the encoder.
+"""Latency and recall of hybrid search over a million passages, and speed of the encoder.
 
 python -m benchmarks.retrieval [--passages N] [--keep FOLDER] [--only search|embedding]
 
-The bars: p50 15 ms, p99 40 ms (the question's vector not counted), recall@10 of the vector part 0.95 against the exact
-search, and embedding no slower than plain SentenceTransformer.encode. About 10 minutes and 14 GB of disk for a million;
-with --keep the table is left in the folder, and taken from there the next time.
+Bars: p50 15 ms, p99 40 ms (without encoding the question), recall@10 of the vector part 0.95 against exact search, and
+embedding no slower than plain SentenceTransformer.encode. Takes about 10 minutes and 14 GB of disk for a million; with
+--keep the table remains in the folder and is used again the next time.
 """
 
 import argparse
@@ -50,7 +50,7 @@ RECIPE = "synthetic"
 
 @dataclass(slots=True)
 class Synthetic:
-    """Passages about N/50 topics in a space of 64 hidden dimensions, words as frequent as Zipf says."""
+    """Passages about N/50 topics in a space of 64 hidden dimensions, with word frequencies by Zipf's law."""
 
     passages: int
     words: NDArray[np.str_] = field(init=False)
@@ -68,7 +68,7 @@ class Synthetic:
         self.turn = (random.normal(size=(64, DIMENSION)) / 8).astype(np.float32)
 
     def vectors(self, count: int, random: np.random.Generator) -> Vectors:
-        """Of so many passages or questions, unit length."""
+        """Return vectors of passages or questions: shape (count, DIMENSION), unit length."""
         hidden = self.topics[random.integers(0, len(self.topics), count)]
         hidden = hidden + 0.7 * random.normal(size=hidden.shape).astype(np.float32)
         found = hidden @ self.turn + 0.15 * random.normal(size=(count, DIMENSION)).astype(np.float32)
@@ -76,7 +76,7 @@ class Synthetic:
         return unit
 
     def rows(self, first: int) -> pa.Table:
-        """A chunk of passages, numbered from `first`, as the search table has them."""
+        """Return CHUNK passages, numbered from `first`, with the columns of the search table."""
         random = np.random.default_rng(first + 1)
         vectors = self.vectors(CHUNK, random)
         spoken = self.words[np.searchsorted(self.share, random.random((CHUNK, SENTENCES, WORDS // SENTENCES)))]
@@ -104,7 +104,7 @@ class Synthetic:
         return pa.table({name: columns[name] for name in schema(DIMENSION)})
 
     def question(self, random: np.random.Generator) -> str:
-        """Two to five words that are neither the most frequent nor the rarest."""
+        """Return two to five words that are neither the most frequent nor the rarest."""
         return " ".join(self.words[random.integers(20, VOCABULARY // 3, random.integers(2, 6))])
 
 
@@ -128,18 +128,18 @@ def _card(number: int, texts: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class Told:
-    """The encoder of the benchmark: it knows the vectors of its questions, so they cost nothing."""
+    """Encoder with precomputed vectors of the questions, so that encoding takes no time."""
 
     vectors: dict[str, Vectors]
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("synthetic", ""))
     weak_below: float = 0.3
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Of questions of the list."""
+        """Return the vectors of listed questions: shape (len(texts), DIMENSION)."""
         return np.stack([self.vectors[text] for text in texts])
 
     def encode_query(self, text: str) -> Vectors:
-        """Of a question of the list, at no cost."""
+        """Return the vector of a listed question: shape (DIMENSION,)."""
         return self.vectors[text]
 
 
@@ -189,7 +189,7 @@ def _search(folder: Path, passages: int) -> bool:
 
 
 def _filled(folder: Path, made: Synthetic) -> Index:
-    """The table, filled by appending: what `embeddings` does for each recording would take hours for a million."""
+    """Fill and return the table by appending: merging each recording, as `embeddings` does, would take hours."""
     import lancedb
 
     started = time.perf_counter()
@@ -217,7 +217,7 @@ def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
 
 
 def _exact(looked: Looked, vectors: Vectors) -> list[set[int]]:
-    """Rows of the nearest passages of each vector, by comparing it with all of them."""
+    """Return the row ids of the nearest passages of each vector, by exhaustive comparison."""
     best: list[list[tuple[float, int]]] = [[] for _ in vectors]
     whole = looked.table.search().select(["vector"]).with_row_id(with_row_id=True).limit(looked.passages)
     for batch in whole.to_batches(CHUNK):
@@ -235,7 +235,7 @@ def _answered(searcher: Searcher, mode: Mode, text: str) -> Answer:
 
 
 def _times(answer: Callable[[str], object], questions: Sequence[str], name: str) -> tuple[float, float]:
-    """Milliseconds: median and 99th percentile, after a round that warms up."""
+    """Return the median and the 99th percentile in milliseconds, after a warm-up round."""
     for question in questions[:50]:
         answer(question)
     times, worked = [], time.process_time()
@@ -250,7 +250,7 @@ def _times(answer: Callable[[str], object], questions: Sequence[str], name: str)
 
 
 def _embedding() -> bool:
-    """Passages and sentences of the labelled talks, ours and the plain call in turns."""
+    """Compare our encoder with the plain call, in turns, on passages and sentences of the labelled talks."""
     from sentence_transformers import SentenceTransformer
 
     located = models.locate("all-MiniLM-L6-v2", "encoder", MODELS)
@@ -269,7 +269,7 @@ def _embedding() -> bool:
     for turn in range(ROUNDS):
         for name in ("ours", "plain") if turn % 2 else ("plain", "ours"):
             started, cpu = time.perf_counter(), time.process_time()
-            # As `embeddings` does: passages by themselves, for a batch is as long as its longest text.
+            # Passages are encoded separately, as in `embeddings`: a batch is padded to its longest text.
             encoders[name](passages)
             encoders[name](sentences)
             taken[name].append((time.perf_counter() - started, time.process_time() - cpu))

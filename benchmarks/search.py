@@ -1,8 +1,8 @@
-"""A search over the demo recordings answers in under 50 ms with the model loaded.
+"""Latency of a search over the demo recordings: under 50 ms with the model loaded.
 
 python -m benchmarks.search [--store FOLDER]
 
-The whole of what a question costs: its vector, the table opened and searched, the moments picked.
+The time includes encoding the question, opening and searching the table, and choosing the moments.
 """
 
 import argparse
@@ -50,7 +50,7 @@ QUESTIONS = {
 
 
 class Told:
-    """The vectors of the questions, encoded before: what is timed then is everything else."""
+    """Encoder with precomputed vectors of the questions, so that only the rest of the search is timed."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.model = encoder.model
@@ -59,7 +59,7 @@ class Told:
         self._told = {question: encoder.encode_query(question) for question in QUESTIONS}
 
     def encode_query(self, text: str) -> Vectors:
-        """Of a question of the list, at no cost."""
+        """Return the vector of a listed question: shape (dimension,)."""
         return self._told[text]
 
 
@@ -103,7 +103,7 @@ def _finds(tools: Tools, question: str, part: str) -> bool:
 
 
 def _times(answer: Callable[[str], object], questions: Sequence[str]) -> list[float]:
-    """Milliseconds of each answer."""
+    """Return the milliseconds of each answer."""
     times = []
     for question in questions:
         started = time.perf_counter()

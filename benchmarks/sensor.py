@@ -1,6 +1,6 @@
-"""A tick of the inbox sensor over 100 000 objects on a local SeaweedFS, boto3's paginator beside it.
+"""Time and memory of a tick of the inbox sensor over 100 000 objects on a local SeaweedFS, beside boto3's paginator.
 
-At most 10 s cold, 3 s when nothing changed, under 500 MB.
+Bars: at most 10 s cold, 3 s when nothing changed, under 500 MB.
 
 python -m benchmarks.sensor [OBJECTS]
 """
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 async def _fill(url: str, count: int) -> int:
-    """Put objects until there are enough or the time is over; how many there are."""
+    """Put objects until there are `count` or the time is over, and return their number."""
     import obstore
     from obstore.store import from_url
 
@@ -63,7 +63,7 @@ async def _fill(url: str, count: int) -> int:
 
 
 def _compare(kind: str, url: str) -> bool:
-    """Measure in fresh processes, print, and say whether the bar is held."""
+    """Measure in fresh processes, print the figures, and return whether the bars are held."""
     figures = []
     for _ in range(ROUNDS):
         wait_until_quiet(PATIENCE_S)
@@ -95,7 +95,7 @@ def _timed(work: Callable[[], str]) -> None:
 
 
 def _tick(url: str, *, idle: bool) -> None:
-    """One tick in this process; idle, after everything has been asked for."""
+    """Run one tick in this process; with `idle`, everything has already been requested."""
     import dagster as dg  # noqa: TID251 -- it measures Dagster's tick
 
     from transcription_assets import catalog

@@ -1,8 +1,8 @@
-"""64 clients ask the search page for a minute, all at once: no request fails.
+"""Load test of the search page with 64 concurrent clients for a minute: no request fails.
 
 python -m benchmarks.serving [--store FOLDER] [--clients 64] [--seconds 60]
 
-A real server in a process of its own, asked over sockets; each client asks again as soon as it has its answer.
+The server runs in a separate process, with requests over sockets; each client sends the next one after each response.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from benchmarks.search import QUESTIONS
 PROGRAM = Path(sys.executable).parent / "transcription-assets"
 READY_S = 120
 RANGE = 1_000_000
-"""Bytes of a recording that one request asks for, as a player does."""
+"""Bytes of a recording in one range request, like those of a player."""
 LATEST = 100_000
-"""Where they begin at most: every film of the demo is longer."""
+"""Upper bound of the first byte of a range: every demo video is longer."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Milliseconds of each answer by kind of request, and what went wrong how often."""
+    """Milliseconds of each response by kind of request, and counts of errors."""
 
     times: dict[str, list[float]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ def main() -> int:
 
 @contextmanager
 def _served(store: Path) -> Iterator[str]:
-    """The address of a server that is ready; its rate limits are out of the way."""
+    """Run a server with very high rate limits, and yield its address when it is ready."""
     settings = {"TRANSCRIPTION_STORE": str(store), "TRANSCRIPTION_SERVE_SEARCHES_PER_MINUTE": "100000"}
     with subprocess.Popen(
         [str(PROGRAM), "serve", "--port", "0"],
@@ -102,7 +102,7 @@ async def _asked(address: str, clients: int, seconds: float) -> Tally:
 async def _ask(
     http: httpx2.AsyncClient, media_keys: list[str], chance: random.Random, deadline: float, tally: Tally
 ) -> None:
-    """What a person does, without the pauses: a question, then the recording, its words and a part of its film."""
+    """Send a user's requests without pauses: a question, then the recording, its words and a part of its video."""
     while time.monotonic() < deadline:
         key = chance.choice(media_keys)
         first = chance.randrange(LATEST)

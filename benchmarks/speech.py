@@ -1,4 +1,4 @@
-"""The speech engine against faster-whisper: long speech, short clips, sounds without speech, and where the time goes.
+"""Comparison of the speech engine with faster-whisper: long speech, short clips, sound without speech, time per stage.
 
 python -m benchmarks.speech [--model base] [--rounds 2] [--clips 100] [--minutes 12] [--only long clips silent stages]
 """
@@ -55,9 +55,9 @@ def _truth() -> list[dict[str, object]]:
 
 
 def _long(folder: Path, chosen: argparse.Namespace) -> bool:
-    """About twelve minutes of speech in one file, against the batched and the sequential decoder.
+    """Compare with the batched and the sequential decoder on about twelve minutes of speech in one file.
 
-    In English only: those two decode all of a file in the language of its first half minute.
+    Only English: those two decode the whole file in the language of its first 30 s.
     """
     english = [entry for entry in _truth() if entry["language"] == "en"] * (chosen.minutes // 2)
     sources = [str(recordings.DEMO / str(entry["file"])) for entry in english]
@@ -71,14 +71,14 @@ def _long(folder: Path, chosen: argparse.Namespace) -> bool:
 
 
 def _clips(folder: Path, chosen: argparse.Namespace) -> bool:
-    """A hundred clips of whole sentences, against faster-whisper as it comes, one after another."""
+    """Compare with faster-whisper by default settings on a hundred clips of whole sentences, one after another."""
     made: list[Recording] = []
     for start, end, said, source in _spans():
         if len(made) == chosen.clips:
             break
         path = folder / f"{len(made):03}.wav"
         cut: list[str | Path] = ["-ss", str(start), "-t", str(end - start), "-i", source]
-        # Quieter and a little later the second time round: no two clips are the same sound.
+        # The second repetition is quieter and starts a little later, so that no two clips are the same sound.
         again = len(made) // 50
         recordings.make(*cut, "-ac", "1", "-ar", "16000", "-af", f"volume={1 - again / 4},adelay={again * 130}", path)
         made.append(Recording(path, end - start, said))
@@ -86,7 +86,7 @@ def _clips(folder: Path, chosen: argparse.Namespace) -> bool:
 
 
 def _spans() -> Iterator[tuple[float, float, str, Path]]:
-    """Runs of whole sentences of 5 to 12 s: start, end, text and source, over and over."""
+    """Yield runs of whole sentences of 5 to 12 s (start, end, text and source), repeated without end."""
     spans = []
     for entry in _truth():
         sentences: list[dict[str, float | str]] = list(entry["sentences"])  # type: ignore[call-overload]
@@ -101,7 +101,7 @@ def _spans() -> Iterator[tuple[float, float, str, Path]]:
 
 
 def _compared(found: list[Recording], chosen: argparse.Namespace, others: Sequence[str], bar: float) -> bool:
-    """Speed against the first of the others, word errors against the last."""
+    """Compare speed with the first of the others, word errors with the last; return whether the bars are held."""
     located = models.locate(chosen.model, "speech", MODELS)
     entries = [Entry(system, chosen.model, located.path, threads=THREADS) for system in ("ours", *others)]
     results = measurement.measure(entries, found, chosen.rounds, lambda line: print(f"  {line}", file=sys.stderr))
@@ -123,7 +123,7 @@ def _compared(found: list[Recording], chosen: argparse.Namespace, others: Sequen
 
 
 def _silent(folder: Path, chosen: argparse.Namespace) -> bool:
-    """Words where nobody speaks: none."""
+    """Check that sound without speech gives no words."""
     located = models.locate(chosen.model, "speech", MODELS)
     engine = Whisper(located.path, name=chosen.model, revision="", hardware=Hardware("cpu", "int8", THREADS))
     total = 0
@@ -138,7 +138,7 @@ def _silent(folder: Path, chosen: argparse.Namespace) -> bool:
 
 
 def _stages(_folder: Path, chosen: argparse.Namespace) -> bool:
-    """Wall seconds of each stage, one worker with all threads, on three minutes of speech."""
+    """Print the wall seconds of each stage, with one worker and all threads, on three minutes of speech."""
     located = models.locate(chosen.model, "speech", MODELS)
     hardware = Hardware("cpu", "int8", cpu_threads=THREADS, workers=1)
     engine = Whisper(located.path, name=chosen.model, revision="", hardware=hardware)

@@ -1,6 +1,6 @@
-"""Speech whose word times are known, because the synthesiser says where it put each word. Linux, Debian's packages.
+"""Synthesised speech with word times, which the synthesiser reports. Linux, with Debian's packages.
 
-Flite and eSpeak NG are driven through their shared libraries: `apt-get install flite espeak-ng`.
+Flite and eSpeak NG are called through their shared libraries: `apt-get install flite espeak-ng`.
 """
 
 import ctypes
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 RATE = 16_000
 AUDIBLE = 0.02
-"""Share of a phrase's peak from which on its first and last samples are speech and not the synthesiser's silence."""
+"""Share of a phrase's peak above which samples are speech and not the silence that the synthesiser adds at its ends."""
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
-    """A word and where it is in the samples, in seconds."""
+    """A word and its start and end in the samples, in seconds."""
 
     text: str
     start: float
@@ -36,7 +36,7 @@ class Phrase:
     words: tuple[SpokenWord, ...]
 
     def trimmed(self) -> "Phrase":
-        """Drop the silence at both ends; the outer edges of the first and last word follow the sound."""
+        """Return the phrase without silence at both ends; the first and last word are limited to the sound."""
         loud = np.flatnonzero(np.abs(self.samples) > AUDIBLE * np.abs(self.samples).max())
         first, last = int(loud[0]), int(loud[-1]) + 1
         moved = [
@@ -47,7 +47,7 @@ class Phrase:
 
 
 def speak(text: str, voice: str) -> Phrase:
-    """Speak one phrase; `voice` is `program:voice`, such as `flite:slt` or `espeak:en-gb`.
+    """Synthesise one phrase; `voice` is `program:voice`, such as `flite:slt` or `espeak:en-gb`.
 
     Raises:
         OSError: the synthesiser is not installed.
@@ -159,7 +159,7 @@ def _espeak(text: str, name: str) -> Phrase:
             number += 1
         return 0
 
-    callback = _CALLBACK(take)  # kept until the speech is made: the library holds no reference
+    callback = _CALLBACK(take)  # referenced until the speech is made: the library holds no reference
     library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(name.encode())
     data = text.encode()
@@ -175,12 +175,12 @@ def _espeak(text: str, name: str) -> Phrase:
 
 
 def _as_float(wave: Any, count: int) -> Samples:
-    """Copy 16 bit samples of a library into [-1, 1)."""
+    """Copy 16-bit samples of a library to float32 in [-1, 1)."""
     return np.ctypeslib.as_array(wave, (count,)).astype(np.float32) / np.float32(32768)
 
 
 def _resampled(samples: Samples, rate: int) -> Samples:
-    """At 16 kHz; linear interpolation after a moving average is enough for a voice."""
+    """Resample to 16 kHz; linear interpolation is enough for a voice."""
     if rate == RATE:
         return samples
     seconds = len(samples) / rate
@@ -189,7 +189,7 @@ def _resampled(samples: Samples, rate: int) -> Samples:
 
 
 def joined(phrases: Sequence[Phrase], pauses: Sequence[float]) -> Phrase:
-    """Phrases with so many seconds of silence before each of them."""
+    """Join the phrases, each after a pause of silence in seconds."""
     samples: list[Samples] = []
     words: list[SpokenWord] = []
     length = 0
@@ -203,7 +203,7 @@ def joined(phrases: Sequence[Phrase], pauses: Sequence[float]) -> Phrase:
 
 
 def phrases_of(text: str, cut: Iterator[float]) -> list[str]:
-    """Cut a sentence at its commas, and between other words where the next number of `cut` is below 0.12."""
+    """Split a sentence after its commas, and after other words if the next number of `cut` is below 0.12."""
     parts: list[list[str]] = [[]]
     for word in text.split():
         parts[-1].append(word)

@@ -1,7 +1,7 @@
 """Look up every locked package in the database of known vulnerabilities: `python tools/audit.py`.
 
-Exit status: 0 nothing is known, 1 vulnerabilities are known, 3 the database cannot be reached (nothing was audited).
-The report is written to build/audit.json, with `audited` false in the last case.
+Exit status: 0 none are known, 1 vulnerabilities are known, 3 the database cannot be reached (nothing was audited). The
+report is written to build/audit.json; `audited` is false in the last case.
 """
 
 import json
@@ -18,7 +18,7 @@ NOT_AUDITED = 3
 
 
 def report() -> list[dict[str, Any]]:
-    """Return what pip-audit says of each package; empty where it cannot reach its database."""
+    """Return the report of pip-audit for each package, empty if the database cannot be reached."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--format", "json"]
     command += ["--progress-spinner", "off"]
     for name in NAMES:
@@ -32,7 +32,7 @@ def report() -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Print the known vulnerabilities and what could not be looked up."""
+    """Print the known vulnerabilities and the packages that the database lacks, and return the exit status."""
     packages = report()
     REPORT.parent.mkdir(exist_ok=True)
     skipped = [package["name"] for package in packages if "skip_reason" in package]

@@ -1,8 +1,8 @@
 """Install a layer of requirements/ into the environment of the Python that runs this: `python tools/install.py LAYER`.
 
-Every file is checked against the hashes of the locks. `uv` does the work where it is on PATH, pip elsewhere. With
-`--editable` the project itself is installed too. `TORCH_INDEX` (the address of an index of CPU builds) takes torch from
-there instead of PyPI, whose build for Linux brings several gigabytes of CUDA.
+Every file is checked against the hashes in the lock files. `uv` is used if it is on PATH, otherwise pip. `--editable`
+installs the project itself as well. `TORCH_INDEX` (the URL of an index of CPU builds) replaces PyPI for torch, whose
+PyPI build for Linux needs several gigabytes of CUDA libraries.
 """
 
 import argparse
@@ -28,26 +28,40 @@ def installer() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment with pip's folders of wheels named for uv too, which does not look at pip's settings."""
+    """Return the environment with pip's wheel folders also set for uv, which does not read pip's settings."""
     folders = os.environ.get("PIP_FIND_LINKS", "").split()
     return {"UV_FIND_LINKS": ",".join(folders)} | os.environ if folders else dict(os.environ)
 
 
 def install(*options: str) -> None:
-    """Install without resolving anything: the locks are complete."""
+    """Install without dependency resolution: the lock files are complete.
+
+    Raises:
+        subprocess.CalledProcessError: the installer failed.
+
+    """
     subprocess.run([*installer(), "--no-deps", *options], check=True, cwd=ROOT, env=environment())
 
 
 def install_locks(*names: str, options: Sequence[str] = ()) -> None:
-    """Install the locked wheels, each with one of its locked hashes."""
+    """Install the locked wheels, each with one of its locked hashes.
+
+    Raises:
+        subprocess.CalledProcessError: the installer failed.
+
+    """
     files = [argument for name in names for argument in ("--requirement", str(LOCKS / f"{name}.txt"))]
     install("--require-hashes", "--only-binary", ":all:", *options, *files)
 
 
 def install_torch(index: str) -> None:
-    """Install one of the locked builds of torch, first of all one that lies in a folder of `PIP_FIND_LINKS`.
+    """Install one of the locked builds of torch, preferably from a folder in `PIP_FIND_LINKS`.
 
-    Left to itself, pip prefers a file whose hash an index lists, and so PyPI's build with CUDA, to a file in a folder.
+    Without this, pip would prefer a file whose hash an index lists, and so PyPI's build with CUDA, to one in a folder.
+
+    Raises:
+        subprocess.CalledProcessError: the installer failed.
+
     """
     python = f"-cp{sys.version_info.major}{sys.version_info.minor}-"
     folders = [
@@ -66,13 +80,23 @@ def install_torch(index: str) -> None:
 
 
 def torch_needs_cuda() -> bool:
-    """Return whether the installed build of torch asks for NVIDIA's libraries."""
+    """Return whether the installed build of torch requires NVIDIA's libraries.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: torch is not installed.
+
+    """
     importlib.invalidate_caches()
     return any(requirement.startswith("nvidia-") for requirement in metadata.requires("torch") or ())
 
 
 def main() -> None:
-    """Install the layer, and torch with what its build needs."""
+    """Install the layer, and torch with the libraries that its build requires.
+
+    Raises:
+        subprocess.CalledProcessError: the installer failed.
+
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("layer", choices=sorted(path.stem for path in LOCKS.glob("*.txt")))
     parser.add_argument("--editable", action="store_true")

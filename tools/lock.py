@@ -1,11 +1,11 @@
-"""Write the locks in requirements/: every version and the SHA-256 of every file, for all supported Pythons and systems.
+"""Write the lock files in requirements/: versions and SHA-256 hashes of files for all supported Pythons and systems.
 
-`setup.cfg` names what is needed and `constraints.txt` the versions that are held back. Versions that are locked
-already stay as they are unless `--upgrade` is given. Needs `uv` on PATH; `make lock` brings it.
+`setup.cfg` lists the requirements and `constraints.txt` the versions that are held back. Locked versions do not change
+unless `--upgrade` is given. Needs `uv` on PATH; `make lock` installs it.
 
-The layers hold the same versions because all of them are cut out of one resolution. PyPI's torch for Linux carries
-CUDA, other builds of the same version do not: torch is a file of its own, with the hashes of all its builds, and what
-only the CUDA build needs is another. Give `TORCH_INDEX` (the address of an index of CPU builds) to add its hashes.
+All layers have the same versions because they are parts of one resolution. PyPI's torch for Linux requires CUDA, other
+builds of the same version do not: torch has a lock file of its own with the hashes of all builds, and the packages that
+only the CUDA build needs have another. Set `TORCH_INDEX` (the URL of an index of CPU builds) to add its hashes.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-PYTHON = "3.11"  # the oldest that is supported; markers in the locks cover the newer ones
+PYTHON = "3.11"  # the oldest supported version; markers in the lock files cover the newer ones
 HEADER = "# Written by `make lock`; do not edit.\n"
 
 # The GPU image runs the transcript step only: no search, no sentence encoder, no web server.
@@ -38,14 +38,14 @@ def name_of(requirement: str) -> str:
 
 
 def parse(text: str) -> Lock:
-    """Return project name -> its entry (the pinned version, its marker and its hashes, several lines)."""
+    """Return the entry of each project name: the pinned version, its marker and its hashes, in several lines."""
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(("#", "-r "))]
     entries = re.findall(r"^\S.*?\n(?:[ \t].*\n)*", "".join(lines), re.MULTILINE)
     return {name_of(entry): entry for entry in entries}
 
 
 def wanted() -> dict[str, set[str]]:
-    """Return what each layer asks for directly, beside what the layer below it holds."""
+    """Return the direct requirements of each layer, including those of the layer below it."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = {name: set(value.split()) for name, value in config["options.extras_require"].items()}
@@ -59,12 +59,17 @@ def wanted() -> dict[str, set[str]]:
 
 
 def compile_lock(requirements: set[str], constraints: str, *, hashes: bool, upgrade: bool = False) -> Lock:
-    """Resolve `requirements` for every Python and system that is supported, wheels only."""
+    """Resolve `requirements` for every supported Python and system, with wheels only.
+
+    Raises:
+        subprocess.CalledProcessError: uv failed.
+
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, held, output = (Path(folder) / name for name in ("in.txt", "constraints.txt", "out.txt"))
         source.write_text("".join(f"{requirement}\n" for requirement in sorted(requirements)))
         held.write_text(constraints)
-        # uv keeps the versions that it finds in its output file.
+        # uv prefers the versions that it finds in its output file.
         output.write_text("" if upgrade else "".join("".join(parse(path.read_text()).values()) for path in existing()))
         command = ["uv", "--no-config", "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON]
         command += ["--only-binary", ":all:", "--no-annotate", "--no-header", "--no-emit-index-url"]
@@ -76,12 +81,17 @@ def compile_lock(requirements: set[str], constraints: str, *, hashes: bool, upgr
 
 
 def existing() -> list[Path]:
-    """Return the locks of the last run."""
+    """Return the lock files of the last run."""
     return sorted(LOCKS.glob("*.txt"))
 
 
 def other_builds(entry: str) -> set[str]:
-    """Return the hashes of torch's builds outside PyPI: locked before, in a local folder, in `TORCH_INDEX`."""
+    """Return the hashes of torch builds outside PyPI: locked before, in a local folder, or in `TORCH_INDEX`.
+
+    Raises:
+        OSError: a file or the index cannot be read.
+
+    """
     version = entry.split(maxsplit=1)[0].partition("==")[2]
     path = LOCKS / "torch.txt"
     old = path.read_text() if path.exists() else ""
@@ -104,14 +114,20 @@ def with_hashes(entry: str, hashes: set[str]) -> str:
 
 
 def write(name: str, entries: Lock, below: str = "") -> None:
-    """Write one lock; `below` is the layer that it extends."""
+    """Write one lock file; `below` is the layer that it extends."""
     text = "".join(entries[project] for project in sorted(entries))
     (LOCKS / f"{name}.txt").write_text(HEADER + (f"-r {below}.txt\n" if below else "") + text)
     print(f"requirements/{name}.txt: {len(entries)} packages")
 
 
 def main() -> None:
-    """Resolve once, then cut the layers out of it."""
+    """Resolve once, and write each layer as a part of that resolution.
+
+    Raises:
+        subprocess.CalledProcessError: uv failed.
+        OSError: a file or the index of `TORCH_INDEX` cannot be read.
+
+    """
     LOCKS.mkdir(exist_ok=True)
     upgrade = "--upgrade" in sys.argv[1:]
     layers = wanted()

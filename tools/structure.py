@@ -1,7 +1,7 @@
-"""Measure how the package is built, as a Markdown table: `python tools/structure.py`.
+"""Measure the structure of the package, as a Markdown table: `python tools/structure.py`.
 
-Every figure is read from the syntax trees, without importing anything. Calls are resolved by name (imports, `self.`,
-functions of the module), so the call chain is a lower bound: what is passed as a value is not followed.
+All figures come from the syntax trees; nothing is imported. Calls are resolved by name (imports, `self.`, functions of
+the module), so the call chain is a lower bound: functions that are passed as values are not followed.
 """
 
 import ast
@@ -24,18 +24,24 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(slots=True)
 class Module:
-    """A module with its functions by qualified name (`Class.method` or `function`) and what its imports mean."""
+    """A module with its functions by qualified name (`Class.method` or `function`) and the targets of its imports."""
 
     name: str
     lines: int
     tree: ast.Module
     functions: dict[str, Function] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)
-    """Local name to dotted name: of a module of the package, or of something in it."""
+    """Dotted names, by local name, of modules of the package and of their members."""
 
 
 def modules(root: Path) -> list[Module]:
-    """Return every module of the package that holds more than a docstring."""
+    """Return every module of the package that has more than a docstring.
+
+    Raises:
+        OSError: a module cannot be read.
+        SyntaxError: a module cannot be parsed.
+
+    """
     found = []
     for path in sorted((root / PACKAGE).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
@@ -61,7 +67,7 @@ def _module(name: str, lines: int, tree: ast.Module) -> Module:
 
 
 def raises(module: Module) -> set[str]:
-    """Return the functions that raise an error themselves, or through functions of the same module."""
+    """Return the functions that raise an error directly or through functions of the same module."""
     direct = {name for name, node in module.functions.items() if _raises_itself(node)}
     while True:
         more = {
@@ -88,7 +94,7 @@ def _called_here(module: Module, name: str, node: Function) -> Iterator[str]:
 
 
 def deepest_chain(found: list[Module]) -> list[str]:
-    """Return the longest chain of calls between functions of the package, as dotted names; recursion is cut."""
+    """Return the longest chain of calls between functions of the package, as dotted names, without recursion."""
     graph = _call_graph(found)
     longest: dict[str, list[str]] = {}
     active: set[str] = set()
@@ -126,7 +132,7 @@ def _called_elsewhere(module: Module, node: Function) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Structure:
-    """The figures of a package."""
+    """Figures of a package."""
 
     found: list[Module]
 
@@ -148,7 +154,7 @@ class Structure:
 
     @cached_property
     def silent(self) -> tuple[list[str], int]:
-        """Public functions that raise and have no `Raises:` section, and how many raise."""
+        """Public functions that raise without a `Raises:` section, and the number of public functions that raise."""
         silent, count = [], 0
         for module in self.found:
             for name in sorted(raises(module)):
@@ -188,13 +194,13 @@ class Structure:
 
     @cached_property
     def lengths(self) -> tuple[float, float]:
-        """Median and 90th percentile of the lines of a function, signature and docstring not counted."""
+        """Median and 90th percentile of the lines of a function, without signature and docstring."""
         lines = [_body_lines(node) for node in self.functions]
         return statistics.median(lines), statistics.quantiles(lines, n=10)[-1]
 
 
 def _is_shown(decorator: ast.expr) -> bool:
-    """Return whether the docstring is a text for users (of a command or an asset), with no place for `Raises:`."""
+    """Return whether users see the docstring (of a command or an asset), so that it should have no `Raises:`."""
     name = ast.unparse(decorator)
     return ".command(" in name or name.startswith("dg.asset")
 
@@ -205,7 +211,7 @@ def _body_lines(node: Function) -> int:
 
 
 def main() -> None:
-    """Print the table; with `--details` also the names behind the figures."""
+    """Print the table; with `--details` also the names that were counted."""
     structure = Structure(modules(ROOT))
     chain = deepest_chain(structure.found)
     silent, raising = structure.silent
