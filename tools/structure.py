@@ -50,6 +50,9 @@ def modules(root: Path) -> list[Module]:
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             found.append(_module(name, len(text.splitlines()), tree))
+    origins = {f"{module.name}.{name}": origin for module in found for name, origin in module.imports.items()}
+    for module in found:  # a name that a package re-exports is followed to where it is defined
+        module.imports = {name: origins.get(origin, origin) for name, origin in module.imports.items()}
     return found
 
 
@@ -84,9 +87,19 @@ def _raises_itself(node: Function) -> bool:
     return any(isinstance(item, ast.Raise) and item.exc is not None for item in ast.walk(node))
 
 
+def _calls(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what the node calls, leaving out lambdas: these run elsewhere."""
+    for item in ast.iter_child_nodes(node):
+        if isinstance(item, ast.Lambda):
+            continue
+        if isinstance(item, ast.Call):
+            yield item.func
+        yield from _calls(item)
+
+
 def _called_here(module: Module, name: str, node: Function) -> Iterator[str]:
     owner = name.rpartition(".")[0]
-    for call in (item.func for item in ast.walk(node) if isinstance(item, ast.Call)):
+    for call in _calls(node):
         if isinstance(call, ast.Name):
             yield call.id if call.id in module.functions else f"{call.id}.__init__"
         elif isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id == "self":
@@ -122,7 +135,7 @@ def _call_graph(found: list[Module]) -> dict[str, set[str]]:
 
 
 def _called_elsewhere(module: Module, node: Function) -> Iterator[str]:
-    for call in (item.func for item in ast.walk(node) if isinstance(item, ast.Call)):
+    for call in _calls(node):
         if isinstance(call, ast.Name) and call.id in module.imports:
             yield module.imports[call.id]
             yield f"{module.imports[call.id]}.__init__"
