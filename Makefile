@@ -11,7 +11,8 @@ STORE := $(or $(TRANSCRIPTION_STORE),store)
 PAGE_PORT ?= 8000
 GRAPH_PORT ?= 3000
 
-.PHONY: install install-dev tools lock upgrade sbom audit models fmt check test demo dev page graph bench validate clean
+.PHONY: install install-dev hooks tools lock upgrade sbom audit models fmt check test demo dev page graph bench validate \
+    clean
 
 # `install` brings what the product needs, `install-dev` what its tests and checks need as well. Both take the versions and
 # hashes in requirements/, with uv where it is installed and pip elsewhere (tools/install.py).
@@ -30,6 +31,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what tests need into $(VENV) ..."
 	@$(BIN)/python tools/install.py dev
 	@touch $@
+
+# Git checks the subjects of new commits in this clone (tools/subjects.py).
+hooks:
+	git config core.hooksPath .githooks
 
 # Write requirements/ anew from setup.cfg and constraints.txt: `lock` keeps every version that still fits.
 lock upgrade: $(VENV)/.tools
@@ -61,6 +66,7 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/subjects.py
 	$(MAKE) validate
 
 validate: install
