@@ -1,1 +1,1 @@
-"""One module for each figure of `docs/benchmarks.md`; `make bench` runs them all."""
+"""One module for each figure of `docs/benchmarks/README.md`; `make bench` runs them all."""

@@ -2,7 +2,7 @@
 
 Candidates are ordered by the evidence in their sentences (`Evidence`), then by a score: closeness (cosine of the
 passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
-are (BM25). Weak moments come last. For the evaluation see docs/search.md, for the reasons docs/decisions/0026.
+are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

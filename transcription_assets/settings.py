@@ -1,7 +1,7 @@
 """All environment variables that the project reads, with their descriptions and bounds.
 
 `TRANSCRIPTION_STORE`, `TRANSCRIPTION_DEVICE` and so on. A value out of bounds and an unknown name are refused when the
-definitions load or a command starts. The README's table repeats this class; a test compares them.
+definitions load or a command starts. The table in docs/reference/settings.md repeats this class; a test compares them.
 """
 
 import difflib
@@ -277,7 +277,7 @@ class WrongSettings(PermanentFailure):
 
     def __init__(self, reasons: Mapping[str, str], nearest: Mapping[str, str]) -> None:
         said = "; ".join(f"{name}{reason}" for name, reason in reasons.items())
-        super().__init__(f"wrong setting: {said}. The README lists all settings with their bounds.")
+        super().__init__(f"wrong setting: {said}. docs/reference/settings.md lists all settings with their bounds.")
         self.reasons = dict(reasons)
         self.nearest = dict(nearest)
 
@@ -323,7 +323,7 @@ def unknown(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """Return (variable, default, description with bounds) of every setting, as in the README."""
+    """Return (variable, default, description with bounds) of every setting, as in docs/reference/settings.md."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = str(field.default).replace(str(Path.home()), "~")

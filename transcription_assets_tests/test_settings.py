@@ -1,4 +1,4 @@
-"""Settings: bounded, described once, and the same in the README."""
+"""Settings: bounded, described once, and the same in the reference."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from transcription_assets.failures import PermanentFailure
 from transcription_assets.settings import PREFIX, Settings, WrongSettings
 
 PACKAGE = Path(transcription_assets.__file__).parent
-README = PACKAGE.parent / "README.md"
+REFERENCE = PACKAGE.parent / "docs/reference/settings.md"
 
 
 @pytest.fixture(autouse=True)
@@ -165,8 +165,8 @@ def test_every_setting_is_described_and_every_number_is_bounded() -> None:
             assert kinds & {Le, Lt}, name
 
 
-def test_the_readme_shows_exactly_these_settings() -> None:
-    shown = README.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+def test_the_reference_shows_exactly_these_settings() -> None:
+    shown = REFERENCE.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
     rows = [line for line in shown.strip().splitlines() if line.startswith("| `")]
     assert rows == [
         f"| `{name}` | {f'`{default}`' if default else ''} | {description} |"

@@ -238,7 +238,7 @@ def _full(flight: Flight, pace: Pace) -> bool:
 def _crowded(plan: Plan) -> str:
     return (
         f"{plan.partitions + len(plan.added)} recordings are partitions now; Dagster is made for {PARTITIONS_MOST} of "
-        "one asset, and none is added beyond. docs/scaling.md says what to do"
+        "one asset, and none is added beyond. docs/how-to/scale.md says what to do"
     )
 
 

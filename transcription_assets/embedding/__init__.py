@@ -14,7 +14,7 @@ from transcription_assets import loading
 Vectors = NDArray[np.float32]
 
 WEAK_BELOW = 0.35
-"""Cosine below which a passage is unrelated to the question, for all-MiniLM-L6-v2: docs/search.md."""
+"""Cosine below which a passage is unrelated to the question, for all-MiniLM-L6-v2: docs/benchmarks/search.md."""
 
 
 @dataclass(frozen=True, slots=True)

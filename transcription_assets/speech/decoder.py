@@ -26,7 +26,7 @@ SHORTEST_S = 1.0
 LONGEST_WORD_S = 1.4
 FRAMES_PER_S = 100
 LEAD_S = 0.06
-"""Median lead of Whisper's word times over the true ones in running speech (docs/benchmarks.md, word onsets)."""
+"""Median lead of Whisper's word times over the true ones in running speech (docs/benchmarks/README.md, word onsets)."""
 ENCODED_PER_S = 50
 SLICE_S = 3.0
 """Long enough to detect a language, short enough to be filled by a sentence in another one."""

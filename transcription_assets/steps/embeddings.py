@@ -22,7 +22,7 @@ from transcription_assets.words import printable
 
 VERSION = "3"
 OVERLAP_S = 8.0
-"""Seconds of a passage that the next one repeats; for the evaluation see docs/search.md."""
+"""Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"
 
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")

@@ -201,10 +201,10 @@ def test_dagsters_limit_of_partitions_is_kept_and_announced(
     archive.put(*names(3))
     daemon.tick()
     daemon.finish()
-    assert "docs/scaling.md" not in capsys.readouterr().err
+    assert "docs/how-to/scale.md" not in capsys.readouterr().err
     archive.put(*names(4, start=3))
     assert daemon.tick() == [names(2, start=3)]
-    assert "docs/scaling.md" in capsys.readouterr().err
+    assert "docs/how-to/scale.md" in capsys.readouterr().err
     daemon.finish()
     archive.put("video/000.mp4", data=b"changed")
     assert daemon.tick() == [["video/000.mp4"]], "what is a partition already is followed as ever"
