@@ -162,7 +162,9 @@ def test_a_bad_recording_is_red_only_where_it_failed(machine: Machine, tmp_path:
     machine.wait_for("the batch is over", lambda: bool(machine.runs("SUCCESS")))
 
     green = (GOOD, 0, 0)
-    assert machine.stats() == {"video": (GOOD, 1, 0), "audio": green, "transcript": green, "embeddings": green}
+    expected = {"video": (GOOD, 1, 0), "audio": green, "transcript": green, "embeddings": green}
+    # Dagster's own cache of these figures can be some seconds behind the end of the run.
+    machine.wait_for("one recording is red, the others are green", lambda: machine.stats() == expected)
     (recorded,) = machine.runs("FAILURE")
     assert recorded["assetSelection"] == [{"path": ["video"]}]
     with browsing.started() as browser, browsing.opening(browser, f"http://localhost:{machine.port}") as opened:
