@@ -34,12 +34,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.machine import describe
-from transcription_assets import keys, media
-from transcription_assets.failures import TranscriptionError, TransientFailure
+from transcription_assets import media
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.pipeline import audio, transcript, video
+from transcription_assets.pipeline.audio import Audio
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.speech.scripted import ScriptedEngine
-from transcription_assets.steps import audio, transcript, video
-from transcription_assets.steps.audio import Audio
-from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
 SECONDS = 4.0
@@ -299,9 +300,9 @@ def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
 def _judge_store(store: Store, key: str, made: Audio | None, outcome: Outcome) -> None:
     """Check the contents of the store, and that truncation was detected."""
     whole = {
-        keys.flac(key): keys.audio_record(key),
-        keys.poster(key): keys.video_record(key),
-        keys.transcript(key, ".txt"): keys.transcript(key),
+        media_keys.flac(key): media_keys.audio_record(key),
+        media_keys.poster(key): media_keys.video_record(key),
+        media_keys.transcript(key, ".txt"): media_keys.transcript(key),
     }
     for artefact, record in whole.items():
         if store.exists(artefact) and not store.exists(record):
@@ -311,7 +312,7 @@ def _judge_store(store: Store, key: str, made: Audio | None, outcome: Outcome) -
         outcome.faults.append(("litter", f"store: {odd}"))
     if made is None:
         return
-    flac = store.read(keys.flac(key))
+    flac = store.read(media_keys.flac(key))
     samples = int.from_bytes(flac[21:26], "big") & (1 << 36) - 1
     if hashlib.sha256(flac).hexdigest() != made.sha256 or samples != round(made.duration * media.SAMPLE_RATE):
         outcome.faults.append(("wrong green", f"{samples} samples in the FLAC, {made.duration} s in the record"))

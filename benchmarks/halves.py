@@ -14,13 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.machine import MODELS, describe
-from transcription_assets import models, ranking
-from transcription_assets.app.evaluation import indexed
+from transcription_assets import models
+from transcription_assets.cli.evaluation import indexed
 from transcription_assets.embedding import SentenceEncoder, Vectors
-from transcription_assets.evaluation.figures import DEPTH, Judged, figures, judge
-from transcription_assets.evaluation.talks import Question, questions, talks
-from transcription_assets.query import Query
-from transcription_assets.steps.search import Searcher
+from transcription_assets.evaluation.labelled_set import Question, questions, talks
+from transcription_assets.evaluation.search_metrics import DEPTH, Judged, figures, judge
+from transcription_assets.search import ranking
+from transcription_assets.search.query import Query
+from transcription_assets.search.searcher import Searcher
 
 NAMES = ("SENTENCE_SHARE", "WORDS_SHARE", "SENTENCE_WORDS")
 GRID = ((0.3, 0.5, 0.7), (0.2, 0.3, 0.5, 0.8), (0.15, 0.3, 0.5))

@@ -245,8 +245,8 @@ def _serve() -> int:
     import lance_namespace  # noqa: F401
     import pyarrow.dataset  # noqa: F401
 
-    from transcription_assets.app import cli, process, tools  # noqa: F401
-    from transcription_assets.steps import search_index  # noqa: F401
+    from transcription_assets.cli import main as cli  # noqa: F401
+    from transcription_assets.pipeline import search_index  # noqa: F401
 
     for line in sys.stdin:
         variables, delay_s = json.loads(line)
@@ -273,7 +273,8 @@ def _ended(child: int, delay_s: float | None) -> str:
 
 def _process(variables: dict[str, str]) -> None:
     """Run `transcription-assets process` with an engine and an encoder that need no weights; never returns."""
-    from transcription_assets.app import cli, tools
+    from transcription_assets.cli import main as cli
+    from transcription_assets.cli import tools
 
     code = 1
     try:

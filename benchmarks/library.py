@@ -24,20 +24,20 @@ import numpy as np
 import polars as pl
 
 from benchmarks.machine import describe
-from transcription_assets import keys
-from transcription_assets.app.serve import listing
-from transcription_assets.app.serve.archive import Archive
-from transcription_assets.app.serve.library import Library
-from transcription_assets.app.tools import installed
+from transcription_assets.cli.tools import installed
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
-from transcription_assets.index import Index
 from transcription_assets.media import Probe
+from transcription_assets.pipeline.embeddings import About, Choice, rows_of
+from transcription_assets.pipeline.failure_notes import Failed
+from transcription_assets.pipeline.video import Video
+from transcription_assets.search.index import Index
 from transcription_assets.settings import Settings
-from transcription_assets.steps.embeddings import About, Choice, rows_of
-from transcription_assets.steps.failure import Failed
-from transcription_assets.steps.video import Video
 from transcription_assets.storage import Store
-from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
+from transcription_assets.web import library_api
+from transcription_assets.web.archive import Archive
+from transcription_assets.web.library import Library
 
 BAR_S = 1.0
 PASSAGES = 10
@@ -75,14 +75,14 @@ def _fill(store: Store, root: Path, number: int) -> None:
     table.maintain()
     for key in failed:
         note = Failed(etags[key], "video", "it cannot be opened", transient=False, at="2026-01-01T00:00:00+00:00")
-        _write(root / keys.failure(key), json.dumps(asdict(note)))
+        _write(root / media_keys.failure(key), json.dumps(asdict(note)))
     for key in silent:
         nothing = Transcript("a", "", 0.0, 1.0, (), Media(key, etags[key]), SpeechModel("none", "1", "int8", "none"))
-        _write(root / keys.transcript(key), nothing.to_json().decode())
+        _write(root / media_keys.transcript(key), nothing.to_json().decode())
     for key in [*done, *silent]:
         seen = Video(key, etags[key], 1, PROBE, has_poster=True, bytes_read=0)
-        _write(root / keys.video_record(key), json.dumps(asdict(seen)))
-        _write(root / keys.passages(key), "")
+        _write(root / media_keys.video_record(key), json.dumps(asdict(seen)))
+        _write(root / media_keys.passages(key), "")
 
 
 def _shared_out(found: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -152,7 +152,7 @@ def _measure(folder: str, number: int) -> int:
     print(f"a page by name: {again * 1000:.1f} ms; a page from the middle: {deep * 1000:.1f} ms")
     library.overview.now = lambda: float("inf")  # from here on the overview has expired
     stale = _timed(lambda: _page(library))
-    one = _timed(lambda: listing.one(library, middle))
+    one = _timed(lambda: library_api.one(library, middle))
     print(f"with an overview that is too old: a page {stale:.2f} s, one recording {one:.2f} s")
     facets = [_timed(archive.facets.make) for _ in range(3)]
     print(f"what can be filtered by: {', '.join(f'{each:.2f}' for each in facets)} s; {_memory():.0f} MB in all")
@@ -160,7 +160,7 @@ def _measure(folder: str, number: int) -> int:
 
 
 def _page(library: Library, name: str = "", offset: int = 0) -> None:
-    listing.page(library, state=None, name=name, offset=offset, limit=PAGE)
+    library_api.page(library, state=None, name=name, offset=offset, limit=PAGE)
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machine import describe
 from benchmarks.recordings import DEMO, found, make
 from transcription_assets import media
-from transcription_assets.steps.video import POSTER_WIDTH
+from transcription_assets.pipeline.video import POSTER_WIDTH
 from transcription_assets.storage import Store
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import FaultProxy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.machine import ROOT
 from transcription_assets import media
-from transcription_assets.keys import is_media
+from transcription_assets.domain.media_keys import is_media
 
 DEMO = ROOT / "demo" / "recordings"
 REPEATS = (1, 1, 1, 2)

@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import MODELS, describe
 from transcription_assets import models
+from transcription_assets.domain.passages import Sentence, cut
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
-from transcription_assets.evaluation.talks import talks
-from transcription_assets.index import Index, Looked, cards, schema, table_name
-from transcription_assets.passages import Sentence, cut
-from transcription_assets.query import Answer, Filters, Mode, Query
-from transcription_assets.ranking import nearest
-from transcription_assets.steps.search import FEWEST, Searcher
+from transcription_assets.evaluation.labelled_set import talks
+from transcription_assets.search import payload, schema
+from transcription_assets.search.index import Index, Looked, table_name
+from transcription_assets.search.query import Answer, Filters, Mode, Query
+from transcription_assets.search.ranking import nearest
+from transcription_assets.search.searcher import FEWEST, Searcher
 
 DIMENSION = 384
 CHUNK = 20_000
@@ -99,7 +100,7 @@ class Synthetic:
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
             "card": pa.array([_card(int(item), said) for item, said in zip(number, sentences, strict=True)]),
-            "near": pa.array([cards.near(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
+            "near": pa.array([payload.near(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
         }
         return pa.table({name: columns[name] for name in schema(DIMENSION)})
 
@@ -116,7 +117,7 @@ def _card(number: int, texts: Sequence[str]) -> str:
     recording, place = divmod(int(number), PASSAGES_OF_A_RECORDING)
     said = [Sentence(place * 22.0 + 6.0 * one, place * 22.0 + 6.0 * (one + 1), text) for one, text in enumerate(texts)]
     name, day = f"Recording {recording}", date(1970, 1, 1) + timedelta(days=recording % 9000)
-    return cards.card(
+    return payload.card(
         f"video/{recording}.mp4",
         title=name,
         language="en" if recording % 4 else "de",

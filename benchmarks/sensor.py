@@ -98,18 +98,18 @@ def _tick(url: str, *, idle: bool) -> None:
     """Run one tick in this process; with `idle`, everything has already been requested."""
     import dagster as dg  # noqa: TID251 -- it measures Dagster's tick
 
-    from transcription_assets import catalog
     from transcription_assets.defs.resources import StoreResource
-    from transcription_assets.defs.sensors import inbox_sensor
+    from transcription_assets.defs.sensor.sensor import inbox_sensor
+    from transcription_assets.domain import inbox_diff
     from transcription_assets.storage import Store
-    from transcription_assets_tests.sensor.ticks import PACE
+    from transcription_assets_tests.defs.sensor.ticks import PACE
 
     cursor = None
     if idle:
         place = Store.open(url)
         known = place.list_media().frame
-        cursor = catalog.snapshot_name(known)
-        place.write(cursor, catalog.to_bytes(known))
+        cursor = inbox_diff.snapshot_name(known)
+        place.write(cursor, inbox_diff.to_bytes(known))
     resources = {"store": StoreResource(url=url)}
     with (
         dg.DagsterInstance.local_temp() as instance,

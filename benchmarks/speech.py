@@ -15,10 +15,10 @@ from pathlib import Path
 from benchmarks import recordings
 from benchmarks.machine import MODELS, describe
 from transcription_assets import media, models
-from transcription_assets.app import measurement
-from transcription_assets.app.contest import Entry
-from transcription_assets.app.measurement import Recording
-from transcription_assets.speech import Hardware, Whisper, hear_one, sound, windows
+from transcription_assets.evaluation import comparison
+from transcription_assets.evaluation.comparison import Recording
+from transcription_assets.evaluation.competitors import Entry
+from transcription_assets.speech import Hardware, Whisper, hear_one, sound, windowing
 from transcription_assets.speech.decoder import Decoder
 
 SHORTEST_S, LONGEST_S = 5.0, 12.0
@@ -104,8 +104,8 @@ def _compared(found: list[Recording], chosen: argparse.Namespace, others: Sequen
     """Compare speed with the first of the others, word errors with the last; return whether the bars are held."""
     located = models.locate(chosen.model, "speech", MODELS)
     entries = [Entry(system, chosen.model, located.path, threads=THREADS) for system in ("ours", *others)]
-    results = measurement.measure(entries, found, chosen.rounds, lambda line: print(f"  {line}", file=sys.stderr))
-    document = measurement.document(results, found)
+    results = comparison.measure(entries, found, chosen.rounds, lambda line: print(f"  {line}", file=sys.stderr))
+    document = comparison.document(results, found)
     seconds = sum(item.seconds for item in found)
     print(f"\n{len(found)} recordings, {seconds:.0f} s, {chosen.model}, {chosen.rounds} rounds in turns\n")
     print("| | × real time | wall s | CPU s | WER | MB |\n| --- | --- | --- | --- | --- | --- |")
@@ -150,7 +150,7 @@ def _stages(_folder: Path, chosen: argparse.Namespace) -> bool:
         for block in media.read_samples(path, ffmpeg=media.find_ffmpeg())
     ]
     watched = [
-        (windows, "voiced_regions", "voice activity"),
+        (windowing, "voiced_regions", "voice activity"),
         (Decoder, "_features", "features"),
         (Decoder, "_encode", "encoder"),
         (Decoder, "_languages", "language"),

@@ -5,26 +5,28 @@ from typing import Any
 
 import dagster as dg
 
-from transcription_assets import costs, settings, speech
-from transcription_assets.defs import assets, bound, jobs, k8s, placement
+from transcription_assets import settings, speech
+from transcription_assets.costs import report
+from transcription_assets.defs import assets, fixed_config, jobs
 from transcription_assets.defs.automation import automation_sensor
-from transcription_assets.defs.patience import Patience
+from transcription_assets.defs.executors import kubernetes, placement
+from transcription_assets.defs.executors.deadlines import Patience
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
     SpeechResource,
     StoreResource,
 )
-from transcription_assets.defs.sensors import Pace, inbox_sensor
+from transcription_assets.defs.sensor.sensor import Pace, inbox_sensor
 from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.pipeline import audio, embeddings, video
 from transcription_assets.settings import Settings
-from transcription_assets.steps import audio, embeddings, video
 
 EXECUTORS = {
-    "in_process": bound.executor(dg.in_process_executor),
-    "multiprocess": bound.executor(dg.multiprocess_executor),
+    "in_process": fixed_config.executor(dg.in_process_executor),
+    "multiprocess": fixed_config.executor(dg.multiprocess_executor),
 }
-STEPS = tuple(costs.CPU_SIZES)
+STEPS = tuple(report.CPU_SIZES)
 
 
 def code_versions(chosen: Settings) -> dict[str, str]:
@@ -47,7 +49,7 @@ def _store(chosen: Settings) -> StoreResource:
         return StoreResource(url=chosen.store, done_prefix=chosen.done_prefix, link_roots=chosen.link_roots)
     from dagster_aws.s3 import S3Resource
 
-    from transcription_assets.defs.bucket import BucketResource
+    from transcription_assets.defs.s3_resource import BucketResource
 
     return BucketResource(url=chosen.store, done_prefix=chosen.done_prefix, s3=S3Resource())
 
@@ -71,7 +73,7 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
     if chosen.executor != "k8s":
         return EXECUTORS[chosen.executor]
     nodes = cluster(chosen)
-    return k8s.executor(
+    return kubernetes.executor(
         {step: placement.pod_config(step, nodes) for step in STEPS},
         Patience(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
     )
@@ -127,7 +129,7 @@ def build(chosen: Settings) -> dg.Definitions:
             automation_sensor,
         ],
         executor=_executor(chosen),
-        resources=bound.resources(_resources(chosen)),
+        resources=fixed_config.resources(_resources(chosen)),
     )
 
 

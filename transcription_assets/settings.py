@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import default_folder
 
 PREFIX = "TRANSCRIPTION_"

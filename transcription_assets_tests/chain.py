@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from transcription_assets.app.process import Report, process
-from transcription_assets.app.tools import Tools
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.cli.process import Report, process
+from transcription_assets.cli.tools import Tools
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store

@@ -32,14 +32,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 LONGEST_FIRST = (
     "defs/test_daemon.py",
     "k8s/test_runs.py",
-    "page/test_views.py",
-    "speech/test_contest.py",
+    "web/browser/test_views.py",
+    "evaluation/test_competitors.py",
     "storage/test_faults.py",
     "speech/test_recognition.py",
     "defs/test_batch.py",
     "storage/test_ranges.py",
     "defs/test_retries.py",
-    "test_cli.py",
+    "cli/test_commands.py",
 )
 """Files of a minute or more, the longest first: begun last, one of them would be alone at the end."""
 

@@ -10,12 +10,12 @@ from urllib.parse import quote, unquote
 import uvicorn
 from fastapi.testclient import TestClient
 
-from transcription_assets import keys
-from transcription_assets.app.serve import server, site
-from transcription_assets.app.serve.archive import Archive
-from transcription_assets.app.serve.guard import Guard
+from transcription_assets.domain import media_keys
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
+from transcription_assets.web import server, site
+from transcription_assets.web.archive import Archive
+from transcription_assets.web.middleware import Guard
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain, no_model
 from transcription_assets_tests.fakes import HashEncoder
@@ -97,4 +97,4 @@ def decoded_once(app: Guard) -> Any:
 
 def of(name: str) -> str:
     """The address of a recording."""
-    return quote(keys.encode(name))
+    return quote(media_keys.encode(name))

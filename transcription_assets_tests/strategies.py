@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from transcription_assets.transcript import Segment, Word
+from transcription_assets.domain.transcript import Segment, Word
 
 PLAIN = [" the", " and", " so", " mountain", " we", " extraordinarily", " I", " sea", " over", " then"]
 MARKED = [" home.", " well,", " why?", " no!", " Dr.", " 3", ".5", " U.S.", " wait...", " !", "'s", " (so)"]

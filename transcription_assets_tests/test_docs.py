@@ -10,11 +10,12 @@ import click
 import pytest
 from fastapi import FastAPI
 
-from transcription_assets import keys, settings
-from transcription_assets.app.cli import main
-from transcription_assets.app.serve import site
+from transcription_assets import settings
+from transcription_assets.cli.main import main
 from transcription_assets.definitions import defs
-from transcription_assets.transcript import Segment, Speech, Transcript, Word
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.transcript import Segment, Speech, Transcript, Word
+from transcription_assets.web import site
 from transcription_assets_tests import served
 from transcription_assets_tests.demo import ROOT
 
@@ -118,7 +119,7 @@ def test_reference_names_every_field_of_a_transcript() -> None:
 def test_reference_names_every_artefact() -> None:
     text = reference("files.md").replace("`, `.", "` `transcripts/<key>.")
     key = "video/a.mp4"
-    for path in (*keys.artefacts(key), keys.checkpoints(key), keys.moved(key)):
+    for path in (*media_keys.artefacts(key), media_keys.checkpoints(key), media_keys.moved(key)):
         assert f"`{path.replace(key, '<key>')}`" in text, path
 
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 import transcription_assets
 from transcription_assets import settings
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import PREFIX, Settings, WrongSettings
 
 PACKAGE = Path(transcription_assets.__file__).parent

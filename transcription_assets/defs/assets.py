@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from transcription_assets import keys
-from transcription_assets.costs import days
-from transcription_assets.defs import bill, findings, meter, shown
+from transcription_assets.costs.report import days
+from transcription_assets.defs import checks as findings
+from transcription_assets.defs import cost_report, metadata, step_timing
 from transcription_assets.defs.automation import daily, follow, refresh
 from transcription_assets.defs.batch import NO_VALUE, RETRIES, Events, Made, batch_keys, explained, materialise_each
 from transcription_assets.defs.partitions import recordings
@@ -20,14 +20,15 @@ from transcription_assets.defs.resources import (
     SpeechResource,
     StoreResource,
 )
-from transcription_assets.failures import TranscriptionError
-from transcription_assets.steps import audio as audio_step
-from transcription_assets.steps import done as done_step
-from transcription_assets.steps import embeddings as embeddings_step
-from transcription_assets.steps import search_index as search_index_step
-from transcription_assets.steps import transcript as transcript_step
-from transcription_assets.steps import video as video_step
-from transcription_assets.steps.failure import noting
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.pipeline import audio as audio_step
+from transcription_assets.pipeline import done_prefix as done_step
+from transcription_assets.pipeline import embeddings as embeddings_step
+from transcription_assets.pipeline import search_index as search_index_step
+from transcription_assets.pipeline import transcript as transcript_step
+from transcription_assets.pipeline import video as video_step
+from transcription_assets.pipeline.failure_notes import noting
 
 OWNERS = ["team:transcription"]
 GROUP = "recordings"
@@ -72,12 +73,12 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     def work(key: str) -> Made:
         made = video_step.materialise(place, key, ffmpeg)
-        small = keys.thumbnail(key)
+        small = media_keys.thumbnail(key)
         thumbnail = place.read(small) if made.has_poster and place.exists(small) else b""
         return Made(
             key,
             f"{made.etag}:{made.version}",
-            shown.video(made, thumbnail, place),
+            metadata.video(made, thumbnail, place),
             (findings.playable(made),),
         )
 
@@ -110,7 +111,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     def work(key: str) -> Made:
         made = audio_step.materialise(place, key, ffmpeg)
         checks = (findings.whole(made), findings.audible(made))
-        return Made(key, f"{made.etag}:{made.version}", shown.audio(made, place), checks)
+        return Made(key, f"{made.etag}:{made.version}", metadata.audio(made, place), checks)
 
     yield from materialise_each(context, batch, work)
 
@@ -142,7 +143,7 @@ def transcript(
         place = store.open()
         with noting(place, batch, "transcript"):
             tools = transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
-    first = meter.First()
+    first = step_timing.First()
     # Short recordings are decoded in one batch; the results come one by one, in the order of the calls of `work`.
     answers = transcript_step.materialise_each(place, batch, tools, first.progress)
 
@@ -154,7 +155,7 @@ def transcript(
         return Made(
             key,
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
-            {**shown.transcript(made, place, reused=reused), **first.shown()},
+            {**metadata.transcript(made, place, reused=reused), **first.shown()},
             (
                 findings.speech_coverage(made, audio_step.load(place, key)),
                 findings.confidence(made),
@@ -180,7 +181,7 @@ def transcript(
     output_required=False,
     check_specs=[findings.COMPLETE],
     pool=ENCODER_POOL,
-    metadata={"dagster/column_schema": shown.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
+    metadata={"dagster/column_schema": metadata.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
 )
 def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
     """Compute passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
@@ -198,7 +199,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     def work(key: str) -> Made:
         made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
-        return Made(key, made.fingerprint, shown.embeddings(made, place), (findings.complete(made),))
+        return Made(key, made.fingerprint, metadata.embeddings(made, place), (findings.complete(made),))
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
@@ -220,7 +221,7 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked."""
     with explained():
         state = search_index_step.materialise(store.table())
-    return dg.MaterializeResult(metadata=shown.search_index(state))
+    return dg.MaterializeResult(metadata=metadata.search_index(state))
 
 
 @dg.asset(
@@ -237,8 +238,8 @@ def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
     Computed from `cost_usd` and the step timing in the metadata of each recording's materialisations.
     """
-    found = days(bill.priced(context.instance, datetime.now(UTC)))
-    return dg.MaterializeResult(metadata=bill.shown(found))
+    found = days(cost_report.priced(context.instance, datetime.now(UTC)))
+    return dg.MaterializeResult(metadata=cost_report.shown(found))
 
 
 GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]

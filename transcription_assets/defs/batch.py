@@ -21,10 +21,10 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.types.dagster_type import resolve_dagster_type
 
 from transcription_assets.defs import failed_runs
-from transcription_assets.defs.endings import TOO_LONG
-from transcription_assets.defs.meter import Meter, process_start
-from transcription_assets.defs.patience import WORK_LIMIT
-from transcription_assets.failures import TranscriptionError, TransientFailure
+from transcription_assets.defs.executors.deadlines import WORK_LIMIT
+from transcription_assets.defs.executors.pod_failures import TOO_LONG
+from transcription_assets.defs.step_timing import Meter, process_start
+from transcription_assets.errors import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Retry policy for transient failures; permanent failures are not retried."""

@@ -15,8 +15,8 @@ from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, U
 from dagster._core.execution.plan.step import ExecutionStep
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
-from transcription_assets.defs.flight import range_tags
 from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.sensor.active_runs import range_tags
 
 RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
 """Tag that enables run retries for a failed run; `dagster.yaml` disables them for runs without it."""

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from transcription_assets import media, models
+from transcription_assets import media, models, wiring
 from transcription_assets.embedding import Encoder
-from transcription_assets.index import Index
 from transcription_assets.models import Located
+from transcription_assets.pipeline.embeddings import Choice
+from transcription_assets.pipeline.video import Decoder
+from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
 from transcription_assets.speech import Engine, Speakers, Task
-from transcription_assets.steps import engines
-from transcription_assets.steps.embeddings import Choice
-from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 
 
@@ -102,7 +101,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
             PermanentFailure: The weights are not on this machine.
 
         """
-        return engines.whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
+        return wiring.whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
@@ -130,8 +129,8 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
         """
         if self.url:
-            return engines.service(self.url, self.name, self.key, self.dollars_per_million)
-        return engines.encoder(self._located, self.name, self.device)
+            return wiring.service(self.url, self.name, self.key, self.dollars_per_million)
+        return wiring.encoder(self._located, self.name, self.device)
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from transcription_assets.hosts import LOOPBACK, host_name
+from transcription_assets.domain.hosts import LOOPBACK, host_name
 
 PROBE = "/server_info"
 """Path of Kubernetes' probes, sent to the pod's IP address; the answer contains only versions."""

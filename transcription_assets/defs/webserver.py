@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 
 from transcription_assets import settings
 from transcription_assets.defs.webguard import WebGuard
-from transcription_assets.hosts import parse_hosts
+from transcription_assets.domain.hosts import parse_hosts
 
 
 class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transcription_assets.embedding import EmbeddingModel, Prompts, Vectors
-from transcription_assets.failures import PermanentFailure, Refused, TransientFailure
+from transcription_assets.errors import PermanentFailure, Refused, TransientFailure
 
 if TYPE_CHECKING:
     from httpx2 import Client, Response

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.failures import PermanentFailure, TranscriptionError
-from transcription_assets.media import process, report
+from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.media import ffmpeg_output, ffmpeg_process
 from transcription_assets.media.extraction import NO_AUDIO, is_cut_off
-from transcription_assets.media.report import Probe
-from transcription_assets.media.source import SAMPLE_RATE, address, input_arguments
+from transcription_assets.media.ffmpeg_input import SAMPLE_RATE, address, input_arguments
+from transcription_assets.media.ffmpeg_output import Probe
 
 _BLOCK_S = 10
 _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
@@ -86,16 +86,16 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
     """
     where = address(source)
     ending, header = _first_frames(where, ["0:a:0"], ffmpeg, limit_s)
-    if header is not None and report.ended(ending) and not ending.decoded_s and header.audio_tracks > 1:
+    if header is not None and ffmpeg_output.ended(ending) and not ending.decoded_s and header.audio_tracks > 1:
         # The first track may be empty or have a codec that ffmpeg lacks, such as the spatial audio of phones.
         others = [f"0:a:{track.number}" for track in header.tracks[1:MOST_TRACKS] if track.codec != "none"]
         ending, header = _first_frames(where, others, ffmpeg, limit_s) if others else (ending, header)
-    if header is None or not report.ended(ending):
-        raise report.failure(ending, "it cannot be opened", name=name, where=where, limit_s=limit_s)
+    if header is None or not ffmpeg_output.ended(ending):
+        raise ffmpeg_output.failure(ending, "it cannot be opened", name=name, where=where, limit_s=limit_s)
     if not header.audio_tracks:
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
     if not ending.decoded_s:
-        raise report.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
+        raise ffmpeg_output.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
     if header.sample_rate < LOWEST_RATE:
         raise PermanentFailure(f"{name}: its sound has {header.sample_rate} samples a second, too few for speech")
     return header
@@ -103,12 +103,12 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
 
 def _first_frames(
     where: str, streams: Sequence[str], ffmpeg: str, limit_s: float
-) -> tuple[process.Ending, Probe | None]:
+) -> tuple[ffmpeg_process.Ending, Probe | None]:
     """Decode some frames of any timestamp: with a time limit, ffmpeg would stop before a track that begins late."""
     maps = [argument for stream in streams for argument in ("-map", stream)]
     output = f"-frames:a {_PROBED_FRAMES} -progress pipe:1 -f null -"
-    ending = process.run([ffmpeg, *input_arguments(where), *maps, *output.split()], limit_s)
-    return ending, report.header(report.text(ending.printed, where))
+    ending = ffmpeg_process.run([ffmpeg, *input_arguments(where), *maps, *output.split()], limit_s)
+    return ending, ffmpeg_output.header(ffmpeg_output.text(ending.printed, where))
 
 
 def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> Poster:
@@ -151,15 +151,15 @@ def _picture(
     jpeg = "-c:v mjpeg -q:v 4 -map_metadata -1 -bitexact -f mjpeg -y"
     command = [ffmpeg, *input_arguments(where, *seek), *arguments, *jpeg.split(), address(target)]
     try:
-        ending = process.run(command, limit_s)
+        ending = ffmpeg_process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no poster: %s", error)
         return None
-    if not report.ended(ending):
+    if not ffmpeg_output.ended(ending):
         target.unlink(missing_ok=True)
-        _log.warning("no poster of %s: ffmpeg was stopped or crashed", report.shown(where))
+        _log.warning("no poster of %s: ffmpeg was stopped or crashed", ffmpeg_output.shown(where))
         return None
-    return report.header(report.text(ending.printed, where))
+    return ffmpeg_output.header(ffmpeg_output.text(ending.printed, where))
 
 
 def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_bytes: int) -> bool:
@@ -176,7 +176,7 @@ def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_b
         webp = f"-vf scale={width}:-2 -c:v libwebp -compression_level 6 -quality {quality} -map_metadata -1 -f webp -y"
         command += [*webp.split(), address(path)]
     try:
-        ending = process.run(command, limit_s)
+        ending = ffmpeg_process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no thumbnail: %s", error)
         return False
@@ -216,12 +216,12 @@ def read_samples(
 
 
 def _blocks(command: list[str], where: str, start: float, duration: float | None) -> Generator[NDArray[np.float32]]:
-    printed = process.Printed()
+    printed = ffmpeg_process.Printed()
     pending = bytearray()
     given = 0
     code: int | None = None
-    with process.started(command) as running, suppress(subprocess.TimeoutExpired):
-        for data in process.output(running, printed, lambda: _STALL_S):
+    with ffmpeg_process.started(command) as running, suppress(subprocess.TimeoutExpired):
+        for data in ffmpeg_process.output(running, printed, lambda: _STALL_S):
             pending += data
             given += len(data)
             while len(pending) >= _BLOCK_BYTES:
@@ -230,12 +230,12 @@ def _blocks(command: list[str], where: str, start: float, duration: float | None
         code = running.wait(_STALL_S)
     if len(pending) > 1:
         yield _samples(pending[: len(pending) // 2 * 2])
-    said = report.text(bytes(printed), where)
+    said = ffmpeg_output.text(bytes(printed), where)
     given_s = given / 2 / SAMPLE_RATE
-    if code != 0 or is_cut_off(given_s, _expected(report.header(said), start, duration), said, where):
-        ending = process.Ending(code, bytes(printed))
+    if code != 0 or is_cut_off(given_s, _expected(ffmpeg_output.header(said), start, duration), said, where):
+        ending = ffmpeg_process.Ending(code, bytes(printed))
         what = f"decoding stopped after {given_s:.1f} s"
-        raise report.failure(ending, what, name=report.shown(where), where=where, limit_s=_STALL_S)
+        raise ffmpeg_output.failure(ending, what, name=ffmpeg_output.shown(where), where=where, limit_s=_STALL_S)
 
 
 def _expected(header: Probe | None, start: float, duration: float | None) -> float | None:

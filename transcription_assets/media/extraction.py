@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets import temporary
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.media import mixing, process, report
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.media import ffmpeg_output, ffmpeg_process, mixing
+from transcription_assets.media.ffmpeg_input import SAMPLE_RATE, address, input_arguments, is_remote
+from transcription_assets.media.ffmpeg_output import Probe, Track
+from transcription_assets.media.ffmpeg_process import Ending
 from transcription_assets.media.frames import decode
-from transcription_assets.media.process import Ending
-from transcription_assets.media.report import Probe, Track
-from transcription_assets.media.source import SAMPLE_RATE, address, input_arguments, is_remote
 from transcription_assets.media.spool import Spool, to_16_bits
 from transcription_assets.media.tracks import Detector, with_speech
 from transcription_assets.media.truncation import Truncation
+from transcription_assets.storage import temporary
 
 LENGTH_TOLERANCE_S = 1.0
 LONGEST_S = 48 * 3600.0
@@ -106,7 +106,7 @@ def extract_speech(
             held.callback(spool.close)
         command = [ffmpeg, *input_arguments(where, size=size)]
         ending = _decoded(command, chosen, spools, limits, limit_s=limit_s)
-        said = report.text(ending.printed, where)
+        said = ffmpeg_output.text(ending.printed, where)
         header = _require_all_of_it(ending, said, where, name=name, limit_s=limit_s, size=size)
         languages = [item.language for item in chosen]
         used = with_speech(spools, languages, detector) if detector and len(spools) > 1 else list(range(len(spools)))
@@ -204,30 +204,30 @@ def _local_disk(name: str) -> Iterator[None]:
 
 def _require_all_of_it(ending: Ending, said: str, where: str, *, name: str, limit_s: float, size: int | None) -> Probe:
     """Return the header; fail if nothing was decoded or the store sent less than the whole object."""
-    header = report.header(said)
-    if header is not None and not header.audio_tracks and report.ended(ending):
+    header = ffmpeg_output.header(said)
+    if header is not None and not header.audio_tracks and ffmpeg_output.ended(ending):
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
-    usable = report.ended(ending) and ending.decoded_s > 0
+    usable = ffmpeg_output.ended(ending) and ending.decoded_s > 0
     cut_off = header is not None and is_cut_off(ending.decoded_s, header.promised_s, said, where)
     if header is None or not usable or cut_off or _is_unread(header, said, where, size):
         what = f"decoding stopped after {ending.decoded_s:.1f} s"
-        if header is None and size and is_remote(where) and report.is_garbled(said):
+        if header is None and size and is_remote(where) and ffmpeg_output.is_garbled(said):
             raise TransientFailure(f"{name}: it could be opened before, what the store gives now cannot: {what}")
-        raise report.failure(ending, what, name=name, where=where, limit_s=limit_s)
+        raise ffmpeg_output.failure(ending, what, name=name, where=where, limit_s=limit_s)
     return header
 
 
 def is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
     """Return whether a retry may decode more: ffmpeg exits with status 0 if the connection breaks half-way."""
     short = stated_s is None or decoded_s < stated_s - LENGTH_TOLERANCE_S
-    return report.disk_away(said) or (short and is_remote(where) and report.store_away(said))
+    return ffmpeg_output.disk_away(said) or (short and is_remote(where) and ffmpeg_output.store_away(said))
 
 
 def _is_unread(header: Probe, said: str, where: str, size: int | None) -> bool:
     """Return whether a second or more was not received: formats without an index take that for the end of the file."""
-    if not size or not is_remote(where) or not report.store_away(said):
+    if not size or not is_remote(where) or not ffmpeg_output.store_away(said):
         return False
-    return report.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
+    return ffmpeg_output.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
 
 
 def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[np.int16]]:
@@ -268,7 +268,7 @@ def _encode(
     pcm = f"-nostdin -v error -f s16le -ar {SAMPLE_RATE} -ac {channels} -i pipe:0"
     flac = "-c:a flac -sample_fmt s16 -map_metadata -1 -bitexact -f flac -y"
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
-    with process.started(command, stdin=subprocess.PIPE) as running:
+    with ffmpeg_process.started(command, stdin=subprocess.PIPE) as running:
         watchdog = threading.Timer(encode_limit(limit_s, length), running.kill)
         watchdog.start()
         try:
@@ -320,13 +320,15 @@ def _described(
         tracks=tuple(tracks),
         continuous=not jumps,
         rescued_s=round(max(spool.rescued for spool in spools) / SAMPLE_RATE, 1),
-        truncation=Truncation("the file ends within a frame", certain=False) if report.ends_early(said) else None,
+        truncation=Truncation("the file ends within a frame", certain=False)
+        if ffmpeg_output.ends_early(said)
+        else None,
     )
 
 
 def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:
     warnings = []
-    if quote := report.quoted(said):
+    if quote := ffmpeg_output.quoted(said):
         warnings.append(f"stepped over what could not be decoded: {quote}")
     if header.promised_s is not None and abs(decoded_s - header.promised_s) > LENGTH_TOLERANCE_S:
         warnings.append(f"decoded {decoded_s:.1f} s of audio, the container states {header.promised_s:.1f} s")

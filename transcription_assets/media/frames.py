@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transcription_assets.media import process
+from transcription_assets.media import ffmpeg_process
+from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
 from transcription_assets.media.mixing import Samples
-from transcription_assets.media.source import SAMPLE_RATE
 
 _READ_BYTES = 256 << 10
 _LOUDEST = np.float32(1_000)  # 60 dB above full scale: a larger float is damaged, and its square overflows
@@ -78,7 +78,7 @@ class _Outputs:
 
     def __init__(self, tracks: Sequence[int], held: ExitStack) -> None:
         self.selector = held.enter_context(selectors.DefaultSelector())
-        self.printed = process.Printed()
+        self.printed = ffmpeg_process.Printed()
         self.theirs: list[int] = []
         self.arguments: list[str] = []
         for number, track in enumerate(tracks):
@@ -133,7 +133,9 @@ class _Outputs:
         return (Frame(number, at, block) for at, block in state.runs())
 
 
-def decode(command: Sequence[str], tracks: Sequence[int], *, limit_s: float) -> Generator[Frame, None, process.Ending]:
+def decode(
+    command: Sequence[str], tracks: Sequence[int], *, limit_s: float
+) -> Generator[Frame, None, ffmpeg_process.Ending]:
     """Yield the frames of the audio tracks with these numbers at 16 kHz, with all channels, in ffmpeg's order.
 
     `command` is the ffmpeg command up to and including its input. ffmpeg is killed after `limit_s` seconds; the return
@@ -149,7 +151,9 @@ def decode(command: Sequence[str], tracks: Sequence[int], *, limit_s: float) -> 
     with ExitStack() as held:
         outputs = _Outputs(tracks, held)
         try:
-            running = held.enter_context(process.started([*command, *outputs.arguments], pass_fds=outputs.theirs))
+            running = held.enter_context(
+                ffmpeg_process.started([*command, *outputs.arguments], pass_fds=outputs.theirs)
+            )
         finally:
             for pipe in outputs.theirs:
                 os.close(pipe)
@@ -158,4 +162,4 @@ def decode(command: Sequence[str], tracks: Sequence[int], *, limit_s: float) -> 
             while outputs.selector.get_map():
                 yield from outputs.read(deadline - time.monotonic())
             code = running.wait(max(deadline - time.monotonic(), 0.0))
-    return process.Ending(code, bytes(outputs.printed))
+    return ffmpeg_process.Ending(code, bytes(outputs.printed))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
 from transcription_assets.media.mixing import FRAME, Samples, levels, mixed, weights
-from transcription_assets.media.source import SAMPLE_RATE
 from transcription_assets.media.timeline import Timeline
 
 BLOCK = 10 * SAMPLE_RATE

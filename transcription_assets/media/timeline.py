@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from transcription_assets.media.source import SAMPLE_RATE
+from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
 
 TOLERANCE = SAMPLE_RATE // 10
 """Deviation in samples (0.1 s) that is ignored: containers round timestamps, and sound cards drift."""

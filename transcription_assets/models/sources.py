@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, TypeVar
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from transcription_assets.failures import PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.models.catalogue import ENCODER, SPEECH, Model, Wheel
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Speech recognition: the engine protocol and the engine for Whisper models."""
 
+from transcription_assets.speech.decoded_window import Window
 from transcription_assets.speech.engine import (
     CHANNELS,
     SAMPLE_RATE,
@@ -22,7 +23,6 @@ from transcription_assets.speech.hardware import (
     usable_cores,
 )
 from transcription_assets.speech.whisper import VERSION, Whisper
-from transcription_assets.speech.window import Window
 
 __all__ = [
     "CHANNELS",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.chunks import Region
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
-from transcription_assets.transcript import Segment, Word
 
 FRAME_S = 0.01
 SHORTEST_PAUSE_S = 0.12

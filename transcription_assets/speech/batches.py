@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from transcription_assets import chunks
-from transcription_assets.chunks import Region
+from transcription_assets.domain import chunking
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE
-from transcription_assets.speech.hearing import Work
 from transcription_assets.speech.languages import Probabilities
-from transcription_assets.transcript import Segment
+from transcription_assets.speech.tasks import Work
 
 SHORT_CHUNK_S = 6.0
 """The language of a shorter chunk cannot be detected reliably: it is chosen from those of longer chunks."""
@@ -39,7 +39,7 @@ class Job:
 
 def jobs(work: Work) -> list[Job]:
     """Return the chunks of a window; if all are short, the longest ones are `alone`."""
-    packed = chunks.pack(work.cut.voiced)
+    packed = chunking.pack(work.cut.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
     return [
@@ -60,8 +60,8 @@ def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
         for segment in job.answer
         for word in segment.words
     ]
-    left = chunks.uncovered(work.cut.unexplained, chunks.joined(spans, 0.0))
-    packed = chunks.pack([region for region in left if region.length > chunks.HOLE_S], pause_s=0.0)
+    left = chunking.uncovered(work.cut.unexplained, chunking.joined(spans, 0.0))
+    packed = chunking.pack([region for region in left if region.length > chunking.HOLE_S], pause_s=0.0)
     return [Job(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
 
 
@@ -86,7 +86,7 @@ def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
 
 def _chunk(work: Work, region: Region, voiced: Iterable[Region]) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
-    return Chunk(samples, tuple(chunks.within(voiced, region)), work.hearing.sound.vocabulary)
+    return Chunk(samples, tuple(chunking.within(voiced, region)), work.hearing.sound.vocabulary)
 
 
 def _amplified(chunk: Chunk) -> Chunk:

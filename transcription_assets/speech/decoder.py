@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.chunks import Region, within
+from transcription_assets.domain.chunking import Region, within
+from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples, SpeechOptions
 from transcription_assets.speech.languages import Probabilities
 from transcription_assets.speech.quality import compression_ratio, is_loop
-from transcription_assets.transcript import Segment, Word
 
 SURE_LOGPROB = -0.12
 """Mean log-probability from which a greedy result is accepted: more beams would give the same (decision 13)."""

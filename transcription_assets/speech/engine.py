@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.speech.window import Window
-from transcription_assets.transcript import Segment, Speech, SpeechModel
+from transcription_assets.domain.transcript import Segment, Speech, SpeechModel
+from transcription_assets.speech.decoded_window import Window
 
 Samples = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
-from transcription_assets.transcript import Segment
-from transcription_assets.words import is_unspaced
+from transcription_assets.domain.text import is_unspaced
+from transcription_assets.domain.transcript import Segment
 
 # Whisper's own thresholds (openai/whisper transcribe.py): loops compress well, wrong words have a low probability.
 COMPRESSION_RATIO_LIMIT = 2.4

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transcription_assets.chunks import Region, coverage
+from transcription_assets.domain.chunking import Region, coverage
+from transcription_assets.domain.transcript import Segment, SpeechModel, Word
 from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
-from transcription_assets.transcript import Segment, SpeechModel, Word
 
 
 @dataclass(slots=True)

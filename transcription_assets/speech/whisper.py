@@ -17,11 +17,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from transcription_assets import chunks, loading
-from transcription_assets.ahead import Ahead
-from transcription_assets.chunks import Region
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.speech import batches, hearing, languages, quality, repair
+from transcription_assets.costs import timing
+from transcription_assets.domain import chunking
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import SpeechModel
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.speech import batches, fallback, languages, quality, tasks
 from transcription_assets.speech.batches import Job
 from transcription_assets.speech.decoder import Chunk, Decoded, Decoder
 from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
@@ -32,9 +33,9 @@ from transcription_assets.speech.hardware import (
     resolve_device,
     share_memory,
 )
-from transcription_assets.speech.hearing import Hearing, Work
-from transcription_assets.speech.windows import EARLIEST_SHARE, WINDOW_S
-from transcription_assets.transcript import SpeechModel
+from transcription_assets.speech.prefetch import Ahead
+from transcription_assets.speech.tasks import Hearing, Work
+from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 
 CPU_ENCODES = 1
 """Chunks encoded at once on a CPU: two take 0.1 GB more and are no faster. A GPU encodes the whole batch."""
@@ -107,7 +108,7 @@ class Whisper:
         hardware = self._hardware
         if not hardware.on_gpu:
             share_memory()  # before the workers allocate
-        with loading.weights.running():
+        with timing.weights.running():
             model = WhisperModel(
                 str(self._path),
                 device="cuda" if hardware.on_gpu else "cpu",
@@ -144,8 +145,8 @@ class Whisper:
         queue: deque[Hearing] = deque()
         load: list[Work] = []
         # The next window is read and its pauses are detected in the background while these are decoded.
-        with closing(Ahead(hearing.read(sounds))) as found:
-            for recording, work in hearing.timed(found):
+        with closing(Ahead(tasks.read(sounds))) as found:
+            for recording, work in tasks.timed(found):
                 if work is None:
                     queue.append(recording)
                 else:
@@ -153,9 +154,9 @@ class Whisper:
                 if sum(item.cut.length for item in load) >= self._load_s:
                     self._hear_load(load)
                     load = []
-                yield from hearing.answers(queue, self._options.language)
+                yield from tasks.answers(queue, self._options.language)
         self._hear_load(load)
-        yield from hearing.answers(queue, self._options.language)
+        yield from tasks.answers(queue, self._options.language)
 
     @property
     def _load_s(self) -> float:
@@ -165,7 +166,7 @@ class Whisper:
         """
         if not self._hardware.on_gpu:
             return EARLIEST_SHARE * WINDOW_S
-        return max(WINDOW_S, 2 * self._batch_size * chunks.CHUNK_S)
+        return max(WINDOW_S, 2 * self._batch_size * chunking.CHUNK_S)
 
     def _hear_load(self, load: Sequence[Work]) -> None:
         wanted = [work for work in load if work.hearing.error is None]
@@ -191,7 +192,7 @@ class Whisper:
             for work in load:
                 self._hear_load([work])
             return
-        hearing.shared_out(time.monotonic() - started, load)
+        tasks.shared_out(time.monotonic() - started, load)
         for work in load:
             try:
                 _keep(work, [job for job in done if job.work is work])
@@ -226,7 +227,7 @@ class Whisper:
                 if not language or language == job.answer[0].language:
                     continue
                 probability = dict(job.told).get(language, 0.0)
-                found = repair.in_language(job.chunk, (language, probability), self._decoder.careful)
+                found = fallback.in_language(job.chunk, (language, probability), self._decoder.careful)
                 if found:
                     job.answer, job.votes = found, {language: job.chunk.voiced_s}
                     break
@@ -292,7 +293,7 @@ class Whisper:
             job.answer, job.votes, job.told = [], {}, decoded.languages  # reset in case of a second attempt
             if followed and self._answer_by_language(job, decoded):
                 continue
-            answer = repair.checked(
+            answer = fallback.checked(
                 decoded,
                 job.chunk,
                 self._decoder.careful,
@@ -339,10 +340,10 @@ class Whisper:
             parts, lambda number, own: (stretches[number][1], dict(own).get(stretches[number][1], 0.0))
         )
         for (region, language), part, heard in zip(stretches, parts, found, strict=True):
-            answer = repair.checked(
+            answer = fallback.checked(
                 heard, part, self._decoder.careful, may_change_language=False, in_pieces=self._decoder.in_language
             )
-            job.answer += [repair.shifted(item, region.start) for item in answer]
+            job.answer += [fallback.shifted(item, region.start) for item in answer]
             if answer:
                 languages.count(job.votes, {language: part.voiced_s})
         return True
@@ -360,7 +361,7 @@ def _keep(work: Work, jobs: Sequence[Job]) -> None:
     votes: dict[str, float] = {}
     for job in jobs:
         languages.count(votes, job.votes)
-    segments = [repair.shifted(item, job.region.start) for job in jobs for item in job.answer]
+    segments = [fallback.shifted(item, job.region.start) for job in jobs for item in job.answer]
     work.keep(segments, votes, [job.region for job in jobs if job.extra])
 
 

@@ -16,12 +16,12 @@ import polars as pl
 from obstore.exceptions import InvalidPathError
 from obstore.store import ObjectStore, S3Store
 
-from transcription_assets import catalog
-from transcription_assets.failures import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
-from transcription_assets.keys import bounded, encode
-from transcription_assets.storage.availability import Availability
+from transcription_assets.domain import inbox_diff
+from transcription_assets.domain.media_keys import bounded, encode
+from transcription_assets.errors import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
+from transcription_assets.storage.backend import LONGEST_ADDITION, Entry, Listing, check_length, listing
+from transcription_assets.storage.circuit_breaker import Availability
 from transcription_assets.storage.errors import explained, said, status
-from transcription_assets.storage.place import LONGEST_ADDITION, Entry, Listing, check_length, listing
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -37,7 +37,7 @@ PROBE_S = 10.0
 _NAME_MAX = 1024  # bytes; S3's limit for the whole name
 _OBJECT = (pl.col("path").alias("name"), pl.col("e_tag").alias("etag"), "size", "last_modified")
 _NOTHING = pl.DataFrame(
-    schema={"name": pl.String(), **{name: catalog.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
+    schema={"name": pl.String(), **{name: inbox_diff.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
 )
 _COPY_PART = 256 << 20  # S3 copies at most 5 GB in one part, which takes a minute
 _KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
@@ -126,7 +126,7 @@ class Bucket:
         found = self._listed(folder)
         if found is None:
             return listing(self._paged(folder))
-        media = catalog.recordings(found)
+        media = inbox_diff.recordings(found)
         return Listing(media, found.height - media.height)
 
     def entry(self, name: str) -> Entry:

@@ -19,7 +19,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from transcription_assets.failures import (
+from transcription_assets.errors import (
     NotFound,
     PermanentFailure,
     Refused,

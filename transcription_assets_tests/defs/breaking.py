@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets.defs.resources import DecoderResource
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import find_ffmpeg
 from transcription_assets_tests.graph_runs import Graph
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from transcription_assets import keys
-from transcription_assets.defs.flight import keys_of
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.steps import embeddings
-from transcription_assets.transcript import from_json
+from transcription_assets.defs.sensor.active_runs import keys_of
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.transcript import from_json
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.pipeline import embeddings
 from transcription_assets_tests import recordings
 from transcription_assets_tests.defs.breaking import BAD, break_at_audio, break_at_transcript, break_at_video, reasons
 from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
@@ -191,9 +191,9 @@ def test_silence_is_a_success_that_says_so_and_leaves_nothing_to_find(graph: Gra
 def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(graph: Graph) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success
-    spoken = from_json(graph.store.read(keys.transcript(key)))
+    spoken = from_json(graph.store.read(media_keys.transcript(key)))
     twins = (segment("Yes indeed.", 1.0, 1.0), segment("Certainly not.", 1.0, 1.0))
-    graph.store.write(keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
+    graph.store.write(media_keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
     made = embeddings.materialise(graph.store, key, graph.encoder, embeddings.Choice(30.0))
     assert made.sentences == 2
     assert made.is_complete
@@ -217,7 +217,7 @@ def test_names_of_all_kinds_run_as_a_range_and_are_found_under_their_keys(graph:
         target = Path(os.fsdecode(os.fsencode(graph.root / name)))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
-    batch = sorted(map(keys.encode, names))
+    batch = sorted(map(media_keys.encode, names))
     graph.instance.add_dynamic_partitions("recordings", batch)
     assert graph.run(batch).success
     assert graph.materialised("embeddings") == batch

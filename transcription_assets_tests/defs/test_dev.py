@@ -21,7 +21,7 @@ from transcription_assets import models
 from transcription_assets.defs import dev
 from transcription_assets_tests import recordings
 from transcription_assets_tests.demo import ROOT, WIZARD
-from transcription_assets_tests.page import browsing
+from transcription_assets_tests.web.browser import browsing
 
 CHAIN = ("video", "audio", "transcript", "embeddings")
 GOOD = 2

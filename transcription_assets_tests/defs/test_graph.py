@@ -129,9 +129,11 @@ print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("d
 """
     # walk_packages imports packages to look inside, so the door of Dagster is kept shut first.
     modules, dagster = json.loads(python(f"import sys\nsys.modules['transcription_assets.defs'] = None\n{code}"))
-    assert {"transcription_assets.keys", "transcription_assets.steps.video", "transcription_assets.app.cli"} <= {
-        *modules
-    }
+    assert {
+        "transcription_assets.domain.media_keys",
+        "transcription_assets.pipeline.video",
+        "transcription_assets.cli.main",
+    } <= {*modules}
     assert dagster == []
 
 
@@ -139,14 +141,14 @@ def test_the_library_loads_nothing_heavy_until_it_works() -> None:
     code = f"""
 import sys
 from transcription_assets import storage, media, speech, embedding, index, models, settings
-from transcription_assets.app import cli, doctor, process, tools
+from transcription_assets.cli import cli, doctor, process, tools
 print([m for m in {HEAVY} if m in sys.modules])
 """
     assert python(code).strip() == "[]", "`--help` would take seconds"
 
 
 def test_the_parts_can_be_imported_without_the_definitions() -> None:
-    code = "import sys, transcription_assets.steps.audio; print('transcription_assets.definitions' in sys.modules)"
+    code = "import sys, transcription_assets.pipeline.audio; print('transcription_assets.definitions' in sys.modules)"
     assert python(code).strip() == "False"
 
 

@@ -11,13 +11,13 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from transcription_assets.defs import batch as batches
 from transcription_assets.defs.batch import RETRIES
+from transcription_assets.defs.executors.deadlines import WORK_LIMIT
 from transcription_assets.defs.failed_runs import RETRY_RUN
-from transcription_assets.defs.flight import keys_of
-from transcription_assets.defs.patience import WORK_LIMIT
 from transcription_assets.defs.resources import DecoderResource, SpeechResource
-from transcription_assets.failures import PermanentFailure, TransientFailure
+from transcription_assets.defs.sensor.active_runs import keys_of
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.pipeline import failure_notes
 from transcription_assets.speech import Heard, Sound
-from transcription_assets.steps import failure
 from transcription_assets_tests import recordings
 from transcription_assets_tests.defs.breaking import BAD, break_at_video, decoder, reasons
 from transcription_assets_tests.fakes import ScriptedEngine
@@ -207,11 +207,11 @@ def test_a_damaged_search_table_is_named_and_can_be_made_again(graph: Graph) -> 
     description = graph.failure(result, "embeddings").description
     assert description
     assert "index rebuild" in description
-    noted = [failure.load(graph.store, key) for key in batch]
+    noted = [failure_notes.load(graph.store, key) for key in batch]
     assert [note and note.step for note in noted] == ["embeddings", "embeddings"], "the library says it too"
     shutil.rmtree(graph.root / "lancedb")
     assert graph.run(batch).success
-    assert [failure.load(graph.store, key) for key in batch] == [None, None]
+    assert [failure_notes.load(graph.store, key) for key in batch] == [None, None]
     assert graph.passages()["media_key"].to_list() == batch
     assert graph.engine.heard == [1, 2]
 
@@ -224,7 +224,7 @@ def test_a_model_that_is_not_there_fails_at_once_and_says_how_to_get_it(graph: G
     description = graph.failure(result, "transcript").description
     assert description
     assert "models pull" in description
-    noted = failure.load(graph.store, key)
+    noted = failure_notes.load(graph.store, key)
     assert noted, "the library says it too"
     assert "models pull" in noted.reason
 

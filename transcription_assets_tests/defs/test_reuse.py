@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets import keys
+from transcription_assets.domain import media_keys
 from transcription_assets.embedding import EmbeddingModel
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.speech import SpeechOptions
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import DIMENSION, HashEncoder, ScriptedEngine
@@ -59,7 +59,7 @@ def test_a_replaced_recording_is_done_anew_and_its_old_passages_are_gone(graph: 
     assert graph.passages()["media_key"].to_list() == batch
     assert graph.data_version("transcript", batch[1]) != old
     assert all(graph.metadata(asset, batch[1])["reused"] is False for asset in CHAIN)
-    assert graph.store.read(keys.transcript(batch[1], ".txt")) == b"New words.\n"
+    assert graph.store.read(media_keys.transcript(batch[1], ".txt")) == b"New words.\n"
 
 
 def test_a_recording_that_lost_its_picture_when_it_was_replaced_shows_no_old_one(graph: Graph, tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_a_recording_that_lost_its_picture_when_it_was_replaced_shows_no_old_one
     graph.instance.add_dynamic_partitions("recordings", [key])
     recordings.video(graph.root / key, 1.0)
     assert graph.run([key]).success
-    assert graph.store.exists(keys.poster(key))
+    assert graph.store.exists(media_keys.poster(key))
     assert "poster" in graph.metadata("video", key)
 
     recordings.tone(tmp_path / "sound.m4a", 1.0).replace(graph.root / key)
     assert graph.run([key]).success
-    assert not graph.store.exists(keys.poster(key))
+    assert not graph.store.exists(media_keys.poster(key))
     assert "poster" not in graph.metadata("video", key)
 
 
@@ -128,13 +128,15 @@ def test_vectors_of_another_length_never_mix_with_those_that_are_there(graph: Gr
 def test_a_file_without_its_record_is_made_again_because_its_maker_was_killed(graph: Graph) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success
-    graph.store.write(keys.flac(key), b"half a fi")
-    graph.store.delete(keys.audio_record(key), keys.transcript(key))
+    graph.store.write(media_keys.flac(key), b"half a fi")
+    graph.store.delete(media_keys.audio_record(key), media_keys.transcript(key))
     assert graph.run([key]).success
     assert graph.engine.heard == [2, 2], "a damaged FLAC would have been heard for another length"
 
 
-@pytest.mark.parametrize("path", [keys.video_record, keys.audio_record, keys.transcript, keys.passages])
+@pytest.mark.parametrize(
+    "path", [media_keys.video_record, media_keys.audio_record, media_keys.transcript, media_keys.passages]
+)
 def test_a_damaged_artefact_is_made_again_and_not_a_failure_for_ever(graph: Graph, path: Callable[[str], str]) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success

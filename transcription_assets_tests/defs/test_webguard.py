@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 
 from transcription_assets.defs.webguard import WebGuard
-from transcription_assets.hosts import parse_hosts
+from transcription_assets.domain.hosts import parse_hosts
 
 HOST = "localhost:3000"
 QUERY = "{version}"

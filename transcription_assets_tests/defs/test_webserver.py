@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from transcription_assets_tests.demo import ROOT
-from transcription_assets_tests.page import browsing
+from transcription_assets_tests.web.browser import browsing
 
 REBOUND = "rebound.example"
 """A name of the attacker's whose address has become that of this machine."""

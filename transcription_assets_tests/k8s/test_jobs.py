@@ -27,14 +27,15 @@ from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiClient, ApiException
 
-from transcription_assets import costs, definitions
+from transcription_assets import definitions
+from transcription_assets.costs import report
 from transcription_assets.defs.assets import GRAPH
-from transcription_assets.defs.endings import Again, Ending
+from transcription_assets.defs.executors.deadlines import WORK_LIMIT
+from transcription_assets.defs.executors.pod_failures import Again, Ending
 from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
-from transcription_assets.defs.patience import WORK_LIMIT
-from transcription_assets.defs.sensors import RANGE_END, RANGE_START
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
 from transcription_assets_tests.k8s import cluster_instance
 
@@ -227,7 +228,7 @@ def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
         assert asked["requests"] | {"cpu": asked["limits"]["cpu"]} == asked["limits"], "none is evicted before others"
         assert asked["requests"]["cpu"] == f"{told['cpus'] * 1000:.0f}m"
         assert int(asked["requests"].get("nvidia.com/gpu", 0)) == told["gpus"]
-    spot = costs.GPU_USD_PER_HOUR * costs.SPOT_SHARE
+    spot = report.GPU_USD_PER_HOUR * report.SPOT_SHARE
     assert specs["transcript"].metadata["usd_per_hour"] == pytest.approx(spot)
 
 

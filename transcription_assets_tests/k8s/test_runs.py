@@ -18,14 +18,14 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from transcription_assets import definitions
+from transcription_assets.defs.executors.deadlines import WORK_LIMIT
 from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
-from transcription_assets.defs.patience import WORK_LIMIT
-from transcription_assets.defs.sensors import RANGE_END, RANGE_START
-from transcription_assets.index import Index
+from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
+from transcription_assets.pipeline import audio, video
+from transcription_assets.pipeline.video import Decoder
+from transcription_assets.search.index import Index
 from transcription_assets.settings import Settings
-from transcription_assets.steps import audio, video
-from transcription_assets.steps.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, waiting
 from transcription_assets_tests.demo import BEES, ROOT
@@ -35,7 +35,11 @@ from transcription_assets_tests.k8s.standin_api_server import Cluster, Node, Pod
 pytestmark = pytest.mark.timeout(3600)  # a test waits as long as there is progress, see waiting.py
 
 CHAIN = ("video", "audio", "transcript", "embeddings")
-IMPORTED = ("transcription_assets_tests.k8s.standin_definitions", "transcription_assets.defs.pods", "dagster._cli")
+IMPORTED = (
+    "transcription_assets_tests.k8s.standin_definitions",
+    "transcription_assets.defs.executors.pods",
+    "dagster._cli",
+)
 SETTINGS = {
     "TRANSCRIPTION_EXECUTOR": "k8s",
     "TRANSCRIPTION_DEVICE": "cuda",

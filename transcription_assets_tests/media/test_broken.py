@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import extract, probe, samples, take_picture
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media import http_store
 from transcription_assets_tests.media.calls import extract, probe, samples, script, take_picture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from transcription_assets import media
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.media import process, source
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.media import ffmpeg_input, ffmpeg_process
 from transcription_assets.media.extraction import encode_limit
 from transcription_assets.media.mixing import Samples
 from transcription_assets_tests import recordings
@@ -73,7 +73,7 @@ def test_a_codec_that_is_not_allowed_is_named_and_not_decoded(
     ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = recordings.tone(tmp_path / "a.flac")
-    monkeypatch.setattr(source, "_SOUND", "aac,opus")
+    monkeypatch.setattr(ffmpeg_input, "_SOUND", "aac,opus")
     with pytest.raises(PermanentFailure, match="codec flac"):
         probe(recording, ffmpeg)
 
@@ -81,7 +81,7 @@ def test_a_codec_that_is_not_allowed_is_named_and_not_decoded(
 def test_the_sound_decoders_of_both_ffmpegs_are_known_by_name(ffmpeg: str) -> None:
     told = subprocess.run([ffmpeg, "-hide_banner", "-decoders"], capture_output=True, text=True, check=True)
     known = {line.split()[1] for line in told.stdout.splitlines() if line.startswith((" A", " V")) and "=" not in line}
-    arguments = source.input_arguments("file:/a")
+    arguments = ffmpeg_input.input_arguments("file:/a")
     allowed = set(arguments[arguments.index("-codec_whitelist") + 1].split(","))
     assert {
         "aac",
@@ -152,7 +152,7 @@ def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     fake = script(tmp_path / "fake-ffmpeg", f"env > {tmp_path}/env")
-    process.run([fake], 60)
+    ffmpeg_process.run([fake], 60)
     given = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines())
     assert "s3cret" not in given.values()
     assert given["PATH"] == os.environ["PATH"]
@@ -165,8 +165,8 @@ def test_the_address_space_of_ffmpeg_is_bounded(tmp_path: Path) -> None:
     fake = script(
         tmp_path / "fake-ffmpeg", f"until ulimit -v | grep -qv unlimited; do :; done; ulimit -v > {tmp_path}/v"
     )
-    assert process.run([fake], 60).code == 0
-    assert int((tmp_path / "v").read_text()) * 1024 == process.MEMORY_BYTES
+    assert ffmpeg_process.run([fake], 60).code == 0
+    assert int((tmp_path / "v").read_text()) * 1024 == ffmpeg_process.MEMORY_BYTES
 
 
 def test_running_out_of_memory_is_the_fault_of_the_file(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_running_out_of_memory_is_the_fault_of_the_file(tmp_path: Path) -> None:
         probe(tmp_path / "a.mp4", fake)
 
 
-@pytest.mark.skipif(not process.bound_to_parent(), reason="no setpriv here")
+@pytest.mark.skipif(not ffmpeg_process.bound_to_parent(), reason="no setpriv here")
 def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     fake = script(
         tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 300; true"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import extract, probe, samples, take_picture
 from transcription_assets_tests.media.http_store import HttpStore

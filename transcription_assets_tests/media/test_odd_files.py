@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transcription_assets import keys, media
-from transcription_assets.steps import audio, playback, video
-from transcription_assets.steps.video import Decoder
+from transcription_assets import media
+from transcription_assets.domain import media_keys
+from transcription_assets.pipeline import audio, playback, video
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests.media.odd_files import ODD, build, detected_onsets
 
@@ -30,7 +31,7 @@ def test_odd_file_has_the_times_of_a_player(name: str, ffmpeg: str, made: dict[s
     seen = video.materialise(store, key, decoder)
     heard = audio.materialise(store, key, decoder)
 
-    samples = np.concatenate(list(media.read_samples(store.readable_url(keys.flac(key)), ffmpeg=ffmpeg)))
+    samples = np.concatenate(list(media.read_samples(store.readable_url(media_keys.flac(key)), ffmpeg=ffmpeg)))
     assert len(samples) == round(heard.duration * media.SAMPLE_RATE)
     assert heard.duration == pytest.approx(odd.length, abs=0.3)
     assert detected_onsets(samples) == pytest.approx(odd.onsets, abs=odd.tolerance_s)

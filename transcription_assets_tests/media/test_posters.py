@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.media import report
+from transcription_assets.media import ffmpeg_output
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import probe, take_picture
 
 
 def jpeg_size(path: Path) -> tuple[int, int]:
-    found = report.header(
+    found = ffmpeg_output.header(
         subprocess.run(
             [
                 recordings.wheel_ffmpeg(),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets import media
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.media import process
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.media import ffmpeg_process
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import assert_gone, extract, probe, samples, script
 
@@ -54,7 +54,7 @@ def test_a_recording_that_complains_without_end_a_fake_script_takes_no_memory(tm
 
 @given(st.lists(st.binary(max_size=50)), st.integers(0, 3))
 def test_what_was_printed_is_kept_from_its_beginning_whatever_the_pieces(pieces: list[bytes], times: int) -> None:
-    printed = process.Printed()
+    printed = ffmpeg_process.Printed()
     for piece in pieces * times:
         printed.feed(piece)
     assert bytes(printed) == b"".join(pieces * times)

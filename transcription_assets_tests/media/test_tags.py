@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.media import report
+from transcription_assets.media import ffmpeg_output
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import extract, probe
 from transcription_assets_tests.media.odd_files import ODD
@@ -55,7 +55,7 @@ def test_absurd_length_is_not_stated(stated: str) -> None:
         f"[info]   Duration: {stated}, start: 0.000000, bitrate: 1 kb/s\n"
         "[info]   Stream #0:0: Audio: flac, 16000 Hz, mono, s16\n"
     )
-    found = report.header(said)
+    found = ffmpeg_output.header(said)
     assert found is not None
     assert found.duration is None
     assert found.promised_s is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.media.timeline import Timeline
 from transcription_assets_tests.media.calls import extract, samples
 from transcription_assets_tests.media.odd_files import detected_onsets

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.steps import audio, video
-from transcription_assets.steps.video import Decoder
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.pipeline import audio, video
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import demo, recordings
 from transcription_assets_tests.media.calls import loudness, samples

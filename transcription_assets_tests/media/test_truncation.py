@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import Truncation, find_truncation
-from transcription_assets.steps import audio, video
-from transcription_assets.steps.audio import Audio
-from transcription_assets.steps.video import Decoder
+from transcription_assets.pipeline import audio, video
+from transcription_assets.pipeline.audio import Audio
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain

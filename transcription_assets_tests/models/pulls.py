@@ -18,7 +18,7 @@ DRIVER = """
 import json, logging, sys
 from pathlib import Path
 from transcription_assets import models
-from transcription_assets.failures import TranscriptionError
+from transcription_assets.errors import TranscriptionError
 
 logging.basicConfig(level="INFO", stream=sys.stderr)
 logging.getLogger("httpx2").setLevel("WARNING")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets import models
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import CATALOGUE, Model
 from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.models.hub import COMMIT, CONTENT, REPOSITORY, TOY, WEIGHTS, Hub, sha256

@@ -2,8 +2,8 @@
 
 import pytest
 
-from transcription_assets.index import Index
-from transcription_assets.steps.search import Searcher
+from transcription_assets.search.index import Index
+from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import SAID, ThemeEncoder, fill
 
 

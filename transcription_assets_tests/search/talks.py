@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
-from transcription_assets.index import Index
-from transcription_assets.query import Answer, Filters, Mode, Query
-from transcription_assets.steps.embeddings import About, Choice, recorded_on, rows_of
-from transcription_assets.steps.search import Searcher
-from transcription_assets.transcript import Media, Segment, SpeechModel, Transcript, Word
+from transcription_assets.pipeline.embeddings import About, Choice, recorded_on, rows_of
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Answer, Filters, Mode, Query
+from transcription_assets.search.searcher import Searcher
 
 THEMES = ("sea", "bread", "chess", "ice")
 

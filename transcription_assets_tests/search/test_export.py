@@ -8,12 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from transcription_assets import postgres
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.index import Index
-from transcription_assets.steps import export
+from transcription_assets.domain.transcript import Transcript
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.export import parquet, postgres
+from transcription_assets.search.index import Index
 from transcription_assets.storage import Store
-from transcription_assets.transcript import Transcript
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, fill
 
 WIDTH = ThemeEncoder().width
@@ -53,7 +52,7 @@ def asked(url: str, question: str, *values: object) -> list[tuple[object, ...]]:
 def test_parquet_has_every_segment_word_and_passage(tmp_path: Path, table: Index) -> None:
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", *SAID)
-    made = export.to_parquet(store, table, tmp_path / "out")
+    made = parquet.to_parquet(store, table, tmp_path / "out")
     segments = pl.read_parquet(tmp_path / "out/segments.parquet")
     words = pl.read_parquet(tmp_path / "out/words.parquet")
     passages = pl.read_parquet(tmp_path / "out/passages.parquet")
@@ -82,7 +81,7 @@ def test_a_segment_is_of_its_own_language_and_says_why_it_is_doubtful(tmp_path: 
     said[2] = replace(said[2], doubt="repeats itself")
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", replace(BREAD, segments=tuple(said)))
-    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
     segments = pl.read_parquet(tmp_path / "out/segments.parquet")
     assert segments["language"].to_list() == ["de", "it", "de"]
     assert segments["doubt"].to_list() == [None, None, "repeats itself"]
@@ -96,7 +95,7 @@ def test_each_transcript_is_fetched_once_because_a_bucket_charges_for_each(
     fetched: list[str] = []
     read = Store.read
     monkeypatch.setattr(Store, "read", lambda self, path: (fetched.append(path), read(self, path))[1])
-    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
     assert sorted(fetched) == sorted(f"transcripts/{made.media.key}.json" for made in (SEA, BREAD))
 
 
@@ -105,40 +104,40 @@ def test_an_export_that_fails_half_way_leaves_the_files_of_the_last_one(
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", SEA)
-    export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+    parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     stored(store, tmp_path / "store", BREAD)
 
     def breaks(_made: Transcript) -> pl.DataFrame:
         raise PermanentFailure("the disk is full")
 
-    monkeypatch.setattr(export, "_words", breaks)
+    monkeypatch.setattr(parquet, "_words", breaks)
     with pytest.raises(PermanentFailure):
-        export.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
+        parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PermanentFailure, match="cannot be written to"):
-        export.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
+        parquet.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "postgresql://anna:secret@%zz/x", "host=a nonsense secret"])
 def test_an_address_that_is_none_is_refused_without_quoting_its_password(table: Index, address: str) -> None:
     with pytest.raises(PermanentFailure, match="no address of a Postgres") as refused:
-        postgres.copy(export.passage_batches(table), address, "passages", WIDTH)
+        postgres.copy(parquet.passage_batches(table), address, "passages", WIDTH)
     assert "secret" not in str(refused.value)
 
 
 def test_an_empty_store_gives_files_without_rows(tmp_path: Path) -> None:
-    made = export.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "out")
+    made = parquet.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "out")
     assert set(made.rows.values()) == {0}
-    assert pl.read_parquet(tmp_path / "out/passages.parquet").columns == list(export.PASSAGES)
+    assert pl.read_parquet(tmp_path / "out/passages.parquet").columns == list(parquet.PASSAGES)
 
 
 def test_postgres_has_the_passages_and_finds_the_nearest(server: str, table: Index) -> None:
-    rows = postgres.copy(export.passage_batches(table), server, "passages", WIDTH)
+    rows = postgres.copy(parquet.passage_batches(table), server, "passages", WIDTH)
     assert rows == table.count()
     vector = json.dumps(ThemeEncoder().encode_query("chess").tolist())
     ((key, recorded),) = asked(
@@ -150,9 +149,9 @@ def test_postgres_has_the_passages_and_finds_the_nearest(server: str, table: Ind
 
 
 def test_a_second_copy_takes_what_is_new_and_drops_what_is_gone(server: str, table: Index) -> None:
-    postgres.copy(export.passage_batches(table), server, "again", WIDTH)
+    postgres.copy(parquet.passage_batches(table), server, "again", WIDTH)
     table.remove([SEA.media.key])
-    assert postgres.copy(export.passage_batches(table), server, "again", WIDTH) == table.count()
+    assert postgres.copy(parquet.passage_batches(table), server, "again", WIDTH) == table.count()
     assert {key for (key,) in asked(server, "SELECT DISTINCT media_key FROM again")} == {
         BREAD.media.key,
         CHESS.media.key,
@@ -161,7 +160,7 @@ def test_a_second_copy_takes_what_is_new_and_drops_what_is_gone(server: str, tab
 
 def test_texts_of_any_kind_arrive_as_they_are(server: str, table: Index) -> None:
     odd = ["'; DROP TABLE passages; --", 'a "b" \\ c', "", "😀\t\n,{}", "{a,b}"]
-    whole = pl.concat(export.passage_batches(table)).head(1)
+    whole = pl.concat(parquet.passage_batches(table)).head(1)
     many = pl.concat([whole] * len(odd)).with_columns(
         pl.Series("id", [f"odd{number}" for number in range(len(odd))]),
         pl.Series("text", odd),
@@ -174,18 +173,18 @@ def test_texts_of_any_kind_arrive_as_they_are(server: str, table: Index) -> None
 
 
 def test_vectors_of_another_length_are_refused_and_nothing_changes(server: str, table: Index) -> None:
-    postgres.copy(export.passage_batches(table), server, "kept", WIDTH)
+    postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH)
     with pytest.raises(PermanentFailure, match="--table"):
-        postgres.copy(export.passage_batches(table), server, "kept", WIDTH + 1)
+        postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH + 1)
     assert asked(server, "SELECT count(*) FROM kept") == [(table.count(),)]
 
 
 @pytest.mark.parametrize("name", ["passages; DROP TABLE x", "Passages", "", "x" * 60, 'a"b'])
 def test_a_table_name_cannot_be_anything_else(table: Index, name: str) -> None:
     with pytest.raises(PermanentFailure, match="cannot be a table's name"):
-        postgres.copy(export.passage_batches(table), "postgresql://nowhere", name, WIDTH)
+        postgres.copy(parquet.passage_batches(table), "postgresql://nowhere", name, WIDTH)
 
 
 def test_a_server_that_is_away_is_a_transient_failure(table: Index) -> None:
     with pytest.raises(TransientFailure, match="cannot be reached"):
-        postgres.copy(export.passage_batches(table), "postgresql://127.0.0.1:1/nowhere", "passages", WIDTH)
+        postgres.copy(parquet.passage_batches(table), "postgresql://127.0.0.1:1/nowhere", "passages", WIDTH)

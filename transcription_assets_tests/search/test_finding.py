@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.evaluation.talks import talks
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import Index
-from transcription_assets.passages import sentences
-from transcription_assets.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, sought, tokens
-from transcription_assets.ranking import marked
-from transcription_assets.steps.search import Searcher
+from transcription_assets.domain.passages import sentences
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.evaluation.labelled_set import talks
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, sought, tokens
+from transcription_assets.search.ranking import marked
+from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import (
+from transcription_assets.errors import (
     PermanentFailure,
     Refused,
     StoreAway,
@@ -16,7 +16,8 @@ from transcription_assets.failures import (
     TranscriptionError,
     TransientFailure,
 )
-from transcription_assets.index import FilesGone, Index, errors
+from transcription_assets.search import index_errors
+from transcription_assets.search.index import FilesGone, Index
 from transcription_assets_tests.search.test_writers import SHARED, rows
 
 WRITES: dict[str, Callable[[Index], object]] = {
@@ -29,7 +30,7 @@ NOBODY = 65_534
 
 
 def kind_of(text: str, raised: type[Exception] = RuntimeError) -> type[TranscriptionError]:
-    with pytest.raises(TranscriptionError) as failure, errors.translated("lancedb"):
+    with pytest.raises(TranscriptionError) as failure, index_errors.translated("lancedb"):
         raise raised(text)
     assert "delete" not in str(failure.value)
     assert ".rs" not in str(failure.value)

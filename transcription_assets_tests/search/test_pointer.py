@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.index import Index, table_name
-from transcription_assets.index.tables import Tables
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.search.index import Index, table_name
+from transcription_assets.search.tables import Tables
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.search.test_writers import SHARED, rows
 from transcription_assets_tests.stores import Case

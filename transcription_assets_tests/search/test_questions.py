@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from transcription_assets.index import Index
-from transcription_assets.query import MAX_LIMIT, MAX_TEXT, Filters, Mode, Query, QueryRefused
-from transcription_assets.steps.search import Searcher
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import MAX_LIMIT, MAX_TEXT, Filters, Mode, Query, QueryRefused
+from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, SEA, ThemeEncoder, ask, fill, keys
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from transcription_assets.app.cli import main
+from transcription_assets.cli.main import main
 from transcription_assets.embedding import EmbeddingModel
-from transcription_assets.failures import PermanentFailure
-from transcription_assets.query import Mode, Query
-from transcription_assets.steps.embeddings import Choice
-from transcription_assets.steps.rebuild import rebuild
-from transcription_assets.steps.search import Searcher
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.pipeline.embeddings import Choice
+from transcription_assets.pipeline.rebuild import rebuild
+from transcription_assets.search.query import Mode, Query
+from transcription_assets.search.searcher import Searcher
 from transcription_assets.storage import Store
 from transcription_assets_tests.chain import PASSAGE_S, Chain, recording
 from transcription_assets_tests.fakes import HashEncoder
@@ -45,7 +45,7 @@ def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) ->
 
 
 def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transcription_assets.steps.rebuild.PUBLISH_EVERY", 1)
+    monkeypatch.setattr("transcription_assets.pipeline.rebuild.PUBLISH_EVERY", 1)
     other = HashEncoder(model=EmbeddingModel("other", "2"))
     table = chain.tools.table
     served = table.maintain().table

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets import index, temporary
+from transcription_assets.domain.passages import Sentence
 from transcription_assets.embedding import Vectors
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.index import Index, cards, table_name, tables
-from transcription_assets.passages import Sentence
-from transcription_assets.query import Answer, Filters, Mode, Query, sought
-from transcription_assets.steps.search import Searcher
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.search import index, payload, tables
+from transcription_assets.search.index import Index, table_name
+from transcription_assets.search.query import Answer, Filters, Mode, Query, sought
+from transcription_assets.search.searcher import Searcher
+from transcription_assets.storage import temporary
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
 
 
@@ -243,19 +244,19 @@ def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: dat
         Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
         for number, text in enumerate(said)
     ]
-    written = cards.card(
+    written = payload.card(
         "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
     )
-    found = cards.candidate(7, written, cards.near(np.ones(4), np.ones((len(said), 4))), 4)
+    found = payload.candidate(7, written, payload.near(np.ones(4), np.ones((len(said), 4))), 4)
     assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
     assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
         (one.start, one.end, one.text, one.speaker) for one in spoken_
     ]
-    assert [bool(one.words) for one in found.sentences] == [cards.is_long(one) for one in spoken_]
+    assert [bool(one.words) for one in found.sentences] == [payload.is_long(one) for one in spoken_]
     assert found.vector is not None
     assert found.sentence_vectors is not None
     assert (found.vector.shape, found.sentence_vectors.shape) == ((4,), (len(said), 4))
-    assert cards.candidate(7, written, None, 4).vector is None
+    assert payload.candidate(7, written, None, 4).vector is None
 
 
 def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from transcription_assets import index
-from transcription_assets.failures import TransientFailure
-from transcription_assets.index import Index, cards, tables
-from transcription_assets.passages import Sentence
+from transcription_assets.domain.passages import Sentence
+from transcription_assets.errors import TransientFailure
+from transcription_assets.search import index, payload, tables
+from transcription_assets.search.index import Index
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.stores import Case
@@ -28,10 +28,10 @@ SHARED = "video/shared.mp4"
 def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
     """The passages of one recording."""
     unit = [1.0, 0.0, 0.0, 0.0]
-    card = cards.card(
+    card = payload.card(
         key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
     )
-    near = cards.near(np.array(unit), np.array([unit]))
+    near = payload.near(np.array(unit), np.array([unit]))
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from transcription_assets.speech import windows
+from transcription_assets.speech import windowing
 from transcription_assets_tests.speech.spelling import loud
 
 
@@ -10,5 +10,5 @@ from transcription_assets_tests.speech.spelling import loud
 def scripted_voices() -> Iterator[None]:
     """FAKE detector for the tests of a module: somebody speaks where it is not silent."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "voiced_regions", loud)
+        patch.setattr(windowing, "voiced_regions", loud)
         yield

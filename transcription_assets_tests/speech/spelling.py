@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from transcription_assets.chunks import Region
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Sound, Whisper
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
-from transcription_assets.transcript import Segment, Word
 
 STEP = SAMPLE_RATE // 100
 

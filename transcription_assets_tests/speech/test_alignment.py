@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets.chunks import Region
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech import SAMPLE_RATE, Samples
 from transcription_assets.speech.alignment import SHORTEST_PAUSE_S, aligned, pauses, snapped
-from transcription_assets.transcript import Segment, Word
 
 NOISE_DB = -50.0
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transcription_assets.chunks import Region
-from transcription_assets.failures import PermanentFailure, TransientFailure
-from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Word
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, windowing
 from transcription_assets.speech import whisper as whispering
-from transcription_assets.speech import windows as windowing
 from transcription_assets.speech.batches import SHORT_CHUNK_S
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
-from transcription_assets.transcript import Word
 from transcription_assets_tests.speech.spelling import (
     SpellingDecoder,
     engine,

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets.chunks import Region
-from transcription_assets.speech import Samples, Sound, Window
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
+from transcription_assets.speech import Samples, Sound, Window, windowing
 from transcription_assets.speech import whisper as whispering
-from transcription_assets.speech import windows as windowing
 from transcription_assets.speech.batches import even_size
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
 from transcription_assets.speech.whisper import VERSION
-from transcription_assets.transcript import Segment, Word
 from transcription_assets_tests.speech.spelling import (
     SpellingDecoder,
     engine,

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from transcription_assets import accuracy, models, settings
+from transcription_assets import models, settings
+from transcription_assets.evaluation import wer
 from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Whisper, sound
-from transcription_assets.speech.voices import voiced_regions
+from transcription_assets.speech.vad import voiced_regions
 from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD
 from transcription_assets_tests.speech import backgrounds
 
@@ -60,7 +61,7 @@ def text(answer: Heard) -> str:
 @pytest.mark.models
 def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, Heard]) -> None:
     answer = heard["after noise"]
-    assert accuracy.errors(f"{SENTENCE} {NEXT}", text(answer), "").rate < 0.15
+    assert wer.errors(f"{SENTENCE} {NEXT}", text(answer), "").rate < 0.15
     assert answer.segments[0].start == pytest.approx(60.0, abs=0.6)
     assert not answer.speech.inventions
 
@@ -70,7 +71,7 @@ def test_speech_that_the_detector_cannot_find_is_heard(
     heard: Mapping[str, Heard], sounds: Mapping[str, Samples]
 ) -> None:
     assert voiced_regions(sounds["faint"]) == []
-    assert accuracy.errors(f"{SENTENCE} {NEXT}", text(heard["faint"]), "").rate < 0.3
+    assert wer.errors(f"{SENTENCE} {NEXT}", text(heard["faint"]), "").rate < 0.3
     assert heard["faint"].speech.vad_seconds > 5.0
 
 
@@ -84,7 +85,7 @@ def test_a_second_language_is_written_down_in_its_own_words(
     """Whisper is 98 % sure that each of these chunks is Italian."""
     answer = heard[order]
     parts = {"en": TRUTH[BEES][5]["text"], "it": " ".join(item["text"] for item in TRUTH[BREAD][first : first + 2])}
-    assert accuracy.errors(" ".join(parts[language] for language in languages), text(answer), "").rate < 0.25
+    assert wer.errors(" ".join(parts[language] for language in languages), text(answer), "").rate < 0.25
     assert list(dict.fromkeys(item.language for item in answer.segments)) == languages
 
 

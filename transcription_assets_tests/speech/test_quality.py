@@ -7,9 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from transcription_assets.chunks import Region
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech import SAMPLE_RATE
 from transcription_assets.speech.decoder import Chunk, Decoded
+from transcription_assets.speech.fallback import checked
 from transcription_assets.speech.languages import Probabilities, along, choose, mixed, others, shares, spoken, suspects
 from transcription_assets.speech.quality import (
     Repetition,
@@ -22,8 +24,6 @@ from transcription_assets.speech.quality import (
     turns,
     word_count,
 )
-from transcription_assets.speech.repair import checked
-from transcription_assets.transcript import Segment, Word
 
 TEXT = " It rained all day and we stayed in the old house by the sea"
 LOOP = " and so on" * 30

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from transcription_assets import keys, settings
+from transcription_assets import settings
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
-from transcription_assets.index import Index
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.transcript import Transcript, Word, from_json
 from transcription_assets.media import find_ffmpeg, read_samples
-from transcription_assets.query import Hit, Query
-from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound
-from transcription_assets.speech import windows as windowing
-from transcription_assets.steps.search import Searcher
-from transcription_assets.transcript import Transcript, Word, from_json
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Hit, Query
+from transcription_assets.search.searcher import Searcher
+from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound, windowing
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
 from transcription_assets_tests.speech.spelling import SpellingDecoder, loud, spelling
@@ -54,7 +54,7 @@ class Library:
     result: dg.ExecuteInProcessResult
 
     def transcript(self, key: str) -> Transcript:
-        return from_json(self.graph.store.read(keys.transcript(key)))
+        return from_json(self.graph.store.read(media_keys.transcript(key)))
 
 
 def demo(file: str) -> str:
@@ -162,7 +162,7 @@ def test_every_check_of_every_recording_is_passed(library: Library) -> None:
 
 @pytest.mark.models
 def test_the_json_has_every_field_that_simple_consumers_expect(library: Library) -> None:
-    document = json.loads(library.graph.store.read(keys.transcript(demo(WIZARD))))
+    document = json.loads(library.graph.store.read(media_keys.transcript(demo(WIZARD))))
     assert document["schema_version"] == 1
     assert {
         *("filename", "language", "language_probability", "duration", "segments", "media", "model", "options"),
@@ -188,7 +188,7 @@ def test_the_json_has_every_field_that_simple_consumers_expect(library: Library)
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
 def test_subtitles_can_be_read_by_others_and_say_the_same(library: Library, suffix: str) -> None:
     for key in library.keys:
-        text = library.graph.store.read(keys.transcript(key, suffix)).decode()
+        text = library.graph.store.read(media_keys.transcript(key, suffix)).decode()
         heard = library.transcript(key)
         if heard.no_speech:
             assert "-->" not in text
@@ -269,7 +269,7 @@ def test_a_recording_that_changes_its_language_is_followed(library: Library) -> 
 def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
     assert library.graph.speech
-    flac = library.graph.store.readable_url(keys.flac(demo(BEES)))
+    flac = library.graph.store.readable_url(media_keys.flac(demo(BEES)))
     in_short_windows = hear_one(library.graph.speech.open(), sound(_small(read_samples(flac, ffmpeg=find_ffmpeg()))))
     in_one = library.transcript(demo(BEES))
     text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)

@@ -4,14 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from transcription_assets.chunks import Region
-from transcription_assets.speech import SAMPLE_RATE, Samples, SpeechOptions
-from transcription_assets.speech import windows as windowing
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment, Word
+from transcription_assets.speech import SAMPLE_RATE, Samples, SpeechOptions, windowing
+from transcription_assets.speech.assembly import by_sentence
 from transcription_assets.speech.decoder import Chunk, Decoder, plain
-from transcription_assets.speech.merge import by_sentence
 from transcription_assets.speech.quality import doubt, is_silence
-from transcription_assets.speech.windows import windows
-from transcription_assets.transcript import Segment, Word
+from transcription_assets.speech.windowing import windows
 
 
 def _segment(**changes: float) -> Segment:

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from transcription_assets.failures import NotFound, PermanentFailure, Refused, TransientFailure
+from transcription_assets.errors import NotFound, PermanentFailure, Refused, TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.serving import answering

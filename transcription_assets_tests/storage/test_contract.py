@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets import keys
-from transcription_assets.catalog import SCHEMA
-from transcription_assets.failures import NotFound, PermanentFailure
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.inbox_diff import SCHEMA
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests.stores import ODD_NAMES, Case, content, listed
 
@@ -19,9 +19,9 @@ def test_every_odd_name_is_listed_and_none_hides_the_others(case: Case) -> None:
         case.put(name, b"x" * number)
     listing = case.store.list_media()
     assert listing.frame.schema == SCHEMA
-    assert listed(case.store) == sorted(keys.encode(name) for name in ODD_NAMES.values())
+    assert listed(case.store) == sorted(media_keys.encode(name) for name in ODD_NAMES.values())
     sizes = dict(listing.frame.select("key", "size").iter_rows())
-    assert sizes == {keys.encode(name): number for number, name in enumerate(ODD_NAMES.values())}
+    assert sizes == {media_keys.encode(name): number for number, name in enumerate(ODD_NAMES.values())}
     assert listing.frame.null_count().sum_horizontal().item() == 0
 
 
@@ -30,10 +30,10 @@ def test_a_recording_of_any_name_can_be_read_and_its_artefacts_kept(case: Case, 
     case.put(name, b"the recording")
     [(key, etag, size, last_modified)] = case.store.list_media().frame.iter_rows()
     now = case.store.stat(key)
-    assert (now.key, now.etag, now.size) == (key, etag, size) == (keys.encode(name), etag, 13)
+    assert (now.key, now.etag, now.size) == (key, etag, size) == (media_keys.encode(name), etag, 13)
     assert abs(now.last_modified - last_modified) < timedelta(seconds=1)
     assert content(case.store.media_url(key)) == b"the recording"
-    for path in (keys.flac(key), keys.transcript(key), keys.passages(key), keys.poster(key)):
+    for path in (media_keys.flac(key), media_keys.transcript(key), media_keys.passages(key), media_keys.poster(key)):
         case.store.write(path, path.encode())
         assert case.store.read(path) == path.encode()
         assert case.store.exists(path)

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from dagster_aws.s3 import S3Resource
 
 from transcription_assets import definitions
-from transcription_assets.app import cli, doctor, put
+from transcription_assets.cli import doctor, main, put
 from transcription_assets.defs import assets, jobs
-from transcription_assets.defs.bucket import BucketResource
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, StoreResource
-from transcription_assets.failures import PermanentFailure
+from transcription_assets.defs.s3_resource import BucketResource
+from transcription_assets.defs.sensor.queue import Queue
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
-from transcription_assets.sqs import Queue
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, seaweed
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
@@ -147,7 +147,7 @@ def test_put_copies_recordings_and_leaves_the_rest(place: str, environment: str,
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(name.encode())
     said = CliRunner().invoke(
-        cli.main, ["put", "--into", "2026", str(source)], env={"TRANSCRIPTION_STORE": url}, catch_exceptions=False
+        main.main, ["put", "--into", "2026", str(source)], env={"TRANSCRIPTION_STORE": url}, catch_exceptions=False
     )
     assert said.exit_code == 0
     store = Store.open(url)
@@ -161,7 +161,7 @@ def test_put_refuses_what_is_no_recording_and_what_would_overwrite_another(tmp_p
     for name in ("a/x.mp4", "b/x.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    said = CliRunner().invoke(cli.main, ["put", str(tmp_path / "notes.txt")])
+    said = CliRunner().invoke(main.main, ["put", str(tmp_path / "notes.txt")])
     assert said.exit_code == 1
     assert "no recordings, by their suffixes" in said.output
     with pytest.raises(PermanentFailure, match=r"both become video/x\.mp4"):
@@ -174,7 +174,7 @@ def test_notes_among_the_files_that_somebody_puts_do_not_keep_the_recordings_out
     for name in ("talk.mp4", "README.md"):
         (tmp_path / name).write_bytes(name.encode())
     said = CliRunner().invoke(
-        cli.main,
+        main.main,
         ["put", *map(str, sorted(tmp_path.iterdir()))],
         env={"TRANSCRIPTION_STORE": str(tmp_path / "store")},
         catch_exceptions=False,

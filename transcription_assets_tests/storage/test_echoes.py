@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transcription_assets.failures import Refused, TranscriptionError
-from transcription_assets.index import Index, finding
-from transcription_assets.query import Filters, sought
+from transcription_assets.errors import Refused, TranscriptionError
+from transcription_assets.search import retrieval
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Filters, sought
 from transcription_assets.storage import Store, errors
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import Answer, FaultProxy
@@ -49,7 +50,7 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
 LOCAL = {"open", "artefact_url", "playable_artefact_url", "readable_url"}
 """These ask the store nothing; `open` has a test of its own."""
 
-INDEX: dict[str, Callable[[Index, finding.Looked], object]] = {
+INDEX: dict[str, Callable[[Index, retrieval.Looked], object]] = {
     "replace": lambda index, _: index.replace(rows(SHARED, "2"), [SHARED]),
     "holds": lambda index, _: index.holds(rows(SHARED, "2"), SHARED),
     "remove": lambda index, _: index.remove([SHARED]),

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets import keys, media
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.media import source
-from transcription_assets.steps import audio, transcript, video
-from transcription_assets.steps.video import Decoder
+from transcription_assets import media
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.media import ffmpeg_input
+from transcription_assets.pipeline import audio, transcript, video
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Patience, Store
 from transcription_assets_tests import fault_proxy, recordings, seaweed
 from transcription_assets_tests.chain import Chain
@@ -34,7 +35,7 @@ HOPELESS_ANSWERS = [Reset(0.0), Cut(0.0), Shrunk()]
 @pytest.fixture
 def proxy(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(source, "RECONNECT_S", 0)
+    monkeypatch.setattr(ffmpeg_input, "RECONNECT_S", 0)
     with fault_proxy.between(s3_server.endpoint) as standing:
         yield standing
 
@@ -204,7 +205,7 @@ def test_a_body_that_breaks_off_gives_all_of_the_sound_or_a_transient_failure_ne
     try:
         made = audio.materialise(store, key, DECODER)
     except TransientFailure:
-        assert not store.exists(keys.flac(key))
+        assert not store.exists(media_keys.flac(key))
         made = audio.materialise(store, key, DECODER)
     assert made.duration == pytest.approx(SECONDS, abs=0.2)
     assert made.bytes_read >= 0.9 * films[kind].stat().st_size
@@ -220,7 +221,7 @@ def test_bodies_that_always_break_off_give_no_sound_at_all(
     proxy.fail(fault, path=itself(key))
     with pytest.raises(TransientFailure):
         audio.materialise(store, key, DECODER)
-    assert not store.exists(keys.flac(key))
+    assert not store.exists(media_keys.flac(key))
     assert audio.load(store, key) is None
 
 
@@ -228,11 +229,11 @@ def test_bodies_that_always_break_off_give_no_sound_at_all(
 def test_a_store_that_does_not_answer_ffmpeg_is_to_be_asked_again(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", 2)
+    monkeypatch.setattr(ffmpeg_input, "STALL_S", 2)
     key = dropped(store, films["mp3"])
     proxy.fail(fault, times=1, path=itself(key))
     assert extracted(store, key).duration == pytest.approx(SECONDS, abs=0.2)
-    store.delete(keys.video_record(key))
+    store.delete(media_keys.video_record(key))
     proxy.fail(fault, path=itself(key))
     with pytest.raises(TransientFailure):
         video.materialise(store, key, DECODER)
@@ -272,7 +273,7 @@ def test_half_the_speech_is_never_taken_for_all_of_it(
     proxy.fail(fault, path=r"\.flac")
     with pytest.raises(TransientFailure):
         transcript.materialise(store, key, transcript.Tools(chain.engine, recordings.wheel_ffmpeg()))
-    assert not store.exists(keys.transcript(key))
+    assert not store.exists(media_keys.transcript(key))
 
 
 # --- the whole chain

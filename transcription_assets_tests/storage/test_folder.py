@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets import keys
-from transcription_assets.failures import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests.stores import content, listed
 
@@ -39,7 +39,7 @@ def test_a_name_that_is_not_utf_8_is_a_recording_like_any_other(folder: Path) ->
     assert listed(store) == ["video/caf%E9.mp4"]
     assert store.stat("video/caf%E9.mp4").size == 1
     assert content(store.media_url("video/caf%E9.mp4")) == b"x"
-    store.write(keys.transcript("video/caf%E9.mp4"), b"{}")
+    store.write(media_keys.transcript("video/caf%E9.mp4"), b"{}")
     assert store.list("transcripts") == ["transcripts/video/caf%E9.mp4.json"]
 
 
@@ -134,7 +134,7 @@ def test_longest_names_can_have_all_their_artefacts(stem: str, folder: Path) -> 
     (folder / "video" / f"{stem}.mp4").write_bytes(b"x")
     [key] = listed(store)
     assert store.stat(key).size == 1
-    for path in keys.artefacts(key):
+    for path in media_keys.artefacts(key):
         store.write(path, b"")
 
 
@@ -143,7 +143,7 @@ def test_the_longest_name_that_is_accepted_can_have_all_its_artefacts(folder: Pa
     (folder / "video" / ("x" * 241 + ".mp4")).write_bytes(b"x")
     [key] = listed(store)
     assert store.stat(key).size == 1
-    store.write(keys.passages(key), b"")
+    store.write(media_keys.passages(key), b"")
 
 
 def test_what_a_killed_writer_left_is_not_an_artefact(folder: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.app import put
-from transcription_assets.failures import PermanentFailure, Refused
-from transcription_assets.steps import transcript, video
-from transcription_assets.steps.video import Decoder
+from transcription_assets.cli import put
+from transcription_assets.errors import PermanentFailure, Refused
+from transcription_assets.pipeline import transcript, video
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.stores import content, listed

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from transcription_assets import keys
-from transcription_assets.catalog import SCHEMA
-from transcription_assets.failures import NotFound
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.inbox_diff import SCHEMA
+from transcription_assets.errors import NotFound
 from transcription_assets.storage import Store, bucket
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.stores import ODD_NAMES, Case, bucket_case, content, listed
@@ -19,7 +19,7 @@ from transcription_assets_tests.stores import ODD_NAMES, Case, bucket_case, cont
 @pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
 def test_a_recording_that_is_done_keeps_its_key_its_etag_and_its_sound(case: Case, name: str) -> None:
     case.put(name, b"the recording")
-    key = keys.encode(name)
+    key = media_keys.encode(name)
     before = case.store.stat(key)
     assert case.store.move_when_done(key, before.etag)
     assert listed(case.store) == []

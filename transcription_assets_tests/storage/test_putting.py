@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.failures import StoreFull, TranscriptionError
-from transcription_assets.storage import Store, parts
+from transcription_assets.errors import StoreFull, TranscriptionError
+from transcription_assets.storage import Store, atomic_files
 from transcription_assets_tests.stores import listed
 
 SIZE = 16 << 20
@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None
     code = f"""
 import resource
 from pathlib import Path
-from transcription_assets.failures import StoreFull
+from transcription_assets.errors import StoreFull
 from transcription_assets.storage import Store
 store = Store.open({str(folder)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -70,7 +70,7 @@ def test_only_the_parts_of_dead_writers_are_cleared(folder: Path, tmp_path: Path
     (tmp_path / "a").write_bytes(b"whole")
     abandoned = folder / "video/.0123456789abcdef.part#1"
     abandoned.write_bytes(b"half")
-    with parts.published(folder / "video/living.mp4") as living:
+    with atomic_files.published(folder / "video/living.mp4") as living:
         store.put_media("video/a.mp4", tmp_path / "a")
         assert Path(living.name).exists()
         assert not abandoned.exists()

@@ -6,9 +6,10 @@ from tempfile import gettempdir
 
 import pytest
 
-from transcription_assets import keys, media
-from transcription_assets.steps import audio, video
-from transcription_assets.steps.video import Decoder
+from transcription_assets import media
+from transcription_assets.domain import media_keys
+from transcription_assets.pipeline import audio, video
+from transcription_assets.pipeline.video import Decoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import fault_proxy, recordings, seaweed
 from transcription_assets_tests.fault_proxy import FaultProxy
@@ -73,7 +74,7 @@ def test_no_step_keeps_the_film_on_disk(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert gettempdir() == str(tmp_path)
-    store.delete(keys.audio_record(film), keys.video_record(film))
+    store.delete(media_keys.audio_record(film), media_keys.video_record(film))
     largest = 0
     upload = store.upload
 

@@ -1,0 +1,169 @@
+"""Checks of this machine's installation: what is missing or wrong, and how to fix it."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from transcription_assets import media, models
+from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.search.index import Index
+from transcription_assets.settings import Database, Settings
+from transcription_assets.speech import resolve_compute_type, resolve_device
+from transcription_assets.storage import Store
+
+LOW_DISK_BYTES = 2_000_000_000
+DATABASE_ANSWERS_S = 10
+_WEIGHTS = "Does the pod mount the claim transcription-models, and did the Job fill-models succeed?"
+IN_A_POD = {
+    "speech model": _WEIGHTS,
+    "encoder model": _WEIGHTS,
+    "store": "See Secret transcription-secrets for the keys, ConfigMap transcription-settings for the rest.",
+    "database": "See Secret dagster-postgresql-secret for the password, ConfigMap transcription-settings for the rest.",
+}
+"""Hints for problems that are fixed in the cluster instead of on the machine."""
+NO_GPU_HERE = (
+    "not checked here: this pod has no GPU, which is right for all but those of the steps. Where one of those says so, "
+    "its node does not run NVIDIA's device plugin"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Result of one check."""
+
+    name: str
+    healthy: bool
+    says: str
+
+
+def examine(settings: Settings) -> Iterator[Diagnosis]:
+    """Check everything that a run needs; the only change is that a missing store is created.
+
+    A failed check is reported as a `Diagnosis`; nothing is raised.
+    """
+    in_a_pod = settings.executor == "k8s"
+    looks: dict[str, Callable[[], str]] = {
+        "ffmpeg": lambda: _ffmpeg(settings),
+        "speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir),
+        "encoder model": lambda: _encoder(settings),
+        "device": lambda: _device(settings),
+        "store": lambda: _store(settings),
+        "search table": lambda: _table(settings),
+        "dagster": lambda: _dagster(webserver=not in_a_pod),
+    }
+    if (database := Database()).host:
+        looks["database"] = lambda: _database(database)
+    wrong = set()
+    for name, look in looks.items():
+        if name == "search table" and "store" in wrong:
+            continue  # it would report the same problem again
+        found = _looked(name, look)
+        if not found.healthy:
+            wrong.add(name)
+        yield _with_hint(found) if in_a_pod else found
+
+
+def _with_hint(found: Diagnosis) -> Diagnosis:
+    """Append the hint for the cluster, if there is one."""
+    if found.healthy or found.name not in IN_A_POD:
+        return found
+    stop = "" if found.says.endswith((".", "?")) else "."
+    return replace(found, says=f"{found.says}{stop} {IN_A_POD[found.name]}")
+
+
+def _looked(name: str, look: Callable[[], str]) -> Diagnosis:
+    try:
+        return Diagnosis(name, healthy=True, says=look())
+    except TranscriptionError as error:
+        return Diagnosis(name, healthy=False, says=str(error))
+    except ModuleNotFoundError as error:
+        return Diagnosis(name, healthy=False, says=f"{error.name} is not installed here: what needs it runs elsewhere")
+    except Exception as error:  # noqa: BLE001 -- the doctor reports what is broken, whatever it is
+        return Diagnosis(name, healthy=False, says=f"{type(error).__name__}: {error}")
+
+
+def _ffmpeg(settings: Settings) -> str:
+    found = media.find_ffmpeg(settings.ffmpeg)
+    banner = subprocess.run([found, "-version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    return f"{banner.splitlines()[0].partition(' Copyright')[0]} ({found})"
+
+
+def _model(name: str, kind: str, folder: Path) -> str:
+    located = models.locate(name, kind, folder)
+    wrong = models.verify(name, kind, folder)
+    if wrong:
+        raise TranscriptionError(f"{name}: {'; '.join(wrong)}. Pull it again: transcription-assets models pull")
+    return f"{located.name} at revision {located.revision[:12]}, digests right ({located.path})"
+
+
+def _encoder(settings: Settings) -> str:
+    if settings.embedding_url:
+        return f"{settings.encoder_model} of the service at {settings.embedding_url}"
+    return _model(settings.encoder_model, "encoder", settings.models_dir)
+
+
+def _device(settings: Settings) -> str:
+    device = resolve_device(settings.device)
+    if device == "cuda":
+        import ctranslate2
+
+        if not ctranslate2.get_cuda_device_count():
+            if settings.executor == "k8s":
+                return NO_GPU_HERE
+            raise TranscriptionError(
+                "TRANSCRIPTION_DEVICE=cuda, but no GPU is visible: install its driver, or set auto"
+            )
+        try:
+            ctypes.CDLL("libcublas.so.12")
+        except OSError as error:
+            raise TranscriptionError(f"a GPU, but no cuBLAS 12: pip install nvidia-cublas-cu12 ({error})") from error
+    return f"{device}, {resolve_compute_type(settings.compute_type, device)}"
+
+
+def _store(settings: Settings) -> str:
+    store = Store.open(settings.store, link_roots=settings.link_folders)
+    listing = store.list_media()
+    try:
+        store.write("catalog/doctor", b"written by transcription-assets doctor")
+        store.delete("catalog/doctor")
+    except TranscriptionError as error:
+        raise PermanentFailure(f"{store.url} can be read but not written: {error}") from error
+    says = f"{store.url}: readable and writable, {listing.frame.height} recordings"
+    if store.is_local and (free := shutil.disk_usage(store.url).free) < LOW_DISK_BYTES:
+        raise TranscriptionError(f"{says}, but only {free / 1e9:.1f} GB of disk are free: make room")
+    return says
+
+
+def _table(settings: Settings) -> str:
+    store = Store.open(settings.store)
+    rows = Index(store.lancedb_uri, store.lancedb_options).count()
+    return f"{rows} passages" if rows else "empty: nothing was processed yet"
+
+
+def _dagster(*, webserver: bool) -> str:
+    try:
+        return f"{version('dagster')}, webserver {version('dagster-webserver')}" if webserver else version("dagster")
+    except PackageNotFoundError as error:
+        raise TranscriptionError(f"{error.name} is not installed: make install") from error
+
+
+def _database(database: Database) -> str:
+    import psycopg2
+
+    where = f"{database.username}@{database.host}/{database.db}"
+    try:
+        connection = psycopg2.connect(
+            host=database.host,
+            user=database.username,
+            password=database.password.get_secret_value(),
+            dbname=database.db,
+            connect_timeout=DATABASE_ANSWERS_S,
+        )
+    except psycopg2.OperationalError as error:
+        raise TranscriptionError(f"{where}: {' '.join(str(error).split())}") from error
+    connection.close()
+    return f"{where} lets us in"

@@ -1,0 +1,35 @@
+"""The command `export`: results for other tools."""
+
+from pathlib import Path
+
+import click
+
+from transcription_assets import settings
+from transcription_assets.cli.terminal import plain, shown
+from transcription_assets.errors import PermanentFailure
+
+
+@click.command()
+@click.option("--parquet", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write Parquet files here.")
+@click.option("--postgres", "url", help="Copy passages and vectors to this Postgres; passwords: PGPASSWORD, ~/.pgpass.")
+@click.option("--table", default="passages", show_default=True, help="The table in Postgres.")
+def export(folder: Path | None, url: str | None, table: str) -> None:
+    """Export segments, words and passages as Parquet, or passages with vectors to Postgres with pgvector."""
+    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.export import parquet as exporting
+    from transcription_assets.export import postgres
+
+    if folder is None and url is None:
+        raise click.UsageError("say where to: --parquet FOLDER or --postgres URL")
+    chosen = settings.load()
+    tools = Tools(chosen, installed(chosen), read_only=True)
+    if folder is not None:
+        made = exporting.to_parquet(tools.store, tools.table, folder)
+        for name, rows in made.rows.items():
+            shown.print(f"{rows} {name}: {plain(str(made.folder / name))}.parquet", soft_wrap=True)
+    if url is not None:
+        dimension = tools.table.dimension()
+        if not dimension:
+            raise PermanentFailure("there is nothing to copy: no passage is indexed yet (transcription-assets process)")
+        rows = postgres.copy(exporting.passage_batches(tools.table), url, table, dimension)
+        shown.print(f"{rows} passages in the Postgres table {plain(table)}")

@@ -1,0 +1,71 @@
+"""The commands of `index`: state, rebuild and switch of the search tables."""
+
+import click
+
+from transcription_assets import settings
+from transcription_assets.cli.terminal import Group, aside, plain, shown
+
+
+@click.group("index", cls=Group)
+def index() -> None:
+    """Manage the search tables: one is served, another may be built beside it (other encoder or passages)."""
+
+
+@index.command()
+def status() -> None:
+    """List the search tables, how they were made, and what the one under construction lacks."""
+    from transcription_assets.cli.tools import Tools, installed
+
+    chosen = settings.load()
+    states = Tools(chosen, installed(chosen), read_only=True).table.status()
+    for state in states:
+        lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
+        made = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
+        shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}", soft_wrap=True)
+        shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(made)}", soft_wrap=True)
+        shown.print(f"   indexes: {', '.join(state.indexes) or 'none'}", soft_wrap=True)
+    if not states:
+        shown.print("no search table yet: transcription-assets process")
+
+
+@index.command()
+def rebuild() -> None:
+    """Rebuild passages and vectors of all transcripts with the encoder of the settings, then serve that table.
+
+    Nothing is transcribed again. Searches use the served table until the new one is complete.
+    """
+    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.pipeline import search_index
+    from transcription_assets.pipeline.rebuild import Rebuilt
+    from transcription_assets.pipeline.rebuild import rebuild as rebuilding
+
+    chosen = settings.load()
+    tools = Tools(chosen, installed(chosen))
+    report = Rebuilt(0)
+    with aside.status("reading transcripts") as bar:
+        for report in rebuilding(tools.store, tools.table, tools.encoder, tools.choice):
+            bar.update(f"{len(report.done)} of {report.total} recordings")
+        bar.update("indexes")
+        state = search_index.materialise(tools.table)
+    for reason in report.failed.values():
+        shown.print(f" [bold red]failed[/] {plain(reason)}", soft_wrap=True)
+    shown.print(
+        f"{len(report.done)} recordings done, {len(report.failed)} failed; served is {state.table or 'nothing'}"
+    )
+    if state.building:
+        anyway = f"transcription-assets index switch {state.building} --incomplete"
+        shown.print(f"{state.building} is not complete and not served yet; to serve it so: {anyway}", soft_wrap=True)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+@index.command()
+@click.argument("table")
+@click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
+def switch(table: str, *, incomplete: bool) -> None:
+    """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
+    from transcription_assets.cli.tools import Tools, installed
+
+    chosen = settings.load()
+    Tools(chosen, installed(chosen)).table.switch(table, even_incomplete=incomplete)
+    shown.print(f"served is {plain(table)}")

@@ -1,0 +1,158 @@
+"""Process everything in the inbox without a UI: the same steps as the assets, one group of recordings after another."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from transcription_assets.cli.tools import Tools
+from transcription_assets.domain import inbox_diff
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.pipeline import audio, done_prefix, embeddings, failure_notes, search_index, transcript, video
+from transcription_assets.pipeline.embeddings import Embeddings
+
+PUBLISH_EVERY = 20
+"""Recordings between two commits to the search table: a commit for each would leave many small fragments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Content of the inbox: complete recordings, those still being copied, and the number of other files."""
+
+    ready: Sequence[str]
+    growing: Sequence[str]
+    ignored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress of one recording: its current step, and the seconds of it that this step has processed."""
+
+    key: str
+    name: str
+    done_s: float = 0.0
+    total_s: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """Outcome so far; `failed` maps media keys to reasons, `incomplete` those that are done but seem to be a part."""
+
+    done: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    incomplete: dict[str, str] = field(default_factory=dict)
+    audio_s: float = 0.0
+
+
+Progress = Callable[[Step], None]
+
+
+def look(tools: Tools, media_keys: Sequence[str] = ()) -> Inbox:
+    """List the inbox; if recordings are still being copied, wait once for `settle_s` and list it again.
+
+    If media keys are given, they are taken as they are, and the inbox is not listed.
+
+    Raises:
+        TranscriptionError: the store cannot be listed.
+
+    """
+    if media_keys:
+        return Inbox(ready=media_keys, growing=(), ignored=0)
+    ready, growing, ignored = _listed(tools)
+    if growing:
+        time.sleep(tools.settings.settle_s)
+        ready, growing, ignored = _listed(tools)
+    return Inbox(ready, growing, ignored)
+
+
+def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
+    listing = tools.store.list_media()
+    settle_s = tools.settings.settle_s if tools.store.is_local else 0.0
+    ready, growing = inbox_diff.settled(listing.frame, datetime.now(UTC), settle_s)
+    return ready["key"].to_list(), growing["key"].to_list(), listing.ignored
+
+
+def process(tools: Tools, media_keys: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
+    """Run all steps for each recording, yield after each, and keep `report` up to date.
+
+    A recording that fails does not stop the others. Each step runs for a group of recordings, so that short ones are
+    transcribed together.
+
+    Raises:
+        TranscriptionError: the failure concerns all recordings, such as missing weights or a full disk.
+
+    """
+    for start in range(0, len(media_keys), PUBLISH_EVERY):
+        group = media_keys[start : start + PUBLISH_EVERY]
+        waiting: list[Embeddings] = []
+        for key, reused in _transcribed(tools, group, progress, report):
+            with _noted(key, report):
+                waiting.append(_embedded(tools, key, progress, report, reused=reused))
+            yield
+        if waiting:
+            _publish(tools, waiting, report)
+        yield
+    if report.done:
+        search_index.materialise(tools.table)
+
+
+@contextmanager
+def _noted(key: str, report: Report) -> Iterator[None]:
+    """Turn an error into the recording's entry in the report."""
+    try:
+        yield
+    except TranscriptionError as error:
+        report.failed[key] = str(error)
+    except Exception as error:  # noqa: BLE001 -- a bug that one file triggers must not stop the others
+        report.failed[key] = f"{key}: {type(error).__name__}: {error}"
+
+
+def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report: Report) -> Iterator[tuple[str, bool]]:
+    """Yield the recordings with a transcript, and whether it was there before."""
+    lengths: dict[str, float] = {}
+    for key in group:
+        with _noted(key, report):
+            lengths[key] = _extracted(tools, key, progress, report)
+    watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
+    with failure_notes.noting(tools.store, list(lengths), "transcript"):
+        answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
+    for key, answer in zip(lengths, answers, strict=True):
+        with _noted(key, report):
+            if isinstance(answer, Exception):
+                raise answer
+            _, reused = answer
+            report.audio_s += 0.0 if reused else lengths[key]
+        if key not in report.failed:
+            yield key, reused
+
+
+def _extracted(tools: Tools, key: str, progress: Progress, report: Report) -> float:
+    progress(Step(key, "video"))
+    seen = video.materialise(tools.store, key, tools.decoder)
+    progress(Step(key, "audio", 0.0, seen.probe.duration))
+    made = audio.materialise(tools.store, key, tools.decoder)
+    if made.shortfall:
+        report.incomplete[key] = made.shortfall
+    return made.duration
+
+
+def _embedded(tools: Tools, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
+    progress(Step(key, "embeddings"))
+    with failure_notes.noting(tools.store, [key], "embeddings"):
+        encoder = tools.encoder
+    made = embeddings.materialise(tools.store, key, encoder, tools.choice)
+    (report.reused if reused and made.reused else report.done).append(key)
+    return made
+
+
+def _publish(tools: Tools, waiting: Sequence[Embeddings], report: Report) -> None:
+    try:
+        embeddings.publish(tools.store, tools.table, waiting)
+        unfinished = done_prefix.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
+    except TranscriptionError as error:
+        unfinished = dict.fromkeys((item.key for item in waiting), error)
+    report.failed |= {key: str(error) for key, error in unfinished.items()}
+    report.done = [key for key in report.done if key not in report.failed]
+    report.reused = [key for key in report.reused if key not in report.failed]

@@ -1,0 +1,1 @@
+"""Prices, timing and the cost report."""

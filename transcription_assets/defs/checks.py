@@ -1,0 +1,173 @@
+"""Asset checks: their specifications, and their results from the records of the steps."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from transcription_assets.defs.batch import Finding
+from transcription_assets.defs.partitions import recordings
+from transcription_assets.domain.transcript import Transcript, clock
+from transcription_assets.pipeline.audio import Audio
+from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.video import Video
+
+COVERAGE_LIMIT = 0.85
+GAP_LIMIT_S = 10.0
+UNHEARD_FLOOR_S = 2.0
+"""Seconds of voice activity without words that any recording may have: a cough or a chord can look like speech."""
+CONFIDENCE_LIMIT = 0.5
+LISTED = 5
+
+
+def _spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=recordings)
+
+
+PLAYABLE = _spec("playable", "video", "The recording can be opened, has audio, and states its duration.")
+WHOLE = _spec(
+    "whole",
+    "audio",
+    "The decoded duration matches the one that the file states, and the file has its end.",
+)
+AUDIBLE = _spec(
+    "audible",
+    "audio",
+    "The audio is neither very quiet nor on channels of opposite phase, and no audio track was left out.",
+)
+COVERAGE = _spec(
+    "speech_coverage",
+    "transcript",
+    f"At least {COVERAGE_LIMIT:.0%} of the voice activity has words, or all but {UNHEARD_FLOOR_S:.0f} s of it; "
+    f"no gap (speech without words) is longer than {GAP_LIMIT_S:.0f} s.",
+)
+CONFIDENCE = _spec(
+    "confidence",
+    "transcript",
+    f"The mean probability that Whisper gives the words is at least {CONFIDENCE_LIMIT}.",
+)
+INVENTED = _spec(
+    "no_inventions",
+    "transcript",
+    "There are no words without speech (hallucinations), and no segments that kept a low confidence after a retry.",
+)
+COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage of the search index.")
+
+
+def playable(video: Video) -> Finding:
+    """Check that the probe found a duration; a recording that cannot be opened fails the asset itself."""
+    duration = video.probe.duration
+    if duration is None:
+        return Finding("playable", passed=False, description="It plays, but the file does not say how long it is.")
+    return Finding("playable", passed=True, description=f"{video.probe.audio_codec} sound, {duration:.1f} s.")
+
+
+def whole(audio: Audio) -> Finding:
+    """Compare the decoded duration with the container's."""
+    promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
+    description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
+    if audio.truncation:
+        description += f" {audio.shortfall[:1].upper()}{audio.shortfall[1:]}."
+    if audio.warnings:
+        description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
+    return Finding("whole", passed=audio.is_whole, description=description)
+
+
+def audible(audio: Audio) -> Finding:
+    """Report corrections that make the speech audible, and audio tracks that were left out."""
+    told = []
+    if audio.level_db is None:
+        told.append("There is digital silence only.")
+    if audio.gain_db:
+        told.append(f"Very quiet ({audio.level_db} dB): amplified by {audio.gain_db} dB.")
+    if audio.cancelled_s:
+        told.append(
+            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; they were turned around."
+            " Check the wiring of the microphones."
+        )
+    if left := [number for number in range(1, audio.track_count + 1) if number not in audio.tracks]:
+        told.append(
+            f"Of {audio.track_count} audio tracks {_listed(audio.tracks)} were used, {_listed(left)} left out"
+            " (TRANSCRIPTION_AUDIO_TRACKS chooses)."
+        )
+    return Finding(
+        "audible",
+        passed=not told,
+        description=" ".join(told) or "Sound of a usual level.",
+        metadata={
+            "level_db": dg.MetadataValue.float(-120.0 if audio.level_db is None else audio.level_db),
+            "gain_db": dg.MetadataValue.float(audio.gain_db),
+            "cancelled_s": dg.MetadataValue.float(audio.cancelled_s),
+            "tracks": dg.MetadataValue.text(f"{_listed(audio.tracks)} of {audio.track_count}"),
+        },
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Finding:
+    """Check how much of the voice activity has words, and the longest gap.
+
+    Amplified sound without any voice activity fails, since speech in it may have been missed.
+    """
+    speech = transcript.speech
+    if not speech.vad_seconds and audio is not None and audio.gain_db:
+        return Finding(
+            "speech_coverage",
+            passed=False,
+            description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no"
+            " speech was understood in it. Listen to it, and record closer to the speaker.",
+        )
+    if not speech.vad_seconds:
+        return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")
+    enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S
+    understood = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words"
+    if not transcript.segments and speech.holes:
+        understood = f"Somebody seems to speak for {speech.vad_seconds:.1f} s, but nothing was understood"
+    return Finding(
+        "speech_coverage",
+        passed=enough and speech.largest_gap <= GAP_LIMIT_S,
+        description=f"{understood}; the longest hole is {speech.largest_gap:.1f} s.",
+        metadata={"coverage": dg.MetadataValue.float(round(speech.coverage, 4))},
+    )
+
+
+def confidence(transcript: Transcript) -> Finding:
+    """Check the mean probability of the words."""
+    words = transcript.words
+    if not words:
+        return Finding("confidence", passed=True, description="There are no words to doubt.")
+    mean = sum(word.probability for word in words) / len(words)
+    return Finding(
+        "confidence",
+        passed=mean >= CONFIDENCE_LIMIT,
+        description=f"Mean word probability {mean:.2f} over {len(words)} words.",
+        metadata={"mean probability": dg.MetadataValue.float(round(mean, 4))},
+    )
+
+
+def invented(transcript: Transcript) -> Finding:
+    """Check for words outside voice activity and for segments with low confidence."""
+    inventions = transcript.speech.inventions
+    doubtful = [item for item in transcript.segments if item.doubt]
+    told = [f"words without a voice at {clock(start)}" for start, _ in inventions[:LISTED]]
+    told += [f"{item.doubt} at {clock(item.start)}" for item in doubtful[:LISTED]]
+    return Finding(
+        "no_inventions",
+        passed=not told,
+        description="; ".join(told) if told else "No words are suspect.",
+        metadata={
+            "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
+            "doubtful_segments": dg.MetadataValue.int(len(doubtful)),
+        },
+    )
+
+
+def complete(embeddings: Embeddings) -> Finding:
+    """Check that the passages contain all sentences of the transcript."""
+    return Finding(
+        "complete",
+        passed=embeddings.is_complete,
+        description=f"{embeddings.sentences} sentences in {embeddings.rows.height} passages.",
+    )

@@ -1,0 +1,101 @@
+"""A picture of a transcript: speech above and words below over time, gaps in red, with ticks.
+
+A PNG small enough for the Markdown that Dagster's UI shows inline. Its background is transparent, for light and dark
+themes.
+"""
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.domain.transcript import Span, Transcript, clock
+
+COLUMNS = (480, 360, 240, 160, 96)
+"""Widths in pixels, best first; a narrower picture is used if a wider one does not fit."""
+BAR_PX = 14
+GAP_PX = 3
+TICK_PX = 4
+MOST_TICKS = 12
+TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18_000, 36_000, 86_400)
+NAMED_HOLES = 4
+
+EMPTY, TRACK, SPEECH, WORDS, HOLE, SUSPECT = range(6)
+PALETTE = {EMPTY: 0, TRACK: 0x8893A5, SPEECH: 0x8893A5, WORDS: 0x2F9E44, HOLE: 0xE03131, SUSPECT: 0xF08C00}
+OPACITY = {EMPTY: 0x00, TRACK: 0x38}
+"""Alpha of palette entries; the others are opaque."""
+
+Pixels = NDArray[np.uint8]
+
+
+def coverage(made: Transcript, limit: int) -> str:
+    """Return a Markdown image with its legend, shorter than `limit` characters; empty if that is impossible."""
+    if not made.duration:
+        return ""
+    told = legend(made)
+    for columns in COLUMNS:
+        data = base64.b64encode(png(_rows(made, columns))).decode()
+        shown = f"![speech and words](data:image/png;base64,{data})"
+        if len(shown) + len(told) + 4 < limit:
+            return f"{shown}\n\n{told}"
+    return ""
+
+
+def legend(made: Transcript) -> str:
+    """Return the meaning of colours and ticks, and the times of the longest gaps."""
+    holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_HOLES])
+    named = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in holes)
+    more = ", …" if len(made.speech.holes) > NAMED_HOLES else "."
+    missing = f"Red: no words at {named}{more}" if holes else "No holes."
+    tick = clock(_tick_s(made.duration))
+    return f"Above: speech. Below: words, orange where they are doubtful. A tick every {tick}. {missing}"
+
+
+def _tick_s(duration: float) -> int:
+    return next((step for step in TICKS_S if duration / step <= MOST_TICKS), TICKS_S[-1])
+
+
+def _rows(made: Transcript, columns: int) -> Pixels:
+    """Return the palette indexes of all pixels, shape (height, columns)."""
+    doubtful = [(item.start, item.end) for item in made.segments if item.doubt]
+    words = [(word.start, word.end) for word in made.words]
+    speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.holes)))
+    spoken = _bar(made.duration, columns, ((WORDS, words), (SUSPECT, [*doubtful, *made.speech.inventions])))
+    gap = np.full((GAP_PX, columns), EMPTY, np.uint8)
+    ticks = np.full((TICK_PX, columns), EMPTY, np.uint8)
+    step = _tick_s(made.duration)
+    ticks[:, [int(at / made.duration * (columns - 1)) for at in range(0, int(made.duration) + 1, step)]] = SPEECH
+    return np.concatenate([np.tile(speech, (BAR_PX, 1)), gap, np.tile(spoken, (BAR_PX, 1)), gap, ticks])
+
+
+def _bar(duration: float, columns: int, layers: Sequence[tuple[int, Iterable[Span]]]) -> Pixels:
+    """Return one row of pixels; later layers cover earlier ones, and each span has at least one pixel."""
+    row = np.full(columns, TRACK, np.uint8)
+    for colour, spans in layers:
+        for start, end in spans:
+            first = min(int(start / duration * columns), columns - 1)
+            row[first : max(first + 1, round(end / duration * columns))] = colour
+    return row
+
+
+def png(rows: Pixels) -> bytes:
+    """Encode an indexed PNG with 4 bits a pixel; repeated rows take almost no space."""
+    height, width = rows.shape
+    even = np.pad(rows, ((0, 0), (0, width % 2)))
+    packed = (even[:, ::2] << 4 | even[:, 1::2]).astype(np.uint8)
+    above = np.vstack([np.zeros((1, packed.shape[1]), np.uint8), packed[:-1]])
+    # Filter type 2 stores each row as the difference to the row above.
+    lines = np.hstack([np.full((height, 1), 2, np.uint8), packed - above]).tobytes()
+    palette = b"".join(PALETTE[index].to_bytes(3) for index in sorted(PALETTE))
+    opacity = bytes(OPACITY[index] for index in sorted(OPACITY))
+    header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)
+    data = zlib.compress(lines, 9)
+    parts = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", opacity), (b"IDAT", data), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_part(name, data) for name, data in parts)
+
+
+def _part(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

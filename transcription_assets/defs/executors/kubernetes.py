@@ -1,0 +1,32 @@
+"""The executor that runs each step in its own pod, without importing dagster-k8s before a run needs it.
+
+Code servers and step pods load these definitions too, and the import takes a second.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.executor.init import InitExecutorContext
+
+from transcription_assets.defs.batch import KUBERNETES
+from transcription_assets.defs.executors.deadlines import Patience
+
+
+def executor(pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> dg.ExecutorDefinition:
+    """Return an executor definition based on `k8s_job_executor`.
+
+    Args:
+        pods: dagster-k8s's configuration of each step's pod, by step name.
+        patience: The deadlines of pods.
+
+    """
+
+    @dg.executor(name=KUBERNETES, config_schema={}, requirements=multiple_process_executor_requirements())
+    def in_pods(context: InitExecutorContext) -> dg.Executor:
+        from transcription_assets.defs.executors import pods as made_of_pods
+
+        return made_of_pods.executor(context, pods, patience)
+
+    return in_pods

@@ -1,0 +1,226 @@
+"""Materialisation metadata for the UI: pure functions from the records of the steps."""
+
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from transcription_assets.defs import coverage_plot
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.chunking import Region, joined
+from transcription_assets.domain.text import printable
+from transcription_assets.domain.transcript import Transcript, clock
+from transcription_assets.pipeline.audio import Audio
+from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.video import Video
+from transcription_assets.search.index import IndexState
+from transcription_assets.storage import Store
+
+INLINE_LIMIT = 1000
+"""Number of characters from which Dagster's UI hides Markdown behind a link."""
+EXCERPT_LINES = 12
+TABLE_ROWS = 20
+TIMELINE_SLOTS = 48
+LEVELS = "·▁▂▃▄▅▆▇█"
+PAUSE_S = 3.0
+PAUSES = 3
+
+Metadata = Mapping[str, dg.MetadataValue]
+
+PASSAGE_COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("id", "string", description="media key # index"),
+        dg.TableColumn("media_key", "string", description="the recording, also its partition"),
+        dg.TableColumn("title", "string", description="for people: the recording's title or file name"),
+        dg.TableColumn("start_s", "float", description="seconds from the start of the medium"),
+        dg.TableColumn("end_s", "float", description="seconds from the start of the medium"),
+        dg.TableColumn("text", "string", description="whole sentences, about 30 s of speech"),
+        dg.TableColumn("language", "string", description="ISO 639-1 code"),
+        dg.TableColumn("speakers", "string[]", description="who speaks in it, where that is known"),
+        dg.TableColumn("recorded", "date", description="from the recording's name or tags"),
+        dg.TableColumn("duration_s", "float", description="length of the recording"),
+        dg.TableColumn("vector", "float32[]", description="unit length"),
+        dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
+        dg.TableColumn("recipe", "string", description="all that vectors depend on: one table holds one"),
+        dg.TableColumn("media_etag", "string", description="which version of the recording"),
+        dg.TableColumn("card", "string", description="JSON: all that a moment is shown with, sentence by sentence"),
+        dg.TableColumn("near", "binary", description="float16: the passage's vector, then one for each sentence"),
+    ]
+)
+
+
+def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
+    """Return poster, duration, codecs and size; `thumbnail` is a WebP image, empty if there is none."""
+    probe = made.probe
+    picture = f"{probe.video_codec} {probe.width}×{probe.height}" if probe.video_codec else "none"
+    shown: dict[str, dg.MetadataValue] = {}
+    if thumbnail:
+        encoded = base64.b64encode(thumbnail).decode()
+        shown["poster"] = dg.MetadataValue.md(f"![poster](data:image/webp;base64,{encoded})")
+    if probe.title:
+        shown["title"] = dg.MetadataValue.text(printable(probe.title))
+    shown |= {
+        "duration": dg.MetadataValue.text(clock(probe.duration) if probe.duration else "not stated"),
+        "picture": dg.MetadataValue.text(picture),
+        "sound": dg.MetadataValue.text(f"{probe.audio_codec}, {probe.sample_rate} Hz, {probe.channels}"),
+        "size_mb": dg.MetadataValue.float(round(made.size / 1e6, 3)),
+        "recording": dg.MetadataValue.path(store.public_url(made.key)),
+    }
+    if made.has_poster:
+        shown["poster_file"] = dg.MetadataValue.path(store.artefact_url(media_keys.poster(made.key)))
+    return shown | {
+        "duration_s": dg.MetadataValue.float(probe.duration or 0.0),
+        "bytes_read": dg.MetadataValue.int(made.bytes_read),
+        "etag": dg.MetadataValue.text(made.etag),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
+
+
+def audio(made: Audio, store: Store) -> Metadata:
+    """Return the decoded duration and the decoder's warnings."""
+    return {
+        "duration": dg.MetadataValue.text(clock(made.duration)),
+        "warnings": dg.MetadataValue.md(fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
+        "flac": dg.MetadataValue.path(store.artefact_url(media_keys.flac(made.key))),
+        "duration_s": dg.MetadataValue.float(made.duration),
+        "container_duration_s": dg.MetadataValue.float(made.container_duration or 0.0),
+        "bytes_read": dg.MetadataValue.int(made.bytes_read),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
+
+
+def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
+    """Return excerpt, timeline, language, coverage and speed for readers, then the bare figures for plots."""
+    key, speech, timing = made.media.key, made.speech, made.timing
+    covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
+    speed = f"{timing.rtfx:.1f}× real time ({clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
+    spoken = made.languages or ({made.language: made.language_probability} if made.language else {})
+    language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"
+    files = {
+        name: dg.MetadataValue.path(store.artefact_url(media_keys.transcript(key, f".{name}"))) for name in FORMATS
+    }
+    return {
+        **(
+            {"coverage_picture": dg.MetadataValue.md(drawn)}
+            if (drawn := coverage_plot.coverage(made, INLINE_LIMIT))
+            else {}
+        ),
+        "excerpt": dg.MetadataValue.md(excerpt(made)),
+        "timeline": dg.MetadataValue.md(timeline(made)),
+        "language": dg.MetadataValue.text(language),
+        "words": dg.MetadataValue.int(len(made.words)),
+        "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "nobody speaks"),
+        "speed": dg.MetadataValue.text(speed),
+        "model": dg.MetadataValue.text(f"{made.model.name} @ {made.model.revision[:12]}, {made.model.compute_type}"),
+        **files,
+        "no_speech": dg.MetadataValue.bool(made.no_speech),
+        "segments_repaired": dg.MetadataValue.int(sum(item.repaired for item in made.segments)),
+        "duration_s": dg.MetadataValue.float(made.duration),
+        "wall_s": dg.MetadataValue.float(timing.wall_s),
+        "real_time_factor": dg.MetadataValue.float(round(timing.rtfx, 2)),
+        "speech_coverage": dg.MetadataValue.float(round(speech.coverage, 4)),
+        "largest_gap_s": dg.MetadataValue.float(speech.largest_gap),
+        "holes": dg.MetadataValue.int(len(speech.holes)),
+        "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in speech.inventions), 3))),
+        "segments_doubtful": dg.MetadataValue.int(sum(bool(item.doubt) for item in made.segments)),
+        "reused": dg.MetadataValue.bool(reused),
+        **({"reused_from": dg.MetadataValue.text(made.reused_from)} if made.reused_from else {}),
+    }
+
+
+FORMATS = ("txt", "srt", "vtt", "json")
+
+
+def embeddings(made: Embeddings, store: Store) -> Metadata:
+    """Return the first passages as a table, and counts."""
+    records = [
+        dg.TableRecord({"start": clock(row["start_s"]), "end": clock(row["end_s"]), "text": row["text"]})
+        for row in made.rows.head(TABLE_ROWS).iter_rows(named=True)
+    ]
+    shown: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(made.rows.height),
+        "sentences": dg.MetadataValue.int(made.sentences),
+    }
+    if records:
+        shown["passages"] = dg.MetadataValue.table(records)
+    return shown | {
+        "parquet": dg.MetadataValue.path(store.artefact_url(media_keys.passages(made.key))),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
+
+
+def search_index(state: IndexState) -> Metadata:
+    """Return the size and the state of the search table."""
+    return {
+        "recordings": dg.MetadataValue.int(state.recordings),
+        "dagster/row_count": dg.MetadataValue.int(state.rows),
+        "fragments": dg.MetadataValue.int(state.fragments),
+        "version": dg.MetadataValue.int(state.version),
+        "vector_index": dg.MetadataValue.bool(state.vector_index),
+        "table": dg.MetadataValue.text(state.table or "none"),
+        "building": dg.MetadataValue.text(state.building or "nothing"),
+    }
+
+
+def excerpt(made: Transcript) -> str:
+    """Return the first lines with their times, as Markdown that the UI shows inline."""
+    if made.no_speech:
+        return "*Nobody speaks in this recording.*"
+    if not made.segments:
+        return "*Somebody seems to speak in this recording, but nothing was understood.*"
+    lines = [f"`{clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
+    return fitting(lines, "\n\n", most=EXCERPT_LINES)
+
+
+def timeline(made: Transcript) -> str:
+    """Return a bar of equal time slots, as high as their share of words, and the longest pauses."""
+    if not made.segments or not made.duration:
+        return "no words"
+    bar = "".join(LEVELS[_level(share)] for share in _shares(made))
+    spoken = joined((Region(word.start, word.end) for word in made.words), 0.0)
+    edges = [0.0, *(edge for span in spoken for edge in (span.start, span.end)), made.duration]
+    pauses = [(end - start, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    longest = sorted(sorted((item for item in pauses if item[0] >= PAUSE_S), reverse=True)[:PAUSES], key=lambda x: x[1])
+    without = ", ".join(f"{clock(start)}–{clock(end)} ({length:.0f} s)" for length, start, end in longest)
+    return f"`0:00 {bar} {clock(made.duration)}`" + (f"\n\nlongest without words: {without}" if without else "")
+
+
+def _shares(made: Transcript) -> list[float]:
+    """Return the share of each slot that has words, in [0, 1]."""
+    slot_s = made.duration / TIMELINE_SLOTS
+    held = [0.0] * TIMELINE_SLOTS
+    for word in made.words:
+        first, last = (min(int(at / slot_s), TIMELINE_SLOTS - 1) for at in (word.start, word.end))
+        for slot in range(first, last + 1):
+            held[slot] += max(0.0, min(word.end, (slot + 1) * slot_s) - max(word.start, slot * slot_s))
+    return [min(seconds / slot_s, 1.0) for seconds in held]
+
+
+def _level(share: float) -> int:
+    """Return the height of a slot; one with any word is never empty."""
+    return math.ceil(share * (len(LEVELS) - 1))
+
+
+def fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
+    """Return as many of the lines as the UI shows inline, with `…` in place of the rest."""
+    shown = list(lines[:most])
+    while shown and _length(separator.join([*shown, "…"])) >= INLINE_LIMIT:
+        shown.pop()
+    if lines and not shown:
+        shown = [lines[0][: INLINE_LIMIT // 2]]
+    return separator.join(shown if shown == list(lines) else [*shown, "…"])
+
+
+def _length(text: str) -> int:
+    """Return the length in UTF-16 code units, as browsers count."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _plain(text: str) -> str:
+    """Escape Markdown and HTML in transcript text."""
+    return MARKDOWN.sub(r"\\\g<0>", text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+MARKDOWN = re.compile(r"[\\`*_\[\]~|#]")

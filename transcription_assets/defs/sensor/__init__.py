@@ -1,0 +1,1 @@
+"""The inbox sensor: listing, queue, active runs."""

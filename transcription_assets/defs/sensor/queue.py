@@ -1,0 +1,104 @@
+"""Client of an Amazon SQS queue or a compatible service."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from transcription_assets.errors import PermanentFailure, TransientFailure
+
+AT_ONCE = 10  # messages in one request, SQS's limit
+WAIT_S = 1  # wait for a first message (long polling); with 0, SQS queries only some of its servers
+
+_REGION = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
+_HOPEFUL = re.compile(r"Throttl|TooMany|Expired|Internal|Unavailable|Timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message, and the receipt that is needed to delete it."""
+
+    body: str
+    receipt: str
+
+
+class Queue:
+    """The queue at this URL. A message that was received and not deleted becomes visible again after a timeout.
+
+    Raises:
+        PermanentFailure: No region is configured, or the AWS profile does not exist.
+
+    """
+
+    def __init__(self, url: str, session: Any | None = None) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.url = url
+        region = _REGION.match(url)
+        with self._answered():
+            session = session or boto3.Session()
+            self._client = session.client(
+                "sqs",
+                region_name=region[1] if region else None,
+                config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=30),
+            )
+
+    def receive(self, most: int, *, hidden_s: int) -> list[Message]:
+        """Return up to `most` messages, which stay invisible to other receivers for `hidden_s` seconds.
+
+        Raises:
+            PermanentFailure: Credentials are missing, or the queue does not exist or refuses access.
+            TransientFailure: The queue does not answer, or throttles requests.
+
+        """
+        found: list[Message] = []
+        while len(found) < most:
+            with self._answered():
+                answer = self._client.receive_message(
+                    QueueUrl=self.url,
+                    MaxNumberOfMessages=min(AT_ONCE, most - len(found)),
+                    VisibilityTimeout=hidden_s,
+                    WaitTimeSeconds=0 if found else WAIT_S,
+                )
+            messages = answer.get("Messages", [])
+            found += [Message(message["Body"], message["ReceiptHandle"]) for message in messages]
+            if not messages:
+                break
+        return found
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Delete these messages; one that cannot be deleted is ignored, since it is received again.
+
+        Raises:
+            PermanentFailure: Credentials are missing, or the queue does not exist or refuses access.
+            TransientFailure: The queue does not answer, or throttles requests.
+
+        """
+        for first in range(0, len(messages), AT_ONCE):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message.receipt}
+                for number, message in enumerate(messages[first : first + AT_ONCE])
+            ]
+            with self._answered():
+                self._client.delete_message_batch(QueueUrl=self.url, Entries=entries)
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Convert boto3's errors to failures of this library."""
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
+
+        try:
+            yield
+        except (NoCredentialsError, NoRegionError, ProfileNotFound) as error:
+            raise PermanentFailure(f"{self.url}: {error}; give a key, a profile or a role, and a region") from error
+        except BotoCoreError as error:
+            raise TransientFailure(f"{self.url}: {error}") from error
+        except ClientError as error:
+            if _HOPEFUL.search(error.response.get("Error", {}).get("Code", "")):
+                raise TransientFailure(f"{self.url}: {error}") from error
+            raise PermanentFailure(
+                f"{self.url}: {error}; the queue has to exist, in the region of the session, and to allow"
+                " sqs:ReceiveMessage and sqs:DeleteMessage"
+            ) from error

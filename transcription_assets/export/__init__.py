@@ -1,0 +1,1 @@
+"""Export of transcripts and passages: Parquet and Postgres."""

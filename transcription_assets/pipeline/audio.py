@@ -1,0 +1,185 @@
+"""Step `audio`: the speech as 16 kHz FLAC (`extracted/<key>.flac`), mono unless two channels are two speakers."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets import media
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.media import Extraction, Probe, Track, Truncation
+from transcription_assets.pipeline import records, video
+from transcription_assets.pipeline.failure_notes import noted
+from transcription_assets.pipeline.records import require_unchanged, write
+from transcription_assets.pipeline.video import Decoder
+from transcription_assets.speech import vad
+from transcription_assets.storage import Store, temporary
+
+VERSION = "3"
+TOLERANCE = 0.02
+TOLERANCE_FLOOR_S = 1.0
+STEREO = ("stereo", "2 channels")
+"""Layout names of two channels that may be two speakers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Record of the extracted speech; durations in seconds, `container_duration` is the one that the file states.
+
+    `sha256` of the FLAC identifies the sound: extraction gives the same bytes for the same sound in any file. Sample 0
+    of the FLAC is second 0 of the transcript; its timestamp in the container is `container_start` (seconds).
+    `original_is_exact` is False if a browser that plays the original may be at another second than it displays, or
+    plays other tracks, so that the FLAC should be played instead.
+
+    `level_db` is the loudness before `gain_db` was applied, None for digital silence. `tracks` are the numbers (from 1)
+    of the audio tracks that were used, of `track_count`; `audio_tracks` is the setting that chose them.
+    `cancelled_s` is the number of seconds in which an ordinary mix would have cancelled the channels. `truncation` is
+    set if the file is truncated.
+    """
+
+    key: str
+    etag: str
+    sha256: str
+    duration: float
+    container_duration: float | None
+    warnings: tuple[str, ...]
+    bytes_read: int
+    channels: int = 1
+    container_start: float = 0.0
+    original_is_exact: bool = True
+    level_db: float | None = None
+    gain_db: float = 0.0
+    tracks: tuple[int, ...] = (1,)
+    track_count: int = 1
+    audio_tracks: str = "auto"
+    cancelled_s: float = 0.0
+    truncation: Truncation | None = None
+    version: str = VERSION
+    reused: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the file is not truncated, and no less was decoded than the container states.
+
+        2 % of the stated duration, at least 1 s, may be missing.
+        """
+        return not self.shortfall
+
+    @property
+    def shortfall(self) -> str:
+        """Reason why this seems to be only a part of a recording, empty if it is whole."""
+        if self.truncation is not None:
+            verdict = "it was cut off" if self.truncation.certain else "it may have been cut off"
+            return f"{verdict}: {self.truncation.reason}; copy or upload it again"
+        promised = self.container_duration
+        if promised is None or self.duration >= promised - max(TOLERANCE_FLOOR_S, TOLERANCE * promised):
+            return ""
+        return f"{self.duration:.1f} s of the {promised:.1f} s that the file promises were decoded"
+
+
+def load(store: Store, key: str) -> Audio | None:
+    """Return the record of the last materialisation, None if there is none that this release can read.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    found = records.load(store, media_keys.audio_record(key), Audio, VERSION)
+    return replace(found, reused=True) if found else None
+
+
+@noted("audio")
+def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
+    """Extract the speech of a recording that `video` has probed.
+
+    Raises:
+        PermanentFailure: it cannot be decoded, is too long or needs too much disk, `video` has not probed this version,
+            or the store refuses.
+        NotFound: the recording does not exist.
+        TransientFailure: the store or the disk fails, or the recording was replaced while it was read.
+        OSError: the temporary files cannot be created or read.
+
+    """
+    source = store.stat(key)
+    known = load(store, key)
+    seen = video.load(store, key)
+    channels = 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
+    if known and known.etag == source.etag and store.exists(media_keys.flac(key)):
+        same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
+        if known.channels == channels and same_tracks:
+            return known
+    if seen is None:
+        raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
+    if seen.etag != source.etag:
+        raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
+    tracks = chosen_tracks(seen.probe, decoder.audio_tracks, key)
+    store.delete(media_keys.audio_record(key))
+    with temporary.folder() as folder:
+        flac = folder / "speech.flac"
+        extraction = media.extract_speech(
+            store.media_url(key),
+            flac,
+            name=key,
+            ffmpeg=decoder.ffmpeg,
+            limit_s=decoder.limit(seen.probe.duration, source.size),
+            size=source.size,
+            channels=channels,
+            tracks=tracks,
+            detector=_voices if decoder.audio_tracks == "auto" else None,
+            longest_s=decoder.longest_s,
+            most_disk=decoder.most_disk,
+        )
+        truncation = extraction.truncation or media.find_truncation(partial(store.read_media, key), source.size)
+        require_unchanged(store, source)
+        with flac.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        store.upload(media_keys.flac(key), flac)
+    about = _described(extraction, seen.probe) | {"truncation": truncation}
+    audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
+    write(store, media_keys.audio_record(key), asdict(audio))
+    return audio
+
+
+def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:
+    """Return the tracks to decode: without those of unknown codecs, and at most MOST_TRACKS.
+
+    Raises:
+        PermanentFailure: the setting names a track that the recording does not have.
+
+    """
+    known = [track for track in probe.tracks if track.codec != "none"]
+    if setting == "first":
+        return known[:1]
+    if setting.isdigit():
+        if (chosen := [track for track in known if track.number == int(setting) - 1]) == []:
+            raise PermanentFailure(
+                f"{key}: it has no audio track {setting}, only {len(probe.tracks)}; correct TRANSCRIPTION_AUDIO_TRACKS"
+            )
+        return chosen
+    return known[: media.MOST_TRACKS]
+
+
+def _voices(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
+    return [(region.start, region.end) for region in vad.voiced_regions(samples)]
+
+
+def _described(extraction: Extraction, probe: Probe) -> dict[str, Any]:
+    """Return the fields of the record that describe the extraction."""
+    is_first = extraction.tracks == (0,)
+    return {
+        "duration": extraction.duration,
+        "container_duration": probe.promised_s,
+        "warnings": extraction.warnings,
+        "bytes_read": extraction.bytes_read,
+        "container_start": probe.start,
+        "original_is_exact": probe.seeks_exactly and extraction.continuous and is_first,
+        "level_db": extraction.level_db,
+        "gain_db": extraction.gain_db,
+        "tracks": tuple(number + 1 for number in extraction.tracks),
+        "track_count": max(probe.audio_tracks, 1),
+        "cancelled_s": extraction.rescued_s,
+    }

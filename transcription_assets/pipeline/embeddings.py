@@ -1,0 +1,234 @@
+"""embeddings: passages with their vectors (`embeddings/<key>.parquet`) and their rows in the search table."""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import PurePosixPath
+
+import numpy as np
+import polars as pl
+
+from transcription_assets.domain import media_keys, passages
+from transcription_assets.domain.text import printable
+from transcription_assets.domain.transcript import Segment, Transcript, from_json
+from transcription_assets.embedding import Encoder
+from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.pipeline import audio, failure_notes, video
+from transcription_assets.search import index, payload
+from transcription_assets.search.index import Index
+from transcription_assets.storage import Store
+
+VERSION = "3"
+OVERLAP_S = 8.0
+"""Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
+FINGERPRINT = "fingerprint"
+
+_DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The rows of one recording; `reused` says whether they were in the store already."""
+
+    key: str
+    etag: str
+    rows: pl.DataFrame
+    sentences: int
+    fingerprint: str
+    reused: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every sentence of the transcript is in a passage."""
+        held = {(item.start, item.text) for card in self.rows["card"] for item in payload.sentences_of(card)}
+        return len(held) == self.sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Options: the target length of a passage in seconds, and whether words of low confidence are searchable."""
+
+    passage_s: float = 30.0
+    doubtful: bool = False
+
+
+@failure_notes.noted("embeddings")
+def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Embeddings:
+    """Cut the transcript into passages, and encode these and their sentences. `publish` makes them searchable.
+
+    Segments of low confidence are left out unless `choice` includes them.
+
+    Raises:
+        PermanentFailure: there is no transcript, it is damaged, or the encoder refused.
+        TransientFailure: the transcript is of another version of the recording, or the store or the encoder does not
+            answer.
+
+    """
+    try:
+        document = store.read(media_keys.transcript(key))
+    except NotFound as error:
+        raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
+    try:
+        transcript = from_json(document)
+    except ValueError as error:
+        raise PermanentFailure(f"{key}: its transcript is damaged ({error}); materialise `transcript` again") from error
+    heard = audio.load(store, key)
+    if heard is not None and heard.etag != transcript.media.etag:
+        raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
+    recipe = recipe_of(str(encoder.model), choice.passage_s)
+    about = _about(store, transcript)
+    fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.doubtful}".encode()).hexdigest()[:32]
+    spoken = len({(item.start, item.text) for item in passages.sentences(_said(transcript, choice))})
+    known = _load(store, key, fingerprint)
+    if known is not None:
+        return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
+    rows = rows_of(transcript, about, encoder, choice)
+    target = io.BytesIO()
+    rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
+    store.write(media_keys.passages(key), target.getvalue())
+    return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
+
+
+def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
+    """Replace the rows of these recordings in the search table in one version, unless all are there already.
+
+    After that the recordings need no further step, so their failure records are deleted.
+
+    Raises:
+        PermanentFailure: the rows have several recipes, or the table cannot be used.
+        TransientFailure: others kept writing to the table, or the store does not answer.
+
+    """
+    with failure_notes.noting(store, [item.key for item in made], "embeddings"):
+        stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
+        if stale:
+            table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
+    for item in made:
+        failure_notes.forget(store, item.key)
+
+
+def is_stored(store: Store, made: Embeddings) -> bool:
+    """Return whether the Parquet file in the store is the one of this materialisation.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    return _load(store, made.key, made.fingerprint) is not None
+
+
+def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
+    """Return the passages in the store if they have this fingerprint, else None."""
+    try:
+        source = io.BytesIO(store.read(media_keys.passages(key)))
+        if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
+            return None
+        source.seek(0)
+        return pl.read_parquet(source)
+    except (NotFound, pl.exceptions.PolarsError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Title of a recording, and the day it was made, if known."""
+
+    title: str
+    recorded: date | None
+
+
+def recipe_of(embedding_model: str, passage_s: float) -> str:
+    """Return everything that vectors and columns depend on: rows of two recipes are never in one table."""
+    return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
+
+
+def _said(transcript: Transcript, choice: Choice) -> list[Segment]:
+    return [item for item in transcript.segments if choice.doubtful or not item.doubt]
+
+
+def _language(transcript: Transcript, passage: passages.Passage) -> str:
+    """Return the language of most of the passage, by time."""
+    seconds: dict[str, float] = {}
+    for segment in transcript.segments:
+        common = min(segment.end, passage.end) - max(segment.start, passage.start)
+        if common > 0 and segment.language and segment.speaker == passage.speaker:
+            seconds[segment.language] = seconds.get(segment.language, 0.0) + common
+    return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
+
+
+def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choice) -> pl.DataFrame:
+    """Return the passages of a transcript with their vectors, as rows of the search table.
+
+    Raises:
+        TranscriptionError: the encoder refused or did not respond.
+
+    """
+    cut = passages.cut(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    texts = [item.text for item in cut]
+    spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
+    vectors = encoder.encode(texts)
+    # Encoded separately from the passages: a batch is padded to its longest text, and most sentences are short.
+    sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
+    key = transcript.media.key
+    each = len(cut)
+    languages = [_language(transcript, item) for item in cut]
+    return pl.DataFrame(
+        {
+            "id": [f"{key}#{item.index}" for item in cut],
+            "media_key": [key] * each,
+            "title": [about.title] * each,
+            "start_s": [item.start for item in cut],
+            "end_s": [item.end for item in cut],
+            "text": texts,
+            "language": languages,
+            "speakers": [sorted({s.speaker for s in item.sentences if s.speaker}) for item in cut],
+            "recorded": [about.recorded] * each,
+            "duration_s": [transcript.duration] * each,
+            "vector": vectors.tolist(),
+            "embedding_model": [str(encoder.model)] * each,
+            "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
+            "media_etag": [transcript.media.etag] * each,
+            "card": [
+                payload.card(
+                    key,
+                    title=about.title,
+                    language=language,
+                    recorded=about.recorded,
+                    duration_s=transcript.duration,
+                    sentences=item.sentences,
+                )
+                for item, language in zip(cut, languages, strict=True)
+            ],
+            "near": [
+                payload.near(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
+                for item, vector in zip(cut, vectors, strict=True)
+            ],
+        },
+        schema=index.schema(vectors.shape[1]),
+    )
+
+
+def _about(store: Store, transcript: Transcript) -> About:
+    """Return the title (of the tags, else the file name) and the date (in the path, else of the tags)."""
+    seen = video.load(store, transcript.media.key)
+    name = PurePosixPath(media_keys.decode(transcript.media.key))
+    title = (seen.probe.title if seen else "") or name.stem
+    return About(shown(title), recorded_on(str(name)) or recorded_on(seen.probe.created if seen else ""))
+
+
+def shown(name: str) -> str:
+    """Return the name as printable text."""
+    return printable(name)
+
+
+def recorded_on(text: str) -> date | None:
+    """Return the last date in a name or a tag (`2024-05-17`, `20240517`), None if there is none."""
+    for year, month, day in reversed(_DAY.findall(text)):
+        try:
+            return date(int(year), int(month), int(day))
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,137 @@
+"""Record of the last failure of a recording (`failures/<key>.json`), for users of the library who do not see runs.
+
+A record applies to one version of the recording (its ETag). It is outdated when a later step succeeds, and deleted when
+the last one does.
+"""
+
+import functools
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from transcription_assets.domain import media_keys as keys
+from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.pipeline import records
+from transcription_assets.storage import Store
+
+VERSION = "1"
+NOTES_S = 30.0
+NOTES_AT_ONCE = 16
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step that failed and why; `transient` if a retry may help; `at` in ISO 8601, UTC."""
+
+    etag: str
+    step: str
+    reason: str
+    transient: bool
+    at: str
+    version: str = VERSION
+
+
+def noted(
+    step: str,
+) -> Callable[
+    [Callable[Concatenate[Store, str, Arguments], Result]], Callable[Concatenate[Store, str, Arguments], Result]
+]:
+    """Decorate a step so that its failures are recorded.
+
+    Raises:
+        Exception: any exception of the decorated step, after it was recorded.
+
+    """
+
+    def decorate(
+        materialise: Callable[Concatenate[Store, str, Arguments], Result],
+    ) -> Callable[Concatenate[Store, str, Arguments], Result]:
+        @functools.wraps(materialise)
+        def observed(store: Store, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            with noting(store, [key], step):
+                return materialise(store, key, *args, **kwargs)
+
+        return observed
+
+    return decorate
+
+
+@contextmanager
+def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]:
+    """Record a failure of the block for each of these recordings.
+
+    Raises:
+        Exception: any exception of the block, after it was recorded.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        note_each(store, media_keys, step, error)
+        raise
+
+
+def load(store: Store, key: str) -> Failed | None:
+    """Return the record; None if there is none that this release can read.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    return records.load(store, keys.failure(key), Failed, VERSION)
+
+
+def forget(store: Store, key: str) -> None:
+    """Delete the record; an error is only logged, as a record that remains is outdated by the step that succeeded."""
+    try:
+        store.delete(keys.failure(key))
+    except TranscriptionError as error:
+        log.warning("%s: the note of its last failure cannot be removed: %s", key, error)
+
+
+def note_each(store: Store, media_keys: Sequence[str], step: str, error: Exception) -> None:
+    """Record this failure for all these recordings, several at once, within `NOTES_S` seconds in all.
+
+    If the store does not answer, each write would take its whole timeout, and the failure must be raised before.
+    """
+    waiting = deque(media_keys)
+    until = time.monotonic() + NOTES_S
+
+    def work() -> None:
+        with suppress(IndexError):
+            while True:
+                note(store, waiting.popleft(), step, error)
+
+    # Daemon threads, as the process would wait for those of a thread pool when it ends.
+    threads = [threading.Thread(target=work, name="notes", daemon=True) for _ in media_keys[:NOTES_AT_ONCE]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("the store takes too long: the failure of %s is not noted for every recording", step)
+        waiting.clear()
+
+
+def note(store: Store, key: str, step: str, error: Exception) -> None:
+    """Record this failure; an error of the store is only logged."""
+    reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
+    try:
+        etag = store.stat(key).etag
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        failed = Failed(etag, step, reason, isinstance(error, TransientFailure), at)
+        store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
+    except TranscriptionError as second:
+        # Without the recording or the store there is no place for a record, and the first failure is the one to report.
+        log.info("%s: its failure is not noted: %s", key, second)

@@ -1,0 +1,1 @@
+"""Search: queries, ranking and the LanceDB tables."""

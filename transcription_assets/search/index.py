@@ -1,0 +1,498 @@
+"""The search index: LanceDB tables of passages, all of which can be rebuilt from the transcripts.
+
+All rows with the same recipe (model, passage length, columns) are in one table, so vectors of two models are never
+compared. One table is served. Rows with a new recipe fill another table beside it, and `maintain` switches to that
+table once it holds every recording. Until then new and replaced recordings are written to the served table as well:
+their words can be searched at once, their vectors only if the model is the same. The table served before is kept so
+that a switch can be undone; older ones are dropped.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.search import payload, retrieval
+from transcription_assets.search.facets import Facets, facets
+from transcription_assets.search.index_errors import FilesGone, explained, translated
+from transcription_assets.search.index_state import IndexState, VersionState
+from transcription_assets.search.query import Filters, Sought
+from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.retrieval import Looked
+from transcription_assets.search.schema import FIRST_TABLE, TOLD, foreign, keyed, schema, table_name
+from transcription_assets.search.tables import Tables, awaited, has_cards
+
+__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
+
+BATCH_ROWS = 4096
+NAMED = 3
+"""Maximum number of recordings that a message names."""
+POINTER_S = 1.0
+"""Seconds for which readers cache the name of the served table."""
+
+
+class Index:
+    """The tables at a LanceDB URI (a folder or `s3://…`); every method reads the newest version."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.uri = uri
+        self._tables = Tables(uri, dict(storage_options or {}))
+        self._served: tuple[float, str] = (float("-inf"), "")
+        self._models: dict[str, str] = {}
+        self._looked: dict[str, Looked] = {}
+
+    @explained
+    def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+        """Make `rows` the only rows of `media_keys`, and return the version of the table that holds them.
+
+        All rows change in one version, so readers never see a part of them. The version is 0 if `rows` is empty.
+
+        Raises:
+            PermanentFailure: the rows have several recipes, or the tables cannot be used.
+            TransientFailure: others kept writing at the same time, or the store does not answer.
+
+        """
+        recipes = rows["recipe"].unique().to_list()
+        if len(recipes) > 1:
+            raise PermanentFailure(f"rows of {len(recipes)} recipes at once: vectors of two models do not mix")
+        if not recipes:
+            self._remove(media_keys)
+            return 0
+        own = table_name(recipes[0])
+        self._named(own)
+        if self._tables.newest(own) is None:
+            self._tables.make(own, keyed(rows.clear()).schema)
+        version = self._merged(own, rows, media_keys)
+        # Read again: a process that has switched since the first call did not see these rows.
+        served = self._named(own)
+        if served != own:
+            self._beside(served, rows, media_keys)
+        return version
+
+    @explained
+    def holds(self, rows: pl.DataFrame, media_key: str) -> bool:
+        """Return whether the served table holds exactly these rows of the recording, and is the table of their recipe.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        served = self._served_now()
+        table = self._tables.newest(served) if served else None
+        if table is None or {table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
+            return False
+        if not rows.height:
+            return not table.count_rows(_of([media_key]))
+        found = table.search().where(_of([media_key])).select(list(TOLD)).limit(None).to_polars()
+        return bool(found.sort("id").equals(rows.select(TOLD).sort("id")))
+
+    @explained
+    def remove(self, media_keys: Sequence[str]) -> None:
+        """Delete all rows of `media_keys` from every table.
+
+        Raises:
+            TranscriptionError: the tables cannot be written, or others kept writing at the same time.
+
+        """
+        self._remove(media_keys)
+
+    @explained
+    def look(self) -> Looked | None:
+        """Return a snapshot of the served table, or None if nothing has been indexed.
+
+        The snapshot does not change, so that several queries for one answer agree whatever is written meanwhile.
+
+        Raises:
+            PermanentFailure: the table has the columns of an earlier version and has to be rebuilt.
+            TranscriptionError: the tables cannot be read.
+
+        """
+        served = self._served_name()
+        table = self._tables.held(served) if served else None
+        if table is None:
+            return None
+        looked, version = self._looked.get(served), int(table.version)
+        if looked is None or looked.version != version:
+            looked = self._looked[served] = self._pinned(served, version)
+        return looked
+
+    def forget(self) -> None:
+        """Discard all open tables and snapshots: the tables may have been deleted and created again."""
+        self._looked.clear()
+        self._tables.forget()
+
+    @explained
+    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+        """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
+
+        Raises:
+            PermanentFailure: `vector` has another dimension, or the table cannot be used.
+            TransientFailure: the store does not answer.
+
+        """
+        if len(vector) != looked.dimension:
+            raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
+        return awaited(retrieval.by_meaning(looked, vector, filters, most))
+
+    @explained
+    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
+        """Return the BM25 score of each row that holds the words.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.by_words(looked, wanted, filters, most))
+
+    @explained
+    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
+        """Return the BM25 score of each row that holds a word spelt like one of `words`.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.by_likeness(looked, words, filters, most))
+
+    @explained
+    def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Return whether any passage that passes the filters holds the word.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.is_said(looked, word, filters))
+
+    @explained
+    def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
+        """Return the passages with these row ids.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.read(looked, rows))
+
+    @explained
+    def facets(self) -> Facets:
+        """Return the values that the served table can be filtered by.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        looked = self.look()
+        if looked is None:
+            return Facets(0, {}, {}, {}, None, None)
+        search = looked.table.search().select(["media_key", "language", "speakers", "recorded"])
+        rows = pl.from_arrow(search.limit(looked.passages or 1).to_arrow())
+        assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
+        return facets(rows)
+
+    @explained
+    def recordings(self) -> set[str]:
+        """Return the media keys of the recordings in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        return {key for key, _ in self._recordings(self._served_now())}
+
+    @explained
+    def rows(self, media_key: str) -> int:
+        """Return the number of passages of a recording in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        return sum(count for (key, _), count in self._held([media_key]).items() if key == media_key)
+
+    @explained
+    def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        """Return the number of served passages by (media key, ETag); recordings without passages are left out.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        return self._held(media_keys)
+
+    @explained
+    def count(self) -> int:
+        """Return the number of passages in the served table.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        looked = self.look()
+        return 0 if looked is None else looked.passages
+
+    @explained
+    def dimension(self) -> int:
+        """Return the dimension of the vectors in the served table, 0 if nothing has been indexed.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        looked = self.look()
+        return looked.dimension if looked else 0
+
+    def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
+        """Return the Polars types of these columns.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        types = schema(self.dimension() or 1)
+        return {name: types[name] for name in columns}
+
+    def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield all rows of the served table with these columns, in batches of about BATCH_ROWS.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        looked = self.look()
+        if looked is None:
+            return
+        types = self.passage_schema(columns)
+        for batch in self._batches(looked, columns):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+            yield frame.select(pl.col(name).cast(types[name]) for name in columns)
+
+    @explained
+    def maintain(self) -> IndexState:
+        """Build indexes and compact every table, and switch to the table under construction if it is complete.
+
+        Raises:
+            TranscriptionError: the tables cannot be written, or others kept writing at the same time.
+
+        """
+        names = self._tables.names()
+        for name in names:
+            self._tables.cared_for(name)
+        pointer = self._tables.pointer()
+        building, served = pointer.get("building", ""), self._served_now()
+        if building in names and not self._missing(building, served):
+            self._switched(building, instead_of=served)
+            building = ""
+        self._dropped_old(names)
+        return self._state(building if building in names else "")
+
+    @explained
+    def status(self) -> list[VersionState]:
+        """Return the state of every table, the served one first.
+
+        Raises:
+            TranscriptionError: the tables cannot be read.
+
+        """
+        pointer, served = self._tables.pointer(), self._served_now()
+        roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
+        states = [self._version(name, roles.get(name, "unused"), served) for name in self._tables.names()]
+        return sorted(states, key=lambda state: (state.role != "served", state.table))
+
+    @explained
+    def switch(self, table: str, *, even_incomplete: bool = False) -> None:
+        """Serve another table from now on.
+
+        Raises:
+            PermanentFailure: there is no such table, or it lacks recordings and `even_incomplete` is False.
+            TransientFailure: others kept changing the served table, or the store does not answer.
+
+        """
+        if table not in self._tables.names():
+            there = ", ".join(self._tables.names())
+            raise PermanentFailure(
+                f"there is no table {table}: " + (f"take one of {there}" if there else "nothing is indexed yet")
+            )
+        missing = sorted(key for key, _ in self._missing(table, self._served_now()))
+        if missing and not even_incomplete:
+            some = ", ".join(missing[:NAMED]) + (" …" if missing[NAMED:] else "")
+            raise PermanentFailure(
+                f"{table} lacks {len(missing)} recordings of the served table ({some}): run "
+                "`transcription-assets index rebuild`, or switch with --incomplete, and they are not found any more"
+            )
+        self._switched(table)
+
+    def _batches(self, looked: Looked, columns: Sequence[str]) -> Iterator[Any]:
+        with translated(self.uri):
+            search = looked.table.search().select(list(columns)).limit(looked.passages or 1)
+            yield from search.to_batches(BATCH_ROWS)
+
+    def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+        def merge(table: Any) -> int:
+            merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merged = merged.when_not_matched_by_source_delete(_of(media_keys))
+            fitting = keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
+            # A row of another model has no vector here; by default LanceDB rejects missing vectors.
+            return int(merged.execute(fitting, on_bad_vectors="null").version)
+
+        return self._tables.written(name, merge)
+
+    def _named(self, own: str) -> str:
+        """Record `own` as served if no table is, else as under construction; return the name of the served table.
+
+        Called before the table is created and again afterwards: `maintain` drops tables without a role.
+        """
+        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        is_there = self._tables.newest(own) is not None
+
+        def named(said: dict[str, str]) -> dict[str, str]:
+            served = said.get("table") or first
+            if not served:
+                return {"table": own} if is_there else said
+            return said if own in {served, said.get("building")} else {**said, "table": served, "building": own}
+
+        return self._tables.point(named).get("table", "") or first
+
+    def _beside(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
+        """Write new and changed recordings to the served table as well.
+
+        Recordings that it holds unchanged are skipped: rows of another model would overwrite the vectors in use.
+        """
+        table = self._tables.newest(served)
+        if table is None or not has_cards(table):
+            return
+        found = table.search().where(_of(media_keys)).select(list(payload.CONTENT)).limit(None).to_polars()
+        held, made = payload.contents(found), payload.contents(rows)
+        changed = [key for key in media_keys if held.get(key) != made.get(key)]
+        if changed:
+            guests = foreign(rows, _dimension(table), self._model_of(served, table))
+            self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
+
+    def _remove(self, media_keys: Sequence[str]) -> None:
+        for name in self._tables.names():
+            self._tables.written(name, lambda table: table.delete(_of(media_keys)))
+
+    def _held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        looked = self.look()
+        if looked is None or not media_keys:
+            return {}
+        found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
+        return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
+
+    def _pinned(self, name: str, version: int) -> Looked:
+        """Return a snapshot of the table at this version."""
+        table = self._tables.newest(name)
+        table.checkout(version)
+        if not has_cards(table):
+            raise PermanentFailure(
+                f"the search table {name} was made by an earlier version of this program and cannot be searched: "
+                "run `transcription-assets index rebuild`; nothing is transcribed again"
+            )
+        return Looked(
+            table=table,
+            reading=self._tables.reading(name, version),
+            version=version,
+            passages=int(table.count_rows()),
+            embedding_model=self._model_of(name, table),
+            dimension=_dimension(table),
+        )
+
+    def _served_name(self) -> str:
+        """Return the served table, "" if there is none, cached for POINTER_S seconds: recent enough for readers."""
+        asked, name = self._served
+        if name and time.monotonic() - asked < POINTER_S:
+            return name
+        return self._served_now()
+
+    def _served_now(self) -> str:
+        """Return the served table as stored now, "" if there is none."""
+        name = self._tables.pointer().get("table", "")
+        if not name and self._tables.newest(FIRST_TABLE) is not None:
+            name = FIRST_TABLE
+        self._served = (time.monotonic(), name)
+        return name
+
+    def _switched(self, table: str, *, instead_of: str | None = None) -> None:
+        """Serve this table; if `instead_of` is given, only if that one is still served."""
+
+        def switched(said: dict[str, str]) -> dict[str, str]:
+            served = said.get("table") or first
+            if served == table or instead_of not in {None, served}:
+                return said
+            others = {"building": building} if (building := said.get("building", table)) != table else {}
+            return {"table": table, "before": served, **others}
+
+        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        self._tables.point(switched)
+        self._served = (float("-inf"), "")
+
+    def _dropped_old(self, names: Sequence[str]) -> None:
+        """Drop the tables that are not served, under construction, or the one served before."""
+        pointer = self._tables.pointer()
+        kept = {pointer.get(role, "") for role in ("table", "building", "before")}
+        for name in names:
+            if name.startswith(FIRST_TABLE) and name not in kept and pointer:
+                self._tables.drop(name)
+
+    def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
+        """Return the (media key, ETag) pairs that the served table has and this one lacks."""
+        if not served or served == table:
+            return set()
+        return self._recordings(served) - self._recordings(table)
+
+    def _recordings(self, name: str) -> set[tuple[str, str]]:
+        table = self._tables.newest(name) if name else None
+        if table is None:
+            return set()
+        found = table.search().select(["media_key", "media_etag"]).limit(None).to_polars()
+        return set(found.unique().iter_rows())
+
+    def _model_of(self, name: str, table: Any) -> str:
+        """Return the model of the table's vectors (cached: it never changes), "" if no row has one."""
+        if not self._models.get(name):
+            first = table.search().where("embedding_model IS NOT NULL").select(["embedding_model"]).limit(1).to_list()
+            self._models[name] = first[0]["embedding_model"] if first else ""
+        return self._models[name]
+
+    def _state(self, building: str) -> IndexState:
+        served = self._served_now()
+        table = self._tables.newest(served) if served else None
+        if table is None:
+            return IndexState(rows=0, recordings=0, fragments=0, version=0, vector_index=False)
+        return IndexState(
+            rows=int(table.count_rows()),
+            recordings=len(self._recordings(served)),
+            fragments=int(table.stats()["fragment_stats"]["num_fragments"]),
+            version=int(table.version),
+            vector_index=any("vector" in item.columns for item in table.list_indices()),
+            table=served,
+            building=building,
+        )
+
+    def _version(self, name: str, role: str, served: str) -> VersionState:
+        table = self._tables.newest(name)
+        own = []
+        if has_cards(table):
+            own = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
+        return VersionState(
+            table=name,
+            role=role,
+            embedding_model=self._model_of(name, table),
+            recipe=own[0]["recipe"] if own else "",
+            rows=int(table.count_rows()),
+            recordings=len(self._recordings(name)),
+            missing=len(self._missing(name, served)),
+            indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
+        )
+
+
+def _dimension(table: Any) -> int:
+    """Return the dimension of the table's vectors."""
+    return int(table.schema.field("vector").type.list_size)
+
+
+def _of(media_keys: Sequence[str]) -> str:
+    return f"media_key IN ({', '.join(map(retrieval.quoted, media_keys))})"

@@ -1,0 +1,303 @@
+"""Questions and answers of the search: parsing, filters, limits, folding of words, and hits. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+from transcription_assets.domain.text import is_unspaced
+from transcription_assets.errors import PermanentFailure
+
+MAX_TEXT = 1000
+MAX_LIMIT = 100
+MAX_OFFSET = 1000
+MAX_VALUES = 20
+MAX_VALUE = 1000
+MAX_TERMS = 24
+"""Words of a question that are looked up; a longer question is still found by its meaning."""
+FUZZY_LENGTH = 4
+"""Shorter words are not treated as misspelt: too many other words differ from them by one letter."""
+FUZZY_LONGEST = 40
+"""Longer words are not either: no language has many, and LanceDB refuses fuzzy queries of some hundred letters."""
+
+# Combining signs above, below or after a letter (vowels of Hindi, Thai, Arabic …) are part of its word.
+_SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.category(chr(point)).startswith("M"))
+_WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
+_QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
+# English, German, French, Spanish and Italian stop words: they say little about a moment.
+_FREQUENT = """
+a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
+its me my no not of on one or our out she should so some than that the their them then there these they this to up
+us was we were what when where which who why will with would you your aber als am auf aus bei bin bis das dass dem
+den der des die dies doch du ein eine einem einen einer er es für hat hatte ich ihm ihn ihr im ist ja kein man mein
+mich mir mit nach nicht noch nur oder sich sie sind um und uns von vor wann war warum wer wie wir wo zu zum zur au
+aux avec ce ces dans de elle en est et eux il ils je la le les leur lui ma mais même mes mon ne nos notre nous ou où
+par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous al con cuando del donde e el ella ellos
+era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una uno y yo che chi ci come cui da dal
+dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
+"""
+_STOP_WORDS = frozenset(_FREQUENT.split())
+# Latin letters that Unicode does not decompose into a letter and an accent, replaced as LanceDB does.
+_LETTERS = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
+)
+
+
+class QueryRefused(PermanentFailure):
+    """The question exceeds a limit; the message names the limit."""
+
+
+class Mode(StrEnum):
+    """Basis of the comparison: words, vectors, or both."""
+
+    HYBRID = "hybrid"
+    VECTOR = "vector"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Conditions on a moment, all of which must hold.
+
+    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
+    known date; `shortest_s` and `longest_s` are the recording's length in seconds.
+
+    Raises:
+        QueryRefused: a value exceeds a limit or cannot be encoded.
+
+    """
+
+    prefix: str = ""
+    languages: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    shortest_s: float | None = None
+    longest_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits, so that no filter costs more than a scan of the table."""
+        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
+            if len(values) > MAX_VALUES:
+                raise QueryRefused(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
+            if any(len(value) > MAX_VALUE for value in values):
+                raise QueryRefused(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
+            if any(not _is_encodable(value) for value in values):
+                raise QueryRefused(f"the filter {name} holds characters that are none (lone surrogates)")
+        for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
+            if seconds is not None and not 0 <= seconds < float("inf"):
+                raise QueryRefused(f"{name} is a number of seconds from 0, not {seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question with its page of the answer (`limit`, `offset`), its mode and its filters.
+
+    Raises:
+        QueryRefused: a value exceeds a limit.
+
+    """
+
+    text: str
+    limit: int = 10
+    offset: int = 0
+    mode: Mode = Mode.HYBRID
+    filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        """Check the limits, so that no question delays the others."""
+        if len(self.text) > MAX_TEXT:
+            raise QueryRefused(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise QueryRefused(f"limit is 1 to {MAX_LIMIT}, not {self.limit}")
+        if not 0 <= self.offset <= MAX_OFFSET:
+            raise QueryRefused(f"offset is 0 to {MAX_OFFSET}, not {self.offset}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1]."""
+
+    media_key: str
+    recording: str
+    start: float
+    end: float
+    text: str
+    sentence: tuple[int, int]
+    matches: tuple[tuple[int, int], ...]
+    context_start: float
+    context_end: float
+    score: float
+    weak: bool
+    language: str
+    speaker: str | None
+    recorded: date | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Moments, best first, and the number of searchable passages; `note` says why `mode` is not the one asked for."""
+
+    hits: tuple[Hit, ...]
+    more: bool
+    passages: int
+    mode: Mode
+    note: str = ""
+
+
+class Token(NamedTuple):
+    """A word of a text: its character range, and its folded form (lower case, without accents)."""
+
+    start: int
+    end: int
+    text: str
+    folded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A parsed question: `phrases` and `terms` are folded words, `meaning` is the text to encode.
+
+    `typed` is every word outside of phrases, including frequent words and repetitions. `quoted` (the phrases), `loose`
+    (the terms) and `spelt` (each term) are the texts for LanceDB, as typed: its index removes accents from Latin
+    letters only, and splits words where `tokens` splits characters.
+    """
+
+    phrases: tuple[tuple[str, ...], ...]
+    terms: tuple[str, ...]
+    typed: tuple[str, ...]
+    meaning: str
+    quoted: tuple[str, ...]
+    loose: str
+    spelt: Mapping[str, str]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word that may be highlighted, phrases first."""
+        return tuple(dict.fromkeys([word for phrase in self.phrases for word in phrase] + list(self.terms)))
+
+
+def sought(text: str) -> Sought:
+    """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
+    clean = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
+    plain = unicodedata.normalize("NFC", clean)
+    phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
+    loose = tuple(tokens(_QUOTED.sub(" ", plain)))
+    telling = tuple(token for token in loose if not is_frequent(token))
+    kept = telling or (() if phrases else loose)
+    terms = tuple(dict.fromkeys(token.folded for token in kept))[:MAX_TERMS]
+    kept = tuple(token for token in kept if token.folded in terms)
+    meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
+    return Sought(
+        phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
+        terms=terms,
+        typed=tuple(token.folded for token in loose),
+        meaning=meaning if _WORD.search(meaning) else "",
+        quoted=tuple(map(_typed, phrases)),
+        loose=_typed(kept),
+        spelt={token.folded: token.folded if token.folded.isascii() else token.text.lower() for token in kept},
+    )
+
+
+def _typed(said: Sequence[Token]) -> str:
+    """Join words as they were typed; characters without a space between them stay together."""
+    text, end = "", -1
+    for token in said:
+        text += token.text if token.start == end else f" {token.text}"
+        end = token.end
+    return text.strip()
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Yield the words of a text; in scripts without spaces, each character is a word."""
+    for match in _WORD.finditer(text):
+        start = match.start()
+        run = match[0]
+        if run.isascii() or not any(map(is_unspaced, run)):
+            yield Token(start, match.end(), run, fold(run))
+            continue
+        for offset, character in enumerate(run):
+            yield Token(start + offset, start + offset + 1, character, fold(character))
+
+
+def is_frequent(token: Token) -> bool:
+    """Return whether the word is so frequent that it says little about a moment."""
+    return token.text.lower() in _STOP_WORDS
+
+
+def fold(word: str) -> str:
+    """Return the word in lower case and without accents, so that `Café` and `CAFE` are equal."""
+    if word.isascii():
+        return word.lower()
+    decomposed = unicodedata.normalize("NFKD", word.casefold().translate(_LETTERS))
+    return "".join(character for character in decomposed if not unicodedata.combining(character)) or word
+
+
+@lru_cache(maxsize=8192)
+def words_of(text: str) -> frozenset[str]:
+    """Return the folded words of a text."""
+    if text.isascii():
+        return frozenset(_WORD.findall(text.lower()))
+    return frozenset(token.folded for token in tokens(text))
+
+
+def spans(text: str, words: frozenset[str]) -> list[tuple[int, int]]:
+    """Return the character ranges of these folded words in a text."""
+    if text.isascii():
+        return [match.span() for match in _WORD.finditer(text.lower()) if match[0] in words]
+    return [(token.start, token.end) for token in tokens(text) if token.folded in words]
+
+
+def is_like(word: str, other: str) -> bool:
+    """Return whether two folded words are equal but for one letter (two in long words) or an ending."""
+    if word == other:
+        return True
+    shorter, longer = sorted((word, other), key=len)
+    if len(shorter) < FUZZY_LENGTH or shorter[0] != longer[0]:
+        return False
+    if len(longer) - len(shorter) <= 2 and longer.startswith(shorter):  # noqa: PLR2004 -- -s, -ed, -es, -en
+        return not any(map(str.isdigit, longer))
+    return not any(map(str.isdigit, word + other)) and _within(shorter, longer, allowed_edits(shorter))
+
+
+def is_inflected(word: str, other: str) -> bool:
+    """Return whether two folded words differ by an ending of at most two letters (`-s`, `-ed`, `-en`)."""
+    shorter, longer = sorted((word, other), key=len)
+    if len(shorter) < FUZZY_LENGTH:
+        return longer == f"{shorter}s" and len(shorter) == FUZZY_LENGTH - 1
+    return 0 < len(longer) - len(shorter) <= 2 and longer.startswith(shorter) and longer.isalpha()  # noqa: PLR2004
+
+
+def allowed_edits(word: str) -> int:
+    """Return the number of wrong letters that a word may have in a fuzzy match."""
+    if not FUZZY_LENGTH <= len(word) <= FUZZY_LONGEST or any(map(str.isdigit, word)):
+        return 0
+    return 1 if len(word) < 2 * FUZZY_LENGTH else 2
+
+
+def _within(shorter: str, longer: str, edits: int) -> bool:
+    """Return whether the Damerau-Levenshtein distance (a swap of neighbours counts once) is at most `edits`."""
+    if len(longer) - len(shorter) > edits:
+        return False
+    before: list[int] = []
+    last = list(range(len(shorter) + 1))
+    for row, letter in enumerate(longer, 1):
+        line = [row]
+        for column, other in enumerate(shorter, 1):
+            cost = min(last[column] + 1, line[-1] + 1, last[column - 1] + (letter != other))
+            if row > 1 and column > 1 and letter == shorter[column - 2] and longer[row - 2] == other:
+                cost = min(cost, before[column - 2] + 1)
+            line.append(cost)
+        if min(line) > edits:
+            return False
+        before, last = last, line
+    return last[-1] <= edits
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

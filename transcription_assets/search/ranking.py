@@ -1,0 +1,338 @@
+"""Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
+
+Candidates are ordered by the evidence in their sentences (`Evidence`), then by a score: closeness (cosine of the
+passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
+are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import IntEnum
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_assets.domain.passages import Sentence, joined
+from transcription_assets.search.query import (
+    Hit,
+    Mode,
+    Sought,
+    Token,
+    is_frequent,
+    is_inflected,
+    is_like,
+    spans,
+    tokens,
+    words_of,
+)
+
+Vector = NDArray[np.float32]
+
+SENTENCE_SHARE = 0.5
+"""Share of the best sentence in a candidate's closeness; the rest is the passage's."""
+WORDS_SHARE = 0.5
+"""Score added to a candidate that holds all words of the question."""
+SENTENCE_WORDS = 0.3
+"""Score added to a sentence that holds all words, when the sentences of a passage are compared."""
+ADJOINING_S = 2.0
+"""Passages of a recording with at most this much silence between them (seconds) are neighbours."""
+_NONE: frozenset[str] = frozenset()
+LONG_SENTENCE_S = 10.0
+LEAD_IN_S = 2.0
+"""In a sentence longer than LONG_SENTENCE_S, seconds before the matching words at which a moment starts."""
+FULL_SCORE = 1.0 + WORDS_SHARE
+
+
+class Evidence(IntEnum):
+    """Degree to which one sentence holds the words of the question; more evidence always ranks first."""
+
+    SOME = 0
+    ALL = 1
+    IN_ORDER = 2
+    """One after another, with only frequent words between them."""
+    AS_TYPED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage of the table; vectors have unit length and are None if it has none of the model in use.
+
+    `row` is its id in this version of the table, `bm25` its score among the passages that hold words of the question,
+    0.0 if it holds none.
+    """
+
+    row: int
+    media_key: str
+    title: str
+    language: str
+    recorded: date | None
+    duration_s: float | None
+    start: float
+    end: float
+    text: str
+    sentences: tuple[Sentence, ...]
+    vector: Vector | None
+    sentence_vectors: Vector | None
+    bm25: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    candidate: Candidate
+    score: float
+    closeness: float
+    coverage: float
+    near: Vector | None
+    evidence: Evidence
+
+
+def moments(
+    found: Sequence[Candidate],
+    wanted: Sought,
+    vector: Vector | None,
+    mode: Mode,
+    *,
+    unknown: Sequence[str] = (),
+    weak_below: float = 0.0,
+    speakers: Sequence[str] = (),
+) -> "Moments":
+    """Merge these candidates into moments, best first, weak ones last.
+
+    No two moments are of neighbouring passages, and no sentence is in two of them. `vector` is the question's (unit
+    length), None if only words are compared; `unknown` are its words that no passage holds. A hit is weak if its
+    closeness is below `weak_below` and it does not hold most of the words. With `speakers`, moments start in a sentence
+    of theirs.
+    """
+    fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
+    scorer = _Scorer(
+        wanted=wanted,
+        alike=_alike(fitting, unknown),
+        vector=vector,
+        mode=mode,
+        best_words=max((item.bm25 for item in fitting), default=0.0),
+        unmeasured=weak_below if vector is not None else 0.0,
+    )
+    groups: list[list[_Scored]] = []
+    of_recording: dict[str, list[list[_Scored]]] = {}
+    scored = map(scorer.scored, fitting)
+    for item in sorted(
+        scored, key=lambda one: (-one.evidence, -one.score, one.candidate.media_key, one.candidate.start)
+    ):
+        near = of_recording.setdefault(item.candidate.media_key, [])
+        home = next((group for group in near if _adjoin(group[0].candidate, item.candidate)), None)
+        if home is None:
+            home = []
+            near.append(home)
+            groups.append(home)
+        home.append(item)
+    # The sort is stable: among equals the order by score is preserved.
+    groups.sort(key=lambda group: _is_weak(group[0], weak_below))
+    found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
+    return Moments(found_each, scorer, weak_below, frozenset(speakers))
+
+
+def _is_weak(best: _Scored, weak_below: float) -> bool:
+    """Return whether a passage is far from the question and holds at most half of its words."""
+    return best.closeness < weak_below and best.coverage <= 0.5  # noqa: PLR2004 -- half of its words
+
+
+def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
+    """Return the sentences to display with each moment, in order: of its own passage, then of its neighbours.
+
+    Two moments may have a neighbour between them, or overlapping neighbours: a common sentence goes to the better
+    moment.
+    """
+    taken: set[tuple[str, float, float, str]] = set()
+    shown: list[list[Sentence]] = [[] for _ in groups]
+    for members in (slice(0, 1), slice(1, None)):
+        for group, said in zip(groups, shown, strict=True):
+            for item in group[members]:
+                for one in item.candidate.sentences:
+                    place = (item.candidate.media_key, one.start, one.end, one.text)
+                    if place not in taken:
+                        taken.add(place)
+                        said.append(one)
+    return [sorted(said, key=lambda one: (one.start, one.end, one.text)) for said in shown]
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Ranked moments; `hits` returns a page of them."""
+
+    found: list[tuple[_Scored, list[Sentence]]]
+    """The best passage of each moment, and the sentences around it."""
+    scorer: "_Scorer"
+    weak_below: float
+    speakers: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
+        """Return at most `limit` hits from `offset` on."""
+        page = slice(offset, offset + limit)
+        scores = self._scores()[page]
+        return tuple(
+            self._hit(best, context, score) for (best, context), score in zip(self.found[page], scores, strict=True)
+        )
+
+    def _scores(self) -> list[float]:
+        """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
+        own = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
+        return list(accumulate(own, max))[::-1]
+
+    def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
+        item = best.candidate
+        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        text, places = joined(context)
+        place = places[context.index(found)]
+        matches = marked(text, self.scorer.wanted, self.scorer.alike)
+        inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
+        words_at = self.scorer.place(found.text)[1]
+        return Hit(
+            media_key=item.media_key,
+            recording=item.title,
+            start=_second(found, words_at if words_at is not None else min(inside, default=0)),
+            end=found.end,
+            text=text,
+            sentence=place,
+            matches=tuple(matches),
+            context_start=context[0].start,
+            context_end=max(sentence.end for sentence in context),
+            score=round(score, 4),
+            weak=_is_weak(best, self.weak_below),
+            language=item.language,
+            speaker=found.speaker or None,
+            recorded=item.recorded,
+            duration_s=item.duration_s,
+        )
+
+
+def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
+    """Return the terms that no candidate holds."""
+    return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
+
+
+def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
+    """Return the words of each candidate."""
+    return (words_of(item.text) for item in found)
+
+
+def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return the words of the candidates that are spelt like each unknown word."""
+    held = _NONE.union(*words_each(found)) if unknown else _NONE
+    # Similar words have the same first letter; checked here first, as it avoids most comparisons.
+    return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    wanted: Sought
+    alike: Mapping[str, frozenset[str]]
+    vector: Vector | None
+    mode: Mode
+    best_words: float
+    unmeasured: float
+
+    def scored(self, item: Candidate) -> _Scored:
+        coverage = self._coverage(words_of(item.text))
+        # A passage without a vector yet is scored as neither close nor far.
+        closeness, by_meaning, near = 0.0, self.unmeasured, None
+        if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
+            whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
+            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())
+            closeness = max(whole, float(near.max()))
+        by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
+        score = {
+            Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
+            Mode.VECTOR: by_meaning,
+            Mode.TEXT: FULL_SCORE * by_words,
+        }[self.mode]
+        evidence = max(map(self._evidence, item.sentences), default=Evidence.SOME)
+        return _Scored(item, score, closeness, coverage, near, evidence)
+
+    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
+        """Return the index of the sentence to start at: of these speakers (if any), most evidence, then closest."""
+        spoken = found.candidate.sentences
+        fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
+        if self.mode is not Mode.VECTOR:
+            fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
+        ranks = [
+            (not speakers or sentence.speaker in speakers, self._evidence(sentence), fit_of_it)
+            for sentence, fit_of_it in zip(spoken, fit.tolist(), strict=True)
+        ]
+        return ranks.index(max(ranks))
+
+    def _evidence(self, sentence: Sentence) -> Evidence:
+        if self.mode is Mode.VECTOR or self._coverage(words_of(sentence.text)) < 1:
+            return Evidence.SOME
+        return self.place(sentence.text)[0]
+
+    def place(self, text: str) -> tuple[Evidence, int | None]:
+        """Return the evidence of a text that holds all words of the question, and their offset (None if apart).
+
+        A question that consists of phrases only is located by its first phrase.
+        """
+        meant = {word: term for term, words in self.alike.items() for word in words}
+        held = [token._replace(folded=meant.get(token.folded, token.folded)) for token in tokens(text)]
+        typed = self.wanted.typed or next(iter(self.wanted.phrases), ())
+        if places := _runs(held, typed):
+            return Evidence.AS_TYPED, held[places[0]].start
+        terms = self.wanted.terms
+        telling = [token for token in held if token.folded in terms or not is_frequent(token)]
+        if terms and (places := _runs(telling, terms)):
+            return Evidence.IN_ORDER, telling[places[0]].start
+        return Evidence.ALL, None
+
+    def _coverage(self, held: frozenset[str]) -> float:
+        """Return the share of the question's words in `held`; a similar word counts for an unknown one."""
+        words = self.wanted.words
+        if not words:
+            return 0.0
+        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in words) / len(words)
+
+
+def _adjoin(one: Candidate, other: Candidate) -> bool:
+    """Return whether two passages of a recording are neighbours."""
+    return other.start <= one.end + ADJOINING_S and one.start <= other.end + ADJOINING_S
+
+
+def _second(sentence: Sentence, offset: int) -> float:
+    """Return the start of the sentence; in a long one, of a word shortly before the one at `offset`."""
+    if sentence.end - sentence.start <= LONG_SENTENCE_S or not offset:
+        return sentence.start
+    spoken = [start for at, start in sentence.words if at <= offset]
+    if not spoken:
+        return sentence.start
+    earlier = [start for start in spoken if start >= spoken[-1] - LEAD_IN_S]
+    return max(sentence.start, min(earlier))
+
+
+def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
+    """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
+    inflected = (word for word in words_of(text) for term in wanted.terms if is_inflected(word, term))
+    found = set(
+        spans(text, frozenset(wanted.terms).union(inflected, *(alike.get(term, _NONE) for term in wanted.terms)))
+    )
+    if wanted.phrases:
+        held = list(tokens(text))
+        for phrase in wanted.phrases:
+            for first in _runs(held, phrase):
+                found.update((token.start, token.end) for token in held[first : first + len(phrase)])
+    return sorted(found)
+
+
+def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
+    """Return the positions in `held` at which the phrase (not empty) begins."""
+    if not phrase:
+        return []
+    folded = [token.folded for token in held]
+    return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
+
+
+def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:
+    """Return the passages closest to the question's vector; distances of the vector index are only approximate."""
+    having = [item for item in found if item.vector is not None]
+    return sorted(having, key=lambda item: -float(item.vector @ vector))[:most]  # type: ignore[operator]  # not None

@@ -1,0 +1,163 @@
+"""Queries against one snapshot of a table: by vector, by words, and by spelling, all with typed filters.
+
+Queries return row ids and scores only; the rows of all of them are read at once. Row ids are valid for one version of a
+table, so all queries for an answer use the same snapshot. They are coroutines because LanceDB's synchronous API
+switches between threads five times for each query. `Index` translates LanceDB's exceptions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from transcription_assets.search import payload
+from transcription_assets.search.query import Filters, Sought, allowed_edits
+from transcription_assets.search.ranking import Candidate, Vector
+
+ROW = "_rowid"
+NPROBES = 50
+REFINE = 1.5
+"""NPROBES cells of the vector index are searched for REFINE times the rows wanted, as its distances are approximate.
+
+Both values come from benchmarks.
+"""
+PATIENCE = timedelta(seconds=20)
+FUZZY_EXPANSIONS = 50
+LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
+
+    `reading` is the same as `table`, for coroutines.
+    """
+
+    table: Any
+    reading: Any
+    version: int
+    passages: int
+    embedding_model: str
+    dimension: int
+
+
+async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
+    """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
+
+    LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
+    """
+    search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
+    search = search.distance_type("dot").nprobes(NPROBES)
+    return list(await _found(search, filters, round(REFINE * most), "_distance"))
+
+
+async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
+    """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
+
+    If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
+    if these reach the limit too, up to `most` rows that hold the question as it was typed.
+    """
+    found = await _holding(looked, wanted, filters, most, _queries().MatchQuery(wanted.loose, "text"))
+    if len(found) < most or not wanted.terms[1:]:
+        return found
+    every = _queries().MatchQuery(wanted.loose, "text", operator=_queries().FullTextOperator.AND)
+    together = await _holding(looked, wanted, filters, most, every)
+    if len(together) == most:
+        typed = wanted.loose if wanted.phrases else wanted.meaning
+        beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(typed, "text"))
+        # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
+        together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
+    return together | found
+
+
+async def _holding(looked: Looked, wanted: Sought, filters: Filters, most: int, terms: Any) -> dict[int, float]:
+    """Return the rows that hold all quoted phrases (if any); `terms` is the query for the terms."""
+    ask = _queries()
+    clauses: list[tuple[Any, Any]] = [
+        (ask.Occur.MUST, ask.PhraseQuery(typed, "text") if said[1:] else ask.MatchQuery(typed, "text"))
+        for said, typed in zip(wanted.phrases, wanted.quoted, strict=True)
+    ]
+    if wanted.terms:
+        clauses.append((ask.Occur.SHOULD, terms))
+    if not clauses:
+        return {}
+    query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
+    return await _found(looked.reading.query().nearest_to_text(query), filters, most, "_score")
+
+
+async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
+    """Return the BM25 scores of the rows that hold a word spelt like one of `words`.
+
+    Rows that are not in the index yet are not found (LanceDB 0.40); they are after the next refresh.
+    """
+    ask = _queries()
+    found: dict[int, float] = {}
+    for word in words:
+        if edits := allowed_edits(word):
+            # Lower case: LanceDB does not analyse the words of a fuzzy query.
+            query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
+            search = looked.reading.query().nearest_to_text(query)
+            found = {**await _found(search, filters, most, "_score"), **found}
+    return found
+
+
+async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
+    """Return whether any passage that passes the filters holds the word."""
+    search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
+    return bool(await _found(search, filters, 1, "_score"))
+
+
+async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
+    """Return the passages with these row ids."""
+    if not rows:
+        return {}
+    held = await looked.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
+    each = zip(held[ROW].to_pylist(), held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
+    return {number: payload.candidate(number, card, near, looked.dimension) for number, card, near in each}
+
+
+def expression(filters: Filters) -> str | None:
+    """Return the filters as a LanceDB expression of dates, numbers and `quoted` text; None if there are none."""
+    said: list[str] = []
+    if filters.prefix:
+        said.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+    if filters.languages:
+        said.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
+    if filters.speakers:
+        said.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
+    if filters.since:
+        said.append(f"recorded >= DATE '{filters.since.isoformat()}'")
+    if filters.until:
+        said.append(f"recorded <= DATE '{filters.until.isoformat()}'")
+    if filters.shortest_s is not None:
+        said.append(f"duration_s >= {float(filters.shortest_s)!r}")
+    if filters.longest_s is not None:
+        said.append(f"duration_s <= {float(filters.longest_s)!r}")
+    return " AND ".join(said) or None
+
+
+def quoted(text: str) -> str:
+    r"""Return `text` as an SQL string literal: single quotes are doubled, no other character has a meaning.
+
+    LanceDB's own literals are not used (0.40): they take `\'` for a quote that is doubled already, but the SQL parser
+    does not, so that the text after it would be parsed as an expression.
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _queries() -> Any:
+    """Return LanceDB's query module; its type stubs omit the defaults."""
+    return import_module("lancedb.query")
+
+
+async def _found(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
+    """Run the search and return the measure of each row, best first."""
+    where = expression(filters)
+    if where:
+        search = search.where(where)
+    # The column is named explicitly: LanceDB warns at each search that adds it implicitly.
+    rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=PATIENCE)
+    return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))

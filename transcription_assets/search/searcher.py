@@ -1,0 +1,146 @@
+"""search: run a question against words and vectors at once, and rank the results as moments."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+from transcription_assets.embedding import Encoder
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.search import ranking
+from transcription_assets.search.index import Facets, FilesGone, Index, Looked
+from transcription_assets.search.query import Answer, Filters, Mode, Query, sought
+from transcription_assets.search.ranking import Candidate, Vector
+
+CANDIDATES = 2
+"""Passages requested per moment of the answer: neighbours are merged."""
+FEWEST = 24
+THREADS = 8
+REMEMBERED_WORDS = 200_000
+WORDS_ONLY = float("inf")
+"""Value of `weak_below` without vectors: a moment that holds few of the words is weak."""
+
+Encoders = Callable[[str], Encoder]
+log = logging.getLogger(__name__)
+
+
+class _Said:
+    """Cache of words seen in passages, which need no query of their own; cleared when it is full."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+
+    def add(self, found: Iterable[Candidate]) -> None:
+        if len(self._words) > REMEMBERED_WORDS:
+            self._words = set()
+        self._words.update(*ranking.words_each(found))
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._words
+
+
+class Searcher:
+    """Search over one index; thread-safe. `encoders` returns the encoder of a table by its recorded model name.
+
+    An encoder is loaded at the first question that needs it, and reused.
+    """
+
+    def __init__(self, table: Index, encoders: Encoders) -> None:
+        self._index = table
+        self._encoders = encoders
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
+        self._said = _Said()
+
+    def search(self, query: Query) -> Answer:
+        """Return the moments that match the question, best first.
+
+        The answer is empty for an empty question, and no model is loaded for an empty table. If the table's model is
+        not on this machine, or its service does not answer, only words are compared and the answer's `note` says why.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
+        try:
+            return self._answered(query)
+        except FilesGone:
+            self._index.forget()
+            return self._answered(query)
+
+    def _answered(self, query: Query) -> Answer:
+        wanted = sought(query.text)
+        looked = self._index.look()
+        if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
+            return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
+        most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
+        find_words = partial(self._index.holding, looked, wanted, query.filters, most)
+        # Submitted before the question is encoded, so that both run at the same time.
+        words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or wanted.phrases else None
+        mode, vector, weak_below, note = self._means(query.mode, wanted.meaning, looked)
+        if words is None and mode is not Mode.VECTOR:
+            words = self._pool.submit(find_words)
+        near: Sequence[int] = ()
+        if vector is not None:
+            near = self._index.near(looked, vector, query.filters, most)
+        scores = dict(words.result()) if words else {}
+        held = dict(self._index.read(looked, [*{*near, *scores}]))
+        unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
+        if words and (len(scores) == most or wanted.phrases):
+            # More passages hold one of the words than were returned: a frequent word may be in the others.
+            unknown = tuple(word for word in unknown if not self._is_said(looked, wanted.spelt[word], query.filters))
+        if words and unknown:
+            spelt = tuple(wanted.spelt[word] for word in unknown)
+            scores = {**self._index.like(looked, spelt, query.filters, most), **scores}
+            held |= self._index.read(looked, [row for row in scores if row not in held])
+        if words:
+            self._said.add(held.values())
+        found = {row: replace(held[row], bm25=score) for row, score in scores.items()}
+        if vector is not None:
+            others = ranking.nearest((held[row] for row in near), vector, most)
+            found = {item.row: item for item in others} | found
+        moments = ranking.moments(
+            list(found.values()),
+            wanted,
+            vector,
+            mode,
+            unknown=unknown,
+            weak_below=weak_below,
+            speakers=query.filters.speakers,
+        )
+        hits = moments.hits(query.offset, query.limit)
+        return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
+
+    def facets(self) -> Facets:
+        """Return the values that can be filtered by.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
+        return self._index.facets()
+
+    def _means(self, mode: Mode, meaning: str, looked: Looked) -> tuple[Mode, Vector | None, float, str]:
+        """Return the mode that is possible, the question's vector, the cosine below which a hit is weak, and a note."""
+        if mode is Mode.TEXT:
+            return mode, None, WORDS_ONLY, ""
+        why = "a table with the vectors is being built"
+        try:
+            if looked.embedding_model:
+                encoder = self._encoders(looked.embedding_model)
+                vector = encoder.encode_query(meaning)
+                if len(vector) == looked.dimension:
+                    return mode, vector, encoder.weak_below, ""
+                why = f"the encoder gives {len(vector)} numbers, the table holds vectors of {looked.dimension}"
+        except TranscriptionError as error:
+            why = str(error)
+        except Exception as error:  # for any reason (no memory on the GPU, a bug): a search by words is still possible
+            log.exception("the question cannot be encoded")
+            why = f"the encoder failed ({type(error).__name__})"
+        return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
+
+    def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+        """Return whether any passage that passes the filters holds the word."""
+        if filters == Filters() and word in self._said:
+            return True
+        return self._index.is_said(looked, word, filters)

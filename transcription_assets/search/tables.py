@@ -1,0 +1,332 @@
+"""The LanceDB tables of a folder or bucket: opening, creating, concurrent writes, maintenance, and the pointer file."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.search.index_errors import RAISED, is_lost_race, translated
+from transcription_assets.storage import temporary
+from transcription_assets.storage.errors import said
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from obstore.store import ObjectStore
+
+VECTOR_INDEX_ROWS = 20_000
+"""Below this number of rows a scan of all vectors takes milliseconds, and an index only costs."""
+KEEP_VERSIONS = timedelta(hours=1)
+"""Readers that opened an older version can use it for this long."""
+ATTEMPTS = 10
+"""Attempts for one write, each after LanceDB's own retries, with growing pauses: 40 s in all on average."""
+LOCK_S = 60.0
+LONGEST_PAUSE_S = 16.0
+POINTER = "serving.json"
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+def awaited(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine on LanceDB's own event loop, which survives a fork, and return its result."""
+    from lancedb.background_loop import LOOP
+
+    done: Result = LOOP.run(work)  # type: ignore[no-untyped-call]  # it has no types
+    return done
+
+
+def has_cards(table: Any) -> bool:
+    """Return whether the table has the current columns (decision 19); one that has not is never searched."""
+    return "card" in table.schema.names
+
+
+class Tables:
+    """The folder or `s3://…` of the tables, with the pointer file that records which of them is served.
+
+    LanceDB's own exceptions (`errors.RAISED`) pass through all methods; `Index` translates them.
+    """
+
+    def __init__(self, uri: str, options: dict[str, str]) -> None:
+        self.uri = uri
+        self._options = options
+        self._opened: dict[str, Any] = {}
+        self._readers: Any = None
+
+    @cached_property
+    def _connection(self) -> Any:
+        import lancedb
+
+        # Every read checks for the newest version; data of an unchanged version stays in memory.
+        return lancedb.connect(self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0))
+
+    def names(self) -> list[str]:
+        """Return the names of all tables, sorted."""
+        if self._is_missing:
+            return []
+        return sorted(self._connection.list_tables().tables)
+
+    def newest(self, name: str) -> Any:
+        """Open the newest version of a table; None if there is none."""
+        if self._is_missing:
+            return None
+        try:
+            return self._connection.open_table(name)
+        except ValueError as error:
+            if "not found" not in str(error):
+                raise
+        return None
+
+    def held(self, name: str) -> Any:
+        """Return the table from the cache of open tables; None if there is none."""
+        table = self._opened.get(name)
+        if table is None:
+            table = self.newest(name)
+            if table is not None:
+                self._opened[name] = table
+        return table
+
+    def reading(self, name: str, version: int) -> Any:
+        """Open the table at this version for use in coroutines."""
+
+        async def opened() -> Any:
+            import lancedb
+
+            if self._readers is None:
+                self._readers = await lancedb.connect_async(self.uri, storage_options=self._options or None)
+            table = await self._readers.open_table(name)
+            await table.checkout(version)
+            return table
+
+        return awaited(opened())
+
+    def forget(self) -> None:
+        """Clear the cache of open tables."""
+        self._opened.clear()
+        self._readers = None
+
+    def drop(self, name: str) -> None:
+        """Delete a table with all its versions."""
+        self._connection.drop_table(name, ignore_missing=True)
+        self._opened.pop(name, None)
+
+    def make(self, name: str, schema: "pa.Schema") -> None:
+        """Create an empty table unless another process does so at the same time.
+
+        LanceDB's `create_table` writes an empty version over a table that appeared after its own check (0.40), and the
+        rows of others are lost. So the table is created in a temporary folder, and its manifest is written only if none
+        exists.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        import lancedb
+
+        with temporary.folder() as folder:
+            lancedb.connect(folder).create_table(name, schema=schema)
+            (manifest,) = folder.rglob("*.manifest")
+            path = str(manifest.relative_to(folder))
+            is_first = self.put_new(path, manifest.read_bytes())
+        if is_first:
+            # Without this index LanceDB splits text at spaces only and keeps accents: some words would not be found.
+            self._indexed(name, "text", _of_words())
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """Write a file of the folder if none exists; return False if another process was first.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        with translated(self.uri):
+            try:
+                obstore.put(self._files, path, content, mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                log.info("%s: another process made %s", self.uri, path)
+                return False
+        return True
+
+    def pointer(self) -> dict[str, str]:
+        """Return the content of the pointer file, empty if there is none.
+
+        Raises:
+            PermanentFailure: the file is damaged.
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        return self._pointer()[0]
+
+    def point(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+        """Replace the content of the pointer file by `change(content)` and return the new content.
+
+        `change` is called again if another process wrote first, so that no change is lost. It must have no side
+        effects.
+
+        Raises:
+            TransientFailure: others kept changing the file, or the store does not answer.
+            PermanentFailure: the file is damaged, or the store refuses.
+
+        """
+        known = self.pointer()
+        if change(known) == known:
+            return known
+        for attempt in range(ATTEMPTS):
+            with self._one_at_a_time():
+                before, etag = self._pointer()
+                after = change(before)
+                if after == before or self._put_pointer(after, etag):
+                    return after
+            time.sleep(_pause(attempt))
+        raise TransientFailure(f"{self.uri}: others keep changing {POINTER}", hint="try again")
+
+    def _pointer(self) -> tuple[dict[str, str], str | None]:
+        """Return the content of the pointer file and its ETag, which is None if there is no file."""
+        if self._is_missing:
+            return {}, None
+        with translated(self.uri):
+            try:
+                found = obstore.get(self._files, POINTER)
+                said = json.loads(bytes(found.bytes()))
+            except (NotFoundError, FileNotFoundError):
+                return {}, None
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                said = None
+        if not isinstance(said, dict):
+            raise PermanentFailure(
+                f"{self.uri}/{POINTER} is damaged: remove it, and run `transcription-assets index switch TABLE`",
+                hint="remove it, and run `transcription-assets index switch TABLE`",
+            )
+        return said, found.meta["e_tag"]
+
+    def _put_pointer(self, said: dict[str, str], etag: str | None) -> bool:
+        """Write the pointer file; return False if it has changed since `etag` was read."""
+        content = json.dumps(said, indent=1).encode()
+        if etag is None:
+            return self.put_new(POINTER, content)
+        with translated(self.uri):
+            try:
+                # Local folders have no conditional writes: there the lock excludes others.
+                obstore.put(self._files, POINTER, content, mode="overwrite" if self._is_local else {"e_tag": etag})
+            except PreconditionError:
+                return False
+        return True
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Hold the lock on the pointer file of a local folder; a bucket has conditional writes by ETag instead."""
+        if not self._is_local:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        with translated(self.uri):
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+            try:
+                lock = FileLock(f"{self.uri}/{POINTER}.lock").acquire(timeout=LOCK_S)
+            except Timeout:
+                raise TransientFailure(f"{self.uri}: others keep {POINTER} locked", hint="try again") from None
+        with lock:
+            yield
+
+    def written(self, name: str, write: Callable[[Any], Result]) -> Result:
+        """Call `write` with the newest version of the table; retry lost races after LanceDB's own ten retries.
+
+        Raises:
+            TransientFailure: others kept writing at the same time.
+
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                # Opened again for each attempt: a table object that has lost a race stays at its version and loses
+                # again.
+                return write(self.newest(name))
+            except RAISED as error:
+                if not is_lost_race(error):
+                    raise
+                lost = said(error)
+            log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
+            time.sleep(_pause(attempt))
+        raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")
+
+    def cared_for(self, name: str) -> None:
+        """Build the indexes that pay, add new rows to them, compact, and drop old versions, without blocking readers.
+
+        Rows that are not in an index yet are scanned by each search, so all rows can be found at any time.
+
+        Raises:
+            TransientFailure: others kept writing at the same time.
+
+        """
+        table = self.newest(name)
+        if table is None or not has_cards(table):
+            return  # dropped meanwhile by the maintenance of another process, or not searched any more
+        rows = int(table.count_rows())
+        there = {column for item in table.list_indices() for column in item.columns}
+        for column, config in _worthwhile(rows):
+            if column not in there:
+                self._indexed(name, column, config)
+        self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+
+    def _indexed(self, name: str, column: str, config: Any) -> None:
+        self.written(name, lambda table: table.create_index(column, config=config))
+
+    @property
+    def _is_local(self) -> bool:
+        return "://" not in self.uri
+
+    @property
+    def _is_missing(self) -> bool:
+        """True if the local folder does not exist. Readers must not create it, as a connection of LanceDB would."""
+        return self._is_local and not Path(self.uri).is_dir()
+
+    @cached_property
+    def _files(self) -> "ObjectStore":
+        """The folder as an object store, for files outside the tables."""
+        from obstore.store import LocalStore, S3Store
+
+        if self._is_local:
+            return LocalStore(self.uri, mkdir=True)
+        options = dict(self._options)
+        allow_http = options.pop("allow_http", "false") == "true"
+        # Not `from_url`: it does not accept `aws_endpoint_url_s3` (obstore 0.12).
+        bucket, _, prefix = self.uri.partition("://")[2].partition("/")
+        return S3Store(bucket, prefix=prefix, config=options, client_options={"allow_http": allow_http})  # type: ignore[arg-type]
+
+
+def _pause(attempt: int) -> float:
+    """Return the seconds before the next attempt: growing, and random so that processes do not collide again."""
+    return random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt))  # noqa: S311 -- no secret
+
+
+def _of_words() -> Any:
+    """Return the full-text index of words in any script.
+
+    It has no stemming, which is specific to one language, and no stop words, so that "to be or not to be" can be found
+    as a phrase; frequent words are left out of questions instead.
+    """
+    from lancedb.index import FTS
+
+    return FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False)
+
+
+def _worthwhile(rows: int) -> list[tuple[str, Any]]:
+    """Return the indexes that pay for so many rows: words first, then filters, then vectors."""
+    from lancedb.index import Bitmap, BTree, IvfRq, LabelList
+
+    if not rows:
+        return []
+    wanted: list[tuple[str, Any]] = [("text", _of_words())]
+    if rows >= VECTOR_INDEX_ROWS:
+        wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
+        wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
+    return wanted

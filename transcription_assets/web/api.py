@@ -1,0 +1,157 @@
+"""The JSON API: search, the library, single recordings and transcripts; `problems` turns errors into responses."""
+
+import gzip
+import time
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from transcription_assets.domain.text import printable
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.search.highlight import parts
+from transcription_assets.search.query import MAX_LIMIT, Filters, Hit
+from transcription_assets.search.query import Query as Question
+from transcription_assets.web import library_api, paragraphs, problems, titles
+from transcription_assets.web.archive import LONGEST_KEY, Archive
+from transcription_assets.web.library import Library
+from transcription_assets.web.recording_state import silence
+from transcription_assets.web.schemas import (
+    Asked,
+    Details,
+    Facets,
+    Found,
+    Listed,
+    Moment,
+    Paragraph,
+    Part,
+    State,
+    Words,
+)
+from transcription_assets.web.thread_pool import Workers
+
+LONGEST_NAME = 300
+
+KINDS = {
+    "json": "application/json",
+    "txt": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+
+Key = Annotated[str, Path(max_length=LONGEST_KEY, description="The recording's name in the store.")]
+Kind = Literal["json", "txt", "srt", "vtt"]
+
+_TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {media_type.partition(";")[0]: {} for media_type in KINDS.values()}}
+}
+
+
+def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
+    """Return the routes below `/api`."""
+    routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
+
+    @routes.get("/search")
+    async def search(asked: Annotated[Asked, Query()]) -> Found:
+        """Search for the moments that match a query; the best match is first."""
+        started = time.monotonic()
+        # Early requests await the encoder here, without blocking a thread. Without an encoder only words are compared.
+        with suppress(PermanentFailure):
+            await workers.within(archive.encoder_ready)
+        answer = await workers.run(archive.search, _question(asked))
+        pictured = await workers.run(library.pictured, {hit.media_key for hit in answer.hits})
+        return Found(
+            query=asked.q,
+            moments=[_moment(hit, has_picture=hit.media_key in pictured) for hit in answer.hits],
+            more=answer.more,
+            passages=answer.passages,
+            took_ms=round((time.monotonic() - started) * 1000, 1),
+            note=answer.note,
+        )
+
+    @routes.get("/facets")
+    async def facets() -> Facets:
+        """Return the values that can be filtered by, each with its number of recordings."""
+        await workers.within(archive.facets.any)
+        return Facets.model_validate(await workers.run(archive.facets.get))
+
+    @routes.get("/media")
+    async def media(
+        state: Annotated[State | None, Query(description="Only those of this state.")] = None,
+        name: Annotated[str, Query(max_length=LONGEST_NAME, description="Only those with this in their name.")] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+        offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    ) -> Listed:
+        """List the recordings with their processing state, newest first."""
+        await workers.within(library.overview.any)
+        return await workers.run(library_api.page, library, state=state, name=name, limit=limit, offset=offset)
+
+    # Registered before `/media/{key:path}`, which would also match these paths.
+    @routes.get("/media/{key:path}/transcript.{kind}", responses=_TRANSCRIPTS, response_class=Response)
+    async def transcript(key: Key, kind: Kind) -> Response:
+        """Return the transcript as a complete document (json), plain text (txt) or subtitles (srt, vtt)."""
+        return Response(await workers.run(archive.transcript, key, f".{kind}"), media_type=KINDS[kind])
+
+    @routes.get("/media/{key:path}/words", response_model=Words)
+    async def words(key: Key, request: Request) -> Response:
+        """Return the transcript as paragraphs of timed words, as the page displays it beside the player."""
+        smaller = "gzip" in request.headers.get("accept-encoding", "")
+        headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if smaller else {})
+        data = await workers.run(_words, archive, key, smaller=smaller)
+        return Response(data, media_type="application/json", headers=headers)
+
+    @routes.get("/media/{key:path}")
+    async def recording(key: Key) -> Details:
+        """Return one recording, with links to its files."""
+        await workers.within(library.overview.any)
+        return await workers.run(library_api.one, library, key)
+
+    return routes
+
+
+def _question(asked: Asked) -> Question:
+    filters = Filters(
+        asked.prefix,
+        tuple(asked.language),
+        tuple(asked.speaker),
+        asked.since,
+        asked.until,
+        asked.shortest,
+        asked.longest,
+    )
+    return Question(asked.q, asked.limit, asked.offset, filters=filters)
+
+
+def _moment(hit: Hit, *, has_picture: bool) -> Moment:
+    return Moment(
+        key=hit.media_key,
+        title=printable(hit.recording) if hit.recording not in hit.media_key else titles.title(hit.media_key),
+        folder=titles.folder(hit.media_key),
+        start=hit.start,
+        end=hit.end,
+        text=hit.text,
+        parts=[Part.model_validate(part) for part in parts(hit.text, hit.sentence, hit.matches)],
+        score=hit.score,
+        weak=hit.weak,
+        language=hit.language,
+        speaker=hit.speaker,
+        recorded=hit.recorded,
+        duration=hit.duration_s,
+        url=titles.watch(hit.media_key, hit.start),
+        poster=titles.path("/posters", hit.media_key) if has_picture else "",
+    )
+
+
+def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
+    """Return the document as JSON, gzipped if `smaller`; called in a worker, as ten hours make a few megabytes."""
+    said = archive.said(key)
+    document = Words(
+        key=key,
+        title=titles.title(key),
+        language=said.language,
+        duration=said.duration,
+        silence=silence(said, with_doubtful=True),
+        paragraphs=[Paragraph.model_validate(item) for item in paragraphs.paragraphs(said)],
+    )
+    data = document.model_dump_json().encode()
+    return gzip.compress(data, 5) if smaller else data

@@ -1,0 +1,106 @@
+"""Routes for recordings, sound and posters: byte ranges of local files, redirects to signed URLs of a bucket."""
+
+import mimetypes
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
+
+from transcription_assets.domain import media_keys
+from transcription_assets.web import problems
+from transcription_assets.web.api import Key
+from transcription_assets.web.archive import Archive
+from transcription_assets.web.thread_pool import Workers
+
+PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
+"""Headers that disable scripts: a file in an inbox can have any content, and may be opened as a page."""
+KEPT_S = 300
+_TYPES = {
+    ".m2ts": "video/mp2t",
+    ".m4a": "audio/mp4",
+    ".mkv": "video/x-matroska",
+    ".mts": "video/mp2t",
+    ".ts": "video/mp2t",
+}
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+_RANGED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
+    304: {"description": "The recording is the one that the asker has."},
+    206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
+    307: {"description": "Where it can be read for an hour at most."},
+    416: {"description": "There is no such range."},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Location of a file: a local path with its `stat` result, or a URL that is signed for one hour."""
+
+    path: str = ""
+    about: os.stat_result | None = None
+    link: str = ""
+
+
+def router(archive: Archive, workers: Workers) -> APIRouter:
+    """Return the routes for files."""
+    routes = APIRouter(responses=problems.DOCUMENTED)
+
+    @routes.head("/media/{key:path}", include_in_schema=False)
+    @routes.get("/media/{key:path}", responses=_RANGED, response_class=Response)
+    async def media(key: Key, request: Request) -> Response:
+        """Return the recording, or redirect to a signed URL of it that is valid for one hour."""
+        place = await workers.run(_recording, archive, key)
+        return _answered(place, content_type(media_keys.decode(key)), request)
+
+    @routes.head("/sound/{key:path}", include_in_schema=False)
+    @routes.get("/sound/{key:path}", responses=_RANGED, response_class=Response)
+    async def sound(key: Key, request: Request) -> Response:
+        """Return the extracted sound as FLAC, which every browser plays, or redirect to a signed URL of it."""
+        return _answered(await workers.run(_sound, archive, key), "audio/flac", request)
+
+    @routes.get("/posters/{key:path}", responses=_PICTURE, response_class=Response)
+    async def poster(key: Key) -> Response:
+        """Return the poster frame of the recording (JPEG)."""
+        data = await workers.run(archive.poster, key)
+        kept = {"cache-control": f"private, max-age={KEPT_S}"}
+        return Response(data, media_type="image/jpeg", headers=PASSIVE | kept)
+
+    return routes
+
+
+def content_type(name: str) -> str:
+    """Return the media type: audio or video, else a binary type, so that no browser opens the file as a page."""
+    suffix = PurePosixPath(name).suffix.lower()
+    guessed = _TYPES.get(suffix) or mimetypes.guess_type(f"a{suffix}")[0] or ""
+    return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
+
+
+def _recording(archive: Archive, key: str) -> Place:
+    archive.media(key)
+    store = archive.store
+    return _here(store.media_url(key)) if store.is_local else Place(link=store.playable_url(key))
+
+
+def _sound(archive: Archive, key: str) -> Place:
+    archive.require(key, media_keys.flac(key))
+    store = archive.store
+    found = store.readable_url(media_keys.flac(key))
+    return _here(found) if store.is_local else Place(link=found)
+
+
+def _here(url: str) -> Place:
+    # The store has checked where links in this path lead, so the resolved path is opened.
+    path = os.path.realpath(url.removeprefix("file:"))
+    return Place(path, Path(path).stat())
+
+
+def _answered(place: Place, media_type: str, request: Request) -> Response:
+    if place.link:
+        return RedirectResponse(place.link, 307, {"cache-control": "no-store"})
+    found = FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)
+    if found.headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": found.headers["etag"]})
+    return found

@@ -1,0 +1,122 @@
+"""Pages and single recordings of the library in the models of the API."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Literal
+
+import polars as pl
+
+from transcription_assets.domain.text import printable
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.pipeline.failure_notes import Failed
+from transcription_assets.pipeline.playback import plays_itself
+from transcription_assets.storage import MediaObject
+from transcription_assets.web import titles
+from transcription_assets.web.library import Library, Overview, each, unreadable
+from transcription_assets.web.schemas import Details, Links, Listed, Recording, State
+
+KINDS = ("json", "txt", "srt", "vtt")
+
+
+def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> Listed:
+    """Return a page of the recordings, newest first; `name` is a literal part of the key, in any case of letters.
+
+    Raises:
+        TranscriptionError: the store cannot be opened or read.
+
+    """
+    overview = library.overview.get()
+    frame = overview.frame
+    if state:
+        frame = frame.filter(pl.col("state") == state)
+    if name.strip():
+        frame = frame.filter(pl.col("key").str.to_lowercase().str.contains(name.strip().lower(), literal=True))
+    rows = list(frame.slice(offset, limit).iter_rows(named=True))
+    recordings = [Recording(**shown) for shown in each(lambda row: _shown(library, overview.notes, row), rows)]
+    return Listed(recordings=recordings, total=frame.height, counts=overview.counts)
+
+
+def one(library: Library, key: str) -> Details:
+    """Return one recording.
+
+    Raises:
+        NotFound: there is no recording of this key.
+        TranscriptionError: the store cannot be opened or read.
+
+    """
+    source = library.archive.media(key)
+    overview = library.overview.get()
+    found = overview.frame.filter(pl.col("key") == key)
+    row = found.row(0, named=True) if found.height else _new(overview, source)
+    shown = _shown(library, overview.notes, row)
+    plays = _plays(library, key, row["media_etag"] or row["etag"])
+    return Details(**shown, plays=plays, links=_links(key, shown["poster"]))
+
+
+def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
+    """Return which file to play: the recording, unless browsers are known to play it differently (`plays_itself`)."""
+    with suppress(TranscriptionError):
+        seen, sound = library.details(key, etag), library.sound(key, etag)
+        if seen and sound and not plays_itself(seen.probe, sound):
+            return "sound"
+    return "recording"
+
+
+def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
+    """Return the row of a recording that is newer than the overview."""
+    row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
+    known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
+    return row | known | {"state": "waiting", "passages": 0, "language": "", "silence": ""}
+
+
+def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
+    key, etag, state = row["key"], row["etag"], row["state"]
+    note = notes.get(key)
+    seen, sound, step = None, None, note.step if note else ""
+    try:
+        seen, sound = library.details(key, row["media_etag"] or etag), library.sound(key, row["media_etag"] or etag)
+        if not note and state != "done":
+            step = library.held(key, etag).next_step
+    except TranscriptionError as error:
+        if state != "done":
+            note = note or unreadable(etag, error)
+            state, step = "failed", note.step
+    has_picture = bool(seen and seen.has_poster)
+    return {
+        "key": key,
+        "title": printable(seen.probe.title if seen else "") or titles.title(key),
+        "folder": titles.folder(key),
+        "state": state,
+        "step": step,
+        "reason": note.reason if note else "",
+        "transient": bool(note and note.transient),
+        "failed_at": _time(note.at) if note else None,
+        "duration": sound.duration if sound else seen.probe.promised_s if seen else None,
+        "has_picture": bool(seen and seen.probe.video_codec),
+        "language": row["language"],
+        "passages": row["passages"],
+        "silence": row["silence"] if state == "done" else "",
+        "size": row["size"],
+        "modified": row["last_modified"],
+        "poster": titles.path("/posters", key) if has_picture else "",
+        "url": titles.watch(key),
+    }
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _links(key: str, poster: str) -> Links:
+    here = f"/api/media/{key}"
+    return Links(
+        media=titles.path("/media", key),
+        sound=titles.path("/sound", key),
+        poster=poster,
+        words=titles.path(here, "words"),
+        transcripts={kind: titles.path(here, f"transcript.{kind}") for kind in KINDS},
+    )

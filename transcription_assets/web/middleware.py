@@ -1,0 +1,121 @@
+"""ASGI middleware that checks host, access and rate limit of every request, and adds security headers."""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.datastructures import MutableHeaders
+
+from transcription_assets.web.access import Access
+from transcription_assets.web.rate_limit import Rate, neighbourhood
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROBES = frozenset({"/healthz", "/readyz"})
+SIGN_IN = "/sign-in"
+OPEN = ("/static/", SIGN_IN)
+"""Paths that the sign-in page itself needs."""
+COSTLY = frozenset({"/api/search", SIGN_IN})
+OTHERS_TIMES = 10
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def content_policy(media_origin: str = "") -> str:
+    """Return the Content-Security-Policy: resources of this origin only, recordings also from the bucket's."""
+    sources = f"'self' {media_origin}".strip()
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        f"media-src {sources}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+@dataclass(slots=True)
+class Guard:
+    """Middleware around the whole application, with rate limits per address.
+
+    `per_minute` is the limit of searches and sign-ins. `policy` is called for each response, as the bucket's origin is
+    not known at first.
+    """
+
+    app: App
+    access: Access
+    per_minute: int
+    policy: Callable[[], str] = content_policy
+    _searches: Rate = field(init=False)
+    _others: Rate = field(init=False)
+    _guesses: Rate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._searches = Rate(self.per_minute, time.monotonic)
+        self._others = Rate(self.per_minute * OTHERS_TIMES, time.monotonic)
+        self._guesses = Rate(self.per_minute, time.monotonic)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reject the request, or pass it to the application."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("content-security-policy", self.policy())
+                headers.setdefault("cache-control", "private, no-cache")
+            await send(message)
+
+        answer = self._refusal(Request(scope))
+        await (answer or self.app)(scope, receive, sent)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return the response that rejects the request, None if it is allowed."""
+        path = request.url.path
+        if path in PROBES:
+            return None
+        if not self.access.is_own_name(request.headers.get("host", "")):
+            return _said(400, "this page does not answer under this name; name it in TRANSCRIPTION_SERVE_HOSTS")
+        address = neighbourhood(request.client.host if request.client else "")
+        offers_token = self.access.offers_token(request.headers)
+        # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
+        if offers_token and (wait_s := self._guesses.wait(address)):
+            return _too_many(wait_s)
+        if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
+            wait_s = (self._guesses if offers_token else self._others).take(address)
+            return _too_many(wait_s) if wait_s else self._unknown(request)
+        # Limited by address, never by the user header: a client that bypasses the proxy can send any name in it.
+        wait_s = (self._searches if path in COSTLY else self._others).take(address)
+        return _too_many(wait_s) if wait_s else None
+
+    def _unknown(self, request: Request) -> Response:
+        """Redirect browsers to the sign-in page, and answer 401 to other clients or if there is no token to ask for."""
+        if not self.access.token:
+            return PlainTextResponse("Not signed in: open this page by way of the proxy in front of it.\n", 401)
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"{SIGN_IN}?next={quote(here, safe='')}", 303)
+        return _said(401, "a token is needed: Authorization: Bearer …", {"www-authenticate": "Bearer"})
+
+
+def _too_many(wait_s: int) -> Response:
+    return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
+
+
+def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": detail}, status, headers=headers)

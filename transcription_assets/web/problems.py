@@ -1,0 +1,68 @@
+"""Error responses: every error is answered as one sentence in JSON, never as a stack trace."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
+from transcription_assets.search.query import QueryRefused
+from transcription_assets.web.schemas import Problem
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5
+
+_WHY = {
+    400: "The request cannot be read.",
+    401: "A token is needed.",
+    404: "There is no such recording, or nothing of this kind of it.",
+    422: "A parameter is missing or out of bounds.",
+    429: "Too many requests.",
+    503: "The store or the search table cannot be read now.",
+}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": why} for status, why in _WHY.items()
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers that turn exceptions, of this library and any other, into responses."""
+    app.add_exception_handler(TranscriptionError, _failed)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(HTTPException, _answered)
+    app.add_exception_handler(Exception, _broken)
+
+
+def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with a `Problem`."""
+    return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    if isinstance(error, NotFound):
+        return answer(404, str(error))
+    if isinstance(error, QueryRefused):
+        return answer(422, str(error))
+    log.warning("%s", error)
+    again = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None
+    return answer(503, str(error), again)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for this type
+    said = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
+    return answer(422, said)
+
+
+async def _answered(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- registered for this type
+    return answer(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    log.error("%s %r", request.method, request.url.path, exc_info=error)
+    return answer(500, "something is wrong with this page; its log tells what")

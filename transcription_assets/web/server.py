@@ -1,0 +1,94 @@
+"""The web server that runs the site."""
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import uvicorn
+
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.web import site
+from transcription_assets.web.access import bracketed
+from transcription_assets.web.archive import Archive
+from transcription_assets.web.connection import Connection
+from transcription_assets.web.middleware import Guard
+
+WAITING = 128
+QUIET_S = 15
+"""Seconds after which a connection without requests is closed."""
+LEAVE_S = 5
+"""Seconds that responses in progress, such as a video, may take after SIGTERM."""
+UNREAD_S = 60.0
+"""Seconds after which a client that receives no sent data is disconnected (Linux only); the default of nginx."""
+
+
+def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Once the server accepts connections, `listening` is called with its URL, and a warning if it is open to a network.
+
+    Raises:
+        PermanentFailure: the address is in use, or does not belong to this machine.
+
+    """
+    bound = listener(host, port)
+    name, number, *_ = bound.getsockname()
+    address = f"http://{bracketed(name)}:{number}"
+    access = site.access(archive.settings, host)
+    if access.is_open and not access.is_local:
+        address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
+    config = configured(site.build(archive, host), archive.settings.proxies, verbose=verbose)
+    with suppress(KeyboardInterrupt):
+        _Server(config, lambda: listening(address)).run([bound])
+
+
+def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False) -> uvicorn.Config:
+    """Return the configuration with all limits; forwarding headers are trusted from `proxies` (networks) only."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_config=None,
+        access_log=verbose,
+        server_header=False,
+        # Set even if empty: by default uvicorn trusts every client on this machine.
+        forwarded_allow_ips=list(proxies),
+        ws="none",
+        timeout_keep_alive=QUIET_S,
+        timeout_graceful_shutdown=LEAVE_S,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Server that calls `listening` once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """Return a listening socket; its connections are closed if sent data is not received within UNREAD_S seconds.
+
+    Raises:
+        PermanentFailure: the address is in use, or does not belong to this machine.
+
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Connections inherit it. The kernel knows what the client received; a timer here would see its own buffer.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1000))
+        bound.bind(address)
+        bound.listen(WAITING)
+    except OSError as error:
+        raise PermanentFailure(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose others with --host and --port"
+        ) from error
+    return bound

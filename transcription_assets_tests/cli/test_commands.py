@@ -1,0 +1,366 @@
+"""The command line as people and scripts meet it: exit codes, one-line reasons, JSON."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets import settings
+from transcription_assets.cli import process as working
+from transcription_assets.cli.main import main
+from transcription_assets.cli.search import CONTEXT, around
+from transcription_assets.cli.tools import Tools
+from transcription_assets.domain import media_keys as keys
+from transcription_assets.errors import TransientFailure
+from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.search.highlight import Part
+from transcription_assets.storage import Store, temporary
+from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain, sentences
+from transcription_assets_tests.demo import WIZARD
+from transcription_assets_tests.fakes import HashEncoder
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store with its inboxes, set by environment variables as a person would."""
+    for name, _, _ in settings.table():
+        if name not in {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG"}:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "0")
+    monkeypatch.setenv("COLUMNS", "500")
+    (tmp_path / "store/video").mkdir(parents=True)
+    (tmp_path / "store/audio").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def command(store: Path) -> Command:
+    """Run a command in this process; whatever happens, nobody is shown a stack trace."""
+    assert store
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, list(arguments))
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+def test_process_clears_what_a_killed_one_left(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f"tmp/{temporary.PREFIX}left"
+    left.mkdir(parents=True)
+    (left / temporary.LOCK).touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert command("process").exit_code == 0
+    assert not left.exists()
+
+
+def test_nothing_in_the_inbox_is_a_success_that_says_where_to_put_recordings(command: Command, store: Path) -> None:
+    result = command("process")
+    assert result.exit_code == 0
+    assert str(store / "video") in result.output
+
+
+def test_bad_recordings_end_with_code_1_and_a_reason_for_each(command: Command, store: Path) -> None:
+    (store / "video/garbage.mp4").write_bytes(b"nothing of the kind" * 100)
+    (store / "video/empty.mkv").touch()
+    recordings.video_without_audio(store / "video/mute.mp4", 1.0)
+    (store / "video/notes.txt").touch()
+    result = command("process")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    for name, reason in {
+        "video/garbage.mp4": "Invalid data",
+        "video/empty.mkv": "empty (0 bytes)",
+        "video/mute.mp4": "no audio stream",
+    }.items():
+        assert any(name in line and reason in line for line in lines), name
+    assert "3 failed" in result.output
+    assert "1 files are no recordings" in result.output
+
+
+def test_a_recording_that_is_named_and_not_there_is_said_to_be_not_found(command: Command) -> None:
+    result = command("process", "video/nowhere.mp4")
+    assert result.exit_code == 1
+    assert "video/nowhere.mp4" in result.output
+    assert "not found" in result.output
+
+
+def test_a_name_cannot_lead_out_of_the_store(command: Command) -> None:
+    result = command("process", "video/../../secret.mp4")
+    assert result.exit_code == 1
+    assert "not the name of a file" in result.output
+
+
+def test_a_recording_that_is_named_is_done_whatever_else_is_still_being_copied(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "3600")
+    (store / "video/big.mp4").write_bytes(b"the first of many")
+    (store / "video/empty.mkv").touch()
+    result = command("process", "video/empty.mkv")
+    assert result.exit_code == 1
+    assert "empty (0 bytes)" in result.output
+    assert "big.mp4" not in result.output
+
+
+def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "60")
+    growing = store / "video/big.mp4"
+    growing.write_bytes(b"the first of many")
+    waited: list[float] = []
+
+    def copied_on(seconds: float) -> None:
+        waited.append(seconds)
+        growing.write_bytes(b"the first and the second of many")
+
+    monkeypatch.setattr(working.time, "sleep", copied_on)
+    result = command("process")
+    assert (result.exit_code, waited) == (3, [60.0])
+    assert "still being copied" in result.output
+    assert "video/big.mp4" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRANSCRIPTION_BEAM_SIZE", "0"),
+        ("TRANSCRIPTION_DEVICE", "tpu"),
+        ("TRANSCRIPTION_STORE", "ftp://somewhere"),
+        ("TRANSCRIPTION_FFMPEG", "/nowhere/ffmpeg"),
+        ("TRANSCRIPTION_WHISPER_MODEL", "nonsense"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    recordings.tone(store / "audio/a.wav", 1.0)
+    monkeypatch.setenv(variable, value)
+    result = command("process")
+    assert result.exit_code == 1
+    assert value in result.output or variable in result.output
+
+
+def test_a_store_that_is_a_file_is_said_so(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store / "file").touch()
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(store / "file"))
+    result = command("process")
+    assert result.exit_code == 1
+    assert "error:" in result.output
+    assert str(store / "file") in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]]
+)
+def test_a_wrong_command_is_explained_with_code_2(command: Command, arguments: list[str]) -> None:
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert "Error:" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["process", "-h"], ["search", "-h"], ["models", "-h"], ["doctor", "-h"]]
+)
+def test_help_is_there_for_everything(command: Command, arguments: list[str]) -> None:
+    assert command(*arguments).exit_code == 0
+
+
+def test_an_empty_archive_is_said_to_be_empty_before_anybody_asks_for_a_model(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    result = command("search", "anything")
+    assert result.exit_code == 0
+    assert "nothing is indexed yet" in result.output
+
+
+def test_the_list_of_models_says_which_are_here(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    result = command("models", "list")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for name in CATALOGUE:
+        assert any(line.split()[:1] == [name] and "not here" in line for line in lines), name
+
+
+def test_the_doctor_names_what_is_missing_and_its_cure_with_code_1(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("TRANSCRIPTION_FFMPEG", "/nowhere/ffmpeg")
+    result = command("doctor")
+    assert result.exit_code == 1
+    wrong = [line for line in result.output.splitlines() if line.startswith("wrong")]
+    assert len(wrong) == 3
+    assert "/nowhere/ffmpeg" in wrong[0]
+    assert "models pull" in wrong[1]
+    assert "models pull" in wrong[2]
+
+
+@pytest.mark.models
+def test_the_doctor_is_content_with_a_machine_where_all_is_there(command: Command) -> None:
+    result = command("doctor")
+    assert result.exit_code == 0, result.output
+    assert "wrong" not in result.output
+
+
+def process(*arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+    """The installed program in a process of its own, its output in a pipe, as a script calls it."""
+    program = Path(sys.executable).with_name("transcription-assets")
+    return subprocess.run(
+        [program, *arguments], env=os.environ | changed, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+@pytest.mark.models
+def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
+    command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_WHISPER_MODEL", "tiny.en")
+    empty = command("search", "--json", "anything")
+    assert (empty.exit_code, empty.stdout.strip()) == (0, "[]"), empty.output
+
+    name = "video/The [wizard], part 1: 100% true.mp4"
+    recordings.make(store / name, "-i", str(WIZARD), "-t", "11.5", "-c", "copy")
+    (store / "video/broken.mp4").write_bytes(b"nothing")
+    done = process("process")
+    assert done.returncode == 1, "one of the two is broken"
+    assert "1 done, 0 unchanged, 1 failed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+    (store / "video/broken.mp4").unlink()
+    again = command("process")
+    assert again.exit_code == 0
+    assert "0 done, 1 unchanged, 0 failed" in again.output
+
+    answer = process("search", "--json", "--limit", "1", "he lit forty lamps with a word")
+    assert answer.returncode == 0, answer.stderr
+    (moment,) = json.loads(answer.stdout)
+    assert {"media_key", "start", "end", "text", "score", "url"} <= set(moment)
+    assert moment["media_key"] == "video/The %5Bwizard%5D%2C part 1: 100%25 true.mp4"
+    assert moment["start"] == pytest.approx(5.29, abs=2.0)
+    assert 0 < moment["start"] < moment["end"] <= 12
+    assert "lamps" in moment["text"]
+    assert 0 < moment["score"] <= 1
+    path, _, second = moment["url"].partition("#t=")
+    assert float(second) == pytest.approx(moment["start"], abs=0.01)
+    assert path == (store / name).as_uri()
+    shutil.rmtree(store)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("arguments", [["search", "anything"], ["doctor"]])
+def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: Path, arguments: list[str]) -> None:
+    versions = store / "lancedb/passages.lance/_versions"
+    versions.mkdir(parents=True)
+    (versions / "1.manifest").write_bytes(b"garbage")
+    result = command(*arguments)
+    assert result.exit_code == 1
+    assert "index rebuild" in result.output
+    assert "delete" not in result.output
+
+
+def test_an_unreadable_record_costs_no_hit(
+    command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    place = Store.open(str(store))
+    media_keys = [f"audio/{name}.wav" for name in "abc"]
+    for number, key in enumerate(media_keys):
+        place.put_media(key, recordings.tone(tmp_path / f"{number}.wav", 5.0, rate=8_000, frequency=440.0 + number))
+    Chain(place).run(*media_keys)
+    for key, record in zip(media_keys, (keys.video_record, keys.audio_record), strict=False):
+        path = store / record(key)
+        path.unlink()
+        path.mkdir()
+    answer = command("search", "--json", sentences(5)[0])
+    assert answer.exit_code == 0, answer.output
+    urls = {moment["media_key"]: moment["url"].partition("#")[0] for moment in json.loads(answer.stdout)}
+    assert urls == {key: (store / key).as_uri() for key in media_keys}
+
+
+def test_a_moment_without_a_link_is_still_a_moment(
+    command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_store: Store, key: str) -> str:
+        raise TransientFailure(f"{key}: no answer")
+
+    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    place = Store.open(str(store))
+    place.put_media("audio/a.wav", recordings.tone(tmp_path / "a.wav", 5.0, rate=8_000))
+    Chain(place).run("audio/a.wav")
+    monkeypatch.setattr("transcription_assets.pipeline.playback.link", failing)
+    (moment,) = json.loads(command("search", "--json", sentences(5)[0]).stdout)
+    assert (moment["media_key"], moment["url"]) == ("audio/a.wav", "")
+    assert command("search", sentences(5)[0]).exit_code == 0
+
+
+@pytest.mark.models
+def test_an_empty_question_finds_nothing(command: Command) -> None:
+    result = command("search", "--json", "  ")
+    assert result.exit_code == 0
+    answer: Any = json.loads(result.stdout)
+    assert answer == []
+
+
+@given(st.text(), st.text(min_size=1, max_size=20), st.text())
+def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_page(
+    before: str, sentence: str, after: str
+) -> None:
+    ahead, middle, behind = apart(around(before + sentence + after, (len(before), len(before) + len(sentence))))
+    assert middle == sentence
+    assert before.endswith(ahead.removeprefix("… ")) or before == ahead
+    assert after.startswith(behind.removesuffix(" …")) or after == behind
+    assert max(len(ahead), len(behind)) <= CONTEXT + 2
+
+
+def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None:
+    words = "word " * 100
+    ahead, _, behind = apart(around(f"{words}said {words}", (500, 504)))
+    assert ahead.startswith("… word word")
+    assert behind.endswith("word …")
+    thai = "ความสำเร็จ" * 40
+    ahead, _, behind = apart(around(thai, (200, 210)))
+    assert ahead.removeprefix("… ").startswith(("ความ", "สำเร็จ"))
+    assert behind.removesuffix(" …").endswith(("ความ", "สำเร็จ"))
+    assert apart(around("言" * 400, (200, 201)))[0] == "… " + "言" * CONTEXT
+
+
+def test_words_around_the_sentence_of_a_hit_are_marked_too() -> None:
+    found = around("The wizard slept. A wizard woke.", (18, 32), [(4, 10), (20, 26)])
+    assert [(part.text, part.sentence) for part in found if part.match] == [("wizard", False), ("wizard", True)]
+
+
+def apart(found: list[Part]) -> tuple[str, str, str]:
+    """The text before the sentence, the sentence, and the text after it."""
+    places = [number for number, part in enumerate(found) if part.sentence]
+    if not places:
+        return text_of(found), "", ""
+    first, last = places[0], places[-1] + 1
+    return text_of(found[:first]), text_of(found[first:last]), text_of(found[last:])
+
+
+def text_of(found: list[Part]) -> str:
+    return "".join(part.text for part in found)

@@ -1,0 +1,93 @@
+"""The doctor in a pod: one line that says which object of the cluster is wrong or missing."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from transcription_assets.cli import doctor
+from transcription_assets.cli.doctor import Diagnosis
+from transcription_assets.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _in_a_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_EXECUTOR", "k8s")
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.delenv("DAGSTER_PG_HOST", raising=False)
+
+
+@pytest.fixture
+def nobody_listens() -> str:
+    """An address of this machine at which no database answers."""
+    address = "127.84.1.9"
+    with socket.socket() as probe:
+        assert probe.connect_ex((address, 5432)), "a database there would answer"
+    return address
+
+
+def said(name: str) -> Diagnosis:
+    return next(item for item in doctor.examine(Settings()) if item.name == name)
+
+
+@pytest.mark.parametrize("name", ["speech model", "encoder model"])
+def test_an_empty_model_volume_is_named_with_the_job_that_fills_it(name: str) -> None:
+    found = said(name)
+    assert not found.healthy
+    assert "fill-models" in found.says
+    assert "\n" not in found.says
+
+
+def test_a_server_without_a_gpu_is_not_sick_where_only_steps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the doctor is red in every cluster with a GPU pool, and nobody reads it any more."""
+    monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cuda")
+    found = said("device")
+    assert found.healthy
+    assert "not checked here" in found.says
+    assert "device plugin" in found.says
+    assert "\n" not in found.says
+
+
+def test_a_machine_without_the_gpu_that_was_chosen_is_sick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_EXECUTOR", "in_process")
+    monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cuda")
+    assert not said("device").healthy
+
+
+def test_a_missing_secret_of_the_bucket_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_STORE", "s3://media/archive")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    found = said("store")
+    assert not found.healthy
+    assert "no AWS credentials" in found.says
+    assert "transcription-secrets" in found.says
+    assert "\n" not in found.says
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, nobody_listens: str
+) -> None:
+    for name, value in {"HOST": nobody_listens, "USERNAME": "dagster", "PASSWORD": "hush", "DB": "runs"}.items():
+        monkeypatch.setenv(f"DAGSTER_PG_{name}", value)
+    found = said("database")
+    assert not found.healthy
+    assert f"dagster@{nobody_listens}/runs" in found.says
+    assert "dagster-postgresql-secret" in found.says
+    assert "hush" not in found.says
+    assert "\n" not in found.says
+
+
+def test_where_dagster_has_no_database_none_is_looked_for() -> None:
+    assert "database" not in {item.name for item in doctor.examine(Settings())}
+
+
+def test_what_is_well_has_no_hint() -> None:
+    found = said("store")
+    assert found.healthy
+    assert "Secret" not in found.says

@@ -1,0 +1,134 @@
+"""Sizes, prices and what follows from them."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets import definitions, media
+from transcription_assets.costs import report
+from transcription_assets.costs.report import Priced, Spent, days, shared
+from transcription_assets.defs import cost_report
+from transcription_assets.defs.assets import GRAPH
+from transcription_assets.defs.metadata import INLINE_LIMIT
+from transcription_assets.settings import Settings
+from transcription_assets_tests import recordings
+
+seconds = st.floats(0, 1e6, allow_subnormal=False)
+DAY = date(2026, 11, 21)
+
+
+def test_every_step_has_a_size_and_a_price() -> None:
+    steps = {asset.key.to_user_string() for asset in GRAPH if isinstance(asset, dg.AssetsDefinition)}
+    assert set(report.CPU_SIZES) == steps
+    assert set(report.GPU_SIZES) <= steps
+    for size in (*report.CPU_SIZES.values(), *report.GPU_SIZES.values()):
+        assert size.usd_per_hour > 0
+        assert size.memory_gib >= 1
+
+
+def test_hosted_prices_say_where_and_when_they_were_read() -> None:
+    for item in report.HOSTED:
+        assert item.source
+        assert item.read.year >= 2026
+        assert 0 < item.usd_per_audio_hour < 10
+
+
+def test_the_pod_of_audio_holds_the_longest_recording_of_one_track() -> None:
+    chosen = Settings.model_validate({"executor": "k8s", "ffmpeg": recordings.wheel_ffmpeg()})
+    resources = definitions.build(chosen).resources or {}
+    decoder = resources["decoder"].resource_fn(dg.build_init_resource_context())
+    samples_and_flac = 2 * 2 * media.SAMPLE_RATE * chosen.longest_hours * 3600
+    assert samples_and_flac <= (decoder.open().most_disk or 0) < report.CPU_SIZES["audio"].disk_gib * (1 << 30)
+
+
+@given(step=st.sampled_from(sorted(report.CPU_SIZES)), factor=st.floats(0.05, 16))
+def test_a_smaller_pod_is_never_too_small_to_start_a_python_in(step: str, factor: float) -> None:
+    size = report.size(step, gpu=False, scale=factor)
+    assert size.cpus >= 0.1
+    assert size.memory_gib >= 1.0
+    assert size.usd_per_hour == pytest.approx(report.CPU_SIZES[step].usd_per_hour * factor)
+
+
+def test_spot_is_cheaper_and_a_gpu_costs_its_whole_node_however_small_the_pod() -> None:
+    full = report.size("transcript", gpu=True)
+    assert report.size("transcript", gpu=True, spot=True).usd_per_hour < full.usd_per_hour
+    assert report.size("transcript", gpu=True, scale=0.5).usd_per_hour == full.usd_per_hour
+
+
+@given(
+    own=st.lists(seconds, min_size=1, max_size=20),
+    common=st.builds(Spent, seconds, seconds, seconds, seconds),
+)
+def test_what_a_batch_has_spent_is_borne_by_its_recordings_to_the_last_second(own: list[float], common: Spent) -> None:
+    parts = shared(own, common)
+    for name in ("queue_s", "start_s", "load_s"):
+        assert sum(getattr(part, name) for part in parts) == pytest.approx(getattr(common, name), abs=1e-6)
+    assert sum(part.compute_s for part in parts) == pytest.approx(common.compute_s + sum(own), abs=1e-6)
+    assert all(part.compute_s >= seconds - 1e-9 for part, seconds in zip(parts, own, strict=True))
+
+
+def spending(usd: float, audio_s: float, day: date = DAY) -> Priced:
+    return Priced(day, "transcript", Spent(1.0, 2.0, 3.0, 4.0), 30.0, 10.0, usd, audio_s)
+
+
+def test_a_day_is_summed_and_its_parts_are_its_price() -> None:
+    found = days([spending(1.0, 7200), spending(0.5, 3600), spending(2.0, 0, date(2026, 11, 20))])
+    assert [day.day for day in found] == [date(2026, 11, 20), DAY]
+    assert found[1].usd_per_audio_hour == pytest.approx(0.5)
+    assert found[0].usd_per_audio_hour is None, "nothing was heard: there is nothing to divide by"
+    parts = found[1].usd_queue + found[1].usd_start + found[1].usd_load + found[1].usd_compute
+    assert parts == pytest.approx(1.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.just(0.0) | st.floats(1, 1e7)), max_size=40))
+def test_the_report_is_always_short_enough_to_be_shown_at_once(figures: list[tuple[float, float]]) -> None:
+    found = days(
+        spending(usd, audio_s, date.fromordinal(DAY.toordinal() - number))
+        for number, (usd, audio_s) in enumerate(figures)
+    )
+    for value in cost_report.shown(found).values():
+        if isinstance(value, dg.MarkdownMetadataValue):
+            assert len((value.md_str or "").encode("utf-16-le")) // 2 < INLINE_LIMIT, value.md_str
+
+
+def test_the_chart_has_us_and_the_others_with_bars_as_long_as_their_prices() -> None:
+    lines = cost_report.chart(days([spending(0.04, 3600)])).splitlines()[1:-1]
+    assert len(lines) == 1 + len(report.HOSTED)
+    bars = {line[: line.index("  ") if "  " in line else 10].strip(): line.count("█") for line in lines}
+    assert bars[f"{DAY:%d %b}"] < min(value for name, value in bars.items() if name != f"{DAY:%d %b}")
+
+
+def test_the_report_reads_what_pods_have_told_and_nothing_that_was_free() -> None:
+    told = {
+        "queue_s": 10.0,
+        "start_s": 2.0,
+        "load_s": 3.0,
+        "compute_s": 25.0,
+        "cost_usd": 0.02,
+        "cpu_seconds": 90.0,
+        "gpu_seconds": 30.0,
+        "duration_s": 1800.0,
+    }
+    with dg.DagsterInstance.ephemeral() as instance:
+        for asset, key, metadata in (
+            ("transcript", "a", {**told, "reused": False}),
+            ("transcript", "b", {**told, "reused": True}),
+            ("embeddings", "a", told),
+            ("transcript", "free", {"duration_s": 7200.0}),
+        ):
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key, metadata=metadata))
+        found = days(cost_report.priced(instance, datetime.now(UTC)))
+    assert len(found) == 1
+    assert found[0].usd == pytest.approx(0.06)
+    assert found[0].audio_h == pytest.approx(0.5), "only what was heard, and once"
+    assert found[0].gpu_h == pytest.approx(90 / 3600)
+
+
+def test_where_nothing_has_a_price_the_report_says_why() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown = cost_report.shown(days(cost_report.priced(instance, datetime.now(UTC))))
+    assert list(shown) == ["summary"]
+    assert "TRANSCRIPTION_EXECUTOR=k8s" in str(shown["summary"].value)

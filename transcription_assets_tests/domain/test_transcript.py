@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transcription_assets.domain.transcript import (
+    Media,
+    Segment,
+    Speech,
+    SpeechModel,
+    Timing,
+    Transcript,
+    Word,
+    from_json,
+    settle,
+)
+from transcription_assets.speech import decoded_window
+from transcription_assets_tests import strategies
+from transcription_assets_tests.strategies import segment
+
+
+def transcript(*segments: Segment, filename: str = "video/a.mp4") -> Transcript:
+    return Transcript(
+        filename=filename,
+        language="en",
+        language_probability=0.98,
+        duration=12.5,
+        segments=segments,
+        media=Media("video/a.mp4", '"5f-1"'),
+        model=SpeechModel("base", "ebe41f7", "int8", "faster-whisper"),
+        options={"beam_size": 5, "temperatures": [0.0, 0.2], "vad": {"threshold": 0.5}, "prompt": None},
+        speech=Speech(10.0, 9.0, 0.7),
+        timing=Timing(0.5, 12.5),
+    )
+
+
+HELLO = segment("Hello there, مرحبا 👋.", 0.0, 4.0)
+
+
+def test_a_transcript_comes_back_from_its_file_as_it_went() -> None:
+    original = transcript(HELLO, segment("No words here", 4.0, 6.0, []))
+    assert from_json(original.to_json()) == original
+
+
+@given(strategies.segments())
+@settings(max_examples=100, deadline=None)
+def test_whatever_was_said_survives_the_file(segments: tuple[Segment, ...]) -> None:
+    original = transcript(*settle(segments, 100.0))
+    assert from_json(original.to_json()) == original
+
+
+def test_the_file_of_a_recording_whose_name_is_not_utf8_can_be_written_and_read() -> None:
+    original = transcript(HELLO, filename=b"video/caf\xe9.mp4".decode("utf-8", "surrogateescape"))
+    assert from_json(original.to_json()) == original
+
+
+def test_simple_consumers_find_the_text_and_the_figures_in_the_file() -> None:
+    document = json.loads(transcript(HELLO, segment("Bye.", 4.0, 5.0)).to_json())
+    assert document["schema_version"] == 1
+    assert document["text"] == "Hello there, مرحبا 👋.\nBye."
+    assert document["no_speech"] is False
+    assert document["timing"]["rtfx"] == 25.0
+    assert document["segments"][0]["words"][0] == {
+        "start": 0.0,
+        "end": 1.0,
+        "word": " Hello",
+        "probability": 0.9,
+    }
+
+
+def test_the_file_is_legible_without_escapes() -> None:
+    assert "مرحبا 👋".encode() in transcript(HELLO).to_json()
+
+
+def test_a_file_of_a_newer_release_is_refused_rather_than_misread() -> None:
+    newer = transcript(HELLO).to_json().replace(b'"schema_version": 1', b'"schema_version": 2')
+    with pytest.raises(ValueError, match="schema_version 2, this release reads 1"):
+        from_json(newer)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}'])
+def test_a_damaged_document_is_a_value_error(damage: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
+        from_json(damage)
+
+
+@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b"{}", b'{"start": 0}'])
+def test_a_damaged_window_is_a_value_error(damage: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
+        decoded_window.from_json(damage)
+
+
+def test_a_silent_recording_is_marked_and_covered() -> None:
+    silent = replace(transcript(), speech=Speech(0.0, 0.0, 0.0), timing=Timing(0.0, 0.0))
+    assert silent.no_speech
+    assert silent.text == ""
+    assert silent.words == ()
+    assert silent.speech.coverage == 1.0
+    assert silent.timing.rtfx == 0.0
+
+
+def test_a_stretch_that_was_not_understood_is_not_silence() -> None:
+    unheard = replace(transcript(), speech=Speech(6.0, 0.0, 6.0, holes=((2.0, 8.0),)))
+    assert not unheard.no_speech
+
+
+def test_words_of_all_segments_come_in_order() -> None:
+    spoken = transcript(segment("a b", 0, 2), segment("", 2, 3, []), segment("c", 3, 4)).words
+    assert [word.word for word in spoken] == [" a", " b", " c"]
+
+
+def test_a_word_that_starts_before_its_neighbour_ends_is_moved_behind_it() -> None:
+    overlapping = segment("a b", 0.0, 2.0, [Word(0.0, 1.04, " a", 0.912345), Word(0.98, 2.0, " b", 0.9)])
+    [settled] = settle([overlapping], 10.0)
+    assert settled.words == (Word(0.0, 1.04, " a", 0.9123), Word(1.04, 2.0, " b", 0.9))
+
+
+def test_segments_are_ordered_numbered_and_trimmed_and_blank_ones_dropped() -> None:
+    late, blank, early = segment(" late ", 5, 6), segment("  ", 2, 3), segment("early", 0, 1)
+    settled = settle([late, blank, early], 10.0)
+    assert [(item.id, item.text) for item in settled] == [(0, "early"), (1, "late")]
+
+
+def test_a_repaired_segment_stays_marked() -> None:
+    assert settle([replace(HELLO, repaired=True)], 10.0)[0].repaired
+
+
+def test_the_last_word_does_not_end_after_the_medium_by_rounding() -> None:
+    [settled] = settle([segment("end", 1.0, 2.0, [Word(1.0, 2.0, " end", 0.9)])], 1.2346)
+    assert settled.end == settled.words[-1].end <= 1.2346
+
+
+def test_times_are_whole_milliseconds_so_that_files_stay_legible() -> None:
+    [settled] = settle([segment("end", 1.0, 2.0, [Word(1.23456, 1.98765, " end", 0.9)])], 9.0)
+    assert (settled.start, settled.end) == (1.235, 1.988)
+
+
+def test_a_time_that_is_not_a_number_does_not_spread_to_the_words_after_it() -> None:
+    nan = float("nan")
+    [settled] = settle([segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0)
+    assert [(word.start, word.end) for word in settled.words] == [(1.0, 1.0), (2.0, 3.0)]
+
+
+wild_times = st.floats(-5.0, 120.0)
+wild_words = st.lists(st.builds(Word, wild_times, wild_times, strategies.texts, st.floats(0.0, 1.0)), max_size=8)
+wild_segments = st.lists(
+    st.builds(segment, st.sampled_from(["said", " said ", "", " "]), wild_times, wild_times, wild_words),
+    max_size=8,
+)
+
+
+@given(wild_segments, st.floats(0.0, 100.0))
+@settings(max_examples=200, deadline=None)
+def test_times_always_run_forward_inside_the_medium_and_inside_their_segment(
+    segments: list[Segment], duration: float
+) -> None:
+    settled = settle(segments, duration)
+    assert [item.id for item in settled] == list(range(len(settled)))
+    assert len(settled) == sum(bool(item.text.strip()) for item in segments)
+    times = [0.0]
+    for item in settled:
+        inner = [time for word in item.words for time in (word.start, word.end)]
+        times += [item.start, *inner, item.end]
+    times.append(duration)
+    assert all(before <= after for before, after in pairwise(times))
+
+
+@given(wild_segments, st.integers(0, 100_000).map(lambda ms: ms / 1000))
+@settings(max_examples=100, deadline=None)
+def test_no_word_is_lost_and_settling_twice_changes_nothing(segments: list[Segment], duration: float) -> None:
+    settled = settle(segments, duration)
+    kept = sorted((s for s in segments if s.text.strip()), key=lambda item: item.start)
+    assert [w.word for s in settled for w in s.words] == [w.word for s in kept for w in s.words]
+    assert settle(settled, duration) == settled

@@ -1,0 +1,207 @@
+"""Word errors and speed from the command line, and sounds that are hard on a recogniser: with the real model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transcription_assets import models, settings
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.evaluation import comparison, competitors, wer
+from transcription_assets.media import read_samples
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, SpeechOptions, Whisper, sound
+from transcription_assets_tests import recordings
+from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD, WIZARD
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """Eleven seconds of speech."""
+    path = recordings.make(tmp_path_factory.mktemp("spoken") / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
+    return np.concatenate([*read_samples(path, ffmpeg=recordings.wheel_ffmpeg())])
+
+
+@pytest.fixture(scope="module")
+def engine() -> Whisper:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    return Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
+
+
+def words(heard: Heard) -> str:
+    return " ".join(segment.text for segment in heard.segments).lower()
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("tiny_model")
+def test_configurations_stand_side_by_side_with_their_word_errors(tmp_path: Path) -> None:
+    recordings.make(tmp_path / "refs" / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
+    (tmp_path / "refs" / "a.txt").write_text("these are not the words at all", encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("transcription-assets")), "eval", "wer", str(tmp_path / "refs")]
+    options = ["--model", "tiny.en", "--system", "ours", "--system", "plain", "--json"]
+    done = subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=200)
+    document = json.loads(done.stdout)
+    ours, plain = document["configurations"]
+    assert (ours["system"], plain["system"]) == ("ours", "plain")
+    assert ours["words"] == plain["words"] == 7
+    assert ours["wer"] > 0.5
+    assert 0 < ours["coverage"] <= 1
+    assert plain["coverage"] is None
+    assert min(ours["rtfx"], plain["rtfx"], ours["peak_mb"]) > 0
+
+
+def test_a_folder_without_texts_is_refused_with_what_to_put_there(tmp_path: Path) -> None:
+    recordings.tone(tmp_path / "a.wav")
+    with pytest.raises(PermanentFailure, match=r"a\.txt"):
+        comparison.found([tmp_path], texts=True)
+    assert [item.said for item in comparison.found([tmp_path], texts=False)] == [None]
+
+
+def test_what_is_wrong_with_the_input_is_said_before_the_first_minute_of_work(tmp_path: Path) -> None:
+    recordings.tone(tmp_path / "good.wav")
+    (tmp_path / "good.txt").write_bytes(b"\xef\xbb\xbfnothing at all")
+    (tmp_path / "broken.wav").write_text("no sound")
+    [good] = comparison.found([tmp_path], texts=True)
+    assert good.said == "nothing at all", "what has no text is not looked at"
+    with pytest.raises(PermanentFailure, match=r"broken\.wav: it cannot be opened"):
+        comparison.found([tmp_path], texts=False)
+    (tmp_path / "good.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PermanentFailure, match=r"good\.txt is not a text in UTF-8"):
+        comparison.found([tmp_path], texts=True)
+
+
+def test_a_system_that_is_unknown_or_not_installed_is_refused_before_any_is_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    competitors.require(["ours", "plain"])
+    with pytest.raises(PermanentFailure, match="there is no system nobody: use one of ours, plain"):
+        competitors.require(["ours", "nobody"])
+    monkeypatch.setattr(competitors, "available", lambda: ["ours"])
+    with pytest.raises(PermanentFailure, match="whisperx is not installed: pip install whisperx"):
+        competitors.require(["ours", "whisperx"])
+
+
+def test_what_is_not_installed_is_not_offered() -> None:
+    assert {"ours", "plain", "sequential", "batched"} <= set(competitors.available())
+
+
+@pytest.mark.models
+def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine: Whisper, spoken: Samples) -> None:
+    silence = np.zeros(120 * SAMPLE_RATE, np.float32)
+    sounds = {
+        "speech": spoken,
+        "clipped": np.clip(spoken * 8, -1, 1),
+        "quiet": spoken * np.float32(0.05),
+        "telephone": np.repeat(spoken[::2], 2)[: len(spoken)],
+        "a few words in long silence": np.concatenate([silence, spoken[: 5 * SAMPLE_RATE], silence]),
+        "not a number": np.where(np.arange(len(spoken)) % 5000 == 0, np.nan, spoken).astype(np.float32),
+        "a blink": spoken[: SAMPLE_RATE // 3],
+        "silence": silence,
+        "noise": np.random.default_rng(7).normal(0, 0.1, 20 * SAMPLE_RATE).astype(np.float32),
+    }
+    answers = dict(zip(sounds, engine.hear(sound([samples]) for samples in sounds.values()), strict=True))
+    heard = {name: answer for name, answer in answers.items() if isinstance(answer, Heard)}
+    assert heard.keys() == sounds.keys(), answers
+    for name in ("speech", "clipped", "quiet", "telephone", "not a number", "a few words in long silence"):
+        assert "wizard" in words(heard[name]) or heard[name].speech.coverage > 0.5, name
+    assert words(heard["silence"]) == words(heard["noise"]) == ""
+    lonely = heard["a few words in long silence"]
+    assert all(119 < segment.start < 127 for segment in lonely.segments)
+    for answer in heard.values():
+        assert not answer.speech.inventions
+
+
+@pytest.mark.models
+def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -> None:
+    """Half a minute in two languages at once was decoded in one of them: every other sentence was gone."""
+    truth = {FOLDER / entry["file"]: entry for entry in json.loads(TOLD.read_text(encoding="utf-8"))}
+    ffmpeg = recordings.wheel_ffmpeg()
+    parts, said, pause = [], [], np.zeros(SAMPLE_RATE // 2, np.float32)
+    for english, italian in zip(truth[BEES]["sentences"][:3], truth[BREAD]["sentences"], strict=False):
+        for path, sentence in ((BEES, english), (BREAD, italian)):
+            start, end = sentence["start"] - 0.05, sentence["end"] + 0.1
+            parts += [*read_samples(path, ffmpeg=ffmpeg, start=max(start, 0.0), duration=end - start), pause]
+            said.append(sentence["text"])
+    [heard] = engine.hear([sound([np.concatenate(parts)])])
+    assert isinstance(heard, Heard)
+    assert heard.languages.keys() == {"en", "it"}
+    assert wer.errors(" ".join(said), words(heard), "").rate < 0.25
+    assert [item.language for item in heard.segments][:4] == ["en", "it", "en", "it"]
+
+
+@pytest.mark.models
+def test_a_studio_recording_of_96_khz_says_the_same(engine: Whisper, tmp_path: Path) -> None:
+    said = recordings.make(tmp_path / "a.flac", "-t", "11.5", "-i", str(WIZARD), "-ar", "96000", "-sample_fmt", "s32")
+    [heard] = engine.hear([sound(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    assert isinstance(heard, Heard)
+    assert heard.duration == pytest.approx(11.5, abs=0.1)
+    assert "wizard" in words(heard)
+
+
+@pytest.mark.models
+def test_a_sentence_in_half_an_hour_of_silence_is_found_at_its_second_and_nothing_else(
+    engine: Whisper, spoken: Samples
+) -> None:
+    """Nobody waits for half an hour of nothing: it costs what looking for a voice costs."""
+    before, after = (np.zeros(minutes * 60 * SAMPLE_RATE, np.float32) for minutes in (21, 9))
+    samples = np.concatenate([before, spoken[: 5 * SAMPLE_RATE], after])
+    blocks = (samples[start : start + 10 * SAMPLE_RATE] for start in range(0, len(samples), 10 * SAMPLE_RATE))
+    [heard] = engine.hear([sound(blocks)])
+    assert isinstance(heard, Heard)
+    assert heard.duration == pytest.approx(1805.0, abs=0.01)
+    assert "wizard" in words(heard)
+    assert all(1259 < segment.start <= segment.end < 1266 for segment in heard.segments)
+    assert 2.0 < heard.speech.vad_seconds < 7.0
+    assert not heard.speech.inventions
+
+
+@pytest.mark.models
+def test_speech_in_another_language_is_written_down_in_english_where_that_is_asked_for(tmp_path: Path) -> None:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    options = SpeechOptions(task="translate")
+    interpreter = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"), options=options)
+    said = recordings.make(tmp_path / "a.wav", "-ss", "9.8", "-t", "8", "-i", str(BREAD), "-ac", "1")
+    [heard] = interpreter.hear([sound(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    assert isinstance(heard, Heard)
+    assert heard.language == "it", "what is spoken"
+    assert {"flour", "salt", "bread"} & set(words(heard).replace(",", " ").replace(".", " ").split())
+    assert "farina" not in words(heard)
+
+
+@pytest.mark.models
+def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own_language_is_not(
+    tmp_path: Path, tiny_model: models.Located
+) -> None:
+    """Italian through an English ear is gibberish that sounds like words: it would be found by the search."""
+    ear = Whisper(tiny_model.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
+    paths = [
+        recordings.make(tmp_path / f"{number}.wav", "-t", "6", "-i", str(path), "-ac", "1")
+        for number, path in enumerate((BREAD, WIZARD))
+    ]
+    ffmpeg = recordings.wheel_ffmpeg()
+    italian, english = ear.hear(sound(read_samples(path, ffmpeg=ffmpeg)) for path in paths)
+    assert isinstance(italian, Heard)
+    assert isinstance(english, Heard)
+    assert all(item.doubt for item in italian.segments)
+    assert italian.segments or italian.speech.holes
+    assert english.segments
+    assert not any(item.doubt for item in english.segments)
+    assert {item.language_probability for item in english.segments} == {0.0}, "it cannot tell: unsure words are doubted"
+    assert not english.speech.holes
+
+
+@pytest.mark.models
+def test_a_language_that_whisper_does_not_know_is_refused_with_those_that_it_knows() -> None:
+    located = models.locate("base", "speech", settings.load().models_dir)
+    wrong = Whisper(located.path, name="base", revision="", options=SpeechOptions(language="xx"))
+    with pytest.raises(PermanentFailure, match="does not know the language 'xx'"):
+        wrong.load()
+
+
+@pytest.mark.models
+def test_a_model_of_one_language_does_not_pretend_to_translate(tiny_model: models.Located) -> None:
+    wrong = Whisper(tiny_model.path, name="tiny.en", revision="", options=SpeechOptions(task="translate"))
+    with pytest.raises(PermanentFailure, match="knows English only"):
+        wrong.load()

@@ -1,0 +1,95 @@
+"""The labelled set is what it claims to be, its figures mean what they say, and both together beat each alone."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from transcription_assets import models, settings
+from transcription_assets.cli.evaluation import Evaluation, document, evaluate
+from transcription_assets.embedding import SentenceEncoder
+from transcription_assets.evaluation.labelled_set import KINDS, SET, Question, questions, talks
+from transcription_assets.evaluation.search_metrics import CLOSE_S, TOLERANCE_S, figures, judge
+from transcription_assets.search.query import Hit, Mode
+from transcription_assets_tests.demo import TOLD
+
+
+def hit(key: str, start: float, *, weak: bool = False) -> Hit:
+    return Hit(key, key, start, start + 1, "a b", (0, 1), (), start, start + 1, 0.5, weak, "en", None, None, None)
+
+
+def test_the_set_has_enough_talks_and_questions_of_every_kind() -> None:
+    said = talks()
+    asked = questions(said)
+    assert len(said) >= 15
+    assert len([talk for talk in said if talk.transcript.duration > 100]) >= 10
+    assert {talk.transcript.language for talk in said} == {"en", "de", "es", "fr", "it"}
+    assert len(asked) >= 100
+    counted = {kind: sum(question.kind == kind for question in asked) for kind in KINDS}
+    assert sum(counted.values()) == len(asked)
+    assert min(counted.values()) >= 8
+    assert all(bool(question.media_key) == (question.kind != "none") for question in asked)
+    assert len({question.text for question in asked}) == len(asked)
+
+
+def test_times_of_the_talks_run_forward_and_are_the_same_each_time() -> None:
+    said = talks()
+    assert said == talks()
+    for talk in said:
+        words = talk.transcript.words
+        assert all(a.start <= a.end <= b.start + 0.001 for a, b in pairwise(words))
+        assert words[-1].end <= talk.transcript.duration
+
+
+def test_the_demo_in_the_set_is_the_demo() -> None:
+    assert (SET / "demo.json").read_bytes() == TOLD.read_bytes()
+
+
+def test_a_moment_counts_as_found_only_near_enough_and_in_its_recording() -> None:
+    asked = Question("keyword", "x", "a", (50.0, 80.0))
+    assert judge(asked, [hit("a", 50 + TOLERANCE_S)]).rank == 1
+    assert judge(asked, [hit("a", 50 + TOLERANCE_S + 0.1), hit("b", 50), hit("a", 79)]).rank == 3
+    assert judge(asked, [hit("b", 50)]).off_s is None
+    assert judge(asked, [hit("a", 60.5)]).off_s == 10.5
+    assert judge(asked, []).rank == 0
+    assert judge(asked, [hit("a", 57.0), hit("a", 76.0)], CLOSE_S).rank == 2
+
+
+def test_the_figures_are_what_they_are_called() -> None:
+    asked = Question("keyword", "x", "a", (50.0,))
+    nowhere = Question("none", "y")
+    found = figures(
+        [
+            judge(asked, [hit("a", 50.0, weak=True)]),
+            judge(asked, [hit("b", 1.0), hit("a", 52.0)]),
+            judge(nowhere, [hit("b", 1.0, weak=True)]),
+            judge(nowhere, [hit("b", 1.0)]),
+        ]
+    )
+    assert (found.hit_1, found.hit_5, found.mrr) == (0.5, 1.0, 0.75)
+    assert (found.admitted, found.doubted, found.off_s) == (0.5, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def made() -> Evaluation:
+    chosen = settings.load()
+    located = models.pull(chosen.encoder_model, "encoder", chosen.models_dir)
+    encoder = SentenceEncoder(located.path, name=located.name, revision=located.revision, device="cpu")
+    return evaluate(encoder, chosen.passage_s)
+
+
+@pytest.mark.models
+def test_words_and_meaning_together_are_at_least_as_good_as_the_better_of_the_two(made: Evaluation) -> None:
+    together, meaning, words = (made.overall[mode] for mode in Mode)
+    for figure in ("hit_1", "hit_5", "mrr"):
+        assert getattr(together, figure) >= max(getattr(meaning, figure), getattr(words, figure)), figure
+    assert together.hit_1 >= 0.7
+    assert together.off_s <= 1.0
+    assert made.close[Mode.HYBRID].hit_1 <= together.hit_1
+
+
+@pytest.mark.models
+def test_everything_can_be_written_as_json(made: Evaluation) -> None:
+    read = json.loads(json.dumps(document(made)))
+    assert set(read["overall"]) == {"hybrid", "vector", "text"}
+    assert len(read["questions"]) == made.overall[Mode.HYBRID].questions

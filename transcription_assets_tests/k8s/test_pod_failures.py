@@ -1,0 +1,161 @@
+"""What is said of a pod that ends or never begins, and what follows for its step."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kubernetes.client import (
+    V1Container,
+    V1ContainerState,
+    V1ContainerStateTerminated,
+    V1ContainerStateWaiting,
+    V1ContainerStatus,
+    V1ObjectMeta,
+    V1Pod,
+    V1PodCondition,
+    V1PodSpec,
+    V1PodStatus,
+    V1ResourceRequirements,
+)
+
+from transcription_assets.defs.executors.pod_failures import ERRORS, Again, Pod, Seen, ending, is_erring
+
+T0 = datetime(2026, 11, 21, tzinfo=UTC)
+LIMIT_S = 900.0
+
+
+def after(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def pod(
+    phase: str,
+    *,
+    placed: bool = True,
+    reason: str = "",
+    waiting: str = "",
+    ended: str = "",
+    code: int = 0,
+    disrupted: str = "",
+    leaving: datetime | None = None,
+) -> Pod:
+    """By way of the client's own classes, as the cluster answers."""
+    conditions = [
+        V1PodCondition(
+            type="PodScheduled",
+            status="True" if placed else "False",
+            reason=None if placed else "Unschedulable",
+            message=None if placed else "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+            last_transition_time=T0,
+        )
+    ]
+    if disrupted:
+        conditions.append(V1PodCondition(type="DisruptionTarget", status="True", reason=disrupted))
+    state = V1ContainerState(
+        waiting=V1ContainerStateWaiting(reason=waiting, message="what it said") if waiting else None,
+        terminated=V1ContainerStateTerminated(reason=ended, exit_code=code) if ended else None,
+    )
+    container = V1ContainerStatus(name="dagster", image="i", image_id="", ready=False, restart_count=0, state=state)
+    limits = V1ResourceRequirements(limits={"memory": "8192Mi"})
+    return Pod.of(
+        V1Pod(
+            metadata=V1ObjectMeta(name="a-pod", creation_timestamp=T0, deletion_timestamp=leaving),
+            spec=V1PodSpec(containers=[V1Container(name="dagster", resources=limits)]),
+            status=V1PodStatus(
+                phase=phase,
+                reason=reason or None,
+                conditions=conditions,
+                container_statuses=[container] if waiting or ended else None,
+            ),
+        )
+    )
+
+
+def seen(*pods: Pod, failed: bool = False, succeeded: bool = False, erring_s: float = 0.0) -> Seen:
+    return Seen(T0, failed, succeeded, pods, erring_s)
+
+
+@pytest.mark.parametrize(
+    ("what", "at_s", "again", "said"),
+    [
+        (seen(pod("Failed", ended="OOMKilled", code=137), failed=True), 60, Again.NEVER, "memory limit of 8192Mi"),
+        (seen(pod("Failed", reason="Evicted"), failed=True), 60, Again.STEP, "Evicted"),
+        (seen(pod("Failed", reason="OutOfnvidia.com/gpu"), failed=True), 60, Again.STEP, "OutOfnvidia.com/gpu"),
+        (
+            seen(pod("Failed", ended="Error", code=137, disrupted="PreemptionByScheduler"), failed=True),
+            60,
+            Again.STEP,
+            "PreemptionByScheduler",
+        ),
+        (seen(pod("Failed", ended="Error", code=137), failed=True), 60, Again.STEP, "killed from outside"),
+        (seen(pod("Failed", ended="Error", code=1), failed=True), 60, Again.STEP, "exit code 1"),
+        (seen(pod("Failed", ended="StartError", code=128), failed=True), 60, Again.NEVER, "command cannot be run"),
+        (seen(pod("Failed", reason="DeadlineExceeded", ended="Error", code=137), failed=True), 60, Again.NEVER, "Dead"),
+        (seen(failed=True), 60, Again.STEP, "its pod is gone"),
+        (seen(), LIMIT_S + 1, Again.NEVER, "a quota or an admission policy forbids it"),
+        (seen(pod("Pending", placed=False)), LIMIT_S + 1, Again.RUN, "3 Insufficient nvidia.com/gpu"),
+        (seen(pod("Pending", waiting="ErrImagePull"), erring_s=121), 130, Again.NEVER, "image cannot be pulled: what"),
+        (seen(pod("Pending", waiting="InvalidImageName")), 1, Again.NEVER, "no valid name"),
+        (
+            seen(pod("Pending", waiting="CreateContainerConfigError"), erring_s=121),
+            130,
+            Again.NEVER,
+            "a Secret or ConfigMap that it names is missing",
+        ),
+        (
+            seen(pod("Pending", waiting="ContainerCreating")),
+            LIMIT_S + 1,
+            Again.NEVER,
+            "a volume, or a very large image",
+        ),
+        (seen(pod("Succeeded", ended="Completed"), succeeded=True), 60, Again.STEP, "never said how the step ended"),
+        (seen(pod("Running", leaving=T0)), 130, Again.STEP, "its node is lost"),
+        (seen(pod("Running", leaving=T0), failed=True), 10, Again.STEP, "is being taken away"),
+    ],
+)
+def test_the_reason_is_said_and_tried_again_is_only_what_another_pod_can_do_better(
+    what: Seen, at_s: float, again: Again, said: str
+) -> None:
+    found = ending(what, after(at_s), LIMIT_S)
+    assert found
+    assert found.again is again
+    assert said in found.reason
+    assert "\n" not in found.reason, "one line for the list of runs"
+
+
+@pytest.mark.parametrize(
+    ("what", "at_s"),
+    [
+        (seen(), 10),
+        (seen(pod("Pending", placed=False)), LIMIT_S - 1),
+        (seen(pod("Pending", waiting="ContainerCreating")), LIMIT_S - 1),
+        (seen(pod("Pending", waiting="ImagePullBackOff"), erring_s=60), 60),
+        (seen(pod("Running")), 100 * LIMIT_S),
+        (seen(pod("Running", leaving=T0)), 60),
+    ],
+)
+def test_what_may_yet_come_to_work_is_waited_for(what: Seen, at_s: float) -> None:
+    assert ending(what, after(at_s), LIMIT_S) is None
+
+
+@given(
+    phase=st.sampled_from(["Pending", "Failed", "Succeeded", "Unknown"]),
+    placed=st.booleans(),
+    waiting=st.sampled_from(["", "ContainerCreating", "SomethingNew", *ERRORS]),
+    failed=st.booleans(),
+    succeeded=st.booleans(),
+    with_pod=st.booleans(),
+)
+def test_nothing_but_a_running_pod_goes_on_for_longer_than_its_limit(
+    *, phase: str, placed: bool, waiting: str, failed: bool, succeeded: bool, with_pod: bool
+) -> None:
+    pods = [pod(phase, placed=placed, waiting=waiting)] if with_pod else []
+    what = seen(*pods, failed=failed, succeeded=succeeded, erring_s=LIMIT_S + 1)
+    lost = phase == "Unknown" and not failed and not succeeded and with_pod
+    assert lost or ending(what, after(LIMIT_S + 1), LIMIT_S) is not None
+
+
+def test_an_error_is_told_from_a_container_that_is_being_made() -> None:
+    assert is_erring([pod("Pending", waiting="ErrImagePull")])
+    assert not is_erring([pod("Pending", waiting="ContainerCreating")])

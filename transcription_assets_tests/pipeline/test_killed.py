@@ -1,0 +1,166 @@
+"""SIGKILL at every stage of a recording, then another run: nothing lost, nothing twice, nothing half."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from transcription_assets.domain import media_keys
+from transcription_assets.search.index import Index
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings, seaweed
+from transcription_assets_tests.chain import Chain, sentences
+from transcription_assets_tests.pipeline.killed import KEY
+from transcription_assets_tests.stores import content
+
+FOLDERS = ("posters", "extracted", "transcripts", "embeddings", "heard", "moved")
+OLD, NEW = 15, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where stores are made, how a file gets into one, and the process that is killed in them."""
+
+    root: str
+    put: Callable[[str, bytes], None]
+    victim: "subprocess.Popen[str]"
+    parity: int
+
+    def half(self, calls: list[str], first: int = 1) -> Iterator[tuple[int, str]]:
+        """Yield every second call from `first` on, with its number; the other kind of store tries the rest."""
+        return ((number, name) for number, name in enumerate(calls, 1) if number >= first and number % 2 == self.parity)
+
+    def store(self, name: str) -> Store:
+        return Store.open(f"{self.root}/{name}")
+
+    def kill(self, name: str, call: int) -> str:
+        """Process the recording in a store until the n-th call; `killed`, or all calls where there are not so many."""
+        assert self.victim.stdin
+        assert self.victim.stdout
+        self.victim.stdin.write(f"{self.root}/{name} {call}\n")
+        self.victim.stdin.flush()
+        return self.victim.stdout.readline().rstrip("\n")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    def into_folder(name: str, data: bytes) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    root, put = str(tmp_path), into_folder
+    if request.param == "s3":
+        root, put = bucket(request.getfixturevalue("s3_account"))
+    command = [sys.executable, "-m", "transcription_assets_tests.pipeline.killed"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+    ) as victim:
+        yield Place(root, put, victim, parity=int(request.param == "s3"))
+        victim.kill()
+
+
+def bucket(server: seaweed.S3Server) -> tuple[str, Callable[[str, bytes], None]]:
+    def put(name: str, data: bytes) -> None:
+        server.client().put_object(Bucket=server.bucket, Key=f"killed/{name}", Body=data)
+
+    return f"s3://{server.bucket}/killed", put
+
+
+def film(tmp_path: Path, seconds: int) -> bytes:
+    return recordings.video(tmp_path / f"{seconds}.mp4", seconds, size="64x48").read_bytes()
+
+
+def artefacts(store: Store) -> dict[str, bytes]:
+    """Everything that can be seen of what was made, by path."""
+    return {path: store.read(path) for folder in FOLDERS for path in store.list(folder)}
+
+
+def require_whole(found: dict[str, bytes], *wholes: dict[str, bytes]) -> None:
+    """Each artefact that is to be seen is one of those that a run leaves that nobody kills."""
+    for path, data in found.items():
+        if path.endswith(".json"):
+            assert json.loads(data), path
+        elif path.endswith(".parquet"):
+            assert not pl.read_parquet(BytesIO(data)).is_empty(), path
+        else:
+            assert data in [whole.get(path) for whole in wholes], path
+
+
+def require_one_version(store: Store, *lengths: int) -> None:
+    """The rows of the recording, if there are any, are all rows of one version, each once."""
+    held = Index(store.lancedb_uri, store.lancedb_options).held([KEY])
+    assert list(held.values()) in [[], *([len(sentences(length))] for length in lengths)]
+
+
+def require_done(store: Store, etag: str, data: bytes, seconds: int, paths: set[str]) -> None:
+    assert store.list_media().frame.is_empty()
+    assert store.list_done()["key"].to_list() == [KEY]
+    assert store.stat(KEY).etag == etag
+    assert content(store.media_url(KEY)) == data
+    # `heard/` only saves work: what was killed just before it wrote there does not look there again for its sake.
+    assert {path for path in artefacts(store) if not path.startswith("heard/")} == paths
+    said = json.loads(store.read(media_keys.transcript(KEY)))
+    assert said["media"]["etag"] == etag
+    held = Index(store.lancedb_uri, store.lancedb_options).held([KEY])
+    assert held == {(KEY, etag): len(sentences(seconds))}
+    rows = Chain(store).rows()
+    assert rows["id"].to_list() == sorted(f"{KEY}#{number}" for number in range(len(sentences(seconds))))
+
+
+@pytest.mark.timeout(900)
+def test_a_recording_survives_a_kill_at_any_of_its_steps(place: Place, tmp_path: Path) -> None:
+    data = film(tmp_path, NEW)
+    place.put(f"whole/{KEY}", data)
+    calls = place.kill("whole", 0).split("; ")
+    whole = artefacts(place.store("whole"))
+    assert {name.partition(" ")[0] for name in calls} >= {"probe", "extract_speech", "_hear", "write", "upload"}
+    assert len(calls) >= 18
+    for number, name in place.half(calls):
+        place.put(f"{number}/{KEY}", data)
+        store = place.store(str(number))
+        etag = store.stat(KEY).etag
+        assert place.kill(str(number), number) == "killed", name
+        require_whole(artefacts(store), whole)
+        require_one_version(store, NEW)
+        assert content(store.media_url(KEY)) == data
+        said_before = store.exists(media_keys.transcript(KEY))
+        chain = Chain(store, done_prefix=True)
+        chain.run(KEY)
+        # What was done is not done again: a kill costs the step in hand.
+        assert chain.engine.heard == ([] if said_before else [NEW]), name
+        require_done(store, etag, data, NEW, {path for path in whole if not path.startswith("heard/")})
+
+
+@pytest.mark.timeout(900)
+def test_a_new_version_survives_a_kill_at_any_of_its_steps_and_is_never_mixed_with_the_old(
+    place: Place, tmp_path: Path
+) -> None:
+    old, new = film(tmp_path, OLD), film(tmp_path, NEW)
+    place.put(f"whole/{KEY}", old)
+    Chain(place.store("whole"), done_prefix=True).run(KEY)
+    before = artefacts(place.store("whole"))
+    place.put(f"whole/{KEY}", new)
+    calls = place.kill("whole", 0).split("; ")
+    after = artefacts(place.store("whole"))
+    # Before its transcript is there, a version that is killed leaves no trace among the rows: those calls were tried.
+    first = next(number for number, name in enumerate(calls, 1) if media_keys.transcript(KEY, ".txt") in name)
+    for number, name in place.half(calls, first):
+        place.put(f"{number}/{KEY}", old)
+        store = place.store(str(number))
+        Chain(store, done_prefix=True).run(KEY)
+        place.put(f"{number}/{KEY}", new)
+        etag = store.stat(KEY).etag
+        assert place.kill(str(number), number) == "killed", name
+        require_whole(artefacts(store), before, after)
+        require_one_version(store, OLD, NEW)
+        assert content(store.media_url(KEY)) == new
+        Chain(store, done_prefix=True).run(KEY)
+        require_done(store, etag, new, NEW, {path for path in after if not path.startswith("heard/")})

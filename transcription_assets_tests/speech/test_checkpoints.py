@@ -1,0 +1,106 @@
+"""Windows that are kept until the recording is done: of a run that was killed, or lost one. SCRIPTED model."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Segment
+from transcription_assets.speech import SAMPLE_RATE, Place, Samples, Sound, Window, decoded_window, windowing
+from transcription_assets.speech import whisper as whispering
+from transcription_assets.speech.decoder import Choose, Chunk, Decoded
+from transcription_assets_tests.speech.spelling import (
+    SpellingDecoder,
+    engine,
+    good,
+    in_blocks,
+    said,
+    seekable,
+    spelling,
+    texts,
+)
+
+pytestmark = pytest.mark.usefixtures("scripted_voices")
+
+
+class KilledError(BaseException):
+    """FAKE end of the process."""
+
+
+@dataclass
+class DyingDecoder(SpellingDecoder):
+    """FAKE: the process ends in the batch that has the word with this number."""
+
+    dies_at: int = 0
+
+    def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
+        found = super().decode(batch, choose)
+        if any(int(word.word) >= self.dies_at for item in found for word in item.segment.words):
+            raise KilledError
+        return found
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two windows of ten minutes in hand would be lost at once, and with two channels the end of the first one too."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
+    words = said(240.0, pause=0.7)
+    samples = spelling(words, 240.0)
+    later = [replace(word, word=f" {int(word.word) + 1000}") for word in words]
+    sides = [samples, spelling(later, 240.0)][:channels]
+    kept: dict[Place, Window] = {}
+
+    def read(channel: int, start: float) -> Iterable[Samples]:
+        return in_blocks(sides[channel][round(start * SAMPLE_RATE) :])
+
+    first_try = DyingDecoder(dies_at=int(words[-1].word) * 9 // 10 + 1000 * (channels - 1))
+    with pytest.raises(KilledError):
+        list(engine(first_try).hear([Sound(read, kept=kept, channels=channels)]))
+    again, at_once = SpellingDecoder(), SpellingDecoder()
+    [heard] = good(engine(again).hear([Sound(read, kept=kept, channels=channels)]))
+    [whole] = good(engine(at_once).hear([Sound(read, channels=channels)]))
+    assert (heard.segments, heard.speech, heard.languages) == (whole.segments, whole.speech, whole.languages)
+    assert sorted(texts(heard)) == sorted(word.word for word in (*words, *later)[: channels * len(words)])
+    decoded = [sum(map(sum, decoder.batches)) for decoder in (first_try, again, at_once)]
+    assert decoded[0] + decoded[1] - decoded[2] <= 20.0, "what was decoded twice"
+
+
+@given(st.integers(0, 40))
+@examples(max_examples=20)
+def test_a_window_comes_back_from_its_json_as_it_was(count: int) -> None:
+    words = tuple(said(20.0)[:count])
+    text = "".join(word.word for word in words)
+    segment = Segment(0, 0.0, 9.0, text, words, -0.1, 0.0, 1.0, True, "de", 0.7, "loop", "left")  # noqa: FBT003
+    made = Window(5.0, 25.0, (segment,), (Region(5.5, 9.0),), {"de": 3.5})
+    assert decoded_window.from_json(made.to_json()) == made
+
+
+def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_all_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A GPU takes windows of half an hour at once: what was heard behind the lost one stood in its place for ever."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
+    monkeypatch.setattr(whispering, "WINDOW_S", 100.0)
+    words = said(240.0, pause=0.7)
+    samples, kept = spelling(words, 240.0), dict[Place, Window]()
+    lost = SpellingDecoder(failing_on=frozenset({len(words) // 4}))
+    [error] = engine(lost).hear([seekable(samples, kept=kept)])
+    assert isinstance(error, ValueError)
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(samples, kept=kept)]))
+    assert texts(heard) == [word.word for word in words]
+
+
+@pytest.mark.parametrize("start", [15.0, 25.0])
+def test_a_kept_window_that_does_not_begin_where_the_one_before_ends_is_heard_again(start: float) -> None:
+    """It is left of a run that cut elsewhere: taken over, it would double words or lose them."""
+    words = said(60.0)
+    kept = {(0, 0): Window(0.0, 20.0), (0, 1): Window(start, 40.0)}
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 60.0), kept=kept)]))
+    assert [word for word in texts(heard) if word] == [word.word for word in words if word.start >= 20.0]

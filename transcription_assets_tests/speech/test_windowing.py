@@ -1,0 +1,95 @@
+"""Sound in windows: cut where nobody speaks, and put together again. SCRIPTED model: sound spells words."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.transcript import Word
+from transcription_assets.speech import SAMPLE_RATE, alignment, windowing
+from transcription_assets_tests.speech.spelling import (
+    SpellingDecoder,
+    engine,
+    good,
+    in_blocks,
+    loud,
+    said,
+    seekable,
+    spelling,
+    texts,
+)
+
+pytestmark = pytest.mark.usefixtures("scripted_voices")
+
+
+phrases = st.lists(
+    st.tuples(st.lists(st.integers(15, 60), min_size=1, max_size=12), st.sampled_from([5, 20, 60, 400])), max_size=12
+)
+
+
+@given(phrases, st.integers(400, 3000))
+@examples(max_examples=60)
+def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
+    spoken: list[tuple[list[int], int]], window_steps: int
+) -> None:
+    words, clock = [], 0
+    for phrase, pause in spoken:
+        for length in phrase:
+            words.append(Word(clock / 100, (clock + length) / 100, f" {len(words) + 1}", 0.9))
+            clock += length
+        clock += pause
+    samples = spelling(words, clock / 100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "voiced_regions", loud)
+        # Loudness spells the words here, so that quiet ones would be taken for pauses; the snapping has its own tests.
+        patch.setattr(alignment, "aligned", lambda segments, _samples, _voiced: [*segments])
+        # A phrase lasts 7.2 s at most: in the last fifth of a window of 40 s there is always a pause.
+        patch.setattr(windowing, "WINDOW_S", 36.0 + window_steps / 100)
+        [heard] = good(engine(SpellingDecoder()).hear([seekable(samples)]))
+    assert texts(heard) == [word.word for word in words]
+    times = [time for segment in heard.segments for word in segment.words for time in (word.start, word.end)]
+    assert all(before <= after for before, after in pairwise(times))
+    assert times == pytest.approx([time for word in words for time in (word.start, word.end)], abs=0.002)
+    assert heard.duration == pytest.approx(len(samples) / SAMPLE_RATE, abs=1e-3)
+    assert not heard.speech.holes
+    assert not heard.speech.inventions
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) -> None:
+    samples = spelling(said(10.0), 10.0)
+    samples[-100:] = wrong
+    made = windowing.sane(samples)
+    assert np.isfinite(made).all()
+    assert np.abs(made).max() <= 1.0
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 4800])
+def test_a_sound_of_no_length_or_a_blink_is_heard_as_silence(length: int) -> None:
+    [heard] = good(engine(SpellingDecoder()).hear([seekable(np.zeros(length, np.float32))]))
+    assert heard.segments == ()
+    assert heard.language == ""
+
+
+def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
+    samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
+    samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
+    first, *_ = windowing.windows(in_blocks(samples), window_s=10.0)
+    assert first.length == pytest.approx(9.05, abs=0.06)
+
+
+def test_a_window_without_a_long_pause_ends_between_two_phrases_and_not_in_a_quiet_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The closed lips of a P are as quiet as a short pause: the word would be cut in two."""
+    samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
+    samples[int(8.4 * SAMPLE_RATE) : int(8.6 * SAMPLE_RATE)] = 0.02
+    samples[int(9.4 * SAMPLE_RATE) : int(9.5 * SAMPLE_RATE)] = 0.01
+    voices = [Region(0.0, 4.2), Region(4.2, 8.2), Region(8.2, 8.5), Region(8.5, 10.0)]
+    monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: voices)
+    first, *_ = windowing.windows([samples], window_s=10.0)
+    assert first.length == pytest.approx(8.5, abs=0.01)

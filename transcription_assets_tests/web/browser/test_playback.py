@@ -1,0 +1,173 @@
+"""Odd recordings in a real browser: what sounds at a second is what was said there, measured in what is played.
+
+Of the odd files one stands for each way through the page: each demuxer whose recordings play themselves (WAV, FLAC,
+Ogg, MP4, fragmented MP4, WebM) and late sound in one of them; sound alone for what seeks inexactly, changes on the way
+or has too many channels; and beside it a picture that the browser plays, at a clock of its own, or not at all. The
+others differ in codecs, tracks and levels: `media/test_odd_files.py` says which of them play themselves.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from transcription_assets.pipeline import playback
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings, served
+from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.media import odd_files
+from transcription_assets_tests.web.browser import browsing
+from transcription_assets_tests.web.browser.browsing import Opened, picture, stands_at
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+ORIGINAL = ("wav telephone", "flac", "opus", "mp4", "mp4 fragmented", "webm opus", "mp4 late sound")
+SOUND_ALONE = ("mp3 variable rate", "mp3 mono then stereo", "adts", "adts rate changes", "nine channels")
+SOUND_AND_PICTURE = ("mkv ac3", "webm clock at 10", "mp4 cut out of a stream", "mkv clock at 3600", "mpeg ts")
+VARIABLE = "audio/variable rate.mp3"
+VARIABLE_S = 300
+LATE_BURSTS = (251.0, 252.3, 254.1)
+TOLERANCE_S = 0.25
+"""The level is read at each frame of the page, and a loaded machine makes few frames."""
+HEARD = 0.03
+"""A level of sound: a tone on one of nine channels has 0.05 in their mix."""
+LONGEST_BURST_S = 0.5
+"""Between two levels that are read in one burst; pauses are longer."""
+
+LISTEN = """async ([from, to]) => {
+  const player = document.querySelector('video, audio');
+  if (!window.meter) {
+    const context = new AudioContext();
+    window.meter = context.createAnalyser();
+    window.meter.fftSize = 512;
+    const source = context.createMediaElementSource(player);
+    source.connect(window.meter);
+    window.meter.connect(context.destination);
+    await context.resume();
+  }
+  player.pause();
+  player.currentTime = from;
+  await new Promise((done) => { player.addEventListener('seeked', done, { once: true }); });
+  const [levels, samples] = [[], new Float32Array(window.meter.fftSize)];
+  await player.play();
+  while (!player.ended && player.currentTime < to) {
+    await new Promise((done) => { setTimeout(done, 5); });
+    window.meter.getFloatTimeDomainData(samples);
+    levels.push([player.currentTime, Math.max(...samples.map(Math.abs))]);
+  }
+  player.pause();
+  return levels;
+}"""
+
+
+def key_of(name: str) -> str:
+    return f"video/{name}.{odd_files.ODD[name].suffix}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Each odd recording, and one whose first half takes most of its bytes, so that no second lies where bytes say."""
+    folder = tmp_path_factory.mktemp("playback")
+    store = Store.open(str(folder / "store"))
+    for name in (*ORIGINAL, *SOUND_ALONE, *SOUND_AND_PICTURE):
+        store.put_media(key_of(name), odd_files.build(name, folder))
+    bursts = "+".join(f"between(t,{at},{at + 0.4})" for at in LATE_BURSTS)
+    expression = f"0.02*(random(0)-0.5)*lt(t,{VARIABLE_S / 2})+0.5*sin(2*PI*500*t)*({bursts})"
+    options = ("-q:a", "3", "-write_xing", "0")
+    store.put_media(VARIABLE, recordings.sound(folder / "variable.mp3", expression, VARIABLE_S, *options))
+    Chain(store).run(*store.list_media().frame["key"])
+    return store
+
+
+@pytest.fixture(scope="module")
+def address(store: Store) -> Iterator[str]:
+    with served.listening(served.archive(store)) as address:
+        yield address
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Opened]:
+    with browsing.opening(browser, address) as opened:
+        yield opened
+
+
+def heard_onsets(page: Page, start: float, end: float) -> list[float]:
+    """Play a stretch and return the seconds, by the player's clock, at which sound begins after a pause."""
+    page.locator("h1").last.click()  # browsers let no page sound that nobody has touched
+    levels = page.evaluate(LISTEN, [start, end])
+    loud = [second for second, level in levels if level > HEARD]
+    return [second for before, second in pairwise([-1.0, *loud]) if second - before > LONGEST_BURST_S]
+
+
+def watch(opened: Opened, key: str) -> Page:
+    page = opened(f"/watch/{key}")
+    page.wait_for_function("() => document.querySelector('video, audio')?.readyState > 2")
+    return page
+
+
+@pytest.mark.parametrize("name", [*ORIGINAL, *SOUND_ALONE, *SOUND_AND_PICTURE])
+def test_a_second_of_the_page_sounds_as_in_the_transcript(opened: Opened, name: str) -> None:
+    odd = odd_files.ODD[name]
+    page = watch(opened, key_of(name))
+    source = "/media/" if name in ORIGINAL else "/sound/"
+    assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
+    found = heard_onsets(page, 0.0, odd.length)
+    assert found == pytest.approx(odd.onsets, abs=TOLERANCE_S)
+
+
+def test_a_late_second_of_a_variable_rate_mp3_is_the_right_one(opened: Opened) -> None:
+    page = watch(opened, VARIABLE)
+    assert heard_onsets(page, 250.0, 255.5) == pytest.approx(LATE_BURSTS, abs=TOLERANCE_S)
+
+
+@pytest.mark.parametrize("name", SOUND_AND_PICTURE)
+def test_the_muted_picture_follows_the_sound_or_makes_way(opened: Opened, name: str) -> None:
+    page = watch(opened, key_of(name))
+    page.wait_for_function("() => (document.querySelector('.silent')?.readyState ?? 4) > 1")
+    page.evaluate("document.querySelector('video').currentTime = 1.6")
+    stands_at(page, 1.6)
+    page.wait_for_function(
+        "(start) => { const silent = document.querySelector('.silent');"
+        " return !silent || (!silent.seeking && Math.abs(silent.currentTime - start - 1.6) < 0.3); }",
+        arg=odd_files.ODD[name].start,
+    )
+    picture(page, f"silent {name}")
+
+
+def test_full_screen_shows_the_picture_of_the_sound(opened: Opened) -> None:
+    page = watch(opened, key_of("webm clock at 10"))
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function(
+        "() => document.fullscreenElement?.querySelector('video[controls]') && ['video[controls]', '.silent'].every("
+        "(name) => document.fullscreenElement.querySelector(name)?.clientHeight === innerHeight)"
+    )
+    picture(page, "full screen")
+
+
+def test_the_length_shown_is_the_decoded_one(opened: Opened) -> None:
+    page = opened("/library?name=rate+changes")
+    page.locator(".row").first.wait_for()
+    assert "0:06" in page.locator(".row .facts").first.inner_text()
+    (item,) = page.request.get("/api/media?name=rate+changes").json()["recordings"]
+    assert item["duration"] == pytest.approx(6.0, abs=0.2)
+
+
+def test_the_link_of_a_moment_opens_at_its_second(browser: Browser, store: Store) -> None:
+    """In the browser's own player, as `search` prints it."""
+    context = browser.new_context()
+    for name in ("webm clock at 10", "mp4", "adts"):
+        link = playback.link(store, key_of(name))
+        assert link.endswith(".flac") == (name != "mp4")
+        page = context.new_page()
+        page.goto(f"{link}#t=2.3")
+        page.wait_for_function("() => document.querySelector('video').readyState > 1")
+        assert page.evaluate("document.querySelector('video').currentTime") >= 2.29
+    context.close()
+
+
+def test_a_recording_without_sound_record_is_opened_itself(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    store.put_media("audio/a.mp3", recordings.tone(tmp_path / "a.mp3", 1.0))
+    assert playback.link(store, "audio/a.mp3").endswith("audio/a.mp3")

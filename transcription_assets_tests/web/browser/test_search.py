@@ -1,0 +1,143 @@
+"""The search in a real browser, where it is about the page and not about what is found: answers are made up."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Route
+
+from transcription_assets.storage import Store
+from transcription_assets_tests import served
+from transcription_assets_tests.web.browser import browsing
+from transcription_assets_tests.web.browser.browsing import Opened
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    archive = served.archive(Store.open(str(tmp_path / "store")))
+    with served.listening(archive) as address, browsing.opening(browser, address) as opened:
+        yield opened
+
+
+def moment(number: int) -> dict[str, Any]:
+    said = f"Moment {number}."
+    return {
+        "key": "audio/a.wav",
+        "title": f"Talk {number}",
+        "folder": "",
+        "start": number,
+        "end": number + 1,
+        "text": said,
+        "parts": [{"text": said, "sentence": True, "match": False}],
+        "score": 1,
+        "weak": False,
+        "language": "en",
+        "speaker": None,
+        "recorded": None,
+        "duration": 60,
+        "url": f"/watch/audio/a.wav?t={number}.00",
+        "poster": "",
+    }
+
+
+def answering(route: Route) -> None:
+    """FAKE: the second page begins with the moment that the first one ended with."""
+    asked = parse_qs(urlsplit(route.request.url).query)
+    numbers = {"0": [1, 2], "2": [2, 3]}[asked["offset"][0]]
+    found = {"moments": [moment(number) for number in numbers], "more": 1 in numbers, "passages": 9, "note": ""}
+    route.fulfill(body=json.dumps(found), content_type="application/json")
+
+
+def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    page.goto("/?q=moment")
+    page.get_by_role("button", name="More moments").click()
+    page.locator(".hit .name", has_text="Talk 3").wait_for()
+    assert page.locator(".hit .name").all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
+
+
+def test_weak_moments_are_folded_and_enter_unfolds_them(opened: Opened) -> None:
+    found = [moment(1), moment(2) | {"weak": True}, moment(3) | {"weak": True}]
+    found[0]["parts"] = [
+        {"text": "A ", "sentence": False, "match": False},
+        {"text": "compass", "sentence": False, "match": True},
+        {"text": ". Moment 1.", "sentence": True, "match": False},
+    ]
+    body = json.dumps({"moments": found, "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=compass")
+    page.locator(".hit").first.wait_for()
+    visible = page.locator(".hit .name").locator("visible=true")
+    assert visible.all_inner_texts() == ["Talk 1"]
+    assert page.locator(".hit mark").first.inner_text() == "compass"
+    assert page.locator(".less summary").inner_text() == "2 less likely"
+    page.get_by_role("searchbox").focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".hit .name", has_text="Talk 3").wait_for()
+    assert visible.all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
+
+
+@pytest.mark.parametrize("word", ["library ", "ภาษา", "図書館"])
+def test_long_parts_around_a_sentence_are_cut_between_words(opened: Opened, word: str) -> None:
+    found = moment(1)
+    found["parts"] = [
+        {"text": f"{word * 100}(", "sentence": False, "match": False},
+        {"text": "Here.", "sentence": True, "match": False},
+        {"text": f"){word * 100}", "sentence": False, "match": False},
+    ]
+    body = json.dumps({"moments": [found], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=here")
+    fit = word * (149 // len(word))  # of 150 characters, after the bracket
+    assert page.locator(".hit .said").text_content() == f"… {fit}(Here.){fit.rstrip()} …"
+
+
+def test_an_answer_that_has_nothing_but_weak_moments_shows_them(opened: Opened) -> None:
+    body = json.dumps({"moments": [moment(1) | {"weak": True}], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=compass")
+    page.locator(".hit .name", has_text="Talk 1").wait_for()
+
+
+def test_an_answer_that_is_given_up_while_it_is_read_breaks_nothing(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    # Chromium does this where the next search begins between the head and the body of an answer.
+    page.add_init_script("Response.prototype.json = async () => { throw new DOMException('', 'AbortError') }")
+    with page.expect_response("**/api/search?*"):
+        page.goto("/?q=moment")
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".notice").count() == 0  # and no error in the console: the browser's fixture looks
+
+
+def test_an_answer_that_breaks_off_is_told_and_asked_for_again(opened: Opened) -> None:
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body='{"moments": [', content_type="application/json"))
+    page.goto("/?q=moment")
+    page.locator(".notice", has_text="The answer broke off.").wait_for()
+    page.route("**/api/search?*", answering)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".hit .name", has_text="Talk 1").wait_for()
+
+
+def test_after_going_back_the_filters_say_what_is_searched(opened: Opened) -> None:
+    known = {"recordings": 2, "languages": {"en": 1, "de": 1}, "speakers": {}, "collections": {}, "since": None}
+    page = opened("about:blank")
+    page.route("**/api/search?*", answering)
+    page.route("**/api/facets", lambda route: route.fulfill(body=json.dumps(known), content_type="application/json"))
+    page.goto("/?q=moment")
+    page.get_by_label("Language").select_option("de")
+    page.wait_for_url("**language=de")
+    page.go_back()
+    page.wait_for_url("**/?q=moment")
+    page.wait_for_function("() => document.querySelector('.filters select').value === ''")

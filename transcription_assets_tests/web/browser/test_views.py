@@ -1,0 +1,327 @@
+"""The page in a real browser (Debian's Chromium): what a person sees, clicks and hears.
+
+Every view is also kept as a picture in `build/screenshots`, to be looked at.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from transcription_assets.cli.process import Report, process
+from transcription_assets.cli.tools import Tools, installed
+from transcription_assets.domain.chunking import Region, coverage
+from transcription_assets.domain.transcript import Segment, SpeechModel, Word
+from transcription_assets.settings import Settings
+from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
+from transcription_assets.web.archive import Archive
+from transcription_assets_tests import recordings, served
+from transcription_assets_tests.web.browser import browsing
+from transcription_assets_tests.web.browser.browsing import DESK, PHONE, Opened, is_paused, picture, second, stands_at
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "demo/recordings"
+BEES = "video/demo/talks/bees-on-the-library-roof.mp4"
+WIZARD = "video/demo/stories/the-wizard-of-the-opera-house.mp4"
+OLD_FILM = "video/attic/old film.avi"
+SONG = "audio/song.mp3"
+
+
+@dataclass(slots=True)
+class PromptedEngine:
+    """FAKE: says the sentences of the demo's scripts at their times, told apart by the recordings' lengths."""
+
+    options: SpeechOptions = field(default_factory=SpeechOptions)
+    model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
+
+    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+        """What is said in the demo recording of each length; nothing in any other."""
+        return map(self._hear, sounds)
+
+    def _hear(self, sound: Sound) -> Heard:
+        duration = sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE
+        sound.progress(duration)
+        told = json.loads((ROOT / "demo/recordings.json").read_text(encoding="utf-8"))
+        segments: tuple[Segment, ...] = ()
+        language = ""
+        for item in told:
+            if abs(item["duration"] - duration) < 1.0:
+                segments = tuple(_segment(number, **sentence) for number, sentence in enumerate(item["sentences"]))
+                language = item["language"]
+        words = [word for segment in segments for word in segment.words]
+        voiced = [Region(segment.start, segment.end) for segment in segments]
+        return Heard(segments, language, 1.0, duration, coverage(voiced, words))
+
+
+def _segment(number: int, start: float, end: float, text: str) -> Segment:
+    tokens = text.split()
+    step = (end - start) / len(tokens)
+    words = tuple(Word(start + i * step, start + (i + 1) * step, f" {token}", 0.9) for i, token in enumerate(tokens))
+    return Segment(number, start, end, text, words, -0.2, 0.01, 1.2)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo, a song, a film that no browser plays, and one that is broken."""
+    folder = tmp_path_factory.mktemp("page")
+    chosen = Settings(store=str(folder / "store"), settle_s=0, serve_searches_per_minute=10_000)
+    archive = Archive(chosen, installed(chosen))
+    tools = Tools(chosen, installed(chosen))
+    tools.__dict__.update(engine=PromptedEngine())
+    (folder / "store").mkdir()
+    store = tools.store
+    for path in sorted(DEMO.rglob("*.mp4")):
+        store.put_media(f"video/demo/{path.relative_to(DEMO)}", path)
+    store.put_media(SONG, recordings.mp3_with_cover(folder / "song.mp3", 3.0))
+    store.put_media(OLD_FILM, recordings.video(folder / "film.avi", 3.0, "-c:v", "mpeg4", "-c:a", "mp3"))
+    (folder / "garbage.mp4").write_bytes(b"nothing of the kind" * 100)
+    store.put_media("video/broken.mp4", folder / "garbage.mp4")
+    report = Report()
+    for _ in process(tools, store.list_media().frame["key"].to_list(), lambda _step: None, report):
+        pass
+    assert list(report.failed) == ["video/broken.mp4"]
+    with served.listening(archive) as listening:
+        yield listening
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Opened]:
+    with browsing.opening(browser, address) as opened:
+        yield opened
+
+
+def search(page: Page, question: str, first: str) -> None:
+    """Type as a person does; wait until the best moment is of this recording."""
+    page.get_by_role("searchbox").press_sequentially(question, delay=5)
+    page.locator(".hit .name").first.filter(has_text=first).wait_for()
+
+
+def test_typing_finds_the_moment_and_a_click_plays_it_from_that_second(opened: Opened) -> None:
+    page = opened("/")
+    page.locator(".shelf li").first.wait_for()
+    picture(page, "start")
+    search(page, "hidden behind the curtain", "Wizard")
+    assert "behind" in page.locator(".hit mark").all_inner_texts()
+    assert "silver compass" in page.locator(".hit .sentence").first.inner_text()
+    picture(page, "search")
+    at = page.locator(".hit time").first.inner_text()
+    page.locator(".hit").first.click()
+    page.wait_for_url("**/watch/**")
+    start = float(page.url.partition("t=")[2].partition("&")[0])
+    assert at == f"{int(start) // 60}:{int(start) % 60:02}"
+    stands_at(page, start + 0.5, within=2.5)
+    page.wait_for_function("() => !document.querySelector('video').paused")
+    first = page.locator("[data-i].now").inner_text()
+    page.wait_for_function("(word) => document.querySelector('[data-i].now').textContent !== word", arg=first)
+    lit, now = page.evaluate(
+        "[Number(document.querySelector('[data-i].now').dataset.i), document.querySelector('video').currentTime]"
+    )
+    words = words_of(page, WIZARD)
+    assert words[lit][0] - 0.1 <= now <= words[lit + 1][0] + 0.5, "the lit word is the spoken one"
+    assert "silver compass" in " ".join(page.locator(".found").all_inner_texts())
+    picture(page, "watch")
+
+
+def words_of(page: Page, key: str) -> list[list[Any]]:
+    answer = page.request.get(f"/api/media/{key}/words").json()
+    return [word for paragraph in answer["paragraphs"] for word in paragraph["words"]]
+
+
+def test_a_click_on_a_word_or_a_time_goes_there(opened: Opened) -> None:
+    page = opened(f"/watch/{BEES}")
+    words = words_of(page, BEES)
+    for number in (60, 5):
+        page.locator(f'[data-i="{number}"]').click()
+        stands_at(page, words[number][0] + 0.4, within=0.6)
+        assert page.locator("[data-i].now").count() == 1
+    late = page.locator(".at").nth(1)
+    late.click()
+    stands_at(page, float(late.get_attribute("data-at") or "") + 0.4, within=0.6)
+
+
+def test_everything_can_be_done_with_the_keyboard(opened: Opened) -> None:
+    page = opened("/library")
+    page.locator(".row").first.wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("lime trees and mint")
+    page.keyboard.press("Enter")
+    page.locator(".hit .name").first.filter(has_text="Bees").wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement === document.querySelector('.hit')")
+    page.keyboard.press("Enter")
+    page.locator(".found").first.wait_for()
+    page.wait_for_function("() => !document.querySelector('video').paused")
+    page.keyboard.press("Space")
+    page.wait_for_function("() => document.querySelector('video').paused")
+    before = second(page)
+    page.keyboard.press("ArrowLeft")
+    stands_at(page, before - 5)
+    page.keyboard.press("ArrowRight")
+    stands_at(page, before)
+    page.keyboard.press("Escape")
+    page.locator(".hit").first.wait_for()
+    assert page.get_by_role("searchbox").input_value() == "lime trees and mint"
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.locator(".shelf").wait_for()
+    assert page.get_by_role("searchbox").input_value() == ""
+
+
+def test_a_link_that_was_shared_stands_at_its_second_and_waits(opened: Opened) -> None:
+    page = opened(f"/watch/{BEES}?t=30.5", **DESK, color_scheme="dark")
+    stands_at(page, 30.5)
+    page.locator("[data-i].now").wait_for()
+    assert is_paused(page)
+    assert page.title() == "Bees on the Library Roof"
+    picture(page, "watch-dark")
+    again = opened("/?q=lime+trees", **DESK)
+    again.locator(".hit .name").first.filter(has_text="Bees").wait_for()
+    assert again.get_by_role("searchbox").input_value() == "lime trees"
+
+
+def test_back_goes_back_and_stops_the_player(opened: Opened) -> None:
+    page = opened("/?q=lime+trees")
+    page.locator(".hit").first.click()
+    page.locator(".found").first.wait_for()
+    page.go_back()
+    page.locator(".hit").first.wait_for()
+    assert page.locator("video").count() == 0
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut_off(opened: Opened, colours: str) -> None:
+    page = opened("/?q=bees", **PHONE, color_scheme=colours)
+    page.locator(".hit").first.wait_for()
+    assert_fits(page)
+    picture(page, f"phone-{colours}")
+    page.locator(".hit").first.tap()
+    page.locator("[data-i].now").wait_for()
+    assert_fits(page)
+    page.mouse.wheel(0, 500)
+    top = page.locator("video").bounding_box()
+    assert top, "the picture stays in sight while somebody reads on"
+    assert 0 <= top["y"] < 200
+    picture(page, f"phone-watch-{colours}")
+    page.goto("/library")
+    page.locator(".row").first.wait_for()
+    assert_fits(page)
+
+
+def assert_fits(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+CONTRASTS = """() => {
+  const channel = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const light = (name) => {
+    canvas.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => channel(value / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (one, other) => {
+    const [a, b] = [light(one), light(other)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  };
+  const pairs = [['--ink', '--paper'], ['--ink', '--card'], ['--soft', '--paper'], ['--soft', '--card'],
+    ['--accent', '--paper'], ['--accent', '--card'], ['--on-accent', '--accent'], ['--ink', '--mark'],
+    ['--ink', '--mark-soft'], ['--soft', '--mark-soft'], ['--ink', '--bad-soft'], ['--bad', '--card'],
+    ['--good', '--card']];
+  return Object.fromEntries(pairs.map((pair) => [pair.join(' on '), contrast(...pair)]));
+}"""
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_every_text_can_be_read_by_day_and_by_night(opened: Opened, colours: str) -> None:
+    page = opened("/library", **DESK, color_scheme=colours)
+    page.locator(".row").first.wait_for()
+    bright = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g)[0] > 128")
+    assert bright == (colours == "light")
+    assert {pair: ratio for pair, ratio in page.evaluate(CONTRASTS).items() if ratio < 4.5} == {}
+    picture(page, f"library-{colours}")
+
+
+def test_whatever_can_be_clicked_has_a_name(opened: Opened) -> None:
+    for path, there in (("/?q=bees", ".hit"), ("/library", ".row"), (f"/watch/{BEES}", "[data-i]")):
+        page = opened(path)
+        page.locator(there).first.wait_for()
+        nameless = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, select, video')].filter((one) => !(one.ariaLabel"
+            " || one.textContent?.trim() || one.labels?.length || one.ariaHidden)).map((one) => one.outerHTML)"
+        )
+        assert nameless == []
+        assert page.locator("h1").count() >= 1
+
+
+def test_the_library_shows_what_failed_and_why(opened: Opened) -> None:
+    page = opened("/library")
+    page.get_by_role("button", name="Failed 1").click()
+    why = page.locator(".row .why")
+    why.wait_for()
+    assert "video:" in why.inner_text()
+    assert page.locator(".row").count() == 1
+    page.get_by_role("button", name="All 6").click()
+    page.get_by_label("Filter by name").fill("SONG")
+    page.wait_for_function("() => document.querySelectorAll('.row').length === 1")
+    assert "nobody speaks" in page.locator(".row .facts").inner_text()
+
+
+@pytest.mark.parametrize(("key", "source"), [(SONG, "/sound/"), (OLD_FILM, "/sound/")])
+def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: str, source: str) -> None:
+    page = opened(f"/watch/{key}?t=1.5")
+    stands_at(page, 1.5)
+    assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
+    page.get_by_text("Nobody speaks in this recording.").wait_for()
+
+
+def test_after_an_hour_a_recording_is_loaded_anew_and_the_second_is_kept(opened: Opened) -> None:
+    """A link into a bucket is refused by then; for any other recording it is no harm."""
+    page = opened("about:blank")
+    page.clock.install()
+    page.goto(f"/watch/{BEES}?t=2")
+    stands_at(page, 2)
+    page.evaluate("document.querySelector('video').addEventListener('emptied', () => { window.anew = true; })")
+    page.clock.fast_forward("51:00")
+    page.evaluate("document.querySelector('video').currentTime = 40")
+    page.wait_for_function("() => window.anew")
+    stands_at(page, 40)
+    assert is_paused(page)
+
+
+def test_subtitles_are_there_for_who_turns_them_on(opened: Opened) -> None:
+    page = opened(f"/watch/{BEES}")
+    page.locator("video").wait_for()
+    page.evaluate("document.querySelector('video').textTracks[0].mode = 'showing'")
+    page.wait_for_function("() => document.querySelector('video').textTracks[0].cues?.length > 5")
+
+
+def test_nothing_found_and_nothing_there_are_said_kindly(opened: Opened) -> None:
+    page = opened('/?q="no such phrase was ever said"')
+    page.get_by_role("heading", name="Nothing found").wait_for()
+    hostile = opened("/?q=" + "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'bad'%22%3E")
+    hostile.locator(".hit, .notice").first.wait_for()
+    assert hostile.locator("main img[src=x]").count() == 0
+
+
+def test_the_first_load_is_small(browser: Browser, address: str) -> None:
+    """All that the search page itself needs, counted by the browser; pictures of recordings come after it."""
+    context = browser.new_context(**DESK)
+    page = context.new_page()
+    page.goto(address)
+    page.locator(".shelf li").first.wait_for()
+    sizes = page.evaluate(
+        "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".filter((entry) => !entry.name.includes('/posters/')).map((entry) => entry.transferSize)"
+    )
+    context.close()
+    assert len(sizes) >= 4
+    assert sum(sizes) < 40_000

@@ -1,0 +1,100 @@
+"""The state of a recording for every combination of what the store holds of it."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from transcription_assets.domain.transcript import Media, Segment, Speech, SpeechModel, Transcript
+from transcription_assets.web.recording_state import STEPS, Held, progress, spoken
+
+FLAGS = (False, True)
+SILENCES = (None, "", "no_speech", "not_understood")
+ROWS = ("", "older", "current")
+EVERY = [
+    Held(*found)  # type: ignore[arg-type]  # the product of the fields' values
+    for found in product(FLAGS, FLAGS, SILENCES, FLAGS, ROWS, ("", *STEPS, "costs"))
+]
+
+PROBED = Held(video=True)
+HEARD = replace(PROBED, audio=True)
+WRITTEN = replace(HEARD, silence="")
+MUTE = replace(HEARD, silence="no_speech")
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (Held(), ("waiting", "video")),
+        (Held(passages=True, rows="older"), ("waiting", "video")),
+        (PROBED, ("working", "audio")),
+        (HEARD, ("working", "transcript")),
+        (WRITTEN, ("working", "embeddings")),
+        (replace(WRITTEN, passages=True), ("working", "embeddings")),
+        (replace(WRITTEN, passages=True, rows="older"), ("working", "embeddings")),
+        (replace(WRITTEN, passages=True, rows="current"), ("done", "")),
+        (MUTE, ("working", "embeddings")),
+        (replace(MUTE, passages=True), ("done", "")),
+        (replace(MUTE, silence="not_understood", passages=True), ("done", "")),
+        (replace(MUTE, passages=True, rows="older"), ("working", "embeddings")),
+        (Held(failed="video"), ("failed", "video")),
+        (replace(PROBED, failed="video"), ("working", "audio")),
+        (replace(PROBED, failed="audio"), ("failed", "audio")),
+        (replace(WRITTEN, failed="transcript"), ("working", "embeddings")),
+        (replace(WRITTEN, passages=True, failed="embeddings"), ("failed", "embeddings")),
+        (replace(MUTE, passages=True, failed="embeddings"), ("failed", "embeddings")),
+        (replace(WRITTEN, rows="current", failed="transcript"), ("done", "")),
+    ],
+)
+def test_each_step_moves_a_recording_on(held: Held, expected: tuple[str, str]) -> None:
+    assert progress(held) == expected
+
+
+def test_speech_is_done_exactly_when_it_is_published() -> None:
+    for held in EVERY:
+        if not held.silence:
+            assert (progress(held)[0] == "done") == (held.rows == "current"), held
+
+
+def test_silence_is_done_without_rows_but_not_without_embeddings() -> None:
+    for held in EVERY:
+        state, _ = progress(held)
+        if held.silence and held.rows != "current" and not held.failed:
+            assert (state == "done") == (held.passages and not held.rows), held
+
+
+def test_a_failure_counts_until_its_step_has_a_result() -> None:
+    for held in EVERY:
+        if held.rows != "current":
+            open_steps = STEPS[STEPS.index(held.next_step) :]
+            assert (progress(held)[0] == "failed") == (held.failed in {*open_steps, "costs"}), held
+
+
+def test_the_step_is_the_one_that_failed_or_comes_next() -> None:
+    for held in EVERY:
+        state, step = progress(held)
+        assert step == {"done": "", "failed": held.failed}.get(state, held.next_step), held
+        assert state != "waiting" or not held.video, held
+
+
+def said(*doubts: str, holes: tuple[tuple[float, float], ...] = ()) -> Transcript:
+    segments = tuple(Segment(n, n, n + 1, "Word.", (), 0.0, 0.0, 1.0, doubt=doubt) for n, doubt in enumerate(doubts))
+    model = SpeechModel("none", "1", "none", "none")
+    return Transcript("a", "en", 1.0, 9.0, segments, Media("a", "7"), model, speech=Speech(9.0, 0.0, 9.0, holes))
+
+
+@pytest.mark.parametrize(
+    ("transcript", "with_doubtful", "silence"),
+    [
+        (said(), False, "no_speech"),
+        (said(holes=((1.0, 8.0),)), False, "not_understood"),
+        (said("", "loop"), False, ""),
+        (said("loop", "loop"), False, "not_understood"),
+        (said("loop", "loop"), True, ""),
+    ],
+)
+def test_only_the_transcript_tells_that_nobody_speaks(
+    transcript: Transcript, silence: str, *, with_doubtful: bool
+) -> None:
+    assert spoken(transcript, with_doubtful=with_doubtful).silence == silence
+    assert spoken(transcript, with_doubtful=with_doubtful).etag == "7"

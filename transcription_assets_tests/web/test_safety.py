@@ -1,0 +1,145 @@
+"""The site as attackers meet it: nothing outside of the inboxes, nothing that runs, nothing that changes."""
+
+import re
+import socket
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from fastapi.testclient import TestClient
+
+from transcription_assets.storage import Store
+from transcription_assets.web.archive import Archive
+from transcription_assets_tests import served
+from transcription_assets_tests.served import HOSTILE, TALK
+
+ESCAPES = [
+    "video/../catalog/secret.mp4",
+    "video/..%2fcatalog%2fsecret.mp4",
+    "video/%252e%252e/secret.mp4",
+    "video/%2e%2e/%2e%2e/secret.mp4",
+    "video/....//secret.mp4",
+    "catalog/secret.mp4",
+    "catalog%2Fsecret.mp4",
+    "../secret.mp4",
+    "/secret.mp4",
+    "%2Fsecret.mp4",
+    "video//../../secret.mp4",
+    "video/%00/../../secret.mp4",
+    "video/a%00.mp4",
+    "transcripts/" + quote(TALK) + ".json",
+    "lancedb/passages.lance/x.mp4",
+    "video/talks",
+    "video/talks/",
+    "video/" + "a" * 300 + ".mp4",
+    "DONE_video/talks/a%20talk.mp4",
+    "file:/etc/passwd.mp4",
+]
+
+
+@pytest.mark.parametrize("key", ESCAPES)
+@pytest.mark.parametrize("route", ["/media/{}", "/sound/{}", "/posters/{}", "/api/media/{}", "/api/media/{}/words"])
+def test_no_address_leads_out_of_the_inboxes(page: TestClient, route: str, key: str) -> None:
+    answer = page.get(route.format(key))
+    assert answer.status_code in {404, 405, 422}, answer.text[:200]
+    assert b"secret" not in answer.content.replace(b"secret.mp4", b"")
+
+
+def test_nothing_can_be_changed(page: TestClient) -> None:
+    addresses = [
+        "/",
+        "/library",
+        "/api/search?q=a",
+        "/api/media",
+        f"/api/media/{served.of(TALK)}",
+        f"/media/{served.of(TALK)}",
+    ]
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert {page.request(method, address).status_code for address in addresses} == {405}
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/library", f"/watch/{served.of(HOSTILE)}", "/api/media", "/static/page.js", "/nowhere"]
+)
+def test_every_answer_forbids_what_it_does_not_need(page: TestClient, address: str) -> None:
+    headers = page.get(address).headers
+    policy = headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert "server" not in headers
+
+
+def test_a_name_that_is_markup_stays_a_name(page: TestClient) -> None:
+    answer = page.get(f"/watch/{served.of(HOSTILE)}")
+    assert answer.status_code == 200
+    assert "<img src=x" not in answer.text
+    assert "&lt;img src=x" in answer.text
+
+
+def test_what_claims_to_be_a_page_is_never_opened_as_one(page: TestClient, store: Store) -> None:
+    store.put_media("video/evil.ts", Path(__file__))
+    answer = page.get("/media/video/evil.ts")
+    assert answer.headers["content-type"] == "video/mp2t"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    (Path(store.url) / "video/evil.ts").unlink()
+
+
+def test_the_page_names_no_other_host_and_is_small() -> None:
+    static = Path(str(served.site.__file__)).parent / "static"
+    assert sum(path.stat().st_size for path in static.iterdir()) < 100_000
+    for path in static.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|\bon\w+=\"|<style|innerHTML|style=", text), path.name
+
+
+def test_the_schema_names_every_route_that_programs_use(page: TestClient) -> None:
+    described = page.get("/api/openapi.json").json()["paths"]
+    assert {
+        "/api/search",
+        "/api/facets",
+        "/api/media",
+        "/api/media/{key}",
+        "/api/media/{key}/words",
+        "/api/media/{key}/transcript.{kind}",
+        "/media/{key}",
+        "/sound/{key}",
+        "/posters/{key}",
+    } == set(described)
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+@pytest.mark.parametrize("begun", [b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx-slow: "])
+def test_who_only_begins_to_ask_is_not_waited_for(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes
+) -> None:
+    monkeypatch.setattr("transcription_assets.web.connection.REQUEST_S", 0.5)
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
+        if before:
+            asking.sendall(before)
+            assert b"200" in asking.recv(1000)
+        asking.sendall(begun)
+        while asking.recv(1000):
+            pass  # until it is closed; a time-out of this socket fails the test
+
+
+def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transcription_assets.web.pages.FORM_S", 0.5)
+    archive = served.archive(store, serve_token="secret")
+    head = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ntoken="
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
+        asking.sendall(head)
+        assert asking.recv(1000).startswith(b"HTTP/1.1 401")
+
+
+def test_an_address_that_is_far_too_long_is_refused_and_the_next_one_answered(archive: Archive) -> None:
+    with served.listening(archive) as address:
+        for path in ("/?q=" + "a" * 200_000, "/api/search?q=" + "a" * 60_000, "/watch/video/" + "a" * 60_000 + ".mp4"):
+            with socket.create_connection(served.place(address), 60) as asking:
+                asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert asking.recv(1000).split()[1] in {b"400", b"404", b"422"}
+        with socket.create_connection(served.place(address), 60) as asking:
+            asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert asking.recv(1000).split()[1] == b"200"
