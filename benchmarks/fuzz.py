@@ -39,7 +39,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio, transcript, video
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speech.scripted import ScriptedEngine
 from transcription_assets.storage import Store
 
@@ -274,14 +274,14 @@ def one(number: int, seed: int, seeds: str, folder: str, limit_s: float, *, keep
 
 def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
     """Run the steps; return the record of `audio` if all of them succeeded."""
-    decoder = Decoder(ffmpeg(), floor_s=60.0)
+    decoder = MediaDecoder(ffmpeg(), floor_s=60.0)
     step = "video"
     try:
         video.materialise(store, key, decoder)
         step = "audio"
         made = audio.materialise(store, key, decoder)
         step = "transcript"
-        said, _ = transcript.materialise(store, key, transcript.Tools(ScriptedEngine(), decoder.ffmpeg))
+        said, _ = transcript.materialise(store, key, transcript.TranscriptTools(ScriptedEngine(), decoder.ffmpeg))
     except TranscriptionError as error:
         outcome.ending = f"failed in {step}"
         if isinstance(error, TransientFailure):

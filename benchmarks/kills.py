@@ -283,7 +283,7 @@ def _process(variables: dict[str, str]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        replaced: Any = tools.Tools
+        replaced: Any = tools.Services
         replaced.engine = ScriptedEngine(chain.script())
         replaced.encoder = HashEncoder()
         cli.main(["process"], standalone_mode=False)

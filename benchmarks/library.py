@@ -24,13 +24,13 @@ import numpy as np
 import polars as pl
 
 from benchmarks.machine import describe
-from transcription_assets.cli.tools import installed
+from transcription_assets.cli.tools import locate_installed
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.media import Probe
-from transcription_assets.pipeline.embeddings import About, Choice, rows_of
-from transcription_assets.pipeline.failure_notes import Failed
+from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, rows_of
+from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.video import Video
 from transcription_assets.search.index import Index
 from transcription_assets.settings import Settings
@@ -74,7 +74,7 @@ def _fill(store: Store, root: Path, number: int) -> None:
         table.replace(_rows({key: etags[key] for key in part}), part)
     table.maintain()
     for key in failed:
-        note = Failed(etags[key], "video", "it cannot be opened", transient=False, at="2026-01-01T00:00:00+00:00")
+        note = FailureNote(etags[key], "video", "it cannot be opened", transient=False, at="2026-01-01T00:00:00+00:00")
         _write(root / media_keys.failure(key), json.dumps(asdict(note)))
     for key in silent:
         nothing = Transcript("a", "", 0.0, 1.0, (), Media(key, etags[key]), SpeechModel("none", "1", "int8", "none"))
@@ -126,7 +126,7 @@ def _rows(etags: Mapping[str, str]) -> pl.DataFrame:
         for number, said in enumerate(sentences)
     )
     transcript = Transcript("a", "en", 1.0, 300.0, segments, Media("a", "a"), SpeechModel("none", "1", "int8", "none"))
-    talk = rows_of(transcript, About("talk", date(2026, 1, 1)), Unread(), Choice())
+    talk = rows_of(transcript, RecordingInfo("talk", date(2026, 1, 1)), Unread(), PassageOptions())
     names = pl.DataFrame({"media_key": [*etags], "media_etag": [*etags.values()]})
     rows = names.join(talk.drop("media_key", "media_etag").with_row_index("number"), how="cross")
     identity = pl.concat_str("media_key", pl.lit("#"), "number")
@@ -140,7 +140,7 @@ def _words(sentence: str, start: float) -> tuple[Word, ...]:
 
 def _measure(folder: str, number: int) -> int:
     settings = Settings(store=folder)
-    archive = Archive(settings, installed(settings))
+    archive = Archive(settings, locate_installed(settings))
     library = Library(archive)
     middle = f"video/000/talk {number // 1000 * 500:06}.mp4"
     before = _memory()

@@ -21,7 +21,7 @@ from benchmarks import recordings
 from benchmarks.chart import Line, chart
 from benchmarks.machine import MODELS, ROOT, describe, environment
 from transcription_assets import media, models
-from transcription_assets.speech import Sound, Whisper, hear_one
+from transcription_assets.speech import AudioSource, Whisper, transcribe_one
 
 PROCESS_BAR_MB = 1500
 ENGINE_BAR_MB = 1200
@@ -81,7 +81,9 @@ def _hear(video: Path) -> int:
     """Run the speech engine alone, in the process that is measured; return the exit status."""
     engine = Whisper(models.locate("base", "speech", MODELS).path, name="base", revision="")
     ffmpeg = media.find_ffmpeg()
-    heard = hear_one(engine, Sound(lambda _channel, start: media.read_samples(video, ffmpeg=ffmpeg, start=start)))
+    heard = transcribe_one(
+        engine, AudioSource(lambda _channel, start: media.read_samples(video, ffmpeg=ffmpeg, start=start))
+    )
     return int(heard.duration <= 0)
 
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import MODELS, describe
 from transcription_assets import models
-from transcription_assets.domain.passages import Sentence, cut
+from transcription_assets.domain.passages import Sentence, cut_passages
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
 from transcription_assets.evaluation.labelled_set import talks
 from transcription_assets.search import payload, schema
-from transcription_assets.search.index import Index, Looked, table_name
+from transcription_assets.search.index import Index, Snapshot, table_name
 from transcription_assets.search.query import Answer, Filters, Mode, Query
 from transcription_assets.search.ranking import nearest
 from transcription_assets.search.searcher import FEWEST, Searcher
@@ -100,7 +100,9 @@ class Synthetic:
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
             "card": pa.array([_card(int(item), said) for item, said in zip(number, sentences, strict=True)]),
-            "near": pa.array([payload.near(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
+            "near": pa.array(
+                [payload.encode_vectors(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]
+            ),
         }
         return pa.table({name: columns[name] for name in schema(DIMENSION)})
 
@@ -117,7 +119,7 @@ def _card(number: int, texts: Sequence[str]) -> str:
     recording, place = divmod(int(number), PASSAGES_OF_A_RECORDING)
     said = [Sentence(place * 22.0 + 6.0 * one, place * 22.0 + 6.0 * (one + 1), text) for one, text in enumerate(texts)]
     name, day = f"Recording {recording}", date(1970, 1, 1) + timedelta(days=recording % 9000)
-    return payload.card(
+    return payload.encode_card(
         f"video/{recording}.mp4",
         title=name,
         language="en" if recording % 4 else "de",
@@ -217,7 +219,7 @@ def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
     return statistics.fmean(found)
 
 
-def _exact(looked: Looked, vectors: Vectors) -> list[set[int]]:
+def _exact(looked: Snapshot, vectors: Vectors) -> list[set[int]]:
     """Return the row ids of the nearest passages of each vector, by exhaustive comparison."""
     best: list[list[tuple[float, int]]] = [[] for _ in vectors]
     whole = looked.table.search().select(["vector"]).with_row_id(with_row_id=True).limit(looked.passages)
@@ -257,7 +259,7 @@ def _embedding() -> bool:
     located = models.locate("all-MiniLM-L6-v2", "encoder", MODELS)
     ours = SentenceEncoder(located.path, name=located.name, revision=located.revision, device="cpu")
     plain = SentenceTransformer(str(located.path), device="cpu", local_files_only=True)
-    cuts = [item for talk in talks() for item in cut(talk.transcript.segments)]
+    cuts = [item for talk in talks() for item in cut_passages(talk.transcript.segments)]
     passages = [item.text for item in cuts]
     sentences = list(dict.fromkeys(one.text for item in cuts for one in item.sentences))
     encoders: dict[str, Callable[[list[str]], Any]] = {

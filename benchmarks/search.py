@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import recordings
 from benchmarks.machine import MODELS, describe, measured
-from transcription_assets.cli.tools import Tools, installed
+from transcription_assets.cli.tools import Services, locate_installed
 from transcription_assets.embedding import Encoder, Vectors
 from transcription_assets.search.query import Query
 from transcription_assets.search.searcher import Searcher
@@ -80,7 +80,7 @@ def main() -> int:
 
 def _measure(store: Path) -> int:
     settings = Settings(store=str(store), models_dir=MODELS)
-    tools = Tools(settings, installed(settings))
+    tools = Services(settings, locate_installed(settings))
     table, encoder = tools.table, tools.encoder
     found = sum(_finds(tools, question, part) for question, part in QUESTIONS.items())  # loads the model, too
     print(f"{table.count()} passages; {found} of {len(QUESTIONS)} questions lead to their recording first")
@@ -97,7 +97,7 @@ def _measure(store: Path) -> int:
     return int(_p95(whole) >= BAR_MS)
 
 
-def _finds(tools: Tools, question: str, part: str) -> bool:
+def _finds(tools: Services, question: str, part: str) -> bool:
     hits = tools.searcher.search(Query(question, limit=1)).hits
     return bool(hits) and part in hits[0].media_key
 

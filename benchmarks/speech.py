@@ -16,10 +16,10 @@ from benchmarks import recordings
 from benchmarks.machine import MODELS, describe
 from transcription_assets import media, models
 from transcription_assets.evaluation import comparison
-from transcription_assets.evaluation.comparison import Recording
-from transcription_assets.evaluation.competitors import Entry
-from transcription_assets.speech import Hardware, Whisper, hear_one, sound, windowing
-from transcription_assets.speech.decoder import Decoder
+from transcription_assets.evaluation.comparison import ReferenceRecording
+from transcription_assets.evaluation.competitors import Configuration
+from transcription_assets.speech import Hardware, Whisper, audio_source, transcribe_one, windowing
+from transcription_assets.speech.decoder import ChunkDecoder
 
 SHORTEST_S, LONGEST_S = 5.0, 12.0
 LONG_BAR, CLIPS_BAR = 1.3, 3.5
@@ -67,12 +67,14 @@ def _long(folder: Path, chosen: argparse.Namespace) -> bool:
     path = folder / "long.flac"
     recordings.make(*inputs, "-filter_complex", f"{parts}{joined}concat=n={len(sources)}:v=0:a=1", "-ac", "1", path)
     said = " ".join(str(entry["text"]) for entry in english)
-    return _compared([Recording(path, recordings.seconds(path), said)], chosen, ("batched", "sequential"), LONG_BAR)
+    return _compared(
+        [ReferenceRecording(path, recordings.seconds(path), said)], chosen, ("batched", "sequential"), LONG_BAR
+    )
 
 
 def _clips(folder: Path, chosen: argparse.Namespace) -> bool:
     """Compare with faster-whisper by default settings on a hundred clips of whole sentences, one after another."""
-    made: list[Recording] = []
+    made: list[ReferenceRecording] = []
     for start, end, said, source in _spans():
         if len(made) == chosen.clips:
             break
@@ -81,7 +83,7 @@ def _clips(folder: Path, chosen: argparse.Namespace) -> bool:
         # The second repetition is quieter and starts a little later, so that no two clips are the same sound.
         again = len(made) // 50
         recordings.make(*cut, "-ac", "1", "-ar", "16000", "-af", f"volume={1 - again / 4},adelay={again * 130}", path)
-        made.append(Recording(path, end - start, said))
+        made.append(ReferenceRecording(path, end - start, said))
     return _compared(made, chosen, ("plain",), CLIPS_BAR)
 
 
@@ -100,10 +102,10 @@ def _spans() -> Iterator[tuple[float, float, str, Path]]:
         yield from spans
 
 
-def _compared(found: list[Recording], chosen: argparse.Namespace, others: Sequence[str], bar: float) -> bool:
+def _compared(found: list[ReferenceRecording], chosen: argparse.Namespace, others: Sequence[str], bar: float) -> bool:
     """Compare speed with the first of the others, word errors with the last; return whether the bars are held."""
     located = models.locate(chosen.model, "speech", MODELS)
-    entries = [Entry(system, chosen.model, located.path, threads=THREADS) for system in ("ours", *others)]
+    entries = [Configuration(system, chosen.model, located.path, threads=THREADS) for system in ("ours", *others)]
     results = comparison.measure(entries, found, chosen.rounds, lambda line: print(f"  {line}", file=sys.stderr))
     document = comparison.document(results, found)
     seconds = sum(item.seconds for item in found)
@@ -130,7 +132,7 @@ def _silent(folder: Path, chosen: argparse.Namespace) -> bool:
     for name, source in SILENT.items():
         path = folder / "silent.flac"
         recordings.make("-f", "lavfi", "-i", source, path)
-        heard = hear_one(engine, sound(media.read_samples(path, ffmpeg=media.find_ffmpeg())))
+        heard = transcribe_one(engine, audio_source(media.read_samples(path, ffmpeg=media.find_ffmpeg())))
         words = sum(len(segment.words) for segment in heard.segments)
         print(f"{name}, 60 s: {words} words")
         total += words
@@ -151,12 +153,12 @@ def _stages(_folder: Path, chosen: argparse.Namespace) -> bool:
     ]
     watched = [
         (windowing, "voiced_regions", "voice activity"),
-        (Decoder, "_features", "features"),
-        (Decoder, "_encode", "encoder"),
-        (Decoder, "_languages", "language"),
-        (Decoder, "_generate", "decoder"),
-        (Decoder, "_words", "word times"),
-        (Decoder, "careful", "repair"),
+        (ChunkDecoder, "_features", "features"),
+        (ChunkDecoder, "_encode", "encoder"),
+        (ChunkDecoder, "_languages", "language"),
+        (ChunkDecoder, "_generate", "decoder"),
+        (ChunkDecoder, "_words", "word times"),
+        (ChunkDecoder, "careful", "repair"),
     ]
     started = time.monotonic()
     for path in recordings.found(recordings.DEMO):
@@ -165,7 +167,7 @@ def _stages(_folder: Path, chosen: argparse.Namespace) -> bool:
     spent["ffmpeg"] = time.monotonic() - started
     with _timed(watched, spent):
         started = time.monotonic()
-        heard = hear_one(engine, sound(blocks))
+        heard = transcribe_one(engine, audio_source(blocks))
         wall_s = time.monotonic() - started
     spent["the rest"] = wall_s - sum(seconds for name, seconds in spent.items() if name != "ffmpeg")
     print(f"\n| stage | s for {heard.duration:.0f} s of sound | share |\n| --- | --- | --- |")

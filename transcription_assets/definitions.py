@@ -10,14 +10,14 @@ from transcription_assets.costs import report
 from transcription_assets.defs import assets, fixed_config, jobs
 from transcription_assets.defs.automation import automation_sensor
 from transcription_assets.defs.executors import kubernetes, placement
-from transcription_assets.defs.executors.deadlines import Patience
+from transcription_assets.defs.executors.deadlines import Deadlines
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
     SpeechResource,
     StoreResource,
 )
-from transcription_assets.defs.sensor.sensor import Pace, inbox_sensor
+from transcription_assets.defs.sensor.sensor import SensorLimits, inbox_sensor
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.pipeline import audio, embeddings, video
 from transcription_assets.settings import Settings
@@ -75,7 +75,7 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
     nodes = cluster(chosen)
     return kubernetes.executor(
         {step: placement.pod_config(step, nodes) for step in STEPS},
-        Patience(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
+        Deadlines(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
     )
 
 
@@ -113,7 +113,7 @@ def build(chosen: Settings) -> dg.Definitions:
         jobs=[jobs.process_recordings, jobs.refresh_search],
         sensors=[
             inbox_sensor(
-                Pace(
+                SensorLimits(
                     interval_s=chosen.sensor_interval_s,
                     settle_s=chosen.settle_s,
                     max_adds=chosen.sensor_max_adds,

@@ -13,7 +13,7 @@ Locate = Callable[[str, str], Located]
 """Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
 
 
-class Hearing(Protocol):
+class WhisperSettings(Protocol):
     """Configuration of Whisper; implemented by the settings and by Dagster's resource."""
 
     @property
@@ -67,7 +67,7 @@ class Hearing(Protocol):
         ...
 
 
-def whisper(located: Located, chosen: Hearing) -> Engine:
+def build_whisper(located: Located, chosen: WhisperSettings) -> Engine:
     """Build the speech engine.
 
     Raises:
@@ -90,7 +90,7 @@ def whisper(located: Located, chosen: Hearing) -> Engine:
     )
 
 
-def encoder(locate: Locate, name: str, device: str) -> Encoder:
+def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
     """Build the sentence encoder that runs on this machine.
 
     Raises:
@@ -107,7 +107,7 @@ def encoder(locate: Locate, name: str, device: str) -> Encoder:
     )
 
 
-def service(url: str, name: str, key: str, dollars_per_million: float) -> Encoder:
+def build_api_encoder(url: str, name: str, key: str, dollars_per_million: float) -> Encoder:
     """Build the sentence encoder of a service.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.cli.process import Report, process
-from transcription_assets.cli.tools import Tools
+from transcription_assets.cli.tools import Services
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
 from transcription_assets.settings import Settings
@@ -45,7 +45,7 @@ class Chain:
     encoder: HashEncoder = field(default_factory=HashEncoder)
 
     @property
-    def tools(self) -> Tools:
+    def tools(self) -> Services:
         chosen = Settings(
             store=self.store.url,
             done_prefix=self.done_prefix,
@@ -53,7 +53,7 @@ class Chain:
             settle_s=0,
             ffmpeg=recordings.wheel_ffmpeg(),
         )
-        tools = Tools(chosen, no_model)
+        tools = Services(chosen, no_model)
         tools.__dict__.update(store=self.store, engine=self.engine, encoder=self.encoder)
         return tools
 

@@ -57,16 +57,16 @@ def _contest(
     as_json: bool,
 ) -> None:
     from transcription_assets import speech
-    from transcription_assets.cli.tools import installed
+    from transcription_assets.cli.tools import locate_installed
     from transcription_assets.evaluation import comparison, competitors, wer
 
     competitors.require(systems)
 
     chosen = settings.load()
-    located = [installed(chosen)(name, "speech") for name in model_names or (chosen.whisper_model,)]
+    located = [locate_installed(chosen)(name, "speech") for name in model_names or (chosen.whisper_model,)]
     compute_type = "int8" if chosen.compute_type == "auto" else chosen.compute_type
     entries = [
-        competitors.Entry(system, model.name, model.path, beam, compute_type, threads or speech.usable_cores())
+        competitors.Configuration(system, model.name, model.path, beam, compute_type, threads or speech.usable_cores())
         for model in located
         for beam in beams or (chosen.beam_size,)
         for system in systems

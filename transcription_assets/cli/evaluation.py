@@ -14,7 +14,7 @@ from transcription_assets.cli.terminal import Group, plain, print_table, shown
 from transcription_assets.embedding import Encoder
 from transcription_assets.evaluation.labelled_set import KINDS, Question, Talk, questions, talks
 from transcription_assets.evaluation.search_metrics import CLOSE_S, DEPTH, TOLERANCE_S, Figures, Judged, figures, judge
-from transcription_assets.pipeline.embeddings import About, Choice, recorded_on, rows_of
+from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, Mode, Query
 from transcription_assets.search.searcher import Searcher
@@ -68,7 +68,12 @@ def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterato
 
     """
     rows = [
-        rows_of(talk.transcript, About(talk.title, recorded_on(talk.transcript.media.key)), encoder, Choice(passage_s))
+        rows_of(
+            talk.transcript,
+            RecordingInfo(talk.title, recorded_on(talk.transcript.media.key)),
+            encoder,
+            PassageOptions(passage_s),
+        )
         for talk in said
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -118,10 +123,10 @@ def evaluate_search(*, as_json: bool) -> None:
     Exit code 1 if both together are worse than the better of the two.
     """
     from transcription_assets import settings
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
 
     chosen = settings.load()
-    made = evaluate(Tools(chosen, installed(chosen)).encoder, chosen.passage_s)
+    made = evaluate(Services(chosen, locate_installed(chosen)).encoder, chosen.passage_s)
     if as_json:
         click.echo(json.dumps(document(made), ensure_ascii=False, indent=1))
     else:

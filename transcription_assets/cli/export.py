@@ -15,14 +15,14 @@ from transcription_assets.errors import PermanentFailure
 @click.option("--table", default="passages", show_default=True, help="The table in Postgres.")
 def export(folder: Path | None, url: str | None, table: str) -> None:
     """Export segments, words and passages as Parquet, or passages with vectors to Postgres with pgvector."""
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
     from transcription_assets.export import parquet as exporting
     from transcription_assets.export import postgres
 
     if folder is None and url is None:
         raise click.UsageError("say where to: --parquet FOLDER or --postgres URL")
     chosen = settings.load()
-    tools = Tools(chosen, installed(chosen), read_only=True)
+    tools = Services(chosen, locate_installed(chosen), read_only=True)
     if folder is not None:
         made = exporting.to_parquet(tools.store, tools.table, folder)
         for name, rows in made.rows.items():

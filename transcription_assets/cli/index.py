@@ -14,10 +14,10 @@ def index() -> None:
 @index.command()
 def status() -> None:
     """List the search tables, how they were made, and what the one under construction lacks."""
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
 
     chosen = settings.load()
-    states = Tools(chosen, installed(chosen), read_only=True).table.status()
+    states = Services(chosen, locate_installed(chosen), read_only=True).table.status()
     for state in states:
         lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
         made = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
@@ -34,13 +34,13 @@ def rebuild() -> None:
 
     Nothing is transcribed again. Searches use the served table until the new one is complete.
     """
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
     from transcription_assets.pipeline import search_index
     from transcription_assets.pipeline.rebuild import Rebuilt
     from transcription_assets.pipeline.rebuild import rebuild as rebuilding
 
     chosen = settings.load()
-    tools = Tools(chosen, installed(chosen))
+    tools = Services(chosen, locate_installed(chosen))
     report = Rebuilt(0)
     with aside.status("reading transcripts") as bar:
         for report in rebuilding(tools.store, tools.table, tools.encoder, tools.choice):
@@ -64,8 +64,8 @@ def rebuild() -> None:
 @click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
 def switch(table: str, *, incomplete: bool) -> None:
     """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
 
     chosen = settings.load()
-    Tools(chosen, installed(chosen)).table.switch(table, even_incomplete=incomplete)
+    Services(chosen, locate_installed(chosen)).table.switch(table, even_incomplete=incomplete)
     shown.print(f"served is {plain(table)}")

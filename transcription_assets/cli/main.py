@@ -61,10 +61,10 @@ def main(*, verbose: bool) -> None:
 def put(paths: tuple[Path, ...], into: str) -> None:
     """Copy recordings, or all recordings in folders, into the inbox of the store."""
     from transcription_assets.cli import put as putting
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
 
     chosen = settings.load()
-    store = Tools(chosen, installed(chosen)).store
+    store = Services(chosen, locate_installed(chosen)).store
     found = putting.found(paths, into, chosen.link_folders)
     if not found:
         raise PermanentFailure(f"no recordings, by their suffixes: {', '.join(map(str, paths))}")
@@ -83,13 +83,13 @@ def process(media_keys: tuple[str, ...]) -> None:
     Exit code 0: all recordings are done; 1: some failed, each with its reason; 3: some are still being copied; 129, 130
     or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM.
     """
-    from transcription_assets.cli.tools import Tools
+    from transcription_assets.cli.tools import Services
     from transcription_assets.speech import share_memory
 
     share_memory()  # before threads of the store and the decoder allocate from arenas of their own
     temporary.clear()
     chosen = settings.load()
-    tools = Tools(chosen, lambda name, kind: _pulled(chosen, name, kind))
+    tools = Services(chosen, lambda name, kind: _pulled(chosen, name, kind))
     inbox = processing.look(tools, media_keys)
     todo = inbox.ready
     if not todo:
@@ -229,14 +229,14 @@ def doctor() -> None:
 @click.pass_context
 def serve(context: click.Context, host: str, port: int) -> None:
     """Serve the search page and its API, read-only, until Ctrl-C."""
-    from transcription_assets.cli.tools import installed
+    from transcription_assets.cli.tools import locate_installed
     from transcription_assets.web import server
     from transcription_assets.web.archive import Archive
 
     chosen = settings.load()
     verbose = bool(context.parent and context.parent.params["verbose"])
     server.run(
-        Archive(chosen, installed(chosen)),
+        Archive(chosen, locate_installed(chosen)),
         host,
         port,
         verbose=verbose,

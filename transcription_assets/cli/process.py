@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from transcription_assets.cli.tools import Tools
+from transcription_assets.cli.tools import Services
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio, done_prefix, embeddings, failure_notes, search_index, transcript, video
@@ -49,7 +49,7 @@ class Report:
 Progress = Callable[[Step], None]
 
 
-def look(tools: Tools, media_keys: Sequence[str] = ()) -> Inbox:
+def look(tools: Services, media_keys: Sequence[str] = ()) -> Inbox:
     """List the inbox; if recordings are still being copied, wait once for `settle_s` and list it again.
 
     If media keys are given, they are taken as they are, and the inbox is not listed.
@@ -67,14 +67,14 @@ def look(tools: Tools, media_keys: Sequence[str] = ()) -> Inbox:
     return Inbox(ready, growing, ignored)
 
 
-def _listed(tools: Tools) -> tuple[list[str], list[str], int]:
+def _listed(tools: Services) -> tuple[list[str], list[str], int]:
     listing = tools.store.list_media()
     settle_s = tools.settings.settle_s if tools.store.is_local else 0.0
-    ready, growing = inbox_diff.settled(listing.frame, datetime.now(UTC), settle_s)
+    ready, growing = inbox_diff.split_settled(listing.frame, datetime.now(UTC), settle_s)
     return ready["key"].to_list(), growing["key"].to_list(), listing.ignored
 
 
-def process(tools: Tools, media_keys: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
+def process(tools: Services, media_keys: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
     """Run all steps for each recording, yield after each, and keep `report` up to date.
 
     A recording that fails does not stop the others. Each step runs for a group of recordings, so that short ones are
@@ -109,14 +109,16 @@ def _noted(key: str, report: Report) -> Iterator[None]:
         report.failed[key] = f"{key}: {type(error).__name__}: {error}"
 
 
-def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report: Report) -> Iterator[tuple[str, bool]]:
+def _transcribed(
+    tools: Services, group: Sequence[str], progress: Progress, report: Report
+) -> Iterator[tuple[str, bool]]:
     """Yield the recordings with a transcript, and whether it was there before."""
     lengths: dict[str, float] = {}
     for key in group:
         with _noted(key, report):
             lengths[key] = _extracted(tools, key, progress, report)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
-    with failure_notes.noting(tools.store, list(lengths), "transcript"):
+    with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
         answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
     for key, answer in zip(lengths, answers, strict=True):
         with _noted(key, report):
@@ -128,7 +130,7 @@ def _transcribed(tools: Tools, group: Sequence[str], progress: Progress, report:
             yield key, reused
 
 
-def _extracted(tools: Tools, key: str, progress: Progress, report: Report) -> float:
+def _extracted(tools: Services, key: str, progress: Progress, report: Report) -> float:
     progress(Step(key, "video"))
     seen = video.materialise(tools.store, key, tools.decoder)
     progress(Step(key, "audio", 0.0, seen.probe.duration))
@@ -138,16 +140,16 @@ def _extracted(tools: Tools, key: str, progress: Progress, report: Report) -> fl
     return made.duration
 
 
-def _embedded(tools: Tools, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
+def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
     progress(Step(key, "embeddings"))
-    with failure_notes.noting(tools.store, [key], "embeddings"):
+    with failure_notes.recording_failures(tools.store, [key], "embeddings"):
         encoder = tools.encoder
     made = embeddings.materialise(tools.store, key, encoder, tools.choice)
     (report.reused if reused and made.reused else report.done).append(key)
     return made
 
 
-def _publish(tools: Tools, waiting: Sequence[Embeddings], report: Report) -> None:
+def _publish(tools: Services, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
         embeddings.publish(tools.store, tools.table, waiting)
         unfinished = done_prefix.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}

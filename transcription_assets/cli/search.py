@@ -11,11 +11,11 @@ import click
 from transcription_assets import settings
 from transcription_assets.cli.terminal import aside, plain, shown
 from transcription_assets.domain import line_breaks
-from transcription_assets.domain.transcript import clock
+from transcription_assets.domain.transcript import format_clock
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import playback
-from transcription_assets.search.highlight import Part, Span, parts
-from transcription_assets.search.query import MAX_LIMIT, Filters, Hit, Mode, Query, sought
+from transcription_assets.search.highlight import HighlightPart, Span, split_highlights
+from transcription_assets.search.query import MAX_LIMIT, Filters, Hit, Mode, Query, parse_query
 from transcription_assets.storage import Store
 
 log = logging.getLogger(__name__)
@@ -57,10 +57,10 @@ def search(  # noqa: PLR0917 -- click passes options by name
 
     A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
     """
-    from transcription_assets.cli.tools import Tools, installed
+    from transcription_assets.cli.tools import Services, locate_installed
 
     chosen = settings.load()
-    tools = Tools(chosen, installed(chosen), read_only=True)
+    tools = Services(chosen, locate_installed(chosen), read_only=True)
     filters = Filters(
         prefix=prefix,
         languages=languages,
@@ -80,7 +80,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
     if answer.note:
         aside.print(plain(answer.note), soft_wrap=True)
     if not answer.hits:
-        nothing = "nothing fits" if sought(query).words else "there is no word in the question"
+        nothing = "nothing fits" if parse_query(query).words else "there is no word in the question"
         if not answer.passages:
             nothing = "nothing is indexed yet: transcription-assets process"
         aside.print(f"nothing found: {nothing}")
@@ -129,7 +129,7 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
 
 def _show(number: int, hit: Hit, url: str) -> None:
     shown.print(
-        f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
+        f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{format_clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
     )
     shown.print(
         "   "
@@ -138,12 +138,12 @@ def _show(number: int, hit: Hit, url: str) -> None:
     shown.print(f"   [blue]{plain(url)}[/]\n" if url else "", soft_wrap=True)
 
 
-def _style(part: Part) -> str:
+def _style(part: HighlightPart) -> str:
     colour = "bold yellow" if part.sentence else "dim"
     return f"{colour} underline" if part.match else colour
 
 
-def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part]:
+def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[HighlightPart]:
     """Return the sentence with about a line of whole words before and after it, split at its highlights."""
     start, end = sentence
     first, last = 0, len(text)
@@ -155,7 +155,7 @@ def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[Part
         latest = max((at for at in line_breaks.word_breaks(text[end:]) if at <= CONTEXT), default=CONTEXT)
         last = end + len(text[end : end + latest].rstrip())
     inside = [(a - first, b - first) for a, b in matches if first <= a and b <= last]
-    found = parts(text[first:last], (start - first, end - first), inside)
-    cut_before = [Part("… ", sentence=False, match=False)] if first else []
-    cut_after = [Part(" …", sentence=False, match=False)] if last < len(text) else []
+    found = split_highlights(text[first:last], (start - first, end - first), inside)
+    cut_before = [HighlightPart("… ", sentence=False, match=False)] if first else []
+    cut_after = [HighlightPart(" …", sentence=False, match=False)] if last < len(text) else []
     return [*cut_before, *found, *cut_after]

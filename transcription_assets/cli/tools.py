@@ -7,8 +7,8 @@ from transcription_assets import media, models, wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import transcript
-from transcription_assets.pipeline.embeddings import Choice
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
@@ -16,11 +16,11 @@ from transcription_assets.speech import Engine
 from transcription_assets.storage import Store
 from transcription_assets.wiring import Locate
 
-__all__ = ["Locate", "Tools", "installed"]
+__all__ = ["Locate", "Services", "locate_installed"]
 
 
 @dataclass(frozen=True)
-class Tools:
+class Services:
     """One object of each kind, shared by a command; `locate` finds (or pulls) a model by name and kind.
 
     With `read_only` nothing is written to the store, and a missing one is not created.
@@ -52,7 +52,7 @@ class Tools:
         return Index(self.store.lancedb_uri, self.store.lancedb_options)
 
     @cached_property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> MediaDecoder:
         """The ffmpeg to call, and its time limits.
 
         Raises:
@@ -60,7 +60,7 @@ class Tools:
 
         """
         chosen = self.settings
-        return Decoder(
+        return MediaDecoder(
             media.find_ffmpeg(chosen.ffmpeg),
             chosen.decode_floor_s,
             chosen.decode_per_second,
@@ -77,22 +77,22 @@ class Tools:
             TranscriptionError: its model cannot be located.
 
         """
-        return wiring.whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
+        return wiring.build_whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
 
     @property
-    def transcribing(self) -> transcript.Tools:
+    def transcribing(self) -> transcript.TranscriptTools:
         """The tools of the transcript step.
 
         Raises:
             TranscriptionError: ffmpeg is missing, or the model cannot be located.
 
         """
-        return transcript.Tools(self.engine, self.decoder.ffmpeg)
+        return transcript.TranscriptTools(self.engine, self.decoder.ffmpeg)
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> PassageOptions:
         """The options of the embeddings step."""
-        return Choice(self.settings.passage_s, self.settings.search_doubtful)
+        return PassageOptions(self.settings.passage_s, self.settings.search_doubtful)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -105,8 +105,8 @@ class Tools:
         chosen = self.settings
         if chosen.embedding_url:
             key = chosen.embedding_key.get_secret_value()
-            return wiring.service(chosen.embedding_url, chosen.encoder_model, key, chosen.embedding_dollars)
-        return wiring.encoder(self.locate, chosen.encoder_model, chosen.encodes_on)
+            return wiring.build_api_encoder(chosen.embedding_url, chosen.encoder_model, key, chosen.embedding_dollars)
+        return wiring.build_encoder(self.locate, chosen.encoder_model, chosen.encodes_on)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -138,7 +138,7 @@ class Tools:
 
     def _other(self, embedding_model: str) -> Encoder:
         name = embedding_model.partition("@")[0]
-        found = wiring.encoder(self.locate, name, self.settings.encodes_on)
+        found = wiring.build_encoder(self.locate, name, self.settings.encodes_on)
         if str(found.model) != embedding_model:
             raise PermanentFailure(
                 f"the vectors of the search table are of {embedding_model}, here is {found.model}: run"
@@ -147,6 +147,6 @@ class Tools:
         return found
 
 
-def installed(settings: Settings) -> Locate:
+def locate_installed(settings: Settings) -> Locate:
     """Return a function that finds models on this machine without downloading; it raises as `models.locate` does."""
     return lambda name, kind: models.locate(name, kind, settings.models_dir)

@@ -76,7 +76,7 @@ def size(step: str, *, gpu: bool, spot: bool = False, scale: float = 1.0) -> Siz
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class StepTime:
     """Wall time of a pod in seconds: queue (placement and image), start of Python, loading of weights, computation."""
 
     queue_s: float = 0.0
@@ -99,7 +99,7 @@ class Spent:
         return self.priced_s / HOUR_S * usd_per_hour
 
 
-def shared(own_s: Sequence[float], common: Spent) -> list[Spent]:
+def share_time(own_s: Sequence[float], common: StepTime) -> list[StepTime]:
     """Return the time of each recording of a batch: its own work, and a share of `common` in proportion to it.
 
     The results add up to `common` with all of `own_s` as computation. If no recording took time, all get equal shares.
@@ -108,7 +108,7 @@ def shared(own_s: Sequence[float], common: Spent) -> list[Spent]:
     total = math.fsum(own_s)
     shares = [seconds / total for seconds in own_s] if total > 0 else [1 / len(own_s)] * len(own_s)
     return [
-        Spent(
+        StepTime(
             common.queue_s * share,
             common.start_s * share,
             common.load_s * share,
@@ -119,12 +119,12 @@ def shared(own_s: Sequence[float], common: Spent) -> list[Spent]:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class PricedStep:
     """Cost of one materialisation of one recording; `audio_s` is its duration if it was transcribed, else 0."""
 
     day: date
     step: str
-    spent: Spent
+    spent: StepTime
     cpu_s: float
     gpu_s: float
     usd: float
@@ -132,7 +132,7 @@ class Priced:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DailyCost:
     """Totals of a day; `usd_*` are the parts of `usd`."""
 
     day: date
@@ -151,21 +151,21 @@ class Day:
         return self.usd / self.audio_h if self.audio_h > 0 else None
 
 
-def days(items: Iterable[Priced]) -> list[Day]:
+def daily_costs(items: Iterable[PricedStep]) -> list[DailyCost]:
     """Return the totals by day, in order."""
-    grouped: dict[date, list[Priced]] = {}
+    grouped: dict[date, list[PricedStep]] = {}
     for item in items:
         grouped.setdefault(item.day, []).append(item)
     return [_day(day, grouped[day]) for day in sorted(grouped)]
 
 
-def _day(day: date, items: Sequence[Priced]) -> Day:
+def _day(day: date, items: Sequence[PricedStep]) -> DailyCost:
     def part(seconds: str) -> float:
         return math.fsum(
             item.usd * getattr(item.spent, seconds) / item.spent.priced_s for item in items if item.spent.priced_s
         )
 
-    return Day(
+    return DailyCost(
         day,
         audio_h=math.fsum(item.audio_s for item in items) / HOUR_S,
         cpu_h=math.fsum(item.cpu_s for item in items) / HOUR_S,

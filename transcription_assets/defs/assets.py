@@ -8,11 +8,19 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from transcription_assets.costs.report import days
+from transcription_assets.costs.report import daily_costs
 from transcription_assets.defs import checks as findings
 from transcription_assets.defs import cost_report, metadata, step_timing
 from transcription_assets.defs.automation import daily, follow, refresh
-from transcription_assets.defs.batch import NO_VALUE, RETRIES, Events, Made, batch_keys, explained, materialise_each
+from transcription_assets.defs.batch import (
+    NO_VALUE,
+    RETRIES,
+    Events,
+    StepResult,
+    batch_keys,
+    dagster_failures,
+    materialise_each,
+)
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import (
     DecoderResource,
@@ -28,7 +36,7 @@ from transcription_assets.pipeline import embeddings as embeddings_step
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
-from transcription_assets.pipeline.failure_notes import noting
+from transcription_assets.pipeline.failure_notes import recording_failures
 
 OWNERS = ["team:transcription"]
 GROUP = "recordings"
@@ -68,14 +76,14 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     A file that cannot be played (empty, truncated, not a media file, no audio) fails here with ffmpeg's message.
     """
     batch = batch_keys(context)
-    with explained():
+    with dagster_failures():
         place, ffmpeg = store.open(), decoder.open()
 
-    def work(key: str) -> Made:
+    def work(key: str) -> StepResult:
         made = video_step.materialise(place, key, ffmpeg)
         small = media_keys.thumbnail(key)
         thumbnail = place.read(small) if made.has_poster and place.exists(small) else b""
-        return Made(
+        return StepResult(
             key,
             f"{made.etag}:{made.version}",
             metadata.video(made, thumbnail, place),
@@ -105,13 +113,13 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     If less audio can be decoded than the container states, the decoded part is stored and the check `whole` warns.
     """
     batch = batch_keys(context)
-    with explained():
+    with dagster_failures():
         place, ffmpeg = store.open(), decoder.open()
 
-    def work(key: str) -> Made:
+    def work(key: str) -> StepResult:
         made = audio_step.materialise(place, key, ffmpeg)
         checks = (findings.whole(made), findings.audible(made))
-        return Made(key, f"{made.etag}:{made.version}", metadata.audio(made, place), checks)
+        return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), checks)
 
     yield from materialise_each(context, batch, work)
 
@@ -128,7 +136,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.INVENTED],
+    check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.NO_HALLUCINATIONS],
     pool=GPU_POOL,
 )
 def transcript(
@@ -139,27 +147,27 @@ def transcript(
     Silence and music give an empty transcript with `no_speech` set.
     """
     batch = batch_keys(context)
-    with explained():
+    with dagster_failures():
         place = store.open()
-        with noting(place, batch, "transcript"):
-            tools = transcript_step.Tools(speech.open(), decoder.open().ffmpeg)
-    first = step_timing.First()
+        with recording_failures(place, batch, "transcript"):
+            tools = transcript_step.TranscriptTools(speech.open(), decoder.open().ffmpeg)
+    first = step_timing.FirstProgress()
     # Short recordings are decoded in one batch; the results come one by one, in the order of the calls of `work`.
     answers = transcript_step.materialise_each(place, batch, tools, first.progress)
 
-    def work(key: str) -> Made:
+    def work(key: str) -> StepResult:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         made, reused = answer
-        return Made(
+        return StepResult(
             key,
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
             {**metadata.transcript(made, place, reused=reused), **first.shown()},
             (
                 findings.speech_coverage(made, audio_step.load(place, key)),
                 findings.confidence(made),
-                findings.invented(made),
+                findings.no_hallucinations(made),
             ),
             own_s=0.0 if reused else made.timing.wall_s,
         )
@@ -190,16 +198,16 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     `TRANSCRIPTION_DONE_PREFIX` is set, the recording is then moved from the inbox to `DONE_video/` or `DONE_audio/`.
     """
     batch = batch_keys(context)
-    with explained():
+    with dagster_failures():
         place = store.open()
-        with noting(place, batch, "embeddings"):
+        with recording_failures(place, batch, "embeddings"):
             table, model = store.table(), encoder.open()
     results: list[embeddings_step.Embeddings] = []
 
-    def work(key: str) -> Made:
+    def work(key: str) -> StepResult:
         made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
-        return Made(key, made.fingerprint, metadata.embeddings(made, place), (findings.complete(made),))
+        return StepResult(key, made.fingerprint, metadata.embeddings(made, place), (findings.complete(made),))
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
@@ -219,7 +227,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
 )
 def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked."""
-    with explained():
+    with dagster_failures():
         state = search_index_step.materialise(store.table())
     return dg.MaterializeResult(metadata=metadata.search_index(state))
 
@@ -238,8 +246,8 @@ def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
     Computed from `cost_usd` and the step timing in the metadata of each recording's materialisations.
     """
-    found = days(cost_report.priced(context.instance, datetime.now(UTC)))
-    return dg.MaterializeResult(metadata=cost_report.shown(found))
+    found = daily_costs(cost_report.priced_steps(context.instance, datetime.now(UTC)))
+    return dg.MaterializeResult(metadata=cost_report.report_metadata(found))
 
 
 GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]

@@ -23,7 +23,7 @@ from dagster._core.types.dagster_type import resolve_dagster_type
 from transcription_assets.defs import failed_runs
 from transcription_assets.defs.executors.deadlines import WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import TOO_LONG
-from transcription_assets.defs.step_timing import Meter, process_start
+from transcription_assets.defs.step_timing import StepTimer, process_start
 from transcription_assets.errors import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -37,7 +37,7 @@ WITHOUT_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of one asset check for one recording."""
 
     name: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StepResult:
     """One materialised recording; `version` identifies its content (ETag, model and options).
 
     `own_s`: seconds of processing for this recording alone, if several are processed concurrently.
@@ -56,12 +56,12 @@ class Made:
     key: str
     version: str
     metadata: Mapping[str, dg.MetadataValue]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[CheckResult, ...] = ()
     own_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedRecording:
     """One recording that could not be materialised, and the reason."""
 
     key: str
@@ -75,7 +75,7 @@ class Failed:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def dagster_failures() -> Iterator[None]:
     """Convert an error that affects the whole run (no store, no ffmpeg, no weights) to a failure of the step.
 
     Raises:
@@ -94,7 +94,7 @@ Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 def materialise_each(
     context: dg.AssetExecutionContext,
     keys: Sequence[str],
-    work: Callable[[str], Made],
+    work: Callable[[str], StepResult],
     publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
 ) -> Events:
     """Call `work` for each recording, `publish` once afterwards, and materialise the recordings that succeeded.
@@ -111,12 +111,14 @@ def materialise_each(
         dagster.RetryRequested: The pod is being evicted.
 
     """
-    meter = Meter.begin(context)
+    meter = StepTimer.begin(context)
     with _told_to_leave(context):
         made, failed = _outcomes(context, keys, work, meter)
-        with explained(), meter.common():
+        with dagster_failures(), meter.common():
             unfinished = publish()
-    failed += [Failed(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()]
+    failed += [
+        FailedRecording(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()
+    ]
     spent = meter.shown([item.key for item in made if item.key not in unfinished])
     made = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in made if item.key in spent]
     _retry_if_that_may_help(context, made, failed)
@@ -164,10 +166,10 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 
 def _outcomes(
-    context: dg.AssetExecutionContext, keys: Sequence[str], work: Callable[[str], Made], meter: Meter
-) -> tuple[list[Made], list[Failed]]:
-    made: list[Made] = []
-    failed: list[Failed] = []
+    context: dg.AssetExecutionContext, keys: Sequence[str], work: Callable[[str], StepResult], meter: StepTimer
+) -> tuple[list[StepResult], list[FailedRecording]]:
+    made: list[StepResult] = []
+    failed: list[FailedRecording] = []
     for number, key in enumerate(keys, 1):
         try:
             with meter.recording(key):
@@ -176,10 +178,10 @@ def _outcomes(
                 meter.owned(key, own_s)
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
-            failed.append(Failed(key, _about(key, str(error)), isinstance(error, TransientFailure)))
+            failed.append(FailedRecording(key, _about(key, str(error)), isinstance(error, TransientFailure)))
             context.log.error(f"{number}/{len(keys)} {failed[-1].reason}")
         except Exception as error:  # noqa: BLE001 -- a bug that affects one file must not stop the others
-            failed.append(Failed(key, _about(key, f"{type(error).__name__}: {error}"), transient=False))
+            failed.append(FailedRecording(key, _about(key, f"{type(error).__name__}: {error}"), transient=False))
             context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
     return made, failed
 
@@ -189,7 +191,9 @@ def _about(key: str, reason: str) -> str:
     return reason if key in reason else f"{key}: {reason}"
 
 
-def _retry_if_that_may_help(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
+def _retry_if_that_may_help(
+    context: dg.AssetExecutionContext, made: Sequence[StepResult], failed: Sequence[FailedRecording]
+) -> None:
     """Raise a failure that Dagster retries, if a failure is transient and retries are left.
 
     Must run before anything is recorded: the retry reuses the results that succeeded, and materialising them twice
@@ -199,7 +203,7 @@ def _retry_if_that_may_help(context: dg.AssetExecutionContext, made: Sequence[Ma
         raise _failure(failed, len(made) + len(failed))
 
 
-def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[Failed], total: int) -> None:
+def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[FailedRecording], total: int) -> None:
     """Mark the failed recordings as failed in this step, and in no later one.
 
     Raises:
@@ -219,11 +223,13 @@ def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[Failed]
         context.instance.add_run_tags(context.run_id, {f"failed/{step.key}": f"{len(failed)} of {total}"})
 
 
-def _failure(failed: Sequence[Failed], total: int, *, allow_retries: bool = True) -> dg.Failure:
+def _failure(failed: Sequence[FailedRecording], total: int, *, allow_retries: bool = True) -> dg.Failure:
     return dg.Failure(_summary(failed, total), {"failed recordings": _table(failed)}, allow_retries=allow_retries)
 
 
-def _log_outcomes(context: dg.AssetExecutionContext, made: Sequence[Made], failed: Sequence[Failed]) -> None:
+def _log_outcomes(
+    context: dg.AssetExecutionContext, made: Sequence[StepResult], failed: Sequence[FailedRecording]
+) -> None:
     """Log a materialisation for each recording that succeeded, and the reason for each that failed."""
     for item in made:
         context.log_event(
@@ -247,7 +253,7 @@ def _code_version(context: dg.AssetExecutionContext) -> Mapping[str, str]:
     return {"dagster/code_version": version} if version else {}
 
 
-def _summary(failed: Sequence[Failed], total: int) -> str:
+def _summary(failed: Sequence[FailedRecording], total: int) -> str:
     if total == 1:
         return failed[0].reason
     reasons = "\n".join(f"- {item.reason}" for item in failed)
@@ -255,20 +261,20 @@ def _summary(failed: Sequence[Failed], total: int) -> str:
     return f"{len(failed)} of {total} recordings failed{others}:\n{reasons}"
 
 
-def _table(failed: Sequence[Failed]) -> dg.TableMetadataValue:
+def _table(failed: Sequence[FailedRecording]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [dg.TableRecord({"recording": f.key, "reason": f.reason, "kind": f.kind}) for f in failed]
     )
 
 
-def _joint_version(made: Sequence[Made]) -> str:
+def _joint_version(made: Sequence[StepResult]) -> str:
     """Return one data version for all partitions of the run, as Dagster requires; it changes with any of theirs."""
     if len(made) == 1:
         return made[0].version
     return hashlib.sha256("\n".join(item.version for item in made).encode()).hexdigest()[:32]
 
 
-def _log_findings(context: dg.AssetExecutionContext, made: Sequence[Made]) -> None:
+def _log_findings(context: dg.AssetExecutionContext, made: Sequence[StepResult]) -> None:
     materialised = context.instance.get_latest_storage_id_by_partition(
         context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, {item.key for item in made}
     )

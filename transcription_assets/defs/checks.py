@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from transcription_assets.defs.batch import Finding
+from transcription_assets.defs.batch import CheckResult
 from transcription_assets.defs.partitions import recordings
-from transcription_assets.domain.transcript import Transcript, clock
+from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.pipeline.video import Video
@@ -45,7 +45,7 @@ CONFIDENCE = _spec(
     "transcript",
     f"The mean probability that Whisper gives the words is at least {CONFIDENCE_LIMIT}.",
 )
-INVENTED = _spec(
+NO_HALLUCINATIONS = _spec(
     "no_inventions",
     "transcript",
     "There are no words without speech (hallucinations), and no segments that kept a low confidence after a retry.",
@@ -53,15 +53,15 @@ INVENTED = _spec(
 COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage of the search index.")
 
 
-def playable(video: Video) -> Finding:
+def playable(video: Video) -> CheckResult:
     """Check that the probe found a duration; a recording that cannot be opened fails the asset itself."""
     duration = video.probe.duration
     if duration is None:
-        return Finding("playable", passed=False, description="It plays, but the file does not say how long it is.")
-    return Finding("playable", passed=True, description=f"{video.probe.audio_codec} sound, {duration:.1f} s.")
+        return CheckResult("playable", passed=False, description="It plays, but the file does not say how long it is.")
+    return CheckResult("playable", passed=True, description=f"{video.probe.audio_codec} sound, {duration:.1f} s.")
 
 
-def whole(audio: Audio) -> Finding:
+def whole(audio: Audio) -> CheckResult:
     """Compare the decoded duration with the container's."""
     promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
     description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
@@ -69,10 +69,10 @@ def whole(audio: Audio) -> Finding:
         description += f" {audio.shortfall[:1].upper()}{audio.shortfall[1:]}."
     if audio.warnings:
         description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
-    return Finding("whole", passed=audio.is_whole, description=description)
+    return CheckResult("whole", passed=audio.is_whole, description=description)
 
 
-def audible(audio: Audio) -> Finding:
+def audible(audio: Audio) -> CheckResult:
     """Report corrections that make the speech audible, and audio tracks that were left out."""
     told = []
     if audio.level_db is None:
@@ -89,7 +89,7 @@ def audible(audio: Audio) -> Finding:
             f"Of {audio.track_count} audio tracks {_listed(audio.tracks)} were used, {_listed(left)} left out"
             " (TRANSCRIPTION_AUDIO_TRACKS chooses)."
         )
-    return Finding(
+    return CheckResult(
         "audible",
         passed=not told,
         description=" ".join(told) or "Sound of a usual level.",
@@ -106,26 +106,26 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Finding:
+def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> CheckResult:
     """Check how much of the voice activity has words, and the longest gap.
 
     Amplified sound without any voice activity fails, since speech in it may have been missed.
     """
     speech = transcript.speech
     if not speech.vad_seconds and audio is not None and audio.gain_db:
-        return Finding(
+        return CheckResult(
             "speech_coverage",
             passed=False,
             description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no"
             " speech was understood in it. Listen to it, and record closer to the speaker.",
         )
     if not speech.vad_seconds:
-        return Finding("speech_coverage", passed=True, description="Nobody speaks in this recording.")
+        return CheckResult("speech_coverage", passed=True, description="Nobody speaks in this recording.")
     enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S
     understood = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words"
     if not transcript.segments and speech.holes:
         understood = f"Somebody seems to speak for {speech.vad_seconds:.1f} s, but nothing was understood"
-    return Finding(
+    return CheckResult(
         "speech_coverage",
         passed=enough and speech.largest_gap <= GAP_LIMIT_S,
         description=f"{understood}; the longest hole is {speech.largest_gap:.1f} s.",
@@ -133,13 +133,13 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Findi
     )
 
 
-def confidence(transcript: Transcript) -> Finding:
+def confidence(transcript: Transcript) -> CheckResult:
     """Check the mean probability of the words."""
     words = transcript.words
     if not words:
-        return Finding("confidence", passed=True, description="There are no words to doubt.")
+        return CheckResult("confidence", passed=True, description="There are no words to doubt.")
     mean = sum(word.probability for word in words) / len(words)
-    return Finding(
+    return CheckResult(
         "confidence",
         passed=mean >= CONFIDENCE_LIMIT,
         description=f"Mean word probability {mean:.2f} over {len(words)} words.",
@@ -147,13 +147,13 @@ def confidence(transcript: Transcript) -> Finding:
     )
 
 
-def invented(transcript: Transcript) -> Finding:
+def no_hallucinations(transcript: Transcript) -> CheckResult:
     """Check for words outside voice activity and for segments with low confidence."""
     inventions = transcript.speech.inventions
     doubtful = [item for item in transcript.segments if item.doubt]
-    told = [f"words without a voice at {clock(start)}" for start, _ in inventions[:LISTED]]
-    told += [f"{item.doubt} at {clock(item.start)}" for item in doubtful[:LISTED]]
-    return Finding(
+    told = [f"words without a voice at {format_clock(start)}" for start, _ in inventions[:LISTED]]
+    told += [f"{item.doubt} at {format_clock(item.start)}" for item in doubtful[:LISTED]]
+    return CheckResult(
         "no_inventions",
         passed=not told,
         description="; ".join(told) if told else "No words are suspect.",
@@ -164,9 +164,9 @@ def invented(transcript: Transcript) -> Finding:
     )
 
 
-def complete(embeddings: Embeddings) -> Finding:
+def complete(embeddings: Embeddings) -> CheckResult:
     """Check that the passages contain all sentences of the transcript."""
-    return Finding(
+    return CheckResult(
         "complete",
         passed=embeddings.is_complete,
         description=f"{embeddings.sentences} sentences in {embeddings.rows.height} passages.",

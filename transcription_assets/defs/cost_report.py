@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from transcription_assets.costs.report import HOSTED, Day, Priced, Spent
+from transcription_assets.costs.report import HOSTED, DailyCost, PricedStep, StepTime
 from transcription_assets.defs.metadata import fitting
 
 DAYS = 30
@@ -17,7 +17,7 @@ BAR = 24
 Metadata = dict[str, dg.MetadataValue]
 
 
-def priced(instance: dg.DagsterInstance, now: datetime) -> Iterator[Priced]:
+def priced_steps(instance: dg.DagsterInstance, now: datetime) -> Iterator[PricedStep]:
     """Yield the cost of each materialisation of the last `DAYS` days that has a price, fetched in pages of `PAGE`."""
     since = (now - timedelta(days=DAYS)).timestamp()
     for step in STEPS:
@@ -30,15 +30,15 @@ def priced(instance: dg.DagsterInstance, now: datetime) -> Iterator[Priced]:
                 break
 
 
-def _priced(step: str, record: dg.EventLogRecord) -> Priced | None:
+def _priced(step: str, record: dg.EventLogRecord) -> PricedStep | None:
     made = record.asset_materialization
     told = {name: value.value for name, value in made.metadata.items()} if made else {}
     figures = {name: value for name, value in told.items() if isinstance(value, int | float)}
     if "cost_usd" not in figures:
         return None
     heard = step == "transcript" and not figures.get("reused")
-    parts = Spent(*(figures.get(part, 0.0) for part in ("queue_s", "start_s", "load_s", "compute_s")))
-    return Priced(
+    parts = StepTime(*(figures.get(part, 0.0) for part in ("queue_s", "start_s", "load_s", "compute_s")))
+    return PricedStep(
         datetime.fromtimestamp(record.timestamp, UTC).date(),
         step,
         parts,
@@ -49,7 +49,7 @@ def _priced(step: str, record: dg.EventLogRecord) -> Priced | None:
     )
 
 
-def shown(found: Sequence[Day]) -> Metadata:
+def report_metadata(found: Sequence[DailyCost]) -> Metadata:
     """Return the metadata of the report: summary, chart and tables as Markdown, all days as a table, and totals."""
     if not found:
         return {"summary": dg.MetadataValue.md(NOTHING)}
@@ -88,7 +88,7 @@ def _summary(usd: float, audio_h: float, days: int) -> str:
     return f"{price}: {audio_h:.2f} h of sound on {days} days for {usd:.2f} $. {BOUND}"
 
 
-def chart(found: Sequence[Day]) -> str:
+def chart(found: Sequence[DailyCost]) -> str:
     """Return $ per audio hour as bars of text: the last seven days that have one, newest first, and hosted services.
 
     Text, because the UI has no inline charts: it hides a data URI of more than a thousand characters behind a link, and
@@ -109,7 +109,7 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def table(found: Sequence[Day]) -> str:
+def table(found: Sequence[DailyCost]) -> str:
     """Return the last days as a Markdown table, newest first, cut to the length that the UI shows inline."""
     head = ["| day | sound | $ | $/h of sound | queue | start | load | compute |", "| --- |" + " ---: |" * 7]
     rows = [
@@ -124,7 +124,7 @@ def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _record(day: Day) -> dg.TableRecord:
+def _record(day: DailyCost) -> dg.TableRecord:
     return dg.TableRecord(
         {
             "day": day.day.isoformat(),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.domain.transcript import Span, Transcript, clock
+from transcription_assets.domain.transcript import Span, Transcript, format_clock
 
 COLUMNS = (480, 360, 240, 160, 96)
 """Widths in pixels, best first; a narrower picture is used if a wider one does not fit."""
@@ -21,7 +21,7 @@ GAP_PX = 3
 TICK_PX = 4
 MOST_TICKS = 12
 TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18_000, 36_000, 86_400)
-NAMED_HOLES = 4
+NAMED_GAPS = 4
 
 EMPTY, TRACK, SPEECH, WORDS, HOLE, SUSPECT = range(6)
 PALETTE = {EMPTY: 0, TRACK: 0x8893A5, SPEECH: 0x8893A5, WORDS: 0x2F9E44, HOLE: 0xE03131, SUSPECT: 0xF08C00}
@@ -46,11 +46,11 @@ def coverage(made: Transcript, limit: int) -> str:
 
 def legend(made: Transcript) -> str:
     """Return the meaning of colours and ticks, and the times of the longest gaps."""
-    holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_HOLES])
-    named = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in holes)
-    more = ", …" if len(made.speech.holes) > NAMED_HOLES else "."
+    holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
+    named = ", ".join(f"{format_clock(start)}–{format_clock(end)}" for start, end in holes)
+    more = ", …" if len(made.speech.holes) > NAMED_GAPS else "."
     missing = f"Red: no words at {named}{more}" if holes else "No holes."
-    tick = clock(_tick_s(made.duration))
+    tick = format_clock(_tick_s(made.duration))
     return f"Above: speech. Below: words, orange where they are doubtful. A tick every {tick}. {missing}"
 
 

@@ -9,9 +9,9 @@ import dagster as dg
 
 from transcription_assets.defs import coverage_plot
 from transcription_assets.domain import media_keys
-from transcription_assets.domain.chunking import Region, joined
+from transcription_assets.domain.chunking import Region, merge_regions
 from transcription_assets.domain.text import printable
-from transcription_assets.domain.transcript import Transcript, clock
+from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.pipeline.video import Video
@@ -62,7 +62,7 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
     if probe.title:
         shown["title"] = dg.MetadataValue.text(printable(probe.title))
     shown |= {
-        "duration": dg.MetadataValue.text(clock(probe.duration) if probe.duration else "not stated"),
+        "duration": dg.MetadataValue.text(format_clock(probe.duration) if probe.duration else "not stated"),
         "picture": dg.MetadataValue.text(picture),
         "sound": dg.MetadataValue.text(f"{probe.audio_codec}, {probe.sample_rate} Hz, {probe.channels}"),
         "size_mb": dg.MetadataValue.float(round(made.size / 1e6, 3)),
@@ -81,7 +81,7 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
 def audio(made: Audio, store: Store) -> Metadata:
     """Return the decoded duration and the decoder's warnings."""
     return {
-        "duration": dg.MetadataValue.text(clock(made.duration)),
+        "duration": dg.MetadataValue.text(format_clock(made.duration)),
         "warnings": dg.MetadataValue.md(fitting([f"- {_plain(line)}" for line in made.warnings], "\n") or "none"),
         "flac": dg.MetadataValue.path(store.artefact_url(media_keys.flac(made.key))),
         "duration_s": dg.MetadataValue.float(made.duration),
@@ -95,7 +95,7 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
     """Return excerpt, timeline, language, coverage and speed for readers, then the bare figures for plots."""
     key, speech, timing = made.media.key, made.speech, made.timing
     covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
-    speed = f"{timing.rtfx:.1f}× real time ({clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
+    speed = f"{timing.rtfx:.1f}× real time ({format_clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
     spoken = made.languages or ({made.language: made.language_probability} if made.language else {})
     language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"
     files = {
@@ -136,7 +136,7 @@ FORMATS = ("txt", "srt", "vtt", "json")
 def embeddings(made: Embeddings, store: Store) -> Metadata:
     """Return the first passages as a table, and counts."""
     records = [
-        dg.TableRecord({"start": clock(row["start_s"]), "end": clock(row["end_s"]), "text": row["text"]})
+        dg.TableRecord({"start": format_clock(row["start_s"]), "end": format_clock(row["end_s"]), "text": row["text"]})
         for row in made.rows.head(TABLE_ROWS).iter_rows(named=True)
     ]
     shown: dict[str, dg.MetadataValue] = {
@@ -170,7 +170,7 @@ def excerpt(made: Transcript) -> str:
         return "*Nobody speaks in this recording.*"
     if not made.segments:
         return "*Somebody seems to speak in this recording, but nothing was understood.*"
-    lines = [f"`{clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
+    lines = [f"`{format_clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
     return fitting(lines, "\n\n", most=EXCERPT_LINES)
 
 
@@ -179,12 +179,12 @@ def timeline(made: Transcript) -> str:
     if not made.segments or not made.duration:
         return "no words"
     bar = "".join(LEVELS[_level(share)] for share in _shares(made))
-    spoken = joined((Region(word.start, word.end) for word in made.words), 0.0)
+    spoken = merge_regions((Region(word.start, word.end) for word in made.words), 0.0)
     edges = [0.0, *(edge for span in spoken for edge in (span.start, span.end)), made.duration]
     pauses = [(end - start, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     longest = sorted(sorted((item for item in pauses if item[0] >= PAUSE_S), reverse=True)[:PAUSES], key=lambda x: x[1])
-    without = ", ".join(f"{clock(start)}–{clock(end)} ({length:.0f} s)" for length, start, end in longest)
-    return f"`0:00 {bar} {clock(made.duration)}`" + (f"\n\nlongest without words: {without}" if without else "")
+    without = ", ".join(f"{format_clock(start)}–{format_clock(end)} ({length:.0f} s)" for length, start, end in longest)
+    return f"`0:00 {bar} {format_clock(made.duration)}`" + (f"\n\nlongest without words: {without}" if without else "")
 
 
 def _shares(made: Transcript) -> list[float]:

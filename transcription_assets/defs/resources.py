@@ -7,8 +7,8 @@ import dagster as dg
 from transcription_assets import media, models, wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.models import Located
-from transcription_assets.pipeline.embeddings import Choice
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
 from transcription_assets.speech import Engine, Speakers, Task
@@ -60,14 +60,14 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     disk_gib: float = 0.0
     """What a pod may use of its node's disk; 0 where there is no such bound."""
 
-    def open(self) -> Decoder:
+    def open(self) -> MediaDecoder:
         """Return the decoder.
 
         Raises:
             PermanentFailure: ffmpeg is not installed.
 
         """
-        return Decoder(
+        return MediaDecoder(
             media.find_ffmpeg(self.ffmpeg),
             self.floor_s,
             self.per_second,
@@ -101,7 +101,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
             PermanentFailure: The weights are not on this machine.
 
         """
-        return wiring.whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
+        return wiring.build_whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
@@ -117,9 +117,9 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     dollars_per_million: float = 0.0
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> PassageOptions:
         """Length of passages, and whether segments with low confidence are indexed."""
-        return Choice(self.passage_s, self.search_doubtful)
+        return PassageOptions(self.passage_s, self.search_doubtful)
 
     def open(self) -> Encoder:
         """Return the encoder; local weights load on first use.
@@ -129,8 +129,8 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
         """
         if self.url:
-            return wiring.service(self.url, self.name, self.key, self.dollars_per_million)
-        return wiring.encoder(self._located, self.name, self.device)
+            return wiring.build_api_encoder(self.url, self.name, self.key, self.dollars_per_million)
+        return wiring.build_encoder(self._located, self.name, self.device)
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))

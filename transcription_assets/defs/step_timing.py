@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets.costs import timing
-from transcription_assets.costs.report import Spent, shared
+from transcription_assets.costs.report import StepTime, share_time
 
 PROC = Path("/proc")
 _LOADED = time.time()
@@ -30,7 +30,7 @@ def process_start() -> float:
         return _LOADED
 
 
-class Meter:
+class StepTimer:
     """Measures one step; all times are in seconds."""
 
     def __init__(self, queue_s: float, start_s: float, price: Mapping[str, float]) -> None:
@@ -43,7 +43,7 @@ class Meter:
         self._loaded_before = timing.weights.seconds
 
     @classmethod
-    def begin(cls, context: dg.AssetExecutionContext) -> "Meter":
+    def begin(cls, context: dg.AssetExecutionContext) -> "StepTimer":
         """Start measuring; to be called where the body of the asset begins."""
         now, price = time.time(), price_of(context)
         asked = _asked_for(context)
@@ -74,18 +74,20 @@ class Meter:
         finally:
             self._common_s += time.monotonic() - started
 
-    def spent(self, keys: Sequence[str]) -> dict[str, Spent]:
+    def spent(self, keys: Sequence[str]) -> dict[str, StepTime]:
         """Return the step timing of each of these recordings, with a share of the time of those that failed."""
         if not keys:
             return {}
         lost_s = sum(seconds for key, seconds in self._own_s.items() if key not in set(keys))
-        common = Spent(
+        common = StepTime(
             self._queue_s,
             self._start_s,
             timing.weights.seconds - self._loaded_before,
             self._common_s + lost_s,
         )
-        return dict(zip(keys, shared(self._shared_out([self._own_s[key] for key in keys], keys), common), strict=True))
+        return dict(
+            zip(keys, share_time(self._shared_out([self._own_s[key] for key in keys], keys), common), strict=True)
+        )
 
     def _shared_out(self, own_s: Sequence[float], keys: Sequence[str]) -> Sequence[float]:
         weights = [self._weights.get(key, 0.0) for key in keys]
@@ -95,7 +97,7 @@ class Meter:
         """Return the metadata of each of these recordings: its step timing, and its cost if the step has a price."""
         return {key: self._shown(spent) for key, spent in self.spent(keys).items()}
 
-    def _shown(self, spent: Spent) -> Metadata:
+    def _shown(self, spent: StepTime) -> Metadata:
         shown: Metadata = {
             "queue_s": _seconds(spent.queue_s),
             "start_s": _seconds(spent.start_s),
@@ -111,7 +113,7 @@ class Meter:
         return shown
 
 
-class First:
+class FirstProgress:
     """Time from the start of this process to its first decoded audio: the cost of a cold start."""
 
     def __init__(self) -> None:

@@ -12,9 +12,9 @@ from transcription_assets.domain.transcript import Span, Speech, Word
 
 CHUNK_S = 30.0
 LONGEST_PAUSE_S = 3.0
-HOLE_S = 2.0
+LONGEST_WORDLESS_S = 2.0
 """Longest stretch of voice activity without words that is not a gap: a breath, a cough, a laugh."""
-SHOWN_PAUSE_S = 0.5
+DISPLAY_PAUSE_S = 0.5
 """Longest pause that separates neither voice activity nor gaps in the transcript."""
 
 
@@ -84,23 +84,23 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
         vad_seconds=round(voiced, 3),
         covered_seconds=round(voiced - missing, 3),
         largest_gap=round(max((gap.length for gap in gaps), default=0.0), 3),
-        holes=_spans(gap for gap in gaps if gap.length > HOLE_S),
+        holes=_spans(gap for gap in gaps if gap.length > LONGEST_WORDLESS_S),
         inventions=_spans(_union(Region(word.start, max(word.end, word.start + 0.001)) for word in strange)),
-        voiced=_spans(joined(regions, SHOWN_PAUSE_S)),
+        voiced=_spans(merge_regions(regions, DISPLAY_PAUSE_S)),
     )
 
 
-def holes(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
+def find_gaps(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
     """Return the gaps: voice activity longer than HOLE_S without words; a short pause does not split a gap."""
-    return [gap for gap in _gaps(regions, words) if gap.length > HOLE_S]
+    return [gap for gap in _gaps(regions, words) if gap.length > LONGEST_WORDLESS_S]
 
 
 def _gaps(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
     """Return all voice activity without words, measured from word to word, without tolerance."""
-    return uncovered(joined(regions, SHOWN_PAUSE_S), _union(Region(word.start, word.end) for word in words))
+    return uncovered(merge_regions(regions, DISPLAY_PAUSE_S), _union(Region(word.start, word.end) for word in words))
 
 
-def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
+def merge_regions(regions: Iterable[Region], pause_s: float) -> list[Region]:
     """Merge regions with no more than `pause_s` between them; the result is ordered."""
     merged: list[Region] = []
     for region in sorted(regions, key=lambda item: item.start):
@@ -111,7 +111,7 @@ def joined(regions: Iterable[Region], pause_s: float) -> list[Region]:
     return merged
 
 
-def within(regions: Iterable[Region], span: Region) -> list[Region]:
+def clip_regions(regions: Iterable[Region], span: Region) -> list[Region]:
     """Return the parts of the regions inside `span`, with times relative to its start."""
     cut = [Region(max(item.start, span.start) - span.start, min(item.end, span.end) - span.start) for item in regions]
     return [item for item in cut if item.length > 0]
@@ -140,7 +140,7 @@ def _is_apart(word: Word, audible: Sequence[Region]) -> bool:
 
 
 def _union(spans: Iterable[Region]) -> list[Region]:
-    return joined(spans, 0.0)
+    return merge_regions(spans, 0.0)
 
 
 def _uncovered(region: Region, spoken: Sequence[Region], first: int) -> list[Region]:

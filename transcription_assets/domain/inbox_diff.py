@@ -80,7 +80,7 @@ class Cursor:
         return self.snapshot + listed + (f" reset={self.reset}" if self.reset else "")
 
 
-def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
+def compare(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
     """Compare the listing with the known state; each part is in the order of its frame."""
     other = listing.join(known, on=["key", "etag"], how="anti", maintain_order="left")
     return Difference(
@@ -90,7 +90,7 @@ def difference(listing: pl.DataFrame, known: pl.DataFrame) -> Difference:
     )
 
 
-def rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def find_rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Return objects whose ETag is known but whose modification time (in whole seconds) changed."""
     second = pl.col("last_modified").dt.truncate("1s")
     return (
@@ -100,7 +100,7 @@ def rewritten(listing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def settled(listing: pl.DataFrame, now: datetime, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split_settled(listing: pl.DataFrame, now: datetime, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split a listing into ready files, and those modified within `settle_s` seconds, which may still be growing.
 
     A time more than `settle_s` after `now` comes from a wrong clock; such a file is ready, since it might otherwise
@@ -144,13 +144,13 @@ def runs(todo: pl.DataFrame, order: Sequence[str], max_files: int, max_bytes: in
     return found
 
 
-def within(todo: pl.DataFrame, order: Sequence[str], limit: int) -> pl.DataFrame:
+def fit_partitions(todo: pl.DataFrame, order: Sequence[str], limit: int) -> pl.DataFrame:
     """Return the rows that fit into `limit` partitions, `order` included; existing partitions always fit."""
     new = ~pl.col("key").is_in(pl.Series(order, dtype=pl.String()).implode())
     return todo.filter(~new | (new.cum_sum() <= limit - len(order)))
 
 
-def without(rows: pl.DataFrame, held: Collection[str]) -> pl.DataFrame:
+def exclude_keys(rows: pl.DataFrame, held: Collection[str]) -> pl.DataFrame:
     """Return the rows whose keys are not in `held`."""
     return rows.filter(~pl.col("key").is_in(list(held)))
 

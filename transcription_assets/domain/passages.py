@@ -7,7 +7,7 @@ border is still in one passage.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from transcription_assets.domain.text import is_unspaced, sentence_runs, spoken_words, turns
+from transcription_assets.domain.text import is_unspaced, sentence_runs, speaker_turns, spoken_words
 from transcription_assets.domain.transcript import Segment, Word
 
 
@@ -37,12 +37,16 @@ class Passage:
     speaker: str = ""
 
 
-def sentences(segments: Iterable[Segment]) -> list[Sentence]:
+def cut_sentences(segments: Iterable[Segment]) -> list[Sentence]:
     """Split segments into sentences: at full stops, at long pauses, and at 25 s if there are neither.
 
     Segment borders are ignored: Whisper cuts in the middle of sentences. No word is split or lost.
     """
-    return [_sentence(run, speaker) for speaker, said in turns(segments) for run in sentence_runs(spoken_words(said))]
+    return [
+        _sentence(run, speaker)
+        for speaker, said in speaker_turns(segments)
+        for run in sentence_runs(spoken_words(said))
+    ]
 
 
 def _sentence(run: Sequence[Word], speaker: str) -> Sentence:
@@ -54,7 +58,7 @@ def _sentence(run: Sequence[Word], speaker: str) -> Sentence:
     return Sentence(run[0].start, run[-1].end, text.rstrip(), speaker, tuple(words))
 
 
-def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
+def join_sentences(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
     """Join sentences to running text, and return the character range of each of them in it."""
     text, places = "", []
     for item in spoken:
@@ -64,14 +68,14 @@ def joined(spoken: Sequence[Sentence]) -> tuple[str, list[tuple[int, int]]]:
     return text, places
 
 
-def cut(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float = 8.0) -> list[Passage]:
+def cut_passages(segments: Iterable[Segment], *, target_s: float = 30.0, overlap_s: float = 8.0) -> list[Passage]:
     """Cut segments into passages of about `target_s` seconds that repeat up to `overlap_s` seconds of the previous one.
 
     Every sentence is in at least one passage. The same segments always yield the same passages and indexes. A passage
     lasts at most twice `target_s`, or `overlap_s` plus one sentence, whichever is more. Each speaker has separate
     passages: overlapping speech of two people would be mixed otherwise.
     """
-    spoken = sentences(segments)
+    spoken = cut_sentences(segments)
     speakers = dict.fromkeys(item.speaker for item in spoken)
     cut_up = [_cut([item for item in spoken if item.speaker == name], target_s, overlap_s) for name in speakers]
     ordered = sorted((item for passages in cut_up for item in passages), key=lambda item: item.start)
@@ -112,4 +116,4 @@ def _overlap(spoken: Sequence[Sentence], first: int, last: int, overlap_s: float
 
 
 def _passage(index: int, spoken: Sequence[Sentence]) -> Passage:
-    return Passage(index, spoken[0].start, spoken[-1].end, joined(spoken)[0], tuple(spoken), spoken[0].speaker)
+    return Passage(index, spoken[0].start, spoken[-1].end, join_sentences(spoken)[0], tuple(spoken), spoken[0].speaker)

@@ -64,7 +64,7 @@ def spoken_words(segments: Iterable[Segment]) -> list[Word]:
     return whole_words(pieces)
 
 
-def turns(segments: Iterable[Segment]) -> list[tuple[str, list[Segment]]]:
+def speaker_turns(segments: Iterable[Segment]) -> list[tuple[str, list[Segment]]]:
     """Group neighbouring segments of the same speaker; a single turn if speakers are unknown."""
     return [(speaker, list(group)) for speaker, group in groupby(segments, key=lambda item: item.speaker)]
 

@@ -194,7 +194,7 @@ def _speech(item: dict[str, Any]) -> Speech:
     return Speech(**item | spans)
 
 
-def settle(segments: Iterable[Segment], duration: float, start: float = 0.0) -> tuple[Segment, ...]:
+def normalise_segments(segments: Iterable[Segment], duration: float, start: float = 0.0) -> tuple[Segment, ...]:
     """Sort segments by time, clamp every time to [start, duration] and to the one before, and number them from 0.
 
     Decoders output words that start before the previous one ends, which players and subtitles cannot use.
@@ -233,7 +233,7 @@ def _within(seconds: float, earliest: float, duration: float) -> float:
     return min(max(earliest, round(seconds, 3)), duration)
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Format seconds as players do: 0:07, 12:34, 1:02:03."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)

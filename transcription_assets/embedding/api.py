@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class ApiUsage:
     """Usage so far: requests, tokens as counted by the service, and their price in dollars."""
 
     requests: int
@@ -79,7 +79,7 @@ class ApiEncoder:
         self._model = EmbeddingModel(model, "")
         self._sleep = sleep
         self._counting = threading.Lock()
-        self._spent = Spent(0, 0, 0.0)
+        self._spent = ApiUsage(0, 0, 0.0)
         self._dimension = 0
 
     @property
@@ -93,7 +93,7 @@ class ApiEncoder:
         return self._prompts.weak_below
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> ApiUsage:
         """Usage so far."""
         return self._spent
 
@@ -146,7 +146,7 @@ class ApiEncoder:
         with self._counting:
             before = self._spent
             dollars = before.dollars + tokens * self._price / 1e6
-            self._spent = Spent(before.requests + 1, before.tokens + tokens, dollars)
+            self._spent = ApiUsage(before.requests + 1, before.tokens + tokens, dollars)
 
     def _answered(self, body: bytes, patience: "_Patience") -> Any:
         """Send the request, retry transient errors, and return the JSON document of the response."""

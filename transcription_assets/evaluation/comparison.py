@@ -10,12 +10,12 @@ from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation import competitors, wer
-from transcription_assets.evaluation.competitors import Entry, Outcome
+from transcription_assets.evaluation.competitors import Configuration, Outcome
 from transcription_assets.evaluation.wer import Errors
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class ReferenceRecording:
     """A recording, its length in seconds, and its reference text, None if there is none."""
 
     path: Path
@@ -27,7 +27,7 @@ class Recording:
 class Result:
     """One configuration with the outcomes of its runs."""
 
-    entry: Entry
+    entry: Configuration
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
@@ -46,7 +46,7 @@ class Result:
         known = [text.coverage for text in self.outcomes[-1].texts if text.coverage is not None]
         return sum(known) / len(known) if known else None
 
-    def errors(self, recordings: Sequence[Recording]) -> list[Errors | None]:
+    def errors(self, recordings: Sequence[ReferenceRecording]) -> list[Errors | None]:
         """Count the errors of each recording; None for those without a reference text."""
         return [
             None if item.said is None else wer.errors(item.said, heard.text, heard.language)
@@ -54,7 +54,7 @@ class Result:
         ]
 
 
-def found(paths: Sequence[Path], *, texts: bool) -> list[Recording]:
+def found(paths: Sequence[Path], *, texts: bool) -> list[ReferenceRecording]:
     """Return the recordings in folders and files, with the text of `a.wav` from `a.txt` beside it.
 
     With `texts`, recordings without a text are left out.
@@ -72,7 +72,7 @@ def found(paths: Sequence[Path], *, texts: bool) -> list[Recording]:
         what = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
         raise PermanentFailure(f"no {what} in {', '.join(map(str, paths))}")
     ffmpeg = media.find_ffmpeg()
-    return [Recording(file, _seconds(file, ffmpeg), said[file]) for file in wanted]
+    return [ReferenceRecording(file, _seconds(file, ffmpeg), said[file]) for file in wanted]
 
 
 def _said(file: Path) -> str | None:
@@ -88,7 +88,7 @@ def _seconds(file: Path, ffmpeg: str) -> float:
 
 
 def measure(
-    entries: Sequence[Entry], recordings: Sequence[Recording], rounds: int, say: Callable[[str], None]
+    entries: Sequence[Configuration], recordings: Sequence[ReferenceRecording], rounds: int, say: Callable[[str], None]
 ) -> list[Result]:
     """Run every configuration once per round, in turns, so that other load on the machine affects all of them.
 
@@ -104,7 +104,7 @@ def measure(
     return results
 
 
-def document(results: Sequence[Result], recordings: Sequence[Recording]) -> dict[str, Any]:
+def document(results: Sequence[Result], recordings: Sequence[ReferenceRecording]) -> dict[str, Any]:
     """Return all results as JSON values."""
     seconds = sum(item.seconds for item in recordings)
     return {

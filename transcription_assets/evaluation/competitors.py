@@ -25,7 +25,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Configuration:
     """One configuration: a system, a model (name and folder), and its parameters."""
 
     system: str
@@ -79,7 +79,7 @@ def require(systems: Sequence[str]) -> None:
             raise PermanentFailure(f"{name} is not installed: pip install {name}, or leave out --system {name}")
 
 
-def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
+def run(entry: Configuration, paths: Sequence[Path]) -> Outcome:
     """Transcribe all recordings with this configuration, in a process of its own.
 
     Raises:
@@ -91,7 +91,7 @@ def run(entry: Entry, paths: Sequence[Path]) -> Outcome:
         return pool.submit(_run, entry, [*paths]).result()
 
 
-def _run(entry: Entry, paths: list[Path]) -> Outcome:
+def _run(entry: Configuration, paths: list[Path]) -> Outcome:
     listen = SYSTEMS[entry.system][0](entry)
     started, used = time.monotonic(), _cpu_s()
     texts = tuple(listen(paths))
@@ -109,15 +109,15 @@ def _cpu_s() -> float:
 Listen = Callable[[Sequence[Path]], Iterator[Text]]
 
 
-def _ours(entry: Entry) -> Listen:
+def _ours(entry: Configuration) -> Listen:
     ffmpeg = media.find_ffmpeg()
     hardware = speech.Hardware("cpu", entry.compute_type, cpu_threads=entry.threads)
     options = speech.SpeechOptions(beam_size=entry.beam_size)
     engine = speech.Whisper(entry.path, name=entry.model, revision="", hardware=hardware, options=options)
     engine.load()
 
-    def sound(path: Path) -> speech.Sound:
-        return speech.Sound(lambda _channel, start: media.read_samples(path, ffmpeg=ffmpeg, start=start))
+    def sound(path: Path) -> speech.AudioSource:
+        return speech.AudioSource(lambda _channel, start: media.read_samples(path, ffmpeg=ffmpeg, start=start))
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
         for heard in engine.hear(map(sound, paths)):
@@ -129,7 +129,7 @@ def _ours(entry: Entry) -> Listen:
     return listen
 
 
-def _model(entry: Entry) -> Any:
+def _model(entry: Configuration) -> Any:
     from faster_whisper import WhisperModel
 
     return WhisperModel(
@@ -146,20 +146,20 @@ def _listening(transcribe: Callable[[str], Any]) -> Listen:
     return listen
 
 
-def _plain(entry: Entry) -> Listen:
+def _plain(entry: Configuration) -> Listen:
     """Transcribe as the README of faster-whisper does: without voice activity detection and word times."""
     model = _model(entry)
     return _listening(lambda path: model.transcribe(path, beam_size=entry.beam_size))
 
 
-def _sequential(entry: Entry) -> Listen:
+def _sequential(entry: Configuration) -> Listen:
     model = _model(entry)
     return _listening(
         lambda path: model.transcribe(path, beam_size=entry.beam_size, vad_filter=True, word_timestamps=True)
     )
 
 
-def _batched(entry: Entry) -> Listen:
+def _batched(entry: Configuration) -> Listen:
     from faster_whisper import BatchedInferencePipeline
 
     pipeline = BatchedInferencePipeline(_model(entry))
@@ -168,7 +168,7 @@ def _batched(entry: Entry) -> Listen:
     )
 
 
-def _whisper_ctranslate2(entry: Entry) -> Listen:
+def _whisper_ctranslate2(entry: Configuration) -> Listen:
     """Run the command line; its time includes loading the model."""
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
@@ -192,7 +192,7 @@ def _whisper_ctranslate2(entry: Entry) -> Listen:
     return listen
 
 
-def _whisperx(entry: Entry) -> Listen:
+def _whisperx(entry: Configuration) -> Listen:
     import whisperx
 
     options = {"beam_size": entry.beam_size}
@@ -208,7 +208,7 @@ def _whisperx(entry: Entry) -> Listen:
     return listen
 
 
-SYSTEMS: dict[str, tuple[Callable[[Entry], Listen], str]] = {
+SYSTEMS: dict[str, tuple[Callable[[Configuration], Listen], str]] = {
     "ours": (_ours, "faster_whisper"),
     "plain": (_plain, "faster_whisper"),
     "sequential": (_sequential, "faster_whisper"),

@@ -103,7 +103,7 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
 
 def _first_frames(
     where: str, streams: Sequence[str], ffmpeg: str, limit_s: float
-) -> tuple[ffmpeg_process.Ending, Probe | None]:
+) -> tuple[ffmpeg_process.ProcessResult, Probe | None]:
     """Decode some frames of any timestamp: with a time limit, ffmpeg would stop before a track that begins late."""
     maps = [argument for stream in streams for argument in ("-map", stream)]
     output = f"-frames:a {_PROBED_FRAMES} -progress pipe:1 -f null -"
@@ -233,7 +233,7 @@ def _blocks(command: list[str], where: str, start: float, duration: float | None
     said = ffmpeg_output.text(bytes(printed), where)
     given_s = given / 2 / SAMPLE_RATE
     if code != 0 or is_cut_off(given_s, _expected(ffmpeg_output.header(said), start, duration), said, where):
-        ending = ffmpeg_process.Ending(code, bytes(printed))
+        ending = ffmpeg_process.ProcessResult(code, bytes(printed))
         what = f"decoding stopped after {given_s:.1f} s"
         raise ffmpeg_output.failure(ending, what, name=ffmpeg_output.shown(where), where=where, limit_s=_STALL_S)
 

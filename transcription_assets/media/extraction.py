@@ -19,7 +19,7 @@ from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.media import ffmpeg_output, ffmpeg_process, mixing
 from transcription_assets.media.ffmpeg_input import SAMPLE_RATE, address, input_arguments, is_remote
 from transcription_assets.media.ffmpeg_output import Probe, Track
-from transcription_assets.media.ffmpeg_process import Ending
+from transcription_assets.media.ffmpeg_process import ProcessResult
 from transcription_assets.media.frames import decode
 from transcription_assets.media.spool import Spool, to_16_bits
 from transcription_assets.media.tracks import Detector, with_speech
@@ -167,7 +167,7 @@ def _bounded(
 
 def _decoded(
     command: list[str], tracks: Sequence[Track], spools: Sequence[Spool], limits: _Limits, *, limit_s: float
-) -> Ending:
+) -> ProcessResult:
     """Fill the spools, and return the result of the ffmpeg run."""
     frames = decode(command, [track.number for track in tracks], limit_s=limit_s)
     with closing(frames):
@@ -175,7 +175,7 @@ def _decoded(
             try:
                 frame = next(frames)
             except StopIteration as stop:
-                ending: Ending = stop.value
+                ending: ProcessResult = stop.value
                 break
             spool = spools[frame.track]
             limits.require_length(max(frame.at, spool.length))
@@ -202,7 +202,9 @@ def _local_disk(name: str) -> Iterator[None]:
         ) from error
 
 
-def _require_all_of_it(ending: Ending, said: str, where: str, *, name: str, limit_s: float, size: int | None) -> Probe:
+def _require_all_of_it(
+    ending: ProcessResult, said: str, where: str, *, name: str, limit_s: float, size: int | None
+) -> Probe:
     """Return the header; fail if nothing was decoded or the store sent less than the whole object."""
     header = ffmpeg_output.header(said)
     if header is not None and not header.audio_tracks and ffmpeg_output.ended(ending):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.media.ffmpeg_input import is_remote
-from transcription_assets.media.ffmpeg_process import MEMORY_BYTES, Ending
+from transcription_assets.media.ffmpeg_process import MEMORY_BYTES, ProcessResult
 
 _LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info|verbose)\] ?")
 _URL = re.compile(rb"https?://\S*")
@@ -253,12 +253,12 @@ def quoted(said: str) -> str:
     return "; ".join(all_of_them[:3]) + more
 
 
-def ended(ending: Ending) -> bool:
+def ended(ending: ProcessResult) -> bool:
     """Return whether ffmpeg exited by itself, with any status: it was not killed and did not crash."""
     return ending.code is not None and ending.code >= 0 and not _is_interrupted(ending)
 
 
-def _is_interrupted(ending: Ending) -> bool:
+def _is_interrupted(ending: ProcessResult) -> bool:
     if ending.code != _INTERRUPTED:
         return False
     said = ending.printed.decode(errors="replace")
@@ -292,7 +292,7 @@ def is_garbled(said: str) -> bool:
     return bool(_GARBLED.search(words)) and not _HTTP_STATUS.search(words) and not _FOREIGN.search(words)
 
 
-def failure(ending: Ending, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
+def failure(ending: ProcessResult, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
     """Return the exception for a failed run: what failed, why, and what to do. It is transient if a retry may help."""
     said = text(ending.printed, where)
     if not ended(ending):

@@ -49,7 +49,7 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ProcessResult:
     """Result of a run: `code` is the exit status, None after a timeout, negative if a signal ended the process.
 
     `decoded_s` is the last position in the output (seconds).
@@ -60,7 +60,7 @@ class Ending:
     decoded_s: float = 0.0
 
 
-def run(command: list[str], limit_s: float) -> Ending:
+def run(command: list[str], limit_s: float) -> ProcessResult:
     """Run ffmpeg for at most `limit_s` seconds; with `-progress pipe:1`, its position is part of the result.
 
     Raises:
@@ -80,7 +80,7 @@ def run(command: list[str], limit_s: float) -> Ending:
         for data in output(process, printed, lambda: deadline - time.monotonic()):
             progress = (progress + data)[-4_096:]
         code = process.wait(max(deadline - time.monotonic(), 0.0))
-    return Ending(code, bytes(printed), _position(progress))
+    return ProcessResult(code, bytes(printed), _position(progress))
 
 
 def _position(progress: bytes) -> float:

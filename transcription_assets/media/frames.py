@@ -135,7 +135,7 @@ class _Outputs:
 
 def decode(
     command: Sequence[str], tracks: Sequence[int], *, limit_s: float
-) -> Generator[Frame, None, ffmpeg_process.Ending]:
+) -> Generator[Frame, None, ffmpeg_process.ProcessResult]:
     """Yield the frames of the audio tracks with these numbers at 16 kHz, with all channels, in ffmpeg's order.
 
     `command` is the ffmpeg command up to and including its input. ffmpeg is killed after `limit_s` seconds; the return
@@ -162,4 +162,4 @@ def decode(
             while outputs.selector.get_map():
                 yield from outputs.read(deadline - time.monotonic())
             code = running.wait(max(deadline - time.monotonic(), 0.0))
-    return ffmpeg_process.Ending(code, bytes(outputs.printed))
+    return ffmpeg_process.ProcessResult(code, bytes(outputs.printed))

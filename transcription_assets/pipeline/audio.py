@@ -13,9 +13,9 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import Extraction, Probe, Track, Truncation
 from transcription_assets.pipeline import records, video
-from transcription_assets.pipeline.failure_notes import noted
+from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.records import require_unchanged, write
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speech import vad
 from transcription_assets.storage import Store, temporary
 
@@ -92,8 +92,8 @@ def load(store: Store, key: str) -> Audio | None:
     return replace(found, reused=True) if found else None
 
 
-@noted("audio")
-def materialise(store: Store, key: str, decoder: Decoder) -> Audio:
+@records_failure("audio")
+def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     """Extract the speech of a recording that `video` has probed.
 
     Raises:

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import NotFound
-from transcription_assets.speech import Place, Window, decoded_window
+from transcription_assets.speech import DecodedWindow, WindowId, decoded_window
 from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.storage import Store
 
@@ -21,7 +21,7 @@ class Checkpoints:
     key: str
     version: str
 
-    def get(self, place: Place, /) -> Window | None:
+    def get(self, place: WindowId, /) -> DecodedWindow | None:
         """Return the checkpoint; None if there is none or it is damaged.
 
         Raises:
@@ -33,7 +33,7 @@ class Checkpoints:
         except (NotFound, ValueError):
             return None
 
-    def __setitem__(self, place: Place, done: Window, /) -> None:
+    def __setitem__(self, place: WindowId, done: DecodedWindow, /) -> None:
         """Write the checkpoint.
 
         Raises:
@@ -54,5 +54,5 @@ class Checkpoints:
         if duration > WINDOW_S * EARLIEST_SHARE:
             self.store.delete(*self.store.list(media_keys.checkpoints(self.key)))
 
-    def _path(self, place: Place) -> str:
+    def _path(self, place: WindowId) -> str:
         return media_keys.checkpoint(self.key, sha256(self.version.encode()).hexdigest()[:16], *place)

@@ -43,20 +43,20 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """True if every sentence of the transcript is in a passage."""
-        held = {(item.start, item.text) for card in self.rows["card"] for item in payload.sentences_of(card)}
+        held = {(item.start, item.text) for card in self.rows["card"] for item in payload.decode_sentences(card)}
         return len(held) == self.sentences
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PassageOptions:
     """Options: the target length of a passage in seconds, and whether words of low confidence are searchable."""
 
     passage_s: float = 30.0
     doubtful: bool = False
 
 
-@failure_notes.noted("embeddings")
-def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Embeddings:
+@failure_notes.records_failure("embeddings")
+def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> Embeddings:
     """Cut the transcript into passages, and encode these and their sentences. `publish` makes them searchable.
 
     Segments of low confidence are left out unless `choice` includes them.
@@ -81,7 +81,7 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: Choice) -> Emb
     recipe = recipe_of(str(encoder.model), choice.passage_s)
     about = _about(store, transcript)
     fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.doubtful}".encode()).hexdigest()[:32]
-    spoken = len({(item.start, item.text) for item in passages.sentences(_said(transcript, choice))})
+    spoken = len({(item.start, item.text) for item in passages.cut_sentences(_said(transcript, choice))})
     known = _load(store, key, fingerprint)
     if known is not None:
         return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
@@ -102,7 +102,7 @@ def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
         TransientFailure: others kept writing to the table, or the store does not answer.
 
     """
-    with failure_notes.noting(store, [item.key for item in made], "embeddings"):
+    with failure_notes.recording_failures(store, [item.key for item in made], "embeddings"):
         stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
         if stale:
             table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
@@ -133,7 +133,7 @@ def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RecordingInfo:
     """Title of a recording, and the day it was made, if known."""
 
     title: str
@@ -145,7 +145,7 @@ def recipe_of(embedding_model: str, passage_s: float) -> str:
     return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
 
 
-def _said(transcript: Transcript, choice: Choice) -> list[Segment]:
+def _said(transcript: Transcript, choice: PassageOptions) -> list[Segment]:
     return [item for item in transcript.segments if choice.doubtful or not item.doubt]
 
 
@@ -159,14 +159,14 @@ def _language(transcript: Transcript, passage: passages.Passage) -> str:
     return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
 
 
-def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choice) -> pl.DataFrame:
+def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choice: PassageOptions) -> pl.DataFrame:
     """Return the passages of a transcript with their vectors, as rows of the search table.
 
     Raises:
         TranscriptionError: the encoder refused or did not respond.
 
     """
-    cut = passages.cut(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    cut = passages.cut_passages(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     vectors = encoder.encode(texts)
@@ -192,7 +192,7 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
             "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
             "media_etag": [transcript.media.etag] * each,
             "card": [
-                payload.card(
+                payload.encode_card(
                     key,
                     title=about.title,
                     language=language,
@@ -203,7 +203,7 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
                 for item, language in zip(cut, languages, strict=True)
             ],
             "near": [
-                payload.near(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
+                payload.encode_vectors(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
                 for item, vector in zip(cut, vectors, strict=True)
             ],
         },
@@ -211,12 +211,12 @@ def rows_of(transcript: Transcript, about: About, encoder: Encoder, choice: Choi
     )
 
 
-def _about(store: Store, transcript: Transcript) -> About:
+def _about(store: Store, transcript: Transcript) -> RecordingInfo:
     """Return the title (of the tags, else the file name) and the date (in the path, else of the tags)."""
     seen = video.load(store, transcript.media.key)
     name = PurePosixPath(media_keys.decode(transcript.media.key))
     title = (seen.probe.title if seen else "") or name.stem
-    return About(shown(title), recorded_on(str(name)) or recorded_on(seen.probe.created if seen else ""))
+    return RecordingInfo(shown(title), recorded_on(str(name)) or recorded_on(seen.probe.created if seen else ""))
 
 
 def shown(name: str) -> str:

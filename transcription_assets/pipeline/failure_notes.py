@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailureNote:
     """The step that failed and why; `transient` if a retry may help; `at` in ISO 8601, UTC."""
 
     etag: str
@@ -42,7 +42,7 @@ class Failed:
     version: str = VERSION
 
 
-def noted(
+def records_failure(
     step: str,
 ) -> Callable[
     [Callable[Concatenate[Store, str, Arguments], Result]], Callable[Concatenate[Store, str, Arguments], Result]
@@ -59,7 +59,7 @@ def noted(
     ) -> Callable[Concatenate[Store, str, Arguments], Result]:
         @functools.wraps(materialise)
         def observed(store: Store, key: str, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            with noting(store, [key], step):
+            with recording_failures(store, [key], step):
                 return materialise(store, key, *args, **kwargs)
 
         return observed
@@ -68,7 +68,7 @@ def noted(
 
 
 @contextmanager
-def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]:
+def recording_failures(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]:
     """Record a failure of the block for each of these recordings.
 
     Raises:
@@ -82,14 +82,14 @@ def noting(store: Store, media_keys: Sequence[str], step: str) -> Iterator[None]
         raise
 
 
-def load(store: Store, key: str) -> Failed | None:
+def load(store: Store, key: str) -> FailureNote | None:
     """Return the record; None if there is none that this release can read.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    return records.load(store, keys.failure(key), Failed, VERSION)
+    return records.load(store, keys.failure(key), FailureNote, VERSION)
 
 
 def forget(store: Store, key: str) -> None:
@@ -130,7 +130,7 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
     try:
         etag = store.stat(key).etag
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        failed = Failed(etag, step, reason, isinstance(error, TransientFailure), at)
+        failed = FailureNote(etag, step, reason, isinstance(error, TransientFailure), at)
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.

@@ -10,7 +10,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import embeddings
-from transcription_assets.pipeline.embeddings import Choice
+from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.search.index import Index
 from transcription_assets.storage import Store
 
@@ -27,7 +27,7 @@ class Rebuilt:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def rebuild(store: Store, table: Index, encoder: Encoder, choice: Choice) -> Iterator[Rebuilt]:
+def rebuild(store: Store, table: Index, encoder: Encoder, choice: PassageOptions) -> Iterator[Rebuilt]:
     """Fill the encoder's table from the transcripts; yield the updated report after each recording.
 
     It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table.

@@ -25,7 +25,7 @@ from transcription_assets.errors import NotFound, NotRegular, PermanentFailure, 
 from transcription_assets.pipeline import audio, failure_notes
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.checkpoints import Checkpoints
-from transcription_assets.speech import Engine, Heard, Samples, Sound
+from transcription_assets.speech import AudioSource, Engine, Samples, SpeechResult
 from transcription_assets.storage import Store, temporary
 
 LENGTH_TOLERANCE_S = 1.0
@@ -99,14 +99,14 @@ VOCABULARY_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class TranscriptTools:
     """The engine, and the ffmpeg that decodes the extracted audio."""
 
     engine: Engine
     ffmpeg: str
 
 
-Made = tuple[Transcript, bool]
+TranscriptResult = tuple[Transcript, bool]
 """A transcript, and whether it existed before."""
 Progress = Callable[[str, float], None]
 
@@ -124,10 +124,10 @@ class _Entry:
     """A recording in the queue: whether its audio was passed to the engine, and the function for its result."""
 
     asked: bool
-    finish: Callable[[Heard | Exception | None], Made]
+    finish: Callable[[SpeechResult | Exception | None], TranscriptResult]
 
 
-def materialise(store: Store, key: str, tools: Tools, progress: Progress | None = None) -> Made:
+def materialise(store: Store, key: str, tools: TranscriptTools, progress: Progress | None = None) -> TranscriptResult:
     """Transcribe the extracted audio of one recording, see `materialise_each`.
 
     Raises:
@@ -144,8 +144,8 @@ def materialise(store: Store, key: str, tools: Tools, progress: Progress | None 
 
 
 def materialise_each(
-    store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress | None = None
-) -> Iterator[Made | Exception]:
+    store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress | None = None
+) -> Iterator[TranscriptResult | Exception]:
     """Yield one result for each recording, in the same order; a failure is noted and yielded as an exception.
 
     The engine decodes short recordings together. `progress` is called with a media key and the seconds done of it.
@@ -160,7 +160,9 @@ def materialise_each(
         yield answer
 
 
-def _each(store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress) -> Iterator[Made | Exception]:
+def _each(
+    store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress
+) -> Iterator[TranscriptResult | Exception]:
     queue: deque[_Entry] = deque()
     for answer in tools.engine.hear(_sounds(store, media_keys, tools, progress, queue)):
         while not queue[0].asked:
@@ -170,7 +172,7 @@ def _each(store: Store, media_keys: Sequence[str], tools: Tools, progress: Progr
         yield _attempted(queue.popleft(), None)
 
 
-def _attempted(entry: _Entry, answer: Heard | Exception | None) -> Made | Exception:
+def _attempted(entry: _Entry, answer: SpeechResult | Exception | None) -> TranscriptResult | Exception:
     try:
         return entry.finish(answer)
     except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
@@ -178,8 +180,8 @@ def _attempted(entry: _Entry, answer: Heard | Exception | None) -> Made | Except
 
 
 def _sounds(
-    store: Store, media_keys: Sequence[str], tools: Tools, progress: Progress, queue: deque[_Entry]
-) -> Iterator[Sound]:
+    store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress, queue: deque[_Entry]
+) -> Iterator[AudioSource]:
     """Yield the audio that has to be transcribed; every recording gets an entry in `queue`, in order."""
     asked: set[str] = set()
     for key in media_keys:
@@ -200,7 +202,9 @@ def _sounds(
             yield from _asked(store, request, tools, progress, queue)
 
 
-def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, queue: deque[_Entry]) -> Iterator[Sound]:
+def _asked(
+    store: Store, request: _Request, tools: TranscriptTools, progress: Progress, queue: deque[_Entry]
+) -> Iterator[AudioSource]:
     """Yield the audio of one recording; its file exists until the engine requests the next one."""
     source = request.source
     with ExitStack() as held:
@@ -213,7 +217,7 @@ def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, qu
         # The version includes the channels: a checkpoint of the mix is not valid for the left channel.
         kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
         queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, kept)))
-        yield Sound(
+        yield AudioSource(
             read=_reader(flac, tools.ffmpeg, channels),
             channels=channels,
             vocabulary=tuple(request.options["vocabulary"]),
@@ -222,21 +226,25 @@ def _asked(store: Store, request: _Request, tools: Tools, progress: Progress, qu
         )
 
 
-def _failed(error: Exception, _answer: Heard | Exception | None) -> Made:
+def _failed(error: Exception, _answer: SpeechResult | Exception | None) -> TranscriptResult:
     raise error
 
 
-def _given(made: Made, _answer: Heard | Exception | None) -> Made:
+def _given(made: TranscriptResult, _answer: SpeechResult | Exception | None) -> TranscriptResult:
     return made
 
 
-def _alone(store: Store, key: str, tools: Tools, progress: Progress, _answer: Heard | Exception | None) -> Made:
+def _alone(
+    store: Store, key: str, tools: TranscriptTools, progress: Progress, _answer: SpeechResult | Exception | None
+) -> TranscriptResult:
     return materialise(store, key, tools, progress)
 
 
-def _heard(store: Store, request: _Request, tools: Tools, kept: Checkpoints, answer: Heard | Exception | None) -> Made:
+def _heard(
+    store: Store, request: _Request, tools: TranscriptTools, kept: Checkpoints, answer: SpeechResult | Exception | None
+) -> TranscriptResult:
     source = request.source
-    if not isinstance(answer, Heard):
+    if not isinstance(answer, SpeechResult):
         raise answer or TransientFailure(f"{source.key}: the engine gave no answer; try again")
     _require_all_of_it(source.key, answer.duration, source.duration)
     transcript = _transcript(request, tools.engine, answer)
@@ -283,7 +291,7 @@ def _differ(left: Samples, right: Samples) -> bool | None:
     return float(np.sqrt(np.square(left - right).mean())) > SAME_SHARE * loudness
 
 
-def _known(store: Store, request: _Request, engine: Engine) -> Made | None:
+def _known(store: Store, request: _Request, engine: Engine) -> TranscriptResult | None:
     """Return the transcript if it exists or can be copied from a recording with the same audio, else None."""
     source = request.source
     known = load(store, source.key)
@@ -377,7 +385,7 @@ def _filename(key: str) -> str:
     return PurePosixPath(keys.decode(key)).name
 
 
-def _transcript(request: _Request, engine: Engine, heard: Heard) -> Transcript:
+def _transcript(request: _Request, engine: Engine, heard: SpeechResult) -> Transcript:
     source = request.source
     return Transcript(
         filename=_filename(source.key),

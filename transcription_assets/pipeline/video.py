@@ -6,7 +6,7 @@ from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.media import Poster, Probe
 from transcription_assets.pipeline import records
-from transcription_assets.pipeline.failure_notes import noted
+from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.records import require_unchanged, write
 from transcription_assets.storage import MediaObject, Store, temporary
 
@@ -18,7 +18,7 @@ THUMBNAIL_BYTES = 700
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class MediaDecoder:
     """Path and limits of ffmpeg: a recording may take `floor_s` + `per_second` x its duration (seconds)."""
 
     ffmpeg: str
@@ -63,8 +63,8 @@ def load(store: Store, key: str) -> Video | None:
     return replace(found, reused=True) if found else None
 
 
-@noted("video")
-def materialise(store: Store, key: str, decoder: Decoder) -> Video:
+@records_failure("video")
+def materialise(store: Store, key: str, decoder: MediaDecoder) -> Video:
     """Probe the recording and write its poster.
 
     Raises:
@@ -91,7 +91,7 @@ def materialise(store: Store, key: str, decoder: Decoder) -> Video:
     return video
 
 
-def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, decoder: Decoder) -> Poster:
+def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, decoder: MediaDecoder) -> Poster:
     if not probe.has_picture:
         return Poster(taken=False, bytes_read=0)
     at = min((probe.duration or 0.0) * 0.1, LONGEST_LEAD_IN_S)

@@ -8,7 +8,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class HighlightPart:
     """A run of text with the same highlighting: in the best sentence or not, a word of the question or not."""
 
     text: str
@@ -16,12 +16,12 @@ class Part:
     match: bool
 
 
-def parts(text: str, sentence: Span, matches: Sequence[Span]) -> list[Part]:
+def split_highlights(text: str, sentence: Span, matches: Sequence[Span]) -> list[HighlightPart]:
     """Split the text into parts that join to the whole; spans are clipped to the text."""
     edges = {0, len(text)} | {edge for span in (sentence, *matches) for edge in span if 0 < edge < len(text)}
     borders = sorted(edges)
     return [
-        Part(text[a:b], _covers(sentence, a, b), any(_covers(match, a, b) for match in matches))
+        HighlightPart(text[a:b], _covers(sentence, a, b), any(_covers(match, a, b) for match in matches))
         for a, b in pairwise(borders)
     ]
 

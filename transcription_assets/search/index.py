@@ -18,13 +18,13 @@ from transcription_assets.search import payload, retrieval
 from transcription_assets.search.facets import Facets, facets
 from transcription_assets.search.index_errors import FilesGone, explained, translated
 from transcription_assets.search.index_state import IndexState, VersionState
-from transcription_assets.search.query import Filters, Sought
+from transcription_assets.search.query import Filters, ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
-from transcription_assets.search.retrieval import Looked
-from transcription_assets.search.schema import FIRST_TABLE, TOLD, foreign, keyed, schema, table_name
+from transcription_assets.search.retrieval import Snapshot
+from transcription_assets.search.schema import FIRST_TABLE, SCALAR_COLUMNS, foreign, keyed, schema, table_name
 from transcription_assets.search.tables import Tables, awaited, has_cards
 
-__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Looked", "VersionState", "schema", "table_name"]
+__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Snapshot", "VersionState", "schema", "table_name"]
 
 BATCH_ROWS = 4096
 NAMED = 3
@@ -41,7 +41,7 @@ class Index:
         self._tables = Tables(uri, dict(storage_options or {}))
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
-        self._looked: dict[str, Looked] = {}
+        self._looked: dict[str, Snapshot] = {}
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -85,8 +85,8 @@ class Index:
             return False
         if not rows.height:
             return not table.count_rows(_of([media_key]))
-        found = table.search().where(_of([media_key])).select(list(TOLD)).limit(None).to_polars()
-        return bool(found.sort("id").equals(rows.select(TOLD).sort("id")))
+        found = table.search().where(_of([media_key])).select(list(SCALAR_COLUMNS)).limit(None).to_polars()
+        return bool(found.sort("id").equals(rows.select(SCALAR_COLUMNS).sort("id")))
 
     @explained
     def remove(self, media_keys: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ class Index:
         self._remove(media_keys)
 
     @explained
-    def look(self) -> Looked | None:
+    def look(self) -> Snapshot | None:
         """Return a snapshot of the served table, or None if nothing has been indexed.
 
         The snapshot does not change, so that several queries for one answer agree whatever is written meanwhile.
@@ -124,7 +124,7 @@ class Index:
         self._tables.forget()
 
     @explained
-    def near(self, looked: Looked, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+    def near(self, looked: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
         """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
 
         Raises:
@@ -134,30 +134,30 @@ class Index:
         """
         if len(vector) != looked.dimension:
             raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
-        return awaited(retrieval.by_meaning(looked, vector, filters, most))
+        return awaited(retrieval.search_vectors(looked, vector, filters, most))
 
     @explained
-    def holding(self, looked: Looked, wanted: Sought, filters: Filters, most: int) -> Mapping[int, float]:
+    def holding(self, looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.by_words(looked, wanted, filters, most))
+        return awaited(retrieval.search_words(looked, wanted, filters, most))
 
     @explained
-    def like(self, looked: Looked, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
+    def like(self, looked: Snapshot, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds a word spelt like one of `words`.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.by_likeness(looked, words, filters, most))
+        return awaited(retrieval.search_similar_words(looked, words, filters, most))
 
     @explained
-    def is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+    def is_said(self, looked: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word.
 
         Raises:
@@ -167,7 +167,7 @@ class Index:
         return awaited(retrieval.is_said(looked, word, filters))
 
     @explained
-    def read(self, looked: Looked, rows: Sequence[int]) -> Mapping[int, Candidate]:
+    def read(self, looked: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
         """Return the passages with these row ids.
 
         Raises:
@@ -325,7 +325,7 @@ class Index:
             )
         self._switched(table)
 
-    def _batches(self, looked: Looked, columns: Sequence[str]) -> Iterator[Any]:
+    def _batches(self, looked: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
         with translated(self.uri):
             search = looked.table.search().select(list(columns)).limit(looked.passages or 1)
             yield from search.to_batches(BATCH_ROWS)
@@ -382,7 +382,7 @@ class Index:
         found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
 
-    def _pinned(self, name: str, version: int) -> Looked:
+    def _pinned(self, name: str, version: int) -> Snapshot:
         """Return a snapshot of the table at this version."""
         table = self._tables.newest(name)
         table.checkout(version)
@@ -391,7 +391,7 @@ class Index:
                 f"the search table {name} was made by an earlier version of this program and cannot be searched: "
                 "run `transcription-assets index rebuild`; nothing is transcribed again"
             )
-        return Looked(
+        return Snapshot(
             table=table,
             reading=self._tables.reading(name, version),
             version=version,

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from obstore.exceptions import BaseError
 
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.storage.errors import classified, error_number, http_status, said
+from transcription_assets.storage.errors import classify, error_number, error_text, http_status
 
 
 class FilesGone(PermanentFailure):
@@ -47,7 +47,7 @@ def is_lost_race(error: Exception) -> bool:
     status = http_status(error)
     if status is not None or error_number(error) is not None:
         return status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
-    return _LOST_A_RACE.search(said(error)) is not None
+    return _LOST_A_RACE.search(error_text(error)) is not None
 
 
 def explained(
@@ -89,10 +89,10 @@ def translated(uri: str) -> Iterator[None]:
 
 def _failure(error: Exception, what: str) -> TranscriptionError:
     if is_lost_race(error):
-        return TransientFailure(f"{what}: others write to it at the same time ({said(error)})", hint="try again")
-    known = classified(error, what)
-    if isinstance(known, NotFound) or (known is None and "not found" in said(error).lower()):
-        return FilesGone(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
+        return TransientFailure(f"{what}: others write to it at the same time ({error_text(error)})", hint="try again")
+    known = classify(error, what)
+    if isinstance(known, NotFound) or (known is None and "not found" in error_text(error).lower()):
+        return FilesGone(f"{what}: {error_text(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
     if known is not None:
         return known
-    return PermanentFailure(f"{what}: {said(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
+    return PermanentFailure(f"{what}: {error_text(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from transcription_assets.domain.passages import Sentence, joined
+from transcription_assets.domain.passages import Sentence, join_sentences
 from transcription_assets.search.ranking import LONG_SENTENCE_S, Candidate, Vector
 
 
-def card(
+def encode_card(
     media_key: str,
     *,
     title: str,
@@ -39,17 +39,17 @@ def is_long(sentence: Sentence) -> bool:
     return sentence.end - sentence.start > LONG_SENTENCE_S
 
 
-def near(vector: Vector, sentence_vectors: Vector) -> bytes:
+def encode_vectors(vector: Vector, sentence_vectors: Vector) -> bytes:
     """Return the vector of a passage, followed by one for each sentence, as float16 bytes."""
     return np.vstack([vector, sentence_vectors]).astype(np.float16).tobytes()
 
 
-def sentences_of(written: str) -> tuple[Sentence, ...]:
+def decode_sentences(written: str) -> tuple[Sentence, ...]:
     """Return the sentences in a `card` value."""
     return _sentences(json.loads(written)[-1])
 
 
-def vectors_of(pressed: bytes, dimension: int) -> Vector:
+def decode_vectors(pressed: bytes, dimension: int) -> Vector:
     """Return the vectors in a `near` value, shape (1 + sentences, dimension), float32."""
     return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
 
@@ -64,7 +64,7 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
     found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
     for row in rows.iter_rows(named=True):
         _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
-        said |= {(one.start, one.text) for one in sentences_of(row["card"])}
+        said |= {(one.start, one.text) for one in decode_sentences(row["card"])}
     return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
 
 
@@ -72,7 +72,7 @@ def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> 
     """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
     media_key, title, language, day, duration_s, said = json.loads(written)
     sentences = _sentences(said)
-    vectors = None if pressed is None else vectors_of(pressed, dimension)
+    vectors = None if pressed is None else decode_vectors(pressed, dimension)
     return Candidate(
         row=row,
         media_key=media_key,
@@ -82,7 +82,7 @@ def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> 
         duration_s=duration_s,
         start=sentences[0].start,
         end=sentences[-1].end,
-        text=joined(sentences)[0],
+        text=join_sentences(sentences)[0],
         sentences=sentences,
         vector=None if vectors is None else vectors[0],
         sentence_vectors=None if vectors is None else vectors[1:],

@@ -47,7 +47,7 @@ _LETTERS = str.maketrans(
 )
 
 
-class QueryRefused(PermanentFailure):
+class InvalidQuery(PermanentFailure):
     """The question exceeds a limit; the message names the limit."""
 
 
@@ -83,14 +83,14 @@ class Filters:
         """Check the limits, so that no filter costs more than a scan of the table."""
         for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
             if len(values) > MAX_VALUES:
-                raise QueryRefused(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
+                raise InvalidQuery(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
             if any(len(value) > MAX_VALUE for value in values):
-                raise QueryRefused(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
+                raise InvalidQuery(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
             if any(not _is_encodable(value) for value in values):
-                raise QueryRefused(f"the filter {name} holds characters that are none (lone surrogates)")
+                raise InvalidQuery(f"the filter {name} holds characters that are none (lone surrogates)")
         for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
             if seconds is not None and not 0 <= seconds < float("inf"):
-                raise QueryRefused(f"{name} is a number of seconds from 0, not {seconds}")
+                raise InvalidQuery(f"{name} is a number of seconds from 0, not {seconds}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ class Query:
     def __post_init__(self) -> None:
         """Check the limits, so that no question delays the others."""
         if len(self.text) > MAX_TEXT:
-            raise QueryRefused(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
+            raise InvalidQuery(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
         if not 1 <= self.limit <= MAX_LIMIT:
-            raise QueryRefused(f"limit is 1 to {MAX_LIMIT}, not {self.limit}")
+            raise InvalidQuery(f"limit is 1 to {MAX_LIMIT}, not {self.limit}")
         if not 0 <= self.offset <= MAX_OFFSET:
-            raise QueryRefused(f"offset is 0 to {MAX_OFFSET}, not {self.offset}")
+            raise InvalidQuery(f"offset is 0 to {MAX_OFFSET}, not {self.offset}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class ParsedQuery:
     """A parsed question: `phrases` and `terms` are folded words, `meaning` is the text to encode.
 
     `typed` is every word outside of phrases, including frequent words and repetitions. `quoted` (the phrases), `loose`
@@ -182,7 +182,7 @@ class Sought:
         return tuple(dict.fromkeys([word for phrase in self.phrases for word in phrase] + list(self.terms)))
 
 
-def sought(text: str) -> Sought:
+def parse_query(text: str) -> ParsedQuery:
     """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
     clean = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
@@ -193,7 +193,7 @@ def sought(text: str) -> Sought:
     terms = tuple(dict.fromkeys(token.folded for token in kept))[:MAX_TERMS]
     kept = tuple(token for token in kept if token.folded in terms)
     meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
-    return Sought(
+    return ParsedQuery(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
         terms=terms,
         typed=tuple(token.folded for token in loose),

@@ -14,11 +14,11 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.domain.passages import Sentence, joined
+from transcription_assets.domain.passages import Sentence, join_sentences
 from transcription_assets.search.query import (
     Hit,
     Mode,
-    Sought,
+    ParsedQuery,
     Token,
     is_frequent,
     is_inflected,
@@ -88,16 +88,16 @@ class _Scored:
     evidence: Evidence
 
 
-def moments(
+def rank_moments(
     found: Sequence[Candidate],
-    wanted: Sought,
+    wanted: ParsedQuery,
     vector: Vector | None,
     mode: Mode,
     *,
     unknown: Sequence[str] = (),
     weak_below: float = 0.0,
     speakers: Sequence[str] = (),
-) -> "Moments":
+) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
     No two moments are of neighbouring passages, and no sentence is in two of them. `vector` is the question's (unit
@@ -130,7 +130,7 @@ def moments(
     # The sort is stable: among equals the order by score is preserved.
     groups.sort(key=lambda group: _is_weak(group[0], weak_below))
     found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
-    return Moments(found_each, scorer, weak_below, frozenset(speakers))
+    return RankedMoments(found_each, scorer, weak_below, frozenset(speakers))
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
@@ -158,7 +158,7 @@ def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class RankedMoments:
     """Ranked moments; `hits` returns a page of them."""
 
     found: list[tuple[_Scored, list[Sentence]]]
@@ -186,9 +186,9 @@ class Moments:
     def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
         item = best.candidate
         found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
-        text, places = joined(context)
+        text, places = join_sentences(context)
         place = places[context.index(found)]
-        matches = marked(text, self.scorer.wanted, self.scorer.alike)
+        matches = highlight_ranges(text, self.scorer.wanted, self.scorer.alike)
         inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
         words_at = self.scorer.place(found.text)[1]
         return Hit(
@@ -210,7 +210,7 @@ class Moments:
         )
 
 
-def unknown_words(found: Sequence[Candidate], wanted: Sought) -> tuple[str, ...]:
+def unknown_words(found: Sequence[Candidate], wanted: ParsedQuery) -> tuple[str, ...]:
     """Return the terms that no candidate holds."""
     return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
 
@@ -229,7 +229,7 @@ def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, froz
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    wanted: Sought
+    wanted: ParsedQuery
     alike: Mapping[str, frozenset[str]]
     vector: Vector | None
     mode: Mode
@@ -310,7 +310,7 @@ def _second(sentence: Sentence, offset: int) -> float:
     return max(sentence.start, min(earlier))
 
 
-def marked(text: str, wanted: Sought, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
+def highlight_ranges(text: str, wanted: ParsedQuery, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
     inflected = (word for word in words_of(text) for term in wanted.terms if is_inflected(word, term))
     found = set(

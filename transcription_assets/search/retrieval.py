@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from transcription_assets.search import payload
-from transcription_assets.search.query import Filters, Sought, allowed_edits
+from transcription_assets.search.query import Filters, ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
 
 ROW = "_rowid"
@@ -24,13 +24,13 @@ REFINE = 1.5
 
 Both values come from benchmarks.
 """
-PATIENCE = timedelta(seconds=20)
+QUERY_TIMEOUT = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
 LAST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
     `reading` is the same as `table`, for coroutines.
@@ -44,7 +44,7 @@ class Looked:
     dimension: int
 
 
-async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int) -> list[int]:
+async def search_vectors(looked: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
     """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
 
     LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
@@ -54,7 +54,7 @@ async def by_meaning(looked: Looked, vector: Vector, filters: Filters, most: int
     return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
-async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) -> dict[int, float]:
+async def search_words(looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
     """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
 
     If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
@@ -73,7 +73,7 @@ async def by_words(looked: Looked, wanted: Sought, filters: Filters, most: int) 
     return together | found
 
 
-async def _holding(looked: Looked, wanted: Sought, filters: Filters, most: int, terms: Any) -> dict[int, float]:
+async def _holding(looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int, terms: Any) -> dict[int, float]:
     """Return the rows that hold all quoted phrases (if any); `terms` is the query for the terms."""
     ask = _queries()
     clauses: list[tuple[Any, Any]] = [
@@ -88,7 +88,7 @@ async def _holding(looked: Looked, wanted: Sought, filters: Filters, most: int, 
     return await _found(looked.reading.query().nearest_to_text(query), filters, most, "_score")
 
 
-async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
+async def search_similar_words(looked: Snapshot, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
     """Return the BM25 scores of the rows that hold a word spelt like one of `words`.
 
     Rows that are not in the index yet are not found (LanceDB 0.40); they are after the next refresh.
@@ -104,13 +104,13 @@ async def by_likeness(looked: Looked, words: Sequence[str], filters: Filters, mo
     return found
 
 
-async def is_said(looked: Looked, word: str, filters: Filters) -> bool:
+async def is_said(looked: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
     search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
     return bool(await _found(search, filters, 1, "_score"))
 
 
-async def read(looked: Looked, rows: Sequence[int]) -> dict[int, Candidate]:
+async def read(looked: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
     """Return the passages with these row ids."""
     if not rows:
         return {}
@@ -159,5 +159,5 @@ async def _found(search: Any, filters: Filters, most: int, measure: str) -> dict
     if where:
         search = search.where(where)
     # The column is named explicitly: LanceDB warns at each search that adds it implicitly.
-    rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=PATIENCE)
+    rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=QUERY_TIMEOUT)
     return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))

@@ -20,7 +20,7 @@ FIRST_TABLE = "passages"
 
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
-TOLD = (
+SCALAR_COLUMNS = (
     "id",
     "media_key",
     "title",

@@ -9,8 +9,8 @@ from functools import partial
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
-from transcription_assets.search.index import Facets, FilesGone, Index, Looked
-from transcription_assets.search.query import Answer, Filters, Mode, Query, sought
+from transcription_assets.search.index import Facets, FilesGone, Index, Snapshot
+from transcription_assets.search.query import Answer, Filters, Mode, Query, parse_query
 from transcription_assets.search.ranking import Candidate, Vector
 
 CANDIDATES = 2
@@ -69,7 +69,7 @@ class Searcher:
             return self._answered(query)
 
     def _answered(self, query: Query) -> Answer:
-        wanted = sought(query.text)
+        wanted = parse_query(query.text)
         looked = self._index.look()
         if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
             return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
@@ -99,7 +99,7 @@ class Searcher:
         if vector is not None:
             others = ranking.nearest((held[row] for row in near), vector, most)
             found = {item.row: item for item in others} | found
-        moments = ranking.moments(
+        moments = ranking.rank_moments(
             list(found.values()),
             wanted,
             vector,
@@ -120,7 +120,7 @@ class Searcher:
         """
         return self._index.facets()
 
-    def _means(self, mode: Mode, meaning: str, looked: Looked) -> tuple[Mode, Vector | None, float, str]:
+    def _means(self, mode: Mode, meaning: str, looked: Snapshot) -> tuple[Mode, Vector | None, float, str]:
         """Return the mode that is possible, the question's vector, the cosine below which a hit is weak, and a note."""
         if mode is Mode.TEXT:
             return mode, None, WORDS_ONLY, ""
@@ -139,7 +139,7 @@ class Searcher:
             why = f"the encoder failed ({type(error).__name__})"
         return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
 
-    def _is_said(self, looked: Looked, word: str, filters: Filters) -> bool:
+    def _is_said(self, looked: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
         if filters == Filters() and word in self._said:
             return True

@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionEr
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.search.index_errors import RAISED, is_lost_race, translated
 from transcription_assets.storage import temporary
-from transcription_assets.storage.errors import said
+from transcription_assets.storage.errors import error_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -253,7 +253,7 @@ class Tables:
             except RAISED as error:
                 if not is_lost_race(error):
                     raise
-                lost = said(error)
+                lost = error_text(error)
             log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
             time.sleep(_pause(attempt))
         raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")

@@ -1,19 +1,19 @@
 """Speech recognition: the engine protocol and the engine for Whisper models."""
 
-from transcription_assets.speech.decoded_window import Window
+from transcription_assets.speech.decoded_window import DecodedWindow
 from transcription_assets.speech.engine import (
     CHANNELS,
     SAMPLE_RATE,
+    AudioSource,
     Engine,
-    Heard,
-    Place,
     Samples,
-    Sound,
     Speakers,
     SpeechOptions,
+    SpeechResult,
     Task,
-    hear_one,
-    sound,
+    WindowId,
+    audio_source,
+    transcribe_one,
 )
 from transcription_assets.speech.hardware import (
     Hardware,
@@ -28,21 +28,21 @@ __all__ = [
     "CHANNELS",
     "SAMPLE_RATE",
     "VERSION",
+    "AudioSource",
+    "DecodedWindow",
     "Engine",
     "Hardware",
-    "Heard",
-    "Place",
     "Samples",
-    "Sound",
     "Speakers",
     "SpeechOptions",
+    "SpeechResult",
     "Task",
     "Whisper",
-    "Window",
-    "hear_one",
+    "WindowId",
+    "audio_source",
     "resolve_compute_type",
     "resolve_device",
     "share_memory",
-    "sound",
+    "transcribe_one",
     "usable_cores",
 ]

@@ -8,23 +8,23 @@ from dataclasses import replace
 
 from transcription_assets.domain import chunking
 from transcription_assets.domain.text import sentence_runs, whole_words
-from transcription_assets.domain.transcript import Segment, Speech, settle
+from transcription_assets.domain.transcript import Segment, Speech, normalise_segments
 from transcription_assets.speech import languages
-from transcription_assets.speech.decoded_window import Window
-from transcription_assets.speech.engine import CHANNELS, Heard
+from transcription_assets.speech.decoded_window import DecodedWindow
+from transcription_assets.speech.engine import CHANNELS, SpeechResult
 from transcription_assets.speech.fallback import shifted
 
 
 def window(
     start: float, end: float, segments: Iterable[Segment], voiced: Iterable[chunking.Region], votes: Mapping[str, float]
-) -> Window:
+) -> DecodedWindow:
     """Return a finished window with one segment per sentence, from segments and regions timed from its start."""
     cut = [sentence for item in segments for sentence in by_sentence(shifted(item, start))]
     regions = tuple(chunking.Region(item.start + start, item.end + start) for item in voiced)
-    return Window(start, end, settle(cut, end, start), regions, dict(votes))
+    return DecodedWindow(start, end, normalise_segments(cut, end, start), regions, dict(votes))
 
 
-def heard(channels: Sequence[Sequence[Window]], *, fixed_language: str = "") -> Heard:
+def heard(channels: Sequence[Sequence[DecodedWindow]], *, fixed_language: str = "") -> SpeechResult:
     """Return the result of a recording from the windows of each channel; with two channels, each is a speaker."""
     spoken = [_settled(windows) for windows in channels]
     if len(channels) > 1:
@@ -35,7 +35,7 @@ def heard(channels: Sequence[Sequence[Window]], *, fixed_language: str = "") -> 
     segments = tuple(replace(item, id=number) for number, item in enumerate(ordered))
     shares = languages.shares(_votes(channels))
     language = fixed_language or next(iter(shares), "")
-    return Heard(
+    return SpeechResult(
         segments=segments,
         language=language,
         language_probability=1.0 if fixed_language else shares.get(language, 0.0),
@@ -56,12 +56,12 @@ def by_sentence(segment: Segment) -> list[Segment]:
     ]
 
 
-def _settled(windows: Sequence[Window]) -> list[Segment]:
+def _settled(windows: Sequence[DecodedWindow]) -> list[Segment]:
     end = windows[-1].end if windows else 0.0
-    return list(settle((segment for item in windows for segment in item.segments), end))
+    return list(normalise_segments((segment for item in windows for segment in item.segments), end))
 
 
-def _votes(channels: Sequence[Sequence[Window]]) -> dict[str, float]:
+def _votes(channels: Sequence[Sequence[DecodedWindow]]) -> dict[str, float]:
     votes: dict[str, float] = {}
     for windows in channels:
         for item in windows:
@@ -69,7 +69,7 @@ def _votes(channels: Sequence[Sequence[Window]]) -> dict[str, float]:
     return votes
 
 
-def _speech(channels: Sequence[Sequence[Window]], segments: Sequence[Segment]) -> Speech:
+def _speech(channels: Sequence[Sequence[DecodedWindow]], segments: Sequence[Segment]) -> Speech:
     """Return the coverage; with two channels it is measured in each, and the times are added."""
     audits = []
     for number, windows in enumerate(channels):

@@ -12,20 +12,20 @@ from transcription_assets.domain.transcript import Segment
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE
 from transcription_assets.speech.languages import Probabilities
-from transcription_assets.speech.tasks import Work
+from transcription_assets.speech.tasks import WindowTask
 
 SHORT_CHUNK_S = 6.0
 """The language of a shorter chunk cannot be detected reliably: it is chosen from those of longer chunks."""
 
 
 @dataclass(slots=True)
-class Job:
+class ChunkTask:
     """A chunk of a window; decoding fills `answer` (times from the chunk's start), `votes` and `told`.
 
     `alone` is whether its language is detected from the chunk itself. `votes` are voiced seconds by language.
     """
 
-    work: Work
+    work: WindowTask
     region: Region
     chunk: Chunk
     alone: bool
@@ -37,18 +37,18 @@ class Job:
     """Whether VAD found no speech in it."""
 
 
-def jobs(work: Work) -> list[Job]:
+def chunk_tasks(work: WindowTask) -> list[ChunkTask]:
     """Return the chunks of a window; if all are short, the longest ones are `alone`."""
     packed = chunking.pack(work.cut.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
     return [
-        Job(work, region, _chunk(work, region, work.cut.voiced), alone=bool(region.length >= needed))
+        ChunkTask(work, region, _chunk(work, region, work.cut.voiced), alone=bool(region.length >= needed))
         for region in packed
     ]
 
 
-def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
+def unexplained_tasks(work: WindowTask, answered: Iterable[ChunkTask]) -> list[ChunkTask]:
     """Return chunks of active regions that VAD left out, see `activity.unexplained`.
 
     Regions that have words from a chunk that spans them are not decoded again.
@@ -60,9 +60,9 @@ def doubted(work: Work, answered: Iterable[Job]) -> list[Job]:
         for segment in job.answer
         for word in segment.words
     ]
-    left = chunking.uncovered(work.cut.unexplained, chunking.joined(spans, 0.0))
-    packed = chunking.pack([region for region in left if region.length > chunking.HOLE_S], pause_s=0.0)
-    return [Job(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
+    left = chunking.uncovered(work.cut.unexplained, chunking.merge_regions(spans, 0.0))
+    packed = chunking.pack([region for region in left if region.length > chunking.LONGEST_WORDLESS_S], pause_s=0.0)
+    return [ChunkTask(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
 
 
 def even_size(jobs: int, most: int, workers: int) -> int:
@@ -71,10 +71,10 @@ def even_size(jobs: int, most: int, workers: int) -> int:
     return max(1, math.ceil(jobs / (rounds * workers)))
 
 
-def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
+def batches(jobs: Iterable[ChunkTask], size: int) -> Iterator[list[ChunkTask]]:
     """Yield batches of chunks of similar length and the same vocabulary, the longest of each vocabulary first."""
     ordered = sorted(jobs, key=lambda job: (job.chunk.vocabulary, -job.chunk.length))
-    batch: list[Job] = []
+    batch: list[ChunkTask] = []
     for job in ordered:
         if batch and (len(batch) == size or batch[0].chunk.vocabulary != job.chunk.vocabulary):
             yield batch
@@ -84,9 +84,9 @@ def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
         yield batch
 
 
-def _chunk(work: Work, region: Region, voiced: Iterable[Region]) -> Chunk:
+def _chunk(work: WindowTask, region: Region, voiced: Iterable[Region]) -> Chunk:
     samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
-    return Chunk(samples, tuple(chunking.within(voiced, region)), work.hearing.sound.vocabulary)
+    return Chunk(samples, tuple(chunking.clip_regions(voiced, region)), work.hearing.sound.vocabulary)
 
 
 def _amplified(chunk: Chunk) -> Chunk:

@@ -9,7 +9,7 @@ from transcription_assets.domain.transcript import Segment, segment_from
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DecodedWindow:
     """Recognition result for [start, end) seconds of the recording; times count from its start.
 
     `languages` maps each language to its votes, in voiced seconds.
@@ -26,7 +26,7 @@ class Window:
         return json.dumps(asdict(self), ensure_ascii=False).encode(errors="backslashreplace")
 
 
-def from_json(data: bytes) -> Window:
+def from_json(data: bytes) -> DecodedWindow:
     """Parse the output of `Window.to_json`.
 
     Raises:
@@ -35,7 +35,7 @@ def from_json(data: bytes) -> Window:
     """
     try:
         document = json.loads(data)
-        return Window(
+        return DecodedWindow(
             start=document["start"],
             end=document["end"],
             segments=tuple(segment_from(item) for item in document["segments"]),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.domain.chunking import Region, within
+from transcription_assets.domain.chunking import Region, clip_regions
 from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples, SpeechOptions
 from transcription_assets.speech.languages import Probabilities
@@ -58,7 +58,7 @@ class Chunk:
     def part(self, span: Region) -> "Chunk":
         """Return the part inside `span` (seconds from the start of this chunk)."""
         samples = self.samples[int(span.start * SAMPLE_RATE) : int(span.end * SAMPLE_RATE)]
-        return Chunk(samples, tuple(within(self.voiced, span)), self.vocabulary)
+        return Chunk(samples, tuple(clip_regions(self.voiced, span)), self.vocabulary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ Choose = Callable[[int, Probabilities], tuple[str, float]]
 """Function that chooses the language of the chunk with this index, given its probabilities."""
 
 
-class Decoder:
+class ChunkDecoder:
     """Decoder of batches with one faster-whisper model; thread-safe."""
 
     def __init__(self, model: Any, options: SpeechOptions, encode_at_once: int) -> None:

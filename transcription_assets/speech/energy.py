@@ -30,14 +30,16 @@ def active_regions(samples: Samples) -> list[Region]:
     active = levels > np.maximum(_floor(levels) + ABOVE_FLOOR_DB, QUIETEST_DB)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]))).reshape(-1, 2)
     frame_s = FRAME / SAMPLE_RATE
-    return chunking.joined((Region(start * frame_s, end * frame_s) for start, end in edges.tolist()), SHORT_PAUSE_S)
+    return chunking.merge_regions(
+        (Region(start * frame_s, end * frame_s) for start, end in edges.tolist()), SHORT_PAUSE_S
+    )
 
 
 def unexplained(samples: Samples, voiced: list[Region]) -> list[Region]:
     """Return active regions outside `voiced`, the regions of VAD, that are long enough for a gap (over HOLE_S)."""
-    explained = chunking.joined((Region(item.start - MARGIN_S, item.end + MARGIN_S) for item in voiced), 0.0)
+    explained = chunking.merge_regions((Region(item.start - MARGIN_S, item.end + MARGIN_S) for item in voiced), 0.0)
     left = chunking.uncovered(active_regions(samples), explained)
-    return [region for region in left if region.length > chunking.HOLE_S]
+    return [region for region in left if region.length > chunking.LONGEST_WORDLESS_S]
 
 
 def _levels(samples: Samples) -> NDArray[np.float32]:

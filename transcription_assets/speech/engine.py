@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.domain.transcript import Segment, Speech, SpeechModel
-from transcription_assets.speech.decoded_window import Window
+from transcription_assets.speech.decoded_window import DecodedWindow
 
 Samples = NDArray[np.float32]
 
@@ -18,7 +18,7 @@ CHANNELS = ("left", "right")
 
 Task = Literal["transcribe", "translate"]
 Speakers = Literal["mixed", "channels"]
-Place = tuple[int, int]
+WindowId = tuple[int, int]
 """Channel and index of a window, from 0."""
 
 
@@ -43,10 +43,10 @@ def _silent(_seconds: float) -> None:
     """Ignore progress."""
 
 
-class Kept(Protocol):
+class CheckpointStore(Protocol):
     """Storage for the checkpoints of a recording, which are finished windows; a dict is sufficient."""
 
-    def get(self, place: Place, /) -> Window | None:
+    def get(self, place: WindowId, /) -> DecodedWindow | None:
         """Return the checkpoint, None if there is none.
 
         Raises:
@@ -55,7 +55,7 @@ class Kept(Protocol):
         """
         ...
 
-    def __setitem__(self, place: Place, window: Window, /) -> None:
+    def __setitem__(self, place: WindowId, window: DecodedWindow, /) -> None:
         """Store the checkpoint.
 
         Raises:
@@ -66,7 +66,7 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class AudioSource:
     """Audio of one recording; `read(channel, start)` returns blocks of samples (mono, 16 kHz) from `start` seconds.
 
     `kept` stores checkpoints, so that a killed run can resume; by default they are only in memory. `vocabulary` are
@@ -76,17 +76,17 @@ class Sound:
     read: Callable[[int, float], Iterable[Samples]]
     channels: int = 1
     vocabulary: tuple[str, ...] = ()
-    kept: Kept = field(default_factory=dict[Place, Window])
+    kept: CheckpointStore = field(default_factory=dict[WindowId, DecodedWindow])
     progress: Callable[[float], None] = _silent
 
 
-def sound(blocks: Iterable[Samples]) -> Sound:
+def audio_source(blocks: Iterable[Samples]) -> AudioSource:
     """Return a `Sound` with one channel that can be read once, from its start."""
-    return Sound(lambda _channel, _start: blocks)
+    return AudioSource(lambda _channel, _start: blocks)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SpeechResult:
     """Recognition result of one recording; times in seconds from its start.
 
     `languages` maps each language to its share of the voiced time, the largest first; `language` is the first of them.
@@ -115,7 +115,7 @@ class Engine(Protocol):
         """Options stored in every transcript."""
         ...
 
-    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Yield one result for each sound, in the same order; a failure is yielded as an exception in its place.
 
         The next sound is requested only when the previous one was read to its end. Results may be delayed, so that many
@@ -128,7 +128,7 @@ class Engine(Protocol):
         ...
 
 
-def hear_one(engine: Engine, one: Sound) -> Heard:
+def transcribe_one(engine: Engine, one: AudioSource) -> SpeechResult:
     """Return the result of a single sound.
 
     Raises:

@@ -145,7 +145,7 @@ def _is_said(answer: Segment, part: Chunk) -> bool:
 
 def _best(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Answer:
     answers: list[Answer] = [[first]]
-    if quality.leaked(first.text, chunk.vocabulary):
+    if quality.find_leaked(first.text, chunk.vocabulary):
         answers, chunk = [], replace(chunk, vocabulary=())  # words found without it in the prompt were spoken
     for rung, answer in enumerate(_ladder(first, chunk, careful, others)):
         if answer and not _doubt(answer, chunk):
@@ -187,7 +187,7 @@ def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool 
         return []
     words = [word for segment in answer for word in segment.words]
     filled: Answer = []
-    for hole in chunking.holes(chunk.voiced, words):
+    for hole in chunking.find_gaps(chunk.voiced, words):
         found = _again(careful, chunk.part(hole), answer[0].language, answer[0].language_probability)
         if not found or _doubt(found, chunk.part(hole)):
             continue
@@ -210,14 +210,14 @@ def _is_repeated(found: Answer, words: Sequence[Word], hole: Region) -> bool:
 def _doubt(answer: Answer, chunk: Chunk) -> str:
     """Return the reason for low confidence in the result as a whole, "" if there is none."""
     text = " ".join(item.text.strip() for item in answer)
-    if chunk.vocabulary and quality.leaked(text, chunk.vocabulary):
+    if chunk.vocabulary and quality.find_leaked(text, chunk.vocabulary):
         return "vocabulary"
     if len(answer) == 1:
-        return quality.doubt(answer[0], chunk.voiced_s)
+        return quality.low_confidence_reason(answer[0], chunk.voiced_s)
     weights = [max(len(item.text), 1) for item in answer]
     mean = sum(item.avg_logprob * weight for item, weight in zip(answer, weights, strict=True)) / sum(weights)
     whole = replace(answer[0], text=text, avg_logprob=mean, compression_ratio=quality.compression_ratio(text))
-    return quality.doubt(whole, chunk.voiced_s)
+    return quality.low_confidence_reason(whole, chunk.voiced_s)
 
 
 def _worth(answer: Answer, chunk: Chunk) -> tuple[bool, float]:

@@ -69,7 +69,7 @@ def is_certain(answer: Sequence[Segment]) -> bool:
     )
 
 
-def doubt(segment: Segment, voiced_s: float) -> str:
+def low_confidence_reason(segment: Segment, voiced_s: float) -> str:
     """Return the reason for low confidence in the words of a chunk with `voiced_s` seconds of speech, "" if none."""
     if segment.compression_ratio > COMPRESSION_RATIO_LIMIT or is_loop(segment.text):
         return "loop"
@@ -142,7 +142,7 @@ def word_count(text: str) -> float:
     return len(tokens(spaced)) + unspaced / _CHARACTERS_PER_WORD
 
 
-def leaked(text: str, vocabulary: Iterable[str]) -> bool:
+def find_leaked(text: str, vocabulary: Iterable[str]) -> bool:
     """Return whether the text may repeat the vocabulary, which was in the prompt, instead of the speech.
 
     That is so if it consists of words of the vocabulary only, or has RUN of its words in order across entries. Words

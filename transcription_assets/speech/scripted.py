@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from transcription_assets.domain.chunking import Region, coverage
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
-from transcription_assets.speech.engine import SAMPLE_RATE, Heard, Sound, SpeechOptions
+from transcription_assets.speech.engine import SAMPLE_RATE, AudioSource, SpeechOptions, SpeechResult
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class ScriptedEngine:
     model: SpeechModel = field(default_factory=lambda: SpeechModel("scripted", "1", "none", "fake"))
     heard: list[int] = field(default_factory=list)
 
-    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Read each sound to its end, then yield its sentences with words evenly distributed over its length.
 
         Raises:
@@ -35,7 +35,7 @@ class ScriptedEngine:
             except Exception as error:  # noqa: BLE001 -- as the protocol requires
                 yield error
 
-    def _hear(self, sound: Sound) -> Heard:
+    def _hear(self, sound: AudioSource) -> SpeechResult:
         duration = sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE
         seconds = round(duration)
         self.heard.append(seconds)
@@ -47,7 +47,9 @@ class ScriptedEngine:
         words = [word for segment in segments for word in segment.words]
         voiced = [Region(0.0, duration)] if segments else []
         language = "en" if segments else ""
-        return Heard(segments, language, 1.0, duration, coverage(voiced, words), {language: 1.0} if language else {})
+        return SpeechResult(
+            segments, language, 1.0, duration, coverage(voiced, words), {language: 1.0} if language else {}
+        )
 
 
 def _evenly(sentences: Sequence[str], duration: float) -> Iterator[Segment]:

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment
 from transcription_assets.speech import alignment, assembly, languages
-from transcription_assets.speech.decoded_window import Window
-from transcription_assets.speech.engine import Heard, Sound
-from transcription_assets.speech.windowing import Cut, windows
+from transcription_assets.speech.decoded_window import DecodedWindow
+from transcription_assets.speech.engine import AudioSource, SpeechResult
+from transcription_assets.speech.windowing import AudioWindow, cut_windows
 
 
 @dataclass(slots=True)
-class Hearing:
+class RecordingState:
     """State of one recording; `done` and `votes` (voiced seconds by language) hold its finished windows by channel.
 
     Once the first window was yielded, the reading thread changes only `windows_read`, `read` and `error`.
     """
 
-    sound: Sound
-    done: list[list[Window]]
+    sound: AudioSource
+    done: list[list[DecodedWindow]]
     votes: dict[str, float] = field(default_factory=dict)
     windows_read: int = 0
     windows_heard: int = 0
@@ -44,13 +44,13 @@ class Hearing:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class WindowTask:
     """A window of a recording to be decoded; `start` in seconds of the recording."""
 
-    hearing: Hearing
+    hearing: RecordingState
     channel: int
     start: float
-    cut: Cut
+    cut: AudioWindow
 
     def keep(self, segments: Iterable[Segment], votes: Mapping[str, float], more: Iterable[Region] = ()) -> None:
         """Store the finished window and write its checkpoint. All times count from the window's start.
@@ -76,10 +76,10 @@ class Work:
             hearing.sound.kept[self.channel, len(done) - 1] = done[-1]
 
 
-Found = tuple[Hearing, Work | None]
+Found = tuple[RecordingState, WindowTask | None]
 
 
-def read(sounds: Iterable[Sound]) -> Iterator[Found]:
+def read(sounds: Iterable[AudioSource]) -> Iterator[Found]:
     """Yield each recording without a window, then with each of its windows that have no checkpoint.
 
     Raises:
@@ -87,7 +87,7 @@ def read(sounds: Iterable[Sound]) -> Iterator[Found]:
 
     """
     for sound in sounds:
-        hearing = Hearing(sound, done=[[] for _ in range(sound.channels)])
+        hearing = RecordingState(sound, done=[[] for _ in range(sound.channels)])
         yield hearing, None
         try:
             # Before the first window is yielded: afterwards `done` and `votes` belong to the decoding thread.
@@ -111,7 +111,7 @@ def timed(found: Iterable[Found]) -> Iterator[Found]:
         clock = time.monotonic()
 
 
-def answers(queue: deque[Hearing], fixed_language: str) -> Iterator[Heard | Exception]:
+def answers(queue: deque[RecordingState], fixed_language: str) -> Iterator[SpeechResult | Exception]:
     """Yield and remove the results at the head of the queue, up to the first recording that is not finished."""
     while queue and queue[0].finished:
         hearing = queue.popleft()
@@ -126,23 +126,23 @@ def answers(queue: deque[Hearing], fixed_language: str) -> Iterator[Heard | Exce
         yield replace(made, wall_s=round(hearing.took_s, 3))
 
 
-def shared_out(seconds: float, load: Sequence[Work]) -> None:
+def share_time(seconds: float, load: Sequence[WindowTask]) -> None:
     """Distribute the wall time of windows decoded together over their recordings, by voiced time."""
     voiced = [1.0 + sum(region.length for region in work.cut.voiced) for work in load]
     for work, share in zip(load, voiced, strict=True):
         work.hearing.took_s += seconds * share / sum(voiced)
 
 
-def _windows(hearing: Hearing, channel: int, start: float) -> Iterator[tuple[Hearing, Work]]:
-    for cut in windows(hearing.sound.read(channel, start)):
+def _windows(hearing: RecordingState, channel: int, start: float) -> Iterator[tuple[RecordingState, WindowTask]]:
+    for cut in cut_windows(hearing.sound.read(channel, start)):
         if hearing.error is not None:
             return  # its result is known, so the rest need not be read
         hearing.windows_read += 1
-        yield hearing, Work(hearing, channel, start, cut)
+        yield hearing, WindowTask(hearing, channel, start, cut)
         start += cut.length
 
 
-def _resumed(hearing: Hearing, channel: int) -> float:
+def _resumed(hearing: RecordingState, channel: int) -> float:
     """Load the checkpoints of a channel; return the start of the next window in seconds."""
     done = hearing.done[channel]
     while (kept := hearing.sound.kept.get((channel, len(done)))) is not None:

@@ -23,9 +23,9 @@ from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.speech import batches, fallback, languages, quality, tasks
-from transcription_assets.speech.batches import Job
-from transcription_assets.speech.decoder import Chunk, Decoded, Decoder
-from transcription_assets.speech.engine import Heard, Sound, SpeechOptions
+from transcription_assets.speech.batches import ChunkTask
+from transcription_assets.speech.decoder import Chunk, ChunkDecoder, Decoded
+from transcription_assets.speech.engine import AudioSource, SpeechOptions, SpeechResult
 from transcription_assets.speech.hardware import (
     Hardware,
     give_memory_back,
@@ -34,7 +34,7 @@ from transcription_assets.speech.hardware import (
     share_memory,
 )
 from transcription_assets.speech.prefetch import Ahead
-from transcription_assets.speech.tasks import Hearing, Work
+from transcription_assets.speech.tasks import RecordingState, WindowTask
 from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 
 CPU_ENCODES = 1
@@ -102,7 +102,7 @@ class Whisper:
             raise self._unloadable from error
 
     @cached_property
-    def _decoder(self) -> Decoder:
+    def _decoder(self) -> ChunkDecoder:
         from faster_whisper import WhisperModel
 
         hardware = self._hardware
@@ -119,7 +119,7 @@ class Whisper:
                 local_files_only=True,
             )
         self._require_language(model)
-        return Decoder(model, self._options, self._batch_size if hardware.on_gpu else CPU_ENCODES)
+        return ChunkDecoder(model, self._options, self._batch_size if hardware.on_gpu else CPU_ENCODES)
 
     def _require_language(self, model: Any) -> None:
         language, multilingual = self._options.language, bool(model.model.is_multilingual)
@@ -135,15 +135,15 @@ class Whisper:
                 "set TRANSCRIPTION_WHISPER_MODEL to one that knows other languages"
             )
 
-    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Implement `Engine.hear`; memory does not grow with the length or the number of the sounds.
 
         Raises:
             Exception: any exception of the iterable `sounds` itself; other failures are yielded.
 
         """
-        queue: deque[Hearing] = deque()
-        load: list[Work] = []
+        queue: deque[RecordingState] = deque()
+        load: list[WindowTask] = []
         # The next window is read and its pauses are detected in the background while these are decoded.
         with closing(Ahead(tasks.read(sounds))) as found:
             for recording, work in tasks.timed(found):
@@ -168,13 +168,13 @@ class Whisper:
             return EARLIEST_SHARE * WINDOW_S
         return max(WINDOW_S, 2 * self._batch_size * chunking.CHUNK_S)
 
-    def _hear_load(self, load: Sequence[Work]) -> None:
+    def _hear_load(self, load: Sequence[WindowTask]) -> None:
         wanted = [work for work in load if work.hearing.error is None]
         if wanted:
             self._hear_together(wanted)
             give_memory_back()  # after each load: glibc retained 2.3 GB after three hours of audio
 
-    def _hear_together(self, load: Sequence[Work]) -> None:
+    def _hear_together(self, load: Sequence[WindowTask]) -> None:
         """Decode all windows of the load together; if that fails, each one separately, so that only one is lost."""
         votes = [dict(work.hearing.votes) for work in load]
         try:
@@ -192,16 +192,16 @@ class Whisper:
             for work in load:
                 self._hear_load([work])
             return
-        tasks.shared_out(time.monotonic() - started, load)
+        tasks.share_time(time.monotonic() - started, load)
         for work in load:
             try:
                 _keep(work, [job for job in done if job.work is work])
             except Exception as error:  # noqa: BLE001 -- an error of the store fails this recording, not the others
                 work.hearing.error = error
 
-    def _decode(self, load: Sequence[Work]) -> Sequence[Job]:
+    def _decode(self, load: Sequence[WindowTask]) -> Sequence[ChunkTask]:
         """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
-        jobs = [job for work in load for job in batches.jobs(work)]
+        jobs = [job for work in load for job in batches.chunk_tasks(work)]
         for alone in (True, False):
             group = [job for job in jobs if job.alone is alone]
             self._work_off(group)
@@ -211,7 +211,7 @@ class Whisper:
             self._try_neighbours(jobs)
         return jobs + self._second_opinion(load, jobs)
 
-    def _try_neighbours(self, jobs: Sequence[Job]) -> None:
+    def _try_neighbours(self, jobs: Sequence[ChunkTask]) -> None:
         """Decode chunks with low confidence again in each language of their neighbours and of the recording."""
         told = [next((item.language for item in job.answer if not item.doubt), "") for job in jobs]
         for number, job in enumerate(jobs):
@@ -232,16 +232,16 @@ class Whisper:
                     job.answer, job.votes = found, {language: job.chunk.voiced_s}
                     break
 
-    def _second_opinion(self, load: Sequence[Work], answered: Sequence[Job]) -> list[Job]:
+    def _second_opinion(self, load: Sequence[WindowTask], answered: Sequence[ChunkTask]) -> list[ChunkTask]:
         """Decode regions that VAD left out, if both their energy and Whisper's no-speech probability indicate speech.
 
         Words with low confidence are dropped; the region then remains as a gap.
         """
-        asked = [job for work in load for job in batches.doubted(work, answered)]
+        asked = [job for work in load for job in batches.unexplained_tasks(work, answered)]
         size = batches.even_size(len(asked), self._batch_size, 1)
-        spoken: list[Job] = []
+        spoken: list[ChunkTask] = []
 
-        def ask(batch: Sequence[Job]) -> None:
+        def ask(batch: Sequence[ChunkTask]) -> None:
             silent = self._decoder.no_speech([job.chunk for job in batch])
             spoken.extend(job for job, share in zip(batch, silent, strict=True) if share <= quality.SPEECH_LIMIT)
 
@@ -255,7 +255,7 @@ class Whisper:
             languages.count(job.work.hearing.votes, job.votes)
         return spoken
 
-    def _work_off(self, jobs: Sequence[Job]) -> None:
+    def _work_off(self, jobs: Sequence[ChunkTask]) -> None:
         size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
         cut = list(batches.batches(jobs, size))
         if len(cut) < 2:  # noqa: PLR2004 -- a single batch needs no thread
@@ -266,7 +266,7 @@ class Whisper:
             for _ in pool.map(partial(self._in_memory, self._answer), cut):
                 pass
 
-    def _in_memory(self, step: Callable[[Sequence[Job]], None], batch: Sequence[Job]) -> None:
+    def _in_memory(self, step: Callable[[Sequence[ChunkTask]], None], batch: Sequence[ChunkTask]) -> None:
         """Run the step for the batch; if it does not fit into GPU memory, run it in halves and limit later batches."""
         try:
             step(batch)
@@ -279,7 +279,7 @@ class Whisper:
             self._in_memory(step, batch[:half])
             self._in_memory(step, batch[half:])
 
-    def _answer(self, batch: Sequence[Job]) -> None:
+    def _answer(self, batch: Sequence[ChunkTask]) -> None:
         followed = not self._options.language
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:
@@ -324,7 +324,7 @@ class Whisper:
         told = [found.get(number, [(own, 1.0)]) for number in range(len(chunk.voiced))]
         return told, list(dict.fromkeys([own, *sure]))
 
-    def _answer_by_language(self, job: Job, decoded: Decoded) -> bool:
+    def _answer_by_language(self, job: ChunkTask, decoded: Decoded) -> bool:
         """Decode each part of a chunk with several languages in its own; return False if it has only one."""
         regions = job.chunk.voiced
         if len(regions) < 2:  # noqa: PLR2004 -- no change is possible
@@ -356,7 +356,7 @@ def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[R
     return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
 
 
-def _keep(work: Work, jobs: Sequence[Job]) -> None:
+def _keep(work: WindowTask, jobs: Sequence[ChunkTask]) -> None:
     """Store the segments and votes of a window's chunks in the window."""
     votes: dict[str, float] = {}
     for job in jobs:

@@ -20,7 +20,7 @@ LOUDNESS_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class AudioWindow:
     """A window of audio: samples (mono, 16 kHz), voiced regions (times from its start), whether it is the last one.
 
     `unexplained` are active regions in which VAD finds no speech.
@@ -37,7 +37,7 @@ class Cut:
         return len(self.samples) / SAMPLE_RATE
 
 
-def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[Cut]:
+def cut_windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[AudioWindow]:
     """Yield windows of at most `window_s` seconds (plus one block), cut at pauses.
 
     Joined, the windows are exactly the input, so every voiced second is in one of them.
@@ -57,7 +57,7 @@ def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterato
         samples = _joined(held)
         voiced = voiced_regions(samples)
         end = _end(samples, voiced)
-        yield _window(samples[:end], chunking.within(voiced, Region(0.0, end / SAMPLE_RATE)), last=False)
+        yield _window(samples[:end], chunking.clip_regions(voiced, Region(0.0, end / SAMPLE_RATE)), last=False)
         held = [samples[end:].copy()]
         seconds = len(held[0]) / SAMPLE_RATE
     if held and seconds:
@@ -65,8 +65,8 @@ def windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterato
         yield _window(samples, voiced_regions(samples), last=True)
 
 
-def _window(samples: Samples, voiced: list[Region], *, last: bool) -> Cut:
-    return Cut(samples, tuple(voiced), last, tuple(unexplained(samples, voiced)))
+def _window(samples: Samples, voiced: list[Region], *, last: bool) -> AudioWindow:
+    return AudioWindow(samples, tuple(voiced), last, tuple(unexplained(samples, voiced)))
 
 
 def _end(samples: Samples, voiced: list[Region]) -> int:

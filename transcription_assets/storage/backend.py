@@ -17,7 +17,7 @@ from transcription_assets.errors import PermanentFailure
 LONGEST_ADDITION = ".small.webp#1"  # longest suffix of an artefact's temporary file
 
 
-class Entry(NamedTuple):
+class ObjectEntry(NamedTuple):
     """A file or object; `name` is relative to the root, `size` in bytes."""
 
     name: str
@@ -39,7 +39,7 @@ class Listing:
     unread: int = 0
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Operations that differ between a folder and a bucket; names and paths are relative to its root."""
 
     url: str
@@ -65,7 +65,7 @@ class Place(Protocol):
         """
         ...
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ObjectEntry]:
         """List every file or object below a folder.
 
         Raises:
@@ -85,7 +85,7 @@ class Place(Protocol):
         """
         ...
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ObjectEntry:
         """Look up a file or object.
 
         Raises:
@@ -105,7 +105,7 @@ class Place(Protocol):
         """
         ...
 
-    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
         """Move a file or object; do nothing and return False if its version is no longer `etag`.
 
         If it is interrupted, the source or the target is complete, and it can be called again. If the target gets
@@ -159,7 +159,7 @@ class Place(Protocol):
         ...
 
 
-def listing(entries: Sequence[Entry]) -> Listing:
+def listing(entries: Sequence[ObjectEntry]) -> Listing:
     """Return the recordings among these; keys are encoded one by one, as some names are not UTF-8."""
     rows = [(encode(entry.name), *entry[1:]) for entry in entries if is_media(entry.name)]
     return Listing(pl.DataFrame(rows, SCHEMA, orient="row"), len(entries) - len(rows))

@@ -19,9 +19,9 @@ from obstore.store import ObjectStore, S3Store
 from transcription_assets.domain import inbox_diff
 from transcription_assets.domain.media_keys import bounded, encode
 from transcription_assets.errors import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
-from transcription_assets.storage.backend import LONGEST_ADDITION, Entry, Listing, check_length, listing
+from transcription_assets.storage.backend import LONGEST_ADDITION, Listing, ObjectEntry, check_length, listing
 from transcription_assets.storage.circuit_breaker import Availability
-from transcription_assets.storage.errors import explained, said, status
+from transcription_assets.storage.errors import error_text, status, translated
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -45,7 +45,7 @@ _AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com/?")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Timeouts of one request in seconds, and its limits for retries with back-off: attempts and seconds."""
 
     connect_s: float = 10.0
@@ -63,14 +63,14 @@ class Bucket:
 
     """
 
-    def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, patience: Patience) -> None:
+    def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, patience: Timeouts) -> None:
         import boto3
         from botocore.config import Config
 
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        with explained(self.url):
+        with translated(self.url):
             self._session = session or boto3.Session()
         self._patience = patience
         config = Config(
@@ -100,13 +100,13 @@ class Bucket:
             TranscriptionError: the request failed; StoreAway at once while the bucket does not answer.
 
         """
-        with self._availability.watched(what), explained(what):
+        with self._availability.watched(what), translated(what):
             yield
 
     def check(self, path: str) -> None:
         """Accept any path: a bucket has no links and no folders."""
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ObjectEntry]:
         """List every object below `folder`.
 
         Raises:
@@ -114,7 +114,7 @@ class Bucket:
 
         """
         found = self._listed(folder)
-        return self._paged(folder) if found is None else list(map(Entry._make, found.iter_rows()))
+        return self._paged(folder) if found is None else list(map(ObjectEntry._make, found.iter_rows()))
 
     def recordings(self, folder: str) -> Listing:
         """List every recording below `folder`.
@@ -129,7 +129,7 @@ class Bucket:
         media = inbox_diff.recordings(found)
         return Listing(media, found.height - media.height)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ObjectEntry:
         """Look up an object.
 
         Raises:
@@ -142,7 +142,7 @@ class Bucket:
         with self.answered(shown):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, shown)
-        return Entry(name, head["ETag"], head["ContentLength"], head["LastModified"])
+        return ObjectEntry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Return up to `length` (at least 1) bytes of an object from `start` on; empty if it ends before.
@@ -163,7 +163,7 @@ class Bucket:
             data: bytes = found["Body"].read(length)
         return data
 
-    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
         """Copy the object inside the bucket, in parts if it is large, then delete it.
 
         Raises:
@@ -260,7 +260,7 @@ class Bucket:
     def _answers(self) -> bool:
         """Return whether the bucket answers a single request, even with an error."""
         try:
-            with explained(self.url):
+            with translated(self.url):
                 self._probe.head_bucket(Bucket=self._bucket)
         except StoreAway:
             return False
@@ -327,17 +327,17 @@ class Bucket:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)
                 pages = [_NOTHING, *(pl.DataFrame(page).select(_OBJECT).cast(_NOTHING.schema) for page in stream)]
             except InvalidPathError as error:
-                log.warning("%s/%s: listed by boto3, %s", self.url, folder, said(error))
+                log.warning("%s/%s: listed by boto3, %s", self.url, folder, error_text(error))
                 return None
         return pl.concat(pages)
 
-    def _paged(self, folder: str) -> list[Entry]:
+    def _paged(self, folder: str) -> list[ObjectEntry]:
         with self.answered(f"{self.url}/{folder}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/"
             )
             return [
-                Entry(item["Key"].removeprefix(self._prefix), item["ETag"], item["Size"], item["LastModified"])
+                ObjectEntry(item["Key"].removeprefix(self._prefix), item["ETag"], item["Size"], item["LastModified"])
                 for page in pages
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")

@@ -81,7 +81,7 @@ _FOREIGN = ("botocore.", "boto3.", "s3transfer.")
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Translate the errors of a store, its client or the operating system in a block.
 
     Raises:
@@ -95,21 +95,21 @@ def explained(what: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError | ValueError | BaseError) and not _is_of_boto(error):
             raise
-        raise failure(error, what) from None
+        raise to_failure(error, what) from None
 
 
-def failure(error: Exception, what: str) -> TranscriptionError:
+def to_failure(error: Exception, what: str) -> TranscriptionError:
     """Return the failure for `error`; an unknown error is transient, unless it reports an invalid value."""
-    known = classified(error, what)
+    known = classify(error, what)
     if known is not None:
         return known
     hopeless = isinstance(error, ValueError | InvalidPathError | NotSupportedError)
-    return (PermanentFailure if hopeless else TransientFailure)(f"{what}: {said(error)}")
+    return (PermanentFailure if hopeless else TransientFailure)(f"{what}: {error_text(error)}")
 
 
-def classified(error: Exception, what: str) -> TranscriptionError | None:
+def classify(error: Exception, what: str) -> TranscriptionError | None:
     """Return the failure if the type, the errno, the HTTP status or the text identifies it, else None."""
-    text, number, status = said(error), error_number(error), http_status(error)
+    text, number, status = error_text(error), error_number(error), http_status(error)
     if _is_of_boto(error):
         return _by_boto(error, text, what)
     is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or "AccessDenied" in text
@@ -124,7 +124,7 @@ def classified(error: Exception, what: str) -> TranscriptionError | None:
     return StoreAway(f"{what}: {text}") if _AWAY.search(text) else None
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return the text of an error in one line without secrets; of an XML response only its code and message."""
     text = str(error)[:LONGEST_READ]
     if document := _DOCUMENT.search(text):

@@ -19,8 +19,8 @@ from obstore.store import LocalStore, ObjectStore
 from transcription_assets.domain.media_keys import INBOXES, encode, is_media
 from transcription_assets.errors import NotFound, NotRegular, Occupied, PermanentFailure, Refused, TransientFailure
 from transcription_assets.storage import atomic_files
-from transcription_assets.storage.backend import Entry, Listing, listing
-from transcription_assets.storage.errors import explained
+from transcription_assets.storage.backend import Listing, ObjectEntry, listing
+from transcription_assets.storage.errors import translated
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Folder:
         self._root = root.absolute()
         self._read_only = read_only
         self.url = str(self._root)
-        with explained(self.url):
+        with translated(self.url):
             if read_only and not self._root.is_dir():
                 raise PermanentFailure(
                     f"there is no store at {self.url}: set TRANSCRIPTION_STORE to the folder or bucket of the"
@@ -63,7 +63,7 @@ class Folder:
             TranscriptionError: the failure of the block, see `storage.errors`.
 
         """
-        return explained(what)
+        return translated(what)
 
     def check(self, path: str) -> None:
         """Check that the path can be that of a file in the store.
@@ -91,7 +91,7 @@ class Folder:
                 hint="add its target to TRANSCRIPTION_LINK_ROOTS",
             )
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ObjectEntry]:
         """List every file below `folder`, following links.
 
         Raises:
@@ -116,7 +116,7 @@ class Folder:
         entries, unread = self._found(folder)
         return replace(listing(entries), unread=unread)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ObjectEntry:
         """Look up a file.
 
         Raises:
@@ -127,7 +127,7 @@ class Folder:
         """
         shown = f"{self.url}/{encode(name)}"
         path = self._path(name)
-        with explained(shown):
+        with translated(shown):
             self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
         if found is None:
@@ -144,11 +144,11 @@ class Folder:
 
         """
         self.entry(name)
-        with explained(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
+        with translated(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
             file.seek(start)
             return file.read(length)
 
-    def move(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+    def move(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
         """Rename the file; if the target is on another disk, copy it under a temporary name first, then delete it.
 
         A file that is reached through a link is not moved.
@@ -165,7 +165,7 @@ class Folder:
         if here.resolve() != self._root.resolve() / source:
             log.warning("%s/%s: reached by way of a link, so it stays where it is", self.url, encode(source))
             return False
-        with explained(f"{self.url}/{encode(target)}"):
+        with translated(f"{self.url}/{encode(target)}"):
             there.parent.mkdir(parents=True, exist_ok=True)
             try:
                 here.replace(there)
@@ -211,7 +211,7 @@ class Folder:
 
         """
         target = Path(self._path(name))
-        with explained(f"{self.url}/{encode(name)}"):
+        with translated(f"{self.url}/{encode(name)}"):
             self._require_inside(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_files.published(target) as file:
@@ -235,7 +235,7 @@ class Folder:
             raise NotFound(f"{self.url}/{encode(name)}: not the name of a file")
         return f"{self.url}/{name}"
 
-    def _carry(self, source: str, target: str, etag: str, arrived: Callable[[Entry], None]) -> bool:
+    def _carry(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
         here, there = Path(self._path(source)), Path(self._path(target))
         try:
             with atomic_files.published(there) as file:
@@ -262,16 +262,16 @@ class Folder:
         real = os.path.realpath(path)
         return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *own))
 
-    def _found(self, folder: str) -> tuple[list[Entry], int]:
+    def _found(self, folder: str) -> tuple[list[ObjectEntry], int]:
         """Return the files, and the number of links that are broken or lead out of the store."""
         top = self._root / folder
-        with explained(str(top)):
+        with translated(str(top)):
             top.stat()
         found = list(self._walk(str(top)))
         entries = [entry for entry in found if entry is not None]
         return entries, len(found) - len(entries)
 
-    def _walk(self, top: str) -> Iterator[Entry | None]:
+    def _walk(self, top: str) -> Iterator[ObjectEntry | None]:
         """Yield every file, visiting each real folder once; None for a link that is broken or leads out of the store.
 
         Links to folders come last, so that a recording has the key of its real location.
@@ -300,7 +300,7 @@ class Folder:
                 else:
                     yield from self._file(item)
 
-    def _file(self, item: os.DirEntry[str]) -> Iterator[Entry | None]:
+    def _file(self, item: os.DirEntry[str]) -> Iterator[ObjectEntry | None]:
         """Yield the entry of a regular file, None for a broken link, and nothing for other files."""
         try:
             entry = _local_entry(self._name(item.path), item.stat())
@@ -347,9 +347,9 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _local_entry(name: str, about: os.stat_result) -> Entry | None:
+def _local_entry(name: str, about: os.stat_result) -> ObjectEntry | None:
     """Return the entry of a regular file, else None; ctime is its last change, since mtime can be set by users."""
     if not stat.S_ISREG(about.st_mode):
         return None
     etag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
-    return Entry(name, etag, about.st_size, datetime.fromtimestamp(about.st_ctime, UTC))
+    return ObjectEntry(name, etag, about.st_size, datetime.fromtimestamp(about.st_ctime, UTC))

@@ -24,14 +24,14 @@ from obstore.exceptions import BaseError
 from transcription_assets.domain.inbox_diff import SCHEMA
 from transcription_assets.domain.media_keys import DONE, INBOXES, decode, encode, moved
 from transcription_assets.errors import NotFound, Occupied, PermanentFailure, TooLarge, TransientFailure
-from transcription_assets.storage.backend import Entry, Listing, Place
-from transcription_assets.storage.bucket import Bucket, Patience
+from transcription_assets.storage.backend import Backend, Listing, ObjectEntry
+from transcription_assets.storage.bucket import Bucket, Timeouts
 from transcription_assets.storage.folder import Folder
 
 if TYPE_CHECKING:
     from obstore import GetResult
 
-__all__ = ["Listing", "MediaObject", "Patience", "Store"]
+__all__ = ["Listing", "MediaObject", "Store", "Timeouts"]
 
 _BLOCK = 8 << 20
 # Errors of range requests: an empty object has no first byte, and some stores may ignore a range that covers it all.
@@ -52,7 +52,7 @@ class MediaObject:
 class Store:
     """A folder or a bucket. Paths are relative to its root; media keys are those of `keys.encode`."""
 
-    def __init__(self, place: Place, *, read_only: bool = False) -> None:
+    def __init__(self, place: Backend, *, read_only: bool = False) -> None:
         self._place = place
         self._read_only = read_only
         self.url = place.url
@@ -64,7 +64,7 @@ class Store:
         *,
         s3_session: Any | None = None,
         s3_endpoint: str | None = None,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         link_roots: Sequence[Path] = (),
         read_only: bool = False,
     ) -> Self:
@@ -88,7 +88,7 @@ class Store:
             return cls(Folder(path, link_roots, read_only=read_only), read_only=read_only)
         bucket, _, prefix = rest.partition("/")
         if scheme == "s3" and bucket:
-            place = Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Patience())
+            place = Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Timeouts())
             return cls(place, read_only=read_only)
         raise PermanentFailure(f"{url}: not a store; give a folder, file:///folder or s3://bucket/prefix")
 
@@ -166,7 +166,7 @@ class Store:
         self._require_writable(key)
         name = decode(key)
 
-        def arrived(there: Entry) -> None:
+        def arrived(there: ObjectEntry) -> None:
             if there.etag != etag:
                 self.write(moved(key), json.dumps({"etag": etag, "etag_when_moved": there.etag}).encode())
 
@@ -449,7 +449,7 @@ class Store:
             done = self._done(key)
             return decode(key) if done is None else done.name
 
-    def _done(self, key: str) -> Entry | None:
+    def _done(self, key: str) -> ObjectEntry | None:
         """Return the recording below `DONE_`, if it exists."""
         if not key.startswith(INBOXES):
             return None

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.search.highlight import parts
+from transcription_assets.search.highlight import split_highlights
 from transcription_assets.search.query import MAX_LIMIT, Filters, Hit
 from transcription_assets.search.query import Query as Question
 from transcription_assets.web import library_api, paragraphs, problems, titles
@@ -17,18 +17,18 @@ from transcription_assets.web.archive import LONGEST_KEY, Archive
 from transcription_assets.web.library import Library
 from transcription_assets.web.recording_state import silence
 from transcription_assets.web.schemas import (
-    Asked,
-    Details,
-    Facets,
-    Found,
-    Listed,
+    FacetCounts,
     Moment,
     Paragraph,
-    Part,
+    RecordingDetails,
+    RecordingPage,
+    SearchParameters,
+    SearchResults,
     State,
-    Words,
+    TextPart,
+    TranscriptWords,
 )
-from transcription_assets.web.thread_pool import Workers
+from transcription_assets.web.thread_pool import ThreadPool
 
 LONGEST_NAME = 300
 
@@ -47,12 +47,12 @@ _TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
+def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter:
     """Return the routes below `/api`."""
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
 
     @routes.get("/search")
-    async def search(asked: Annotated[Asked, Query()]) -> Found:
+    async def search(asked: Annotated[SearchParameters, Query()]) -> SearchResults:
         """Search for the moments that match a query; the best match is first."""
         started = time.monotonic()
         # Early requests await the encoder here, without blocking a thread. Without an encoder only words are compared.
@@ -60,7 +60,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
             await workers.within(archive.encoder_ready)
         answer = await workers.run(archive.search, _question(asked))
         pictured = await workers.run(library.pictured, {hit.media_key for hit in answer.hits})
-        return Found(
+        return SearchResults(
             query=asked.q,
             moments=[_moment(hit, has_picture=hit.media_key in pictured) for hit in answer.hits],
             more=answer.more,
@@ -70,10 +70,10 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         )
 
     @routes.get("/facets")
-    async def facets() -> Facets:
+    async def facets() -> FacetCounts:
         """Return the values that can be filtered by, each with its number of recordings."""
         await workers.within(archive.facets.any)
-        return Facets.model_validate(await workers.run(archive.facets.get))
+        return FacetCounts.model_validate(await workers.run(archive.facets.get))
 
     @routes.get("/media")
     async def media(
@@ -81,7 +81,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         name: Annotated[str, Query(max_length=LONGEST_NAME, description="Only those with this in their name.")] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    ) -> Listed:
+    ) -> RecordingPage:
         """List the recordings with their processing state, newest first."""
         await workers.within(library.overview.any)
         return await workers.run(library_api.page, library, state=state, name=name, limit=limit, offset=offset)
@@ -92,7 +92,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         """Return the transcript as a complete document (json), plain text (txt) or subtitles (srt, vtt)."""
         return Response(await workers.run(archive.transcript, key, f".{kind}"), media_type=KINDS[kind])
 
-    @routes.get("/media/{key:path}/words", response_model=Words)
+    @routes.get("/media/{key:path}/words", response_model=TranscriptWords)
     async def words(key: Key, request: Request) -> Response:
         """Return the transcript as paragraphs of timed words, as the page displays it beside the player."""
         smaller = "gzip" in request.headers.get("accept-encoding", "")
@@ -101,7 +101,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
         return Response(data, media_type="application/json", headers=headers)
 
     @routes.get("/media/{key:path}")
-    async def recording(key: Key) -> Details:
+    async def recording(key: Key) -> RecordingDetails:
         """Return one recording, with links to its files."""
         await workers.within(library.overview.any)
         return await workers.run(library_api.one, library, key)
@@ -109,7 +109,7 @@ def router(archive: Archive, library: Library, workers: Workers) -> APIRouter:
     return routes
 
 
-def _question(asked: Asked) -> Question:
+def _question(asked: SearchParameters) -> Question:
     filters = Filters(
         asked.prefix,
         tuple(asked.language),
@@ -130,7 +130,7 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
         start=hit.start,
         end=hit.end,
         text=hit.text,
-        parts=[Part.model_validate(part) for part in parts(hit.text, hit.sentence, hit.matches)],
+        parts=[TextPart.model_validate(part) for part in split_highlights(hit.text, hit.sentence, hit.matches)],
         score=hit.score,
         weak=hit.weak,
         language=hit.language,
@@ -145,7 +145,7 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
 def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
     """Return the document as JSON, gzipped if `smaller`; called in a worker, as ten hours make a few megabytes."""
     said = archive.said(key)
-    document = Words(
+    document = TranscriptWords(
         key=key,
         title=titles.title(key),
         language=said.language,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from transcription_assets.cli.tools import Locate, Tools
+from transcription_assets.cli.tools import Locate, Services
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, from_json
 from transcription_assets.embedding import Encoder
@@ -20,7 +20,7 @@ from transcription_assets.search.query import Answer, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
 from transcription_assets.storage import MediaObject, Store
-from transcription_assets.web.cache import Kept
+from transcription_assets.web.cache import Cached
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ class Archive:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
-    def tools(self) -> Tools:
+    def tools(self) -> Services:
         """The objects that the other commands use too, read-only."""
-        return Tools(self.settings, self.locate, read_only=True)
+        return Services(self.settings, self.locate, read_only=True)
 
     @property
     def store(self) -> Store:
@@ -125,9 +125,9 @@ class Archive:
         self.store.list("catalog/")
 
     @cached_property
-    def facets(self) -> Kept[Facets]:
+    def facets(self) -> Cached[Facets]:
         """Cache of the facets, which are computed from all rows."""
-        return Kept(lambda: self.searcher.facets(), FRESH_S)  # noqa: PLW0108 -- the searcher is replaced at times
+        return Cached(lambda: self.searcher.facets(), FRESH_S)  # noqa: PLW0108 -- the searcher is replaced at times
 
     def find_media_origin(self) -> None:
         """Set `media_origin` if the store is a bucket; the origin is determined once.

@@ -10,14 +10,14 @@ from typing import Generic, TypeVar
 
 SHARE = 0.1
 """Maximum share of time spent computing: a value that took five seconds is cached for fifty."""
-PATIENCE_S = 0.5
+TIMEOUT_S = 0.5
 """Seconds to wait for a new value if there is a previous one."""
 
 Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
-class Kept(Generic[Value]):
+class Cached(Generic[Value]):
     """Cached result of `make`, valid for `least_s` seconds or longer (SHARE), then computed again at the next request.
 
     One background thread at a time computes it. `now` is a clock in seconds.
@@ -50,7 +50,7 @@ class Kept(Generic[Value]):
         """
         last = self._last
         try:
-            return self.soon().result(PATIENCE_S if last else None)
+            return self.soon().result(TIMEOUT_S if last else None)
         except NotYet:
             assert last  # noqa: S101 -- without it there is no timeout
             return last.result()

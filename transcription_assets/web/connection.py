@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from transcription_assets.web.middleware import PROBES, App, Message, Receive, Scope, Send
-from transcription_assets.web.rate_limit import is_within, neighbourhood
+from transcription_assets.web.rate_limit import address_block, is_within
 
 REQUEST_S = 10.0
 """Seconds for the head of a request, from the opening of the connection, or from the first byte of a later request."""
@@ -37,7 +37,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.opened = time.monotonic()  # the loop's clock may count milliseconds, too coarse to order connections
         peer = self.client[0] if self.client else ""
-        self.address = neighbourhood(peer)
+        self.address = address_block(peer)
         open_ones = [one for one in self.connections if isinstance(one, Connection) and one is not self]
         taken = [one.address for one in open_ones if not one.is_spare]
         is_proxy = is_within(peer, tuple(self.config.forwarded_allow_ips))

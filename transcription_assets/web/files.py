@@ -13,7 +13,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.web import problems
 from transcription_assets.web.api import Key
 from transcription_assets.web.archive import Archive
-from transcription_assets.web.thread_pool import Workers
+from transcription_assets.web.thread_pool import ThreadPool
 
 PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
 """Headers that disable scripts: a file in an inbox can have any content, and may be opened as a page."""
@@ -36,7 +36,7 @@ _RANGED: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileLocation:
     """Location of a file: a local path with its `stat` result, or a URL that is signed for one hour."""
 
     path: str = ""
@@ -44,7 +44,7 @@ class Place:
     link: str = ""
 
 
-def router(archive: Archive, workers: Workers) -> APIRouter:
+def router(archive: Archive, workers: ThreadPool) -> APIRouter:
     """Return the routes for files."""
     routes = APIRouter(responses=problems.DOCUMENTED)
 
@@ -78,26 +78,26 @@ def content_type(name: str) -> str:
     return guessed if guessed.startswith(("video/", "audio/")) else "application/octet-stream"
 
 
-def _recording(archive: Archive, key: str) -> Place:
+def _recording(archive: Archive, key: str) -> FileLocation:
     archive.media(key)
     store = archive.store
-    return _here(store.media_url(key)) if store.is_local else Place(link=store.playable_url(key))
+    return _here(store.media_url(key)) if store.is_local else FileLocation(link=store.playable_url(key))
 
 
-def _sound(archive: Archive, key: str) -> Place:
+def _sound(archive: Archive, key: str) -> FileLocation:
     archive.require(key, media_keys.flac(key))
     store = archive.store
     found = store.readable_url(media_keys.flac(key))
-    return _here(found) if store.is_local else Place(link=found)
+    return _here(found) if store.is_local else FileLocation(link=found)
 
 
-def _here(url: str) -> Place:
+def _here(url: str) -> FileLocation:
     # The store has checked where links in this path lead, so the resolved path is opened.
     path = os.path.realpath(url.removeprefix("file:"))
-    return Place(path, Path(path).stat())
+    return FileLocation(path, Path(path).stat())
 
 
-def _answered(place: Place, media_type: str, request: Request) -> Response:
+def _answered(place: FileLocation, media_type: str, request: Request) -> Response:
     if place.link:
         return RedirectResponse(place.link, 307, {"cache-control": "no-store"})
     found = FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)

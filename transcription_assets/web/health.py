@@ -7,20 +7,20 @@ from fastapi.responses import PlainTextResponse, Response
 
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.web.archive import Archive
-from transcription_assets.web.cache import Kept
-from transcription_assets.web.thread_pool import TooSlow, Workers
+from transcription_assets.web.cache import Cached
+from transcription_assets.web.thread_pool import ThreadPool, TooSlow
 
 FRESH_S = 1.0
 
 
-def router(archive: Archive, workers: Workers, *, may_tell: bool) -> APIRouter:
+def router(archive: Archive, workers: ThreadPool, *, may_tell: bool) -> APIRouter:
     """Return the routes `/healthz` and `/readyz`, which need no token, so reasons are included only if `may_tell`.
 
     The server is ready if it can search: without an encoder only words are compared, and the answer says so.
     """
     routes = APIRouter(include_in_schema=False)
     # Cached: probes have no rate limit, and each check sends requests to the store.
-    problem = Kept(lambda: _problem(archive), FRESH_S)
+    problem = Cached(lambda: _problem(archive), FRESH_S)
 
     @routes.get("/healthz")
     async def live() -> Response:

@@ -12,12 +12,12 @@ from transcription_assets.domain import media_keys as keys
 from transcription_assets.errors import NotFound, TranscriptionError
 from transcription_assets.pipeline import audio, failure_notes, transcript, video
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.failure_notes import Failed
+from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.video import Video
 from transcription_assets.storage import Store
 from transcription_assets.web.archive import FRESH_S, SEARCHABLE, Archive
-from transcription_assets.web.cache import Kept
-from transcription_assets.web.recording_state import STEPS, Held, Spoken, progress, spoken
+from transcription_assets.web.cache import Cached
+from transcription_assets.web.recording_state import STEPS, ArtefactState, TranscriptState, recording_state, spoken
 from transcription_assets.web.schemas import State
 
 MOST_DETAILS = 20_000
@@ -41,7 +41,7 @@ class Overview:
     """
 
     frame: pl.DataFrame
-    notes: Mapping[str, Failed]
+    notes: Mapping[str, FailureNote]
 
     @property
     def counts(self) -> dict[State, int]:
@@ -51,7 +51,7 @@ class Overview:
 
 
 @dataclass(slots=True)
-class Readings(Generic[Result]):
+class RecordReader(Generic[Result]):
     """Cache of the results of `read` by media key.
 
     With `settles` an artefact is read again only if its ETag has changed or the last attempt failed.
@@ -83,22 +83,22 @@ class Library:
     """Overviews, cached for some seconds, and records of recordings, cached by version."""
 
     archive: Archive
-    overview: Kept[Overview] = field(init=False)
+    overview: Cached[Overview] = field(init=False)
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
     _sounds: OrderedDict[tuple[str, str], Audio] = field(default_factory=OrderedDict)
-    _spoken: OrderedDict[tuple[str, str], Spoken | None] = field(default_factory=OrderedDict)
-    _probed: Readings[str] = field(init=False)
-    _embedded: Readings[Spoken | None] = field(init=False)
-    _failed: Readings[Failed | None] = field(init=False)
-    _rooms: Readings[None] = field(init=False)
+    _spoken: OrderedDict[tuple[str, str], TranscriptState | None] = field(default_factory=OrderedDict)
+    _probed: RecordReader[str] = field(init=False)
+    _embedded: RecordReader[TranscriptState | None] = field(init=False)
+    _failed: RecordReader[FailureNote | None] = field(init=False)
+    _rooms: RecordReader[None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.overview = Kept(self._overview, FRESH_S)
-        self._probed = Readings(self._probed_etag)
-        self._embedded = Readings(self._read_transcript)
-        self._failed = Readings(lambda key: failure_notes.load(self.archive.store, key))
+        self.overview = Cached(self._overview, FRESH_S)
+        self._probed = RecordReader(self._probed_etag)
+        self._embedded = RecordReader(self._read_transcript)
+        self._failed = RecordReader(lambda key: failure_notes.load(self.archive.store, key))
         # A folder with the name of a failure record can appear at any time, without a change of the recording.
-        self._rooms = Readings(self._require_room, settles=False)
+        self._rooms = RecordReader(self._require_room, settles=False)
 
     def details(self, key: str, etag: str) -> Video | None:
         """Return the record of the probe of this version, if there is one.
@@ -130,7 +130,7 @@ class Library:
         _remember(self._sounds, (key, etag), heard)
         return heard
 
-    def held(self, key: str, etag: str) -> Held:
+    def held(self, key: str, etag: str) -> ArtefactState:
         """Return the artefacts of this version that precede its passages.
 
         Raises:
@@ -138,7 +138,7 @@ class Library:
 
         """
         said = self._transcript(key)
-        return Held(
+        return ArtefactState(
             video=self.details(key, etag) is not None,
             audio=self.sound(key, etag) is not None,
             silence=said.silence if said and said.etag == etag else None,
@@ -176,7 +176,7 @@ class Library:
                 key: replace(one, rows="current" if one.passages and one.silence is not None else "")
                 for key, one in held.items()
             }
-        rows = [(key, progress(of_it)[0], of_it.silence or "") for key, of_it in held.items()]
+        rows = [(key, recording_state(of_it)[0], of_it.silence or "") for key, of_it in held.items()]
         states = pl.DataFrame(rows, {"key": pl.String, "state": pl.String, "silence": pl.String}, orient="row")
         shown = frame.join(states, on="key", how="left").with_columns(
             pl.col("state").fill_null("done"),
@@ -186,7 +186,9 @@ class Library:
         failed = {key: notes[key] for key, state, _ in rows if state == "failed"}
         return Overview(shown.sort("last_modified", "key", descending=[True, False]), failed)
 
-    def _unpublished(self, todo: pl.DataFrame, folders: Collection[str]) -> tuple[dict[str, Held], dict[str, Failed]]:
+    def _unpublished(
+        self, todo: pl.DataFrame, folders: Collection[str]
+    ) -> tuple[dict[str, ArtefactState], dict[str, FailureNote]]:
         """Return the artefacts of recordings whose current version is not searchable, and their failure records.
 
         The next step is exact only for those that failed: `held` reads more, for a single recording. `folders` are
@@ -201,18 +203,20 @@ class Library:
         notes = self._notes(etags, folders)
         exact = dict(zip(notes, each(guarded(lambda key: self.held(key, etags[key])), [*notes]), strict=True))
 
-        def held(key: str, etag: str) -> Held:
+        def held(key: str, etag: str) -> ArtefactState:
             said, found = transcripts.get(key), exact.get(key)
             if isinstance(found, TranscriptionError):
                 notes[key] = unreadable(etag, found)
             if key in notes and not notes[key].at:
-                found = Held()  # without other artefacts, so that no later step makes the unreadable record outdated
-            elif not isinstance(found, Held):
-                is_of_this = isinstance(said, Spoken) and (said.etag == etag or key in moved)
-                found = Held(
+                found = (
+                    ArtefactState()
+                )  # without other artefacts, so that no later step makes the unreadable record outdated
+            elif not isinstance(found, ArtefactState):
+                is_of_this = isinstance(said, TranscriptState) and (said.etag == etag or key in moved)
+                found = ArtefactState(
                     # A record that has not been read yet counts as one of this version.
                     video=key in records and probed.get(key, etag) == etag,
-                    silence=said.silence if isinstance(said, Spoken) and is_of_this else None,
+                    silence=said.silence if isinstance(said, TranscriptState) and is_of_this else None,
                 )
             return replace(
                 found,
@@ -223,10 +227,10 @@ class Library:
 
         return {key: held(key, etag) for key, etag in etags.items()}, notes
 
-    def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, Failed]:
+    def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, FailureNote]:
         """Return the failures of these versions, also of keys for which no failure record can be stored."""
         noted = self._failed.of(self._versions("failures/", ".json", etags))
-        notes = {key: note for key, note in noted.items() if isinstance(note, Failed) and note.etag == etags[key]}
+        notes = {key: note for key, note in noted.items() if isinstance(note, FailureNote) and note.etag == etags[key]}
         errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
         odd = {
             key: etag
@@ -255,7 +259,7 @@ class Library:
         }
         return {key: by_name[keys.bounded(key)] for key in wanted if keys.bounded(key) in by_name}
 
-    def _transcript(self, key: str) -> Spoken | None:
+    def _transcript(self, key: str) -> TranscriptState | None:
         """Return the part of the transcript that decides on the state, read again only if its ETag has changed."""
         version = self.archive.store.version(keys.transcript(key))
         if version and (key, version) not in self._spoken:
@@ -266,7 +270,7 @@ class Library:
         seen = video.load(self.archive.store, key)
         return seen.etag if seen else ""
 
-    def _read_transcript(self, key: str) -> Spoken | None:
+    def _read_transcript(self, key: str) -> TranscriptState | None:
         found = transcript.load(self.archive.store, key)
         return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
 
@@ -318,6 +322,6 @@ def each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         return list(pool.map(read, items))
 
 
-def unreadable(etag: str, error: TranscriptionError) -> Failed:
+def unreadable(etag: str, error: TranscriptionError) -> FailureNote:
     """Return a failure for a recording whose records cannot be read, so that only its own row reports the error."""
-    return Failed(etag, STEPS[0], str(error), error.transient, at="")
+    return FailureNote(etag, STEPS[0], str(error), error.transient, at="")

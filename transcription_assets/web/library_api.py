@@ -9,17 +9,17 @@ import polars as pl
 
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import TranscriptionError
-from transcription_assets.pipeline.failure_notes import Failed
+from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.playback import plays_itself
 from transcription_assets.storage import MediaObject
 from transcription_assets.web import titles
 from transcription_assets.web.library import Library, Overview, each, unreadable
-from transcription_assets.web.schemas import Details, Links, Listed, Recording, State
+from transcription_assets.web.schemas import Links, RecordingDetails, RecordingPage, RecordingSummary, State
 
 KINDS = ("json", "txt", "srt", "vtt")
 
 
-def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> Listed:
+def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> RecordingPage:
     """Return a page of the recordings, newest first; `name` is a literal part of the key, in any case of letters.
 
     Raises:
@@ -33,11 +33,11 @@ def page(library: Library, *, state: State | None, name: str, offset: int, limit
     if name.strip():
         frame = frame.filter(pl.col("key").str.to_lowercase().str.contains(name.strip().lower(), literal=True))
     rows = list(frame.slice(offset, limit).iter_rows(named=True))
-    recordings = [Recording(**shown) for shown in each(lambda row: _shown(library, overview.notes, row), rows)]
-    return Listed(recordings=recordings, total=frame.height, counts=overview.counts)
+    recordings = [RecordingSummary(**shown) for shown in each(lambda row: _shown(library, overview.notes, row), rows)]
+    return RecordingPage(recordings=recordings, total=frame.height, counts=overview.counts)
 
 
-def one(library: Library, key: str) -> Details:
+def one(library: Library, key: str) -> RecordingDetails:
     """Return one recording.
 
     Raises:
@@ -51,7 +51,7 @@ def one(library: Library, key: str) -> Details:
     row = found.row(0, named=True) if found.height else _new(overview, source)
     shown = _shown(library, overview.notes, row)
     plays = _plays(library, key, row["media_etag"] or row["etag"])
-    return Details(**shown, plays=plays, links=_links(key, shown["poster"]))
+    return RecordingDetails(**shown, plays=plays, links=_links(key, shown["poster"]))
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
@@ -70,7 +70,7 @@ def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
     return row | known | {"state": "waiting", "passages": 0, "language": "", "silence": ""}
 
 
-def _shown(library: Library, notes: Mapping[str, Failed], row: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
     seen, sound, step = None, None, note.step if note else ""

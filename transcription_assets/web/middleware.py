@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.datastructures import MutableHeaders
 
 from transcription_assets.web.access import Access
-from transcription_assets.web.rate_limit import Rate, neighbourhood
+from transcription_assets.web.rate_limit import RateLimit, address_block
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -57,14 +57,14 @@ class Guard:
     access: Access
     per_minute: int
     policy: Callable[[], str] = content_policy
-    _searches: Rate = field(init=False)
-    _others: Rate = field(init=False)
-    _guesses: Rate = field(init=False)
+    _searches: RateLimit = field(init=False)
+    _others: RateLimit = field(init=False)
+    _guesses: RateLimit = field(init=False)
 
     def __post_init__(self) -> None:
-        self._searches = Rate(self.per_minute, time.monotonic)
-        self._others = Rate(self.per_minute * OTHERS_TIMES, time.monotonic)
-        self._guesses = Rate(self.per_minute, time.monotonic)
+        self._searches = RateLimit(self.per_minute, time.monotonic)
+        self._others = RateLimit(self.per_minute * OTHERS_TIMES, time.monotonic)
+        self._guesses = RateLimit(self.per_minute, time.monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject the request, or pass it to the application."""
@@ -91,7 +91,7 @@ class Guard:
             return None
         if not self.access.is_own_name(request.headers.get("host", "")):
             return _said(400, "this page does not answer under this name; name it in TRANSCRIPTION_SERVE_HOSTS")
-        address = neighbourhood(request.client.host if request.client else "")
+        address = address_block(request.client.host if request.client else "")
         offers_token = self.access.offers_token(request.headers)
         # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
         if offers_token and (wait_s := self._guesses.wait(address)):

@@ -20,7 +20,7 @@ from transcription_assets.web import titles
 from transcription_assets.web.access import COOKIE, Access
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.middleware import SIGN_IN
-from transcription_assets.web.thread_pool import Workers
+from transcription_assets.web.thread_pool import ThreadPool
 
 TYPES = {
     "page.css": "text/css; charset=utf-8",
@@ -43,7 +43,7 @@ class Static:
     media_type: str
 
 
-def router(archive: Archive, workers: Workers, access: Access) -> APIRouter:
+def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
     """Return the routes for browsers.
 
     Raises:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
-from transcription_assets.search.query import QueryRefused
+from transcription_assets.search.query import InvalidQuery
 from transcription_assets.web.schemas import Problem
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> R
 async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, NotFound):
         return answer(404, str(error))
-    if isinstance(error, QueryRefused):
+    if isinstance(error, InvalidQuery):
         return answer(422, str(error))
     log.warning("%s", error)
     again = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None

@@ -11,7 +11,7 @@ MOST_VISITORS = 10_000
 """Maximum number of buckets; the least recently used is discarded first, and is full again by then."""
 
 
-def neighbourhood(address: str) -> str:
+def address_block(address: str) -> str:
     """Return the address to limit by: the /64 network of an IPv6 address, as one client has all its 2^64 addresses."""
     try:
         found = ip_address(address)
@@ -38,7 +38,7 @@ def is_within(address: str, networks: tuple[str, ...]) -> bool:
 
 
 @dataclass(slots=True)
-class Rate:
+class RateLimit:
     """Token buckets of `per_minute` requests, refilled within a minute; `now` is a clock in seconds."""
 
     per_minute: float

@@ -10,7 +10,7 @@ STEPS = ("video", "audio", "transcript", "embeddings")
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class TranscriptState:
     """The part of a transcript that decides on a state.
 
     `etag` is the version of the recording that was transcribed. `silence` is "" if there is something to search.
@@ -21,7 +21,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ArtefactState:
     """The artefacts of the current version of a recording.
 
     `silence` is None without a transcript of this version. `rows` is the version of the rows in the search table:
@@ -46,7 +46,7 @@ class Held:
         return bool(self.silence) and self.passages and not self.rows
 
 
-def progress(held: Held) -> tuple[State, str]:
+def recording_state(held: ArtefactState) -> tuple[State, str]:
     """Return the state, and the step that failed or is next ("" if all are done).
 
     A recording is done once it is searchable, or if it has nothing to search. A failure is outdated as soon as a later
@@ -61,13 +61,13 @@ def progress(held: Held) -> tuple[State, str]:
     return ("working" if held.video else "waiting"), held.next_step
 
 
-def _is_overtaken(held: Held) -> bool:
+def _is_overtaken(held: ArtefactState) -> bool:
     return held.failed in STEPS and STEPS.index(held.failed) < STEPS.index(held.next_step)
 
 
-def spoken(transcript: Transcript, *, with_doubtful: bool) -> Spoken:
+def spoken(transcript: Transcript, *, with_doubtful: bool) -> TranscriptState:
     """Return the part of a transcript that decides on a state; `with_doubtful`: low-confidence words are searchable."""
-    return Spoken(transcript.media.etag, silence(transcript, with_doubtful=with_doubtful))
+    return TranscriptState(transcript.media.etag, silence(transcript, with_doubtful=with_doubtful))
 
 
 def silence(transcript: Transcript, *, with_doubtful: bool) -> Silence:

@@ -28,19 +28,19 @@ def _written_out(day: object) -> object:
 Day = Annotated[date | None, BeforeValidator(_written_out)]
 
 
-class Shape(BaseModel):
+class Schema(BaseModel):
     """Immutable base class of the models."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Problem(Shape):
+class Problem(Schema):
     """An error response."""
 
     detail: str = Field(description="What is wrong, and how to mend it.")
 
 
-class Asked(Shape):
+class SearchParameters(Schema):
     """A query with filters, all of which must match."""
 
     q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
@@ -55,7 +55,7 @@ class Asked(Shape):
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="How many to leave out.")
 
 
-class Part(Shape):
+class TextPart(Schema):
     """A run of text with the same highlighting."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -65,7 +65,7 @@ class Part(Shape):
     match: bool = Field(description="Whether it is a word of the question.")
 
 
-class Moment(Shape):
+class Moment(Schema):
     """A moment that matches the query, with the text around it."""
 
     key: str = Field(description="The recording's name in the store.")
@@ -74,7 +74,7 @@ class Moment(Shape):
     start: Seconds
     end: Seconds
     text: str = Field(description="What was said around it.")
-    parts: list[Part] = Field(description="The same in parts, which are marked.")
+    parts: list[TextPart] = Field(description="The same in parts, which are marked.")
     score: float = Field(description="How well it fits; to be compared within one answer only.")
     weak: bool = Field(description="Whether neither words nor meaning fit well.")
     language: str = Field(description="Code of the language; empty where unknown.")
@@ -85,7 +85,7 @@ class Moment(Shape):
     poster: str = Field(description="Address of its picture; empty where it has none.")
 
 
-class Found(Shape):
+class SearchResults(Schema):
     """The moments that match a query, best first."""
 
     query: str
@@ -96,7 +96,7 @@ class Found(Shape):
     note: str = Field(description="For people: why this is not the answer that it could be; mostly empty.")
 
 
-class Facets(Shape):
+class FacetCounts(Schema):
     """Values that can be filtered by, each with its number of recordings."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -109,7 +109,7 @@ class Facets(Shape):
     until: date | None
 
 
-class Recording(Shape):
+class RecordingSummary(Schema):
     """A recording and its processing state."""
 
     key: str
@@ -133,15 +133,15 @@ class Recording(Shape):
     url: str = Field(description="The page that plays it.")
 
 
-class Listed(Shape):
+class RecordingPage(Schema):
     """A page of the library."""
 
-    recordings: list[Recording]
+    recordings: list[RecordingSummary]
     total: int = Field(description="How many there are with this filter.")
     counts: dict[State, int] = Field(description="How many there are of each state, without any filter.")
 
 
-class Links(Shape):
+class Links(Schema):
     """URL paths of the files of a recording."""
 
     media: str
@@ -151,7 +151,7 @@ class Links(Shape):
     transcripts: dict[str, str]
 
 
-class Details(Recording):
+class RecordingDetails(RecordingSummary):
     """A recording with links to its files."""
 
     links: Links
@@ -161,7 +161,7 @@ class Details(Recording):
     )
 
 
-class Paragraph(Shape):
+class Paragraph(Schema):
     """Consecutive sentences of one speaker."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -171,7 +171,7 @@ class Paragraph(Shape):
     words: list[tuple[float, float, str]] = Field(description="Start, end, and the word with its leading space.")
 
 
-class Words(Shape):
+class TranscriptWords(Schema):
     """A transcript as paragraphs of timed words, to be displayed beside a player."""
 
     key: str

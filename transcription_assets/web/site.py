@@ -12,7 +12,7 @@ from transcription_assets.web.access import Access
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.library import Library
 from transcription_assets.web.middleware import Guard, content_policy
-from transcription_assets.web.thread_pool import Workers
+from transcription_assets.web.thread_pool import ThreadPool
 
 THREADS = 4
 """Threads for blocking work; LanceDB and the encoder already use all cores for one search."""
@@ -30,7 +30,7 @@ def build(archive: Archive, host: str) -> Guard:
     chosen = archive.settings
     doorkeeper = access(chosen, host)
     library = Library(archive)
-    workers = Workers(THREADS, chosen.serve_timeout_s)
+    workers = ThreadPool(THREADS, chosen.serve_timeout_s)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

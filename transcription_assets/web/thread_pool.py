@@ -22,7 +22,7 @@ class TooSlow(TransientFailure):
     """The result was not ready within the time limit."""
 
 
-class Workers:
+class ThreadPool:
     """Pool of `threads` threads; a caller waits at most `limit_s` seconds, including the time in the queue."""
 
     def __init__(self, threads: int, limit_s: float) -> None:

@@ -19,11 +19,11 @@ from transcription_assets import settings
 from transcription_assets.cli import process as working
 from transcription_assets.cli.main import main
 from transcription_assets.cli.search import CONTEXT, around
-from transcription_assets.cli.tools import Tools
+from transcription_assets.cli.tools import Services
 from transcription_assets.domain import media_keys as keys
 from transcription_assets.errors import TransientFailure
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.search.highlight import Part
+from transcription_assets.search.highlight import HighlightPart
 from transcription_assets.storage import Store, temporary
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain, sentences
@@ -285,7 +285,7 @@ def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: P
 def test_an_unreadable_record_costs_no_hit(
     command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    monkeypatch.setattr(Services, "encoder", HashEncoder())
     place = Store.open(str(store))
     media_keys = [f"audio/{name}.wav" for name in "abc"]
     for number, key in enumerate(media_keys):
@@ -307,7 +307,7 @@ def test_a_moment_without_a_link_is_still_a_moment(
     def failing(_store: Store, key: str) -> str:
         raise TransientFailure(f"{key}: no answer")
 
-    monkeypatch.setattr(Tools, "encoder", HashEncoder())
+    monkeypatch.setattr(Services, "encoder", HashEncoder())
     place = Store.open(str(store))
     place.put_media("audio/a.wav", recordings.tone(tmp_path / "a.wav", 5.0, rate=8_000))
     Chain(place).run("audio/a.wav")
@@ -353,7 +353,7 @@ def test_words_around_the_sentence_of_a_hit_are_marked_too() -> None:
     assert [(part.text, part.sentence) for part in found if part.match] == [("wizard", False), ("wizard", True)]
 
 
-def apart(found: list[Part]) -> tuple[str, str, str]:
+def apart(found: list[HighlightPart]) -> tuple[str, str, str]:
     """The text before the sentence, the sentence, and the text after it."""
     places = [number for number, part in enumerate(found) if part.sentence]
     if not places:
@@ -362,5 +362,5 @@ def apart(found: list[Part]) -> tuple[str, str, str]:
     return text_of(found[:first]), text_of(found[first:last]), text_of(found[last:])
 
 
-def text_of(found: list[Part]) -> str:
+def text_of(found: list[HighlightPart]) -> str:
     return "".join(part.text for part in found)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from transcription_assets import definitions, media
 from transcription_assets.costs import report
-from transcription_assets.costs.report import Priced, Spent, days, shared
+from transcription_assets.costs.report import PricedStep, StepTime, daily_costs, share_time
 from transcription_assets.defs import cost_report
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.metadata import INLINE_LIMIT
@@ -60,22 +60,24 @@ def test_spot_is_cheaper_and_a_gpu_costs_its_whole_node_however_small_the_pod() 
 
 @given(
     own=st.lists(seconds, min_size=1, max_size=20),
-    common=st.builds(Spent, seconds, seconds, seconds, seconds),
+    common=st.builds(StepTime, seconds, seconds, seconds, seconds),
 )
-def test_what_a_batch_has_spent_is_borne_by_its_recordings_to_the_last_second(own: list[float], common: Spent) -> None:
-    parts = shared(own, common)
+def test_what_a_batch_has_spent_is_borne_by_its_recordings_to_the_last_second(
+    own: list[float], common: StepTime
+) -> None:
+    parts = share_time(own, common)
     for name in ("queue_s", "start_s", "load_s"):
         assert sum(getattr(part, name) for part in parts) == pytest.approx(getattr(common, name), abs=1e-6)
     assert sum(part.compute_s for part in parts) == pytest.approx(common.compute_s + sum(own), abs=1e-6)
     assert all(part.compute_s >= seconds - 1e-9 for part, seconds in zip(parts, own, strict=True))
 
 
-def spending(usd: float, audio_s: float, day: date = DAY) -> Priced:
-    return Priced(day, "transcript", Spent(1.0, 2.0, 3.0, 4.0), 30.0, 10.0, usd, audio_s)
+def spending(usd: float, audio_s: float, day: date = DAY) -> PricedStep:
+    return PricedStep(day, "transcript", StepTime(1.0, 2.0, 3.0, 4.0), 30.0, 10.0, usd, audio_s)
 
 
 def test_a_day_is_summed_and_its_parts_are_its_price() -> None:
-    found = days([spending(1.0, 7200), spending(0.5, 3600), spending(2.0, 0, date(2026, 11, 20))])
+    found = daily_costs([spending(1.0, 7200), spending(0.5, 3600), spending(2.0, 0, date(2026, 11, 20))])
     assert [day.day for day in found] == [date(2026, 11, 20), DAY]
     assert found[1].usd_per_audio_hour == pytest.approx(0.5)
     assert found[0].usd_per_audio_hour is None, "nothing was heard: there is nothing to divide by"
@@ -85,17 +87,17 @@ def test_a_day_is_summed_and_its_parts_are_its_price() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.just(0.0) | st.floats(1, 1e7)), max_size=40))
 def test_the_report_is_always_short_enough_to_be_shown_at_once(figures: list[tuple[float, float]]) -> None:
-    found = days(
+    found = daily_costs(
         spending(usd, audio_s, date.fromordinal(DAY.toordinal() - number))
         for number, (usd, audio_s) in enumerate(figures)
     )
-    for value in cost_report.shown(found).values():
+    for value in cost_report.report_metadata(found).values():
         if isinstance(value, dg.MarkdownMetadataValue):
             assert len((value.md_str or "").encode("utf-16-le")) // 2 < INLINE_LIMIT, value.md_str
 
 
 def test_the_chart_has_us_and_the_others_with_bars_as_long_as_their_prices() -> None:
-    lines = cost_report.chart(days([spending(0.04, 3600)])).splitlines()[1:-1]
+    lines = cost_report.chart(daily_costs([spending(0.04, 3600)])).splitlines()[1:-1]
     assert len(lines) == 1 + len(report.HOSTED)
     bars = {line[: line.index("  ") if "  " in line else 10].strip(): line.count("█") for line in lines}
     assert bars[f"{DAY:%d %b}"] < min(value for name, value in bars.items() if name != f"{DAY:%d %b}")
@@ -120,7 +122,7 @@ def test_the_report_reads_what_pods_have_told_and_nothing_that_was_free() -> Non
             ("transcript", "free", {"duration_s": 7200.0}),
         ):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key, metadata=metadata))
-        found = days(cost_report.priced(instance, datetime.now(UTC)))
+        found = daily_costs(cost_report.priced_steps(instance, datetime.now(UTC)))
     assert len(found) == 1
     assert found[0].usd == pytest.approx(0.06)
     assert found[0].audio_h == pytest.approx(0.5), "only what was heard, and once"
@@ -129,6 +131,6 @@ def test_the_report_reads_what_pods_have_told_and_nothing_that_was_free() -> Non
 
 def test_where_nothing_has_a_price_the_report_says_why() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = cost_report.shown(days(cost_report.priced(instance, datetime.now(UTC))))
+        shown = cost_report.report_metadata(daily_costs(cost_report.priced_steps(instance, datetime.now(UTC))))
     assert list(shown) == ["summary"]
     assert "TRANSCRIPTION_EXECUTOR=k8s" in str(shown["summary"].value)

@@ -194,7 +194,7 @@ def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(g
     spoken = from_json(graph.store.read(media_keys.transcript(key)))
     twins = (segment("Yes indeed.", 1.0, 1.0), segment("Certainly not.", 1.0, 1.0))
     graph.store.write(media_keys.transcript(key), dataclasses.replace(spoken, segments=twins).to_json())
-    made = embeddings.materialise(graph.store, key, graph.encoder, embeddings.Choice(30.0))
+    made = embeddings.materialise(graph.store, key, graph.encoder, embeddings.PassageOptions(30.0))
     assert made.sentences == 2
     assert made.is_complete
 

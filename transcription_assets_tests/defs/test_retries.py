@@ -17,7 +17,7 @@ from transcription_assets.defs.resources import DecoderResource, SpeechResource
 from transcription_assets.defs.sensor.active_runs import keys_of
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import failure_notes
-from transcription_assets.speech import Heard, Sound
+from transcription_assets.speech import AudioSource, SpeechResult
 from transcription_assets_tests import recordings
 from transcription_assets_tests.defs.breaking import BAD, break_at_video, decoder, reasons
 from transcription_assets_tests.fakes import ScriptedEngine
@@ -114,7 +114,7 @@ def test_a_run_that_is_started_again_leaves_out_what_failed_before(graph: Graph,
 class ToldToLeave(ScriptedEngine):
     """FAKE: its pod gets SIGTERM in the middle of each recording, as Dagster hands that on."""
 
-    def hear(self, _sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, _sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Never says anything."""
         raise DagsterExecutionInterruptedError
         yield from ()

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets.domain.chunking import CHUNK_S, SHOWN_PAUSE_S, Region, coverage, cut, holes, joined, pack
+from transcription_assets.domain.chunking import (
+    CHUNK_S,
+    DISPLAY_PAUSE_S,
+    Region,
+    coverage,
+    cut,
+    find_gaps,
+    merge_regions,
+    pack,
+)
 from transcription_assets.domain.transcript import Word
 
 CLOSE = 1e-6
@@ -108,7 +117,7 @@ def test_coverage_is_a_share_and_the_largest_hole_is_what_is_missing_at_most(
     total, missing = voiced(found), voiced(found) - audit.covered_seconds
     assert audit.vad_seconds == pytest.approx(total, abs=1e-3)
     assert -2e-3 <= missing <= total + 2e-3
-    short_pauses = voiced(joined(found, SHOWN_PAUSE_S)) - total
+    short_pauses = voiced(merge_regions(found, DISPLAY_PAUSE_S)) - total
     breaths = 2 * 0.5
     assert audit.largest_gap <= missing + short_pauses + breaths + 2e-3
     assert (audit.largest_gap > 0) or missing == pytest.approx(0, abs=2e-3)
@@ -138,7 +147,7 @@ def test_a_hole_over_several_short_stretches_of_speech_is_one_hole() -> None:
     assert audit.holes == ((4.0, 10.0),)
     assert audit.largest_gap == 6.0
     assert audit.vad_seconds - audit.covered_seconds == pytest.approx(4.7), "the pause is not voiced"
-    assert holes(found, spoken) == [Region(4.0, 10.0)]
+    assert find_gaps(found, spoken) == [Region(4.0, 10.0)]
 
 
 def test_two_seconds_and_a_bit_without_words_are_a_hole_and_two_are_not() -> None:

@@ -31,7 +31,7 @@ inboxes = st.dictionaries(st.sampled_from([f"video/{c}.mp4" for c in "abcdefgh"]
 @given(inboxes, inboxes)
 @settings(max_examples=200)
 def test_the_difference_is_exactly_what_changed(now: dict[str, str], before: dict[str, str]) -> None:
-    found = inbox_diff.difference(frame(now), frame(before))
+    found = inbox_diff.compare(frame(now), frame(before))
     assert etags(found.new) == {key: etag for key, etag in now.items() if key not in before}
     assert etags(found.changed) == {key: tag for key, tag in now.items() if before.get(key, tag) != tag}
     assert etags(found.gone) == {key: etag for key, etag in before.items() if key not in now}
@@ -40,12 +40,12 @@ def test_the_difference_is_exactly_what_changed(now: dict[str, str], before: dic
 def test_an_object_that_appears_with_an_old_time_is_found() -> None:
     known = frame({"video/a.mp4": "1"}, modified=NOW)
     hour_long_upload = frame({"video/b.mp4": "1"}, modified=NOW - timedelta(hours=1))
-    assert etags(inbox_diff.difference(pl.concat([known, hour_long_upload]), known).new) == {"video/b.mp4": "1"}
+    assert etags(inbox_diff.compare(pl.concat([known, hour_long_upload]), known).new) == {"video/b.mp4": "1"}
 
 
 def test_the_same_bytes_touched_again_are_not_transcribed_again() -> None:
     touched = frame({"video/a.mp4": "1"}, modified=NOW + timedelta(days=1))
-    found = inbox_diff.difference(touched, frame({"video/a.mp4": "1"}))
+    found = inbox_diff.compare(touched, frame({"video/a.mp4": "1"}))
     assert found.new.is_empty()
     assert found.changed.is_empty()
     assert found.gone.is_empty()
@@ -94,7 +94,7 @@ def _listings(inbox_over_time: list[dict[str, str]]) -> Iterator[pl.DataFrame]:
 
 def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
     """What the sensor asks for, as (key, etag, run key), and the snapshot that it would keep."""
-    found = inbox_diff.difference(listing, known)
+    found = inbox_diff.compare(listing, known)
     todo = pl.concat([found.new, found.changed]).head(most)
     runs = [(row["key"][0], row["etag"][0], inbox_diff.run_key(row)) for row in todo.iter_slices(1)]
     return runs, inbox_diff.advance(known, todo, found.gone)
@@ -105,13 +105,13 @@ def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[t
 def test_bounded_ticks_reach_the_listing(now: dict[str, str], before: dict[str, str], most: int) -> None:
     listing, known = frame(now), frame(before)
     for _ in range(-(-len(now) // most) + 1):
-        found = inbox_diff.difference(listing, known)
+        found = inbox_diff.compare(listing, known)
         known = inbox_diff.advance(known, pl.concat([found.new, found.changed]).head(most), found.gone)
     assert known.equals(listing.sort("key"))
 
 
 def test_what_was_not_requested_does_not_enter_the_snapshot() -> None:
-    found = inbox_diff.difference(frame({"video/a.mp4": "1", "video/b.mp4": "1"}), NOTHING)
+    found = inbox_diff.compare(frame({"video/a.mp4": "1", "video/b.mp4": "1"}), NOTHING)
     known = inbox_diff.advance(NOTHING, found.new.head(1), found.gone)
     assert etags(known) == {"video/a.mp4": "1"}
 
@@ -149,20 +149,20 @@ def test_a_half_copied_file_waits_for_the_next_tick() -> None:
             frame({"video/growing.mp4": "1"}, modified=NOW - timedelta(seconds=29)),
         ]
     )
-    ready, growing = inbox_diff.settled(listing, NOW, 30)
+    ready, growing = inbox_diff.split_settled(listing, NOW, 30)
     assert ready["key"].to_list() == ["video/done.mp4"]
     assert growing["key"].to_list() == ["video/growing.mp4"]
 
 
 def test_a_camera_with_a_wrong_clock_does_not_make_a_file_wait_for_years() -> None:
     listing = frame({"video/a.mp4": "1"}, modified=NOW + timedelta(days=4000))
-    ready, growing = inbox_diff.settled(listing, NOW, 30)
+    ready, growing = inbox_diff.split_settled(listing, NOW, 30)
     assert ready.equals(listing)
     assert growing.is_empty()
 
 
 def test_without_a_settling_time_everything_is_ready() -> None:
-    ready, _ = inbox_diff.settled(frame({"video/a.mp4": "1"}), NOW, 0)
+    ready, _ = inbox_diff.split_settled(frame({"video/a.mp4": "1"}), NOW, 0)
     assert ready.height == 1
 
 

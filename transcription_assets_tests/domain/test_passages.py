@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets.domain.passages import Passage, cut, sentences
+from transcription_assets.domain.passages import Passage, cut_passages, cut_sentences
 from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets_tests import strategies
 from transcription_assets_tests.strategies import letters, segment
@@ -16,49 +16,49 @@ def talk(sentence_count: int, seconds: float = 5.0) -> list[Segment]:
 
 
 def test_a_recording_in_which_nobody_speaks_has_no_passages() -> None:
-    assert sentences([]) == []
-    assert cut([]) == []
-    assert cut([segment("", 0, 5, [Word(0, 5, " ", 0.1)])]) == []
+    assert cut_sentences([]) == []
+    assert cut_passages([]) == []
+    assert cut_passages([segment("", 0, 5, [Word(0, 5, " ", 0.1)])]) == []
 
 
 def test_a_sentence_that_whisper_cut_into_two_segments_is_found_whole() -> None:
-    spoken = sentences([segment("The mountain is", 0, 2), segment("very high. We climbed.", 2, 5)])
+    spoken = cut_sentences([segment("The mountain is", 0, 2), segment("very high. We climbed.", 2, 5)])
     assert [item.text for item in spoken] == ["The mountain is very high.", "We climbed."]
     assert (spoken[0].start, spoken[0].end, spoken[1].end) == (0.0, 3.5, 5.0)
 
 
 def test_passages_are_about_thirty_seconds_and_repeat_the_last_sentence_of_the_one_before() -> None:
-    passages = cut(talk(20))
+    passages = cut_passages(talk(20))
     assert [(p.start, p.end) for p in passages] == [(0, 30), (25, 55), (50, 80), (75, 100)]
     assert passages[1].sentences[0] == passages[0].sentences[-1]
     assert passages[0].text.startswith("Sentence number0 is here. Sentence number1 is here.")
 
 
 def test_no_overlap_when_none_is_wanted() -> None:
-    assert [(p.start, p.end) for p in cut(talk(12), overlap_s=0)] == [(0, 30), (30, 60)]
+    assert [(p.start, p.end) for p in cut_passages(talk(12), overlap_s=0)] == [(0, 30), (30, 60)]
 
 
 def test_a_passage_is_never_repeated_whole_in_the_next_one() -> None:
-    assert [(p.start, p.end) for p in cut(talk(3), target_s=5)] == [(0, 5), (5, 10), (10, 15)]
+    assert [(p.start, p.end) for p in cut_passages(talk(3), target_s=5)] == [(0, 5), (5, 10), (10, 15)]
 
 
 def test_a_sentence_is_taken_over_the_target_where_that_comes_nearer_to_it() -> None:
-    assert [(p.start, p.end) for p in cut(talk(4, seconds=18))] == [(0, 36), (36, 72)]
+    assert [(p.start, p.end) for p in cut_passages(talk(4, seconds=18))] == [(0, 36), (36, 72)]
 
 
 def test_a_long_silence_is_not_inside_a_passage_nor_repeated_across() -> None:
-    passages = cut([segment("Before the music.", 0, 2), segment("After the music.", 600, 602)])
+    passages = cut_passages([segment("Before the music.", 0, 2), segment("After the music.", 600, 602)])
     assert [(p.start, p.end) for p in passages] == [(0, 2), (600, 602)]
 
 
 def test_japanese_sentences_are_joined_without_spaces() -> None:
-    [passage] = cut([segment("今日は晴れ。明日は雨。", 0, 5, []), segment("そうです。", 5, 7, [])])
+    [passage] = cut_passages([segment("今日は晴れ。明日は雨。", 0, 5, []), segment("そうです。", 5, 7, [])])
     assert passage.text == "今日は晴れ。明日は雨。そうです。"
     assert len(passage.sentences) == 3
 
 
 def test_an_hour_without_punctuation_still_gives_bounded_passages() -> None:
-    passages = cut([segment(" ".join(["and"] * 7200), 0, 3600)])
+    passages = cut_passages([segment(" ".join(["and"] * 7200), 0, 3600)])
     assert max(p.end - p.start for p in passages) <= 60
     assert passages[-1].end == 3600
 
@@ -82,13 +82,13 @@ def check(passages: list[Passage], target_s: float, overlap_s: float) -> None:
 def test_every_sentence_is_in_a_passage_in_order_and_no_passage_grows_without_bound(
     segments: tuple[Segment, ...], target_s: float, overlap_s: float
 ) -> None:
-    passages = cut(segments, target_s=target_s, overlap_s=overlap_s)
-    spoken = sentences(segments)
+    passages = cut_passages(segments, target_s=target_s, overlap_s=overlap_s)
+    spoken = cut_sentences(segments)
     assert list(dict.fromkeys(id_ for p in passages for id_ in map(_place, p.sentences))) == list(
         dict.fromkeys(map(_place, spoken))
     )
     check(passages, target_s, overlap_s)
-    assert passages == cut(list(segments), target_s=target_s, overlap_s=overlap_s), "same input, same ids"
+    assert passages == cut_passages(list(segments), target_s=target_s, overlap_s=overlap_s), "same input, same ids"
 
 
 def _place(sentence: object) -> str:
@@ -98,7 +98,7 @@ def _place(sentence: object) -> str:
 @given(strategies.segments())
 @settings(max_examples=100, deadline=None)
 def test_sentences_hold_every_letter_once_and_run_forward(segments: tuple[Segment, ...]) -> None:
-    spoken = sentences(segments)
+    spoken = cut_sentences(segments)
     said = "".join("".join(word.word for word in item.words) or item.text for item in segments)
     assert letters("".join(item.text for item in spoken)) == letters(said)
     assert all(a.start <= a.end <= b.start for a, b in pairwise(spoken))

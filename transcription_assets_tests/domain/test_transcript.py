@@ -15,7 +15,7 @@ from transcription_assets.domain.transcript import (
     Transcript,
     Word,
     from_json,
-    settle,
+    normalise_segments,
 )
 from transcription_assets.speech import decoded_window
 from transcription_assets_tests import strategies
@@ -48,7 +48,7 @@ def test_a_transcript_comes_back_from_its_file_as_it_went() -> None:
 @given(strategies.segments())
 @settings(max_examples=100, deadline=None)
 def test_whatever_was_said_survives_the_file(segments: tuple[Segment, ...]) -> None:
-    original = transcript(*settle(segments, 100.0))
+    original = transcript(*normalise_segments(segments, 100.0))
     assert from_json(original.to_json()) == original
 
 
@@ -114,33 +114,35 @@ def test_words_of_all_segments_come_in_order() -> None:
 
 def test_a_word_that_starts_before_its_neighbour_ends_is_moved_behind_it() -> None:
     overlapping = segment("a b", 0.0, 2.0, [Word(0.0, 1.04, " a", 0.912345), Word(0.98, 2.0, " b", 0.9)])
-    [settled] = settle([overlapping], 10.0)
+    [settled] = normalise_segments([overlapping], 10.0)
     assert settled.words == (Word(0.0, 1.04, " a", 0.9123), Word(1.04, 2.0, " b", 0.9))
 
 
 def test_segments_are_ordered_numbered_and_trimmed_and_blank_ones_dropped() -> None:
     late, blank, early = segment(" late ", 5, 6), segment("  ", 2, 3), segment("early", 0, 1)
-    settled = settle([late, blank, early], 10.0)
+    settled = normalise_segments([late, blank, early], 10.0)
     assert [(item.id, item.text) for item in settled] == [(0, "early"), (1, "late")]
 
 
 def test_a_repaired_segment_stays_marked() -> None:
-    assert settle([replace(HELLO, repaired=True)], 10.0)[0].repaired
+    assert normalise_segments([replace(HELLO, repaired=True)], 10.0)[0].repaired
 
 
 def test_the_last_word_does_not_end_after_the_medium_by_rounding() -> None:
-    [settled] = settle([segment("end", 1.0, 2.0, [Word(1.0, 2.0, " end", 0.9)])], 1.2346)
+    [settled] = normalise_segments([segment("end", 1.0, 2.0, [Word(1.0, 2.0, " end", 0.9)])], 1.2346)
     assert settled.end == settled.words[-1].end <= 1.2346
 
 
 def test_times_are_whole_milliseconds_so_that_files_stay_legible() -> None:
-    [settled] = settle([segment("end", 1.0, 2.0, [Word(1.23456, 1.98765, " end", 0.9)])], 9.0)
+    [settled] = normalise_segments([segment("end", 1.0, 2.0, [Word(1.23456, 1.98765, " end", 0.9)])], 9.0)
     assert (settled.start, settled.end) == (1.235, 1.988)
 
 
 def test_a_time_that_is_not_a_number_does_not_spread_to_the_words_after_it() -> None:
     nan = float("nan")
-    [settled] = settle([segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0)
+    [settled] = normalise_segments(
+        [segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0
+    )
     assert [(word.start, word.end) for word in settled.words] == [(1.0, 1.0), (2.0, 3.0)]
 
 
@@ -157,7 +159,7 @@ wild_segments = st.lists(
 def test_times_always_run_forward_inside_the_medium_and_inside_their_segment(
     segments: list[Segment], duration: float
 ) -> None:
-    settled = settle(segments, duration)
+    settled = normalise_segments(segments, duration)
     assert [item.id for item in settled] == list(range(len(settled)))
     assert len(settled) == sum(bool(item.text.strip()) for item in segments)
     times = [0.0]
@@ -171,7 +173,7 @@ def test_times_always_run_forward_inside_the_medium_and_inside_their_segment(
 @given(wild_segments, st.integers(0, 100_000).map(lambda ms: ms / 1000))
 @settings(max_examples=100, deadline=None)
 def test_no_word_is_lost_and_settling_twice_changes_nothing(segments: list[Segment], duration: float) -> None:
-    settled = settle(segments, duration)
+    settled = normalise_segments(segments, duration)
     kept = sorted((s for s in segments if s.text.strip()), key=lambda item: item.start)
     assert [w.word for s in settled for w in s.words] == [w.word for s in kept for w in s.words]
-    assert settle(settled, duration) == settled
+    assert normalise_segments(settled, duration) == settled

@@ -76,7 +76,7 @@ def test_texts_go_in_batches_and_their_vectors_come_back_in_order_and_of_unit_le
     assert set(service.keys) == {f"Bearer {KEY}"}
     expected = np.array([[len(text or " "), len(text.split()) + 1] for text in texts], float)
     np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
-    assert encoder.spent == api.Spent(3, 10 * len(texts), pytest.approx(20.0 * len(texts) / 1e6))
+    assert encoder.spent == api.ApiUsage(3, 10 * len(texts), pytest.approx(20.0 * len(texts) / 1e6))
 
 
 def test_long_texts_make_smaller_batches(service: Service) -> None:

@@ -16,7 +16,7 @@ from transcription_assets.defs import batch
 batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets take it
 
 from transcription_assets import definitions  # noqa: E402
-from transcription_assets.speech import SAMPLE_RATE, Heard, Sound  # noqa: E402
+from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechResult  # noqa: E402
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech  # noqa: E402
 
 
@@ -26,7 +26,7 @@ class WitnessedEngine(ScriptedEngine):
 
     folder: Path = Path()
 
-    def _hear(self, sound: Sound) -> Heard:
+    def _hear(self, sound: AudioSource) -> SpeechResult:
         """Tell which recording it is, wait while that is held, then say the script."""
         seconds = round(sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE)
         with (self.folder / "heard").open("a", encoding="utf-8") as heard:

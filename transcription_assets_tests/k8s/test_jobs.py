@@ -31,7 +31,7 @@ from transcription_assets import definitions
 from transcription_assets.costs import report
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.executors.deadlines import WORK_LIMIT
-from transcription_assets.defs.executors.pod_failures import Again, Ending
+from transcription_assets.defs.executors.pod_failures import PodOutcome, Retry
 from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
@@ -235,14 +235,14 @@ def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
 @pytest.mark.parametrize(
     ("step", "again", "retried"),
     [
-        ("video", Again.RUN, True),
-        ("video", Again.STEP, True),
-        ("video", Again.NEVER, False),
-        ("transcript", Again.RUN, False),
+        ("video", Retry.RUN, True),
+        ("video", Retry.STEP, True),
+        ("video", Retry.NEVER, False),
+        ("transcript", Retry.RUN, False),
     ],
 )
 def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
-    tmp_path: Path, step: str, again: Again, *, retried: bool
+    tmp_path: Path, step: str, again: Retry, *, retried: bool
 ) -> None:
     """Seen on a cluster: after a GPU pod that found no node, two runs for the same recording."""
     found = built(tmp_path, **CLUSTERS["gpu"])
@@ -250,14 +250,14 @@ def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
         context = found.context()
         found.instance.add_run(context.dagster_run)
         executor: Any = context.executor
-        executor._step_handler._endings[step] = Ending("no node", again)  # noqa: SLF001 -- as the cluster told
+        executor._step_handler._endings[step] = PodOutcome("no node", again)  # noqa: SLF001 -- as the cluster told
         (planned,) = (item for item in context.execution_plan.steps if item.key == step)
         error = SerializableErrorInfo("no node", [], None)
         event = executor.log_failure_or_retry_event_after_error(context.for_step(planned), error, KnownExecutionState())
         run = found.instance.get_run_by_id(RUN)
     assert run
     assert (RETRY_RUN in run.tags) is retried
-    assert event.is_step_up_for_retry is (again is Again.STEP)
+    assert event.is_step_up_for_retry is (again is Retry.STEP)
 
 
 def test_who_may_not_read_events_still_learns_that_a_pod_never_began(

@@ -19,7 +19,7 @@ from kubernetes.client import (
     V1ResourceRequirements,
 )
 
-from transcription_assets.defs.executors.pod_failures import ERRORS, Again, Pod, Seen, ending, is_erring
+from transcription_assets.defs.executors.pod_failures import ERRORS, JobObservation, Pod, Retry, is_erring, job_outcome
 
 T0 = datetime(2026, 11, 21, tzinfo=UTC)
 LIMIT_S = 900.0
@@ -72,52 +72,52 @@ def pod(
     )
 
 
-def seen(*pods: Pod, failed: bool = False, succeeded: bool = False, erring_s: float = 0.0) -> Seen:
-    return Seen(T0, failed, succeeded, pods, erring_s)
+def seen(*pods: Pod, failed: bool = False, succeeded: bool = False, erring_s: float = 0.0) -> JobObservation:
+    return JobObservation(T0, failed, succeeded, pods, erring_s)
 
 
 @pytest.mark.parametrize(
     ("what", "at_s", "again", "said"),
     [
-        (seen(pod("Failed", ended="OOMKilled", code=137), failed=True), 60, Again.NEVER, "memory limit of 8192Mi"),
-        (seen(pod("Failed", reason="Evicted"), failed=True), 60, Again.STEP, "Evicted"),
-        (seen(pod("Failed", reason="OutOfnvidia.com/gpu"), failed=True), 60, Again.STEP, "OutOfnvidia.com/gpu"),
+        (seen(pod("Failed", ended="OOMKilled", code=137), failed=True), 60, Retry.NEVER, "memory limit of 8192Mi"),
+        (seen(pod("Failed", reason="Evicted"), failed=True), 60, Retry.STEP, "Evicted"),
+        (seen(pod("Failed", reason="OutOfnvidia.com/gpu"), failed=True), 60, Retry.STEP, "OutOfnvidia.com/gpu"),
         (
             seen(pod("Failed", ended="Error", code=137, disrupted="PreemptionByScheduler"), failed=True),
             60,
-            Again.STEP,
+            Retry.STEP,
             "PreemptionByScheduler",
         ),
-        (seen(pod("Failed", ended="Error", code=137), failed=True), 60, Again.STEP, "killed from outside"),
-        (seen(pod("Failed", ended="Error", code=1), failed=True), 60, Again.STEP, "exit code 1"),
-        (seen(pod("Failed", ended="StartError", code=128), failed=True), 60, Again.NEVER, "command cannot be run"),
-        (seen(pod("Failed", reason="DeadlineExceeded", ended="Error", code=137), failed=True), 60, Again.NEVER, "Dead"),
-        (seen(failed=True), 60, Again.STEP, "its pod is gone"),
-        (seen(), LIMIT_S + 1, Again.NEVER, "a quota or an admission policy forbids it"),
-        (seen(pod("Pending", placed=False)), LIMIT_S + 1, Again.RUN, "3 Insufficient nvidia.com/gpu"),
-        (seen(pod("Pending", waiting="ErrImagePull"), erring_s=121), 130, Again.NEVER, "image cannot be pulled: what"),
-        (seen(pod("Pending", waiting="InvalidImageName")), 1, Again.NEVER, "no valid name"),
+        (seen(pod("Failed", ended="Error", code=137), failed=True), 60, Retry.STEP, "killed from outside"),
+        (seen(pod("Failed", ended="Error", code=1), failed=True), 60, Retry.STEP, "exit code 1"),
+        (seen(pod("Failed", ended="StartError", code=128), failed=True), 60, Retry.NEVER, "command cannot be run"),
+        (seen(pod("Failed", reason="DeadlineExceeded", ended="Error", code=137), failed=True), 60, Retry.NEVER, "Dead"),
+        (seen(failed=True), 60, Retry.STEP, "its pod is gone"),
+        (seen(), LIMIT_S + 1, Retry.NEVER, "a quota or an admission policy forbids it"),
+        (seen(pod("Pending", placed=False)), LIMIT_S + 1, Retry.RUN, "3 Insufficient nvidia.com/gpu"),
+        (seen(pod("Pending", waiting="ErrImagePull"), erring_s=121), 130, Retry.NEVER, "image cannot be pulled: what"),
+        (seen(pod("Pending", waiting="InvalidImageName")), 1, Retry.NEVER, "no valid name"),
         (
             seen(pod("Pending", waiting="CreateContainerConfigError"), erring_s=121),
             130,
-            Again.NEVER,
+            Retry.NEVER,
             "a Secret or ConfigMap that it names is missing",
         ),
         (
             seen(pod("Pending", waiting="ContainerCreating")),
             LIMIT_S + 1,
-            Again.NEVER,
+            Retry.NEVER,
             "a volume, or a very large image",
         ),
-        (seen(pod("Succeeded", ended="Completed"), succeeded=True), 60, Again.STEP, "never said how the step ended"),
-        (seen(pod("Running", leaving=T0)), 130, Again.STEP, "its node is lost"),
-        (seen(pod("Running", leaving=T0), failed=True), 10, Again.STEP, "is being taken away"),
+        (seen(pod("Succeeded", ended="Completed"), succeeded=True), 60, Retry.STEP, "never said how the step ended"),
+        (seen(pod("Running", leaving=T0)), 130, Retry.STEP, "its node is lost"),
+        (seen(pod("Running", leaving=T0), failed=True), 10, Retry.STEP, "is being taken away"),
     ],
 )
 def test_the_reason_is_said_and_tried_again_is_only_what_another_pod_can_do_better(
-    what: Seen, at_s: float, again: Again, said: str
+    what: JobObservation, at_s: float, again: Retry, said: str
 ) -> None:
-    found = ending(what, after(at_s), LIMIT_S)
+    found = job_outcome(what, after(at_s), LIMIT_S)
     assert found
     assert found.again is again
     assert said in found.reason
@@ -135,8 +135,8 @@ def test_the_reason_is_said_and_tried_again_is_only_what_another_pod_can_do_bett
         (seen(pod("Running", leaving=T0)), 60),
     ],
 )
-def test_what_may_yet_come_to_work_is_waited_for(what: Seen, at_s: float) -> None:
-    assert ending(what, after(at_s), LIMIT_S) is None
+def test_what_may_yet_come_to_work_is_waited_for(what: JobObservation, at_s: float) -> None:
+    assert job_outcome(what, after(at_s), LIMIT_S) is None
 
 
 @given(
@@ -153,7 +153,7 @@ def test_nothing_but_a_running_pod_goes_on_for_longer_than_its_limit(
     pods = [pod(phase, placed=placed, waiting=waiting)] if with_pod else []
     what = seen(*pods, failed=failed, succeeded=succeeded, erring_s=LIMIT_S + 1)
     lost = phase == "Unknown" and not failed and not succeeded and with_pod
-    assert lost or ending(what, after(LIMIT_S + 1), LIMIT_S) is not None
+    assert lost or job_outcome(what, after(LIMIT_S + 1), LIMIT_S) is not None
 
 
 def test_an_error_is_told_from_a_container_that_is_being_made() -> None:

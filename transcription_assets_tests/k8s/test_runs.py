@@ -23,7 +23,7 @@ from transcription_assets.defs.failed_runs import RETRY_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
 from transcription_assets.pipeline import audio, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
@@ -89,7 +89,7 @@ class World:
     def extracted(self, *seconds: int) -> list[str]:
         """Recordings whose sound is there already; without Dagster, which would take a pod for each step."""
         keys = self.drop(*seconds)
-        store, decoder = Store.open(str(self.store)), Decoder(recordings.wheel_ffmpeg())
+        store, decoder = Store.open(str(self.store)), MediaDecoder(recordings.wheel_ffmpeg())
         for key in keys:
             video.materialise(store, key, decoder)
             audio.materialise(store, key, decoder)

@@ -8,7 +8,7 @@ import pytest
 from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.pipeline import audio, playback, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests.media.odd_files import ODD, build, detected_onsets
 
@@ -26,7 +26,7 @@ def test_odd_file_has_the_times_of_a_player(name: str, ffmpeg: str, made: dict[s
     odd, path = ODD[name], made[name]
     store = Store.open(str(tmp_path / "store"))
     key = store.put_media(f"audio/{path.name}", path)
-    decoder = Decoder(ffmpeg)
+    decoder = MediaDecoder(ffmpeg)
 
     seen = video.materialise(store, key, decoder)
     heard = audio.materialise(store, key, decoder)

@@ -6,7 +6,7 @@ import pytest
 
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import audio, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import demo, recordings
 from transcription_assets_tests.media.calls import loudness, samples
@@ -27,7 +27,7 @@ def two_tracks(path: Path, graph: str, *options: str) -> Path:
 def heard(recording: Path, ffmpeg: str, tmp_path: Path, setting: str = "auto") -> audio.Audio:
     store = Store.open(str(tmp_path / "store"))
     key = store.put_media(f"audio/{recording.name}", recording)
-    decoder = Decoder(ffmpeg, audio_tracks=setting)
+    decoder = MediaDecoder(ffmpeg, audio_tracks=setting)
     video.materialise(store, key, decoder)
     return audio.materialise(store, key, decoder)
 

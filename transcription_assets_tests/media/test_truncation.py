@@ -10,7 +10,7 @@ from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import Truncation, find_truncation
 from transcription_assets.pipeline import audio, video
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain
@@ -161,8 +161,8 @@ def processed(data: bytes, suffix: str, ffmpeg: str, tmp_path: Path) -> Audio:
     path.write_bytes(data)
     store = Store.open(str(tmp_path / "store"))
     key = store.put_media(f"audio/{path.name}", path)
-    video.materialise(store, key, Decoder(ffmpeg))
-    made = audio.materialise(store, key, Decoder(ffmpeg))
+    video.materialise(store, key, MediaDecoder(ffmpeg))
+    made = audio.materialise(store, key, MediaDecoder(ffmpeg))
     assert audio.load(store, key) is not None
     return made
 

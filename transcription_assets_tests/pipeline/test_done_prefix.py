@@ -184,17 +184,17 @@ def test_what_was_moved_is_not_gone_and_dropped_again_it_is_new(case: Case, tmp_
         last_modified=pl.lit(datetime.now(UTC) - timedelta(minutes=1), seen["last_modified"].dtype)
     )
     chain.run(KEY)
-    look = inbox.everything(case.store, known)
-    moved = inbox_diff.difference(look.frame, look.known)
+    look = inbox.list_inbox(case.store, known)
+    moved = inbox_diff.compare(look.frame, look.known)
     assert [part.height for part in (moved.new, moved.changed, moved.gone)] == [0, 0, 0]
     case.put(KEY, recording(tmp_path, 5))
-    look = inbox.everything(case.store, known)
-    again = inbox_diff.difference(look.frame, look.known)
+    look = inbox.list_inbox(case.store, known)
+    again = inbox_diff.compare(look.frame, look.known)
     assert again.new["key"].to_list() + again.changed["key"].to_list() == [KEY]
     case.remove(KEY)
     case.remove(f"DONE_{KEY}")
-    look = inbox.everything(case.store, known)
-    assert inbox_diff.difference(look.frame, look.known).gone["key"].to_list() == [KEY]
+    look = inbox.list_inbox(case.store, known)
+    assert inbox_diff.compare(look.frame, look.known).gone["key"].to_list() == [KEY]
 
 
 # By the door of Dagster

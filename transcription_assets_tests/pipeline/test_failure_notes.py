@@ -9,7 +9,7 @@ import pytest
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure, StoreAway
 from transcription_assets.pipeline import failure_notes
-from transcription_assets.storage import Patience, Store, circuit_breaker
+from transcription_assets.storage import Store, Timeouts, circuit_breaker
 from transcription_assets.storage.circuit_breaker import Availability
 from transcription_assets_tests import fault_proxy, recordings, seaweed
 from transcription_assets_tests.chain import Chain
@@ -17,9 +17,9 @@ from transcription_assets_tests.fault_proxy import FaultProxy, Silent
 from transcription_assets_tests.stores import Case
 
 BATCH = [f"video/{number}.mp4" for number in range(20)]
-IMPATIENT = Patience(connect_s=5.0, silence_s=2.0, attempts=2, retries_s=6.0)
+IMPATIENT = Timeouts(connect_s=5.0, silence_s=2.0, attempts=2, retries_s=6.0)
 """For silence alone: a busy machine may well need a while for an answer."""
-ONCE = Patience(connect_s=10.0, silence_s=8.0, attempts=1, retries_s=8.0)
+ONCE = Timeouts(connect_s=10.0, silence_s=8.0, attempts=1, retries_s=8.0)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def proxy(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield standing
 
 
-Opening = Callable[[Patience], Store]
+Opening = Callable[[Timeouts], Store]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def opening(proxy: FaultProxy, s3_server: seaweed.S3Server, tmp_path: Path, monk
     """A store with the recordings of a batch; once it is silent it is asked once, however slow the machine is."""
     monkeypatch.setattr(circuit_breaker, "PAUSE_S", float("inf"))
 
-    def opened(patience: Patience | None = None) -> Store:
+    def opened(patience: Timeouts | None = None) -> Store:
         url = f"s3://{s3_server.bucket}/notes/{tmp_path.name}"
         return Store.open(url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint, patience=patience)
 
@@ -48,7 +48,7 @@ def opening(proxy: FaultProxy, s3_server: seaweed.S3Server, tmp_path: Path, monk
 
 
 def fail(store: Store, error: Exception) -> None:
-    with failure_notes.noting(store, BATCH, "transcript"):
+    with failure_notes.recording_failures(store, BATCH, "transcript"):
         raise error
 
 

@@ -7,12 +7,12 @@ import pytest
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import audio, failure_notes, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 
 NAMES = ["x" * 227 + " [dQw4w9WgXcQ].mp4", "x" * 238 + " [1] [2] [3].mp4", "ü" * 125 + ".mp4"]
-DECODER = Decoder(recordings.wheel_ffmpeg())
+DECODER = MediaDecoder(recordings.wheel_ffmpeg())
 
 
 def put(root: Path, name: str, source: Path) -> str:

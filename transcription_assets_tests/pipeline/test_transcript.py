@@ -21,8 +21,8 @@ from transcription_assets.evaluation import wer
 from transcription_assets.media import read_samples
 from transcription_assets.pipeline import audio, embeddings, transcript, video
 from transcription_assets.pipeline.checkpoints import Checkpoints
-from transcription_assets.pipeline.video import Decoder
-from transcription_assets.speech import Heard, Sound, Window
+from transcription_assets.pipeline.video import MediaDecoder
+from transcription_assets.speech import AudioSource, DecodedWindow, SpeechResult
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain
@@ -38,7 +38,7 @@ class Listener(ScriptedEngine):
 
     channels: list[int] = field(default_factory=list)
 
-    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         for one in sounds:
             self.channels.append(one.channels)
             yield from ScriptedEngine.hear(self, [one])
@@ -55,7 +55,7 @@ def put(store: Store, key: str, seconds: float = 10.0) -> None:
 
 
 def test_a_window_is_kept_for_this_version_only_and_gone_when_the_recording_is_done(store: Store) -> None:
-    done = Window(0.0, 600.0, (segment("hello there", 1.0, 2.0),), (Region(1.0, 2.0),), {"en": 1.0})
+    done = DecodedWindow(0.0, 600.0, (segment("hello there", 1.0, 2.0),), (Region(1.0, 2.0),), {"en": 1.0})
     kept, other = Checkpoints(store, KEY, "etag1|model"), Checkpoints(store, KEY, "etag2|model")
     kept[0, 3] = done
     assert kept.get((0, 3)) == done
@@ -67,7 +67,7 @@ def test_a_window_is_kept_for_this_version_only_and_gone_when_the_recording_is_d
 
 def test_a_window_that_was_damaged_is_heard_again(store: Store) -> None:
     kept = Checkpoints(store, KEY, "1")
-    kept[0, 0] = Window(0.0, 1.0)
+    kept[0, 0] = DecodedWindow(0.0, 1.0)
     [path] = store.list(media_keys.checkpoints(KEY))
     store.write(path, b'{"start": 0.0')
     assert kept.get((0, 0)) is None
@@ -103,7 +103,7 @@ def test_the_same_sound_twice_in_one_batch_is_heard_once_and_one_bad_recording_h
     for key in names:
         video.materialise(store, key, decoder)
         audio.materialise(store, key, decoder)
-    tools = transcript.Tools(chain.engine, recordings.wheel_ffmpeg())
+    tools = transcript.TranscriptTools(chain.engine, recordings.wheel_ffmpeg())
     first, second, third, fourth = transcript.materialise_each(store, names, tools)
     assert isinstance(second, PermanentFailure)
     for answer, key in ((first, names[0]), (third, names[2]), (fourth, names[3])):
@@ -117,7 +117,7 @@ def test_the_same_sound_twice_in_one_batch_is_heard_once_and_one_bad_recording_h
 def test_two_channels_stay_apart_only_where_that_is_asked_for(store: Store) -> None:
     key = "audio/call.wav"
     recordings.sound(Path(store.url) / key, "0.5*sin(880*t)|0.2*sin(2000*t)", 3.0)
-    mixed, apart = Decoder(recordings.wheel_ffmpeg()), Decoder(recordings.wheel_ffmpeg(), keep_channels=True)
+    mixed, apart = MediaDecoder(recordings.wheel_ffmpeg()), MediaDecoder(recordings.wheel_ffmpeg(), keep_channels=True)
     video.materialise(store, key, mixed)
     assert audio.materialise(store, key, mixed).channels == 1
     made = audio.materialise(store, key, apart)
@@ -147,11 +147,11 @@ def test_two_voices_are_told_from_one_by_all_of_the_recording(
     """A call that begins alike in both channels lost its speakers; a talk in stereo would be written down twice."""
     key = "audio/call.wav"
     recordings.sound(Path(store.url) / key, f"{left}|{right}", 100.0, rate=8_000)
-    decoder = Decoder(recordings.wheel_ffmpeg(), keep_channels=True)
+    decoder = MediaDecoder(recordings.wheel_ffmpeg(), keep_channels=True)
     video.materialise(store, key, decoder)
     audio.materialise(store, key, decoder)
     listener = Listener()
-    transcript.materialise(store, key, transcript.Tools(listener, recordings.wheel_ffmpeg()))
+    transcript.materialise(store, key, transcript.TranscriptTools(listener, recordings.wheel_ffmpeg()))
     assert listener.channels == [channels]
 
 
@@ -203,7 +203,7 @@ def test_subtitles_say_who_speaks_and_no_line_mixes_two_speakers() -> None:
 
 
 def test_each_passage_is_of_one_speaker() -> None:
-    found = passages.cut(a_call().segments)
+    found = passages.cut_passages(a_call().segments)
     assert [(item.index, item.speaker, item.text) for item in found] == [
         (0, "left", "Hello. Who is there? Thank you thank you."),
         (1, "right", "It is me."),
@@ -212,19 +212,19 @@ def test_each_passage_is_of_one_speaker() -> None:
 
 def test_what_is_doubtful_is_kept_in_the_transcript_and_left_out_of_the_search(store: Store) -> None:
     store.write(media_keys.transcript("audio/a.wav"), a_call().to_json())
-    made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice())
+    made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions())
     rows = pl.read_parquet(io.BytesIO(store.read(media_keys.passages("audio/a.wav"))))
     assert rows["text"].to_list() == ["Hello. Who is there?", "It is me."]
     assert rows["speakers"].to_list() == [["left"], ["right"]]
     assert made.is_complete
-    all_of_it = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice(doubtful=True))
+    all_of_it = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions(doubtful=True))
     assert "Thank you thank you." in all_of_it.rows["text"][0]
 
 
 def test_a_passage_without_a_speaker_has_none_in_the_table(store: Store) -> None:
     plain = replace(a_call(), segments=(segment("Just one voice.", 0.0, 2.0),))
     store.write(media_keys.transcript("audio/a.wav"), plain.to_json())
-    made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.Choice())
+    made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions())
     assert made.rows["speakers"].to_list() == [[]]
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
-from transcription_assets.pipeline.embeddings import About, Choice, recorded_on, rows_of
+from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Filters, Mode, Query
 from transcription_assets.search.searcher import Searcher
@@ -80,7 +80,10 @@ SAID = (SEA, BREAD, CHESS)
 def rows(transcript: Transcript, encoder: ThemeEncoder | None = None, passage_s: float = 12.0) -> pl.DataFrame:
     key = transcript.media.key
     return rows_of(
-        transcript, About(transcript.filename, recorded_on(key)), encoder or ThemeEncoder(), Choice(passage_s)
+        transcript,
+        RecordingInfo(transcript.filename, recorded_on(key)),
+        encoder or ThemeEncoder(),
+        PassageOptions(passage_s),
     )
 
 

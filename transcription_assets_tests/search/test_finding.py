@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.domain.passages import sentences
+from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.labelled_set import talks
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, sought, tokens
-from transcription_assets.search.ranking import marked
+from transcription_assets.search.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, parse_query, tokens
+from transcription_assets.search.ranking import highlight_ranges
 from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
@@ -106,9 +106,9 @@ def test_words_of_every_script_are_found_and_marked_with_and_before_maintenance(
 
 
 def test_frequent_words_are_left_out_also_those_with_an_accent_unless_there_is_nothing_else() -> None:
-    assert sought("für das Brot, où est même le pain").terms == ("brot", "pain")
-    assert sought("fur coat").terms == ("fur", "coat")
-    assert sought("für das").terms == ("fur", "das")
+    assert parse_query("für das Brot, où est même le pain").terms == ("brot", "pain")
+    assert parse_query("fur coat").terms == ("fur", "coat")
+    assert parse_query("für das").terms == ("fur", "das")
 
 
 def test_accents_case_and_elision_do_not_matter(library: Searcher) -> None:
@@ -160,7 +160,7 @@ def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: 
     assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
     looked = table.look()
     assert looked
-    found = table.read(looked, list(table.holding(looked, sought("mast"), Filters(), 10)))
+    found = table.read(looked, list(table.holding(looked, parse_query("mast"), Filters(), 10)))
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
@@ -221,7 +221,7 @@ def content_pairs() -> dict[str, set[tuple[str, float]]]:
     """Every two neighbouring words of the demo that are not frequent, with the sentences that hold them so."""
     found: dict[str, set[tuple[str, float]]] = {}
     for talk in DEMO:
-        for said in sentences(talk.transcript.segments):
+        for said in cut_sentences(talk.transcript.segments):
             for one, other in pairwise(tokens(said.text)):
                 if not is_frequent(one) and not is_frequent(other):
                     place = (talk.transcript.media.key, said.start)
@@ -277,6 +277,6 @@ def test_passages_with_all_words_are_found_among_very_many_with_one(tmp_path: Pa
 
 
 def test_inflected_words_of_the_question_are_marked() -> None:
-    wanted = sought("compass bee curtain car")
+    wanted = parse_query("compass bee curtain car")
     text = "Compasses, bees and curtains, no care."
-    assert [text[a:b] for a, b in marked(text, wanted, {})] == ["Compasses", "bees", "curtains"]
+    assert [text[a:b] for a, b in highlight_ranges(text, wanted, {})] == ["Compasses", "bees", "curtains"]

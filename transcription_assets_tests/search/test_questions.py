@@ -9,7 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import MAX_LIMIT, MAX_TEXT, Filters, Mode, Query, QueryRefused
+from transcription_assets.search.query import MAX_LIMIT, MAX_TEXT, Filters, InvalidQuery, Mode, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, SEA, ThemeEncoder, ask, fill, keys
 
@@ -66,7 +66,7 @@ def test_odd_questions_are_answered_cleanly(library: Searcher, text: str) -> Non
     ],
 )
 def test_a_question_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(QueryRefused):
+    with pytest.raises(InvalidQuery):
         Query(**wrong)  # type: ignore[arg-type]
 
 
@@ -74,5 +74,5 @@ def test_a_question_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
     "wrong", [{"languages": ("x",) * 21}, {"prefix": "x" * 1001}, {"longest_s": -1.0}, {"prefix": "\udc80"}]
 )
 def test_a_filter_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(QueryRefused):
+    with pytest.raises(InvalidQuery):
         Filters(**wrong)  # type: ignore[arg-type]

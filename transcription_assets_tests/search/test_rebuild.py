@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from transcription_assets.cli.main import main
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.pipeline.embeddings import Choice
+from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.rebuild import rebuild
 from transcription_assets.search.query import Mode, Query
 from transcription_assets.search.searcher import Searcher
@@ -32,7 +32,7 @@ def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) ->
     other = HashEncoder(model=EmbeddingModel("other", "2"), dimension=12)
     table, heard = chain.tools.table, list(chain.engine.heard)
     before = table.maintain()
-    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
+    *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert (sorted(report.done), report.failed) == (sorted(KEYS), {})
     assert table.maintain().table != before.table
     looked = table.look()
@@ -49,10 +49,10 @@ def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatc
     other = HashEncoder(model=EmbeddingModel("other", "2"))
     table = chain.tools.table
     served = table.maintain().table
-    next(iter(rebuild(chain.store, table, other, Choice(PASSAGE_S))))
+    next(iter(rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))))
     assert (table.maintain().table, len(other.encoded) > 0) == (served, True)
     first = len(other.encoded)
-    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
+    *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert len(report.done) == 2
     assert table.maintain().table != served
     assert not set(other.encoded[:first]) & set(other.encoded[first:]), "what was done is not encoded again"
@@ -63,7 +63,7 @@ def test_what_left_the_inbox_and_can_still_be_found_does_not_keep_the_new_table_
     before = table.maintain().table
     (Path(chain.store.url) / KEYS[0]).unlink()
     other = HashEncoder(model=EmbeddingModel("other", "2"))
-    *_, report = rebuild(chain.store, table, other, Choice(PASSAGE_S))
+    *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert sorted(report.done) == sorted(KEYS)
     after = table.maintain()
     assert (after.table != before, after.recordings) == (True, 2)
@@ -72,7 +72,7 @@ def test_what_left_the_inbox_and_can_still_be_found_does_not_keep_the_new_table_
 def test_a_table_that_cannot_become_complete_says_what_it_lacks_and_how_it_is_served_all_the_same(chain: Chain) -> None:
     chain.store.delete(f"transcripts/{KEYS[0]}.json")
     table = chain.tools.table
-    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S)))
+    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)))
     building = table.maintain().building
     with pytest.raises(PermanentFailure, match=rf"lacks 1 .*{KEYS[0]}.*--incomplete"):
         table.switch(building)
@@ -82,7 +82,9 @@ def test_a_table_that_cannot_become_complete_says_what_it_lacks_and_how_it_is_se
 
 def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:
     chain.store.write("transcripts/audio/a.wav.json", b"{")
-    *_, report = rebuild(chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S))
+    *_, report = rebuild(
+        chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)
+    )
     assert report.done == ["audio/b.wav"]
     assert list(report.failed) == ["audio/a.wav"]
 
@@ -91,7 +93,7 @@ def test_the_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.M
     monkeypatch.setenv("TRANSCRIPTION_STORE", chain.store.url)
     table = chain.tools.table
     old = table.maintain().table
-    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), Choice(PASSAGE_S)))
+    list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)))
     new = table.maintain().table
     run = CliRunner().invoke
     shown = run(main, ["index", "status"])

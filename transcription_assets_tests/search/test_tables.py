@@ -19,7 +19,7 @@ from transcription_assets.embedding import Vectors
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.search import index, payload, tables
 from transcription_assets.search.index import Index, table_name
-from transcription_assets.search.query import Answer, Filters, Mode, Query, sought
+from transcription_assets.search.query import Answer, Filters, Mode, Query, parse_query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.storage import temporary
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
@@ -56,7 +56,7 @@ def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhi
     fill(table, BREAD, SEA)
     looked = table.look()
     assert looked
-    found = table.holding(looked, sought("mast"), Filters(), 10)
+    found = table.holding(looked, parse_query("mast"), Filters(), 10)
     # Rows move to other places: row ids of before would now show somebody else's words.
     table.remove([BREAD.media.key])
     fill(table, CHESS)
@@ -244,10 +244,10 @@ def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: dat
         Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
         for number, text in enumerate(said)
     ]
-    written = payload.card(
+    written = payload.encode_card(
         "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
     )
-    found = payload.candidate(7, written, payload.near(np.ones(4), np.ones((len(said), 4))), 4)
+    found = payload.candidate(7, written, payload.encode_vectors(np.ones(4), np.ones((len(said), 4))), 4)
     assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
     assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
         (one.start, one.end, one.text, one.speaker) for one in spoken_

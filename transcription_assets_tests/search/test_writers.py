@@ -28,10 +28,10 @@ SHARED = "video/shared.mp4"
 def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
     """The passages of one recording."""
     unit = [1.0, 0.0, 0.0, 0.0]
-    card = payload.card(
+    card = payload.encode_card(
         key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
     )
-    near = payload.near(np.array(unit), np.array([unit]))
+    near = payload.encode_vectors(np.array(unit), np.array([unit]))
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],

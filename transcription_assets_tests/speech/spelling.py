@@ -9,7 +9,7 @@ import numpy as np
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, Word
-from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Sound, Whisper
+from transcription_assets.speech import SAMPLE_RATE, AudioSource, Hardware, Samples, SpeechResult, Whisper
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
 
 STEP = SAMPLE_RATE // 100
@@ -85,11 +85,11 @@ def in_blocks(samples: Samples, seconds: float = 1.0) -> Iterator[Samples]:
         yield samples[start : start + step]
 
 
-def seekable(samples: Samples, **changes: object) -> Sound:
+def seekable(samples: Samples, **changes: object) -> AudioSource:
     def read(_channel: int, start: float) -> Iterable[Samples]:
         return in_blocks(samples[round(start * SAMPLE_RATE) :])
 
-    return Sound(read, **changes)  # type: ignore[arg-type]
+    return AudioSource(read, **changes)  # type: ignore[arg-type]
 
 
 def engine(decoder: SpellingDecoder, **hardware: object) -> Whisper:
@@ -98,13 +98,13 @@ def engine(decoder: SpellingDecoder, **hardware: object) -> Whisper:
     return made
 
 
-def good(answers: Iterable[Heard | Exception]) -> list[Heard]:
+def good(answers: Iterable[SpeechResult | Exception]) -> list[SpeechResult]:
     found = list(answers)
     assert not [answer for answer in found if isinstance(answer, Exception)], found
-    return [answer for answer in found if isinstance(answer, Heard)]
+    return [answer for answer in found if isinstance(answer, SpeechResult)]
 
 
-def texts(heard: Heard) -> list[str]:
+def texts(heard: SpeechResult) -> list[str]:
     return [word.word for segment in heard.segments for word in segment.words]
 
 

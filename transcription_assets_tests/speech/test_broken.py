@@ -10,7 +10,17 @@ import pytest
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Word
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Place, Samples, Sound, Whisper, Window, windowing
+from transcription_assets.speech import (
+    SAMPLE_RATE,
+    AudioSource,
+    DecodedWindow,
+    Hardware,
+    Samples,
+    SpeechResult,
+    Whisper,
+    WindowId,
+    windowing,
+)
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech.batches import SHORT_CHUNK_S
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
@@ -34,29 +44,29 @@ def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
         raise PermanentFailure("this file is broken")
 
     clip = spelling(said(5.0), 5.0)
-    first, second, third = engine(SpellingDecoder()).hear([seekable(clip), Sound(broken), seekable(clip)])
-    assert isinstance(first, Heard)
+    first, second, third = engine(SpellingDecoder()).hear([seekable(clip), AudioSource(broken), seekable(clip)])
+    assert isinstance(first, SpeechResult)
     assert isinstance(second, PermanentFailure)
-    assert isinstance(third, Heard)
+    assert isinstance(third, SpeechResult)
     assert texts(first) == texts(third) != []
 
 
 def test_one_sound_that_breaks_the_decoder_does_not_take_its_batch_along() -> None:
     clips = [spelling(said(5.0, first=100 * number), 5.0) for number in (1, 2, 3)]
     answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).hear(map(seekable, clips)))
-    assert [type(answer) for answer in answers] == [Heard, ValueError, Heard]
+    assert [type(answer) for answer in answers] == [SpeechResult, ValueError, SpeechResult]
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
 
-    class Full(dict[Place, Window]):
-        def __setitem__(self, place: Place, done: Window) -> None:
+    class Full(dict[WindowId, DecodedWindow]):
+        def __setitem__(self, place: WindowId, done: DecodedWindow) -> None:
             raise PermanentFailure("no space left")
 
     samples = spelling(said(30.0), 30.0)
     answers = list(engine(SpellingDecoder()).hear([seekable(samples, kept=Full()), seekable(samples)]))
-    assert [type(answer) for answer in answers] == [PermanentFailure, Heard]
+    assert [type(answer) for answer in answers] == [PermanentFailure, SpeechResult]
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -> None:
@@ -93,12 +103,12 @@ def test_votes_of_a_failed_load_are_not_counted_twice() -> None:
 
     words = [*said(8.0), Word(15.0, 16.0, " 50", 0.9)]
     broken = [*said(8.0), Word(15.0, 16.0, " 99", 0.9)]
-    kept = {(0, 0): Window(0.0, 10.0, languages={"de": 100.0})}
+    kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"de": 100.0})}
     longer = np.concatenate([spelling([], 10.0), spelling(words, 20.0)])
     sounds = [seekable(longer, kept=kept), seekable(spelling(broken, 20.0))]
     first, second = engine(Unsure(failing_on=frozenset({99}))).hear(sounds)
     assert isinstance(second, ValueError)
-    assert isinstance(first, Heard)
+    assert isinstance(first, SpeechResult)
     assert [segment.language for segment in first.segments] == ["en", "de"]
 
 
@@ -112,8 +122,8 @@ def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing(
     sounds = [seekable(spelling(words, 2.0)) for _ in range(4)]
     sounds[1] = seekable(spelling(words, 2.0), progress=gone)
     answers = list(engine(SpellingDecoder()).hear(sounds))
-    assert [type(answer) for answer in answers] == [Heard, OSError, Heard, Heard]
-    assert all(answer.segments for answer in answers if isinstance(answer, Heard))
+    assert [type(answer) for answer in answers] == [SpeechResult, OSError, SpeechResult, SpeechResult]
+    assert all(answer.segments for answer in answers if isinstance(answer, SpeechResult))
 
 
 def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
@@ -148,6 +158,6 @@ def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.
 
     words = [Word(0.5, 1.0, " 7", 0.9)]
     broken = SpellingDecoder(failing_on=frozenset({1}))
-    answers = list(engine(broken).hear([Sound(read, channels=2), seekable(spelling(words, 2.0))]))
-    assert [type(answer) for answer in answers] == [ValueError, Heard]
+    answers = list(engine(broken).hear([AudioSource(read, channels=2), seekable(spelling(words, 2.0))]))
+    assert [type(answer) for answer in answers] == [ValueError, SpeechResult]
     assert len(blocks) <= 40, "more than what was in hand, and a window of each channel"

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment
-from transcription_assets.speech import SAMPLE_RATE, Place, Samples, Sound, Window, decoded_window, windowing
+from transcription_assets.speech import (
+    SAMPLE_RATE,
+    AudioSource,
+    DecodedWindow,
+    Samples,
+    WindowId,
+    decoded_window,
+    windowing,
+)
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
 from transcription_assets_tests.speech.spelling import (
@@ -55,17 +63,17 @@ def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(
     samples = spelling(words, 240.0)
     later = [replace(word, word=f" {int(word.word) + 1000}") for word in words]
     sides = [samples, spelling(later, 240.0)][:channels]
-    kept: dict[Place, Window] = {}
+    kept: dict[WindowId, DecodedWindow] = {}
 
     def read(channel: int, start: float) -> Iterable[Samples]:
         return in_blocks(sides[channel][round(start * SAMPLE_RATE) :])
 
     first_try = DyingDecoder(dies_at=int(words[-1].word) * 9 // 10 + 1000 * (channels - 1))
     with pytest.raises(KilledError):
-        list(engine(first_try).hear([Sound(read, kept=kept, channels=channels)]))
+        list(engine(first_try).hear([AudioSource(read, kept=kept, channels=channels)]))
     again, at_once = SpellingDecoder(), SpellingDecoder()
-    [heard] = good(engine(again).hear([Sound(read, kept=kept, channels=channels)]))
-    [whole] = good(engine(at_once).hear([Sound(read, channels=channels)]))
+    [heard] = good(engine(again).hear([AudioSource(read, kept=kept, channels=channels)]))
+    [whole] = good(engine(at_once).hear([AudioSource(read, channels=channels)]))
     assert (heard.segments, heard.speech, heard.languages) == (whole.segments, whole.speech, whole.languages)
     assert sorted(texts(heard)) == sorted(word.word for word in (*words, *later)[: channels * len(words)])
     decoded = [sum(map(sum, decoder.batches)) for decoder in (first_try, again, at_once)]
@@ -78,7 +86,7 @@ def test_a_window_comes_back_from_its_json_as_it_was(count: int) -> None:
     words = tuple(said(20.0)[:count])
     text = "".join(word.word for word in words)
     segment = Segment(0, 0.0, 9.0, text, words, -0.1, 0.0, 1.0, True, "de", 0.7, "loop", "left")  # noqa: FBT003
-    made = Window(5.0, 25.0, (segment,), (Region(5.5, 9.0),), {"de": 3.5})
+    made = DecodedWindow(5.0, 25.0, (segment,), (Region(5.5, 9.0),), {"de": 3.5})
     assert decoded_window.from_json(made.to_json()) == made
 
 
@@ -89,7 +97,7 @@ def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_
     monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 100.0)
     words = said(240.0, pause=0.7)
-    samples, kept = spelling(words, 240.0), dict[Place, Window]()
+    samples, kept = spelling(words, 240.0), dict[WindowId, DecodedWindow]()
     lost = SpellingDecoder(failing_on=frozenset({len(words) // 4}))
     [error] = engine(lost).hear([seekable(samples, kept=kept)])
     assert isinstance(error, ValueError)
@@ -101,6 +109,6 @@ def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_
 def test_a_kept_window_that_does_not_begin_where_the_one_before_ends_is_heard_again(start: float) -> None:
     """It is left of a run that cut elsewhere: taken over, it would double words or lose them."""
     words = said(60.0)
-    kept = {(0, 0): Window(0.0, 20.0), (0, 1): Window(start, 40.0)}
+    kept = {(0, 0): DecodedWindow(0.0, 20.0), (0, 1): DecodedWindow(start, 40.0)}
     [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 60.0), kept=kept)]))
     assert [word for word in texts(heard) if word] == [word.word for word in words if word.start >= 20.0]

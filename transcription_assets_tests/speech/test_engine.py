@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, Word
-from transcription_assets.speech import Samples, Sound, Window, windowing
+from transcription_assets.speech import AudioSource, DecodedWindow, Samples, windowing
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech.batches import even_size
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
@@ -48,7 +48,7 @@ def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> Non
     def read(channel: int, _start: float) -> Iterable[Samples]:
         return in_blocks((left, right)[channel])
 
-    [heard] = good(engine(SpellingDecoder()).hear([Sound(read, channels=2)]))
+    [heard] = good(engine(SpellingDecoder()).hear([AudioSource(read, channels=2)]))
     assert [(item.speaker, item.text) for item in heard.segments] == [
         ("left", "1 2"),
         ("right", "11 12"),
@@ -120,7 +120,7 @@ def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeyp
             yield block
 
     started = time.monotonic()
-    heard = good(engine(Slow()).hear([Sound(read)] * 2))
+    heard = good(engine(Slow()).hear([AudioSource(read)] * 2))
     assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
 
 
@@ -202,7 +202,7 @@ def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
     """The rest of the recording, which is kept, speaks another language."""
     decoder = Foreign()
     samples = np.concatenate([spelling([], 10.0), in_chunks(1, 11, 2)])
-    kept = {(0, 0): Window(0.0, 10.0, languages={"fr": 1000.0})}
+    kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"fr": 1000.0})}
     [heard] = good(engine(decoder).hear([seekable(samples, kept=kept)]))
     assert texts(heard) == [" 1", " 11", " 2"]
     assert [(item.language, item.doubt, item.repaired) for item in heard.segments] == [

@@ -9,7 +9,7 @@ import pytest
 from transcription_assets import models, settings
 from transcription_assets.evaluation import wer
 from transcription_assets.media import find_ffmpeg, read_samples
-from transcription_assets.speech import SAMPLE_RATE, Hardware, Heard, Samples, Whisper, sound
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Samples, SpeechResult, Whisper, audio_source
 from transcription_assets.speech.vad import voiced_regions
 from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD
 from transcription_assets_tests.speech import backgrounds
@@ -45,21 +45,21 @@ def sounds() -> Mapping[str, Samples]:
 
 
 @pytest.fixture(scope="module")
-def heard(sounds: Mapping[str, Samples]) -> Mapping[str, Heard]:
+def heard(sounds: Mapping[str, Samples]) -> Mapping[str, SpeechResult]:
     """All decoded together."""
     located = models.locate("base", "speech", settings.load().models_dir)
     engine = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
-    found = dict(zip(sounds, engine.hear(sound([samples]) for samples in sounds.values()), strict=True))
-    assert not [answer for answer in found.values() if not isinstance(answer, Heard)], found
+    found = dict(zip(sounds, engine.hear(audio_source([samples]) for samples in sounds.values()), strict=True))
+    assert not [answer for answer in found.values() if not isinstance(answer, SpeechResult)], found
     return found  # type: ignore[return-value]
 
 
-def text(answer: Heard) -> str:
+def text(answer: SpeechResult) -> str:
     return " ".join(segment.text for segment in answer.segments)
 
 
 @pytest.mark.models
-def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, Heard]) -> None:
+def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, SpeechResult]) -> None:
     answer = heard["after noise"]
     assert wer.errors(f"{SENTENCE} {NEXT}", text(answer), "").rate < 0.15
     assert answer.segments[0].start == pytest.approx(60.0, abs=0.6)
@@ -68,7 +68,7 @@ def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, Heard]) -> 
 
 @pytest.mark.models
 def test_speech_that_the_detector_cannot_find_is_heard(
-    heard: Mapping[str, Heard], sounds: Mapping[str, Samples]
+    heard: Mapping[str, SpeechResult], sounds: Mapping[str, Samples]
 ) -> None:
     assert voiced_regions(sounds["faint"]) == []
     assert wer.errors(f"{SENTENCE} {NEXT}", text(heard["faint"]), "").rate < 0.3
@@ -80,7 +80,7 @@ def test_speech_that_the_detector_cannot_find_is_heard(
     ("order", "languages", "first"), [("italian first", ["it", "en"], 7), ("english first", ["en", "it"], 9)]
 )
 def test_a_second_language_is_written_down_in_its_own_words(
-    heard: Mapping[str, Heard], order: str, languages: list[str], first: int
+    heard: Mapping[str, SpeechResult], order: str, languages: list[str], first: int
 ) -> None:
     """Whisper is 98 % sure that each of these chunks is Italian."""
     answer = heard[order]
@@ -90,7 +90,7 @@ def test_a_second_language_is_written_down_in_its_own_words(
 
 
 @pytest.mark.models
-def test_a_sentence_that_is_said_six_times_is_no_loop(heard: Mapping[str, Heard]) -> None:
+def test_a_sentence_that_is_said_six_times_is_no_loop(heard: Mapping[str, SpeechResult]) -> None:
     answer = heard["repeated"]
     assert {item.doubt for item in answer.segments} == {""}
     assert 5 <= text(answer).count("hives") <= 7

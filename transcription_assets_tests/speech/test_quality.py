@@ -15,10 +15,10 @@ from transcription_assets.speech.fallback import checked
 from transcription_assets.speech.languages import Probabilities, along, choose, mixed, others, shares, spoken, suspects
 from transcription_assets.speech.quality import (
     Repetition,
-    doubt,
+    find_leaked,
     fits_voices,
     is_loop,
-    leaked,
+    low_confidence_reason,
     repetition,
     tokens,
     turns,
@@ -72,11 +72,11 @@ def decoded(made: Segment) -> Decoded:
     ],
 )
 def test_each_sign_of_a_bad_decoding_is_told_by_its_name(changes: dict[str, float], reason: str) -> None:
-    assert doubt(segment(**changes), 10.0) == reason
+    assert low_confidence_reason(segment(**changes), 10.0) == reason
 
 
 def test_a_short_yes_and_a_chorus_of_no_are_not_doubted() -> None:
-    assert not doubt(segment(" Yes.", 1.0), 1.0)
+    assert not low_confidence_reason(segment(" Yes.", 1.0), 1.0)
     assert not is_loop("no no no no no no")
     assert is_loop("thank you " * 5)
     assert not is_loop(TEXT)
@@ -89,21 +89,21 @@ def test_words_are_counted_in_scripts_without_spaces_too() -> None:
 
 def test_a_vocabulary_that_was_read_out_is_seen_and_a_name_that_was_said_is_not() -> None:
     names = ["ComfyUI", "Kubernetes", "LanceDB"]
-    assert leaked("ComfyUI, Kubernetes, LanceDB", names)
-    assert not leaked("Open your ComfyUI folder and start Kubernetes.", names)
-    assert leaked("ComfyUI ComfyUI ComfyUI", ["ComfyUI"])
-    assert not leaked("Open your ComfyUI folder.", ["ComfyUI"])
-    assert not leaked("anything", [])
-    assert leaked("LanceDB, ComfyUI, Kubernetes, LanceDB", names)
-    assert leaked("We saw ComfyUI, Kubernetes, LanceDB.", names)
+    assert find_leaked("ComfyUI, Kubernetes, LanceDB", names)
+    assert not find_leaked("Open your ComfyUI folder and start Kubernetes.", names)
+    assert find_leaked("ComfyUI ComfyUI ComfyUI", ["ComfyUI"])
+    assert not find_leaked("Open your ComfyUI folder.", ["ComfyUI"])
+    assert not find_leaked("anything", [])
+    assert find_leaked("LanceDB, ComfyUI, Kubernetes, LanceDB", names)
+    assert find_leaked("We saw ComfyUI, Kubernetes, LanceDB.", names)
 
 
 @pytest.mark.parametrize("hint", [["ComfyUI"], ["Ruth Bader"], ["ComfyUI", "LanceDB"]])
 def test_a_hint_of_a_word_or_two_has_leaked_where_nothing_else_was_written_down(hint: list[str]) -> None:
     """A cough that is decoded with the hint `ComfyUI` says `ComfyUI`: it would be found by the search."""
-    assert leaked(", ".join(hint), hint)
-    assert leaked(f"{hint[-1]}.", hint)
-    assert not leaked(f"We met {hint[0]} there.", hint)
+    assert find_leaked(", ".join(hint), hint)
+    assert find_leaked(f"{hint[-1]}.", hint)
+    assert not find_leaked(f"We met {hint[0]} there.", hint)
 
 
 def test_a_phrase_of_the_vocabulary_may_be_said_and_is_found() -> None:
@@ -113,7 +113,7 @@ def test_a_phrase_of_the_vocabulary_may_be_said_and_is_found() -> None:
     careful = Careful()
     assert checked(decoded(said), chunk(10.0, *phrases), careful, may_change_language=False) == [said]
     assert careful.asked == []
-    assert leaked("International Monetary Fund, Ruth Bader Ginsburg", phrases)
+    assert find_leaked("International Monetary Fund, Ruth Bader Ginsburg", phrases)
 
 
 def test_what_is_heard_without_the_vocabulary_was_said_and_is_not_marked() -> None:

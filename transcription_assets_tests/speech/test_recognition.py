@@ -25,7 +25,7 @@ from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, Query
 from transcription_assets.search.searcher import Searcher
-from transcription_assets.speech import SAMPLE_RATE, Samples, hear_one, sound, windowing
+from transcription_assets.speech import SAMPLE_RATE, Samples, audio_source, transcribe_one, windowing
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
 from transcription_assets_tests.speech.spelling import SpellingDecoder, loud, spelling
@@ -270,7 +270,9 @@ def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkey
     monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
     assert library.graph.speech
     flac = library.graph.store.readable_url(media_keys.flac(demo(BEES)))
-    in_short_windows = hear_one(library.graph.speech.open(), sound(_small(read_samples(flac, ffmpeg=find_ffmpeg()))))
+    in_short_windows = transcribe_one(
+        library.graph.speech.open(), audio_source(_small(read_samples(flac, ffmpeg=find_ffmpeg())))
+    )
     in_one = library.transcript(demo(BEES))
     text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)
     said = TRUTH[BEES]["text"]
@@ -296,7 +298,7 @@ def test_real_speech_cut_at_every_possible_place_loses_no_word(
     assert shortest < 300
     for tenths in range(shortest, 590):
         monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
-        answer = hear_one(spelling_engine(SpellingDecoder()), sound(np.array_split(samples, 600)))
+        answer = transcribe_one(spelling_engine(SpellingDecoder()), audio_source(np.array_split(samples, 600)))
         heard = [word.word for segment in answer.segments for word in segment.words]
         assert heard == [word.word for word in words], tenths
 
@@ -320,7 +322,7 @@ def test_windows_are_the_whole_sound_and_no_voiced_second_is_lost(
     blocks = [samples[start : start + block] for start in range(0, len(samples), block)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windowing, "voiced_regions", loud)
-        found = list(windowing.windows(iter(blocks), window_s=window_s))
+        found = list(windowing.cut_windows(iter(blocks), window_s=window_s))
     assert np.array_equal(np.concatenate([np.empty(0, np.float32), *(cut.samples for cut in found)]), samples)
     assert all(len(cut.samples) <= window_s * SAMPLE_RATE + block for cut in found)
     heard = sum(region.length for cut in found for region in cut.voiced)

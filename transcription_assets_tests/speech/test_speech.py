@@ -8,9 +8,9 @@ from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, Word
 from transcription_assets.speech import SAMPLE_RATE, Samples, SpeechOptions, windowing
 from transcription_assets.speech.assembly import by_sentence
-from transcription_assets.speech.decoder import Chunk, Decoder, plain
-from transcription_assets.speech.quality import doubt, is_silence
-from transcription_assets.speech.windowing import windows
+from transcription_assets.speech.decoder import Chunk, ChunkDecoder, plain
+from transcription_assets.speech.quality import is_silence, low_confidence_reason
+from transcription_assets.speech.windowing import cut_windows
 
 
 def _segment(**changes: float) -> Segment:
@@ -48,9 +48,9 @@ def test_a_guess_where_the_decoder_itself_hears_nobody_is_silence_and_not_text()
 
 
 def test_a_loop_and_a_guess_are_doubtful_so_that_they_are_decoded_again() -> None:
-    assert doubt(_segment(compression_ratio=2.5), 1.0) == "loop"
-    assert doubt(_segment(avg_logprob=-1.1), 1.0) == "guess"
-    assert not doubt(_segment(), 1.0)
+    assert low_confidence_reason(_segment(compression_ratio=2.5), 1.0) == "loop"
+    assert low_confidence_reason(_segment(avg_logprob=-1.1), 1.0) == "guess"
+    assert not low_confidence_reason(_segment(), 1.0)
 
 
 def test_a_chunk_of_many_sentences_becomes_lines_that_can_be_read() -> None:
@@ -77,7 +77,7 @@ def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monke
 
     monkeypatch.setattr(windowing, "voiced_regions", every_other_second)
     sound = np.arange(seconds * SAMPLE_RATE, dtype=np.float32) / 2e6
-    found = list(windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
+    found = list(cut_windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
     assert np.array_equal(np.concatenate([cut.samples for cut in found] or [sound[:0]]), sound.clip(-1.0, 1.0))
     for cut in found:
         assert all(0 <= region.start < region.end <= cut.length for region in cut.voiced)
@@ -111,6 +111,6 @@ def test_more_chunks_than_a_gpu_takes_at_once_are_put_together_outside_its_memor
 
     whisper = SimpleNamespace(is_multilingual=True, detect_language=detect_language)
     model = SimpleNamespace(model=whisper, encode=OnGpu, feature_extractor=Extractor())
-    decoder = Decoder(model, SpeechOptions(), encode_at_once=2)
+    decoder = ChunkDecoder(model, SpeechOptions(), encode_at_once=2)
     stretches = [Chunk(np.zeros(SAMPLE_RATE, np.float32), (Region(0.0, 1.0),))] * 5
     assert decoder.tell_languages(stretches) == [[("en", 1.0)]] * 5

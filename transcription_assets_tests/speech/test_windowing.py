@@ -78,7 +78,7 @@ def test_a_sound_of_no_length_or_a_blink_is_heard_as_silence(length: int) -> Non
 def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
     samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
     samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
-    first, *_ = windowing.windows(in_blocks(samples), window_s=10.0)
+    first, *_ = windowing.cut_windows(in_blocks(samples), window_s=10.0)
     assert first.length == pytest.approx(9.05, abs=0.06)
 
 
@@ -91,5 +91,5 @@ def test_a_window_without_a_long_pause_ends_between_two_phrases_and_not_in_a_qui
     samples[int(9.4 * SAMPLE_RATE) : int(9.5 * SAMPLE_RATE)] = 0.01
     voices = [Region(0.0, 4.2), Region(4.2, 8.2), Region(8.2, 8.5), Region(8.5, 10.0)]
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: voices)
-    first, *_ = windowing.windows([samples], window_s=10.0)
+    first, *_ = windowing.cut_windows([samples], window_s=10.0)
     assert first.length == pytest.approx(8.5, abs=0.01)

@@ -14,7 +14,7 @@ import pytest
 from transcription_assets.errors import Refused, TranscriptionError
 from transcription_assets.search import retrieval
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import Filters, sought
+from transcription_assets.search.query import Filters, parse_query
 from transcription_assets.storage import Store, errors
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import Answer, FaultProxy
@@ -50,13 +50,13 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
 LOCAL = {"open", "artefact_url", "playable_artefact_url", "readable_url"}
 """These ask the store nothing; `open` has a test of its own."""
 
-INDEX: dict[str, Callable[[Index, retrieval.Looked], object]] = {
+INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "replace": lambda index, _: index.replace(rows(SHARED, "2"), [SHARED]),
     "holds": lambda index, _: index.holds(rows(SHARED, "2"), SHARED),
     "remove": lambda index, _: index.remove([SHARED]),
     "look": lambda index, _: index.look(),
     "near": lambda index, looked: index.near(looked, np.ones(4, np.float32), NONE, 3),
-    "holding": lambda index, looked: index.holding(looked, sought("something else"), NONE, 3),
+    "holding": lambda index, looked: index.holding(looked, parse_query("something else"), NONE, 3),
     "like": lambda index, looked: index.like(looked, ["something"], NONE, 3),
     "is_said": lambda index, looked: index.is_said(looked, "something", NONE),
     "read": lambda index, looked: index.read(looked, [0, 1]),
@@ -172,5 +172,5 @@ def test_a_store_that_cannot_be_opened_repeats_nothing(opened: Callable[[], Stor
 def test_a_long_text_is_read_in_no_time(part: str) -> None:
     """A name that a visitor makes up stands in it, and while a pattern is matched no other thread runs."""
     started = time.thread_time()
-    assert len(errors.said(OSError(part * 50_000))) < 1000
+    assert len(errors.error_text(OSError(part * 50_000))) < 1000
     assert time.thread_time() - started < 5

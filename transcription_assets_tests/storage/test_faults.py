@@ -12,21 +12,21 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.media import ffmpeg_input
 from transcription_assets.pipeline import audio, transcript, video
-from transcription_assets.pipeline.video import Decoder
-from transcription_assets.storage import Patience, Store
+from transcription_assets.pipeline.video import MediaDecoder
+from transcription_assets.storage import Store, Timeouts
 from transcription_assets_tests import fault_proxy, recordings, seaweed
 from transcription_assets_tests.chain import Chain
 from transcription_assets_tests.fault_proxy import Cut, Fault, FaultProxy, Reset, Shrunk, Silent
 
-FEW_TRIES = Patience(connect_s=10.0, silence_s=20.0, attempts=3, retries_s=20.0)
-IMPATIENT = Patience(connect_s=10.0, silence_s=0.5, attempts=3, retries_s=2.0)
+FEW_TRIES = Timeouts(connect_s=10.0, silence_s=20.0, attempts=3, retries_s=20.0)
+IMPATIENT = Timeouts(connect_s=10.0, silence_s=0.5, attempts=3, retries_s=2.0)
 """For silence alone: a machine that is busy elsewhere may well need half a second for an answer."""
 ACCOUNT = seaweed.Account(seaweed.OWNER.access_key, seaweed.OWNER.secret_key)
 SECRETS = (ACCOUNT.secret_key, f"{ACCOUNT.access_key}/", "Signature=", "X-Amz-", "x-amz-")
 SECONDS = 20
 """How long the recordings of this module are."""
 
-DECODER = Decoder(recordings.wheel_ffmpeg(), floor_s=60.0)
+DECODER = MediaDecoder(recordings.wheel_ffmpeg(), floor_s=60.0)
 BROKEN_ANSWERS = [Reset(), Cut(), Shrunk()]
 HOPELESS_ANSWERS = [Reset(0.0), Cut(0.0), Shrunk()]
 """Where each further answer gave half of the rest, a patient reader would have it all in the end."""
@@ -40,7 +40,7 @@ def proxy(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield standing
 
 
-Opening = Callable[[Patience], Store]
+Opening = Callable[[Timeouts], Store]
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_half_the_speech_is_never_taken_for_all_of_it(
     extracted(store, key)
     proxy.fail(fault, path=r"\.flac")
     with pytest.raises(TransientFailure):
-        transcript.materialise(store, key, transcript.Tools(chain.engine, recordings.wheel_ffmpeg()))
+        transcript.materialise(store, key, transcript.TranscriptTools(chain.engine, recordings.wheel_ffmpeg()))
     assert not store.exists(media_keys.transcript(key))
 
 

@@ -7,7 +7,7 @@ import pytest
 from transcription_assets.cli import put
 from transcription_assets.errors import PermanentFailure, Refused
 from transcription_assets.pipeline import transcript, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.stores import content, listed
@@ -56,7 +56,7 @@ def test_a_link_out_of_the_store_is_not_read(store: Store, key: str) -> None:
             attempt(key)
         assert "TRANSCRIPTION_LINK_ROOTS" in failure.value.hint
     with pytest.raises(Refused):
-        video.materialise(store, key, Decoder(recordings.wheel_ffmpeg()))
+        video.materialise(store, key, MediaDecoder(recordings.wheel_ffmpeg()))
     with pytest.raises(Refused):
         transcript.vocabulary(store, "video/good.mp4")
 

@@ -87,11 +87,11 @@ def test_the_longest_name_that_a_file_system_holds_can_be_put(folder: Path, tmp_
 
 
 def test_a_full_disk_is_named_so_for_obstore_and_for_the_system() -> None:
-    from transcription_assets.storage.errors import failure
+    from transcription_assets.storage.errors import to_failure
 
     told = "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)\n\nDebug"
     for error in (OSError(28, os.strerror(28)), ValueError(told)):
-        found = failure(error, "a.json")
+        found = to_failure(error, "a.json")
         assert isinstance(found, StoreFull)
         assert "free" in found.hint
 

@@ -9,12 +9,12 @@ import pytest
 from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.pipeline import audio, video
-from transcription_assets.pipeline.video import Decoder
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets_tests import fault_proxy, recordings, seaweed
 from transcription_assets_tests.fault_proxy import FaultProxy
 
-DECODER = Decoder(recordings.wheel_ffmpeg())
+DECODER = MediaDecoder(recordings.wheel_ffmpeg())
 MINUTES = 10
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from transcription_assets.errors import TransientFailure
-from transcription_assets.web.cache import Kept
+from transcription_assets.web.cache import Cached
 
 
 def test_who_asks_at_the_same_time_gets_one_answer_that_was_made_once() -> None:
@@ -18,7 +18,7 @@ def test_who_asks_at_the_same_time_gets_one_answer_that_was_made_once() -> None:
         made.append(1)
         return len(made)
 
-    kept = Kept(make, 60.0)
+    kept = Cached(make, 60.0)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(kept.get) for _ in range(8)]
         go.set()
@@ -34,7 +34,7 @@ def test_what_took_long_is_kept_longer_so_that_making_it_never_fills_the_day() -
         made.append(1)
         return len(made)
 
-    kept = Kept(make, 2.0, lambda: now[0])
+    kept = Cached(make, 2.0, lambda: now[0])
     assert kept.get() == 1
     now[0] += 49.0
     assert kept.get() == 1
@@ -53,7 +53,7 @@ def test_the_last_answer_is_given_while_a_new_one_takes_long() -> None:
             slow.wait(10)
         return answer
 
-    kept = Kept(make, 2.0, lambda: now[0])
+    kept = Cached(make, 2.0, lambda: now[0])
     assert kept.get() == "old"
     now[0] += 3.0
     assert kept.get() == "old"
@@ -70,7 +70,7 @@ def test_a_failure_is_told_and_tried_again() -> None:
             raise failures.pop()
         return "here"
 
-    kept = Kept(make, 60.0)
+    kept = Cached(make, 60.0)
     with pytest.raises(TransientFailure, match="away"):
         kept.get()
     assert kept.get() == "here"

@@ -80,7 +80,7 @@ def test_rows_that_cannot_be_read_starve_no_other(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(library, "MOST_READ", 2)
     tried: list[str] = []
-    readings = library.Readings(read)
+    readings = library.RecordReader(read)
     versions = dict.fromkeys("abcdef", "1")
     for _ in range(3):
         found = readings.of(versions)

@@ -12,10 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from transcription_assets.domain import media_keys
-from transcription_assets.search.highlight import parts
+from transcription_assets.search.highlight import split_highlights
 from transcription_assets.web import titles
 from transcription_assets.web.archive import is_known_form
-from transcription_assets.web.rate_limit import MOST_VISITORS, Rate
+from transcription_assets.web.rate_limit import MOST_VISITORS, RateLimit
 
 PROGRAM = Path(sys.executable).with_name("transcription-assets")
 spans = st.tuples(st.integers(-5, 60), st.integers(-5, 60))
@@ -23,14 +23,14 @@ spans = st.tuples(st.integers(-5, 60), st.integers(-5, 60))
 
 @given(text=st.text(max_size=50), sentence=spans, matches=st.lists(spans, max_size=5))
 def test_marking_a_text_never_changes_it(text: str, sentence: tuple[int, int], matches: list[tuple[int, int]]) -> None:
-    found = parts(text, sentence, matches)
+    found = split_highlights(text, sentence, matches)
     assert "".join(part.text for part in found) == text
     marked = [character for part in found if part.sentence for character in part.text]
     assert marked == list(text[max(0, sentence[0]) : max(0, sentence[1])])
 
 
 def test_words_of_the_question_are_marked_inside_and_outside_of_the_sentence() -> None:
-    found = parts("One bee. Two bees.", (9, 18), [(4, 7), (13, 17)])
+    found = split_highlights("One bee. Two bees.", (9, 18), [(4, 7), (13, 17)])
     assert [(part.text, part.sentence, part.match) for part in found] == [
         ("One ", False, False),
         ("bee", False, True),
@@ -71,7 +71,7 @@ def test_titles_are_what_people_would_write(key: str, title: str) -> None:
 
 def test_a_visitor_may_ask_as_often_as_said_and_again_after_a_while() -> None:
     now = [0.0]
-    rate = Rate(60, lambda: now[0])
+    rate = RateLimit(60, lambda: now[0])
     assert [rate.take("a") for _ in range(61)] == [0] * 60 + [1]
     assert rate.take("b") == 0
     now[0] += 1.0
@@ -79,7 +79,7 @@ def test_a_visitor_may_ask_as_often_as_said_and_again_after_a_while() -> None:
 
 
 def test_very_many_visitors_do_not_fill_the_memory() -> None:
-    rate = Rate(1, lambda: 0.0)
+    rate = RateLimit(1, lambda: 0.0)
     for number in range(MOST_VISITORS + 10):
         rate.take(str(number))
     assert len(rate._left) == MOST_VISITORS  # noqa: SLF001 -- nothing else tells

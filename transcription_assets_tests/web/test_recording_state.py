@@ -6,17 +6,17 @@ from itertools import product
 import pytest
 
 from transcription_assets.domain.transcript import Media, Segment, Speech, SpeechModel, Transcript
-from transcription_assets.web.recording_state import STEPS, Held, progress, spoken
+from transcription_assets.web.recording_state import STEPS, ArtefactState, recording_state, spoken
 
 FLAGS = (False, True)
 SILENCES = (None, "", "no_speech", "not_understood")
 ROWS = ("", "older", "current")
 EVERY = [
-    Held(*found)  # type: ignore[arg-type]  # the product of the fields' values
+    ArtefactState(*found)  # type: ignore[arg-type]  # the product of the fields' values
     for found in product(FLAGS, FLAGS, SILENCES, FLAGS, ROWS, ("", *STEPS, "costs"))
 ]
 
-PROBED = Held(video=True)
+PROBED = ArtefactState(video=True)
 HEARD = replace(PROBED, audio=True)
 WRITTEN = replace(HEARD, silence="")
 MUTE = replace(HEARD, silence="no_speech")
@@ -25,8 +25,8 @@ MUTE = replace(HEARD, silence="no_speech")
 @pytest.mark.parametrize(
     ("held", "expected"),
     [
-        (Held(), ("waiting", "video")),
-        (Held(passages=True, rows="older"), ("waiting", "video")),
+        (ArtefactState(), ("waiting", "video")),
+        (ArtefactState(passages=True, rows="older"), ("waiting", "video")),
         (PROBED, ("working", "audio")),
         (HEARD, ("working", "transcript")),
         (WRITTEN, ("working", "embeddings")),
@@ -37,7 +37,7 @@ MUTE = replace(HEARD, silence="no_speech")
         (replace(MUTE, passages=True), ("done", "")),
         (replace(MUTE, silence="not_understood", passages=True), ("done", "")),
         (replace(MUTE, passages=True, rows="older"), ("working", "embeddings")),
-        (Held(failed="video"), ("failed", "video")),
+        (ArtefactState(failed="video"), ("failed", "video")),
         (replace(PROBED, failed="video"), ("working", "audio")),
         (replace(PROBED, failed="audio"), ("failed", "audio")),
         (replace(WRITTEN, failed="transcript"), ("working", "embeddings")),
@@ -46,19 +46,19 @@ MUTE = replace(HEARD, silence="no_speech")
         (replace(WRITTEN, rows="current", failed="transcript"), ("done", "")),
     ],
 )
-def test_each_step_moves_a_recording_on(held: Held, expected: tuple[str, str]) -> None:
-    assert progress(held) == expected
+def test_each_step_moves_a_recording_on(held: ArtefactState, expected: tuple[str, str]) -> None:
+    assert recording_state(held) == expected
 
 
 def test_speech_is_done_exactly_when_it_is_published() -> None:
     for held in EVERY:
         if not held.silence:
-            assert (progress(held)[0] == "done") == (held.rows == "current"), held
+            assert (recording_state(held)[0] == "done") == (held.rows == "current"), held
 
 
 def test_silence_is_done_without_rows_but_not_without_embeddings() -> None:
     for held in EVERY:
-        state, _ = progress(held)
+        state, _ = recording_state(held)
         if held.silence and held.rows != "current" and not held.failed:
             assert (state == "done") == (held.passages and not held.rows), held
 
@@ -67,12 +67,12 @@ def test_a_failure_counts_until_its_step_has_a_result() -> None:
     for held in EVERY:
         if held.rows != "current":
             open_steps = STEPS[STEPS.index(held.next_step) :]
-            assert (progress(held)[0] == "failed") == (held.failed in {*open_steps, "costs"}), held
+            assert (recording_state(held)[0] == "failed") == (held.failed in {*open_steps, "costs"}), held
 
 
 def test_the_step_is_the_one_that_failed_or_comes_next() -> None:
     for held in EVERY:
-        state, step = progress(held)
+        state, step = recording_state(held)
         assert step == {"done": "", "failed": held.failed}.get(state, held.next_step), held
         assert state != "waiting" or not held.video, held
 

@@ -8,7 +8,7 @@ WORK_LIMIT = "STEP_WORK_LIMIT_S"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Deadlines:
     """Time limits (s) of a pod: to start, and to run: `floor_s`, plus `per_second` for each second of audio."""
 
     start_s: float

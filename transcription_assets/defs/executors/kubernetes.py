@@ -11,10 +11,10 @@ from dagster._core.definitions.executor_definition import multiple_process_execu
 from dagster._core.executor.init import InitExecutorContext
 
 from transcription_assets.defs.batch import KUBERNETES
-from transcription_assets.defs.executors.deadlines import Patience
+from transcription_assets.defs.executors.deadlines import Deadlines
 
 
-def executor(pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> dg.ExecutorDefinition:
+def executor(pods: Mapping[str, Mapping[str, Any]], patience: Deadlines) -> dg.ExecutorDefinition:
     """Return an executor definition based on `k8s_job_executor`.
 
     Args:

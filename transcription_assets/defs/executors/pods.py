@@ -25,8 +25,15 @@ from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException  # type: ignore[import-untyped]
 
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT, Patience
-from transcription_assets.defs.executors.pod_failures import Again, Ending, Pod, Seen, ending, is_erring
+from transcription_assets.defs.executors.deadlines import WORK_LIMIT, Deadlines
+from transcription_assets.defs.executors.pod_failures import (
+    JobObservation,
+    Pod,
+    PodOutcome,
+    Retry,
+    is_erring,
+    job_outcome,
+)
 from transcription_assets.defs.failed_runs import ask_for_another_run
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.sensor.active_runs import keys_of
@@ -43,16 +50,16 @@ WARNINGS = 3
 class PodStepHandler(K8sStepHandler):
     """The step handler of `k8s_job_executor` with a deadline for each pod and the reasons of pod failures."""
 
-    def __init__(self, configured: K8sStepHandler, patience: Patience) -> None:
+    def __init__(self, configured: K8sStepHandler, patience: Deadlines) -> None:
         # Copies its state, because its constructor would load the cluster's configuration again.
         self.__dict__.update(vars(configured))
         self._patience = patience
         self._work_s: dict[str, float] = {}
-        self._endings: dict[str, Ending] = {}
+        self._endings: dict[str, PodOutcome] = {}
         self._erring: dict[str, float] = {}
         self._done: set[str] = set()
 
-    def ending_of(self, step_key: str) -> Ending | None:
+    def ending_of(self, step_key: str) -> PodOutcome | None:
         """Return how the step's last pod failed, None if no health check has detected a failure."""
         return self._endings.get(step_key)
 
@@ -78,10 +85,10 @@ class PodStepHandler(K8sStepHandler):
         namespace = self._get_container_context(step_handler_context).namespace
         status = self._api_client.get_job_status(job_name=job, namespace=namespace)
         if status is None:
-            return self._ended(step, Ending(f"its Job {job} is gone: somebody deleted it", Again.STEP), "")
+            return self._ended(step, PodOutcome(f"its Job {job} is gone: somebody deleted it", Retry.STEP), "")
         pods = self._api_client.get_pods_in_job(job_name=job, namespace=namespace)
         seen = self._seen(job, status, [Pod.of(pod) for pod in pods])
-        found = ending(seen, datetime.now(UTC), self._patience.start_s)
+        found = job_outcome(seen, datetime.now(UTC), self._patience.start_s)
         if found is None or (seen.has_begun and self._is_news(job)):
             return CheckStepHealthResult.healthy()
         about = [job, *(pod.name for pod in seen.pods)]
@@ -91,12 +98,12 @@ class PodStepHandler(K8sStepHandler):
             self._api_client.delete_job(job_name=job, namespace=namespace)
         return result
 
-    def _seen(self, job: str, status: Any, pods: list[Pod]) -> Seen:
+    def _seen(self, job: str, status: Any, pods: list[Pod]) -> JobObservation:
         if is_erring(pods):
             self._erring.setdefault(job, time.monotonic())
         else:
             self._erring.pop(job, None)
-        return Seen(
+        return JobObservation(
             asked=status.start_time or datetime.now(UTC),
             failed=bool(status.failed),
             succeeded=bool(status.succeeded),
@@ -122,7 +129,7 @@ class PodStepHandler(K8sStepHandler):
         said = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
         return "; ".join(list(dict.fromkeys(said))[-WARNINGS:])
 
-    def _ended(self, step: str, found: Ending, warnings: str) -> CheckStepHealthResult:
+    def _ended(self, step: str, found: PodOutcome, warnings: str) -> CheckStepHealthResult:
         self._endings[step] = found
         return CheckStepHealthResult.unhealthy(found.reason + (f". The cluster says: {warnings}" if warnings else ""))
 
@@ -145,10 +152,10 @@ class PodExecutor(StepDelegatingExecutor):
     ) -> DagsterEvent:
         """Fail the step at once if another pod cannot help, and tag the run for a retry if a later run can."""
         found = self._pods.ending_of(step_context.step.key)
-        if found is not None and found.again is not Again.NEVER:
+        if found is not None and found.again is not Retry.NEVER:
             # Tagged for Again.STEP too: its retries may not suffice, since often many nodes are lost at once.
             ask_for_another_run(step_context.instance, step_context.run_id, step_context.step)
-        if found is None or found.again is Again.STEP:
+        if found is None or found.again is Retry.STEP:
             return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
         failure = StepFailureData(err_info, user_failure_data=None)  # type: ignore[no-untyped-call]
         return DagsterEvent.step_failure_event(step_context, failure)
@@ -169,7 +176,7 @@ def sounds_s(context: StepHandlerContext) -> float | None:
     return sum(lengths.values()) if keys and lengths.keys() >= set(keys) else None
 
 
-def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Patience) -> PodExecutor:
+def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Deadlines) -> PodExecutor:
     """Return an executor that runs each step in its own pod.
 
     Args:

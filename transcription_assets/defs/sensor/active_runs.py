@@ -21,7 +21,7 @@ ACTIVE = [
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class ActiveRuns:
     """The active runs."""
 
     runs: Sequence[dg.DagsterRun]
@@ -34,9 +34,9 @@ class Flight:
         return {key for run in self.runs for key in _keys(run.tags, order, position)}
 
 
-def runs_in_flight(instance: dg.DagsterInstance, most: int) -> Flight:
+def find_active_runs(instance: dg.DagsterInstance, most: int) -> ActiveRuns:
     """Return at most `most` of the active runs, whether a sensor, automation or a person started them."""
-    return Flight(instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=most))
+    return ActiveRuns(instance.get_runs(dg.RunsFilter(statuses=ACTIVE), limit=most))
 
 
 def last_ended_run(instance: dg.DagsterInstance) -> str:

@@ -20,7 +20,7 @@ AT_ONCE = 10  # size of boto3's connection pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class InboxView:
     """The observed recordings, the known state to compare them with, and whether that is the complete inbox.
 
     `ignored` counts files that are not recordings, `unread` those whose state could not be read.
@@ -33,7 +33,7 @@ class Look:
     unread: int = 0
 
 
-def everything(place: Store, known: pl.DataFrame) -> Look:
+def list_inbox(place: Store, known: pl.DataFrame) -> InboxView:
     """List the whole inbox; the result is complete unless it contains a broken link.
 
     Recordings that were moved to `DONE_` are left out of the known state, so that they do not count as gone. If one of
@@ -44,15 +44,17 @@ def everything(place: Store, known: pl.DataFrame) -> Look:
 
     """
     listing = place.list_media()
-    again = inbox_diff.rewritten(listing.frame, known)
-    if not (again.is_empty() and inbox_diff.difference(listing.frame, known).gone.is_empty()):
+    again = inbox_diff.find_rewritten(listing.frame, known)
+    if not (again.is_empty() and inbox_diff.compare(listing.frame, known).gone.is_empty()):
         done = place.list_done()
         done = pl.concat([done.join(listing.frame, on="key", how="anti"), done.join(again, on="key", how="semi")])
         known = known.join(done, on="key", how="anti")
-    return Look(listing.frame, known, listing.unread == 0, listing.ignored, listing.unread)
+    return InboxView(listing.frame, known, listing.unread == 0, listing.ignored, listing.unread)
 
 
-def notified(place: Store, known: pl.DataFrame, messages: Sequence[Message]) -> tuple[Look, list[Message]]:
+def read_notifications(
+    place: Store, known: pl.DataFrame, messages: Sequence[Message]
+) -> tuple[InboxView, list[Message]]:
     """Look up the recordings that these messages name, and return them with the messages that can be deleted.
 
     A message can be deleted when the current state of every recording that it names is known, or when it names none.
@@ -73,7 +75,7 @@ def notified(place: Store, known: pl.DataFrame, messages: Sequence[Message]) -> 
     unknown = frame.join(known, on=["key", "etag"], how="anti")["key"]
     open_keys = unread.union(unknown)
     served = [message for message, each in zip(messages, named, strict=True) if open_keys.isdisjoint(each)]
-    return Look(frame, known_of_them, complete=False, unread=len(unread)), served
+    return InboxView(frame, known_of_them, complete=False, unread=len(unread)), served
 
 
 def _named(place: Store, message: Message) -> list[str]:

@@ -15,8 +15,14 @@ import polars as pl
 from transcription_assets.defs.jobs import process_recordings
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensor.active_runs import RANGE_END, RANGE_START, Flight, last_ended_run, runs_in_flight
-from transcription_assets.defs.sensor.inbox import Look, everything, notified
+from transcription_assets.defs.sensor.active_runs import (
+    RANGE_END,
+    RANGE_START,
+    ActiveRuns,
+    find_active_runs,
+    last_ended_run,
+)
+from transcription_assets.defs.sensor.inbox import InboxView, list_inbox, read_notifications
 from transcription_assets.defs.sensor.queue import Queue
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import NotFound, TranscriptionError
@@ -31,7 +37,7 @@ SNAPSHOTS_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SensorLimits:
     """Limits of one tick, so that it ends well within the daemon's time limit of a minute.
 
     With `queue_url`, a tick reads only the objects that the queue's messages name, with a complete listing every
@@ -51,7 +57,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class TickPlan:
     """The requests of one tick, and counts of the work that has to wait."""
 
     runs: list[pl.DataFrame]
@@ -64,7 +70,7 @@ class Plan:
     no_room: int
 
 
-def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
+def inbox_sensor(pace: SensorLimits) -> dg.SensorDefinition:
     """Create the sensor.
 
     Raises:
@@ -82,9 +88,9 @@ def inbox_sensor(pace: Pace) -> dg.SensorDefinition:
     def inbox_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         place, cursor = store.open(), inbox_diff.Cursor.parse(context.cursor)
         known = _known(place, cursor.snapshot)
-        flight = runs_in_flight(context.instance, pace.max_runs)
+        flight = find_active_runs(context.instance, pace.max_runs)
         look = _look(place, known, cursor, pace, free=pace.max_runs - len(flight.runs))
-        found = inbox_diff.difference(look.frame, look.known)
+        found = inbox_diff.compare(look.frame, look.known)
         todo, growing = _settled(place, _oldest_first(found), pace.settle_s)
         plan = _plan(context.instance, todo, _removable(context, found.gone, known, look, pace), flight, pace)
         message = _message(plan, look, growing=growing.height, gone=found.gone.height, full=_full(flight, pace))
@@ -122,16 +128,16 @@ def _known(place: Store, snapshot: str) -> pl.DataFrame:
         ) from error
 
 
-def _look(place: Store, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: Pace, *, free: int) -> Look:
+def _look(place: Store, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: SensorLimits, *, free: int) -> InboxView:
     """Return the whole inbox or, between two complete listings, the recordings that messages in the queue name."""
     age = datetime.now(UTC) - cursor.listed if cursor.listed else timedelta.max
     if not pace.queue_url or age >= timedelta(seconds=pace.list_every_s):
-        return everything(place, known)
+        return list_inbox(place, known)
     if free <= 0:  # no run can be requested, and the queue counts how often a message is received
-        return Look(known.clear(), known.clear(), complete=False)
+        return InboxView(known.clear(), known.clear(), complete=False)
     queue = Queue(pace.queue_url)
     # Messages are invisible until the next tick, which finds the recordings of this one known and deletes them.
-    look, served = notified(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
+    look, served = read_notifications(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
     queue.delete(served)
     return look
 
@@ -143,28 +149,28 @@ def _oldest_first(found: inbox_diff.Difference) -> pl.DataFrame:
 
 def _settled(place: Store, todo: pl.DataFrame, settle_s: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split off files that may still be growing; objects appear in a bucket complete."""
-    return inbox_diff.settled(todo, datetime.now(UTC), settle_s if place.is_local else 0.0)
+    return inbox_diff.split_settled(todo, datetime.now(UTC), settle_s if place.is_local else 0.0)
 
 
 def _plan(
-    instance: dg.DagsterInstance, todo: pl.DataFrame, removable: pl.DataFrame, flight: Flight, pace: Pace
-) -> Plan:
+    instance: dg.DagsterInstance, todo: pl.DataFrame, removable: pl.DataFrame, flight: ActiveRuns, pace: SensorLimits
+) -> TickPlan:
     if todo.is_empty() and removable.is_empty():
-        return Plan([], todo, [], removable, partitions=0, todo=0, in_flight=0, no_room=0)
+        return TickPlan([], todo, [], removable, partitions=0, todo=0, in_flight=0, no_room=0)
     order = instance.get_dynamic_partitions(str(recordings.name))
     busy = flight.keys(order)
-    waiting = inbox_diff.without(todo, busy)
-    fitting = inbox_diff.within(waiting, order, PARTITIONS_MOST)
+    waiting = inbox_diff.exclude_keys(todo, busy)
+    fitting = inbox_diff.fit_partitions(waiting, order, PARTITIONS_MOST)
     chosen = fitting.head(pace.max_adds)
-    extended = [*order, *inbox_diff.without(chosen, order)["key"]]
+    extended = [*order, *inbox_diff.exclude_keys(chosen, order)["key"]]
     runs = inbox_diff.runs(chosen, extended, pace.run_max_files, pace.run_max_bytes)
     runs = runs[: max(0, min(RUNS_A_TICK, pace.max_runs - len(flight.runs)))]
     taken = pl.concat([todo.clear(), *runs])
-    return Plan(
+    return TickPlan(
         runs=runs,
         taken=taken,
-        added=inbox_diff.without(taken, order)["key"].to_list(),
-        removed=inbox_diff.without(removable, busy).head(pace.max_adds),
+        added=inbox_diff.exclude_keys(taken, order)["key"].to_list(),
+        removed=inbox_diff.exclude_keys(removable, busy).head(pace.max_adds),
         partitions=len(order),
         todo=todo.height,
         in_flight=todo.height - waiting.height,
@@ -172,7 +178,7 @@ def _plan(
     )
 
 
-def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: Pace) -> str:
+def _before(rows: pl.DataFrame, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: SensorLimits) -> str:
     """Return the versions that these recordings replace, as a part of the run key.
 
     Removed recordings leave no version to replace, so with `remove_gone` it is the whole snapshot.
@@ -191,7 +197,7 @@ def _run_request(rows: pl.DataFrame, before: str, reset: str) -> dg.RunRequest:
 
 
 def _partition_requests(
-    plan: Plan,
+    plan: TickPlan,
 ) -> Sequence[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
     return [
         *([recordings.build_add_request(plan.added)] if plan.added else []),
@@ -200,7 +206,7 @@ def _partition_requests(
 
 
 def _removable(
-    context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, look: Look, pace: Pace
+    context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, look: InboxView, pace: SensorLimits
 ) -> pl.DataFrame:
     """Return the recordings to remove with their artefacts, none unless `remove_gone` is set."""
     if gone.is_empty() or not look.complete or not pace.remove_gone:
@@ -231,18 +237,18 @@ def _clean(place: Store, keep: set[str]) -> None:
             place.delete(name)
 
 
-def _full(flight: Flight, pace: Pace) -> bool:
+def _full(flight: ActiveRuns, pace: SensorLimits) -> bool:
     return len(flight.runs) >= pace.max_runs
 
 
-def _crowded(plan: Plan) -> str:
+def _crowded(plan: TickPlan) -> str:
     return (
         f"{plan.partitions + len(plan.added)} recordings are partitions now; Dagster is made for {PARTITIONS_MOST} of "
         "one asset, and none is added beyond. docs/how-to/scale.md says what to do"
     )
 
 
-def _message(plan: Plan, look: Look, *, growing: int, gone: int, full: bool) -> str:
+def _message(plan: TickPlan, look: InboxView, *, growing: int, gone: int, full: bool) -> str:
     taken, removed, more = plan.taken.height, plan.removed.height, plan.todo - plan.taken.height
     parts = [
         f"{taken} recordings requested" if taken else "nothing new" if not more else "nothing requested",

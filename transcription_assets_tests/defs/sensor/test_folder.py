@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.defs.sensor import sensor
-from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START, Pace, inbox_sensor
+from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START, SensorLimits, inbox_sensor
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets_tests.defs.sensor.ticks import PACE
@@ -28,7 +28,7 @@ from transcription_assets_tests.defs.sensor.ticks import PACE
 class Inbox:
     """An inbox, the sensor that looks into it, and what the daemon keeps between two ticks."""
 
-    def __init__(self, root: Path, instance: dg.DagsterInstance, pace: Pace = PACE) -> None:
+    def __init__(self, root: Path, instance: dg.DagsterInstance, pace: SensorLimits = PACE) -> None:
         self.root, self.instance, self.pace = root, instance, pace
         self.cursor: str | None = None
         self.store = StoreResource(url=str(root))

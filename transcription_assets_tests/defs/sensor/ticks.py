@@ -10,11 +10,11 @@ import polars as pl
 from transcription_assets.defs.jobs import process_recordings
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensor.sensor import Pace, inbox_sensor
+from transcription_assets.defs.sensor.sensor import SensorLimits, inbox_sensor
 from transcription_assets.domain import inbox_diff
 from transcription_assets.storage import Store
 
-PACE = Pace(
+PACE = SensorLimits(
     interval_s=1,
     settle_s=0,
     max_adds=300,
@@ -32,7 +32,7 @@ class Daemon:
 
     store: Store
     instance: dg.DagsterInstance
-    pace: Pace = PACE
+    pace: SensorLimits = PACE
     cursor: str | None = None
     message: str = ""
     requested: list[list[str]] = field(default_factory=list)

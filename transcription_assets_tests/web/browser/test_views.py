@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from transcription_assets.cli.process import Report, process
-from transcription_assets.cli.tools import Tools, installed
+from transcription_assets.cli.tools import Services, locate_installed
 from transcription_assets.domain.chunking import Region, coverage
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
 from transcription_assets.settings import Settings
-from transcription_assets.speech import SAMPLE_RATE, Heard, Sound, SpeechOptions
+from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechOptions, SpeechResult
 from transcription_assets.web.archive import Archive
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.web.browser import browsing
@@ -40,11 +40,11 @@ class PromptedEngine:
     options: SpeechOptions = field(default_factory=SpeechOptions)
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
-    def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard | Exception]:
+    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """What is said in the demo recording of each length; nothing in any other."""
         return map(self._hear, sounds)
 
-    def _hear(self, sound: Sound) -> Heard:
+    def _hear(self, sound: AudioSource) -> SpeechResult:
         duration = sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE
         sound.progress(duration)
         told = json.loads((ROOT / "demo/recordings.json").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ class PromptedEngine:
                 language = item["language"]
         words = [word for segment in segments for word in segment.words]
         voiced = [Region(segment.start, segment.end) for segment in segments]
-        return Heard(segments, language, 1.0, duration, coverage(voiced, words))
+        return SpeechResult(segments, language, 1.0, duration, coverage(voiced, words))
 
 
 def _segment(number: int, start: float, end: float, text: str) -> Segment:
@@ -71,8 +71,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The demo, a song, a film that no browser plays, and one that is broken."""
     folder = tmp_path_factory.mktemp("page")
     chosen = Settings(store=str(folder / "store"), settle_s=0, serve_searches_per_minute=10_000)
-    archive = Archive(chosen, installed(chosen))
-    tools = Tools(chosen, installed(chosen))
+    archive = Archive(chosen, locate_installed(chosen))
+    tools = Services(chosen, locate_installed(chosen))
     tools.__dict__.update(engine=PromptedEngine())
     (folder / "store").mkdir()
     store = tools.store
