@@ -5,7 +5,7 @@ python -m benchmarks.fuzz [--files N] [--seed N] [--processes N] [--minutes M]
 Recordings in many containers, made by ffmpeg, are mutated with a fixed seed: file 7 of seed 1 is always the same. The
 engine is the scripted one. Each of these counts must be 0:
 
-- crash: an exception that is not from `failures.py`, or a process that died;
+- crash: an exception that is not from `errors.py`, or a process that died;
 - hang: a file that took longer than --limit seconds, or an ffmpeg process that still runs afterwards;
 - litter: any file left in the temporary folder, or an artefact without its record;
 - retried: a broken local file that fails with a transient error, which runs would retry forever;

@@ -28,8 +28,8 @@ from transcription_assets import models
 from transcription_assets.domain.passages import Sentence, cut_passages
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
 from transcription_assets.evaluation.labelled_set import talks
-from transcription_assets.search import payload, schema
-from transcription_assets.search.index import Index, Snapshot, table_name
+from transcription_assets.search import payload
+from transcription_assets.search.index import Index, Snapshot, schema, table_name
 from transcription_assets.search.query import Answer, Filters, Mode, Query
 from transcription_assets.search.ranking import nearest
 from transcription_assets.search.searcher import FEWEST, Searcher

@@ -179,7 +179,7 @@ def test_nobody_else_reads_the_environment() -> None:
     found = [path.name for path in PACKAGE.rglob("*.py") if reading.search(path.read_text(encoding="utf-8"))]
     # A pod's deadline is told to its step by whoever made the pod; it is nothing that a person sets.
     # ffmpeg is given a part of this process's environment, which holds no setting.
-    assert sorted(found) == ["batch.py", "process.py", "settings.py"]
+    assert sorted(found) == ["batch.py", "ffmpeg_process.py", "settings.py"]
 
 
 def test_the_encoder_calculates_where_its_own_setting_says_or_with_the_speech_model() -> None:

@@ -1,4 +1,4 @@
-"""Node selection and resources of step pods: dagster-k8s's configuration, made from the sizes in costs.py."""
+"""Node selection and resources of step pods: dagster-k8s's configuration, made from the sizes in costs/report.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
