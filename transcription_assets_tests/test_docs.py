@@ -129,3 +129,9 @@ def test_reference_names_every_path_of_the_api(tmp_path: Path) -> None:
         app = app.app  # type: ignore[assignment]
     paths = {re.sub(r":path\}", "}", path) for path in app.openapi()["paths"]}
     assert {path for path in paths if f"`{path}`" not in reference("api.md")} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_pages_name_exist(page: Path) -> None:
+    for name in re.findall(r"`(\w+/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "transcription_assets" / name).exists(), name
