@@ -17,8 +17,8 @@ from transcription_assets.defs.failed_runs import BATCH_RUN
 from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
 from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
-from transcription_assets.search.schema import schema
 from transcription_assets.search.index import Index
+from transcription_assets.search.schema import schema
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
