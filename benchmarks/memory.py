@@ -45,8 +45,8 @@ def main() -> int:
     parser.add_argument("--chart", type=Path, help="write memory over time as SVG")
     parser.add_argument("--hear", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.hear:
-        return _hear(chosen.hear)
+    if chosen.transcribe:
+        return _hear(chosen.transcribe)
     hours = chosen.hours or (10.0 if chosen.engine else 3.0)
     what, bar = ("engine", ENGINE_BAR_MB) if chosen.engine else ("process", PROCESS_BAR_MB)
     print(describe())

@@ -214,7 +214,7 @@ def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
     found = []
     for text, true in zip(questions, truth, strict=True):
         vector = told.vectors[text]
-        held = table.read(looked, table.near(looked, vector, Filters(), FEWEST))
+        held = table.read(looked, table.search_vectors(looked, vector, Filters(), FEWEST))
         found.append(len({item.row for item in nearest(held.values(), vector, NEAREST)} & true) / NEAREST)
     return statistics.fmean(found)
 

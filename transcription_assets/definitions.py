@@ -39,7 +39,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
         + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
-        + (", with doubtful words" if chosen.search_doubtful else ""),
+        + (", with words of low confidence" if chosen.search_low_confidence else ""),
     }
 
 
@@ -166,7 +166,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             models_dir=folder,
             device=chosen.encodes_on,
             passage_s=chosen.passage_s,
-            search_doubtful=chosen.search_doubtful,
+            search_low_confidence=chosen.search_low_confidence,
             url=chosen.embedding_url,
             key=chosen.embedding_key.get_secret_value(),
             dollars_per_million=chosen.embedding_dollars,

@@ -23,6 +23,8 @@ from transcription_assets.models import default_folder
 PREFIX = "TRANSCRIPTION_"
 SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 """Suffixes of the variables that Kubernetes adds to every pod for each Service of its namespace."""
+RENAMED = {"SEARCH_DOUBTFUL": "SEARCH_LOW_CONFIDENCE"}
+"""Earlier names of settings."""
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
@@ -111,8 +113,8 @@ class Settings(BaseSettings):
         0, ge=0, le=128, description="Chunks of up to 30 s that are decoded together; 0 = what fits into the memory."
     )
     passage_s: float = Field(30.0, ge=5, le=300, description="Seconds of speech in one searchable passage.")
-    search_doubtful: bool = Field(
-        default=False, description="Whether words that the transcript marks as doubtful can be found by the search."
+    search_low_confidence: bool = Field(
+        default=False, description="Whether words of low confidence can be found by the search."
     )
 
     settle_s: float = Field(
@@ -317,8 +319,8 @@ def unknown(environment: Mapping[str, str]) -> dict[str, str]:
         own = name.upper().removeprefix(PREFIX)
         links = any(name.startswith(service) and SERVICE_LINK.fullmatch(name, len(service)) for service in services)
         if name.upper().startswith(PREFIX) and own not in settings and not links:
-            meant = difflib.get_close_matches(own, sorted(settings), n=1)
-            found[name] = f"{PREFIX}{meant[0]}" if meant else ""
+            meant = RENAMED.get(own) or next(iter(difflib.get_close_matches(own, sorted(settings), n=1)), "")
+            found[name] = meant and f"{PREFIX}{meant}"
     return found
 
 

@@ -27,7 +27,7 @@ CHAIN = ("video", "audio", "transcript", "embeddings")
 CHECKS = {
     "video": ["playable"],
     "audio": ["whole", "audible"],
-    "transcript": ["confidence", "no_inventions", "speech_coverage"],
+    "transcript": ["confidence", "no_hallucinations", "speech_coverage"],
     "embeddings": ["complete"],
 }
 

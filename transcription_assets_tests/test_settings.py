@@ -136,6 +136,12 @@ def service_links(variable: str) -> dict[str, str]:
     }
 
 
+def test_an_earlier_name_of_a_setting_is_answered_with_the_new_one() -> None:
+    assert settings.unknown({"TRANSCRIPTION_SEARCH_DOUBTFUL": "true"}) == {
+        "TRANSCRIPTION_SEARCH_DOUBTFUL": "TRANSCRIPTION_SEARCH_LOW_CONFIDENCE"
+    }
+
+
 @pytest.mark.parametrize(
     "variable", ["TRANSCRIPTION_ASSETS", "TRANSCRIPTION_SERVE", "TRANSCRIPTION_WEB_SERVICE", "TRANSCRIPTION"]
 )

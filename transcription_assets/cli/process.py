@@ -119,7 +119,9 @@ def _transcribed(
             lengths[key] = _extracted(tools, key, progress, report)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
-        answers = transcript.materialise_each(tools.store, list(lengths), tools.transcribing, watch) if lengths else ()
+        answers = (
+            transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
+        )
     for key, answer in zip(lengths, answers, strict=True):
         with _noted(key, report):
             if isinstance(answer, Exception):

@@ -80,7 +80,7 @@ class Services:
         return wiring.build_whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
 
     @property
-    def transcribing(self) -> transcript.TranscriptTools:
+    def transcript_tools(self) -> transcript.TranscriptTools:
         """The tools of the transcript step.
 
         Raises:
@@ -92,7 +92,7 @@ class Services:
     @property
     def choice(self) -> PassageOptions:
         """The options of the embeddings step."""
-        return PassageOptions(self.settings.passage_s, self.settings.search_doubtful)
+        return PassageOptions(self.settings.passage_s, self.settings.search_low_confidence)
 
     @cached_property
     def encoder(self) -> Encoder:

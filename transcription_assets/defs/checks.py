@@ -46,7 +46,7 @@ CONFIDENCE = _spec(
     f"The mean probability that Whisper gives the words is at least {CONFIDENCE_LIMIT}.",
 )
 NO_HALLUCINATIONS = _spec(
-    "no_inventions",
+    "no_hallucinations",
     "transcript",
     "There are no words without speech (hallucinations), and no segments that kept a low confidence after a retry.",
 )
@@ -123,7 +123,7 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Check
         return CheckResult("speech_coverage", passed=True, description="Nobody speaks in this recording.")
     enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S
     understood = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words"
-    if not transcript.segments and speech.holes:
+    if not transcript.segments and speech.gaps:
         understood = f"Somebody seems to speak for {speech.vad_seconds:.1f} s, but nothing was understood"
     return CheckResult(
         "speech_coverage",
@@ -149,17 +149,17 @@ def confidence(transcript: Transcript) -> CheckResult:
 
 def no_hallucinations(transcript: Transcript) -> CheckResult:
     """Check for words outside voice activity and for segments with low confidence."""
-    inventions = transcript.speech.inventions
-    doubtful = [item for item in transcript.segments if item.doubt]
+    inventions = transcript.speech.hallucinations
+    unsure = [item for item in transcript.segments if item.low_confidence]
     told = [f"words without a voice at {format_clock(start)}" for start, _ in inventions[:LISTED]]
-    told += [f"{item.doubt} at {format_clock(item.start)}" for item in doubtful[:LISTED]]
+    told += [f"{item.low_confidence} at {format_clock(item.start)}" for item in unsure[:LISTED]]
     return CheckResult(
-        "no_inventions",
+        "no_hallucinations",
         passed=not told,
         description="; ".join(told) if told else "No words are suspect.",
         metadata={
-            "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
-            "doubtful_segments": dg.MetadataValue.int(len(doubtful)),
+            "hallucinated_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
+            "segments_of_low_confidence": dg.MetadataValue.int(len(unsure)),
         },
     )
 

@@ -46,12 +46,12 @@ def coverage(made: Transcript, limit: int) -> str:
 
 def legend(made: Transcript) -> str:
     """Return the meaning of colours and ticks, and the times of the longest gaps."""
-    holes = sorted(sorted(made.speech.holes, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
+    holes = sorted(sorted(made.speech.gaps, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
     named = ", ".join(f"{format_clock(start)}–{format_clock(end)}" for start, end in holes)
-    more = ", …" if len(made.speech.holes) > NAMED_GAPS else "."
+    more = ", …" if len(made.speech.gaps) > NAMED_GAPS else "."
     missing = f"Red: no words at {named}{more}" if holes else "No holes."
     tick = format_clock(_tick_s(made.duration))
-    return f"Above: speech. Below: words, orange where they are doubtful. A tick every {tick}. {missing}"
+    return f"Above: speech. Below: words, orange of low confidence. A tick every {tick}. {missing}"
 
 
 def _tick_s(duration: float) -> int:
@@ -60,10 +60,10 @@ def _tick_s(duration: float) -> int:
 
 def _rows(made: Transcript, columns: int) -> Pixels:
     """Return the palette indexes of all pixels, shape (height, columns)."""
-    doubtful = [(item.start, item.end) for item in made.segments if item.doubt]
+    unsure = [(item.start, item.end) for item in made.segments if item.low_confidence]
     words = [(word.start, word.end) for word in made.words]
-    speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.holes)))
-    spoken = _bar(made.duration, columns, ((WORDS, words), (SUSPECT, [*doubtful, *made.speech.inventions])))
+    speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.gaps)))
+    spoken = _bar(made.duration, columns, ((WORDS, words), (SUSPECT, [*unsure, *made.speech.hallucinations])))
     gap = np.full((GAP_PX, columns), EMPTY, np.uint8)
     ticks = np.full((TICK_PX, columns), EMPTY, np.uint8)
     step = _tick_s(made.duration)

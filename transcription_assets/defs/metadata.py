@@ -122,9 +122,11 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
         "real_time_factor": dg.MetadataValue.float(round(timing.rtfx, 2)),
         "speech_coverage": dg.MetadataValue.float(round(speech.coverage, 4)),
         "largest_gap_s": dg.MetadataValue.float(speech.largest_gap),
-        "holes": dg.MetadataValue.int(len(speech.holes)),
-        "invented_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in speech.inventions), 3))),
-        "segments_doubtful": dg.MetadataValue.int(sum(bool(item.doubt) for item in made.segments)),
+        "gaps": dg.MetadataValue.int(len(speech.gaps)),
+        "hallucinated_s": dg.MetadataValue.float(
+            float(round(sum(end - start for start, end in speech.hallucinations), 3))
+        ),
+        "segments_of_low_confidence": dg.MetadataValue.int(sum(bool(item.low_confidence) for item in made.segments)),
         "reused": dg.MetadataValue.bool(reused),
         **({"reused_from": dg.MetadataValue.text(made.reused_from)} if made.reused_from else {}),
     }

@@ -111,7 +111,7 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     models_dir: str
     device: str = "auto"
     passage_s: float = 30.0
-    search_doubtful: bool = False
+    search_low_confidence: bool = False
     url: str = ""
     key: str = ""
     dollars_per_million: float = 0.0
@@ -119,7 +119,7 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     @property
     def choice(self) -> PassageOptions:
         """Length of passages, and whether segments with low confidence are indexed."""
-        return PassageOptions(self.passage_s, self.search_doubtful)
+        return PassageOptions(self.passage_s, self.search_low_confidence)
 
     def open(self) -> Encoder:
         """Return the encoder; local weights load on first use.

@@ -84,8 +84,8 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
         vad_seconds=round(voiced, 3),
         covered_seconds=round(voiced - missing, 3),
         largest_gap=round(max((gap.length for gap in gaps), default=0.0), 3),
-        holes=_spans(gap for gap in gaps if gap.length > LONGEST_WORDLESS_S),
-        inventions=_spans(_union(Region(word.start, max(word.end, word.start + 0.001)) for word in strange)),
+        gaps=_spans(gap for gap in gaps if gap.length > LONGEST_WORDLESS_S),
+        hallucinations=_spans(_union(Region(word.start, max(word.end, word.start + 0.001)) for word in strange)),
         voiced=_spans(merge_regions(regions, DISPLAY_PAUSE_S)),
     )
 

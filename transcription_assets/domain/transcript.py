@@ -1,4 +1,4 @@
-"""The transcript of one recording, in memory and in `transcripts/<key>.json` (schema_version 1).
+"""The transcript of one recording, in memory and in `transcripts/<key>.json` (schema_version 2).
 
 Times are seconds from the start of the medium, monotonic, inside [0, duration].
 """
@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_NAMES_IN_1 = {"doubt": "low_confidence", "holes": "gaps", "inventions": "hallucinations"}
+"""Fields by their names in schema version 1, which is read as well."""
 
 Span = tuple[float, float]
 """Start and end, in seconds."""
@@ -40,7 +42,7 @@ class Segment:
     language: str = ""
     language_probability: float = 0.0
     """0.0 if the model cannot detect languages: it supports one only."""
-    doubt: str = ""
+    low_confidence: str = ""
     """Reason for low confidence in these words, in a word or two; empty if there is none."""
     speaker: str = ""
     """Name of the speaker, if known: the name of a channel."""
@@ -72,9 +74,9 @@ class Speech:
     vad_seconds: float
     covered_seconds: float
     largest_gap: float
-    holes: tuple[Span, ...] = ()
+    gaps: tuple[Span, ...] = ()
     """Gaps: voiced spans without words, too long for a breath or a cough."""
-    inventions: tuple[Span, ...] = ()
+    hallucinations: tuple[Span, ...] = ()
     """Hallucinations: spans with words but without speech."""
     voiced: tuple[Span, ...] = ()
     """Spans of speech; shorter pauses are included in them."""
@@ -125,7 +127,7 @@ class Transcript:
     @property
     def no_speech(self) -> bool:
         """True if there is no speech: no words, and no gap."""
-        return not self.segments and not self.speech.holes
+        return not self.segments and not self.speech.gaps
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -159,8 +161,8 @@ def from_json(data: bytes) -> Transcript:
 
 
 def _parsed(document: dict[str, Any]) -> Transcript:
-    if (version := document.get("schema_version")) != SCHEMA_VERSION:
-        raise ValueError(f"transcript schema_version {version}, this release reads {SCHEMA_VERSION}")
+    if (version := document.get("schema_version")) not in (1, SCHEMA_VERSION):
+        raise ValueError(f"transcript schema_version {version}, this release reads 1 and {SCHEMA_VERSION}")
     document["timing"].pop("rtfx", None)
     return Transcript(
         filename=document["filename"],
@@ -179,19 +181,24 @@ def _parsed(document: dict[str, Any]) -> Transcript:
 
 
 def segment_from(item: dict[str, Any]) -> Segment:
-    """Restore a segment from the output of `dataclasses.asdict`.
+    """Restore a segment from the output of `dataclasses.asdict`, of this or an earlier schema version.
 
     Raises:
         KeyError: the words are missing.
         TypeError: a field is missing, unknown, or of the wrong type.
 
     """
-    return Segment(**item | {"words": tuple(Word(**word) for word in item["words"])})
+    return Segment(**_current(item) | {"words": tuple(Word(**word) for word in item["words"])})
 
 
 def _speech(item: dict[str, Any]) -> Speech:
-    spans = {name: tuple(map(tuple, item.get(name, ()))) for name in ("holes", "inventions", "voiced")}
-    return Speech(**item | spans)
+    fields = _current(item)
+    spans = {name: tuple(map(tuple, fields.get(name, ()))) for name in ("gaps", "hallucinations", "voiced")}
+    return Speech(**fields | spans)
+
+
+def _current(fields: dict[str, Any]) -> dict[str, Any]:
+    return {_NAMES_IN_1.get(name, name): value for name, value in fields.items()}
 
 
 def normalise_segments(segments: Iterable[Segment], duration: float, start: float = 0.0) -> tuple[Segment, ...]:

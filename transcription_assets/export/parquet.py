@@ -42,7 +42,7 @@ SEGMENTS = {
     "avg_logprob": pl.Float64(),
     "no_speech_prob": pl.Float64(),
     "repaired": pl.Boolean(),
-    "doubt": pl.String(),
+    "low_confidence": pl.String(),
 }
 WORDS = {
     "media_key": pl.String(),
@@ -121,7 +121,7 @@ def _segments(made: Transcript) -> pl.DataFrame:
                 "avg_logprob": item.avg_logprob,
                 "no_speech_prob": item.no_speech_prob,
                 "repaired": item.repaired,
-                "doubt": item.doubt or None,
+                "low_confidence": item.low_confidence or None,
             }
             for item in made.segments
         ],

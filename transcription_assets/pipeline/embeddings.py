@@ -52,7 +52,7 @@ class PassageOptions:
     """Options: the target length of a passage in seconds, and whether words of low confidence are searchable."""
 
     passage_s: float = 30.0
-    doubtful: bool = False
+    low_confidence: bool = False
 
 
 @failure_notes.records_failure("embeddings")
@@ -80,7 +80,7 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
         raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
     recipe = recipe_of(str(encoder.model), choice.passage_s)
     about = _about(store, transcript)
-    fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.doubtful}".encode()).hexdigest()[:32]
+    fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.low_confidence}".encode()).hexdigest()[:32]
     spoken = len({(item.start, item.text) for item in passages.cut_sentences(_said(transcript, choice))})
     known = _load(store, key, fingerprint)
     if known is not None:
@@ -146,7 +146,7 @@ def recipe_of(embedding_model: str, passage_s: float) -> str:
 
 
 def _said(transcript: Transcript, choice: PassageOptions) -> list[Segment]:
-    return [item for item in transcript.segments if choice.doubtful or not item.doubt]
+    return [item for item in transcript.segments if choice.low_confidence or not item.low_confidence]
 
 
 def _language(transcript: Transcript, passage: passages.Passage) -> str:

@@ -164,7 +164,7 @@ def _each(
     store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress
 ) -> Iterator[TranscriptResult | Exception]:
     queue: deque[_Entry] = deque()
-    for answer in tools.engine.hear(_sounds(store, media_keys, tools, progress, queue)):
+    for answer in tools.engine.transcribe(_sounds(store, media_keys, tools, progress, queue)):
         while not queue[0].asked:
             yield _attempted(queue.popleft(), None)
         yield _attempted(queue.popleft(), answer)
@@ -215,13 +215,13 @@ def _asked(
             queue.append(_Entry(asked=False, finish=partial(_failed, error)))
             return
         # The version includes the channels: a checkpoint of the mix is not valid for the left channel.
-        kept = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
-        queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, kept)))
+        checkpoints = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
+        queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, checkpoints)))
         yield AudioSource(
             read=_reader(flac, tools.ffmpeg, channels),
             channels=channels,
             vocabulary=tuple(request.options["vocabulary"]),
-            kept=kept,
+            checkpoints=checkpoints,
             progress=partial(progress, source.key),
         )
 
@@ -241,7 +241,11 @@ def _alone(
 
 
 def _heard(
-    store: Store, request: _Request, tools: TranscriptTools, kept: Checkpoints, answer: SpeechResult | Exception | None
+    store: Store,
+    request: _Request,
+    tools: TranscriptTools,
+    checkpoints: Checkpoints,
+    answer: SpeechResult | Exception | None,
 ) -> TranscriptResult:
     source = request.source
     if not isinstance(answer, SpeechResult):
@@ -249,7 +253,7 @@ def _heard(
     _require_all_of_it(source.key, answer.duration, source.duration)
     transcript = _transcript(request, tools.engine, answer)
     _write(store, transcript, request, tools.engine)
-    kept.clear(answer.duration)
+    checkpoints.clear(answer.duration)
     return transcript, False
 
 

@@ -124,7 +124,7 @@ class Index:
         self._tables.forget()
 
     @explained
-    def near(self, looked: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+    def search_vectors(self, looked: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
         """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
 
         Raises:
@@ -137,7 +137,7 @@ class Index:
         return awaited(retrieval.search_vectors(looked, vector, filters, most))
 
     @explained
-    def holding(self, looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
+    def search_words(self, looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words.
 
         Raises:
@@ -147,7 +147,9 @@ class Index:
         return awaited(retrieval.search_words(looked, wanted, filters, most))
 
     @explained
-    def like(self, looked: Snapshot, words: Sequence[str], filters: Filters, most: int) -> Mapping[int, float]:
+    def search_similar_words(
+        self, looked: Snapshot, words: Sequence[str], filters: Filters, most: int
+    ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds a word spelt like one of `words`.
 
         Raises:
@@ -280,7 +282,7 @@ class Index:
         """
         names = self._tables.names()
         for name in names:
-            self._tables.cared_for(name)
+            self._tables.maintain(name)
         pointer = self._tables.pointer()
         building, served = pointer.get("building", ""), self._served_now()
         if building in names and not self._missing(building, served):

@@ -74,7 +74,7 @@ class Searcher:
         if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
             return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        find_words = partial(self._index.holding, looked, wanted, query.filters, most)
+        find_words = partial(self._index.search_words, looked, wanted, query.filters, most)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or wanted.phrases else None
         mode, vector, weak_below, note = self._means(query.mode, wanted.meaning, looked)
@@ -82,7 +82,7 @@ class Searcher:
             words = self._pool.submit(find_words)
         near: Sequence[int] = ()
         if vector is not None:
-            near = self._index.near(looked, vector, query.filters, most)
+            near = self._index.search_vectors(looked, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
         held = dict(self._index.read(looked, [*{*near, *scores}]))
         unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
@@ -91,7 +91,7 @@ class Searcher:
             unknown = tuple(word for word in unknown if not self._is_said(looked, wanted.spelt[word], query.filters))
         if words and unknown:
             spelt = tuple(wanted.spelt[word] for word in unknown)
-            scores = {**self._index.like(looked, spelt, query.filters, most), **scores}
+            scores = {**self._index.search_similar_words(looked, spelt, query.filters, most), **scores}
             held |= self._index.read(looked, [row for row in scores if row not in held])
         if words:
             self._said.add(held.values())

@@ -258,7 +258,7 @@ class Tables:
             time.sleep(_pause(attempt))
         raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")
 
-    def cared_for(self, name: str) -> None:
+    def maintain(self, name: str) -> None:
         """Build the indexes that pay, add new rows to them, compact, and drop old versions, without blocking readers.
 
         Rows that are not in an index yet are scanned by each search, so all rows can be found at any time.

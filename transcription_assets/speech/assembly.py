@@ -82,7 +82,7 @@ def _speech(channels: Sequence[Sequence[DecodedWindow]], segments: Sequence[Segm
         vad_seconds=round(sum(item.vad_seconds for item in audits), 3),
         covered_seconds=round(sum(item.covered_seconds for item in audits), 3),
         largest_gap=max(item.largest_gap for item in audits),
-        holes=tuple(sorted(span for item in audits for span in item.holes)),
-        inventions=tuple(sorted(span for item in audits for span in item.inventions)),
+        gaps=tuple(sorted(span for item in audits for span in item.gaps)),
+        hallucinations=tuple(sorted(span for item in audits for span in item.hallucinations)),
         voiced=tuple(sorted(span for item in audits for span in item.voiced)),
     )

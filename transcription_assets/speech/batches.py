@@ -33,7 +33,7 @@ class ChunkTask:
     answer: list[Segment] = field(default_factory=list)
     told: Probabilities = ()
     """Languages detected in the chunk, with probabilities."""
-    extra: bool = False
+    unexplained: bool = False
     """Whether VAD found no speech in it."""
 
 

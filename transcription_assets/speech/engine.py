@@ -69,14 +69,14 @@ class CheckpointStore(Protocol):
 class AudioSource:
     """Audio of one recording; `read(channel, start)` returns blocks of samples (mono, 16 kHz) from `start` seconds.
 
-    `kept` stores checkpoints, so that a killed run can resume; by default they are only in memory. `vocabulary` are
+    `checkpoints` stores finished windows, so that a killed run can resume; by default in memory only. `vocabulary` are
     names and words to expect. `progress` is called with the seconds done so far.
     """
 
     read: Callable[[int, float], Iterable[Samples]]
     channels: int = 1
     vocabulary: tuple[str, ...] = ()
-    kept: CheckpointStore = field(default_factory=dict[WindowId, DecodedWindow])
+    checkpoints: CheckpointStore = field(default_factory=dict[WindowId, DecodedWindow])
     progress: Callable[[float], None] = _silent
 
 
@@ -115,7 +115,7 @@ class Engine(Protocol):
         """Options stored in every transcript."""
         ...
 
-    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Yield one result for each sound, in the same order; a failure is yielded as an exception in its place.
 
         The next sound is requested only when the previous one was read to its end. Results may be delayed, so that many
@@ -135,7 +135,7 @@ def transcribe_one(engine: Engine, one: AudioSource) -> SpeechResult:
         Exception: the failure that the engine yielded for it.
 
     """
-    (answer,) = engine.hear([one])
+    (answer,) = engine.transcribe([one])
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -155,7 +155,7 @@ def _best(first: Segment, chunk: Chunk, careful: Careful, others: languages.Prob
         elif rung == 0:
             return []  # the sequential decoder finds no speech: the first result was a hallucination
     best = max(answers, key=lambda answer: _worth(answer, chunk))
-    return [replace(item, doubt=_doubt(best, chunk)) for item in best]
+    return [replace(item, low_confidence=_doubt(best, chunk)) for item in best]
 
 
 def _ladder(first: Segment, chunk: Chunk, careful: Careful, others: languages.Probabilities) -> Iterator[Answer]:
@@ -183,7 +183,7 @@ def _again(careful: Careful, chunk: Chunk, language: str, probability: float) ->
 
 def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool = False) -> Answer:
     """Return the words decoded in the gaps of the result: voiced regions without words."""
-    if not answer or answer[0].doubt:
+    if not answer or answer[0].low_confidence:
         return []
     words = [word for segment in answer for word in segment.words]
     filled: Answer = []

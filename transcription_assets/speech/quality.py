@@ -64,7 +64,7 @@ def is_silence(segment: Segment) -> bool:
 def is_certain(answer: Sequence[Segment]) -> bool:
     """Return whether the words are confident enough to be kept although VAD finds no speech at their time."""
     return all(
-        not item.doubt and item.avg_logprob >= CERTAIN_LOGPROB and item.no_speech_prob <= SPEECH_LIMIT
+        not item.low_confidence and item.avg_logprob >= CERTAIN_LOGPROB and item.no_speech_prob <= SPEECH_LIMIT
         for item in answer
     )
 

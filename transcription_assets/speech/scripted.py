@@ -22,7 +22,7 @@ class ScriptedEngine:
     model: SpeechModel = field(default_factory=lambda: SpeechModel("scripted", "1", "none", "fake"))
     heard: list[int] = field(default_factory=list)
 
-    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Read each sound to its end, then yield its sentences with words evenly distributed over its length.
 
         Raises:

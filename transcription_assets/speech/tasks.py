@@ -24,15 +24,15 @@ class RecordingState:
     done: list[list[DecodedWindow]]
     votes: dict[str, float] = field(default_factory=dict)
     windows_read: int = 0
-    windows_heard: int = 0
-    took_s: float = 0.0
+    windows_decoded: int = 0
+    elapsed_s: float = 0.0
     read: bool = False
     error: Exception | None = None
 
     @property
     def finished(self) -> bool:
         """Whether its result is known: an error, or all windows decoded."""
-        return self.error is not None or (self.read and self.windows_heard == self.windows_read)
+        return self.error is not None or (self.read and self.windows_decoded == self.windows_read)
 
     def end(self, channel: int) -> float:
         """Return the end of the finished windows of a channel, in seconds of the recording."""
@@ -69,11 +69,11 @@ class WindowTask:
         voiced = sorted([*self.cut.voiced, *more], key=lambda region: region.start)
         timed = alignment.aligned(segments, self.cut.samples, voiced)
         done.append(assembly.window(self.start, end, timed, voiced, votes))
-        hearing.windows_heard += 1
+        hearing.windows_decoded += 1
         hearing.tell()
         # The last window of a channel needs a checkpoint only if another channel follows: else nearly all is done.
         if not self.cut.last or (len(done) > 1 and self.channel + 1 < hearing.sound.channels):
-            hearing.sound.kept[self.channel, len(done) - 1] = done[-1]
+            hearing.sound.checkpoints[self.channel, len(done) - 1] = done[-1]
 
 
 Found = tuple[RecordingState, WindowTask | None]
@@ -106,7 +106,7 @@ def timed(found: Iterable[Found]) -> Iterator[Found]:
     """
     clock = time.monotonic()
     for hearing, work in found:
-        hearing.took_s += time.monotonic() - clock
+        hearing.elapsed_s += time.monotonic() - clock
         yield hearing, work
         clock = time.monotonic()
 
@@ -123,14 +123,14 @@ def answers(queue: deque[RecordingState], fixed_language: str) -> Iterator[Speec
         except Exception as error:  # noqa: BLE001 -- the error is the result of this recording
             yield error
             continue
-        yield replace(made, wall_s=round(hearing.took_s, 3))
+        yield replace(made, wall_s=round(hearing.elapsed_s, 3))
 
 
 def share_time(seconds: float, load: Sequence[WindowTask]) -> None:
     """Distribute the wall time of windows decoded together over their recordings, by voiced time."""
     voiced = [1.0 + sum(region.length for region in work.cut.voiced) for work in load]
     for work, share in zip(load, voiced, strict=True):
-        work.hearing.took_s += seconds * share / sum(voiced)
+        work.hearing.elapsed_s += seconds * share / sum(voiced)
 
 
 def _windows(hearing: RecordingState, channel: int, start: float) -> Iterator[tuple[RecordingState, WindowTask]]:
@@ -145,7 +145,7 @@ def _windows(hearing: RecordingState, channel: int, start: float) -> Iterator[tu
 def _resumed(hearing: RecordingState, channel: int) -> float:
     """Load the checkpoints of a channel; return the start of the next window in seconds."""
     done = hearing.done[channel]
-    while (kept := hearing.sound.kept.get((channel, len(done)))) is not None:
+    while (kept := hearing.sound.checkpoints.get((channel, len(done)))) is not None:
         if kept.start != hearing.end(channel):
             break  # left by a run with other window boundaries
         done.append(kept)

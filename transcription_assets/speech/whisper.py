@@ -135,7 +135,7 @@ class Whisper:
                 "set TRANSCRIPTION_WHISPER_MODEL to one that knows other languages"
             )
 
-    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Implement `Engine.hear`; memory does not grow with the length or the number of the sounds.
 
         Raises:
@@ -213,9 +213,9 @@ class Whisper:
 
     def _try_neighbours(self, jobs: Sequence[ChunkTask]) -> None:
         """Decode chunks with low confidence again in each language of their neighbours and of the recording."""
-        told = [next((item.language for item in job.answer if not item.doubt), "") for job in jobs]
+        told = [next((item.language for item in job.answer if not item.low_confidence), "") for job in jobs]
         for number, job in enumerate(jobs):
-            if not job.answer or not all(item.doubt for item in job.answer):
+            if not job.answer or not all(item.low_confidence for item in job.answer):
                 continue  # decoding all of it in one language would lose the segments with high confidence
             near = [
                 told[other]
@@ -249,7 +249,7 @@ class Whisper:
             self._in_memory(ask, batch)
         self._work_off(spoken)
         for job in spoken:
-            job.extra = True
+            job.unexplained = True
             if not quality.is_certain(job.answer):
                 job.answer, job.votes = [], {}
             languages.count(job.work.hearing.votes, job.votes)
@@ -362,7 +362,7 @@ def _keep(work: WindowTask, jobs: Sequence[ChunkTask]) -> None:
     for job in jobs:
         languages.count(votes, job.votes)
     segments = [fallback.shifted(item, job.region.start) for job in jobs for item in job.answer]
-    work.keep(segments, votes, [job.region for job in jobs if job.extra])
+    work.keep(segments, votes, [job.region for job in jobs if job.unexplained])
 
 
 def _blamed(error: Exception) -> Exception:

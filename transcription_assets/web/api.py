@@ -150,7 +150,7 @@ def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
         title=titles.title(key),
         language=said.language,
         duration=said.duration,
-        silence=silence(said, with_doubtful=True),
+        silence=silence(said, with_low_confidence=True),
         paragraphs=[Paragraph.model_validate(item) for item in paragraphs.paragraphs(said)],
     )
     data = document.model_dump_json().encode()

@@ -272,7 +272,7 @@ class Library:
 
     def _read_transcript(self, key: str) -> TranscriptState | None:
         found = transcript.load(self.archive.store, key)
-        return spoken(found, with_doubtful=self.archive.settings.search_doubtful) if found else None
+        return spoken(found, with_low_confidence=self.archive.settings.search_low_confidence) if found else None
 
     def _searchable(self) -> pl.DataFrame | None:
         """Return key, media_etag, language and number of passages of each searchable recording.

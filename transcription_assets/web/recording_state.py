@@ -65,14 +65,14 @@ def _is_overtaken(held: ArtefactState) -> bool:
     return held.failed in STEPS and STEPS.index(held.failed) < STEPS.index(held.next_step)
 
 
-def spoken(transcript: Transcript, *, with_doubtful: bool) -> TranscriptState:
-    """Return the part of a transcript that decides on a state; `with_doubtful`: low-confidence words are searchable."""
-    return TranscriptState(transcript.media.etag, silence(transcript, with_doubtful=with_doubtful))
+def spoken(transcript: Transcript, *, with_low_confidence: bool) -> TranscriptState:
+    """Return the part of a transcript that decides on a state; `with_low_confidence` words count as searchable."""
+    return TranscriptState(transcript.media.etag, silence(transcript, with_low_confidence=with_low_confidence))
 
 
-def silence(transcript: Transcript, *, with_doubtful: bool) -> Silence:
+def silence(transcript: Transcript, *, with_low_confidence: bool) -> Silence:
     """Return why a transcript has nothing to search, "" if it has something."""
     if transcript.no_speech:
-        return "not_understood" if transcript.speech.holes else "no_speech"
-    searchable = with_doubtful or any(not segment.doubt for segment in transcript.segments)
+        return "not_understood" if transcript.speech.gaps else "no_speech"
+    searchable = with_low_confidence or any(not segment.low_confidence for segment in transcript.segments)
     return "" if searchable else "not_understood"

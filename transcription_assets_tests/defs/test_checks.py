@@ -10,7 +10,7 @@ def silent(speech: Speech) -> Transcript:
 
 
 def test_a_stretch_that_was_not_understood_fails_coverage() -> None:
-    assert not checks.speech_coverage(silent(Speech(6.0, 0.0, 6.0, holes=((2.0, 8.0),)))).passed
+    assert not checks.speech_coverage(silent(Speech(6.0, 0.0, 6.0, gaps=((2.0, 8.0),)))).passed
 
 
 def test_a_recording_in_which_nobody_speaks_passes_coverage() -> None:

@@ -20,7 +20,7 @@ GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
     "inbox": (set(), "recordings", {"file"}, False, set()),
     "video": ({"inbox"}, "recordings", {"ffmpeg"}, True, {"playable"}),
     "audio": ({"video"}, "recordings", {"ffmpeg"}, True, {"whole", "audible"}),
-    "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence", "no_inventions"}),
+    "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence", "no_hallucinations"}),
     "embeddings": ({"transcript"}, "recordings", {"sentencetransformers", "polars", "lancedb"}, True, {"complete"}),
     "search_index": ({"embeddings"}, "recordings", {"lancedb"}, False, set()),
     "costs": ({"embeddings"}, "recordings", {"report"}, False, set()),

@@ -114,7 +114,7 @@ def test_a_run_that_is_started_again_leaves_out_what_failed_before(graph: Graph,
 class ToldToLeave(ScriptedEngine):
     """FAKE: its pod gets SIGTERM in the middle of each recording, as Dagster hands that on."""
 
-    def hear(self, _sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, _sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """Never says anything."""
         raise DagsterExecutionInterruptedError
         yield from ()

@@ -134,7 +134,7 @@ def test_more_words_never_cover_less(found: list[Region], spoken: list[Word]) ->
 def test_what_has_no_words_is_missed_with_its_largest_hole() -> None:
     audit = coverage([Region(0, 10), Region(20, 24)], [Word(0.0, 2.0, " a", 0.9), Word(5.0, 10.0, " b", 0.9)])
     assert (audit.vad_seconds, audit.covered_seconds, audit.largest_gap) == (14.0, 8.0, 4.0)
-    assert audit.holes == ((2.0, 5.0), (20.0, 24.0))
+    assert audit.gaps == ((2.0, 5.0), (20.0, 24.0))
     assert coverage([Region(0, 10)], []).covered_seconds == 0.0
     assert coverage([], []).coverage == 1.0, "nobody speaks: nothing is missing"
 
@@ -144,7 +144,7 @@ def test_a_hole_over_several_short_stretches_of_speech_is_one_hole() -> None:
     found = [Region(0.0, 4.0), Region(4.0, 5.9), Region(6.2, 8.0), Region(8.0, 9.8), Region(9.8, 14.0)]
     spoken = [Word(0.0, 4.0, " a", 0.9), Word(10.0, 14.0, " b", 0.9)]
     audit = coverage(found, spoken)
-    assert audit.holes == ((4.0, 10.0),)
+    assert audit.gaps == ((4.0, 10.0),)
     assert audit.largest_gap == 6.0
     assert audit.vad_seconds - audit.covered_seconds == pytest.approx(4.7), "the pause is not voiced"
     assert find_gaps(found, spoken) == [Region(4.0, 10.0)]
@@ -154,4 +154,4 @@ def test_two_seconds_and_a_bit_without_words_are_a_hole_and_two_are_not() -> Non
     """With half a second forgiven at both ends, nearly three seconds went unmarked."""
     for pause, marked in ((2.0, 0), (2.1, 1), (2.9, 1)):
         spoken = [Word(0.0, 3.0, " a", 0.9), Word(3.0 + pause, 9.0, " b", 0.9)]
-        assert len(coverage([Region(0.0, 9.0)], spoken).holes) == marked
+        assert len(coverage([Region(0.0, 9.0)], spoken).gaps) == marked

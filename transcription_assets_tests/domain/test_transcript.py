@@ -59,7 +59,7 @@ def test_the_file_of_a_recording_whose_name_is_not_utf8_can_be_written_and_read(
 
 def test_simple_consumers_find_the_text_and_the_figures_in_the_file() -> None:
     document = json.loads(transcript(HELLO, segment("Bye.", 4.0, 5.0)).to_json())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["text"] == "Hello there, مرحبا 👋.\nBye."
     assert document["no_speech"] is False
     assert document["timing"]["rtfx"] == 25.0
@@ -76,9 +76,25 @@ def test_the_file_is_legible_without_escapes() -> None:
 
 
 def test_a_file_of_a_newer_release_is_refused_rather_than_misread() -> None:
-    newer = transcript(HELLO).to_json().replace(b'"schema_version": 1', b'"schema_version": 2')
-    with pytest.raises(ValueError, match="schema_version 2, this release reads 1"):
+    newer = transcript(HELLO).to_json().replace(b'"schema_version": 2', b'"schema_version": 3')
+    with pytest.raises(ValueError, match="schema_version 3"):
         from_json(newer)
+
+
+def test_schema_version_1_is_read() -> None:
+    unsure = replace(segment("Bye.", 4.0, 5.0), low_confidence="loop")
+    speech = Speech(2.0, 1.0, 1.0, gaps=((1.0, 2.0),), hallucinations=((4.0, 5.0),))
+    original = replace(transcript(HELLO, unsure), speech=speech)
+    document = original.to_json().decode()
+    for new, old in (
+        ('"schema_version": 2', '"schema_version": 1'),
+        ('"low_confidence"', '"doubt"'),
+        ('"gaps"', '"holes"'),
+        ('"hallucinations"', '"inventions"'),
+    ):
+        assert new in document
+        document = document.replace(new, old)
+    assert from_json(document.encode()) == original
 
 
 @pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}'])
@@ -103,7 +119,7 @@ def test_a_silent_recording_is_marked_and_covered() -> None:
 
 
 def test_a_stretch_that_was_not_understood_is_not_silence() -> None:
-    unheard = replace(transcript(), speech=Speech(6.0, 0.0, 6.0, holes=((2.0, 8.0),)))
+    unheard = replace(transcript(), speech=Speech(6.0, 0.0, 6.0, gaps=((2.0, 8.0),)))
     assert not unheard.no_speech
 
 

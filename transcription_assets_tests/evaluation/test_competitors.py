@@ -109,7 +109,7 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
         "silence": silence,
         "noise": np.random.default_rng(7).normal(0, 0.1, 20 * SAMPLE_RATE).astype(np.float32),
     }
-    answers = dict(zip(sounds, engine.hear(audio_source([samples]) for samples in sounds.values()), strict=True))
+    answers = dict(zip(sounds, engine.transcribe(audio_source([samples]) for samples in sounds.values()), strict=True))
     heard = {name: answer for name, answer in answers.items() if isinstance(answer, SpeechResult)}
     assert heard.keys() == sounds.keys(), answers
     for name in ("speech", "clipped", "quiet", "telephone", "not a number", "a few words in long silence"):
@@ -118,7 +118,7 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
     lonely = heard["a few words in long silence"]
     assert all(119 < segment.start < 127 for segment in lonely.segments)
     for answer in heard.values():
-        assert not answer.speech.inventions
+        assert not answer.speech.hallucinations
 
 
 @pytest.mark.models
@@ -132,7 +132,7 @@ def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -
             start, end = sentence["start"] - 0.05, sentence["end"] + 0.1
             parts += [*read_samples(path, ffmpeg=ffmpeg, start=max(start, 0.0), duration=end - start), pause]
             said.append(sentence["text"])
-    [heard] = engine.hear([audio_source([np.concatenate(parts)])])
+    [heard] = engine.transcribe([audio_source([np.concatenate(parts)])])
     assert isinstance(heard, SpeechResult)
     assert heard.languages.keys() == {"en", "it"}
     assert wer.errors(" ".join(said), words(heard), "").rate < 0.25
@@ -142,7 +142,7 @@ def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -
 @pytest.mark.models
 def test_a_studio_recording_of_96_khz_says_the_same(engine: Whisper, tmp_path: Path) -> None:
     said = recordings.make(tmp_path / "a.flac", "-t", "11.5", "-i", str(WIZARD), "-ar", "96000", "-sample_fmt", "s32")
-    [heard] = engine.hear([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    [heard] = engine.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
     assert isinstance(heard, SpeechResult)
     assert heard.duration == pytest.approx(11.5, abs=0.1)
     assert "wizard" in words(heard)
@@ -156,13 +156,13 @@ def test_a_sentence_in_half_an_hour_of_silence_is_found_at_its_second_and_nothin
     before, after = (np.zeros(minutes * 60 * SAMPLE_RATE, np.float32) for minutes in (21, 9))
     samples = np.concatenate([before, spoken[: 5 * SAMPLE_RATE], after])
     blocks = (samples[start : start + 10 * SAMPLE_RATE] for start in range(0, len(samples), 10 * SAMPLE_RATE))
-    [heard] = engine.hear([audio_source(blocks)])
+    [heard] = engine.transcribe([audio_source(blocks)])
     assert isinstance(heard, SpeechResult)
     assert heard.duration == pytest.approx(1805.0, abs=0.01)
     assert "wizard" in words(heard)
     assert all(1259 < segment.start <= segment.end < 1266 for segment in heard.segments)
     assert 2.0 < heard.speech.vad_seconds < 7.0
-    assert not heard.speech.inventions
+    assert not heard.speech.hallucinations
 
 
 @pytest.mark.models
@@ -171,7 +171,7 @@ def test_speech_in_another_language_is_written_down_in_english_where_that_is_ask
     options = SpeechOptions(task="translate")
     interpreter = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"), options=options)
     said = recordings.make(tmp_path / "a.wav", "-ss", "9.8", "-t", "8", "-i", str(BREAD), "-ac", "1")
-    [heard] = interpreter.hear([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    [heard] = interpreter.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
     assert isinstance(heard, SpeechResult)
     assert heard.language == "it", "what is spoken"
     assert {"flour", "salt", "bread"} & set(words(heard).replace(",", " ").replace(".", " ").split())
@@ -189,15 +189,15 @@ def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own
         for number, path in enumerate((BREAD, WIZARD))
     ]
     ffmpeg = recordings.wheel_ffmpeg()
-    italian, english = ear.hear(audio_source(read_samples(path, ffmpeg=ffmpeg)) for path in paths)
+    italian, english = ear.transcribe(audio_source(read_samples(path, ffmpeg=ffmpeg)) for path in paths)
     assert isinstance(italian, SpeechResult)
     assert isinstance(english, SpeechResult)
-    assert all(item.doubt for item in italian.segments)
-    assert italian.segments or italian.speech.holes
+    assert all(item.low_confidence for item in italian.segments)
+    assert italian.segments or italian.speech.gaps
     assert english.segments
-    assert not any(item.doubt for item in english.segments)
+    assert not any(item.low_confidence for item in english.segments)
     assert {item.language_probability for item in english.segments} == {0.0}, "it cannot tell: unsure words are doubted"
-    assert not english.speech.holes
+    assert not english.speech.gaps
 
 
 @pytest.mark.models

@@ -38,10 +38,10 @@ class Listener(ScriptedEngine):
 
     channels: list[int] = field(default_factory=list)
 
-    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         for one in sounds:
             self.channels.append(one.channels)
-            yield from ScriptedEngine.hear(self, [one])
+            yield from ScriptedEngine.transcribe(self, [one])
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def a_call() -> Transcript:
     said = (
         replace(segment("Hello. Who is there?", 0.0, 3.0), speaker="left"),
         replace(segment("It is me.", 3.5, 5.0), speaker="right"),
-        replace(segment("Thank you thank you.", 6.0, 7.0), speaker="left", doubt="loop"),
+        replace(segment("Thank you thank you.", 6.0, 7.0), speaker="left", low_confidence="loop"),
     )
     words = [word for item in said for word in item.words]
     made = from_json(
@@ -217,7 +217,9 @@ def test_what_is_doubtful_is_kept_in_the_transcript_and_left_out_of_the_search(s
     assert rows["text"].to_list() == ["Hello. Who is there?", "It is me."]
     assert rows["speakers"].to_list() == [["left"], ["right"]]
     assert made.is_complete
-    all_of_it = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions(doubtful=True))
+    all_of_it = embeddings.materialise(
+        store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions(low_confidence=True)
+    )
     assert "Thank you thank you." in all_of_it.rows["text"][0]
 
 
@@ -246,7 +248,7 @@ def test_the_picture_fits_into_the_ui_and_shows_holes_in_red() -> None:
 @pytest.mark.parametrize("duration", [0.3, 1.0, 59.0, 3600.0, 36_000.0, 400_000.0])
 def test_a_picture_of_any_length_has_a_few_ticks_and_fits(duration: float) -> None:
     holes = tuple((duration * part / 9, duration * (part + 0.5) / 9) for part in range(9))
-    made = replace(a_call(), duration=duration, speech=replace(a_call().speech, voiced=holes, holes=holes))
+    made = replace(a_call(), duration=duration, speech=replace(a_call().speech, voiced=holes, gaps=holes))
     assert 0 < len(coverage_plot.coverage(made, 1000)) < 1000
     ticks = np.count_nonzero(coverage_plot._rows(made, 480)[-1])  # noqa: SLF001 -- the pixels before they are packed
     assert 1 <= ticks <= coverage_plot.MOST_TICKS + 1
@@ -267,9 +269,9 @@ def test_words_where_nobody_speaks_are_inventions_and_silence_without_words_is_n
     audit = coverage(
         [Region(0.0, 5.0)], [Word(1.0, 4.5, " a", 0.9), Word(8.0, 8.5, " b", 0.9), Word(8.5, 9.0, " c", 0.9)]
     )
-    assert audit.inventions == ((8.0, 9.0),)
-    assert audit.holes == ()
-    assert coverage([Region(0.0, 5.0)], []).holes == ((0.0, 5.0),)
+    assert audit.hallucinations == ((8.0, 9.0),)
+    assert audit.gaps == ()
+    assert coverage([Region(0.0, 5.0)], []).gaps == ((0.0, 5.0),)
 
 
 def test_errors_are_counted_after_whispers_normaliser() -> None:
@@ -284,4 +286,4 @@ def test_errors_are_counted_after_whispers_normaliser() -> None:
 def test_the_record_of_a_transcript_says_which_languages_are_spoken_and_how_much() -> None:
     document = json.loads(replace(a_call(), languages={"en": 0.7, "de": 0.3}).to_json())
     assert document["languages"] == {"en": 0.7, "de": 0.3}
-    assert {"language", "language_probability", "doubt", "speaker"} <= set(document["segments"][0])
+    assert {"language", "language_probability", "low_confidence", "speaker"} <= set(document["segments"][0])

@@ -78,13 +78,13 @@ def stored(store: Store, root: Path, *transcripts: Transcript) -> None:
 
 def test_a_segment_is_of_its_own_language_and_says_why_it_is_doubtful(tmp_path: Path) -> None:
     said = [replace(segment, language="it" if segment.id == 1 else "") for segment in BREAD.segments]
-    said[2] = replace(said[2], doubt="repeats itself")
+    said[2] = replace(said[2], low_confidence="repeats itself")
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", replace(BREAD, segments=tuple(said)))
     parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
     segments = pl.read_parquet(tmp_path / "out/segments.parquet")
     assert segments["language"].to_list() == ["de", "it", "de"]
-    assert segments["doubt"].to_list() == [None, None, "repeats itself"]
+    assert segments["low_confidence"].to_list() == [None, None, "repeats itself"]
 
 
 def test_each_transcript_is_fetched_once_because_a_bucket_charges_for_each(

@@ -160,7 +160,7 @@ def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: 
     assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
     looked = table.look()
     assert looked
-    found = table.read(looked, list(table.holding(looked, parse_query("mast"), Filters(), 10)))
+    found = table.read(looked, list(table.search_words(looked, parse_query("mast"), Filters(), 10)))
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
@@ -172,9 +172,11 @@ def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
     often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
     fill(table, *rare, *often)
     looked_up: list[tuple[str, ...]] = []
-    like = Index.like
+    like = Index.search_similar_words
     monkeypatch.setattr(
-        Index, "like", lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1]
+        Index,
+        "search_similar_words",
+        lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1],
     )
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "zebra station", Mode.TEXT).hits

@@ -56,7 +56,7 @@ def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhi
     fill(table, BREAD, SEA)
     looked = table.look()
     assert looked
-    found = table.holding(looked, parse_query("mast"), Filters(), 10)
+    found = table.search_words(looked, parse_query("mast"), Filters(), 10)
     # Rows move to other places: row ids of before would now show somebody else's words.
     table.remove([BREAD.media.key])
     fill(table, CHESS)

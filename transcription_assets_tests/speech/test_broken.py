@@ -44,7 +44,7 @@ def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
         raise PermanentFailure("this file is broken")
 
     clip = spelling(said(5.0), 5.0)
-    first, second, third = engine(SpellingDecoder()).hear([seekable(clip), AudioSource(broken), seekable(clip)])
+    first, second, third = engine(SpellingDecoder()).transcribe([seekable(clip), AudioSource(broken), seekable(clip)])
     assert isinstance(first, SpeechResult)
     assert isinstance(second, PermanentFailure)
     assert isinstance(third, SpeechResult)
@@ -53,7 +53,7 @@ def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
 
 def test_one_sound_that_breaks_the_decoder_does_not_take_its_batch_along() -> None:
     clips = [spelling(said(5.0, first=100 * number), 5.0) for number in (1, 2, 3)]
-    answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).hear(map(seekable, clips)))
+    answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).transcribe(map(seekable, clips)))
     assert [type(answer) for answer in answers] == [SpeechResult, ValueError, SpeechResult]
 
 
@@ -65,14 +65,14 @@ def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypat
             raise PermanentFailure("no space left")
 
     samples = spelling(said(30.0), 30.0)
-    answers = list(engine(SpellingDecoder()).hear([seekable(samples, kept=Full()), seekable(samples)]))
+    answers = list(engine(SpellingDecoder()).transcribe([seekable(samples, checkpoints=Full()), seekable(samples)]))
     assert [type(answer) for answer in answers] == [PermanentFailure, SpeechResult]
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -> None:
     clips = [spelling(said(6.0, first=100 * number), 6.0) for number in range(1, 9)]
     decoder = SpellingDecoder(most=2)
-    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
     assert [texts(item)[0] for item in heard] == [f" {100 * number}" for number in range(1, 9)]
     assert max(map(len, decoder.batches)) == 2
 
@@ -83,7 +83,7 @@ def test_second_opinion_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     clips = [spelling([Word(1.0, 5.0, f" {7 * number}", 0.9)], 8.0) for number in range(1, 9)]
     decoder = SpellingDecoder(most=2)
-    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
     assert [len(texts(item)) for item in heard] == [1] * 8
     assert max(map(len, decoder.batches)) == 2
 
@@ -105,8 +105,8 @@ def test_votes_of_a_failed_load_are_not_counted_twice() -> None:
     broken = [*said(8.0), Word(15.0, 16.0, " 99", 0.9)]
     kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"de": 100.0})}
     longer = np.concatenate([spelling([], 10.0), spelling(words, 20.0)])
-    sounds = [seekable(longer, kept=kept), seekable(spelling(broken, 20.0))]
-    first, second = engine(Unsure(failing_on=frozenset({99}))).hear(sounds)
+    sounds = [seekable(longer, checkpoints=kept), seekable(spelling(broken, 20.0))]
+    first, second = engine(Unsure(failing_on=frozenset({99}))).transcribe(sounds)
     assert isinstance(second, ValueError)
     assert isinstance(first, SpeechResult)
     assert [segment.language for segment in first.segments] == ["en", "de"]
@@ -121,7 +121,7 @@ def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing(
     words = [Word(0.5, 1.0, " 7", 0.9)]
     sounds = [seekable(spelling(words, 2.0)) for _ in range(4)]
     sounds[1] = seekable(spelling(words, 2.0), progress=gone)
-    answers = list(engine(SpellingDecoder()).hear(sounds))
+    answers = list(engine(SpellingDecoder()).transcribe(sounds))
     assert [type(answer) for answer in answers] == [SpeechResult, OSError, SpeechResult, SpeechResult]
     assert all(answer.segments for answer in answers if isinstance(answer, SpeechResult))
 
@@ -133,13 +133,13 @@ def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
         def decode(self, _batch: Sequence[Chunk], _choose: Choose) -> list[Decoded]:
             raise RuntimeError("CUDA failed with error unspecified launch failure")
 
-    answers = list(engine(Broken()).hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 2))
+    answers = list(engine(Broken()).transcribe([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 2))
     assert [type(answer) for answer in answers] == [TransientFailure, TransientFailure]
 
 
 def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recording(tmp_path: Path) -> None:
     hearer = Whisper(tmp_path / "no model", name="none", revision="", hardware=Hardware(device="cpu", workers=1))
-    answers = list(hearer.hear([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 3))
+    answers = list(hearer.transcribe([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 3))
     assert len(answers) == 3
     assert len({id(answer) for answer in answers}) == 1
     assert isinstance(answers[0], Exception)
@@ -158,6 +158,6 @@ def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.
 
     words = [Word(0.5, 1.0, " 7", 0.9)]
     broken = SpellingDecoder(failing_on=frozenset({1}))
-    answers = list(engine(broken).hear([AudioSource(read, channels=2), seekable(spelling(words, 2.0))]))
+    answers = list(engine(broken).transcribe([AudioSource(read, channels=2), seekable(spelling(words, 2.0))]))
     assert [type(answer) for answer in answers] == [ValueError, SpeechResult]
     assert len(blocks) <= 40, "more than what was in hand, and a window of each channel"

@@ -70,10 +70,10 @@ def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(
 
     first_try = DyingDecoder(dies_at=int(words[-1].word) * 9 // 10 + 1000 * (channels - 1))
     with pytest.raises(KilledError):
-        list(engine(first_try).hear([AudioSource(read, kept=kept, channels=channels)]))
+        list(engine(first_try).transcribe([AudioSource(read, checkpoints=kept, channels=channels)]))
     again, at_once = SpellingDecoder(), SpellingDecoder()
-    [heard] = good(engine(again).hear([AudioSource(read, kept=kept, channels=channels)]))
-    [whole] = good(engine(at_once).hear([AudioSource(read, channels=channels)]))
+    [heard] = good(engine(again).transcribe([AudioSource(read, checkpoints=kept, channels=channels)]))
+    [whole] = good(engine(at_once).transcribe([AudioSource(read, channels=channels)]))
     assert (heard.segments, heard.speech, heard.languages) == (whole.segments, whole.speech, whole.languages)
     assert sorted(texts(heard)) == sorted(word.word for word in (*words, *later)[: channels * len(words)])
     decoded = [sum(map(sum, decoder.batches)) for decoder in (first_try, again, at_once)]
@@ -99,9 +99,9 @@ def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_
     words = said(240.0, pause=0.7)
     samples, kept = spelling(words, 240.0), dict[WindowId, DecodedWindow]()
     lost = SpellingDecoder(failing_on=frozenset({len(words) // 4}))
-    [error] = engine(lost).hear([seekable(samples, kept=kept)])
+    [error] = engine(lost).transcribe([seekable(samples, checkpoints=kept)])
     assert isinstance(error, ValueError)
-    [heard] = good(engine(SpellingDecoder()).hear([seekable(samples, kept=kept)]))
+    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(samples, checkpoints=kept)]))
     assert texts(heard) == [word.word for word in words]
 
 
@@ -110,5 +110,5 @@ def test_a_kept_window_that_does_not_begin_where_the_one_before_ends_is_heard_ag
     """It is left of a run that cut elsewhere: taken over, it would double words or lose them."""
     words = said(60.0)
     kept = {(0, 0): DecodedWindow(0.0, 20.0), (0, 1): DecodedWindow(start, 40.0)}
-    [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 60.0), kept=kept)]))
+    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(spelling(words, 60.0), checkpoints=kept)]))
     assert [word for word in texts(heard) if word] == [word.word for word in words if word.start >= 20.0]

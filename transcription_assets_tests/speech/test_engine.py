@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("scripted_voices")
 def test_short_recordings_are_decoded_together_and_answered_in_their_order() -> None:
     clips = [spelling(said(length, first=100 * number), length) for number, length in enumerate((9, 3, 12, 6, 5), 1)]
     decoder = SpellingDecoder()
-    heard = good(engine(decoder, batch_size=8, workers=1).hear(map(seekable, clips)))
+    heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
     assert [texts(item)[0] for item in heard] == [" 100", " 200", " 300", " 400", " 500"]
     assert len(decoder.batches) == 1
     assert decoder.batches[0] == sorted(decoder.batches[0], reverse=True)
@@ -48,7 +48,7 @@ def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> Non
     def read(channel: int, _start: float) -> Iterable[Samples]:
         return in_blocks((left, right)[channel])
 
-    [heard] = good(engine(SpellingDecoder()).hear([AudioSource(read, channels=2)]))
+    [heard] = good(engine(SpellingDecoder()).transcribe([AudioSource(read, channels=2)]))
     assert [(item.speaker, item.text) for item in heard.segments] == [
         ("left", "1 2"),
         ("right", "11 12"),
@@ -84,7 +84,7 @@ def test_each_stretch_of_a_chunk_with_two_languages_is_decoded_in_its_own_and_no
 
     numbers = [1, 2, 11, 12, 3, 13]
     words = [Word(2.0 * at, 2.0 * at + 1.5, f" {number}", 0.9) for at, number in enumerate(numbers)]
-    [heard] = good(engine(Bilingual()).hear([seekable(spelling(words, 12.0))]))
+    [heard] = good(engine(Bilingual()).transcribe([seekable(spelling(words, 12.0))]))
     assert texts(heard) == [word.word for word in words]
     assert [item.language for item in heard.segments for _ in item.words] == ["en", "en", "it", "it", "en", "it"]
     times = [word.start for segment in heard.segments for word in segment.words]
@@ -120,7 +120,7 @@ def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeyp
             yield block
 
     started = time.monotonic()
-    heard = good(engine(Slow()).hear([AudioSource(read)] * 2))
+    heard = good(engine(Slow()).transcribe([AudioSource(read)] * 2))
     assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
 
 
@@ -130,7 +130,7 @@ def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(mon
     monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
     told: list[float] = []
     samples = spelling(said(60.0), 60.0)
-    good(engine(SpellingDecoder()).hear([seekable(samples, channels=2, progress=told.append)]))
+    good(engine(SpellingDecoder()).transcribe([seekable(samples, channels=2, progress=told.append)]))
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0.0, 60.0)
     assert len({*told}) > 4
@@ -141,10 +141,10 @@ def test_what_only_energy_and_decoder_hear_is_written_down(monkeypatch: pytest.M
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     words = [Word(1.0, 3.0, " 7", 0.9), Word(3.0, 5.0, " 8", 0.9)]
-    [heard] = good(engine(SpellingDecoder()).hear([seekable(spelling(words, 8.0))]))
+    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(spelling(words, 8.0))]))
     assert texts(heard) == [" 1750", " 2000"], "amplified to half of full scale"
     assert heard.speech.vad_seconds == 4.0
-    [silent] = good(engine(SpellingDecoder()).hear([seekable(spelling([], 8.0))]))
+    [silent] = good(engine(SpellingDecoder()).transcribe([seekable(spelling([], 8.0))]))
     assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder agrees with the detector"
 
 
@@ -159,8 +159,8 @@ def test_what_was_heard_but_not_understood_is_a_gap(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
-    [heard] = good(engine(Unsure()).hear([seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
-    assert (heard.segments, heard.speech.holes) == ((), ((1.0, 5.0),))
+    [heard] = good(engine(Unsure()).transcribe([seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
+    assert (heard.segments, heard.speech.gaps) == ((), ((1.0, 5.0),))
 
 
 @dataclass
@@ -203,9 +203,9 @@ def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
     decoder = Foreign()
     samples = np.concatenate([spelling([], 10.0), in_chunks(1, 11, 2)])
     kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"fr": 1000.0})}
-    [heard] = good(engine(decoder).hear([seekable(samples, kept=kept)]))
+    [heard] = good(engine(decoder).transcribe([seekable(samples, checkpoints=kept)]))
     assert texts(heard) == [" 1", " 11", " 2"]
-    assert [(item.language, item.doubt, item.repaired) for item in heard.segments] == [
+    assert [(item.language, item.low_confidence, item.repaired) for item in heard.segments] == [
         ("en", "", False),
         ("en", "", True),
         ("en", "", False),
@@ -217,13 +217,17 @@ def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
 @pytest.mark.parametrize("mute", ["", "en"])
 def test_a_chunk_that_stays_doubtful_keeps_its_own_language(mute: str) -> None:
     decoder = Foreign(right="fi", mute=mute)
-    [heard] = good(engine(decoder).hear([seekable(in_chunks(1, 11, 2))]))
+    [heard] = good(engine(decoder).transcribe([seekable(in_chunks(1, 11, 2))]))
     assert (11, "en") in decoder.tried
-    assert [(item.language, item.doubt) for item in heard.segments] == [("en", ""), ("nn", "guess"), ("en", "")]
+    assert [(item.language, item.low_confidence) for item in heard.segments] == [
+        ("en", ""),
+        ("nn", "guess"),
+        ("en", ""),
+    ]
 
 
 def test_neighbours_are_chunks_of_the_same_recording() -> None:
     decoder = Foreign()
-    alone = good(engine(decoder).hear(map(seekable, (in_chunks(1), in_chunks(11), in_chunks(2)))))[1]
+    alone = good(engine(decoder).transcribe(map(seekable, (in_chunks(1), in_chunks(11), in_chunks(2)))))[1]
     assert {language for _, language in decoder.tried} == {"nn"}
-    assert [(item.language, item.doubt) for item in alone.segments] == [("nn", "guess")]
+    assert [(item.language, item.low_confidence) for item in alone.segments] == [("nn", "guess")]

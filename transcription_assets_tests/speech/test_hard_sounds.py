@@ -49,7 +49,7 @@ def heard(sounds: Mapping[str, Samples]) -> Mapping[str, SpeechResult]:
     """All decoded together."""
     located = models.locate("base", "speech", settings.load().models_dir)
     engine = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
-    found = dict(zip(sounds, engine.hear(audio_source([samples]) for samples in sounds.values()), strict=True))
+    found = dict(zip(sounds, engine.transcribe(audio_source([samples]) for samples in sounds.values()), strict=True))
     assert not [answer for answer in found.values() if not isinstance(answer, SpeechResult)], found
     return found  # type: ignore[return-value]
 
@@ -63,7 +63,7 @@ def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, SpeechResul
     answer = heard["after noise"]
     assert wer.errors(f"{SENTENCE} {NEXT}", text(answer), "").rate < 0.15
     assert answer.segments[0].start == pytest.approx(60.0, abs=0.6)
-    assert not answer.speech.inventions
+    assert not answer.speech.hallucinations
 
 
 @pytest.mark.models
@@ -92,6 +92,6 @@ def test_a_second_language_is_written_down_in_its_own_words(
 @pytest.mark.models
 def test_a_sentence_that_is_said_six_times_is_no_loop(heard: Mapping[str, SpeechResult]) -> None:
     answer = heard["repeated"]
-    assert {item.doubt for item in answer.segments} == {""}
+    assert {item.low_confidence for item in answer.segments} == {""}
     assert 5 <= text(answer).count("hives") <= 7
     assert "50,000 bees" in text(answer)

@@ -120,7 +120,7 @@ def test_what_is_heard_without_the_vocabulary_was_said_and_is_not_marked() -> No
     names = ("ComfyUI", "Kubernetes", "LanceDB")
     said = segment(" We talk about ComfyUI, Kubernetes, LanceDB and the sea")
     [kept] = checked(decoded(said), chunk(10.0, *names), Careful({"en": [said]}), may_change_language=False)
-    assert (kept.text, kept.doubt, kept.repaired) == (said.text, "", True)
+    assert (kept.text, kept.low_confidence, kept.repaired) == (said.text, "", True)
 
 
 def test_what_is_good_is_not_decoded_again() -> None:
@@ -131,7 +131,7 @@ def test_what_is_good_is_not_decoded_again() -> None:
 
 def test_a_loop_is_replaced_by_what_the_careful_decoder_hears_and_says_so() -> None:
     [repaired] = checked(decoded(segment(LOOP)), chunk(), Careful({"en": [segment()]}), may_change_language=True)
-    assert (repaired.text, repaired.repaired, repaired.doubt) == (TEXT, True, "")
+    assert (repaired.text, repaired.repaired, repaired.low_confidence) == (TEXT, True, "")
 
 
 def test_a_chunk_in_another_language_is_repaired_in_that_language() -> None:
@@ -143,7 +143,7 @@ def test_a_chunk_in_another_language_is_repaired_in_that_language() -> None:
 def test_words_that_may_be_wrong_are_kept_though_no_other_language_hears_anything_in_them() -> None:
     careful = Careful({"en": [segment(avg_logprob=-1.1)]})
     [kept] = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=True)
-    assert (kept.text, kept.doubt) == (TEXT, "guess")
+    assert (kept.text, kept.low_confidence) == (TEXT, "guess")
 
 
 def test_a_fixed_language_is_not_changed_by_a_repair() -> None:
@@ -155,14 +155,14 @@ def test_a_fixed_language_is_not_changed_by_a_repair() -> None:
 def test_what_stays_bad_is_tried_in_pieces() -> None:
     careful = Careful({"en": [segment(LOOP)]}, pieces=[segment(" It rained all day long", 4.5)])
     found = checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=False)
-    assert [item.doubt for item in found] == ["", ""]
+    assert [item.low_confidence for item in found] == ["", ""]
     assert found[1].words[0].start == pytest.approx(5.5)
 
 
 def test_what_stays_bad_after_everything_is_kept_and_marked() -> None:
     careful = Careful({"en": [segment(avg_logprob=-1.4)]}, pieces=[segment(avg_logprob=-1.5)])
     found = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=False)
-    assert [(item.text, item.doubt) for item in found] == [(TEXT, "guess")]
+    assert [(item.text, item.low_confidence) for item in found] == [(TEXT, "guess")]
 
 
 def test_text_that_the_careful_decoder_does_not_hear_at_all_was_made_up() -> None:
@@ -282,7 +282,7 @@ def test_a_phrase_with_a_voice_for_each_turn_is_speech() -> None:
     said = segment(GREETINGS, 12.0, compression_ratio=4.0)
     careful = Careful()
     [kept] = checked(decoded(said), chunk, careful, may_change_language=False)
-    assert (kept.text, kept.doubt) == (GREETINGS, "")
+    assert (kept.text, kept.low_confidence) == (GREETINGS, "")
     assert careful.asked == []
 
 
@@ -292,7 +292,7 @@ def test_a_phrase_that_every_piece_of_sound_repeats_is_speech() -> None:
     [kept] = checked(
         decoded(said), unlike(), careful, may_change_language=False, in_pieces=Pieces(" Good morning." * 2)
     )
-    assert (kept.text, kept.doubt) == (GREETINGS, "")
+    assert (kept.text, kept.low_confidence) == (GREETINGS, "")
     assert careful.asked == []
 
 
@@ -327,7 +327,7 @@ def test_a_phrase_that_the_pieces_do_not_say_is_a_loop(pieces: Pieces) -> None:
     looped = segment(GREETINGS, 12.0, compression_ratio=4.0)
     careful = Careful({"en": [looped]})
     found = checked(decoded(looped), unlike(), careful, may_change_language=False, in_pieces=pieces)
-    assert {item.doubt for item in found} == {"loop"}
+    assert {item.low_confidence for item in found} == {"loop"}
 
 
 def test_a_repetition_with_too_many_turns_is_taken_from_its_pieces() -> None:
@@ -336,7 +336,7 @@ def test_a_repetition_with_too_many_turns_is_taken_from_its_pieces() -> None:
         decoded(looped), unlike(), Careful(), may_change_language=False, in_pieces=Pieces(" Good morning." * 2)
     )
     assert {item.text for item in found} == {" Good morning." * 2}
-    assert {item.doubt for item in found} == {""}
+    assert {item.low_confidence for item in found} == {""}
     assert len(found) * 2 < 20
 
 

@@ -170,7 +170,7 @@ def test_the_json_has_every_field_that_simple_consumers_expect(library: Library)
     } <= set(document)
     assert {
         *("id", "start", "end", "text", "words", "avg_logprob", "no_speech_prob", "compression_ratio", "repaired"),
-        *("language", "language_probability", "doubt", "speaker"),
+        *("language", "language_probability", "low_confidence", "speaker"),
     } == set(document["segments"][0])
     assert set(document["segments"][0]["words"][0]) == {"start", "end", "word", "probability"}
     assert document["media"]["key"] == demo(WIZARD)
@@ -178,7 +178,7 @@ def test_the_json_has_every_field_that_simple_consumers_expect(library: Library)
     assert set(document["model"]) == {"name", "revision", "compute_type", "engine"}
     assert document["model"]["revision"]
     assert set(document["speech"]) == {
-        *("vad_seconds", "covered_seconds", "largest_gap", "holes", "inventions", "voiced"),
+        *("vad_seconds", "covered_seconds", "largest_gap", "gaps", "hallucinations", "voiced"),
     }
     assert set(document["timing"]) == {"wall_s", "audio_s", "rtfx"}
     assert document["filename"] == "the-wizard-of-the-opera-house.mp4"

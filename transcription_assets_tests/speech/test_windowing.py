@@ -49,14 +49,14 @@ def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
         patch.setattr(alignment, "aligned", lambda segments, _samples, _voiced: [*segments])
         # A phrase lasts 7.2 s at most: in the last fifth of a window of 40 s there is always a pause.
         patch.setattr(windowing, "WINDOW_S", 36.0 + window_steps / 100)
-        [heard] = good(engine(SpellingDecoder()).hear([seekable(samples)]))
+        [heard] = good(engine(SpellingDecoder()).transcribe([seekable(samples)]))
     assert texts(heard) == [word.word for word in words]
     times = [time for segment in heard.segments for word in segment.words for time in (word.start, word.end)]
     assert all(before <= after for before, after in pairwise(times))
     assert times == pytest.approx([time for word in words for time in (word.start, word.end)], abs=0.002)
     assert heard.duration == pytest.approx(len(samples) / SAMPLE_RATE, abs=1e-3)
-    assert not heard.speech.holes
-    assert not heard.speech.inventions
+    assert not heard.speech.gaps
+    assert not heard.speech.hallucinations
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
@@ -70,7 +70,7 @@ def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 4800])
 def test_a_sound_of_no_length_or_a_blink_is_heard_as_silence(length: int) -> None:
-    [heard] = good(engine(SpellingDecoder()).hear([seekable(np.zeros(length, np.float32))]))
+    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(np.zeros(length, np.float32))]))
     assert heard.segments == ()
     assert heard.language == ""
 

@@ -77,24 +77,26 @@ def test_the_step_is_the_one_that_failed_or_comes_next() -> None:
         assert state != "waiting" or not held.video, held
 
 
-def said(*doubts: str, holes: tuple[tuple[float, float], ...] = ()) -> Transcript:
-    segments = tuple(Segment(n, n, n + 1, "Word.", (), 0.0, 0.0, 1.0, doubt=doubt) for n, doubt in enumerate(doubts))
+def said(*reasons: str, gaps: tuple[tuple[float, float], ...] = ()) -> Transcript:
+    segments = tuple(
+        Segment(n, n, n + 1, "Word.", (), 0.0, 0.0, 1.0, low_confidence=reason) for n, reason in enumerate(reasons)
+    )
     model = SpeechModel("none", "1", "none", "none")
-    return Transcript("a", "en", 1.0, 9.0, segments, Media("a", "7"), model, speech=Speech(9.0, 0.0, 9.0, holes))
+    return Transcript("a", "en", 1.0, 9.0, segments, Media("a", "7"), model, speech=Speech(9.0, 0.0, 9.0, gaps))
 
 
 @pytest.mark.parametrize(
-    ("transcript", "with_doubtful", "silence"),
+    ("transcript", "with_low_confidence", "silence"),
     [
         (said(), False, "no_speech"),
-        (said(holes=((1.0, 8.0),)), False, "not_understood"),
+        (said(gaps=((1.0, 8.0),)), False, "not_understood"),
         (said("", "loop"), False, ""),
         (said("loop", "loop"), False, "not_understood"),
         (said("loop", "loop"), True, ""),
     ],
 )
 def test_only_the_transcript_tells_that_nobody_speaks(
-    transcript: Transcript, silence: str, *, with_doubtful: bool
+    transcript: Transcript, silence: str, *, with_low_confidence: bool
 ) -> None:
-    assert spoken(transcript, with_doubtful=with_doubtful).silence == silence
-    assert spoken(transcript, with_doubtful=with_doubtful).etag == "7"
+    assert spoken(transcript, with_low_confidence=with_low_confidence).silence == silence
+    assert spoken(transcript, with_low_confidence=with_low_confidence).etag == "7"

@@ -59,7 +59,7 @@ class PodStepHandler(K8sStepHandler):
         self._erring: dict[str, float] = {}
         self._done: set[str] = set()
 
-    def ending_of(self, step_key: str) -> PodOutcome | None:
+    def outcome_of(self, step_key: str) -> PodOutcome | None:
         """Return how the step's last pod failed, None if no health check has detected a failure."""
         return self._endings.get(step_key)
 
@@ -151,7 +151,7 @@ class PodExecutor(StepDelegatingExecutor):
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> DagsterEvent:
         """Fail the step at once if another pod cannot help, and tag the run for a retry if a later run can."""
-        found = self._pods.ending_of(step_context.step.key)
+        found = self._pods.outcome_of(step_context.step.key)
         if found is not None and found.again is not Retry.NEVER:
             # Tagged for Again.STEP too: its retries may not suffice, since often many nodes are lost at once.
             ask_for_another_run(step_context.instance, step_context.run_id, step_context.step)

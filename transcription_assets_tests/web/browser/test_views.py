@@ -40,7 +40,7 @@ class PromptedEngine:
     options: SpeechOptions = field(default_factory=SpeechOptions)
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
-    def hear(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
         """What is said in the demo recording of each length; nothing in any other."""
         return map(self._hear, sounds)
 
