@@ -273,8 +273,8 @@ def _ended(child: int, delay_s: float | None) -> str:
 
 def _process(variables: dict[str, str]) -> None:
     """Run `transcription-assets process` with an engine and an encoder that need no weights; never returns."""
+    from transcription_assets import wiring
     from transcription_assets.cli import main as cli
-    from transcription_assets.cli import tools
 
     code = 1
     try:
@@ -283,7 +283,7 @@ def _process(variables: dict[str, str]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        replaced: Any = tools.Services
+        replaced: Any = wiring.Services
         replaced.engine = ScriptedEngine(chain.script())
         replaced.encoder = HashEncoder()
         cli.main(["process"], standalone_mode=False)

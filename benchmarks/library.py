@@ -24,7 +24,6 @@ import numpy as np
 import polars as pl
 
 from benchmarks.machine import describe
-from transcription_assets.cli.tools import locate_installed
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
@@ -38,6 +37,7 @@ from transcription_assets.storage import Store
 from transcription_assets.web import library_api
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.library import Library
+from transcription_assets.wiring import locate_installed
 
 BAR_S = 1.0
 PASSAGES = 10

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from benchmarks import recordings
 from benchmarks.machine import MODELS, describe, measured
-from transcription_assets.cli.tools import Services, locate_installed
 from transcription_assets.embedding import Encoder, Vectors
 from transcription_assets.search.query import Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
+from transcription_assets.wiring import Services, locate_installed
 
 BAR_MS = 50
 ROUNDS = 25

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.cli.process import Report, process
-from transcription_assets.cli.tools import Services
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
+from transcription_assets.wiring import Services
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 

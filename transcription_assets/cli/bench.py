@@ -57,8 +57,8 @@ def _contest(
     as_json: bool,
 ) -> None:
     from transcription_assets import speech
-    from transcription_assets.cli.tools import locate_installed
     from transcription_assets.evaluation import comparison, competitors, wer
+    from transcription_assets.wiring import locate_installed
 
     competitors.require(systems)
 

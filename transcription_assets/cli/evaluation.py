@@ -123,7 +123,7 @@ def evaluate_search(*, as_json: bool) -> None:
     Exit code 1 if both together are worse than the better of the two.
     """
     from transcription_assets import settings
-    from transcription_assets.cli.tools import Services, locate_installed
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     made = evaluate(Services(chosen, locate_installed(chosen)).encoder, chosen.passage_s)

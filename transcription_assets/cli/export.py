@@ -15,9 +15,9 @@ from transcription_assets.errors import PermanentFailure
 @click.option("--table", default="passages", show_default=True, help="The table in Postgres.")
 def export(folder: Path | None, url: str | None, table: str) -> None:
     """Export segments, words and passages as Parquet, or passages with vectors to Postgres with pgvector."""
-    from transcription_assets.cli.tools import Services, locate_installed
     from transcription_assets.export import parquet as exporting
     from transcription_assets.export import postgres
+    from transcription_assets.wiring import Services, locate_installed
 
     if folder is None and url is None:
         raise click.UsageError("say where to: --parquet FOLDER or --postgres URL")

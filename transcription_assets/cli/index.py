@@ -14,7 +14,7 @@ def index() -> None:
 @index.command()
 def status() -> None:
     """List the search tables, how they were made, and what the one under construction lacks."""
-    from transcription_assets.cli.tools import Services, locate_installed
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     states = Services(chosen, locate_installed(chosen), read_only=True).table.status()
@@ -34,10 +34,10 @@ def rebuild() -> None:
 
     Nothing is transcribed again. Searches use the served table until the new one is complete.
     """
-    from transcription_assets.cli.tools import Services, locate_installed
     from transcription_assets.pipeline import search_index
     from transcription_assets.pipeline.rebuild import Rebuilt
     from transcription_assets.pipeline.rebuild import rebuild as rebuilding
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen))
@@ -64,7 +64,7 @@ def rebuild() -> None:
 @click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
 def switch(table: str, *, incomplete: bool) -> None:
     """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
-    from transcription_assets.cli.tools import Services, locate_installed
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     Services(chosen, locate_installed(chosen)).table.switch(table, even_incomplete=incomplete)

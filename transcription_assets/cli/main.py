@@ -61,7 +61,7 @@ def main(*, verbose: bool) -> None:
 def put(paths: tuple[Path, ...], into: str) -> None:
     """Copy recordings, or all recordings in folders, into the inbox of the store."""
     from transcription_assets.cli import put as putting
-    from transcription_assets.cli.tools import Services, locate_installed
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     store = Services(chosen, locate_installed(chosen)).store
@@ -83,8 +83,8 @@ def process(media_keys: tuple[str, ...]) -> None:
     Exit code 0: all recordings are done; 1: some failed, each with its reason; 3: some are still being copied; 129, 130
     or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM.
     """
-    from transcription_assets.cli.tools import Services
     from transcription_assets.speech import share_memory
+    from transcription_assets.wiring import Services
 
     share_memory()  # before threads of the store and the decoder allocate from arenas of their own
     temporary.clear()
@@ -229,9 +229,9 @@ def doctor() -> None:
 @click.pass_context
 def serve(context: click.Context, host: str, port: int) -> None:
     """Serve the search page and its API, read-only, until Ctrl-C."""
-    from transcription_assets.cli.tools import locate_installed
     from transcription_assets.web import server
     from transcription_assets.web.archive import Archive
+    from transcription_assets.wiring import locate_installed
 
     chosen = settings.load()
     verbose = bool(context.parent and context.parent.params["verbose"])

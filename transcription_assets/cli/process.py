@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from transcription_assets.cli.tools import Services
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio, done_prefix, embeddings, failure_notes, search_index, transcript, video
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.wiring import Services
 
 PUBLISH_EVERY = 20
 """Recordings between two commits to the search table: a commit for each would leave many small fragments."""

@@ -57,7 +57,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
 
     A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
     """
-    from transcription_assets.cli.tools import Services, locate_installed
+    from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen), read_only=True)

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from transcription_assets.cli.tools import Locate, Services
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, from_json
 from transcription_assets.embedding import Encoder
@@ -21,6 +20,7 @@ from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
 from transcription_assets.storage import MediaObject, Store
 from transcription_assets.web.cache import Cached
+from transcription_assets.wiring import Locate, Services
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from transcription_assets import settings
 from transcription_assets.cli import process as working
 from transcription_assets.cli.main import main
 from transcription_assets.cli.search import CONTEXT, around
-from transcription_assets.cli.tools import Services
 from transcription_assets.domain import media_keys as keys
 from transcription_assets.errors import TransientFailure
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.search.highlight import HighlightPart
 from transcription_assets.storage import Store, temporary
+from transcription_assets.wiring import Services
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain, sentences
 from transcription_assets_tests.demo import WIZARD

@@ -1,4 +1,4 @@
-"""Sizes, prices and what follows from them."""
+"""Pod sizes, prices and the cost report."""
 
 from datetime import UTC, date, datetime
 
@@ -29,14 +29,14 @@ def test_every_step_has_a_size_and_a_price() -> None:
         assert size.memory_gib >= 1
 
 
-def test_hosted_prices_say_where_and_when_they_were_read() -> None:
+def test_hosted_prices_have_a_source_and_a_date() -> None:
     for item in report.HOSTED:
         assert item.source
         assert item.read.year >= 2026
         assert 0 < item.usd_per_audio_hour < 10
 
 
-def test_the_pod_of_audio_holds_the_longest_recording_of_one_track() -> None:
+def test_the_audio_pod_has_disk_for_the_longest_recording() -> None:
     chosen = Settings.model_validate({"executor": "k8s", "ffmpeg": recordings.wheel_ffmpeg()})
     resources = definitions.build(chosen).resources or {}
     decoder = resources["decoder"].resource_fn(dg.build_init_resource_context())
@@ -45,14 +45,14 @@ def test_the_pod_of_audio_holds_the_longest_recording_of_one_track() -> None:
 
 
 @given(step=st.sampled_from(sorted(report.CPU_SIZES)), factor=st.floats(0.05, 16))
-def test_a_smaller_pod_is_never_too_small_to_start_a_python_in(step: str, factor: float) -> None:
+def test_a_scaled_pod_keeps_a_minimum_size(step: str, factor: float) -> None:
     size = report.size(step, gpu=False, scale=factor)
     assert size.cpus >= 0.1
     assert size.memory_gib >= 1.0
     assert size.usd_per_hour == pytest.approx(report.CPU_SIZES[step].usd_per_hour * factor)
 
 
-def test_spot_is_cheaper_and_a_gpu_costs_its_whole_node_however_small_the_pod() -> None:
+def test_spot_is_cheaper_and_a_gpu_pod_costs_its_whole_node() -> None:
     full = report.size("transcript", gpu=True)
     assert report.size("transcript", gpu=True, spot=True).usd_per_hour < full.usd_per_hour
     assert report.size("transcript", gpu=True, scale=0.5).usd_per_hour == full.usd_per_hour
@@ -62,9 +62,7 @@ def test_spot_is_cheaper_and_a_gpu_costs_its_whole_node_however_small_the_pod() 
     own=st.lists(seconds, min_size=1, max_size=20),
     common=st.builds(StepTime, seconds, seconds, seconds, seconds),
 )
-def test_what_a_batch_has_spent_is_borne_by_its_recordings_to_the_last_second(
-    own: list[float], common: StepTime
-) -> None:
+def test_the_time_of_a_batch_is_divided_among_its_recordings(own: list[float], common: StepTime) -> None:
     parts = share_time(own, common)
     for name in ("queue_s", "start_s", "load_s"):
         assert sum(getattr(part, name) for part in parts) == pytest.approx(getattr(common, name), abs=1e-6)
@@ -76,17 +74,17 @@ def spending(usd: float, audio_s: float, day: date = DAY) -> PricedStep:
     return PricedStep(day, "transcript", StepTime(1.0, 2.0, 3.0, 4.0), 30.0, 10.0, usd, audio_s)
 
 
-def test_a_day_is_summed_and_its_parts_are_its_price() -> None:
+def test_the_parts_of_a_day_add_up_to_its_price() -> None:
     found = daily_costs([spending(1.0, 7200), spending(0.5, 3600), spending(2.0, 0, date(2026, 11, 20))])
     assert [day.day for day in found] == [date(2026, 11, 20), DAY]
     assert found[1].usd_per_audio_hour == pytest.approx(0.5)
-    assert found[0].usd_per_audio_hour is None, "nothing was heard: there is nothing to divide by"
+    assert found[0].usd_per_audio_hour is None, "a day without audio has no price per hour"
     parts = found[1].usd_queue + found[1].usd_start + found[1].usd_load + found[1].usd_compute
     assert parts == pytest.approx(1.5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.just(0.0) | st.floats(1, 1e7)), max_size=40))
-def test_the_report_is_always_short_enough_to_be_shown_at_once(figures: list[tuple[float, float]]) -> None:
+def test_the_report_fits_the_inline_limit(figures: list[tuple[float, float]]) -> None:
     found = daily_costs(
         spending(usd, audio_s, date.fromordinal(DAY.toordinal() - number))
         for number, (usd, audio_s) in enumerate(figures)
@@ -96,14 +94,14 @@ def test_the_report_is_always_short_enough_to_be_shown_at_once(figures: list[tup
             assert len((value.md_str or "").encode("utf-16-le")) // 2 < INLINE_LIMIT, value.md_str
 
 
-def test_the_chart_has_us_and_the_others_with_bars_as_long_as_their_prices() -> None:
+def test_the_chart_has_a_bar_for_us_and_each_hosted_price() -> None:
     lines = cost_report.chart(daily_costs([spending(0.04, 3600)])).splitlines()[1:-1]
     assert len(lines) == 1 + len(report.HOSTED)
     bars = {line[: line.index("  ") if "  " in line else 10].strip(): line.count("█") for line in lines}
     assert bars[f"{DAY:%d %b}"] < min(value for name, value in bars.items() if name != f"{DAY:%d %b}")
 
 
-def test_the_report_reads_what_pods_have_told_and_nothing_that_was_free() -> None:
+def test_the_report_counts_each_priced_step_once() -> None:
     told = {
         "queue_s": 10.0,
         "start_s": 2.0,
@@ -125,11 +123,11 @@ def test_the_report_reads_what_pods_have_told_and_nothing_that_was_free() -> Non
         found = daily_costs(cost_report.priced_steps(instance, datetime.now(UTC)))
     assert len(found) == 1
     assert found[0].usd == pytest.approx(0.06)
-    assert found[0].audio_h == pytest.approx(0.5), "only what was heard, and once"
+    assert found[0].audio_h == pytest.approx(0.5), "each transcribed recording counts once"
     assert found[0].gpu_h == pytest.approx(90 / 3600)
 
 
-def test_where_nothing_has_a_price_the_report_says_why() -> None:
+def test_a_report_without_prices_gives_the_reason() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         shown = cost_report.report_metadata(daily_costs(cost_report.priced_steps(instance, datetime.now(UTC))))
     assert list(shown) == ["summary"]

@@ -30,7 +30,7 @@ inboxes = st.dictionaries(st.sampled_from([f"video/{c}.mp4" for c in "abcdefgh"]
 
 @given(inboxes, inboxes)
 @settings(max_examples=200)
-def test_the_difference_is_exactly_what_changed(now: dict[str, str], before: dict[str, str]) -> None:
+def test_the_difference_contains_exactly_the_changes(now: dict[str, str], before: dict[str, str]) -> None:
     found = inbox_diff.compare(frame(now), frame(before))
     assert etags(found.new) == {key: etag for key, etag in now.items() if key not in before}
     assert etags(found.changed) == {key: tag for key, tag in now.items() if before.get(key, tag) != tag}
@@ -43,7 +43,7 @@ def test_an_object_that_appears_with_an_old_time_is_found() -> None:
     assert etags(inbox_diff.compare(pl.concat([known, hour_long_upload]), known).new) == {"video/b.mp4": "1"}
 
 
-def test_the_same_bytes_touched_again_are_not_transcribed_again() -> None:
+def test_a_new_modification_time_alone_is_not_a_change() -> None:
     touched = frame({"video/a.mp4": "1"}, modified=NOW + timedelta(days=1))
     found = inbox_diff.compare(touched, frame({"video/a.mp4": "1"}))
     assert found.new.is_empty()
@@ -53,7 +53,7 @@ def test_the_same_bytes_touched_again_are_not_transcribed_again() -> None:
 
 @given(st.lists(inboxes, min_size=1, max_size=6), st.integers(1, 3), st.data())
 @settings(max_examples=100)
-def test_no_order_of_ticks_loses_a_version_or_runs_one_twice(
+def test_no_order_of_ticks_loses_or_repeats_a_version(
     inbox_over_time: list[dict[str, str]], most: int, data: st.DataObject
 ) -> None:
     known, runs, unsure = NOTHING, list[tuple[str, str, str]](), set[tuple[str, str]]()
@@ -68,10 +68,10 @@ def test_no_order_of_ticks_loses_a_version_or_runs_one_twice(
     while etags(known) != inbox_over_time[-1]:
         todo, following = _tick(listings[-1], known, most)
         runs.extend(todo)
-        assert not following.equals(known), "the ticks no longer move, and the rest is lost"
+        assert not following.equals(known), "the ticks make no progress before they reach the listing"
         known = following
     last_run = {key: etag for key, etag, _ in runs}
-    # A tick that died may have asked for a version that then gave way to the very one that was known before it.
+    # A failed tick may have requested a version that was then replaced by the version known before.
     assert {(key, tag) for key, tag in inbox_over_time[-1].items() if last_run[key] != tag} <= unsure
     assert set(inbox_over_time[-1].items()) <= {(key, etag) for key, etag, _ in runs}
     started = {run: (key, etag) for key, etag, run in runs}  # Dagster starts one run for a run key
@@ -80,7 +80,7 @@ def test_no_order_of_ticks_loses_a_version_or_runs_one_twice(
 
 
 def _listings(inbox_over_time: list[dict[str, str]]) -> Iterator[pl.DataFrame]:
-    """What the store lists at each moment; an object keeps its time for as long as it is the same."""
+    """Yield the listing at each moment; an unchanged object keeps its modification time."""
     times = dict[str, tuple[str, datetime]]()
     for number, inbox in enumerate(inbox_over_time):
         moment = NOW + timedelta(minutes=number)
@@ -93,7 +93,7 @@ def _listings(inbox_over_time: list[dict[str, str]]) -> Iterator[pl.DataFrame]:
 
 
 def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[tuple[str, str, str]], pl.DataFrame]:
-    """What the sensor asks for, as (key, etag, run key), and the snapshot that it would keep."""
+    """Return the requested runs as (key, etag, run key), and the snapshot after them."""
     found = inbox_diff.compare(listing, known)
     todo = pl.concat([found.new, found.changed]).head(most)
     runs = [(row["key"][0], row["etag"][0], inbox_diff.run_key(row)) for row in todo.iter_slices(1)]
@@ -102,7 +102,7 @@ def _tick(listing: pl.DataFrame, known: pl.DataFrame, most: int) -> tuple[list[t
 
 @given(inboxes, inboxes, st.integers(1, 3))
 @settings(max_examples=100)
-def test_bounded_ticks_reach_the_listing(now: dict[str, str], before: dict[str, str], most: int) -> None:
+def test_bounded_ticks_converge_to_the_listing(now: dict[str, str], before: dict[str, str], most: int) -> None:
     listing, known = frame(now), frame(before)
     for _ in range(-(-len(now) // most) + 1):
         found = inbox_diff.compare(listing, known)
@@ -110,13 +110,13 @@ def test_bounded_ticks_reach_the_listing(now: dict[str, str], before: dict[str, 
     assert known.equals(listing.sort("key"))
 
 
-def test_what_was_not_requested_does_not_enter_the_snapshot() -> None:
+def test_objects_not_requested_do_not_enter_the_snapshot() -> None:
     found = inbox_diff.compare(frame({"video/a.mp4": "1", "video/b.mp4": "1"}), NOTHING)
     known = inbox_diff.advance(NOTHING, found.new.head(1), found.gone)
     assert etags(known) == {"video/a.mp4": "1"}
 
 
-def test_what_is_gone_stays_known_until_it_is_dealt_with() -> None:
+def test_removed_objects_stay_known_until_they_are_handled() -> None:
     known = frame({"video/a.mp4": "1"})
     assert etags(inbox_diff.advance(known, NOTHING, NOTHING)) == {"video/a.mp4": "1"}
     assert inbox_diff.advance(known, NOTHING, known).is_empty()
@@ -127,7 +127,7 @@ sizes = st.lists(st.integers(0, 12), max_size=20)
 
 @given(sizes, st.integers(1, 5), st.integers(1, 20))
 @settings(max_examples=200)
-def test_batches_keep_the_order_and_both_bounds(sizes: list[int], most: int, weight: int) -> None:
+def test_batches_keep_the_order_and_respect_both_limits(sizes: list[int], most: int, weight: int) -> None:
     todo = pl.DataFrame(
         [(f"video/{n:02}.mp4", "1", size, NOW) for n, size in enumerate(sizes)], inbox_diff.SCHEMA, orient="row"
     )
@@ -139,7 +139,7 @@ def test_batches_keep_the_order_and_both_bounds(sizes: list[int], most: int, wei
         assert len(batch) == 1 or sum(size_of[key] for key in batch) <= weight
     for batch, following in pairwise(cut):
         full = len(batch) == most or sum(size_of[key] for key in batch) + size_of[following[0]] > weight
-        assert full, "a batch that is not full starts more pods than needed"
+        assert full, "every batch but the last is full"
 
 
 def test_a_half_copied_file_waits_for_the_next_tick() -> None:
@@ -154,7 +154,7 @@ def test_a_half_copied_file_waits_for_the_next_tick() -> None:
     assert growing["key"].to_list() == ["video/growing.mp4"]
 
 
-def test_a_camera_with_a_wrong_clock_does_not_make_a_file_wait_for_years() -> None:
+def test_a_modification_time_in_the_future_does_not_delay_a_file() -> None:
     listing = frame({"video/a.mp4": "1"}, modified=NOW + timedelta(days=4000))
     ready, growing = inbox_diff.split_settled(listing, NOW, 30)
     assert ready.equals(listing)
@@ -168,7 +168,7 @@ def test_without_a_settling_time_everything_is_ready() -> None:
 
 @given(inboxes, st.randoms())
 @settings(max_examples=100)
-def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(content: dict[str, str], random: Random) -> None:
+def test_a_snapshot_is_named_by_its_content_and_round_trips(content: dict[str, str], random: Random) -> None:
     known = frame(content)
     order = list(range(known.height))
     random.shuffle(order)
@@ -178,29 +178,29 @@ def test_a_snapshot_is_named_after_its_content_and_comes_back_whole(content: dic
     assert inbox_diff.snapshot_name(other) != inbox_diff.snapshot_name(known)
 
 
-def test_a_snapshot_keeps_its_name_from_release_to_release() -> None:
+def test_the_snapshot_name_is_stable_between_releases() -> None:
     known = frame({"video/a.mp4": '"1-2"'})
     assert inbox_diff.snapshot_name(known) == "catalog/f6be61a5678bfa00.parquet"
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"PAR1" * 4])
-def test_a_snapshot_that_cannot_be_read_says_how_to_go_on(data: bytes) -> None:
+def test_an_unreadable_snapshot_error_contains_a_remedy(data: bytes) -> None:
     with pytest.raises(PermanentFailure, match="reset the sensor's cursor"):
         inbox_diff.from_bytes(data)
 
 
-def test_a_snapshot_of_another_kind_says_how_to_go_on() -> None:
+def test_a_snapshot_with_another_schema_contains_a_remedy() -> None:
     with pytest.raises(PermanentFailure, match="reset the sensor's cursor"):
         inbox_diff.from_bytes(inbox_diff.to_bytes(pl.DataFrame({"key": ["a"]})))
 
 
-def test_an_old_version_that_is_put_back_runs_again() -> None:
+def test_a_restored_older_version_runs_again() -> None:
     first = frame({"video/a.mp4": "1"})
     again = frame({"video/a.mp4": "1"}, modified=NOW + timedelta(hours=1))
     assert inbox_diff.run_key(first) != inbox_diff.run_key(again)
 
 
-def test_the_tick_after_one_that_died_asks_for_the_same_run() -> None:
+def test_the_tick_after_a_failed_one_requests_the_same_run() -> None:
     assert inbox_diff.run_key(frame({"video/a.mp4": "1"})) == inbox_diff.run_key(frame({"video/a.mp4": "1"}))
 
 
@@ -214,15 +214,17 @@ def test_the_tick_after_one_that_died_asks_for_the_same_run() -> None:
         (2, 1, 1, 0.2, True),
         (4, 2, 2, 0.2, False),
         (1, 1, 0, 0.2, False),
-        (1, 1, 1, 0.2, True),  # renamed: another one is listed in its place
-        (3, 3, 5, 0.2, False),  # another folder is mounted there
+        (1, 1, 1, 0.2, True),  # renamed: another object is listed instead
+        (3, 3, 5, 0.2, False),  # another folder was mounted
         (4, 1, 3, 0.0, False),
         (10, 5, 5, 1.0, True),
         (10, 10, 0, 1.0, False),
         (0, 0, 0, 0.1, False),
     ],
 )
-def test_what_left_the_inbox_may_be_removed(known: int, gone: int, listed: int, share: float, *, may: bool) -> None:
+def test_artefacts_are_removed_only_if_few_objects_disappeared(
+    known: int, gone: int, listed: int, share: float, *, may: bool
+) -> None:
     every = frame({f"video/{number:03}.mp4": "1" for number in range(known)})
     there = frame({f"video/there/{number}.mp4": "1" for number in range(listed)})
     left = every.head(gone)
@@ -235,7 +237,7 @@ object_names = st.tuples(odd_text, st.sampled_from([".mp4", ".MKV", ".m\u212av",
 
 @given(st.lists(object_names, max_size=20))
 @settings(max_examples=200)
-def test_a_hundred_thousand_names_at_once_are_taken_as_one_by_one(names: list[str]) -> None:
+def test_vectorised_keys_equal_keys_computed_one_by_one(names: list[str]) -> None:
     rows = [(f"video/{name}", "1", 1, NOW) for name in names]
     objects = pl.DataFrame(rows, {"name": pl.String(), **dict(list(inbox_diff.SCHEMA.items())[1:])}, orient="row")
     found = inbox_diff.recordings(objects)

@@ -19,20 +19,20 @@ bucket = MemoryStore()
 
 @given(names)
 @settings(max_examples=200)
-def test_every_name_comes_back_from_its_key(name: str) -> None:
+def test_every_name_round_trips_through_its_key(name: str) -> None:
     assert media_keys.decode(media_keys.encode(name)) == name
 
 
 @given(names, names)
 @settings(max_examples=200)
-def test_two_names_never_share_a_key_even_where_one_looks_like_the_key_of_the_other(a: str, b: str) -> None:
+def test_two_names_never_share_a_key(a: str, b: str) -> None:
     assert (media_keys.encode(a) == media_keys.encode(b)) == (a == b)
     assert media_keys.encode(media_keys.encode(a)) != media_keys.encode(a) or media_keys.encode(a) == a
 
 
 @given(names)
 @settings(max_examples=200)
-def test_every_key_is_a_legal_partition_that_a_person_can_copy_and_paste(name: str) -> None:
+def test_every_key_is_a_valid_printable_partition_key(name: str) -> None:
     key = media_keys.encode(name)
     raise_error_on_invalid_partition_key_substring([key])
     assert "," not in key
@@ -43,7 +43,7 @@ def test_every_key_is_a_legal_partition_that_a_person_can_copy_and_paste(name: s
 
 @given(names.filter(bool))
 @settings(max_examples=200)
-def test_every_artefact_has_a_legal_path_that_the_store_gives_back_unchanged(name: str) -> None:
+def test_every_artefact_path_is_valid_and_unchanged_by_the_store(name: str) -> None:
     key = media_keys.encode(name)
     for path in (
         media_keys.flac(key),
@@ -79,12 +79,12 @@ def test_plain_names_stay_readable(name: str) -> None:
         ('video/"[a]".mp4', "video/%22%5Ba%5D%22.mp4"),
     ],
 )
-def test_only_what_breaks_something_is_encoded(name: str, key: str) -> None:
+def test_only_unsafe_characters_are_encoded(name: str, key: str) -> None:
     assert media_keys.encode(name) == key
     assert media_keys.decode(key) == name
 
 
-def test_what_merely_looks_like_an_escape_in_a_key_typed_by_hand_is_left_alone() -> None:
+def test_invalid_escapes_in_a_key_are_left_unchanged() -> None:
     assert media_keys.decode("video/100%.mp4") == "video/100%.mp4"
     assert media_keys.decode("video/%zz%2c.mp4") == "video/%zz%2c.mp4"
 
@@ -92,7 +92,7 @@ def test_what_merely_looks_like_an_escape_in_a_key_typed_by_hand_is_left_alone()
 @pytest.mark.parametrize(
     "name", ["video/a.mp4", "video/A.MP4", "audio/x/y.Flac", "video/.hidden.mkv", "video/a...b.mov"]
 )
-def test_recordings_are_known_by_their_suffix_in_any_case(name: str) -> None:
+def test_media_suffixes_are_case_insensitive(name: str) -> None:
     assert media_keys.is_media(name)
 
 
@@ -108,11 +108,11 @@ def test_recordings_are_known_by_their_suffix_in_any_case(name: str) -> None:
         "video/",
     ],
 )
-def test_what_is_not_a_recording_never_becomes_a_partition_that_fails(name: str) -> None:
+def test_other_files_are_not_media(name: str) -> None:
     assert not media_keys.is_media(name)
 
 
-def test_recordings_with_one_stem_or_one_name_in_two_folders_share_no_artefact() -> None:
+def test_recordings_with_the_same_stem_share_no_artefact() -> None:
     names = ["video/ep.mp4", "video/ep.mkv", "video/a/ep.mp4", "video/b/ep.mp4", "audio/ep.mp4"]
     paths = [
         path

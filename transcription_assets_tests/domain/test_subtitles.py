@@ -62,15 +62,15 @@ def expected(source: Transcript) -> list[tuple[int, int, str]]:
     return [(round(c.start * 1000), round(c.end * 1000), c.text) for c in laid_out]
 
 
-# How words are laid out
+# Layout of words in subtitles
 
 
-def test_nothing_said_gives_no_subtitles() -> None:
+def test_no_words_give_no_subtitles() -> None:
     assert cues([]) == []
     assert cues([Word(0, 1, " \n", 0.5)]) == []
 
 
-def test_a_long_talk_breaks_at_sentence_ends_then_at_commas_then_in_the_middle() -> None:
+def test_breaks_prefer_sentence_ends_then_commas() -> None:
     assert texts(cues(spoken(SPEECH, 0.0, 16.0))) == [
         "Good evening.",
         "We went to the old town in May, and then,",
@@ -79,60 +79,60 @@ def test_a_long_talk_breaks_at_sentence_ends_then_at_commas_then_in_the_middle()
     ]
 
 
-def test_what_fits_one_line_stays_on_one_line() -> None:
+def test_text_that_fits_one_line_stays_on_one_line() -> None:
     assert texts(cues(spoken("This sentence has forty-two columns exactly."[:42], 0.0, 4.0))) == [
         "This sentence has forty-two columns exactl"
     ]
 
 
-def test_a_line_of_just_forty_two_columns_is_used_before_a_nicer_break_that_does_not_fit() -> None:
+def test_a_full_line_of_42_columns_is_allowed() -> None:
     first, second = "A" * 41, f"{'b' * 9}, {'C' * 31}"
     assert texts(cues(spoken(f"{first} {second}", 0.0, 6.0))) == [f"{first}\n{second}"]
 
 
-def test_two_quick_answers_share_a_subtitle_instead_of_flashing_past() -> None:
+def test_two_quick_answers_share_a_subtitle() -> None:
     quick = spoken("Yes.", 0.0, 0.3) + spoken("No.", 0.4, 0.7) + spoken("But we never asked.", 0.8, 2.5)
     assert texts(cues(quick)) == ["Yes. No. But we never asked."]
 
 
-def test_an_answer_after_a_silence_has_its_own_subtitle_long_enough_to_be_read() -> None:
+def test_an_answer_after_a_silence_has_its_own_subtitle() -> None:
     lone = cues(spoken("Are you there?", 0.0, 2.0) + spoken("Yes.", 8.0, 8.2) + spoken("Good to know.", 20.0, 22.0))
     assert [(c.start, c.end, c.text) for c in lone[1:2]] == [(8.0, 8.833, "Yes.")]
 
 
-def test_fast_speech_is_held_on_screen_until_it_can_be_read() -> None:
+def test_fast_speech_stays_on_screen_long_enough_to_be_read() -> None:
     [cue] = cues(spoken("Thirty-four columns in one second.", 0.0, 1.0))
     assert (cue.start, cue.end) == (0.0, 2.0)
 
 
-def test_a_subtitle_that_is_held_leaves_two_frames_before_the_next_one() -> None:
+def test_an_extended_subtitle_ends_two_frames_before_the_next() -> None:
     first, second = cues(
         spoken("This was said far too fast to be read.", 0.0, 1.1) + spoken("Indeed it was.", 2.0, 4.0)
     )
     assert (first.end, second.start) == (1.92, 2.0)
 
 
-def test_a_gap_too_short_to_notice_is_closed_so_that_it_does_not_flicker() -> None:
+def test_a_short_gap_between_subtitles_is_reduced_to_two_frames() -> None:
     first, second = cues(spoken("Slow words.", 0.0, 3.0) + spoken("More slow words.", 3.4, 6.0))
     assert (first.end, second.start) == (3.32, 3.4)
 
 
-def test_nothing_is_held_after_the_end_of_the_medium() -> None:
+def test_no_subtitle_extends_past_the_end_of_the_medium() -> None:
     [cue] = cues(spoken("Thirty-four columns in one second.", 0.0, 1.0), duration=1.5)
     assert cue.end == 1.5
 
 
-def test_slow_speech_is_split_before_it_stays_longer_than_seven_seconds() -> None:
+def test_slow_speech_is_split_after_at_most_seven_seconds() -> None:
     slow = cues(spoken("One word after another comes slowly", 0.0, 12.0))
     assert texts(slow) == ["One word after", "another comes slowly"]
 
 
-def test_a_word_that_the_decoder_stretched_over_a_silence_does_not_stay_for_ever() -> None:
+def test_a_word_stretched_over_a_silence_has_a_bounded_duration() -> None:
     [cue] = cues([Word(1.0, 60.0, " Hello.", 0.3)])
     assert (cue.start, cue.end) == (1.0, 8.0)
 
 
-def test_chinese_counts_two_columns_a_character_and_does_not_start_a_line_with_a_comma() -> None:
+def test_chinese_is_two_columns_wide_and_no_line_starts_with_comma() -> None:
     chinese = spoken_words([segment("明天可能会下雨,所以你最好带一把伞," * 3 + "她说。", 0.0, 9.0, [])])
     lines = [line for text in texts(cues(chinese)) for line in text.split("\n")]
     assert max(map(len, lines)) <= COLUMNS // 2 + 3
@@ -150,7 +150,7 @@ LONG_TEXTS = {
 
 
 @pytest.mark.parametrize("language", LONG_TEXTS)
-def test_lines_without_spaces_end_at_words_and_fit(language: str) -> None:
+def test_lines_without_spaces_break_between_words_and_fit(language: str) -> None:
     from icu4py.breakers import WordBreaker
 
     said = LONG_TEXTS[language]
@@ -184,7 +184,7 @@ ATOMS = [
 @given(st.lists(st.sampled_from([*ATOMS, " ", " word"]), max_size=120).map("".join), st.integers(1, 4))
 @example("คคค。ำคคค", 1)
 @settings(max_examples=200, deadline=None)
-def test_no_line_ends_in_a_grapheme_or_dictionary_word(said: str, size: int) -> None:
+def test_no_line_break_splits_a_grapheme_or_dictionary_word(said: str, size: int) -> None:
     from icu4py.breakers import CharacterBreaker
 
     pieces = [said[at : at + size] for at in range(0, len(said), size)]
@@ -201,17 +201,17 @@ def test_no_line_ends_in_a_grapheme_or_dictionary_word(said: str, size: int) -> 
         at = start + len(line)
         assert at in clusters
         assert at in strict
-        # Only what fills a line by itself is cut inside a word.
+        # Only a word that is wider than a line is split.
         assert at in allowed or columns(line) > COLUMNS - 4
     assert not whole[at:].strip()
 
 
-def test_a_single_word_of_two_hundred_letters_has_a_subtitle_to_itself() -> None:
+def test_a_word_of_200_letters_has_its_own_subtitle() -> None:
     long = "x" * 200
     assert texts(cues(spoken(f"before {long} after", 0.0, 3.0))) == ["before", long, "after"]
 
 
-def test_words_that_a_decoder_put_at_one_instant_all_get_a_time_of_their_own() -> None:
+def test_words_at_the_same_time_get_subtitles_of_positive_length() -> None:
     heap = [Word(5.0, 5.0, f" word{i:02}", 0.1) for i in range(40)]
     laid_out = cues(heap)
     assert "".join(" " + cue.text.replace("\n", " ") for cue in laid_out) == "".join(w.word for w in heap)
@@ -220,7 +220,7 @@ def test_words_that_a_decoder_put_at_one_instant_all_get_a_time_of_their_own() -
 
 @given(strategies.words())
 @settings(max_examples=200, deadline=None)
-def test_subtitles_lose_no_word_keep_the_order_and_never_overlap(words: list[Word]) -> None:
+def test_subtitles_keep_all_words_in_order_and_never_overlap(words: list[Word]) -> None:
     laid_out = cues(words)
     whole = whole_words(words)
     assert letters("".join(texts(laid_out))) == letters("".join(word.word for word in words))
@@ -232,7 +232,7 @@ def test_subtitles_lose_no_word_keep_the_order_and_never_overlap(words: list[Wor
 
 @given(strategies.words())
 @settings(max_examples=200, deadline=None)
-def test_subtitles_have_at_most_two_lines_that_fit_unless_one_word_is_wider(words: list[Word]) -> None:
+def test_subtitles_have_at_most_two_lines_that_fit(words: list[Word]) -> None:
     whole = {letters(word.word) for word in whole_words(words)}
     for cue in cues(words):
         lines = cue.text.split("\n")
@@ -241,14 +241,14 @@ def test_subtitles_have_at_most_two_lines_that_fit_unless_one_word_is_wider(word
 
 
 def columns(line: str) -> int:
-    """Terminal columns by a rule of its own: East Asian blocks and emoji are wide, marks have none."""
+    """Return the width in columns by an independent rule: East Asian text and emoji are wide, marks have no width."""
     marks = r"[\u200b-\u200f\ufeff]"
     return sum(0 if re.match(marks, c) or unicodedata.category(c) == "Mn" else 1 + (c > "\u2e7f") for c in line)
 
 
 @given(strategies.words())
 @settings(max_examples=200, deadline=None)
-def test_a_subtitle_starts_with_its_first_word_and_is_held_until_the_next_at_most(
+def test_a_subtitle_starts_with_its_word_and_ends_before_the_next(
     words: list[Word],
 ) -> None:
     whole = whole_words(words)
@@ -261,14 +261,14 @@ def test_a_subtitle_starts_with_its_first_word_and_is_held_until_the_next_at_mos
             held += whole[index].word
             index += 1
         last = whole[index - 1]
-        # Words at one instant are moved apart by a millisecond each.
+        # Words at the same time are separated by one millisecond each.
         assert first.start - 1e-9 <= cue.start <= first.start + len(laid_out) / 1000
         assert cue.end <= limit
         room = min(last.end, limit - 0.16, cue.start + 7.0)
-        assert cue.end >= room - 1e-9, "it does not vanish while it is spoken"
+        assert cue.end >= room - 1e-9, "a subtitle is shown until its last word ends"
 
 
-# The files
+# SRT and WebVTT files
 
 
 def test_a_silent_recording_has_valid_empty_files() -> None:
@@ -277,7 +277,7 @@ def test_a_silent_recording_has_valid_empty_files() -> None:
     assert read_vtt(to_vtt(transcript())) == []
 
 
-def test_srt_and_vtt_say_the_same_at_the_same_times() -> None:
+def test_srt_and_vtt_have_the_same_text_and_times() -> None:
     source = transcript(segment(SPEECH, 3590.0, 3606.0), duration=3610.0)
     assert read_srt(to_srt(source)) == read_vtt(to_vtt(source)) == expected(source)
     assert "01:00:0" in to_srt(source)
@@ -302,7 +302,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_is_said_comes_back_from_both_files_as_text(text: str) -> None:
+def test_hostile_text_round_trips_through_both_files(text: str) -> None:
     source = transcript(segment(text, 0.0, 6.0))
     vtt, srt = to_vtt(source), to_srt(source)
     assert [item[2] for item in read_vtt(vtt)] == [item[2] for item in expected(source)]
@@ -312,7 +312,7 @@ def test_whatever_is_said_comes_back_from_both_files_as_text(text: str) -> None:
 
 @given(strategies.segments())
 @settings(max_examples=100, deadline=None)
-def test_every_line_of_a_vtt_is_a_number_a_time_or_text_that_cannot_be_taken_for_either(
+def test_vtt_text_cannot_be_parsed_as_a_number_or_time_line(
     segments: tuple[Segment, ...],
 ) -> None:
     source = transcript(*segments, duration=segments[-1].end if segments else 0.0)
@@ -331,7 +331,7 @@ def test_every_line_of_a_vtt_is_a_number_a_time_or_text_that_cannot_be_taken_for
 
 @given(strategies.segments())
 @settings(max_examples=100, deadline=None)
-def test_an_srt_has_one_time_line_a_subtitle_whatever_is_said(segments: tuple[Segment, ...]) -> None:
+def test_an_srt_has_exactly_one_time_line_per_subtitle(segments: tuple[Segment, ...]) -> None:
     source = transcript(*segments)
     written = to_srt(source)
     assert written.count("-->") == len(expected(source))
@@ -340,9 +340,7 @@ def test_an_srt_has_one_time_line_a_subtitle_whatever_is_said(segments: tuple[Se
 
 
 @pytest.mark.parametrize(("suffix", "write"), [("srt", to_srt), ("vtt", to_vtt)])
-def test_ffmpeg_reads_the_files_and_shows_a_spoken_tag_as_text(
-    tmp_path: Path, suffix: str, write: Callable[[Transcript], str]
-) -> None:
+def test_ffmpeg_shows_a_spoken_tag_as_text(tmp_path: Path, suffix: str, write: Callable[[Transcript], str]) -> None:
     source = transcript(segment("say <b>bold</b> & 00:00:03,000 --> 4", 0.0, 2.0), segment("and then this", 5.0, 7.0))
     (tmp_path / f"a.{suffix}").write_text(write(source), encoding="utf-8")
     command = [
@@ -367,6 +365,6 @@ def test_a_spoken_tag_is_escaped_rather_than_dropped() -> None:
     assert f"<{WORD_JOINER}b>" in to_srt(source)
 
 
-def test_files_do_not_hold_what_was_not_said_when_the_last_word_ends_with_the_medium() -> None:
+def test_no_subtitle_ends_after_the_medium_by_rounding() -> None:
     source = replace(transcript(segment("The end.", 8.0, 9.9996)), duration=9.9996)
     assert read_srt(to_srt(source))[-1][1] <= 9999

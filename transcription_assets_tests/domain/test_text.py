@@ -22,16 +22,16 @@ def sentences(text: str) -> list[str]:
     return ["".join(word.word for word in run).strip() for run in runs]
 
 
-def test_a_number_that_whisper_gave_in_two_pieces_is_never_torn() -> None:
+def test_a_number_split_into_two_tokens_is_joined() -> None:
     assert whole(" It", " is", " 3", ".5", "%", " more") == [" It", " is", " 3.5%", " more"]
 
 
-def test_a_joined_word_lasts_from_its_first_piece_to_its_last_and_is_as_sure_as_the_less_sure() -> None:
+def test_a_joined_word_spans_its_tokens_at_the_lower_probability() -> None:
     joined = whole_words([Word(1, 2, " 3", 0.9), Word(2, 3, ".5", 0.4)])
     assert joined == [Word(1, 3, " 3.5", 0.4)]
 
 
-def test_french_marks_stay_with_their_words() -> None:
+def test_french_punctuation_stays_with_its_word() -> None:
     assert whole(" Bonjour", " !", " «", " oui", " »") == [" Bonjour !", " « oui »"]
 
 
@@ -39,7 +39,7 @@ def test_a_lone_dash_does_not_start_a_line() -> None:
     assert whole(" so", " –", " then") == [" so –", " then"]
 
 
-def test_japanese_may_break_between_words_but_not_before_a_full_stop_or_after_an_opening_bracket() -> None:
+def test_japanese_punctuation_stays_with_its_word() -> None:
     assert whole("今日", "は", "。", "「", "明日", "」", "OK", "です") == [
         "今日",
         "は。",
@@ -64,7 +64,7 @@ def test_a_thai_vowel_sign_stays_with_its_consonant() -> None:
         "今日|は|ちょっと|晴れ、|明日|は|雨|です。",
     ],
 )
-def test_pieces_without_spaces_become_dictionary_words(text: str) -> None:
+def test_tokens_without_spaces_become_dictionary_words(text: str) -> None:
     words = text.split("|")
     spoken = "".join(words)
     assert whole(*spoken) == words
@@ -72,13 +72,13 @@ def test_pieces_without_spaces_become_dictionary_words(text: str) -> None:
     assert whole(*(spoken[at : at + 3] for at in range(0, len(spoken), 3))) == words
 
 
-def test_a_word_inside_a_piece_has_its_share_of_the_time() -> None:
+def test_a_word_inside_a_token_has_a_proportional_duration() -> None:
     piece = Word(10.0, 12.8, "ភាសាខ្មែរជាភាសាផ្លូវការ", 0.9)
     spoken = whole_words([piece])
     assert [(word.start, word.end) for word in spoken] == [(10.0, 11.096), (11.096, 11.339), (11.339, 12.8)]
 
 
-def test_a_pause_ends_a_word_that_a_dictionary_would_join() -> None:
+def test_a_pause_ends_a_word_that_the_dictionary_would_join() -> None:
     assert [word.word for word in whole_words([Word(0, 1, "ประเทศ", 1), Word(9, 10, "ไทย", 1)])] == ["ประเทศ", "ไทย"]
     assert [word.word for word in whole_words([Word(0, 1, "今日", 1), Word(9, 10, "。", 1)])] == ["今日。"]
 
@@ -87,19 +87,19 @@ def test_a_newline_or_control_character_in_a_word_becomes_a_space() -> None:
     assert whole(" a\nb", "\r\n", "", " c\x00\x85d") == [" a", " b", " c", " d"]
 
 
-def test_segments_that_begin_without_a_space_do_not_glue_two_words_together() -> None:
+def test_segments_without_a_leading_space_do_not_join_two_words() -> None:
     spoken = spoken_words([segment("", 0, 1, pieces("one")), segment("", 1, 2, pieces("two"))])
     assert [word.word for word in spoken] == [" one", " two"]
 
 
-def test_a_segment_without_word_times_shares_its_time_among_its_words() -> None:
+def test_a_segment_without_word_times_divides_its_duration() -> None:
     spoken = spoken_words([segment("one threes 今日", 10, 20, [])])
     assert [word.word for word in spoken] == [" one", " threes", " 今日"]
     assert [word.start for word in spoken] == [10.0, 12.857, 17.857]
     assert spoken[-1].end == 20.0
 
 
-def test_an_abbreviation_an_initial_or_an_ordinal_does_not_end_a_sentence() -> None:
+def test_abbreviations_initials_and_ordinals_end_no_sentence() -> None:
     assert sentences("Dr. Smith and J. Doe met Mrs. Roe. They talked.") == [
         "Dr. Smith and J. Doe met Mrs. Roe.",
         "They talked.",
@@ -114,7 +114,7 @@ def test_an_abbreviation_an_initial_or_an_ordinal_does_not_end_a_sentence() -> N
     ]
 
 
-def test_a_full_stop_in_quotation_marks_ends_a_sentence_but_an_ellipsis_before_small_letters_not() -> None:
+def test_quoted_full_stops_end_sentences_but_ellipses_do_not() -> None:
     assert sentences('"Go." He went... and came. „Gut.“ Sie ging!') == [
         '"Go."',
         "He went... and came.",
@@ -123,22 +123,22 @@ def test_a_full_stop_in_quotation_marks_ends_a_sentence_but_an_ellipsis_before_s
     ]
 
 
-def test_sentences_of_scripts_without_spaces_end_at_their_own_marks() -> None:
+def test_scripts_without_spaces_end_sentences_at_their_punctuation() -> None:
     runs = sentence_runs(whole_words(pieces("今日", "は", "。", "明日", "？", "你", "好", "！")))  # noqa: RUF001
     assert ["".join(word.word for word in run) for run in runs] == ["今日は。", "明日？", "你好！"]  # noqa: RUF001
 
 
-def test_a_long_pause_ends_a_sentence_that_has_no_full_stop() -> None:
+def test_a_long_pause_ends_a_sentence_without_a_full_stop() -> None:
     runs = sentence_runs([Word(0, 1, " so", 1), Word(2.4, 3, " then", 1), Word(4.6, 5, " next", 1)])
     assert [len(run) for run in runs] == [2, 1]
 
 
-def test_speech_without_punctuation_is_cut_at_a_comma_before_it_grows_too_long() -> None:
+def test_a_long_sentence_is_split_at_a_comma() -> None:
     spoken = pieces(*(" well," if i == 20 else " and" for i in range(60)))
     assert [len(run) for run in sentence_runs(spoken)] == [21, 25, 14]
 
 
-def test_a_comma_inside_quotation_marks_is_a_good_place_for_a_break() -> None:
+def test_a_comma_before_a_closing_quotation_mark_ends_a_clause() -> None:
     assert ends_clause(" so,”")
     assert ends_clause(" done.")
     assert not ends_clause(" so")
@@ -147,17 +147,17 @@ def test_a_comma_inside_quotation_marks_is_a_good_place_for_a_break() -> None:
 
 @given(strategies.segments())
 @settings(max_examples=150, deadline=None)
-def test_no_word_is_lost_doubled_or_moved_whatever_the_decoder_gives(segments: tuple) -> None:
+def test_no_word_is_lost_duplicated_or_reordered(segments: tuple) -> None:
     spoken = spoken_words(segments)
     said = "".join("".join(word.word for word in item.words) or item.text for item in segments)
     assert letters("".join(word.word for word in spoken)) == letters(said)
     assert all(a.start <= a.end <= b.start <= b.end for a, b in pairwise(spoken))
-    assert whole_words(spoken) == spoken, "putting words together twice changes nothing"
+    assert whole_words(spoken) == spoken, "joining words is idempotent"
 
 
 @given(strategies.words())
 @settings(max_examples=150, deadline=None)
-def test_sentences_hold_every_word_once_and_stay_bounded(words: list[Word]) -> None:
+def test_sentences_contain_every_word_once_and_are_bounded(words: list[Word]) -> None:
     spoken = whole_words(words)
     runs = sentence_runs(spoken)
     assert [word for run in runs for word in run] == spoken

@@ -40,24 +40,24 @@ def transcript(*segments: Segment, filename: str = "video/a.mp4") -> Transcript:
 HELLO = segment("Hello there, مرحبا 👋.", 0.0, 4.0)
 
 
-def test_a_transcript_comes_back_from_its_file_as_it_went() -> None:
+def test_a_transcript_round_trips_through_json() -> None:
     original = transcript(HELLO, segment("No words here", 4.0, 6.0, []))
     assert from_json(original.to_json()) == original
 
 
 @given(strategies.segments())
 @settings(max_examples=100, deadline=None)
-def test_whatever_was_said_survives_the_file(segments: tuple[Segment, ...]) -> None:
+def test_arbitrary_segments_round_trip_through_json(segments: tuple[Segment, ...]) -> None:
     original = transcript(*normalise_segments(segments, 100.0))
     assert from_json(original.to_json()) == original
 
 
-def test_the_file_of_a_recording_whose_name_is_not_utf8_can_be_written_and_read() -> None:
+def test_a_file_name_that_is_not_utf8_round_trips() -> None:
     original = transcript(HELLO, filename=b"video/caf\xe9.mp4".decode("utf-8", "surrogateescape"))
     assert from_json(original.to_json()) == original
 
 
-def test_simple_consumers_find_the_text_and_the_figures_in_the_file() -> None:
+def test_the_json_contains_the_text_and_derived_figures() -> None:
     document = json.loads(transcript(HELLO, segment("Bye.", 4.0, 5.0)).to_json())
     assert document["schema_version"] == 2
     assert document["text"] == "Hello there, مرحبا 👋.\nBye."
@@ -71,11 +71,11 @@ def test_simple_consumers_find_the_text_and_the_figures_in_the_file() -> None:
     }
 
 
-def test_the_file_is_legible_without_escapes() -> None:
+def test_the_json_is_utf8_without_escapes() -> None:
     assert "مرحبا 👋".encode() in transcript(HELLO).to_json()
 
 
-def test_a_file_of_a_newer_release_is_refused_rather_than_misread() -> None:
+def test_a_newer_schema_version_is_refused() -> None:
     newer = transcript(HELLO).to_json().replace(b'"schema_version": 2', b'"schema_version": 3')
     with pytest.raises(ValueError, match="schema_version 3"):
         from_json(newer)
@@ -98,7 +98,7 @@ def test_schema_version_1_is_read() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}'])
-def test_a_damaged_document_is_a_value_error(damage: bytes) -> None:
+def test_a_damaged_transcript_is_a_value_error(damage: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
         from_json(damage)
 
@@ -118,23 +118,23 @@ def test_a_silent_recording_is_marked_and_covered() -> None:
     assert silent.timing.rtfx == 0.0
 
 
-def test_a_stretch_that_was_not_understood_is_not_silence() -> None:
+def test_a_gap_in_the_transcript_is_not_silence() -> None:
     unheard = replace(transcript(), speech=Speech(6.0, 0.0, 6.0, gaps=((2.0, 8.0),)))
     assert not unheard.no_speech
 
 
-def test_words_of_all_segments_come_in_order() -> None:
+def test_words_of_all_segments_are_in_order() -> None:
     spoken = transcript(segment("a b", 0, 2), segment("", 2, 3, []), segment("c", 3, 4)).words
     assert [word.word for word in spoken] == [" a", " b", " c"]
 
 
-def test_a_word_that_starts_before_its_neighbour_ends_is_moved_behind_it() -> None:
+def test_an_overlapping_word_starts_where_the_previous_one_ends() -> None:
     overlapping = segment("a b", 0.0, 2.0, [Word(0.0, 1.04, " a", 0.912345), Word(0.98, 2.0, " b", 0.9)])
     [settled] = normalise_segments([overlapping], 10.0)
     assert settled.words == (Word(0.0, 1.04, " a", 0.9123), Word(1.04, 2.0, " b", 0.9))
 
 
-def test_segments_are_ordered_numbered_and_trimmed_and_blank_ones_dropped() -> None:
+def test_segments_are_sorted_numbered_trimmed_and_not_blank() -> None:
     late, blank, early = segment(" late ", 5, 6), segment("  ", 2, 3), segment("early", 0, 1)
     settled = normalise_segments([late, blank, early], 10.0)
     assert [(item.id, item.text) for item in settled] == [(0, "early"), (1, "late")]
@@ -149,12 +149,12 @@ def test_the_last_word_does_not_end_after_the_medium_by_rounding() -> None:
     assert settled.end == settled.words[-1].end <= 1.2346
 
 
-def test_times_are_whole_milliseconds_so_that_files_stay_legible() -> None:
+def test_times_are_rounded_to_milliseconds() -> None:
     [settled] = normalise_segments([segment("end", 1.0, 2.0, [Word(1.23456, 1.98765, " end", 0.9)])], 9.0)
     assert (settled.start, settled.end) == (1.235, 1.988)
 
 
-def test_a_time_that_is_not_a_number_does_not_spread_to_the_words_after_it() -> None:
+def test_a_nan_time_does_not_affect_the_following_words() -> None:
     nan = float("nan")
     [settled] = normalise_segments(
         [segment("a b", 1.0, 3.0, [Word(1.0, nan, " a", 0.9), Word(2.0, 3.0, " b", 0.9)])], 9.0
@@ -172,9 +172,7 @@ wild_segments = st.lists(
 
 @given(wild_segments, st.floats(0.0, 100.0))
 @settings(max_examples=200, deadline=None)
-def test_times_always_run_forward_inside_the_medium_and_inside_their_segment(
-    segments: list[Segment], duration: float
-) -> None:
+def test_times_never_decrease_and_stay_inside_medium_and_segment(segments: list[Segment], duration: float) -> None:
     settled = normalise_segments(segments, duration)
     assert [item.id for item in settled] == list(range(len(settled)))
     assert len(settled) == sum(bool(item.text.strip()) for item in segments)
@@ -188,7 +186,7 @@ def test_times_always_run_forward_inside_the_medium_and_inside_their_segment(
 
 @given(wild_segments, st.integers(0, 100_000).map(lambda ms: ms / 1000))
 @settings(max_examples=100, deadline=None)
-def test_no_word_is_lost_and_settling_twice_changes_nothing(segments: list[Segment], duration: float) -> None:
+def test_normalising_keeps_every_word_and_is_idempotent(segments: list[Segment], duration: float) -> None:
     settled = normalise_segments(segments, duration)
     kept = sorted((s for s in segments if s.text.strip()), key=lambda item: item.start)
     assert [w.word for s in settled for w in s.words] == [w.word for s in kept for w in s.words]

@@ -1,4 +1,4 @@
-"""Vectors from a service: a real HTTP server that speaks OpenAI's protocol, and fails as services do."""
+"""Vectors from a service: a real HTTP server with the OpenAI protocol and simulated failures."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ KEY = "sk-very-secret"
 
 @dataclass
 class Service:
-    """FAKE model behind a real protocol: a text's vector is its length and its number of words, not of unit length."""
+    """Fake model behind a real protocol: a vector is (length, words + 1) of the text, not normalised."""
 
     url: str = ""
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -60,14 +60,14 @@ def service() -> Iterator[Service]:
             self.wfile.write(made.answers.pop(0) if made.answers else made.answer(document))
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Do not log."""
 
     with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
         made.url = f"{address}/v1"
         yield made
 
 
-def test_texts_go_in_batches_and_their_vectors_come_back_in_order_and_of_unit_length(service: Service) -> None:
+def test_batched_vectors_are_in_order_and_of_unit_length(service: Service) -> None:
     texts = ["word " * (number % 7) for number in range(2 * api.BATCH_TEXTS + 1)]
     encoder = ApiEncoder(service.url, "some-model", key=KEY, dollars_per_million=2.0)
     vectors = encoder.encode(texts)
@@ -79,19 +79,19 @@ def test_texts_go_in_batches_and_their_vectors_come_back_in_order_and_of_unit_le
     assert encoder.spent == api.ApiUsage(3, 10 * len(texts), pytest.approx(20.0 * len(texts) / 1e6))
 
 
-def test_long_texts_make_smaller_batches(service: Service) -> None:
+def test_long_texts_are_sent_in_smaller_batches(service: Service) -> None:
     ApiEncoder(service.url, "m").encode(["x" * 60_000] * 3)
     assert [len(asked["input"]) for asked in service.asked] == [1, 1, 1]
 
 
-def test_questions_and_passages_get_what_the_model_wants_before_them(service: Service) -> None:
+def test_queries_and_passages_get_their_prompts(service: Service) -> None:
     encoder = ApiEncoder(service.url, "m", prompts=Prompts("query: ", "passage: "))
     encoder.encode(["a"])
     assert encoder.encode_query("b").shape == (2,)
     assert [asked["input"] for asked in service.asked] == [["passage: a"], ["query: b"]]
 
 
-def test_what_may_pass_is_asked_again_and_the_service_says_when(service: Service) -> None:
+def test_transient_errors_are_retried_after_the_stated_delay(service: Service) -> None:
     service.failures = [(429, {"Retry-After": "7"}), (503, {}), (500, {"Retry-After": "soon"})]
     pauses: list[float] = []
     assert ApiEncoder(service.url, "m", sleep=pauses.append).encode(["a"]).shape == (1, 2)
@@ -99,7 +99,7 @@ def test_what_may_pass_is_asked_again_and_the_service_says_when(service: Service
     assert all(0 < pause <= api.LONGEST_PAUSE_S for pause in pauses)
 
 
-def test_what_does_not_pass_is_a_transient_failure_without_the_key(service: Service) -> None:
+def test_a_lasting_error_is_transient_and_omits_the_key(service: Service) -> None:
     service.failures = [(503, {})] * api.ATTEMPTS
     with pytest.raises(TransientFailure, match="503") as failure:
         ApiEncoder(service.url, "m", key=KEY, sleep=lambda _s: None).encode(["a"])
@@ -109,7 +109,7 @@ def test_what_does_not_pass_is_a_transient_failure_without_the_key(service: Serv
 
 
 @pytest.mark.parametrize("code", [400, 401, 404])
-def test_what_is_refused_is_not_asked_again(service: Service, code: int) -> None:
+def test_a_refused_request_is_not_retried(service: Service, code: int) -> None:
     service.failures = [(code, {})]
     with pytest.raises(PermanentFailure, match=str(code)):
         ApiEncoder(service.url, "m", key=KEY).encode(["a"])
@@ -127,14 +127,14 @@ def test_what_is_refused_is_not_asked_again(service: Service, code: int) -> None
         b'{"data": [{"index": 0, "embedding": [1, 2]}, {"index": 1, "embedding": [1, 2]}]}',
     ],
 )
-def test_an_answer_that_is_none_is_never_taken_for_vectors(service: Service, answer: bytes) -> None:
+def test_an_invalid_response_is_never_used_as_vectors(service: Service, answer: bytes) -> None:
     service.answers = [answer]
     with pytest.raises(PermanentFailure):
         ApiEncoder(service.url, "m").encode(["a"])
 
 
 class Stream:
-    """A raw server of one scripted answer per connection, for what a polite HTTP server never sends."""
+    """A raw server with one given response per connection, for responses that are not valid HTTP."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
@@ -168,9 +168,9 @@ WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD)
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
     ],
-    ids=["body", "chunk", "json", "status line", "status", "nothing", "encoding"],
+    ids=["short body", "short chunk", "short json", "status line", "status", "empty", "encoding"],
 )
-def test_a_broken_answer_is_asked_for_again(broken: bytes) -> None:
+def test_a_broken_response_is_retried(broken: bytes) -> None:
     service = Stream(broken, WHOLE)
     vectors = ApiEncoder(service.url, "m", key=KEY, sleep=lambda _s: None).encode(["a"])
     np.testing.assert_allclose(vectors, [[0.6, 0.8]], rtol=1e-6)
@@ -187,7 +187,7 @@ def test_connections_are_closed_with_the_encoder(service: Service) -> None:
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_redirect_is_refused_and_the_key_goes_nowhere(service: Service, code: int) -> None:
+def test_a_redirect_is_refused_without_sending_the_key(service: Service, code: int) -> None:
     elsewhere = Stream(WHOLE)
     service.failures = [(code, {"Location": f"{elsewhere.url}/embeddings"})]
     with pytest.raises(PermanentFailure) as failure:
@@ -197,7 +197,7 @@ def test_a_redirect_is_refused_and_the_key_goes_nowhere(service: Service, code: 
     assert KEY not in str(failure.value)
 
 
-def test_a_key_that_a_service_echoes_is_not_repeated() -> None:
+def test_a_key_echoed_by_the_service_is_not_in_the_error() -> None:
     body = f"bad key {KEY}".encode()
     service = Stream(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
     with pytest.raises(Refused) as failure:
@@ -205,7 +205,7 @@ def test_a_key_that_a_service_echoes_is_not_repeated() -> None:
     assert KEY not in str(failure.value)
 
 
-def test_a_question_has_one_bounded_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "QUERY_S", 0.3)
     silent = socket.create_server(("127.0.0.1", 0))
     with silent, pytest.raises(TransientFailure):

@@ -1,4 +1,4 @@
-"""Word errors and speed from the command line, and sounds that are hard on a recogniser: with the real model."""
+"""Word errors and speed from the command line, and difficult audio, with the real model."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD, WIZARD
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    """Eleven seconds of speech."""
+    """Return about eleven seconds of speech."""
     path = recordings.make(tmp_path_factory.mktemp("spoken") / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
     return np.concatenate([*read_samples(path, ffmpeg=recordings.wheel_ffmpeg())])
 
@@ -44,7 +44,7 @@ def words(heard: SpeechResult) -> str:
 
 @pytest.mark.models
 @pytest.mark.usefixtures("tiny_model")
-def test_configurations_stand_side_by_side_with_their_word_errors(tmp_path: Path) -> None:
+def test_the_comparison_lists_word_errors_per_configuration(tmp_path: Path) -> None:
     recordings.make(tmp_path / "refs" / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
     (tmp_path / "refs" / "a.txt").write_text("these are not the words at all", encoding="utf-8")
     command = [str(Path(sys.executable).with_name("transcription-assets")), "eval", "wer", str(tmp_path / "refs")]
@@ -60,19 +60,19 @@ def test_configurations_stand_side_by_side_with_their_word_errors(tmp_path: Path
     assert min(ours["rtfx"], plain["rtfx"], ours["peak_mb"]) > 0
 
 
-def test_a_folder_without_texts_is_refused_with_what_to_put_there(tmp_path: Path) -> None:
+def test_a_folder_without_reference_texts_is_refused(tmp_path: Path) -> None:
     recordings.tone(tmp_path / "a.wav")
     with pytest.raises(PermanentFailure, match=r"a\.txt"):
         comparison.found([tmp_path], texts=True)
     assert [item.said for item in comparison.found([tmp_path], texts=False)] == [None]
 
 
-def test_what_is_wrong_with_the_input_is_said_before_the_first_minute_of_work(tmp_path: Path) -> None:
+def test_invalid_input_is_refused_before_any_work(tmp_path: Path) -> None:
     recordings.tone(tmp_path / "good.wav")
     (tmp_path / "good.txt").write_bytes(b"\xef\xbb\xbfnothing at all")
     (tmp_path / "broken.wav").write_text("no sound")
     [good] = comparison.found([tmp_path], texts=True)
-    assert good.said == "nothing at all", "what has no text is not looked at"
+    assert good.said == "nothing at all", "files without a text are ignored"
     with pytest.raises(PermanentFailure, match=r"broken\.wav: it cannot be opened"):
         comparison.found([tmp_path], texts=False)
     (tmp_path / "good.txt").write_bytes(b"\xff\xfe\x00")
@@ -80,7 +80,7 @@ def test_what_is_wrong_with_the_input_is_said_before_the_first_minute_of_work(tm
         comparison.found([tmp_path], texts=True)
 
 
-def test_a_system_that_is_unknown_or_not_installed_is_refused_before_any_is_run(
+def test_unknown_or_missing_systems_are_refused_before_any_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     competitors.require(["ours", "plain"])
@@ -91,12 +91,12 @@ def test_a_system_that_is_unknown_or_not_installed_is_refused_before_any_is_run(
         competitors.require(["ours", "whisperx"])
 
 
-def test_what_is_not_installed_is_not_offered() -> None:
+def test_our_systems_are_always_available() -> None:
     assert {"ours", "plain", "sequential", "batched"} <= set(competitors.available())
 
 
 @pytest.mark.models
-def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine: Whisper, spoken: Samples) -> None:
+def test_difficult_audio_gives_a_result_without_hallucinations(engine: Whisper, spoken: Samples) -> None:
     silence = np.zeros(120 * SAMPLE_RATE, np.float32)
     sounds = {
         "speech": spoken,
@@ -122,8 +122,8 @@ def test_sounds_that_are_hard_to_hear_give_a_result_and_no_invented_words(engine
 
 
 @pytest.mark.models
-def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -> None:
-    """Half a minute in two languages at once was decoded in one of them: every other sentence was gone."""
+def test_alternating_languages_are_transcribed_by_sentence(engine: Whisper) -> None:
+    """Decoding a bilingual chunk in one language would lose every other sentence."""
     truth = {FOLDER / entry["file"]: entry for entry in json.loads(TOLD.read_text(encoding="utf-8"))}
     ffmpeg = recordings.wheel_ffmpeg()
     parts, said, pause = [], [], np.zeros(SAMPLE_RATE // 2, np.float32)
@@ -140,7 +140,7 @@ def test_an_interpreter_is_followed_from_sentence_to_sentence(engine: Whisper) -
 
 
 @pytest.mark.models
-def test_a_studio_recording_of_96_khz_says_the_same(engine: Whisper, tmp_path: Path) -> None:
+def test_a_96_khz_recording_gives_the_same_words(engine: Whisper, tmp_path: Path) -> None:
     said = recordings.make(tmp_path / "a.flac", "-t", "11.5", "-i", str(WIZARD), "-ar", "96000", "-sample_fmt", "s32")
     [heard] = engine.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
     assert isinstance(heard, SpeechResult)
@@ -149,10 +149,8 @@ def test_a_studio_recording_of_96_khz_says_the_same(engine: Whisper, tmp_path: P
 
 
 @pytest.mark.models
-def test_a_sentence_in_half_an_hour_of_silence_is_found_at_its_second_and_nothing_else(
-    engine: Whisper, spoken: Samples
-) -> None:
-    """Nobody waits for half an hour of nothing: it costs what looking for a voice costs."""
+def test_one_sentence_in_half_an_hour_of_silence_is_found(engine: Whisper, spoken: Samples) -> None:
+    """Silence takes only the time of voice detection."""
     before, after = (np.zeros(minutes * 60 * SAMPLE_RATE, np.float32) for minutes in (21, 9))
     samples = np.concatenate([before, spoken[: 5 * SAMPLE_RATE], after])
     blocks = (samples[start : start + 10 * SAMPLE_RATE] for start in range(0, len(samples), 10 * SAMPLE_RATE))
@@ -166,23 +164,21 @@ def test_a_sentence_in_half_an_hour_of_silence_is_found_at_its_second_and_nothin
 
 
 @pytest.mark.models
-def test_speech_in_another_language_is_written_down_in_english_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_translate_task_gives_english_text(tmp_path: Path) -> None:
     located = models.locate("base", "speech", settings.load().models_dir)
     options = SpeechOptions(task="translate")
     interpreter = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"), options=options)
     said = recordings.make(tmp_path / "a.wav", "-ss", "9.8", "-t", "8", "-i", str(BREAD), "-ac", "1")
     [heard] = interpreter.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
     assert isinstance(heard, SpeechResult)
-    assert heard.language == "it", "what is spoken"
+    assert heard.language == "it", "the language is that of the speech"
     assert {"flour", "salt", "bread"} & set(words(heard).replace(",", " ").replace(".", " ").split())
     assert "farina" not in words(heard)
 
 
 @pytest.mark.models
-def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own_language_is_not(
-    tmp_path: Path, tiny_model: models.Located
-) -> None:
-    """Italian through an English ear is gibberish that sounds like words: it would be found by the search."""
+def test_a_monolingual_model_marks_foreign_speech(tmp_path: Path, tiny_model: models.Located) -> None:
+    """An English model turns Italian into wrong words, which the search would find."""
     ear = Whisper(tiny_model.path, name="tiny.en", revision="", hardware=Hardware("cpu"))
     paths = [
         recordings.make(tmp_path / f"{number}.wav", "-t", "6", "-i", str(path), "-ac", "1")
@@ -196,12 +192,14 @@ def test_what_a_model_of_one_language_makes_of_another_one_is_marked_and_its_own
     assert italian.segments or italian.speech.gaps
     assert english.segments
     assert not any(item.low_confidence for item in english.segments)
-    assert {item.language_probability for item in english.segments} == {0.0}, "it cannot tell: unsure words are doubted"
+    assert {item.language_probability for item in english.segments} == {0.0}, (
+        "an English model does not detect languages"
+    )
     assert not english.speech.gaps
 
 
 @pytest.mark.models
-def test_a_language_that_whisper_does_not_know_is_refused_with_those_that_it_knows() -> None:
+def test_an_unknown_language_is_refused() -> None:
     located = models.locate("base", "speech", settings.load().models_dir)
     wrong = Whisper(located.path, name="base", revision="", options=SpeechOptions(language="xx"))
     with pytest.raises(PermanentFailure, match="does not know the language 'xx'"):
@@ -209,7 +207,7 @@ def test_a_language_that_whisper_does_not_know_is_refused_with_those_that_it_kno
 
 
 @pytest.mark.models
-def test_a_model_of_one_language_does_not_pretend_to_translate(tiny_model: models.Located) -> None:
+def test_a_monolingual_model_refuses_to_translate(tiny_model: models.Located) -> None:
     wrong = Whisper(tiny_model.path, name="tiny.en", revision="", options=SpeechOptions(task="translate"))
     with pytest.raises(PermanentFailure, match="knows English only"):
         wrong.load()

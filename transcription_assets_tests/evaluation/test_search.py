@@ -1,4 +1,4 @@
-"""The labelled set is what it claims to be, its figures mean what they say, and both together beat each alone."""
+"""The labelled search set, its figures, and hybrid search compared with each single mode."""
 
 import json
 from itertools import pairwise
@@ -32,7 +32,7 @@ def test_the_set_has_enough_talks_and_questions_of_every_kind() -> None:
     assert len({question.text for question in asked}) == len(asked)
 
 
-def test_times_of_the_talks_run_forward_and_are_the_same_each_time() -> None:
+def test_times_of_the_talks_increase_and_are_reproducible() -> None:
     said = talks()
     assert said == talks()
     for talk in said:
@@ -41,11 +41,11 @@ def test_times_of_the_talks_run_forward_and_are_the_same_each_time() -> None:
         assert words[-1].end <= talk.transcript.duration
 
 
-def test_the_demo_in_the_set_is_the_demo() -> None:
+def test_the_demo_in_the_set_equals_the_demo_file() -> None:
     assert (SET / "demo.json").read_bytes() == TOLD.read_bytes()
 
 
-def test_a_moment_counts_as_found_only_near_enough_and_in_its_recording() -> None:
+def test_a_hit_counts_only_near_the_time_in_the_right_recording() -> None:
     asked = Question("keyword", "x", "a", (50.0, 80.0))
     assert judge(asked, [hit("a", 50 + TOLERANCE_S)]).rank == 1
     assert judge(asked, [hit("a", 50 + TOLERANCE_S + 0.1), hit("b", 50), hit("a", 79)]).rank == 3
@@ -55,7 +55,7 @@ def test_a_moment_counts_as_found_only_near_enough_and_in_its_recording() -> Non
     assert judge(asked, [hit("a", 57.0), hit("a", 76.0)], CLOSE_S).rank == 2
 
 
-def test_the_figures_are_what_they_are_called() -> None:
+def test_the_figures_match_their_definitions() -> None:
     asked = Question("keyword", "x", "a", (50.0,))
     nowhere = Question("none", "y")
     found = figures(
@@ -79,7 +79,7 @@ def made() -> Evaluation:
 
 
 @pytest.mark.models
-def test_words_and_meaning_together_are_at_least_as_good_as_the_better_of_the_two(made: Evaluation) -> None:
+def test_hybrid_search_is_at_least_as_good_as_each_alone(made: Evaluation) -> None:
     together, meaning, words = (made.overall[mode] for mode in Mode)
     for figure in ("hit_1", "hit_5", "mrr"):
         assert getattr(together, figure) >= max(getattr(meaning, figure), getattr(words, figure)), figure
@@ -89,7 +89,7 @@ def test_words_and_meaning_together_are_at_least_as_good_as_the_better_of_the_tw
 
 
 @pytest.mark.models
-def test_everything_can_be_written_as_json(made: Evaluation) -> None:
+def test_the_evaluation_can_be_written_as_json(made: Evaluation) -> None:
     read = json.loads(json.dumps(document(made)))
     assert set(read["overall"]) == {"hybrid", "vector", "text"}
     assert len(read["questions"]) == made.overall[Mode.HYBRID].questions

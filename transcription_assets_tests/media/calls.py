@@ -1,4 +1,4 @@
-"""What is asked of a recording, with the options of these tests, and what can be heard of it."""
+"""Calls of the media functions with the options of these tests, and measurements of the result."""
 
 import subprocess
 import time
@@ -35,7 +35,7 @@ def samples(path: Path | str, ffmpeg: str, **span: float) -> NDArray[np.float32]
 
 
 def heard(path: Path | str, ffmpeg: str, tmp_path: Path) -> NDArray[np.float32]:
-    """What is left of a recording after it went through the FLAC."""
+    """Return the samples of a recording after extraction to FLAC."""
     extract(path, tmp_path / "heard.flac", ffmpeg, tracks=probe(path, ffmpeg).tracks[:1])
     return samples(tmp_path / "heard.flac", ffmpeg)
 
@@ -56,8 +56,8 @@ def is_running(pid: int) -> bool:
 
 
 def assert_gone(pid: int) -> None:
-    """The kernel delivers SIGKILL soon, not at once."""
+    """Wait until the process has ended; SIGKILL is delivered with a delay."""
     deadline = time.monotonic() + 10
     while is_running(pid):
-        assert time.monotonic() < deadline, f"process {pid} was left behind"
+        assert time.monotonic() < deadline, f"process {pid} is still running"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Both ffmpegs that are promised to work, recordings that many tests read, and a store that hands them out."""
+"""Both supported ffmpegs, shared recordings, and an HTTP store that serves them."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from transcription_assets_tests.media.http_store import HttpStore
 
 @pytest.fixture(params=["wheel", "PATH"])
 def ffmpeg(request: pytest.FixtureRequest) -> str:
-    """Both are promised to work: the one of the wheel, and the often much older one of the system."""
+    """Return each supported ffmpeg: that of the wheel and the (often older) one on the PATH."""
     if request.param == "wheel":
         return recordings.wheel_ffmpeg()
     return shutil.which("ffmpeg") or pytest.skip("no ffmpeg on PATH")
@@ -24,20 +24,20 @@ def ffmpeg(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds, its index at the end."""
+    """Return a film of two seconds with the index at the end."""
     return recordings.video(tmp_path_factory.mktemp("films") / "film.mp4", 2.0)
 
 
 @pytest.fixture(scope="session")
 def streamable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten seconds, its index at the beginning, so that half of it can be played."""
+    """Return a film of ten seconds with the index at the beginning, so that half of it can be played."""
     path = tmp_path_factory.mktemp("films") / "streamable.mp4"
     return recordings.video(path, 10.0, "-movflags", "+faststart", "-b:a", "256k")
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore]:
-    """It hands out the files of the test's folder; nobody waits before asking it again."""
+    """Serve the files of the folder of the test; retries do not wait."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(ffmpeg_input, "RECONNECT_S", 0)
     with http_store.serving(tmp_path) as serving:
@@ -46,13 +46,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is soon taken for a failure: for stores that fail anyway, since a busy machine is silent at times."""
+    """Shorten the stall limit. Only for stores that fail anyway: a busy machine may stall by itself."""
     monkeypatch.setattr(ffmpeg_input, "STALL_S", 1)
 
 
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """Every process that the module starts: real ones, only written down."""
+    """Record every process that the module starts; the processes are real."""
     seen: list[subprocess.Popen[bytes]] = []
 
     class Noted(subprocess.Popen[bytes]):

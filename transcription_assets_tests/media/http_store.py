@@ -1,4 +1,4 @@
-"""A small HTTP server of a folder, with ranges, that can misbehave as stores and networks do."""
+"""A small HTTP server of a folder with range requests, which can simulate failures of stores and networks."""
 
 import re
 import ssl
@@ -13,10 +13,10 @@ from urllib.parse import quote, unquote, urlsplit
 from transcription_assets_tests.serving import answering, reset
 
 SECRET = "X-Amz-Credential=AKIDSECRET&X-Amz-Security-Token=TOKENSECRET&X-Amz-Signature=SIGNATURESECRET"
-"""The query of every URL that is handed out: no message may contain a piece of it."""
+"""The query of every URL; no message may contain any part of it."""
 
 Mood = Literal["well", "reset at once", "reset half-way", "close half-way", "hang half-way"] | int
-"""How requests are answered: as they should be, with a broken connection, or with this HTTP status."""
+"""The response to a request: normal, a broken connection, or an HTTP status."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -28,7 +28,7 @@ class _Server(ThreadingHTTPServer):
     scheme: str = "http"
 
     def handle_error(self, *_: object) -> None:
-        """Readers go away in the middle: that is what the tests are about."""
+        """Ignore readers that disconnect early, which the tests do on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,29 +81,29 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class HttpStore:
-    """What a test holds: links to the files, and how the next requests are answered."""
+    """The interface for tests: links to the files, and the responses to the next requests."""
 
     def __init__(self, server: _Server) -> None:
         self._server = server
 
     def url(self, name: str) -> str:
-        """A presigned-looking link to a file of the folder."""
+        """Return a link to a file of the folder that looks presigned."""
         host, port = self._server.server_address[:2]
         return f"{self._server.scheme}://{host!s}:{port}/{quote(name)}?{SECRET}"
 
     def answer(self, *moods: Mood) -> None:
-        """Answer the next requests with `moods`, one each, and all further ones with the last."""
+        """Answer the next requests with one of `moods` each, and all later ones with the last."""
         self._server.moods = list(moods)
 
     @property
     def served(self) -> int:
-        """Bytes handed to the network so far."""
+        """Number of bytes sent so far."""
         return self._server.served
 
 
 @contextmanager
 def serving(folder: Path, certificate: Path | None = None) -> Iterator[HttpStore]:
-    """Serve `folder` on a free port of this machine until the block is left; over https with a `certificate`."""
+    """Serve `folder` on a free port of this machine inside the block, over https with a `certificate`."""
     server = _Server(("127.0.0.1", 0), _Handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,6 +1,6 @@
-"""Recordings as cameras, recorders, broadcasts and careless joins leave them, made on the spot, by name.
+"""Generated recordings as unusual as those of cameras, recorders, broadcasts and joined files, by name.
 
-Each holds bursts of sound at known seconds of a player's clock, which begins at the earliest timestamp in the file.
+Each contains bursts at known times of a player's clock, which begins at the earliest timestamp in the file.
 `build` makes one; tests of the page may use those that a browser plays.
 """
 
@@ -14,7 +14,7 @@ from transcription_assets_tests import recordings
 from transcription_assets_tests.recordings import make
 
 BURSTS = (0.4, 1.3, 2.4)
-"""Where a tone of 0.3 s begins in the usual sound, 3 s long: at uneven distances, so that no shift hides."""
+"""Starts of the tones of 0.3 s in the default audio of 3 s; uneven distances reveal any shift."""
 SECONDS = 3.0
 TONE = "0.5*sin(2*PI*500*t)*(" + "+".join(f"between(t,{at},{at + 0.3})" for at in BURSTS) + ")"
 _PICTURE = ("-f", "lavfi", "-i", "testsrc=s=96x64:r=10:d={}")
@@ -24,11 +24,11 @@ _VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8")
 
 @dataclass(frozen=True, slots=True)
 class OddFile:
-    """How to make it and what is true of it; times in seconds of a player's clock.
+    """How to make a file and its properties; times are seconds of a player's clock.
 
-    `browser_plays`: browsers decode its sound, on every channel. `exact`: a browser's clock can be trusted. `start`:
-    what the container's clock shows at second 0. `tracks`: the audio tracks (from 1) that are heard. `length`: of the
-    sound.
+    `browser_plays`: browsers decode its audio, on every channel. `exact`: the clock of a browser is accurate. `start`:
+    the time of the container's clock at second 0. `tracks`: the audio tracks (from 1) that are used. `length`: the
+    duration of the audio.
     """
 
     suffix: str
@@ -45,18 +45,18 @@ class OddFile:
 
     @property
     def plays_itself(self) -> bool:
-        """Whether a browser plays it as it is, at the right second."""
+        """Whether a browser plays the original at the right times."""
         return self.browser_plays and self.exact and self.start == 0.0
 
 
 def build(name: str, folder: Path) -> Path:
-    """Make the file of this name."""
+    """Make the file with this name."""
     odd = ODD[name]
     return odd.make(folder / f"{name.replace(' ', '-')}.{odd.suffix}")
 
 
 def detected_onsets(samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[float]:
-    """Return the seconds at which sound begins after at least 0.1 s without."""
+    """Return the times in seconds at which audio begins after at least 0.1 s of silence."""
     frame = 80
     power = np.sqrt(np.mean(np.square(samples[: len(samples) // frame * frame].reshape(-1, frame)), axis=1))
     loud = power > max(float(power.max()) * 0.25, 1e-4)
@@ -79,7 +79,7 @@ def _film(*options: str, before: tuple[str, ...] = (), seconds: float = SECONDS)
 
 
 def _joined(first: tuple[str, ...], second: tuple[str, ...], suffix: str) -> Callable[[Path], Path]:
-    """Two files of the same codec, one after the other, as joined by `cat`."""
+    """Return a maker of two concatenated files of the same codec, as by `cat`."""
 
     def made(path: Path) -> Path:
         parts = [
@@ -102,7 +102,7 @@ def _tracks(expressions: tuple[str, ...], *options: str) -> Callable[[Path], Pat
 
 
 def _cut_fragments(path: Path) -> Path:
-    """An fMP4 that begins with a fragment in the middle of a stream: its clock begins at 2 s."""
+    """Make a fragmented MP4 that begins in the middle of a stream, at 2 s."""
     whole = path.with_name("whole.mp4")
     flags = ("-movflags", "frag_keyframe+empty_moov+default_base_moof", "-c:a", "aac")
     picture = tuple(item.format(2 + SECONDS) for item in _PICTURE)
@@ -123,7 +123,7 @@ def _boxes(data: bytes) -> list[bytes]:
 
 
 def _nine(path: Path) -> Path:
-    """Nine channels of which nobody says what they are: a voice on the eighth."""
+    """Make nine channels without a layout, with a voice on the eighth."""
     voice = recordings.make(path.with_name("voice.raw"), *_source(), "-ar", "16000", "-f", "s16le")
     samples = np.zeros((len(np.fromfile(voice, "<i2")), 9), "<i2")
     samples[:, 7] = np.fromfile(voice, "<i2")
@@ -133,7 +133,7 @@ def _nine(path: Path) -> Path:
 
 
 def _paused(gap_s: float) -> Callable[[Path], Path]:
-    """An honest recorder that paused: its timestamps go on after the pause."""
+    """Return a maker of a paused recording whose timestamps include the pause."""
 
     def made(path: Path) -> Path:
         jump = f"asetpts='PTS+gt(T,1)*{gap_s}/TB'"
@@ -149,7 +149,7 @@ _MP3 = ("-b:a", "64k", "-write_xing", "0", "-id3v2_version", "0")
 _INVERTED = ("-af", "pan=stereo|c0=c0|c1=-1*c0")
 
 ODD: dict[str, OddFile] = {
-    # containers and codecs as they are
+    # common containers and codecs
     "wav 16 bits": OddFile("wav", _plain(), browser_plays=True),
     "wav 24 bits": OddFile("wav", _plain("-c:a", "pcm_s24le"), browser_plays=True),
     "wav float": OddFile("wav", _plain("-c:a", "pcm_f32le"), browser_plays=True),
@@ -173,7 +173,7 @@ ODD: dict[str, OddFile] = {
     "flv": OddFile("flv", _film("-c:a", "aac", "-c:v", "flv"), exact=False, tolerance_s=0.06),
     "mpeg ts": OddFile("ts", _film("-c:v", "mpeg2video", "-c:a", "mp2"), exact=False, start=1.4, tolerance_s=0.06),
     "mxf": OddFile("mxf", _film("-c:v", "mpeg2video", "-r", "25", "-c:a", "pcm_s16le"), exact=False),
-    # the clock
+    # timestamps
     "mp4 late sound": OddFile(
         "mp4", _film(*_H264, before=("-itsoffset", "1.5"), seconds=5), _LATE, 4.5, browser_plays=True, tolerance_s=0.05
     ),
@@ -190,7 +190,7 @@ ODD: dict[str, OddFile] = {
     "mkv clock at 3600": OddFile("mkv", _film(*_H264, "-output_ts_offset", "3600"), start=3600.0, tolerance_s=0.05),
     "mp4 cut out of a stream": OddFile("mp4", _cut_fragments, browser_plays=True, start=2.0, tolerance_s=0.25),
     "mka paused": OddFile("mka", _paused(20.0), (0.4, 21.3, 22.4), 23.0, exact=False),
-    # parameters that change
+    # parameters that change in the file
     "mp3 mono then stereo": OddFile(
         "mp3", _joined(("-ac", "1", *_MP3), ("-ac", "2", *_MP3), "mp3"), browser_plays=True, **_JOINED
     ),

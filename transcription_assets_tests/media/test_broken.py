@@ -1,4 +1,4 @@
-"""What is no recording, or only a part of one."""
+"""Invalid, truncated and damaged recordings."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def broken(kind: str, tmp_path: Path) -> Path:
         ("a picture", "not a recording|no audio stream"),
     ],
 )
-def test_what_is_no_recording_fails_for_good_with_the_decoders_words(
+def test_an_invalid_file_fails_permanently_with_the_ffmpeg_error(
     kind: str, reason: str, ffmpeg: str, tmp_path: Path
 ) -> None:
     path, target = broken(kind, tmp_path), tmp_path / "a.flac"
@@ -49,12 +49,12 @@ def test_what_is_no_recording_fails_for_good_with_the_decoders_words(
     assert not take_picture(path, tmp_path / "a.jpg", ffmpeg) or kind == "a picture"
 
 
-def test_a_file_that_is_gone_is_not_called_broken(ffmpeg: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_not_found(ffmpeg: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="it is not there"):
         probe(tmp_path / "gone.mp4", ffmpeg)
 
 
-def test_a_film_without_sound_is_told_so(ffmpeg: str, tmp_path: Path) -> None:
+def test_a_film_without_audio_fails_permanently(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.video_without_audio(tmp_path / "mute.mp4")
     for attempt in (
         lambda: probe(recording, ffmpeg),
@@ -64,9 +64,7 @@ def test_a_film_without_sound_is_told_so(ffmpeg: str, tmp_path: Path) -> None:
             attempt()
 
 
-def test_half_a_file_gives_its_half_and_a_warning_with_both_lengths(
-    ffmpeg: str, streamable: Path, tmp_path: Path
-) -> None:
+def test_half_a_file_is_decoded_with_a_warning(ffmpeg: str, streamable: Path, tmp_path: Path) -> None:
     half = recordings.cut(streamable, tmp_path / "half.mp4", 0.5)
     assert probe(half, ffmpeg).duration == pytest.approx(10.0, abs=0.1)
     extraction = extract(half, tmp_path / "a.flac", ffmpeg)
@@ -76,14 +74,12 @@ def test_half_a_file_gives_its_half_and_a_warning_with_both_lengths(
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "mp4", "ogg", "flac", "ts"])
-def test_damage_in_the_middle_costs_the_damaged_part_and_not_the_times_behind_it(
-    suffix: str, ffmpeg: str, tmp_path: Path
-) -> None:
+def test_damage_in_the_middle_does_not_shift_later_times(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
     whole = tmp_path / f"whole.{suffix}"
     if suffix == "mp4":
         recordings.video(whole, 20.0, "-movflags", "+faststart")
     else:
-        # Silence, then a tone from 15 s on: where the tone begins shows whether time went missing.
+        # Silence, then a tone from 15 s: the start of the tone reveals lost time.
         recordings.sound(whole, "0.5*sin(2*PI*440*t)*gt(t,15)+0.01*sin(2*PI*90*t)", 20.0)
     damaged = recordings.damage(whole, tmp_path / f"damaged.{suffix}", at=0.45, share=0.02)
     extraction = extract(damaged, tmp_path / "a.flac", ffmpeg)

@@ -1,4 +1,4 @@
-"""Recordings that are read by signed links, from a store that fails as stores and networks do."""
+"""Reading of recordings by signed links from a store with simulated failures."""
 
 import shutil
 import subprocess
@@ -18,7 +18,9 @@ def assert_no_secret(message: str) -> None:
     assert "X-Amz" not in message
 
 
-def test_a_film_is_read_from_the_store_by_ranges(ffmpeg: str, film: Path, tmp_path: Path, store: HttpStore) -> None:
+def test_a_film_is_read_from_the_store_by_range_requests(
+    ffmpeg: str, film: Path, tmp_path: Path, store: HttpStore
+) -> None:
     recording = Path(shutil.copy(film, tmp_path / "a film.mp4"))
     url = store.url(recording.name)
     assert probe(url, ffmpeg) == probe(recording, ffmpeg)
@@ -29,24 +31,20 @@ def test_a_film_is_read_from_the_store_by_ranges(ffmpeg: str, film: Path, tmp_pa
     assert len(samples(url, ffmpeg, start=1.0, duration=1.0)) == pytest.approx(16_000, abs=1_100)
 
 
-def test_the_end_of_a_long_recording_does_not_cost_the_whole_of_it(
-    ffmpeg: str, tmp_path: Path, store: HttpStore
-) -> None:
+def test_reading_the_end_does_not_download_the_whole_recording(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     recording = recordings.sound(tmp_path / "long.wav", "0.1*sin(t)", 1_800.0, rate=16_000)
     assert len(samples(store.url("long.wav"), ffmpeg, start=1_790.0)) == 160_000
     assert store.served < recording.stat().st_size / 4
 
 
-def test_an_object_that_is_gone_is_not_found(ffmpeg: str, store: HttpStore) -> None:
+def test_a_missing_object_is_not_found(ffmpeg: str, store: HttpStore) -> None:
     store.answer(404)
     with pytest.raises(NotFound, match="it is not in the store") as caught:
         probe(store.url("gone.mp4"), ffmpeg)
     assert_no_secret(str(caught.value))
 
 
-def test_an_object_of_no_bytes_is_empty_and_not_a_failure_of_the_store(
-    ffmpeg: str, tmp_path: Path, store: HttpStore
-) -> None:
+def test_an_empty_object_is_a_permanent_failure(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(PermanentFailure, match=r"empty \(0 bytes\)"):
         probe(store.url("empty.mp4"), ffmpeg)
@@ -54,7 +52,7 @@ def test_an_object_of_no_bytes_is_empty_and_not_a_failure_of_the_store(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("mood", [500, 503, 429, "reset at once", "reset half-way", "close half-way", "hang half-way"])
-def test_a_store_that_fails_is_to_be_asked_again_and_the_recording_is_not_blamed(
+def test_a_failing_store_is_a_transient_failure(
     mood: http_store.Mood, ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore
 ) -> None:
     shutil.copy(streamable, tmp_path / "a.mp4")
@@ -66,9 +64,7 @@ def test_a_store_that_fails_is_to_be_asked_again_and_the_recording_is_not_blamed
     assert not target.exists()
 
 
-def test_a_store_that_recovers_in_time_costs_nothing(
-    ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore
-) -> None:
+def test_a_store_that_recovers_loses_no_audio(ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore) -> None:
     shutil.copy(streamable, tmp_path / "a.mp4")
     store.answer(503, "reset half-way", "well")
     extraction = extract(store.url("a.mp4"), tmp_path / "a.flac", ffmpeg)
@@ -77,7 +73,7 @@ def test_a_store_that_recovers_in_time_costs_nothing(
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mp3", "wav", "mka", "ogg", "flac", "avi", "ts", "webm", "aac", "wma"])
-def test_half_an_object_is_not_retried_for_ever_as_if_the_network_had_cut_it(
+def test_half_an_object_is_decoded_without_endless_retries(
     suffix: str, ffmpeg: str, streamable: Path, tmp_path: Path, store: HttpStore
 ) -> None:
     whole = streamable if suffix == "mp4" else recordings.speech_like(tmp_path / f"whole.{suffix}", 10.0)
@@ -86,13 +82,13 @@ def test_half_an_object_is_not_retried_for_ever_as_if_the_network_had_cut_it(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_store_that_is_not_there_is_to_be_asked_again(ffmpeg: str) -> None:
+def test_an_unreachable_store_is_a_transient_failure(ffmpeg: str) -> None:
     with pytest.raises(TransientFailure) as caught:
         probe(f"http://127.0.0.1:9/a.mp4?{http_store.SECRET}", ffmpeg)
     assert_no_secret(str(caught.value))
 
 
-def test_a_refused_link_says_so_and_asks_for_the_credentials(ffmpeg: str, store: HttpStore) -> None:
+def test_a_refused_link_suggests_checking_the_credentials(ffmpeg: str, store: HttpStore) -> None:
     store.answer(403)
     with pytest.raises(PermanentFailure, match=r"refuses.*Check credentials") as caught:
         probe(store.url("a.mp4"), ffmpeg)
@@ -111,7 +107,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_store_is_read_over_https_only_if_its_certificate_is_trusted(
+def test_https_requires_a_trusted_certificate(
     ffmpeg: str, film: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with http_store.serving(film.parent, certificate) as secure:
@@ -122,13 +118,13 @@ def test_a_store_is_read_over_https_only_if_its_certificate_is_trusted(
         assert probe(secure.url(film.name), ffmpeg) == probe(film, ffmpeg)
 
 
-def test_an_ffmpeg_that_is_too_old_a_fake_script_is_blamed_and_not_the_recording(tmp_path: Path) -> None:
+def test_an_ffmpeg_older_than_4_4_is_named_in_the_error(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Option reconnect_on_http_error not found.' >&2; exit 1")
     with pytest.raises(PermanentFailure, match=r"ffmpeg is older than 4.4.*reconnect_on_http_error"):
         probe("https://store.example/a.mp4", fake)
 
 
-def test_samples_that_stop_because_of_the_network_are_no_end(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
+def test_samples_cut_by_the_network_are_a_transient_failure(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     recordings.tone(tmp_path / "a.wav", 60.0)
     store.answer("close half-way")
     with pytest.raises(TransientFailure) as caught:
@@ -136,7 +132,7 @@ def test_samples_that_stop_because_of_the_network_are_no_end(ffmpeg: str, tmp_pa
     assert_no_secret(str(caught.value))
 
 
-def test_a_link_that_expires_while_it_is_read_is_no_end(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
+def test_a_link_expiring_during_a_read_is_a_transient_failure(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     recordings.tone(tmp_path / "a.flac", 60.0)
     for attempt in (
         lambda: samples(store.url("a.flac"), ffmpeg),
@@ -147,8 +143,8 @@ def test_a_link_that_expires_while_it_is_read_is_no_end(ffmpeg: str, tmp_path: P
             attempt()
 
 
-# What ffmpeg prints where it jumps over heavy pictures, by a new request each time, and the last one is refused: it
-# ends with code 0. (How many requests it takes depends on the network's buffers, so the words are replayed.)
+# The output of ffmpeg when it skips large pictures with one request each and the last request is refused; the exit
+# code is 0. The number of requests depends on network buffers, so the output is replayed by a fake script.
 EXPIRED = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'https://store.example/a.mp4':
 [info]   Duration: 00:00:20.02, start: 0.000000, bitrate: 15664 kb/s
 [info]   Stream #0:1[0x2](und): Audio: aac (LC) (mp4a / 0x6134706D), 44100 Hz, mono, fltp, 55 kb/s (default)
@@ -156,7 +152,7 @@ EXPIRED = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'https://store.examp
 [http @ 0x5555c253f180] [warning] HTTP error 403 Forbidden"""
 
 
-def test_a_link_that_expires_between_two_requests_is_no_end_by_a_fake_script(tmp_path: Path) -> None:
+def test_a_link_expiring_between_requests_is_a_transient_failure(tmp_path: Path) -> None:
     (tmp_path / "words").write_text(EXPIRED)
     fake = script(tmp_path / "fake-ffmpeg", f"cat {tmp_path}/words >&2")
     with pytest.raises(TransientFailure, match="the signed link expired"):
@@ -164,9 +160,7 @@ def test_a_link_that_expires_between_two_requests_is_no_end_by_a_fake_script(tmp
 
 
 @pytest.mark.parametrize("length", [10, 900, 3_000])
-def test_no_piece_of_a_presigned_link_is_ever_quoted_however_ffmpeg_cuts_it(
-    length: int, ffmpeg: str, tmp_path: Path, store: HttpStore
-) -> None:
+def test_no_part_of_a_presigned_link_is_in_an_error(length: int, ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     (tmp_path / "letter.mp4").write_text("not a film\n" * 100)
     link = store.url("letter.mp4") + "&X-Amz-More=" + "SECRET" * (length // 6)
     for attempt in (
@@ -180,7 +174,7 @@ def test_no_piece_of_a_presigned_link_is_ever_quoted_however_ffmpeg_cuts_it(
 
 
 @pytest.mark.parametrize("length", [10, 900, 3_000])
-def test_a_long_presigned_link_hides_nothing_of_the_header(
+def test_a_long_presigned_link_does_not_change_the_probe(
     length: int, ffmpeg: str, film: Path, tmp_path: Path, store: HttpStore
 ) -> None:
     shutil.copy(film, tmp_path / "a.mp4")

@@ -1,4 +1,4 @@
-"""Mixing and loudness, on numbers."""
+"""Mixing and loudness of sample arrays."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def level(samples: Samples) -> float:
     return loudness(levels(samples))
 
 
-def test_unrelated_channels_are_mixed_alike() -> None:
+def test_unrelated_channels_are_mixed_with_equal_weights() -> None:
     left, right = voice(), voice()
     mix = mixed(np.stack([left, right], axis=1), weights(2, "stereo"))
     assert not mix.rescued
@@ -29,7 +29,7 @@ def test_unrelated_channels_are_mixed_alike() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_opposite_channels_keep_their_voice(noise: float) -> None:
+def test_opposite_channels_do_not_cancel_the_voice(noise: float) -> None:
     said = voice()
     block = np.stack([said + noise * voice(), -said + noise * voice()], axis=1)
     mix = mixed(block, weights(2, "stereo"))
@@ -54,29 +54,29 @@ def test_declared_surround_prefers_the_centre() -> None:
 
 
 @pytest.mark.parametrize("layout", ["", "6 channels", "hexagonal", "7.1"])
-def test_guessed_layouts_weigh_alike(layout: str) -> None:
+def test_guessed_layouts_have_equal_weights(layout: str) -> None:
     assert set(weights(6, layout)) == {1 / 6}
 
 
-def test_usual_sound_is_not_amplified() -> None:
+def test_audio_at_a_normal_level_is_not_amplified() -> None:
     assert gain_steps(level(voice())) == 0
     assert gain_steps(loudness(np.zeros(100, np.float32))) == 0
 
 
-def test_few_clear_words_in_hours_of_noise_forbid_a_gain() -> None:
+def test_a_few_loud_words_in_hours_of_noise_prevent_a_gain() -> None:
     powers = np.full(360_000, 1e-7, np.float32)
     powers[1_000:1_040] = 0.01
     assert gain_steps(loudness(powers)) == 0
 
 
-def test_few_words_in_hours_of_silence_are_no_quiet_recording() -> None:
+def test_a_few_words_in_hours_of_silence_prevent_a_gain() -> None:
     powers = np.zeros(360_000, np.float32)
     powers[1_000:1_010] = 0.01
     assert gain_steps(loudness(powers)) == 0
 
 
 @pytest.mark.parametrize("attenuation", [24, 48, 60])
-def test_gain_brings_quiet_sound_to_a_usual_level(attenuation: int) -> None:
+def test_gain_raises_quiet_audio_to_a_normal_level(attenuation: int) -> None:
     quiet = voice() * np.float32(10 ** (-attenuation / 20))
     steps = gain_steps(level(quiet))
     amplified = to_16_bits(quiet, steps).astype(np.float32) / np.float32(32_768)

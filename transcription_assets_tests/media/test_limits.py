@@ -1,4 +1,4 @@
-"""Bounds of one ffmpeg: memory, environment, decoders, and the life of the process that started it."""
+"""Limits of an ffmpeg process: memory, disk, environment, decoders and lifetime."""
 
 import os
 import struct
@@ -45,7 +45,7 @@ def grey_png(path: Path, side: int) -> Path:
 
 @pytest.fixture(scope="module")
 def covered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a second of sound with a cover that unpacks to a thousand times its size."""
+    """Return one second of audio with a cover image that decompresses to about 1000 times its size."""
     folder = tmp_path_factory.mktemp("covers")
     picture, target = grey_png(folder / "cover.png", SIDE), folder / "a.m4a"
     make = "-f lavfi -i sine=d=1 -i {} -map 0 -map 1 -c:a aac -c:v copy -disposition:v attached_pic".format
@@ -54,8 +54,8 @@ def covered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
-def test_a_huge_cover_takes_no_memory(covered: Path, ffmpeg: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit on other platforms")
+def test_a_huge_cover_image_takes_no_memory(covered: Path, ffmpeg: str, tmp_path: Path) -> None:
     arguments = [str(covered), ffmpeg, str(tmp_path / "a.flac"), str(tmp_path / "a.jpg")]
     told = subprocess.run(
         [sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True, check=True, timeout=300
@@ -63,13 +63,13 @@ def test_a_huge_cover_takes_no_memory(covered: Path, ffmpeg: str, tmp_path: Path
     assert int(told.stdout) * 1024 < SIDE * SIDE // 2
 
 
-def test_a_cover_that_is_left_out_is_no_complaint_about_the_sound(covered: Path, ffmpeg: str) -> None:
+def test_a_cover_image_does_not_change_the_duration(covered: Path, ffmpeg: str) -> None:
     found = probe(covered, ffmpeg)
     assert found.has_picture
     assert found.duration == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_codec_that_is_not_allowed_is_named_and_not_decoded(
+def test_a_codec_that_is_not_allowed_is_named_in_the_error(
     ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = recordings.tone(tmp_path / "a.flac")
@@ -78,7 +78,7 @@ def test_a_codec_that_is_not_allowed_is_named_and_not_decoded(
         probe(recording, ffmpeg)
 
 
-def test_the_sound_decoders_of_both_ffmpegs_are_known_by_name(ffmpeg: str) -> None:
+def test_common_decoders_are_allowed_and_in_both_ffmpegs(ffmpeg: str) -> None:
     told = subprocess.run([ffmpeg, "-hide_banner", "-decoders"], capture_output=True, text=True, check=True)
     known = {line.split()[1] for line in told.stdout.splitlines() if line.startswith((" A", " V")) and "=" not in line}
     arguments = ffmpeg_input.input_arguments("file:/a")
@@ -97,7 +97,7 @@ def test_the_sound_decoders_of_both_ffmpegs_are_known_by_name(ffmpeg: str) -> No
     } <= allowed & known
 
 
-def test_a_sample_a_second_is_refused_before_it_is_decoded(ffmpeg: str, tmp_path: Path) -> None:
+def test_a_sample_rate_of_1_hz_is_refused_before_decoding(ffmpeg: str, tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "slow.wav"), "wb") as slow:
         slow.setparams((1, 2, 1, 0, "NONE", ""))
         slow.writeframes(bytes(48_000))  # 6.7 hours
@@ -111,7 +111,7 @@ SPOOLED = 24 * 16_000 * 2
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tracks of 24 s that no FLAC makes smaller."""
+    """Return two tracks of 24 s that FLAC cannot compress."""
     source = ("-f", "lavfi", "-i", "anoisesrc=d=24:seed=7:a=0.9:r=16000")
     path = tmp_path_factory.mktemp("noisy") / "a.mka"
     return recordings.make(path, *source, "-map", "0:a", "-map", "0:a", "-c:a", "flac")
@@ -130,13 +130,13 @@ def test_a_recording_that_needs_more_disk_fails(
 
 
 @pytest.mark.parametrize("tracks", [1, 2])
-def test_the_tracks_and_a_flac_of_their_size_are_enough(tracks: int, ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
+def test_disk_for_the_tracks_and_one_flac_is_enough(tracks: int, ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
     chosen = [media.Track(number) for number in range(tracks)]
     most_disk = int((tracks + 1.1) * SPOOLED)
     assert extract(noisy, tmp_path / "a.flac", ffmpeg, tracks=chosen, most_disk=most_disk).duration == 24.0
 
 
-def test_a_track_that_is_left_out_takes_no_disk_any_more(ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
+def test_an_unused_track_is_removed_from_disk(ffmpeg: str, noisy: Path, tmp_path: Path) -> None:
     chosen = [media.Track(number) for number in range(2)]
 
     def on_one(samples: Samples) -> list[tuple[float, float]]:
@@ -147,7 +147,7 @@ def test_a_track_that_is_left_out_takes_no_disk_any_more(ffmpeg: str, noisy: Pat
     assert len(made.tracks) == 1
 
 
-def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ffmpeg_does_not_inherit_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "TRANSCRIPTION_EMBEDDING_KEY", "DAGSTER_PG_PASSWORD"):
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
@@ -159,9 +159,9 @@ def test_ffmpeg_gets_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert given["https_proxy"] == "http://proxy.example:3128"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of another process")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can limit the memory of another process")
 def test_the_address_space_of_ffmpeg_is_bounded(tmp_path: Path) -> None:
-    # The bound is set from outside, a moment after the start.
+    # The limit is set from outside shortly after the start.
     fake = script(
         tmp_path / "fake-ffmpeg", f"until ulimit -v | grep -qv unlimited; do :; done; ulimit -v > {tmp_path}/v"
     )
@@ -169,14 +169,14 @@ def test_the_address_space_of_ffmpeg_is_bounded(tmp_path: Path) -> None:
     assert int((tmp_path / "v").read_text()) * 1024 == ffmpeg_process.MEMORY_BYTES
 
 
-def test_running_out_of_memory_is_the_fault_of_the_file(tmp_path: Path) -> None:
+def test_running_out_of_memory_is_a_permanent_failure(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Error: Cannot allocate memory' >&2; exit 1")
     with pytest.raises(PermanentFailure, match="GiB of memory"):
         probe(tmp_path / "a.mp4", fake)
 
 
-@pytest.mark.skipif(not ffmpeg_process.bound_to_parent(), reason="no setpriv here")
-def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.skipif(not ffmpeg_process.bound_to_parent(), reason="setpriv is not available")
+def test_ffmpeg_is_killed_with_its_parent(tmp_path: Path) -> None:
     fake = script(
         tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 300; true"
     )
@@ -192,6 +192,6 @@ def test_ffmpeg_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
-def test_hours_of_silence_have_time_to_be_encoded() -> None:
+def test_the_encode_limit_allows_a_minute_per_hour() -> None:
     hours = 18
     assert encode_limit(60.0, hours * 3_600 * media.SAMPLE_RATE) > 60.0 + hours * 60

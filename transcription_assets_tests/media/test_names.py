@@ -1,4 +1,4 @@
-"""No name and no content of a file leads anywhere else."""
+"""File names and contents that could redirect ffmpeg to another file or host."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_no_file_name_changes_what_is_read_or_said(name: str, film: Path, tmp_path: Path) -> None:
+def test_no_file_name_changes_the_result_or_the_error(name: str, film: Path, tmp_path: Path) -> None:
     recording = tmp_path / name
     shutil.copy(film, recording)
     ffmpeg = recordings.wheel_ffmpeg()
@@ -45,7 +45,7 @@ def test_no_file_name_changes_what_is_read_or_said(name: str, film: Path, tmp_pa
     assert len(samples(target, ffmpeg)) == pytest.approx(32_000, abs=1_600)
 
 
-def test_a_name_with_a_dash_in_the_working_directory_is_no_option(
+def test_a_relative_name_with_a_dash_is_not_an_option(
     ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recordings.tone(tmp_path / "-version.wav")
@@ -78,7 +78,7 @@ TRAPS = (
 
 @pytest.mark.parametrize("suffix", ["mp4", "m3u8"])
 @pytest.mark.parametrize("kind", TRAPS.split(", "))
-def test_a_playlist_with_the_name_of_a_film_opens_no_other_file_and_no_other_host(
+def test_a_playlist_named_as_a_film_opens_no_other_file_or_host(
     kind: str, suffix: str, ffmpeg: str, tmp_path: Path, store: HttpStore
 ) -> None:
     trap = tmp_path / f"film.{suffix}"

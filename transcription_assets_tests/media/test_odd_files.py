@@ -1,4 +1,4 @@
-"""Odd files through `video` and `audio`, with both ffmpegs: the times of a player, and what is said about them."""
+"""Unusual files through `video` and `audio` with both ffmpegs: times of a player, and the recorded facts."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from transcription_assets_tests.media.odd_files import ODD, build, detected_onse
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The files that were made already: each is tried with two ffmpegs."""
+    """Return the cache of generated files; each is used with both ffmpegs."""
     return {"folder": tmp_path_factory.mktemp("odd")}
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_file_has_the_times_of_a_player(name: str, ffmpeg: str, made: dict[str, Path], tmp_path: Path) -> None:
+def test_an_odd_file_has_the_times_of_a_player(name: str, ffmpeg: str, made: dict[str, Path], tmp_path: Path) -> None:
     if name not in made:
         made[name] = build(name, made["folder"])
     odd, path = ODD[name], made[name]

@@ -1,4 +1,4 @@
-"""A picture for each recording that has one."""
+"""Posters of recordings with a picture."""
 
 import subprocess
 from pathlib import Path
@@ -38,7 +38,7 @@ def jpeg_size(path: Path) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("size", "expected"), [("1920x1080", (640, 360)), ("320x240", (320, 240)), ("360x640", (360, 640))]
 )
-def test_a_poster_is_a_jpeg_of_at_most_640_pixels_and_never_blown_up(
+def test_a_poster_is_a_jpeg_of_at_most_640_pixels(
     size: str, expected: tuple[int, int], ffmpeg: str, tmp_path: Path
 ) -> None:
     recording, target = recordings.video(tmp_path / "a.mp4", 2.0, size=size), tmp_path / "a.jpg"
@@ -47,7 +47,7 @@ def test_a_poster_is_a_jpeg_of_at_most_640_pixels_and_never_blown_up(
     assert jpeg_size(target) == expected
 
 
-def test_a_poster_asked_for_behind_the_end_is_one_of_the_beginning(ffmpeg: str, film: Path, tmp_path: Path) -> None:
+def test_a_poster_time_after_the_end_gives_an_early_frame(ffmpeg: str, film: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.jpg"
     assert take_picture(film, target, ffmpeg, at=500.0)
     assert target.stat().st_size
@@ -63,7 +63,7 @@ def test_the_cover_of_an_audio_file_is_its_poster(at: float, ffmpeg: str, tmp_pa
     assert jpeg_size(target) == (200, 200)
 
 
-def test_an_audio_file_has_no_poster_and_an_old_one_does_not_stay(ffmpeg: str, tmp_path: Path) -> None:
+def test_an_old_poster_of_an_audio_file_is_removed(ffmpeg: str, tmp_path: Path) -> None:
     recording, target = recordings.tone(tmp_path / "a.mp3"), tmp_path / "a.jpg"
     target.write_bytes(b"the poster of the version before")
     assert not probe(recording, ffmpeg).has_picture

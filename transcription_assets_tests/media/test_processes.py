@@ -1,4 +1,4 @@
-"""Which ffmpeg is started, how long it may take, and that nothing of it is left behind."""
+"""Choice of the ffmpeg, its time limit, and the end of its processes. Many tests use a fake script."""
 
 import signal
 import subprocess
@@ -17,29 +17,29 @@ from transcription_assets_tests import recordings
 from transcription_assets_tests.media.calls import assert_gone, extract, probe, samples, script
 
 
-def test_the_ffmpeg_on_path_comes_before_the_one_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_on_the_path_is_preferred_to_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = script(tmp_path / "ffmpeg", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert media.find_ffmpeg() == own
 
 
-def test_the_wheel_serves_where_path_has_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_is_used_if_there_is_no_ffmpeg_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert media.find_ffmpeg() == recordings.wheel_ffmpeg()
 
 
-def test_a_configured_ffmpeg_that_is_not_there_is_said_and_not_replaced_by_another() -> None:
+def test_a_missing_configured_ffmpeg_is_an_error() -> None:
     with pytest.raises(PermanentFailure, match=r"/opt/nowhere/ffmpeg.*correct the setting"):
         media.find_ffmpeg("/opt/nowhere/ffmpeg")
 
 
-def test_an_ffmpeg_that_vanished_is_named_and_not_taken_for_a_broken_recording(tmp_path: Path) -> None:
+def test_a_missing_ffmpeg_is_named_in_the_error(tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.wav")
     with pytest.raises(PermanentFailure, match=r"cannot start .*/gone/ffmpeg"):
         probe(recording, str(tmp_path / "gone" / "ffmpeg"))
 
 
-def test_a_recording_that_complains_without_end_a_fake_script_takes_no_memory(tmp_path: Path) -> None:
+def test_endless_ffmpeg_messages_take_bounded_memory(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "yes '[error] a complaint of many' | head -c 50000000 >&2; exit 1")
     tracemalloc.start()
     try:
@@ -53,7 +53,7 @@ def test_a_recording_that_complains_without_end_a_fake_script_takes_no_memory(tm
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(0, 3))
-def test_what_was_printed_is_kept_from_its_beginning_whatever_the_pieces(pieces: list[bytes], times: int) -> None:
+def test_output_is_collected_from_pieces_of_any_size(pieces: list[bytes], times: int) -> None:
     printed = ffmpeg_process.Printed()
     for piece in pieces * times:
         printed.feed(piece)
@@ -61,9 +61,7 @@ def test_what_was_printed_is_kept_from_its_beginning_whatever_the_pieces(pieces:
 
 
 @pytest.mark.parametrize("call", ["probe", "extract", "poster"])
-def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_rest_go_on(
-    call: str, tmp_path: Path
-) -> None:
+def test_a_hanging_ffmpeg_is_killed_with_its_children(call: str, tmp_path: Path) -> None:
     pids, target = tmp_path / "pids", tmp_path / "a.out"
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $$ $! > {pids}; : > {target}; wait")
     begin = time.monotonic()
@@ -78,21 +76,21 @@ def test_a_hanging_decoder_a_fake_script_is_killed_with_its_children_and_the_res
     assert call == "probe" or not target.exists()
 
 
-def test_a_decoder_a_fake_script_that_closes_its_pipes_and_lives_on_is_killed_too(tmp_path: Path) -> None:
+def test_an_ffmpeg_that_only_closes_its_pipes_is_killed(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; exec >&- 2>&-; sleep 300; true")
     with pytest.raises(PermanentFailure, match="time limit"):
         probe("/in.mp4", fake, limit_s=2.0)
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_child_a_fake_script_left_behind_does_not_hold_the_caller(tmp_path: Path) -> None:
+def test_an_orphaned_child_does_not_block_the_caller(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"sleep 300 & echo $! > {tmp_path}/pid; exit 1")
     with pytest.raises(PermanentFailure):
         probe("/in.mp4", fake, limit_s=2.0)
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_decoder_a_fake_script_that_crashes_fails_that_file_for_good(tmp_path: Path) -> None:
+def test_a_crash_of_ffmpeg_is_a_permanent_failure(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] overread of 12' >&2; kill -SEGV $$")
     with pytest.raises(PermanentFailure, match=r"talks/a.mp4: the decoder crashed on it \(SIGSEGV\).*overread of 12"):
         probe("/in.mp4", fake)
@@ -103,7 +101,7 @@ def test_a_decoder_a_fake_script_that_crashes_fails_that_file_for_good(tmp_path:
 INTERRUPTED = "echo '[info] Exiting normally, received signal 15.' >&2; exit 255"
 
 
-def test_a_file_that_makes_ffmpeg_exit_with_255_is_broken(tmp_path: Path) -> None:
+def test_exit_code_255_is_a_permanent_failure(tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.wav")
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Operation not permitted' >&2; exit 255")
     with pytest.raises(PermanentFailure):
@@ -111,15 +109,13 @@ def test_a_file_that_makes_ffmpeg_exit_with_255_is_broken(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["kill -KILL $$", "kill -TERM $$", INTERRUPTED])
-def test_a_decoder_a_fake_script_that_is_killed_from_outside_may_be_tried_again(how: str, tmp_path: Path) -> None:
+def test_an_ffmpeg_killed_from_outside_is_a_transient_failure(how: str, tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", how)
     with pytest.raises(TransientFailure, match="killed from outside"):
         extract("/in.mp4", tmp_path / "a.flac", fake)
 
 
-def test_a_decoder_a_fake_script_that_gives_half_and_stalls_does_not_hold_the_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_ffmpeg_does_not_block_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media.decoding, "_STALL_S", 2.0)
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; head -c 32000 /dev/zero; sleep 300; true")
     blocks = media.read_samples("/in.flac", ffmpeg=fake)
@@ -133,7 +129,7 @@ def test_an_interrupted_extraction_leaves_no_process(tmp_path: Path, spawned: li
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # More than a pipe holds: the signal comes when somebody reads, and not while the process is still being started.
+    # More than fits into a pipe: the signal arrives during a read, not while the process is being started.
     fake = script(tmp_path / "fake-ffmpeg", "head -c 200000 /dev/zero; kill -ALRM $PPID; sleep 300; true")
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
@@ -145,7 +141,7 @@ def test_an_interrupted_extraction_leaves_no_process(tmp_path: Path, spawned: li
 
 
 @given(st.none() | st.floats(0, 1e6), st.integers(0, 10**12), st.floats(0, 1e4), st.floats(0, 10))
-def test_no_recording_gets_less_than_the_floor_and_a_longer_one_never_less_time(
+def test_the_time_limit_has_a_minimum_and_grows_with_length(
     duration: float | None, size: int, floor_s: float, per_second: float
 ) -> None:
     limit = media.decode_limit(duration, size, floor_s=floor_s, per_second=per_second)
@@ -155,6 +151,6 @@ def test_no_recording_gets_less_than_the_floor_and_a_longer_one_never_less_time(
         assert media.decode_limit(duration + 60, size, floor_s=floor_s, per_second=per_second) >= limit
 
 
-def test_a_recording_that_does_not_say_its_length_is_given_the_time_that_its_size_asks_for() -> None:
+def test_the_time_limit_without_a_duration_depends_on_the_size() -> None:
     hour_of_speech = 4_000 * 3_600
     assert media.decode_limit(None, hour_of_speech, floor_s=60, per_second=0.5) == 60 + 1_800

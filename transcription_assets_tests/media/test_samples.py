@@ -1,4 +1,4 @@
-"""Samples come whole, in blocks, and let go of their process."""
+"""Reading of samples in blocks, and the end of the reading process."""
 
 import subprocess
 import tracemalloc
@@ -14,12 +14,12 @@ from transcription_assets_tests.media.calls import extract, samples
 
 @pytest.fixture(scope="module")
 def long_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty minutes of what `extract_speech` writes: 38 MB of samples."""
+    """Return twenty minutes in the format of `extract_speech`: 38 MB of samples."""
     path = tmp_path_factory.mktemp("speech") / "long.flac"
     return recordings.sound(path, "0.1*sin(2*PI*t)", 1_200.0, rate=16_000)
 
 
-def test_samples_come_in_blocks_and_lose_none(ffmpeg: str, tmp_path: Path) -> None:
+def test_samples_are_read_in_blocks_without_loss(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.flac", 25.0, rate=16_000)
     blocks = list(media.read_samples(recording, ffmpeg=ffmpeg))
     assert [len(block) for block in blocks] == [160_000, 160_000, 80_000]
@@ -28,7 +28,7 @@ def test_samples_come_in_blocks_and_lose_none(ffmpeg: str, tmp_path: Path) -> No
     assert np.abs(np.concatenate(blocks) - expected).max() < 0.001
 
 
-def test_samples_of_a_span_are_those_of_the_whole(ffmpeg: str, tmp_path: Path) -> None:
+def test_samples_of_a_span_equal_those_of_the_whole_file(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.noise(tmp_path / "a.wav", 12.0)
     extract(recording, tmp_path / "a.flac", ffmpeg)
     whole = samples(tmp_path / "a.flac", ffmpeg)
@@ -36,12 +36,12 @@ def test_samples_of_a_span_are_those_of_the_whole(ffmpeg: str, tmp_path: Path) -
     assert np.array_equal(part, whole[52_000 : 52_000 + 88_000])
 
 
-def test_a_span_behind_the_end_is_empty_and_no_failure(ffmpeg: str, tmp_path: Path) -> None:
+def test_a_span_after_the_end_is_empty(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.flac", 2.0)
     assert not len(samples(recording, ffmpeg, start=30.0, duration=5.0))
 
 
-def test_twenty_minutes_of_samples_take_the_memory_of_a_moment(ffmpeg: str, long_speech: Path) -> None:
+def test_reading_twenty_minutes_takes_bounded_memory(ffmpeg: str, long_speech: Path) -> None:
     tracemalloc.start()
     try:
         total = sum(len(block) for block in media.read_samples(long_speech, ffmpeg=ffmpeg))
@@ -52,8 +52,8 @@ def test_twenty_minutes_of_samples_take_the_memory_of_a_moment(ffmpeg: str, long
     assert peak < 4_000_000
 
 
-@pytest.mark.parametrize("how", ["closed", "forgotten", "exception", "to the end"])
-def test_the_process_is_gone_however_the_consumer_stops(
+@pytest.mark.parametrize("how", ["closed", "dropped", "exception", "to the end"])
+def test_the_process_ends_however_the_consumer_stops(
     how: str, ffmpeg: str, long_speech: Path, spawned: list[subprocess.Popen[bytes]]
 ) -> None:
     blocks = media.read_samples(long_speech, ffmpeg=ffmpeg)

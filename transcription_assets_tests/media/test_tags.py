@@ -1,4 +1,4 @@
-"""What a file holds is never taken for what ffmpeg says."""
+"""Metadata in a file is never parsed as output of ffmpeg."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_tag_changes_neither_facts_nor_failures(text: str, suffix: str, ffmpeg: 
     assert not made.warnings
 
 
-def test_name_of_a_tag_is_no_stream(ffmpeg: str, tmp_path: Path) -> None:
+def test_name_of_a_tag_is_not_a_stream(ffmpeg: str, tmp_path: Path) -> None:
     tags = (
         "-metadata",
         "Stream #0:7(eng): Audio: mp3, 8000 Hz, mono=1",
@@ -49,7 +49,7 @@ def test_name_of_a_tag_is_no_stream(ffmpeg: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stated", ["N/A", "1194:26:40.00", "99999999:00:00.00"])
-def test_absurd_length_is_not_stated(stated: str) -> None:
+def test_absurd_length_is_ignored(stated: str) -> None:
     said = (
         "[info] Input #0, matroska,webm, from 'the file':\n"
         f"[info]   Duration: {stated}, start: 0.000000, bitrate: 1 kb/s\n"

@@ -1,4 +1,4 @@
-"""Timestamps in, silence and overlaps out."""
+"""Conversion of timestamps to silence and overlaps."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_repeated_sound_is_dropped() -> None:
     assert timeline.position == 2 * SECOND - 4_000
 
 
-def test_sound_behind_a_clock_that_was_set_back_is_kept() -> None:
+def test_audio_after_a_timestamp_reset_is_kept() -> None:
     timeline = Timeline()
     timeline.place(0, 10 * SECOND)
     assert timeline.place(0, SECOND) == (0, 0)
@@ -59,7 +59,7 @@ def test_sound_behind_a_clock_that_was_set_back_is_kept() -> None:
     assert timeline.is_set_back
 
 
-def test_counted_timestamps_drop_nothing() -> None:
+def test_timestamps_from_sample_counts_drop_nothing() -> None:
     timeline = Timeline(timed=False)
     timeline.place(0, SECOND)
     for number in range(1, 5):
@@ -68,7 +68,7 @@ def test_counted_timestamps_drop_nothing() -> None:
 
 
 def paused(path: Path, hours: float) -> Path:
-    """A recorder that pauses after a second: a beep before, a beep behind."""
+    """Make a recording with a pause after one second, and a beep before and after it."""
     beep = "aevalsrc='0.5*sin(2*PI*500*t)*lt(mod(t,1),0.3)':s=16000:d=2"
     return make(path, "-f", "lavfi", "-i", beep, "-af", f"asetpts='PTS+gte(T,1)*{hours * 3600}/TB'", "-c:a", "flac")
 
@@ -84,7 +84,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
 
 
-def test_pause_of_an_hour_is_written_without_holding_it(ffmpeg: str, tmp_path: Path) -> None:
+def test_pause_of_an_hour_is_written_in_bounded_memory(ffmpeg: str, tmp_path: Path) -> None:
     recording, target = paused(tmp_path / "paused.mka", 1), tmp_path / "a.flac"
     command = [sys.executable, "-c", MEASURED, str(recording), str(target), ffmpeg]
     measured = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -93,7 +93,7 @@ def test_pause_of_an_hour_is_written_without_holding_it(ffmpeg: str, tmp_path: P
     assert target.stat().st_size < 1_000_000
 
 
-def test_timestamps_beyond_the_limit_fail_for_good(ffmpeg: str, tmp_path: Path) -> None:
+def test_timestamps_beyond_the_limit_fail_permanently(ffmpeg: str, tmp_path: Path) -> None:
     recording = paused(tmp_path / "paused.mka", 2)
     with pytest.raises(PermanentFailure):
         extract(recording, tmp_path / "a.flac", ffmpeg, longest_s=3600.0)

@@ -1,4 +1,4 @@
-"""Several audio tracks: those of people are heard, each once, and the record says which. With the real detector."""
+"""Choice among several audio tracks by speech, with the real detector."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def heard(recording: Path, ffmpeg: str, tmp_path: Path, setting: str = "auto") -
     ],
     ids=["host and guest", "two versions", "second mix", "music first", "two languages"],
 )
-def test_tracks_of_people_are_used(
+def test_tracks_with_speech_are_used(
     graph: str, options: tuple[str, ...], used: tuple[int, ...], ffmpeg: str, tmp_path: Path
 ) -> None:
     made = heard(two_tracks(tmp_path / "a.mkv", graph, *options), ffmpeg, tmp_path)
@@ -66,7 +66,7 @@ def test_setting_chooses_the_tracks(setting: str, used: tuple[int, ...], tmp_pat
     assert parts == [1 in used, 2 in used]
 
 
-def test_track_that_does_not_exist_fails_for_good(tmp_path: Path) -> None:
+def test_track_that_does_not_exist_fails_permanently(tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.wav")
     with pytest.raises(PermanentFailure):
         heard(recording, recordings.wheel_ffmpeg(), tmp_path, "3")

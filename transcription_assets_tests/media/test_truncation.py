@@ -1,4 +1,4 @@
-"""Files as an interrupted copy leaves them are found; whole files, however odd, are never accused."""
+"""Detection of truncated files; complete files, however unusual, are never reported."""
 
 import struct
 import subprocess
@@ -39,7 +39,7 @@ def whole(suffix: str, tmp_path: Path, *options: str) -> bytes:
 
 
 def piped(*options: str) -> bytes:
-    """As a program writes it that cannot go back to fill in a size."""
+    """Return a file as written to a pipe, where sizes cannot be filled in later."""
     command = [recordings.wheel_ffmpeg(), "-nostdin", "-v", "error", *options, "pipe:1"]
     return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
 
@@ -55,7 +55,7 @@ def wav(samples: bytes, stated: int, *, riff: int | None = None, behind: bytes =
 
 
 @pytest.mark.parametrize("suffix", STATED)
-def test_a_cut_file_is_found_and_a_whole_one_is_not(suffix: str, tmp_path: Path) -> None:
+def test_only_a_truncated_file_is_detected(suffix: str, tmp_path: Path) -> None:
     data = whole(suffix, tmp_path)
     assert found(data) is None
     for share in (0.5, 0.9):
@@ -77,12 +77,12 @@ def test_a_cut_file_is_found_and_a_whole_one_is_not(suffix: str, tmp_path: Path)
     ],
     ids=lambda options: str(options[-1]),
 )
-def test_what_was_written_to_a_pipe_is_not_accused(options: tuple[str, ...]) -> None:
+def test_a_file_written_to_a_pipe_is_not_truncated(options: tuple[str, ...]) -> None:
     assert found(piped(*options)) is None
 
 
 @pytest.mark.parametrize("stated", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF])
-def test_a_wav_that_was_never_finished_is_not_accused(stated: int) -> None:
+def test_a_wav_with_an_unset_size_is_not_truncated(stated: int) -> None:
     assert found(wav(bytes(999), stated)) is None
     assert found(wav(bytes(999), stated, riff=0)) is None
 
@@ -103,7 +103,7 @@ def test_a_wav_that_was_never_finished_is_not_accused(stated: int) -> None:
     ],
     ids=range(10),
 )
-def test_an_odd_end_is_not_a_cut(data: bytes) -> None:
+def test_an_unusual_end_is_not_a_truncation(data: bytes) -> None:
     assert found(data) is None
 
 
@@ -113,7 +113,7 @@ def test_a_tag_or_another_stream_may_follow_an_ogg(tmp_path: Path) -> None:
     assert found(data + data) is None
 
 
-def test_an_ogg_without_a_last_page_may_be_cut(tmp_path: Path) -> None:
+def test_an_ogg_without_a_last_page_may_be_truncated(tmp_path: Path) -> None:
     data = whole("opus", tmp_path)
     last = data.rindex(b"OggS")
     for live in (data[:last], data[: last + 5] + b"\0" + data[last + 6 :]):
@@ -123,12 +123,12 @@ def test_an_ogg_without_a_last_page_may_be_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packet", [188, 192])
-def test_a_partial_packet_of_a_stream_may_be_a_cut(packet: int, tmp_path: Path) -> None:
+def test_a_partial_stream_packet_may_be_a_truncation(packet: int, tmp_path: Path) -> None:
     options = ("-mpegts_m2ts_mode", "1") if packet == 192 else ()
     data = whole("ts", tmp_path, *STREAM, *options)
     assert len(data) % packet == 0
     assert found(data) is None
-    assert found(data[: len(data) // 2 // packet * packet]) is None  # nobody can know
+    assert found(data[: len(data) // 2 // packet * packet]) is None  # a cut between two packets cannot be detected
     cut = found(data[: len(data) // 2 // packet * packet + 100])
     assert cut is not None
     assert not cut.certain
@@ -143,7 +143,7 @@ def test_a_long_avi_is_measured_by_its_last_segment(missing: int) -> None:
     assert (found(data[: len(data) - missing]) is not None) == bool(missing)
 
 
-# Through the steps, with both ffmpegs: what we find, and what the container states and ffmpeg says.
+# The steps with both ffmpegs: our own detection, the stated duration and the messages of ffmpeg.
 
 CUT = {
     "wav": SOUND,
@@ -168,7 +168,7 @@ def processed(data: bytes, suffix: str, ffmpeg: str, tmp_path: Path) -> Audio:
 
 
 @pytest.mark.parametrize("suffix", CUT)
-def test_the_audio_step_tells_a_cut_file(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
+def test_the_audio_step_reports_a_truncated_file(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
     data = whole(suffix, tmp_path, *CUT[suffix])
     assert processed(data, suffix, ffmpeg, tmp_path).is_whole
     cut = processed(data[: len(data) // 2 + 50], suffix, ffmpeg, tmp_path)
@@ -176,7 +176,7 @@ def test_the_audio_step_tells_a_cut_file(suffix: str, ffmpeg: str, tmp_path: Pat
     assert 0 < cut.duration < SECONDS - 1
 
 
-def test_process_reports_a_cut_recording(tmp_path: Path) -> None:
+def test_process_reports_a_truncated_recording(tmp_path: Path) -> None:
     data = whole("wav", tmp_path)
     store = Store.open(str(tmp_path / "store"))
     for name, part in (("cut", data[: len(data) // 2]), ("whole", data)):
@@ -187,7 +187,7 @@ def test_process_reports_a_cut_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "mov"])
-def test_a_cut_before_the_index_fails(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
+def test_a_truncation_before_the_index_fails(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
     data = whole(suffix, tmp_path, *SOUND, "-c:a", "aac")
     with pytest.raises(PermanentFailure):
         processed(data[: len(data) // 2], suffix, ffmpeg, tmp_path)

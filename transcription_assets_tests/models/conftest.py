@@ -1,4 +1,4 @@
-"""A hub, no hub, and a place for what is pulled."""
+"""A fake hub, an unreachable hub, and a folder for models."""
 
 import socket
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from transcription_assets_tests.serving import answering
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """It serves the toy model."""
+    """Start a fake hub that serves the toy model."""
     served = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Answers, served))
     with answering(server) as served.url:
@@ -25,7 +25,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def refused() -> Iterator[str]:
-    """An address where nothing listens, and nobody else can begin to while it is held."""
+    """Return an address that refuses connections; the port stays reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -33,12 +33,12 @@ def refused() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where models are kept."""
+    """Return the folder for models."""
     return tmp_path / "models"
 
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """The toy model, in the catalogue of this process."""
+    """Add the toy model to the catalogue of this process."""
     monkeypatch.setitem(CATALOGUE, "toy", TOY)
     return TOY

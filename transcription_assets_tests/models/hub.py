@@ -1,4 +1,4 @@
-"""STAND-IN for the Hugging Face Hub, with one toy model, which is in wheels too."""
+"""A fake Hugging Face Hub with one toy model, which is also available as wheels."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ TOY = Model(
 
 @dataclass
 class Hub:
-    """Stand-in for the Hugging Face Hub: serves one repository at one commit, and can stop in mid-file."""
+    """State of the fake hub: it serves one repository at one commit and can pause in the middle of a file."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(CONTENT))
     commit: str = COMMIT
@@ -120,7 +120,7 @@ class Answers(BaseHTTPRequestHandler):
                 self.hub.release.wait(60)
             self.wfile.write(data[half:])
         except OSError:
-            self.close_connection = True  # the test killed the reader
+            self.close_connection = True  # the test killed the client
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass

@@ -1,4 +1,4 @@
-"""Pulls in processes of their own, and what they leave."""
+"""Pulls in separate processes, and the files that they leave."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from transcription_assets.models import Model
 from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.models.hub import CONTENT, TOY, WEIGHTS
 
-# The Hub's client reads its environment when it is imported, so every pull has a process of its own.
+# The client of the hub reads its environment on import, so every pull needs a separate process.
 DRIVER = """
 import json, logging, sys
 from pathlib import Path
@@ -109,7 +109,7 @@ def run(folder: Path, endpoint: str, **options: Any) -> dict[str, Any]:
 
 
 def kept(folder: Path) -> list[str]:
-    """What lies in the cache, but for the lock."""
+    """Return the files in the cache, without the lock file."""
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
     )

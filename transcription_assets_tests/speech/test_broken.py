@@ -1,4 +1,4 @@
-"""What breaks costs nobody else anything: files, stores, weights, GPUs. SCRIPTED model: sound spells words."""
+"""Isolation of failures: files, stores, weights and GPUs. Uses the fake decoder of `spelling`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ from transcription_assets_tests.speech.spelling import (
 pytestmark = pytest.mark.usefixtures("scripted_voices")
 
 
-def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
+def test_an_unreadable_recording_does_not_affect_the_others() -> None:
     def broken(_channel: int, _start: float) -> Iterable[Samples]:
         yield np.zeros(SAMPLE_RATE, np.float32)
         raise PermanentFailure("this file is broken")
@@ -51,13 +51,13 @@ def test_one_sound_that_cannot_be_read_does_not_hide_the_others() -> None:
     assert texts(first) == texts(third) != []
 
 
-def test_one_sound_that_breaks_the_decoder_does_not_take_its_batch_along() -> None:
+def test_a_decoder_error_fails_only_its_own_recording() -> None:
     clips = [spelling(said(5.0, first=100 * number), 5.0) for number in (1, 2, 3)]
     answers = list(engine(SpellingDecoder(failing_on=frozenset({203}))).transcribe(map(seekable, clips)))
     assert [type(answer) for answer in answers] == [SpeechResult, ValueError, SpeechResult]
 
 
-def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_write_error_fails_only_that_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
 
     class Full(dict[WindowId, DecodedWindow]):
@@ -69,7 +69,7 @@ def test_a_checkpoint_that_cannot_be_written_fails_that_recording_only(monkeypat
     assert [type(answer) for answer in answers] == [PermanentFailure, SpeechResult]
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -> None:
+def test_a_batch_that_exceeds_the_memory_is_halved() -> None:
     clips = [spelling(said(6.0, first=100 * number), 6.0) for number in range(1, 9)]
     decoder = SpellingDecoder(most=2)
     heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
@@ -77,8 +77,8 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_nothing_is_lost() -
     assert max(map(len, decoder.batches)) == 2
 
 
-def test_second_opinion_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAKE detectors: nobody speaks, but from 1 to 5 s something stands out of the background."""
+def test_a_no_speech_batch_that_exceeds_the_memory_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake detectors: no speech, but energy above the background from 1 to 5 s."""
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     clips = [spelling([Word(1.0, 5.0, f" {7 * number}", 0.9)], 8.0) for number in range(1, 9)]
@@ -88,11 +88,11 @@ def test_second_opinion_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPa
     assert max(map(len, decoder.batches)) == 2
 
 
-def test_votes_of_a_failed_load_are_not_counted_twice() -> None:
-    """English has 6 % of the first recording, twice as much with the votes of a load that failed."""
+def test_votes_of_a_failed_batch_are_not_counted_twice() -> None:
+    """English has 6 % of the votes of the first recording, and twice as many with those of the failed batch."""
 
     class Unsure(SpellingDecoder):
-        """FAKE: sure of English where somebody speaks for long, else of nothing."""
+        """Fake decoder: confident of English in long chunks only."""
 
         def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
             return [self._chosen(chunk, number, choose) for number, chunk in enumerate(batch)]
@@ -112,8 +112,8 @@ def test_votes_of_a_failed_load_are_not_counted_twice() -> None:
     assert [segment.language for segment in first.segments] == ["en", "de"]
 
 
-def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing() -> None:
-    """A page that closed, a store that went away: three good recordings of the batch would have no words."""
+def test_a_failing_progress_callback_fails_only_its_recording() -> None:
+    """The other recordings of the batch keep their results."""
 
     def gone(_seconds: float) -> None:
         raise OSError("nobody watches any more")
@@ -126,8 +126,8 @@ def test_a_recording_whose_progress_or_place_is_broken_costs_the_others_nothing(
     assert all(answer.segments for answer in answers if isinstance(answer, SpeechResult))
 
 
-def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
-    """They would be marked as broken for good, and nobody would try them again on a healthy node."""
+def test_a_gpu_failure_is_transient_for_all_recordings() -> None:
+    """A permanent failure would prevent a retry on another node."""
 
     class Broken(SpellingDecoder):
         def decode(self, _batch: Sequence[Chunk], _choose: Choose) -> list[Decoded]:
@@ -137,7 +137,7 @@ def test_a_gpu_that_fails_is_not_blamed_on_the_recordings() -> None:
     assert [type(answer) for answer in answers] == [TransientFailure, TransientFailure]
 
 
-def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recording(tmp_path: Path) -> None:
+def test_weights_are_loaded_once_and_the_error_is_shared(tmp_path: Path) -> None:
     hearer = Whisper(tmp_path / "no model", name="none", revision="", hardware=Hardware(device="cpu", workers=1))
     answers = list(hearer.transcribe([seekable(spelling([Word(0.5, 1.0, " 7", 0.9)], 2.0))] * 3))
     assert len(answers) == 3
@@ -145,8 +145,8 @@ def test_weights_that_cannot_be_loaded_are_tried_once_and_told_for_each_recordin
     assert isinstance(answers[0], Exception)
 
 
-def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten hours would be decoded and searched for voices, for nothing, before the next recording had its turn."""
+def test_a_failed_recording_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading on would delay the next recording for no result."""
     monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 10.0)
     samples, blocks = spelling(said(300.0), 300.0), []
@@ -160,4 +160,4 @@ def test_a_recording_that_has_failed_is_not_read_to_its_end(monkeypatch: pytest.
     broken = SpellingDecoder(failing_on=frozenset({1}))
     answers = list(engine(broken).transcribe([AudioSource(read, channels=2), seekable(spelling(words, 2.0))]))
     assert [type(answer) for answer in answers] == [ValueError, SpeechResult]
-    assert len(blocks) <= 40, "more than what was in hand, and a window of each channel"
+    assert len(blocks) <= 40, "only the buffered blocks and one window per channel are read"

@@ -1,4 +1,4 @@
-"""Windows that are kept until the recording is done: of a run that was killed, or lost one. SCRIPTED model."""
+"""Checkpoints of windows after a killed run or a lost window. Uses the fake decoder of `spelling`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.usefixtures("scripted_voices")
 
 
 class KilledError(BaseException):
-    """FAKE end of the process."""
+    """Simulated end of the process."""
 
 
 @dataclass
 class DyingDecoder(SpellingDecoder):
-    """FAKE: the process ends in the batch that has the word with this number."""
+    """Fake decoder: end the process in the batch with the word number `dies_at`."""
 
     dies_at: int = 0
 
@@ -53,10 +53,8 @@ class DyingDecoder(SpellingDecoder):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(
-    channels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two windows of ten minutes in hand would be lost at once, and with two channels the end of the first one too."""
+def test_a_killed_run_repeats_at_most_one_window(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result equals that of an uninterrupted run, with one channel and with two."""
     monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
     words = said(240.0, pause=0.7)
@@ -77,12 +75,12 @@ def test_a_run_that_was_killed_late_repeats_one_window_and_hears_the_same(
     assert (heard.segments, heard.speech, heard.languages) == (whole.segments, whole.speech, whole.languages)
     assert sorted(texts(heard)) == sorted(word.word for word in (*words, *later)[: channels * len(words)])
     decoded = [sum(map(sum, decoder.batches)) for decoder in (first_try, again, at_once)]
-    assert decoded[0] + decoded[1] - decoded[2] <= 20.0, "what was decoded twice"
+    assert decoded[0] + decoded[1] - decoded[2] <= 20.0, "at most 20 s are decoded twice"
 
 
 @given(st.integers(0, 40))
 @examples(max_examples=20)
-def test_a_window_comes_back_from_its_json_as_it_was(count: int) -> None:
+def test_a_window_round_trips_through_json(count: int) -> None:
     words = tuple(said(20.0)[:count])
     text = "".join(word.word for word in words)
     segment = Segment(0, 0.0, 9.0, text, words, -0.1, 0.0, 1.0, True, "de", 0.7, "loop", "left")  # noqa: FBT003
@@ -90,10 +88,10 @@ def test_a_window_comes_back_from_its_json_as_it_was(count: int) -> None:
     assert decoded_window.from_json(made.to_json()) == made
 
 
-def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_all_behind_it(
+def test_the_next_run_decodes_a_lost_window_and_all_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A GPU takes windows of half an hour at once: what was heard behind the lost one stood in its place for ever."""
+    """A GPU decodes several windows at once: windows after the lost one must not take its place."""
     monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 100.0)
     words = said(240.0, pause=0.7)
@@ -106,8 +104,8 @@ def test_where_one_of_several_windows_in_hand_is_lost_the_next_run_hears_it_and_
 
 
 @pytest.mark.parametrize("start", [15.0, 25.0])
-def test_a_kept_window_that_does_not_begin_where_the_one_before_ends_is_heard_again(start: float) -> None:
-    """It is left of a run that cut elsewhere: taken over, it would double words or lose them."""
+def test_a_checkpoint_not_adjacent_to_the_previous_is_discarded(start: float) -> None:
+    """It comes from a run with other window boundaries and would duplicate or lose words."""
     words = said(60.0)
     kept = {(0, 0): DecodedWindow(0.0, 20.0), (0, 1): DecodedWindow(start, 40.0)}
     [heard] = good(engine(SpellingDecoder()).transcribe([seekable(spelling(words, 60.0), checkpoints=kept)]))

@@ -1,4 +1,4 @@
-"""Sound that stands out of the background, told without the voice detector."""
+"""Detection of audio above the background without the voice detector."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def with_burst(background: float, level: float) -> Samples:
 
 
 @pytest.mark.parametrize(("background", "level"), [(0.0, 0.001), (0.0001, 0.001), (0.01, 0.1)])
-def test_what_is_louder_than_its_background_is_active(background: float, level: float) -> None:
+def test_sound_louder_than_its_background_is_active(background: float, level: float) -> None:
     [found] = active_regions(with_burst(background, level))
     assert found.start == pytest.approx(BURST.start, abs=0.1)
     assert found.end == pytest.approx(BURST.end, abs=0.1)
@@ -34,21 +34,21 @@ def test_silence_and_steady_noise_are_not_active(level: float) -> None:
 
 
 @pytest.mark.parametrize("samples", [0, 1, 600, 5000])
-def test_a_blink_has_no_background_and_is_not_active(samples: int) -> None:
+def test_very_short_audio_is_not_active(samples: int) -> None:
     assert active_regions(noise(samples / SAMPLE_RATE, 0.1)) == []
 
 
-def test_a_word_at_the_very_end_is_not_its_own_background() -> None:
+def test_a_word_at_the_end_is_active() -> None:
     samples = np.zeros(int(21.0 * SAMPLE_RATE), np.float32)
     samples[20 * SAMPLE_RATE :] = noise(1.0, 0.1)
     [found] = active_regions(samples)
     assert found.start == pytest.approx(20.0, abs=0.1)
 
 
-def test_what_a_voice_explains_is_not_asked_about_again() -> None:
+def test_activity_inside_voiced_regions_is_not_unexplained() -> None:
     samples = with_burst(0.001, 0.1)
     assert len(unexplained(samples, [])) == 1
     assert unexplained(samples, [BURST]) == []
     [left] = unexplained(samples, [Region(12.0, 14.0)])
     assert left.start == pytest.approx(14.5, abs=0.1)
-    assert unexplained(samples, [Region(13.5, 18.0)]) == [], "a second or two is no hole"
+    assert unexplained(samples, [Region(13.5, 18.0)]) == [], "one or two seconds are not a gap"

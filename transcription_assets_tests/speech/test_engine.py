@@ -1,4 +1,4 @@
-"""The engine around the model: batches, channels, languages, time. SCRIPTED model: sound spells words."""
+"""The engine around the model: batches, channels, languages and timing. Uses the fake decoder of `spelling`."""
 
 import math
 import time
@@ -32,7 +32,7 @@ from transcription_assets_tests.speech.spelling import (
 pytestmark = pytest.mark.usefixtures("scripted_voices")
 
 
-def test_short_recordings_are_decoded_together_and_answered_in_their_order() -> None:
+def test_short_recordings_share_a_batch_and_keep_their_order() -> None:
     clips = [spelling(said(length, first=100 * number), length) for number, length in enumerate((9, 3, 12, 6, 5), 1)]
     decoder = SpellingDecoder()
     heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
@@ -41,7 +41,7 @@ def test_short_recordings_are_decoded_together_and_answered_in_their_order() -> 
     assert decoder.batches[0] == sorted(decoder.batches[0], reverse=True)
 
 
-def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> None:
+def test_two_channels_are_two_speakers_in_time_order() -> None:
     left = spelling([Word(0.5, 1.0, " 1", 0.9), Word(1.0, 1.5, " 2", 0.9), Word(8.0, 8.5, " 3", 0.9)], 10.0)
     right = spelling([Word(4.0, 4.5, " 11", 0.9), Word(4.5, 5.0, " 12", 0.9)], 10.0)
 
@@ -58,10 +58,10 @@ def test_two_channels_are_two_speakers_in_the_order_in_which_they_speak() -> Non
     assert heard.speech.vad_seconds == pytest.approx(2.5)
 
 
-def test_each_stretch_of_a_chunk_with_two_languages_is_decoded_in_its_own_and_no_word_is_lost() -> None:
+def test_each_region_of_a_bilingual_chunk_has_its_own_language() -> None:
     @dataclass
     class Bilingual(SpellingDecoder):
-        """FAKE: words below 10 are English, others Italian."""
+        """Fake decoder: words below 10 are English, others Italian."""
 
         def tell_languages(self, batch: Sequence[Chunk]) -> list[list[tuple[str, float]]]:
             return [[self._own(chunk)] for chunk in batch]
@@ -93,18 +93,18 @@ def test_each_stretch_of_a_chunk_with_two_languages_is_decoded_in_its_own_and_no
 
 
 @given(st.integers(0, 200), st.integers(1, 32), st.integers(1, 8))
-def test_batches_are_small_enough_and_every_worker_has_as_many(jobs: int, most: int, workers: int) -> None:
+def test_batches_are_bounded_and_spread_evenly_over_workers(jobs: int, most: int, workers: int) -> None:
     size = even_size(jobs, most, workers)
     assert 1 <= size <= most
     assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
 
 
-def test_a_new_engine_makes_older_transcripts_stale() -> None:
+def test_the_engine_version_contains_our_version() -> None:
     assert VERSION in engine(SpellingDecoder()).model.engine
 
 
-def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recording would look slower, and dearer, than the run was that heard it."""
+def test_reading_and_decoding_time_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of all recordings must not add up to more than the run took."""
     monkeypatch.setattr(windowing, "WINDOW_S", 10.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 10.0)
     samples = spelling(said(60.0), 60.0)
@@ -124,8 +124,8 @@ def test_what_is_read_while_another_window_is_heard_is_not_counted_twice(monkeyp
     assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
 
 
-def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar of a telephone call was full, and empty again: its second speaker was still to be heard."""
+def test_progress_never_decreases_and_ends_at_the_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two channels, progress must not start again at zero for the second one."""
     monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
     monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
     told: list[float] = []
@@ -136,8 +136,8 @@ def test_what_is_told_to_be_done_never_goes_back_and_ends_with_the_recording(mon
     assert len({*told}) > 4
 
 
-def test_what_only_energy_and_decoder_hear_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAKE detectors: nobody speaks, but from 1 to 5 s something stands out of the background."""
+def test_speech_found_only_by_energy_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake detectors: no speech, but energy above the background from 1 to 5 s."""
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     words = [Word(1.0, 3.0, " 7", 0.9), Word(3.0, 5.0, " 8", 0.9)]
@@ -145,13 +145,13 @@ def test_what_only_energy_and_decoder_hear_is_written_down(monkeypatch: pytest.M
     assert texts(heard) == [" 1750", " 2000"], "amplified to half of full scale"
     assert heard.speech.vad_seconds == 4.0
     [silent] = good(engine(SpellingDecoder()).transcribe([seekable(spelling([], 8.0))]))
-    assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder agrees with the detector"
+    assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder finds no speech either"
 
 
-def test_what_was_heard_but_not_understood_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_confidence_speech_found_by_energy_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Unsure(SpellingDecoder):
-        """FAKE: its words are improbable."""
+        """Fake decoder: its words have a low probability."""
 
         def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
             found = super().decode(batch, choose)
@@ -165,9 +165,9 @@ def test_what_was_heard_but_not_understood_is_a_gap(monkeypatch: pytest.MonkeyPa
 
 @dataclass
 class Foreign(SpellingDecoder):
-    """FAKE: words below 10 are English, the others are sung: doubtful, unless they are heard carefully in `right`.
+    """Fake decoder: words below 10 are English, others have low confidence unless decoded carefully in `right`.
 
-    Heard in `mute`, nobody speaks.
+    Decoding in `mute` gives no words.
     """
 
     right: str = "en"
@@ -198,8 +198,8 @@ def in_chunks(*numbers: int) -> Samples:
     return spelling(words, 8.0 * len(numbers))
 
 
-def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
-    """The rest of the recording, which is kept, speaks another language."""
+def test_a_low_confidence_chunk_is_retried_in_a_near_language() -> None:
+    """The checkpoint of the same recording has yet another language."""
     decoder = Foreign()
     samples = np.concatenate([spelling([], 10.0), in_chunks(1, 11, 2)])
     kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"fr": 1000.0})}
@@ -210,12 +210,12 @@ def test_a_doubted_chunk_is_tried_in_its_neighbours_language() -> None:
         ("en", "", True),
         ("en", "", False),
     ]
-    assert {number for number, _ in decoder.tried} == {11}, "what is not doubted is left alone"
+    assert {number for number, _ in decoder.tried} == {11}, "chunks of high confidence are not decoded again"
     assert "nn" not in heard.languages
 
 
 @pytest.mark.parametrize("mute", ["", "en"])
-def test_a_chunk_that_stays_doubtful_keeps_its_own_language(mute: str) -> None:
+def test_a_chunk_of_lasting_low_confidence_keeps_its_language(mute: str) -> None:
     decoder = Foreign(right="fi", mute=mute)
     [heard] = good(engine(decoder).transcribe([seekable(in_chunks(1, 11, 2))]))
     assert (11, "en") in decoder.tried

@@ -1,4 +1,4 @@
-"""Speech after noise, in two languages, and said over and over: with the real model, on the demo's sentences."""
+"""Speech after noise, in two languages and repeated: the real model on sentences of the demo."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def silence(seconds: float) -> Samples:
 
 
 def said(path: object, first: int, last: int | None = None) -> Samples:
-    """Sentences of a demo recording."""
+    """Return sentences of a demo recording."""
     sentences = TRUTH[path][first : (first if last is None else last) + 1]  # type: ignore[index]
     start, end = sentences[0]["start"] - 0.05, sentences[-1]["end"] + 0.1
     blocks = read_samples(str(path), ffmpeg=find_ffmpeg(), start=start, duration=end - start)
@@ -46,7 +46,7 @@ def sounds() -> Mapping[str, Samples]:
 
 @pytest.fixture(scope="module")
 def heard(sounds: Mapping[str, Samples]) -> Mapping[str, SpeechResult]:
-    """All decoded together."""
+    """Transcribe all sounds in one batch."""
     located = models.locate("base", "speech", settings.load().models_dir)
     engine = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
     found = dict(zip(sounds, engine.transcribe(audio_source([samples]) for samples in sounds.values()), strict=True))
@@ -67,7 +67,7 @@ def test_no_word_after_a_minute_of_noise_is_lost(heard: Mapping[str, SpeechResul
 
 
 @pytest.mark.models
-def test_speech_that_the_detector_cannot_find_is_heard(
+def test_speech_missed_by_the_detector_is_transcribed(
     heard: Mapping[str, SpeechResult], sounds: Mapping[str, Samples]
 ) -> None:
     assert voiced_regions(sounds["faint"]) == []
@@ -79,10 +79,10 @@ def test_speech_that_the_detector_cannot_find_is_heard(
 @pytest.mark.parametrize(
     ("order", "languages", "first"), [("italian first", ["it", "en"], 7), ("english first", ["en", "it"], 9)]
 )
-def test_a_second_language_is_written_down_in_its_own_words(
+def test_a_second_language_is_transcribed_in_that_language(
     heard: Mapping[str, SpeechResult], order: str, languages: list[str], first: int
 ) -> None:
-    """Whisper is 98 % sure that each of these chunks is Italian."""
+    """Whisper gives Italian a probability of 98 % for each of these chunks."""
     answer = heard[order]
     parts = {"en": TRUTH[BEES][5]["text"], "it": " ".join(item["text"] for item in TRUTH[BREAD][first : first + 2])}
     assert wer.errors(" ".join(parts[language] for language in languages), text(answer), "").rate < 0.25
@@ -90,7 +90,7 @@ def test_a_second_language_is_written_down_in_its_own_words(
 
 
 @pytest.mark.models
-def test_a_sentence_that_is_said_six_times_is_no_loop(heard: Mapping[str, SpeechResult]) -> None:
+def test_a_sentence_spoken_six_times_is_not_a_loop(heard: Mapping[str, SpeechResult]) -> None:
     answer = heard["repeated"]
     assert {item.low_confidence for item in answer.segments} == {""}
     assert 5 <= text(answer).count("hives") <= 7

@@ -1,4 +1,4 @@
-"""Threads, workers and GPUs. No model is loaded."""
+"""Threads, workers and GPUs, without loading a model."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transcription_assets.speech import Hardware, Whisper
 
 
-def test_where_a_container_is_given_one_core_no_more_threads_fight_for_it() -> None:
+def test_a_container_with_one_core_uses_one_thread() -> None:
     given = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
     told = "from transcription_assets.speech import Hardware; found = Hardware('cpu')"
     asked = f"{given}; {told}; print(found.at_once, found.threads_each)"
@@ -21,20 +21,18 @@ def test_where_a_container_is_given_one_core_no_more_threads_fight_for_it() -> N
 
 
 @given(st.integers(1, 64), st.integers(0, 64))
-def test_workers_have_no_more_threads_together_than_they_were_given(threads: int, workers: int) -> None:
+def test_all_workers_together_use_at_most_the_given_threads(threads: int, workers: int) -> None:
     hardware = Hardware("cpu", cpu_threads=threads, workers=workers)
     assert hardware.at_once == (workers or threads)
     assert hardware.at_once * hardware.threads_each <= max(threads, workers)
 
 
 @pytest.mark.parametrize("devices", [(0,), (0, 2, 3)])
-def test_each_gpu_that_is_named_takes_batches_at_the_same_time(
-    devices: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_named_gpu_decodes_batches_concurrently(devices: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, object] = {}
 
     def load(_path: str, **how: object) -> SimpleNamespace:
-        """FAKE: no GPU is asked."""
+        """Fake loader: no GPU is used."""
         asked.update(how)
         return SimpleNamespace(model=SimpleNamespace(is_multilingual=True), supported_languages=["en"])
 

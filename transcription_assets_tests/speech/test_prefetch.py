@@ -1,4 +1,4 @@
-"""Windows are read while those before are decoded: one ahead, not more, for each takes memory."""
+"""Prefetching: one window is read in advance while another is decoded; each takes memory."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +12,7 @@ PATIENCE_S = 20
 
 
 class Source:
-    """Numbers, each with an event that tells when it is begun."""
+    """Numbers, each with an event that is set when its computation starts."""
 
     def __init__(self, count: int, bad: int | None = None) -> None:
         self.begun = [Event() for _ in range(count)]
@@ -30,21 +30,23 @@ class Source:
             self.closed.set()
 
 
-def test_the_next_item_is_begun_when_the_one_before_is_taken_and_no_other() -> None:
+def test_at_most_one_item_is_computed_in_advance() -> None:
     source = Source(4)
     with closing(Ahead(iter(source))) as items:
         for number in range(3):
             assert next(items) == number
             assert source.begun[number + 1].wait(PATIENCE_S)
-            assert not any(event.is_set() for event in source.begun[number + 2 :]), "more than there is room for"
+            assert not any(event.is_set() for event in source.begun[number + 2 :]), (
+                "more than one item is computed in advance"
+            )
 
 
-def test_all_items_come_in_their_order() -> None:
+def test_all_items_are_returned_in_order() -> None:
     with closing(Ahead(range(50))) as items:
         assert list(items) == list(range(50))
 
 
-def test_an_error_comes_in_its_place_and_stays() -> None:
+def test_an_error_is_raised_at_its_position_and_again_after() -> None:
     with closing(Ahead(iter(Source(5, bad=2)))) as items:
         assert [next(items), next(items)] == [0, 1]
         for _ in range(2):
@@ -53,7 +55,7 @@ def test_an_error_comes_in_its_place_and_stays() -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_closing_early_closes_the_source_so_that_no_ffmpeg_is_left_behind(taken: int) -> None:
+def test_closing_early_closes_the_source(taken: int) -> None:
     source = Source(9)
     items = Ahead(iter(source))
     for _ in range(taken):

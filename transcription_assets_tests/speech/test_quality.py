@@ -1,4 +1,4 @@
-"""What is doubted, how it is repaired, and which language a chunk is in. The careful decoder is SCRIPTED."""
+"""Low confidence, repairs and the language of a chunk. Uses a fake careful decoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +44,7 @@ def chunk(seconds: float = 10.0, *vocabulary: str) -> Chunk:
 
 @dataclass
 class Careful:
-    """FAKE sequential decoder: its answers by language, and by length for pieces."""
+    """Fake sequential decoder: answers by language, or `pieces` for chunks shorter than 9 s."""
 
     answers: dict[str, list[Segment]] = field(default_factory=dict)
     pieces: list[Segment] = field(default_factory=list)
@@ -71,23 +71,23 @@ def decoded(made: Segment) -> Decoded:
         ({"text": " Yes."}, "too few words"),
     ],
 )
-def test_each_sign_of_a_bad_decoding_is_told_by_its_name(changes: dict[str, float], reason: str) -> None:
+def test_each_kind_of_low_confidence_has_its_reason(changes: dict[str, float], reason: str) -> None:
     assert low_confidence_reason(segment(**changes), 10.0) == reason
 
 
-def test_a_short_yes_and_a_chorus_of_no_are_not_doubted() -> None:
+def test_short_answers_and_short_repetitions_are_accepted() -> None:
     assert not low_confidence_reason(segment(" Yes.", 1.0), 1.0)
     assert not is_loop("no no no no no no")
     assert is_loop("thank you " * 5)
     assert not is_loop(TEXT)
 
 
-def test_words_are_counted_in_scripts_without_spaces_too() -> None:
+def test_words_are_counted_in_scripts_without_spaces() -> None:
     assert word_count("three little words") == 3
     assert word_count("今日は晴れです") == pytest.approx(7 / 3)
 
 
-def test_a_vocabulary_that_was_read_out_is_seen_and_a_name_that_was_said_is_not() -> None:
+def test_a_leaked_vocabulary_is_found_but_a_spoken_name_is_not() -> None:
     names = ["ComfyUI", "Kubernetes", "LanceDB"]
     assert find_leaked("ComfyUI, Kubernetes, LanceDB", names)
     assert not find_leaked("Open your ComfyUI folder and start Kubernetes.", names)
@@ -99,15 +99,15 @@ def test_a_vocabulary_that_was_read_out_is_seen_and_a_name_that_was_said_is_not(
 
 
 @pytest.mark.parametrize("hint", [["ComfyUI"], ["Ruth Bader"], ["ComfyUI", "LanceDB"]])
-def test_a_hint_of_a_word_or_two_has_leaked_where_nothing_else_was_written_down(hint: list[str]) -> None:
-    """A cough that is decoded with the hint `ComfyUI` says `ComfyUI`: it would be found by the search."""
+def test_a_segment_with_only_the_vocabulary_has_leaked(hint: list[str]) -> None:
+    """A cough decoded with the hint `ComfyUI` gives `ComfyUI`, which the search would find."""
     assert find_leaked(", ".join(hint), hint)
     assert find_leaked(f"{hint[-1]}.", hint)
     assert not find_leaked(f"We met {hint[0]} there.", hint)
 
 
-def test_a_phrase_of_the_vocabulary_may_be_said_and_is_found() -> None:
-    """Each passage with a name of three words was marked, and so lost to the search, because it was in the list."""
+def test_a_spoken_vocabulary_phrase_is_not_a_leak() -> None:
+    """A phrase of three words in the vocabulary must not mark every passage that contains it."""
     phrases = ("International Monetary Fund", "Ruth Bader Ginsburg")
     said = segment(" The International Monetary Fund has met in the old house by the sea")
     careful = Careful()
@@ -116,20 +116,20 @@ def test_a_phrase_of_the_vocabulary_may_be_said_and_is_found() -> None:
     assert find_leaked("International Monetary Fund, Ruth Bader Ginsburg", phrases)
 
 
-def test_what_is_heard_without_the_vocabulary_was_said_and_is_not_marked() -> None:
+def test_text_confirmed_without_the_vocabulary_is_trusted() -> None:
     names = ("ComfyUI", "Kubernetes", "LanceDB")
     said = segment(" We talk about ComfyUI, Kubernetes, LanceDB and the sea")
     [kept] = checked(decoded(said), chunk(10.0, *names), Careful({"en": [said]}), may_change_language=False)
     assert (kept.text, kept.low_confidence, kept.repaired) == (said.text, "", True)
 
 
-def test_what_is_good_is_not_decoded_again() -> None:
+def test_a_good_segment_is_not_decoded_again() -> None:
     careful = Careful()
     assert checked(decoded(segment()), chunk(), careful, may_change_language=True) == [segment()]
     assert careful.asked == []
 
 
-def test_a_loop_is_replaced_by_what_the_careful_decoder_hears_and_says_so() -> None:
+def test_a_loop_is_replaced_by_the_careful_result_and_marked() -> None:
     [repaired] = checked(decoded(segment(LOOP)), chunk(), Careful({"en": [segment()]}), may_change_language=True)
     assert (repaired.text, repaired.repaired, repaired.low_confidence) == (TEXT, True, "")
 
@@ -140,7 +140,7 @@ def test_a_chunk_in_another_language_is_repaired_in_that_language() -> None:
     assert (repaired.text, repaired.language, repaired.language_probability) == (TEXT, "de", 0.4)
 
 
-def test_words_that_may_be_wrong_are_kept_though_no_other_language_hears_anything_in_them() -> None:
+def test_uncertain_words_are_kept_if_other_languages_find_none() -> None:
     careful = Careful({"en": [segment(avg_logprob=-1.1)]})
     [kept] = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=True)
     assert (kept.text, kept.low_confidence) == (TEXT, "guess")
@@ -152,36 +152,36 @@ def test_a_fixed_language_is_not_changed_by_a_repair() -> None:
     assert {language for _, language, _ in careful.asked} == {"en"}
 
 
-def test_what_stays_bad_is_tried_in_pieces() -> None:
+def test_a_segment_that_stays_bad_is_decoded_in_pieces() -> None:
     careful = Careful({"en": [segment(LOOP)]}, pieces=[segment(" It rained all day long", 4.5)])
     found = checked(decoded(segment(LOOP)), chunk(), careful, may_change_language=False)
     assert [item.low_confidence for item in found] == ["", ""]
     assert found[1].words[0].start == pytest.approx(5.5)
 
 
-def test_what_stays_bad_after_everything_is_kept_and_marked() -> None:
+def test_a_segment_that_cannot_be_repaired_is_kept_and_marked() -> None:
     careful = Careful({"en": [segment(avg_logprob=-1.4)]}, pieces=[segment(avg_logprob=-1.5)])
     found = checked(decoded(segment(avg_logprob=-1.2)), chunk(), careful, may_change_language=False)
     assert [(item.text, item.low_confidence) for item in found] == [(TEXT, "guess")]
 
 
-def test_text_that_the_careful_decoder_does_not_hear_at_all_was_made_up() -> None:
+def test_a_loop_without_a_careful_result_is_dropped() -> None:
     assert checked(decoded(segment(LOOP)), chunk(), Careful(), may_change_language=False) == []
 
 
-def test_a_guess_where_the_model_hears_nobody_is_dropped_at_once() -> None:
+def test_a_guess_without_speech_is_dropped_without_a_retry() -> None:
     careful = Careful()
     made_up = segment(" Thank you.", avg_logprob=-1.2, no_speech_prob=0.9)
     assert checked(decoded(made_up), chunk(), careful, may_change_language=True) == []
     assert careful.asked == []
 
 
-def test_dots_and_notes_are_no_words() -> None:
+def test_dots_and_music_notes_are_not_words() -> None:
     for written in (" ...", " ♪♪"):
         assert checked(decoded(segment(written, 1.0)), chunk(1.0), Careful(), may_change_language=False) == []
 
 
-def test_a_leaked_vocabulary_is_left_out_of_the_second_try() -> None:
+def test_a_leaked_vocabulary_is_omitted_from_the_retry() -> None:
     names = ("ComfyUI", "Kubernetes", "LanceDB")
     careful = Careful({"en": [segment()]})
     [repaired] = checked(
@@ -191,7 +191,7 @@ def test_a_leaked_vocabulary_is_left_out_of_the_second_try() -> None:
     assert careful.asked[0][2] == ()
 
 
-def test_a_voiced_stretch_without_words_is_decoded_by_itself() -> None:
+def test_a_voiced_region_without_words_is_decoded_separately() -> None:
     half = replace(segment(" It rained all day", 4.0), end=4.0)
     careful = Careful(pieces=[segment(" and we stayed in", 4.0)])
     found = checked(decoded(half), chunk(), careful, may_change_language=False)
@@ -200,22 +200,24 @@ def test_a_voiced_stretch_without_words_is_decoded_by_itself() -> None:
     assert found[1].start >= 5.5
 
 
-def test_words_whose_times_are_wrong_are_not_written_down_twice() -> None:
-    """All was heard, but the aligner put the words of ten seconds into the first four."""
+def test_words_with_wrong_times_are_not_duplicated() -> None:
+    """All words are present, but the aligner placed those of ten seconds into the first four."""
     squeezed = replace(segment(" It rained all day and we stayed in", 4.0), end=4.0)
     careful = Careful(pieces=[segment(" and we stayed in", 4.0)])
     assert checked(decoded(squeezed), chunk(), careful, may_change_language=False) == [squeezed]
 
 
-def test_a_long_chunk_decides_for_itself_and_a_short_one_speaks_what_the_recording_speaks() -> None:
+def test_short_chunks_take_a_language_of_the_recording() -> None:
     own = [("cy", 0.6), ("en", 0.3), ("de", 0.1)]
     assert choose(own, {"en", "de"}, alone=True) == ("cy", 0.6)
     assert choose(own, {"en", "de"}, alone=False) == ("en", 0.3)
     assert choose(own, set(), alone=False) == ("cy", 0.6)
-    assert choose([("cy", 0.4), ("de", 0.3)], {"de"}, alone=True) == ("de", 0.3), "unsure: a language of the recording"
+    assert choose([("cy", 0.4), ("de", 0.3)], {"de"}, alone=True) == ("de", 0.3), (
+        "an uncertain chunk takes a language of the recording"
+    )
 
 
-def test_a_chunk_that_is_sure_of_no_language_is_told_stretch_by_stretch_and_a_cough_changes_nothing() -> None:
+def test_a_mixed_chunk_gets_a_language_per_region() -> None:
     assert mixed([("en", 0.95), ("it", 0.05)]) == []
     among = mixed([("it", 0.51), ("en", 0.42), ("la", 0.03)])
     assert among == ["it", "en"]
@@ -243,13 +245,13 @@ def test_an_interjection_does_not_change_the_language(seconds: float, spoken: st
         (0.001, [(0, [("la", 0.4)])], []),
     ],
 )
-def test_regions_unlike_their_chunk_are_asked_again(
+def test_regions_of_another_language_are_checked_again(
     runner_up: float, slices: list[tuple[int, Probabilities]], asked: list[int]
 ) -> None:
     assert suspects([("es", 0.96), ("en", runner_up)], slices) == asked
 
 
-def test_a_sure_reply_of_some_seconds_keeps_its_language() -> None:
+def test_a_confident_reply_of_some_seconds_keeps_its_language() -> None:
     own = [("en", 0.97), ("de", 0.02)]
     assert choose(own, {"de"}, alone=False, voiced_s=4.0) == ("en", 0.97)
     assert choose(own, {"de"}, alone=False, voiced_s=0.8) == ("de", 0.02)
@@ -260,7 +262,7 @@ GREETINGS = " Good morning." * 8
 
 @dataclass
 class Pieces:
-    """FAKE fast decoder: each piece of the chunk says this."""
+    """Fake fast decoder: every piece of the chunk gives the same text."""
 
     text: str
     changes: dict[str, float] = field(default_factory=dict)
@@ -270,13 +272,13 @@ class Pieces:
 
 
 def unlike(seconds: float = 12.0) -> Chunk:
-    """A chunk with voices of all lengths, parted by pauses."""
+    """Return a chunk with voiced regions of different lengths, separated by pauses."""
     edges = [0.0, 0.5, 3.5, 4.0, 4.7, 7.7, 8.3, 10.4, seconds + 0.3]
     voices = tuple(Region(start, end - 0.3) for start, end in pairwise(edges) if end - start > 0.3)
     return Chunk(np.zeros(int(seconds * SAMPLE_RATE), np.float32), voices)
 
 
-def test_a_phrase_with_a_voice_for_each_turn_is_speech() -> None:
+def test_a_phrase_with_one_region_per_repetition_is_speech() -> None:
     voices = tuple(Region(1.5 * at, 1.5 * at + 0.9) for at in range(8))
     chunk = Chunk(np.zeros(12 * SAMPLE_RATE, np.float32), voices)
     said = segment(GREETINGS, 12.0, compression_ratio=4.0)
@@ -286,7 +288,7 @@ def test_a_phrase_with_a_voice_for_each_turn_is_speech() -> None:
     assert careful.asked == []
 
 
-def test_a_phrase_that_every_piece_of_sound_repeats_is_speech() -> None:
+def test_a_phrase_repeated_in_every_piece_is_speech() -> None:
     said = segment(GREETINGS, 12.0, compression_ratio=4.0)
     careful = Careful()
     [kept] = checked(
@@ -309,7 +311,7 @@ def test_a_phrase_that_every_piece_of_sound_repeats_is_speech() -> None:
         ([], False),
     ],
 )
-def test_turns_fit_as_many_voices_of_one_length(lengths: list[float], fits: bool) -> None:  # noqa: FBT001 -- a case
+def test_repetitions_fit_the_same_number_of_similar_regions(lengths: list[float], fits: bool) -> None:  # noqa: FBT001 -- a parameter
     assert fits_voices(Repetition(("good", "morning"), 8, 0, 16), lengths) is fits
 
 
@@ -323,14 +325,14 @@ def test_turns_fit_as_many_voices_of_one_length(lengths: list[float], fits: bool
         Pieces(" Good morning." * 20),
     ],
 )
-def test_a_phrase_that_the_pieces_do_not_say_is_a_loop(pieces: Pieces) -> None:
+def test_a_phrase_not_found_in_the_pieces_is_a_loop(pieces: Pieces) -> None:
     looped = segment(GREETINGS, 12.0, compression_ratio=4.0)
     careful = Careful({"en": [looped]})
     found = checked(decoded(looped), unlike(), careful, may_change_language=False, in_pieces=pieces)
     assert {item.low_confidence for item in found} == {"loop"}
 
 
-def test_a_repetition_with_too_many_turns_is_taken_from_its_pieces() -> None:
+def test_too_many_repetitions_are_replaced_by_the_pieces() -> None:
     looped = segment(" Good morning." * 40, 12.0, compression_ratio=9.0)
     found = checked(
         decoded(looped), unlike(), Careful(), may_change_language=False, in_pieces=Pieces(" Good morning." * 2)
@@ -340,13 +342,13 @@ def test_a_repetition_with_too_many_turns_is_taken_from_its_pieces() -> None:
     assert len(found) * 2 < 20
 
 
-def test_turns_of_a_phrase_are_counted_wherever_it_begins() -> None:
+def test_repetitions_are_counted_wherever_they_begin() -> None:
     assert repetition(tokens("Well, good morning." + GREETINGS)) == Repetition(("good", "morning"), 9, 1, 19)
     assert repetition(tokens(TEXT)) is None
     assert turns("Good morning! Good evening. Good morning.", ("good", "morning")) == 2
 
 
-def test_a_language_of_a_few_seconds_does_not_speak_for_the_others() -> None:
+def test_a_language_of_a_few_seconds_is_not_a_main_language() -> None:
     votes = {"en": 90.0, "de": 30.0, "nn": 2.0}
     assert spoken(votes) == {"en", "de"}
     assert list(shares(votes)) == ["en", "de", "nn"]

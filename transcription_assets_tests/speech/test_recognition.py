@@ -1,4 +1,4 @@
-"""The whole graph with the real models, on recordings of which every word and its second is known."""
+"""The whole graph with the real models, on recordings with known words and times."""
 
 import json
 import re
@@ -47,7 +47,7 @@ CENTRE = "audio/centre.flac"
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A store in which everything is done, and what Dagster recorded of it."""
+    """A completely processed store and the Dagster events of the run."""
 
     graph: Graph
     keys: Sequence[str]
@@ -63,7 +63,7 @@ def demo(file: str) -> str:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """Demo recordings, two languages in one file, a film's 5.1, and sounds in which nobody speaks: one batch."""
+    """Process demo recordings, a bilingual file, 5.1 audio and audio without speech in one batch."""
     root, home = tmp_path_factory.mktemp("recognition"), tmp_path_factory.mktemp("dagster")
     for file in TRUTH:
         (root / demo(file)).parent.mkdir(parents=True, exist_ok=True)
@@ -96,12 +96,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words as they are compared: lower case, no punctuation, 50,000 like 50000."""
+    """Return normalised words: lower case, no punctuation, 50,000 as 50000."""
     return re.findall(r"\w+", re.sub(r"(?<=\d)[,.](?=\d{3})", "", text.lower()))
 
 
 def word_error_rate(truth: str, heard: str) -> float:
-    """Substitutions, insertions and deletions for each true word (Levenshtein)."""
+    """Return substitutions, insertions and deletions per reference word (Levenshtein)."""
     reference, found = tokens(truth), tokens(heard)
     row = list(range(len(found) + 1))
     for number, word in enumerate(reference, 1):
@@ -111,7 +111,7 @@ def word_error_rate(truth: str, heard: str) -> float:
     return row[-1] / len(reference)
 
 
-def test_the_word_error_rate_counts_what_it_says() -> None:
+def test_the_word_error_rate_counts_all_three_errors() -> None:
     assert word_error_rate("In June, 50,000 bees", "in june 50000 bees.") == 0
     assert word_error_rate("a b c d", "a x c") == 0.5
     assert word_error_rate("a b", "a b c d") == 1.0
@@ -119,7 +119,7 @@ def test_the_word_error_rate_counts_what_it_says() -> None:
 
 @pytest.mark.models
 @pytest.mark.parametrize("file", TRUTH)
-def test_what_is_heard_is_what_was_said_in_its_language(library: Library, file: str) -> None:
+def test_the_demo_is_transcribed_in_its_language(library: Library, file: str) -> None:
     heard = library.transcript(demo(file))
     assert heard.language == TRUTH[file]["language"]
     assert heard.language_probability > 0.5
@@ -129,15 +129,15 @@ def test_what_is_heard_is_what_was_said_in_its_language(library: Library, file: 
 
 @pytest.mark.models
 @pytest.mark.parametrize("file", TRUTH)
-def test_sentences_start_with_their_sound(library: Library, file: str) -> None:
+def test_sentences_start_at_their_audio(library: Library, file: str) -> None:
     heard = library.transcript(demo(file)).words
-    margin = 0.03  # of silence that the script of the demo leaves before a sentence
+    margin = 0.03  # silence before each sentence in the script of the demo
     for sentence in TRUTH[file]["sentences"]:
         assert min(abs(word.start - sentence["start"] - margin) for word in heard) <= 0.1, sentence
 
 
 @pytest.mark.models
-def test_times_never_go_back_or_out_of_the_recording(library: Library) -> None:
+def test_times_never_decrease_or_leave_the_recording(library: Library) -> None:
     for key in library.keys:
         heard = library.transcript(key)
         clock = [time for word in heard.words for time in (word.start, word.end)]
@@ -147,7 +147,7 @@ def test_times_never_go_back_or_out_of_the_recording(library: Library) -> None:
 
 
 @pytest.mark.models
-def test_every_check_of_every_recording_is_passed(library: Library) -> None:
+def test_every_asset_check_of_every_recording_passes(library: Library) -> None:
     for asset in CHAIN:
         assert set(library.graph.evaluations(library.result, asset).values()) == {1}
     for entry in library.graph.instance.all_logs(
@@ -161,7 +161,7 @@ def test_every_check_of_every_recording_is_passed(library: Library) -> None:
 
 
 @pytest.mark.models
-def test_the_json_has_every_field_that_simple_consumers_expect(library: Library) -> None:
+def test_the_json_has_every_documented_field(library: Library) -> None:
     document = json.loads(library.graph.store.read(media_keys.transcript(demo(WIZARD))))
     assert document["schema_version"] == 1
     assert {
@@ -186,7 +186,7 @@ def test_the_json_has_every_field_that_simple_consumers_expect(library: Library)
 
 @pytest.mark.models
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
-def test_subtitles_can_be_read_by_others_and_say_the_same(library: Library, suffix: str) -> None:
+def test_subtitles_parse_elsewhere_with_the_same_text(library: Library, suffix: str) -> None:
     for key in library.keys:
         text = library.graph.store.read(media_keys.transcript(key, suffix)).decode()
         heard = library.transcript(key)
@@ -200,7 +200,7 @@ def test_subtitles_can_be_read_by_others_and_say_the_same(library: Library, suff
 
 
 def search(library: Library, query: str) -> Hit:
-    """The best moment, as the commands find it."""
+    """Return the best hit, as the commands do."""
     store = library.graph.store
     assert library.graph.encoding
     encoder = library.graph.encoding.open()
@@ -217,7 +217,7 @@ def search(library: Library, query: str) -> Hit:
         ("l'anello perso nella pasta del pane", BREAD, "aveva perso il suo anello"),
     ],
 )
-def test_a_memory_leads_to_the_second_in_which_it_was_said(library: Library, query: str, file: str, said: str) -> None:
+def test_a_search_by_meaning_finds_the_right_second(library: Library, query: str, file: str, said: str) -> None:
     found = search(library, query)
     truth = next(sentence for sentence in TRUTH[file]["sentences"] if said in sentence["text"])
     assert found.media_key == demo(file)
@@ -225,13 +225,13 @@ def test_a_memory_leads_to_the_second_in_which_it_was_said(library: Library, que
 
 
 @pytest.mark.models
-def test_nearly_every_sentence_is_found_at_its_second_by_its_own_words(library: Library) -> None:
+def test_nearly_every_sentence_is_found_by_its_own_words(library: Library) -> None:
     asked, missed = 0, []
     for file, truth in TRUTH.items():
         for sentence in truth["sentences"]:
             asked += 1
             found = search(library, sentence["text"])
-            # The beginnings of two talks are in the recording of two languages too, at other seconds.
+            # The bilingual recording contains the beginnings of two talks at other times.
             offsets = {demo(file): 0.0, BOTH: 0.0 if file == BEES else ENGLISH_S, CENTRE: 0.0}
             if abs(found.start - offsets.get(found.media_key, 1e9) - sentence["start"]) > 2.0:
                 missed.append((sentence["text"], found))
@@ -240,7 +240,7 @@ def test_nearly_every_sentence_is_found_at_its_second_by_its_own_words(library: 
 
 @pytest.mark.models
 @pytest.mark.parametrize("key", SPEECHLESS)
-def test_where_nobody_speaks_no_words_are_invented(library: Library, key: str) -> None:
+def test_audio_without_speech_has_no_words(library: Library, key: str) -> None:
     heard = library.transcript(key)
     assert heard.no_speech, heard.text
     assert not heard.words
@@ -249,14 +249,14 @@ def test_where_nobody_speaks_no_words_are_invented(library: Library, key: str) -
 
 
 @pytest.mark.models
-def test_speech_in_the_centre_channel_of_a_film_is_heard(library: Library) -> None:
+def test_speech_in_the_centre_channel_is_transcribed(library: Library) -> None:
     assert library.graph.metadata("video", CENTRE)["sound"].endswith("5.1")
     said = " ".join(sentence["text"] for sentence in TRUTH[WIZARD]["sentences"][:2])
     assert word_error_rate(said, library.transcript(CENTRE).text) < 0.2
 
 
 @pytest.mark.models
-def test_a_recording_that_changes_its_language_is_followed(library: Library) -> None:
+def test_a_change_of_language_is_followed(library: Library) -> None:
     heard = library.transcript(BOTH)
     assert heard.language == "en"
     for file, first, last in ((BEES, 0.0, ENGLISH_S), (BREAD, ENGLISH_S, ENGLISH_S + ITALIAN_S)):
@@ -266,7 +266,7 @@ def test_a_recording_that_changes_its_language_is_followed(library: Library) -> 
 
 
 @pytest.mark.models
-def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_windows_give_the_same_words_as_long_ones(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
     assert library.graph.speech
     flac = library.graph.store.readable_url(media_keys.flac(demo(BEES)))
@@ -282,17 +282,15 @@ def test_short_windows_hear_the_same_words_as_long_ones(library: Library, monkey
 
 
 @pytest.mark.models
-def test_real_speech_cut_at_every_possible_place_loses_no_word(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The times of the words and the voices are real, the decoder is SCRIPTED: it spells what it is given whole."""
+def test_no_window_position_loses_a_word_of_real_speech(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of words and speech are real; the fake decoder returns the words that it gets uncut."""
     words = [
         Word(word.start, max(word.end, word.start + 0.02), f" {number}", 0.9)
         for number, word in enumerate(library.transcript(demo(BEES)).words, 1)
     ]
     samples = spelling(words, library.transcript(demo(BEES)).duration)
     monkeypatch.setattr(windowing, "voiced_regions", loud)
-    # Only where the part of a window in which it may end is longer than anything said without a pause.
+    # Only for windows whose range of possible ends is longer than any speech without a pause.
     longest = max(region.length for region in loud(samples))
     shortest = int(10 * (longest + 0.1) / (1 - windowing.EARLIEST_SHARE)) + 1
     assert shortest < 300
@@ -304,7 +302,7 @@ def test_real_speech_cut_at_every_possible_place_loses_no_word(
 
 
 def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
-    """The same sound in blocks of one second."""
+    """Yield the same samples in blocks of about one second."""
     for block in blocks:
         yield from np.array_split(block, max(1, len(block) // SAMPLE_RATE))
 
@@ -314,7 +312,7 @@ stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * SAMPLE_RATE)), 
 
 @given(stretches, st.integers(1, SAMPLE_RATE), st.sampled_from([0.5, 1.0, 3.0]))
 @examples(max_examples=100)
-def test_windows_are_the_whole_sound_and_no_voiced_second_is_lost(
+def test_windows_contain_all_samples_and_all_voiced_seconds(
     sound: list[tuple[bool, int]], block: int, window_s: float
 ) -> None:
     parts = [np.full(length, 0.5 if voiced else 0.0, np.float32) for voiced, length in sound]

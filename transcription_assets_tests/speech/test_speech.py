@@ -18,7 +18,7 @@ def _segment(**changes: float) -> Segment:
     return Segment(id=0, start=0.0, end=1.0, text="a", words=(), **good | changes)  # type: ignore[arg-type]
 
 
-def test_what_the_decoder_gives_becomes_plain_numbers_which_an_event_log_can_keep() -> None:
+def test_decoder_output_becomes_plain_floats() -> None:
     word = SimpleNamespace(start=np.float64(0.1), end=np.float64(0.4), word=" hello", probability=np.float32(0.9))
     found = SimpleNamespace(
         start=np.float64(0.1),
@@ -41,19 +41,19 @@ def test_what_the_decoder_gives_becomes_plain_numbers_which_an_event_log_can_kee
     assert [type(value) for value in values] == [float] * len(values)
 
 
-def test_a_guess_where_the_decoder_itself_hears_nobody_is_silence_and_not_text() -> None:
+def test_a_guess_with_high_no_speech_probability_is_silence() -> None:
     assert is_silence(_segment(avg_logprob=-1.9, no_speech_prob=0.7))
     assert not is_silence(_segment(avg_logprob=-0.2, no_speech_prob=0.7))
     assert not is_silence(_segment(avg_logprob=-1.9, no_speech_prob=0.1))
 
 
-def test_a_loop_and_a_guess_are_doubtful_so_that_they_are_decoded_again() -> None:
+def test_loops_and_guesses_have_low_confidence() -> None:
     assert low_confidence_reason(_segment(compression_ratio=2.5), 1.0) == "loop"
     assert low_confidence_reason(_segment(avg_logprob=-1.1), 1.0) == "guess"
     assert not low_confidence_reason(_segment(), 1.0)
 
 
-def test_a_chunk_of_many_sentences_becomes_lines_that_can_be_read() -> None:
+def test_a_chunk_of_many_sentences_is_split_into_sentences() -> None:
     texts = [" It", " rained.", " We", " stayed", " in."]
     words = tuple(Word(float(number), number + 0.8, text, 0.9) for number, text in enumerate(texts))
     chunk = Segment(0, 0.0, 4.8, "".join(texts), words, -0.2, 0.1, 1.5, repaired=True)
@@ -70,8 +70,8 @@ def _blocks(sound: Samples, length: int) -> Iterator[Samples]:
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 29, 30, 31, 95])
-def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The detector is scripted here: a second of speech, a second of silence, and so on.
+def test_windows_together_equal_the_input_samples(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fake detector: one second of speech, one second of silence, and so on.
     def every_other_second(samples: Samples) -> list[Region]:
         return [Region(float(start), start + 1.0) for start in range(0, len(samples) // SAMPLE_RATE, 2)]
 
@@ -84,11 +84,11 @@ def test_windows_together_are_exactly_the_sound_that_came_in(seconds: int, monke
         assert len(cut.samples) <= 37 * SAMPLE_RATE
 
 
-def test_more_chunks_than_a_gpu_takes_at_once_are_put_together_outside_its_memory() -> None:
-    """A chunk of two languages is told stretch by stretch: with more of them than a batch the recording would fail."""
+def test_encoder_output_of_many_batches_is_joined_off_the_gpu() -> None:
+    """The language of a bilingual chunk is detected per region, and the regions may exceed one batch."""
 
     class OnGpu:
-        """FAKE encoder output in the memory of a GPU: only a copy can be looked into."""
+        """Fake encoder output in GPU memory: it can only be read after a copy."""
 
         device = "cuda"
 
@@ -99,7 +99,7 @@ def test_more_chunks_than_a_gpu_takes_at_once_are_put_together_outside_its_memor
             return self._features
 
     class Extractor:
-        """FAKE: no features in any sound."""
+        """Fake extractor: all features are zero."""
 
         chunk_length, hop_length = 30, 160
 

@@ -1,4 +1,4 @@
-"""Silero's detector in pieces: the same voices, in a fraction of the memory."""
+"""The Silero detector in pieces: the same regions in a fraction of the memory."""
 
 from pathlib import Path
 from threading import Thread
@@ -15,7 +15,7 @@ from transcription_assets_tests.speech import backgrounds
 
 
 class Watched:
-    """The real network; counts what it is given at once."""
+    """The real network; it records the size of each input."""
 
     def __init__(self, network: object) -> None:
         self.network = network
@@ -26,7 +26,7 @@ class Watched:
         return self.network.run(outputs, inputs)  # type: ignore[attr-defined]
 
 
-def test_a_long_window_is_given_to_the_detector_in_pieces_and_the_voices_are_the_same() -> None:
+def test_detection_in_pieces_finds_the_same_regions() -> None:
     from faster_whisper.vad import get_vad_model
 
     samples = np.concatenate(list(read_samples(demo.BEES, ffmpeg=find_ffmpeg())))
@@ -37,24 +37,24 @@ def test_a_long_window_is_given_to_the_detector_in_pieces_and_the_voices_are_the
     detector.session = Pieces(watched)
     in_pieces = detector(padded)
     assert len(at_once) > 3 * FRAMES_AT_ONCE
-    assert max(watched.given) == FRAMES_AT_ONCE  # or a long recording takes 0.2 GB more
-    assert (in_pieces >= at_once - 1e-5).all(), "a fresh state adds voices and takes none away"
+    assert max(watched.given) == FRAMES_AT_ONCE  # otherwise a long recording takes 0.2 GB more
+    assert (in_pieces >= at_once - 1e-5).all(), "a new state adds speech and removes none"
     quiet = np.zeros(len(at_once), bool)
     for first, last in blocks(at_once.reshape(-1)):
         quiet[first:last] = True
     np.testing.assert_allclose(in_pieces[~quiet], at_once[~quiet], atol=1e-5)
-    assert at_once.max() > 0.9  # somebody speaks
+    assert at_once.max() > 0.9  # speech
     assert at_once.min() < 0.1  # and pauses
 
 
-def test_the_detector_that_finds_the_voices_is_given_pieces() -> None:
+def test_voice_detection_processes_audio_in_pieces() -> None:
     from faster_whisper.vad import get_vad_model
 
     voiced_regions(np.zeros(SAMPLE_RATE, np.float32))
     assert isinstance(get_vad_model().session, Pieces)
 
 
-def test_two_threads_replace_the_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_threads_wrap_the_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from faster_whisper import vad
 
     detector = vad.get_vad_model.__wrapped__()  # one of its own
@@ -63,7 +63,7 @@ def test_two_threads_replace_the_session_once(monkeypatch: pytest.MonkeyPatch) -
     def get_vad_model() -> object:
         if second.ident is None:
             second.start()
-            second.join(timeout=0.5)  # long enough to overtake the first, if it may
+            second.join(timeout=0.5)  # long enough to finish before the first, unless a lock prevents it
         return detector
 
     monkeypatch.setattr(vad, "get_vad_model", get_vad_model)
@@ -87,7 +87,7 @@ def test_two_threads_replace_the_session_once(monkeypatch: pytest.MonkeyPatch) -
 def test_speech_after_a_minute_of_noise_is_found_from_its_first_word(
     background: str, path: Path, start: float, loudness: float, highest_hz: float
 ) -> None:
-    """The state that the detector carries along is deaf after ten seconds of steady noise."""
+    """The state of the detector misses speech after ten seconds of steady noise."""
     spoken = np.concatenate([*read_samples(path, ffmpeg=find_ffmpeg(), start=start, duration=10.0)])
     samples = backgrounds.after(60.0, background, backgrounds.telephone(spoken, loudness, highest_hz))
     just_before = 58.0
@@ -97,7 +97,7 @@ def test_speech_after_a_minute_of_noise_is_found_from_its_first_word(
     assert missed < 0.1 * sum(region.length for region in alone)
 
 
-def test_only_long_quiet_stretches_are_looked_at_again() -> None:
+def test_only_long_regions_without_speech_are_checked_again() -> None:
     voice, pause, silence = [0.9] * 50, [0.1] * 20, [0.0] * (2 * BLOCK_FRAMES + 10)
     found = list(blocks(np.array([*voice, *pause, *voice, *silence], np.float32)))
     assert found == [(120, 245), (245, 370), (370, 380)]

@@ -1,4 +1,4 @@
-"""Sound in windows: cut where nobody speaks, and put together again. SCRIPTED model: sound spells words."""
+"""Splitting of audio into windows at pauses, and joining of the results. Uses the fake decoder of `spelling`."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ phrases = st.lists(
 
 @given(phrases, st.integers(400, 3000))
 @examples(max_examples=60)
-def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
+def test_no_window_boundary_loses_duplicates_or_cuts_a_word(
     spoken: list[tuple[list[int], int]], window_steps: int
 ) -> None:
     words, clock = [], 0
@@ -45,9 +45,9 @@ def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
     samples = spelling(words, clock / 100)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windowing, "voiced_regions", loud)
-        # Loudness spells the words here, so that quiet ones would be taken for pauses; the snapping has its own tests.
+        # The level encodes the words here, so quiet words would count as pauses; the alignment has its own tests.
         patch.setattr(alignment, "aligned", lambda segments, _samples, _voiced: [*segments])
-        # A phrase lasts 7.2 s at most: in the last fifth of a window of 40 s there is always a pause.
+        # A phrase lasts at most 7.2 s, so the last fifth of a window of 40 s always contains a pause.
         patch.setattr(windowing, "WINDOW_S", 36.0 + window_steps / 100)
         [heard] = good(engine(SpellingDecoder()).transcribe([seekable(samples)]))
     assert texts(heard) == [word.word for word in words]
@@ -60,7 +60,7 @@ def test_no_word_is_lost_doubled_or_cut_wherever_the_windows_end(
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
-def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) -> None:
+def test_invalid_samples_become_finite_and_bounded(wrong: float) -> None:
     samples = spelling(said(10.0), 10.0)
     samples[-100:] = wrong
     made = windowing.sane(samples)
@@ -69,23 +69,23 @@ def test_samples_that_are_no_sound_neither_crash_nor_become_words(wrong: float) 
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 4800])
-def test_a_sound_of_no_length_or_a_blink_is_heard_as_silence(length: int) -> None:
+def test_empty_or_very_short_audio_is_silence(length: int) -> None:
     [heard] = good(engine(SpellingDecoder()).transcribe([seekable(np.zeros(length, np.float32))]))
     assert heard.segments == ()
     assert heard.language == ""
 
 
-def test_where_nobody_pauses_a_window_ends_in_its_quietest_moment() -> None:
+def test_a_window_without_a_pause_ends_at_its_quietest_moment() -> None:
     samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
     samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
     first, *_ = windowing.cut_windows(in_blocks(samples), window_s=10.0)
     assert first.length == pytest.approx(9.05, abs=0.06)
 
 
-def test_a_window_without_a_long_pause_ends_between_two_phrases_and_not_in_a_quiet_letter(
+def test_a_window_ends_between_phrases_not_in_a_quiet_consonant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The closed lips of a P are as quiet as a short pause: the word would be cut in two."""
+    """A plosive is as quiet as a short pause; a boundary there would split the word."""
     samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
     samples[int(8.4 * SAMPLE_RATE) : int(8.6 * SAMPLE_RATE)] = 0.02
     samples[int(9.4 * SAMPLE_RATE) : int(9.5 * SAMPLE_RATE)] = 0.01

@@ -13,12 +13,12 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from transcription_assets.cli.process import Report, process
-from transcription_assets.cli.tools import Services, locate_installed
 from transcription_assets.domain.chunking import Region, coverage
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
 from transcription_assets.settings import Settings
 from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechOptions, SpeechResult
 from transcription_assets.web.archive import Archive
+from transcription_assets.wiring import Services, locate_installed
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.web.browser import browsing
 from transcription_assets_tests.web.browser.browsing import DESK, PHONE, Opened, is_paused, picture, second, stands_at
