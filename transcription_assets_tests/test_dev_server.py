@@ -1,4 +1,4 @@
-"""`make dev`: what a script that started it in the background can end."""
+"""`make dev` as a background job of a script, ended by SIGTERM."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ import pytest
 
 from transcription_assets_tests.demo import ROOT
 
-LIMIT_S = 600  # seconds are enough on an idle machine; a server that ignores SIGTERM never ends
+LIMIT_S = 600  # an idle machine needs a few seconds; a server that ignores SIGTERM never ends
 
-# The shell of a script starts background jobs with SIGINT ignored. `--old-file` skips the installation.
+# A non-interactive shell starts background jobs with SIGINT ignored. `--old-file` skips the installation.
 SCRIPT = """
 make --jobs=2 --old-file=install BIN="$1" PAGE_PORT="$2" GRAPH_PORT="$3" page graph &
 echo $!

@@ -1,4 +1,4 @@
-"""Documentation: links lead somewhere, and the reference names everything there is."""
+"""Documentation: links resolve, and the reference is complete."""
 
 import dataclasses
 import re
@@ -68,7 +68,7 @@ def test_relative_links_and_anchors_resolve(page: Path) -> None:
             assert anchor in anchors(target), link
 
 
-def test_pages_that_code_and_pages_name_exist() -> None:
+def test_pages_named_in_code_and_pages_exist() -> None:
     for path in (*CODE, *PAGES):
         for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|svg|png)\b", path.read_text(encoding="utf-8")):
             if "memory.svg" not in name:  # a file that a benchmark would write
@@ -99,10 +99,10 @@ def test_reference_names_every_check_with_its_asset() -> None:
     assert set(rows) == specs
 
 
-def test_reference_names_every_setting_that_pages_name() -> None:
+def test_reference_names_every_setting_and_pages_name_no_other() -> None:
     known = {name for name, _, _ in settings.table()}
     for page in PAGES:
-        if page.name == "CHANGELOG.md":  # it may name settings of the past
+        if page.name == "CHANGELOG.md":  # may name removed settings
             continue
         named = set(re.findall(r"\bTRANSCRIPTION_[A-Z0-9_]*[A-Z0-9]\b(?!\*)", page.read_text(encoding="utf-8")))
         assert named - known == set(), page
@@ -132,6 +132,6 @@ def test_reference_names_every_path_of_the_api(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_modules_that_pages_name_exist(page: Path) -> None:
+def test_modules_named_in_pages_exist(page: Path) -> None:
     for name in re.findall(r"`(\w+/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists() or (ROOT / "transcription_assets" / name).exists(), name

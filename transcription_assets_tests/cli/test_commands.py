@@ -1,4 +1,4 @@
-"""The command line as people and scripts meet it: exit codes, one-line reasons, JSON."""
+"""The command line as people and scripts use it: exit codes, one-line errors, JSON."""
 
 import json
 import os
@@ -35,7 +35,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store with its inboxes, set by environment variables as a person would."""
+    """Create an empty store with its inboxes, configured by environment variables."""
     for name, _, _ in settings.table():
         if name not in {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG"}:
             monkeypatch.delenv(name, raising=False)
@@ -49,7 +49,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(store: Path) -> Command:
-    """Run a command in this process; whatever happens, nobody is shown a stack trace."""
+    """Return a function that runs a command in this process and asserts that no stack trace is printed."""
     assert store
 
     def run(*arguments: str) -> Result:
@@ -61,7 +61,7 @@ def command(store: Path) -> Command:
     return run
 
 
-def test_process_clears_what_a_killed_one_left(
+def test_process_removes_folders_of_a_killed_process(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = tmp_path / f"tmp/{temporary.PREFIX}left"
@@ -72,13 +72,13 @@ def test_process_clears_what_a_killed_one_left(
     assert not left.exists()
 
 
-def test_nothing_in_the_inbox_is_a_success_that_says_where_to_put_recordings(command: Command, store: Path) -> None:
+def test_empty_inbox_is_a_success_and_its_path_is_printed(command: Command, store: Path) -> None:
     result = command("process")
     assert result.exit_code == 0
     assert str(store / "video") in result.output
 
 
-def test_bad_recordings_end_with_code_1_and_a_reason_for_each(command: Command, store: Path) -> None:
+def test_bad_recordings_exit_with_code_1_and_a_reason_each(command: Command, store: Path) -> None:
     (store / "video/garbage.mp4").write_bytes(b"nothing of the kind" * 100)
     (store / "video/empty.mkv").touch()
     recordings.video_without_audio(store / "video/mute.mp4", 1.0)
@@ -96,20 +96,20 @@ def test_bad_recordings_end_with_code_1_and_a_reason_for_each(command: Command, 
     assert "1 files are no recordings" in result.output
 
 
-def test_a_recording_that_is_named_and_not_there_is_said_to_be_not_found(command: Command) -> None:
+def test_missing_named_recording_is_reported_as_not_found(command: Command) -> None:
     result = command("process", "video/nowhere.mp4")
     assert result.exit_code == 1
     assert "video/nowhere.mp4" in result.output
     assert "not found" in result.output
 
 
-def test_a_name_cannot_lead_out_of_the_store(command: Command) -> None:
+def test_path_traversal_in_a_name_is_refused(command: Command) -> None:
     result = command("process", "video/../../secret.mp4")
     assert result.exit_code == 1
     assert "not the name of a file" in result.output
 
 
-def test_a_recording_that_is_named_is_done_whatever_else_is_still_being_copied(
+def test_named_recording_is_processed_while_others_are_copied(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "3600")
@@ -121,7 +121,7 @@ def test_a_recording_that_is_named_is_done_whatever_else_is_still_being_copied(
     assert "big.mp4" not in result.output
 
 
-def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
+def test_growing_recording_is_skipped_with_exit_code_3(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_SETTLE_S", "60")
@@ -150,7 +150,7 @@ def test_a_recording_that_is_still_growing_is_left_alone_with_code_3(
         ("TRANSCRIPTION_WHISPER_MODEL", "nonsense"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(
+def test_invalid_setting_is_reported_by_name_or_value(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     recordings.tone(store / "audio/a.wav", 1.0)
@@ -160,7 +160,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(
     assert value in result.output or variable in result.output
 
 
-def test_a_store_that_is_a_file_is_said_so(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_is_a_file_is_an_error(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (store / "file").touch()
     monkeypatch.setenv("TRANSCRIPTION_STORE", str(store / "file"))
     result = command("process")
@@ -172,7 +172,7 @@ def test_a_store_that_is_a_file_is_said_so(command: Command, store: Path, monkey
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]]
 )
-def test_a_wrong_command_is_explained_with_code_2(command: Command, arguments: list[str]) -> None:
+def test_invalid_arguments_exit_with_code_2(command: Command, arguments: list[str]) -> None:
     result = command(*arguments)
     assert result.exit_code == 2
     assert "Error:" in result.output
@@ -181,11 +181,11 @@ def test_a_wrong_command_is_explained_with_code_2(command: Command, arguments: l
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["process", "-h"], ["search", "-h"], ["models", "-h"], ["doctor", "-h"]]
 )
-def test_help_is_there_for_everything(command: Command, arguments: list[str]) -> None:
+def test_every_command_has_help(command: Command, arguments: list[str]) -> None:
     assert command(*arguments).exit_code == 0
 
 
-def test_an_empty_archive_is_said_to_be_empty_before_anybody_asks_for_a_model(
+def test_search_in_an_empty_archive_needs_no_model(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
@@ -194,9 +194,7 @@ def test_an_empty_archive_is_said_to_be_empty_before_anybody_asks_for_a_model(
     assert "nothing is indexed yet" in result.output
 
 
-def test_the_list_of_models_says_which_are_here(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_list_shows_missing_models(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
     result = command("models", "list")
     assert result.exit_code == 0
@@ -205,7 +203,7 @@ def test_the_list_of_models_says_which_are_here(
         assert any(line.split()[:1] == [name] and "not here" in line for line in lines), name
 
 
-def test_the_doctor_names_what_is_missing_and_its_cure_with_code_1(
+def test_doctor_reports_missing_parts_with_hints_and_code_1(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_MODELS_DIR", str(tmp_path / "nothing"))
@@ -220,14 +218,14 @@ def test_the_doctor_names_what_is_missing_and_its_cure_with_code_1(
 
 
 @pytest.mark.models
-def test_the_doctor_is_content_with_a_machine_where_all_is_there(command: Command) -> None:
+def test_doctor_reports_nothing_on_a_complete_machine(command: Command) -> None:
     result = command("doctor")
     assert result.exit_code == 0, result.output
     assert "wrong" not in result.output
 
 
 def process(*arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
-    """The installed program in a process of its own, its output in a pipe, as a script calls it."""
+    """Run the installed program in its own process with its output in a pipe, as a script does."""
     program = Path(sys.executable).with_name("transcription-assets")
     return subprocess.run(
         [program, *arguments], env=os.environ | changed, capture_output=True, text=True, check=False, timeout=200
@@ -235,7 +233,7 @@ def process(*arguments: str, **changed: str) -> "subprocess.CompletedProcess[str
 
 
 @pytest.mark.models
-def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
+def test_file_with_an_unusual_name_is_processed_and_found(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_WHISPER_MODEL", "tiny.en")
@@ -272,7 +270,7 @@ def test_from_a_dropped_file_with_an_odd_name_to_the_second_in_json(
 
 @pytest.mark.models
 @pytest.mark.parametrize("arguments", [["search", "anything"], ["doctor"]])
-def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: Path, arguments: list[str]) -> None:
+def test_damaged_search_table_is_reported_with_a_hint(command: Command, store: Path, arguments: list[str]) -> None:
     versions = store / "lancedb/passages.lance/_versions"
     versions.mkdir(parents=True)
     (versions / "1.manifest").write_bytes(b"garbage")
@@ -282,7 +280,7 @@ def test_a_damaged_search_table_is_said_with_its_cure(command: Command, store: P
     assert "delete" not in result.output
 
 
-def test_an_unreadable_record_costs_no_hit(
+def test_unreadable_record_does_not_hide_a_result(
     command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Services, "encoder", HashEncoder())
@@ -301,7 +299,7 @@ def test_an_unreadable_record_costs_no_hit(
     assert urls == {key: (store / key).as_uri() for key in media_keys}
 
 
-def test_a_moment_without_a_link_is_still_a_moment(
+def test_result_without_a_link_is_still_returned(
     command: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(_store: Store, key: str) -> str:
@@ -318,7 +316,7 @@ def test_a_moment_without_a_link_is_still_a_moment(
 
 
 @pytest.mark.models
-def test_an_empty_question_finds_nothing(command: Command) -> None:
+def test_empty_query_returns_no_results(command: Command) -> None:
     result = command("search", "--json", "  ")
     assert result.exit_code == 0
     answer: Any = json.loads(result.stdout)
@@ -326,9 +324,7 @@ def test_an_empty_question_finds_nothing(command: Command) -> None:
 
 
 @given(st.text(), st.text(min_size=1, max_size=20), st.text())
-def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_page(
-    before: str, sentence: str, after: str
-) -> None:
+def test_result_is_its_sentence_with_limited_context(before: str, sentence: str, after: str) -> None:
     ahead, middle, behind = apart(around(before + sentence + after, (len(before), len(before) + len(sentence))))
     assert middle == sentence
     assert before.endswith(ahead.removeprefix("… ")) or before == ahead
@@ -336,7 +332,7 @@ def test_a_hit_on_a_terminal_is_its_whole_sentence_and_a_line_around_it_not_a_pa
     assert max(len(ahead), len(behind)) <= CONTEXT + 2
 
 
-def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None:
+def test_context_of_a_result_is_truncated_between_words() -> None:
     words = "word " * 100
     ahead, _, behind = apart(around(f"{words}said {words}", (500, 504)))
     assert ahead.startswith("… word word")
@@ -348,13 +344,13 @@ def test_the_context_of_a_hit_is_cut_between_words_where_there_are_any() -> None
     assert apart(around("言" * 400, (200, 201)))[0] == "… " + "言" * CONTEXT
 
 
-def test_words_around_the_sentence_of_a_hit_are_marked_too() -> None:
+def test_matches_outside_the_sentence_are_highlighted() -> None:
     found = around("The wizard slept. A wizard woke.", (18, 32), [(4, 10), (20, 26)])
     assert [(part.text, part.sentence) for part in found if part.match] == [("wizard", False), ("wizard", True)]
 
 
 def apart(found: list[HighlightPart]) -> tuple[str, str, str]:
-    """The text before the sentence, the sentence, and the text after it."""
+    """Return the text before the sentence, the sentence, and the text after it."""
     places = [number for number, part in enumerate(found) if part.sentence]
     if not places:
         return text_of(found), "", ""

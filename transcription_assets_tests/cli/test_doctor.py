@@ -1,4 +1,4 @@
-"""The doctor in a pod: one line that says which object of the cluster is wrong or missing."""
+"""The doctor in a pod: one line that names the wrong or missing object of the cluster."""
 
 import socket
 from pathlib import Path
@@ -20,10 +20,10 @@ def _in_a_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nobody_listens() -> str:
-    """An address of this machine at which no database answers."""
+    """Return a local address at which no database listens."""
     address = "127.84.1.9"
     with socket.socket() as probe:
-        assert probe.connect_ex((address, 5432)), "a database there would answer"
+        assert probe.connect_ex((address, 5432)), "something listens there"
     return address
 
 
@@ -32,15 +32,15 @@ def said(name: str) -> Diagnosis:
 
 
 @pytest.mark.parametrize("name", ["speech model", "encoder model"])
-def test_an_empty_model_volume_is_named_with_the_job_that_fills_it(name: str) -> None:
+def test_missing_model_in_a_pod_names_the_job_that_pulls_it(name: str) -> None:
     found = said(name)
     assert not found.healthy
     assert "fill-models" in found.says
     assert "\n" not in found.says
 
 
-def test_a_server_without_a_gpu_is_not_sick_where_only_steps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the doctor is red in every cluster with a GPU pool, and nobody reads it any more."""
+def test_missing_gpu_is_healthy_where_only_steps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the doctor would report an error in every cluster with a GPU pool, and users would ignore it."""
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cuda")
     found = said("device")
     assert found.healthy
@@ -49,13 +49,13 @@ def test_a_server_without_a_gpu_is_not_sick_where_only_steps_have_one(monkeypatc
     assert "\n" not in found.says
 
 
-def test_a_machine_without_the_gpu_that_was_chosen_is_sick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_is_unhealthy_if_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_EXECUTOR", "in_process")
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cuda")
     assert not said("device").healthy
 
 
-def test_a_missing_secret_of_the_bucket_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_bucket_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRANSCRIPTION_STORE", "s3://media/archive")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -70,7 +70,7 @@ def test_a_missing_secret_of_the_bucket_is_named(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in found.says
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(
+def test_unreachable_database_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch, nobody_listens: str
 ) -> None:
     for name, value in {"HOST": nobody_listens, "USERNAME": "dagster", "PASSWORD": "hush", "DB": "runs"}.items():
@@ -83,11 +83,11 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "\n" not in found.says
 
 
-def test_where_dagster_has_no_database_none_is_looked_for() -> None:
+def test_database_is_not_checked_if_dagster_has_none() -> None:
     assert "database" not in {item.name for item in doctor.examine(Settings())}
 
 
-def test_what_is_well_has_no_hint() -> None:
+def test_healthy_part_has_no_hint() -> None:
     found = said("store")
     assert found.healthy
     assert "Secret" not in found.says

@@ -1,4 +1,4 @@
-"""`process` that is asked to end, or killed: what it leaves, what it says, and what the next start clears away."""
+"""`process` ended by signals: its exit code and output, and the clean-up of its temporary folders."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ REAL = recordings.wheel_ffmpeg()
 
 
 def started(tmp_path: Path, *prefix: str) -> subprocess.Popen[str]:
-    """Start `process` on one recording, with an ffmpeg, a FAKE script, that never ends an extraction."""
+    """Start `process` on one recording, with a FAKE ffmpeg script that never finishes an extraction."""
     (tmp_path / "store/audio").mkdir(parents=True, exist_ok=True)
     (tmp_path / "tmp").mkdir(exist_ok=True)
     recordings.tone(tmp_path / "store/audio/a.wav", 1.0)
@@ -39,7 +39,7 @@ def started(tmp_path: Path, *prefix: str) -> subprocess.Popen[str]:
 
 
 def decoder_of(process: subprocess.Popen[str], tmp_path: Path) -> int:
-    """Wait until the extraction works, and return its process."""
+    """Wait until the extraction has started and return its process ID."""
     while not (tmp_path / "pid").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -51,7 +51,9 @@ def decoder_of(process: subprocess.Popen[str], tmp_path: Path) -> int:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     ids=str,
 )
-def test_process_ends_tidily_when_it_is_asked_to(number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
+def test_signals_end_process_with_a_summary_and_clean_up(
+    number: signal.Signals, exit_code: int, tmp_path: Path
+) -> None:
     process = started(tmp_path)
     decoder = decoder_of(process, tmp_path)
     process.send_signal(number)
@@ -62,7 +64,7 @@ def test_process_ends_tidily_when_it_is_asked_to(number: signal.Signals, exit_co
     assert_gone(decoder)
 
 
-def test_process_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+def test_process_under_nohup_ignores_sighup(tmp_path: Path) -> None:
     process = started(tmp_path, "nohup")
     decoder_of(process, tmp_path)
     process.send_signal(signal.SIGHUP)
@@ -71,7 +73,7 @@ def test_process_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     assert process.returncode == 143
 
 
-def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+def test_folders_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     process = started(tmp_path)
     decoder_of(process, tmp_path)
     process.kill()
@@ -81,7 +83,7 @@ def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> No
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+def test_folder_in_use_is_kept(tmp_path: Path) -> None:
     used, unlocked, strange = (tmp_path / f"{temporary.PREFIX}{name}" for name in ("used", "unlocked", "strange"))
     for folder in (used, unlocked):
         folder.mkdir()
@@ -92,10 +94,8 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
         assert all(path.exists() for path in (used, unlocked, strange))
 
 
-def test_a_folder_taken_for_abandoned_before_its_lock_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process clears up just between the making of the lock file and the lock."""
+def test_folder_removed_before_it_is_locked_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process cleans up between the creation of the lock file and the lock."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lock, overtaken = fcntl.flock, []
 
@@ -115,8 +115,8 @@ def test_a_folder_taken_for_abandoned_before_its_lock_is_made_anew(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_abandoned_folder_is_locked_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process may be about to lock it: what waits for the lock sees that the folder is gone."""
+def test_abandoned_folder_is_locked_during_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is about to lock the folder waits, and then finds that it is gone."""
     left = tmp_path / f"{temporary.PREFIX}left"
     left.mkdir()
     (left / temporary.LOCK).touch()
@@ -132,7 +132,7 @@ def test_an_abandoned_folder_is_locked_while_it_is_removed(tmp_path: Path, monke
     assert not left.exists()
 
 
-def test_a_disk_without_locks_has_folders_that_nobody_clears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_kept_on_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(_file: IO[str], _how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

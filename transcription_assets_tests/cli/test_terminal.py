@@ -1,4 +1,4 @@
-"""Output of the commands in pipes and in terminals of any width."""
+"""Output of the commands in pipes and in terminals of various widths."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ PROGRAM = Path(sys.executable).with_name("transcription-assets")
 LONG = f"video/{'a very long name ' * 20}[part 1] :bee:.mp4"
 
 
-# One process shows the list in terminals of several widths, as importing the program takes longer than the list.
+# One process prints the list at all widths, because importing the program takes longer than the list.
 SHOW = """
 import fcntl, struct, sys, termios
 from transcription_assets.cli.main import main
@@ -35,7 +35,7 @@ for columns in map(int, sys.argv[1:]):
 
 
 def in_terminals(*columns: int) -> list[str]:
-    """`models list` as a terminal of each width receives it, before the terminal itself wraps lines."""
+    """Return the output of `models list` at each terminal width, before the terminal wraps lines."""
     ours, its = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     with subprocess.Popen(
@@ -65,7 +65,7 @@ def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def test_a_table_in_a_pipe_has_one_line_for_each_row(no_models: Path) -> None:
+def test_table_in_a_pipe_has_one_line_per_row(no_models: Path) -> None:
     listing = subprocess.run(
         [PROGRAM, "models", "list"], env=os.environ | {"COLUMNS": "20"}, capture_output=True, text=True, check=True
     )
@@ -73,17 +73,17 @@ def test_a_table_in_a_pipe_has_one_line_for_each_row(no_models: Path) -> None:
     assert sorted(first_words(listing.stdout)) == sorted([*NAMES, *headings])
 
 
-def test_names_are_whole_in_a_terminal_of_any_width(no_models: Path) -> None:
+def test_names_are_not_truncated_at_any_terminal_width(no_models: Path) -> None:
     narrowest, narrow, wide = in_terminals(1, 60, 300)
     for said in (narrowest, narrow, wide):
         assert {word for line in said.splitlines() for word in line.split()} >= {*NAMES, str(no_models)}
     rows = {line.split()[0]: line for line in wide.splitlines() if len(line.split()) > 1}
-    assert all("here" in rows[name] for name in NAMES), "there is room for each row in one line"
-    assert max(NAMES, key=len) in narrow.splitlines(), "there is none: each cell has a line"
+    assert all("here" in rows[name] for name in NAMES), "each row fits in one line"
+    assert max(NAMES, key=len) in narrow.splitlines(), "no row fits: one line per cell"
 
 
 @pytest.mark.parametrize("columns", ["10", "80"])
-def test_a_line_in_a_pipe_is_neither_wrapped_nor_changed(
+def test_lines_in_a_pipe_are_neither_wrapped_nor_changed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -97,7 +97,7 @@ def test_a_line_in_a_pipe_is_neither_wrapped_nor_changed(
 
 
 def commands(group: click.Group, path: Sequence[str] = ()) -> list[tuple[list[str], click.Group]]:
-    """Every group of commands, with the words that lead to it."""
+    """Return every command group with its path of names."""
     found = [([*path], group)]
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
@@ -106,7 +106,7 @@ def commands(group: click.Group, path: Sequence[str] = ()) -> list[tuple[list[st
 
 
 @pytest.mark.parametrize(("path", "group"), commands(main), ids=str)
-def test_descriptions_in_the_help_are_not_cut(
+def test_command_descriptions_in_help_are_not_truncated(
     monkeypatch: pytest.MonkeyPatch, path: list[str], group: click.Group
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")

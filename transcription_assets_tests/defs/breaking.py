@@ -1,4 +1,4 @@
-"""Ways to break one recording of many, and what is then said of it."""
+"""Break one recording of a batch, and read the reported failures."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ BAD = 3
 
 
 def decoder(tmp_path: Path, script: str) -> DecoderResource:
-    """ffmpeg behind a shell script that may do something else first; `$*` is the command line."""
+    """Return a decoder whose ffmpeg is a shell script that runs `script` first; `$*` is the command line."""
     program = tmp_path / "ffmpeg"
     program.write_text(f'#!/bin/sh\n{script}\nexec {find_ffmpeg()} "$@"\n')
     program.chmod(0o755)
@@ -21,7 +21,7 @@ def decoder(tmp_path: Path, script: str) -> DecoderResource:
 
 
 def reasons(failure: dg.Failure) -> dict[str, tuple[str, str]]:
-    """Recording -> (reason, kind) from the table that the UI shows."""
+    """Map each recording to (reason, kind), from the table that the UI shows."""
     table = failure.metadata["failed recordings"]
     assert isinstance(table, dg.TableMetadataValue)
     rows = [record.data for record in table.records]

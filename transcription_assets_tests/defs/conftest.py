@@ -1,4 +1,4 @@
-"""The graph over a real Dagster instance; only the models are fakes."""
+"""The asset graph on a real Dagster instance; only the models are fakes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from transcription_assets_tests.graph_runs import Graph
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    """The policy decides on retries; its pauses are not waited for."""
+    """Return the graph with retry delays of zero; the policy still decides on retries."""
     monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda _policy, _attempt: 0.0)
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path / "dagster")) as instance:

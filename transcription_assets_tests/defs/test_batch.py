@@ -1,4 +1,4 @@
-"""Many recordings in one run: the bad one neither stops nor hides the good ones."""
+"""Batches: a bad recording does not stop the good ones of its run."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
 from transcription_assets_tests.strategies import segment
 
 
-def test_a_good_batch_records_each_recording_once_with_its_own_metadata_and_checks(graph: Graph) -> None:
+def test_batch_records_each_recording_once_with_its_metadata(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3, 4, 5)
     result = graph.run(batch)
     assert result.success
@@ -45,7 +45,7 @@ def test_a_good_batch_records_each_recording_once_with_its_own_metadata_and_chec
         ("transcript", break_at_transcript, "nobody understands this"),
     ],
 )
-def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
+def test_one_bad_recording_does_not_stop_the_other_four(
     graph: Graph, tmp_path: Path, asset: str, break_it: Callable[[Graph, Path], None], said: str
 ) -> None:
     batch = graph.drop(1, 2, BAD, 4, 5)
@@ -55,12 +55,12 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
 
     result = graph.run(batch)
 
-    assert result.success, "failed, it would show every later step of the bad one as failed"
+    assert result.success, "a failed run would mark all later steps of the bad recording as failed"
     for upstream in CHAIN[: CHAIN.index(asset)]:
         assert graph.statuses(upstream, batch) == dict.fromkeys(batch, "MATERIALIZED")
     assert graph.statuses(asset, batch) == dict.fromkeys(good, "MATERIALIZED") | {bad: "FAILED"}
     for downstream in CHAIN[CHAIN.index(asset) + 1 :]:
-        assert graph.statuses(downstream, batch) == dict.fromkeys(good, "MATERIALIZED"), "missing is not failed"
+        assert graph.statuses(downstream, batch) == dict.fromkeys(good, "MATERIALIZED"), "no failure recorded"
         assert graph.evaluations(result, downstream) == Counter(
             (check, key) for check in CHECKS[downstream] for key in good
         )
@@ -68,7 +68,7 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     assert graph.passages()["media_key"].to_list() == good
     assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in good)
     assert all(graph.metadata(asset, key)["reused"] is False for key in good)
-    assert all(graph.tags(asset, key)["dagster/code_version"] == "7" for key in good), "else stale for ever in the UI"
+    assert all(graph.tags(asset, key)["dagster/code_version"] == "7" for key in good), "without it the UI shows stale"
 
     failure = graph.failure(result, asset)
     assert failure.description
@@ -78,7 +78,7 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     reason, kind = reasons(failure)[bad]
     assert said in reason
     assert kind.startswith("permanent")
-    assert retries(graph.instance, result) == 0, "a second try of a broken recording is wasted"
+    assert retries(graph.instance, result) == 0, "permanent failures are not retried"
 
     (recorded,) = graph.failed_runs(result)
     assert recorded.status == dg.DagsterRunStatus.FAILURE
@@ -89,7 +89,7 @@ def test_one_bad_file_of_five_neither_stops_nor_hides_the_other_four(
     assert run.tags[f"failed/{asset}"] == "1 of 5"
 
 
-def test_a_bug_that_one_file_meets_does_not_stop_the_others_and_is_told_with_its_file(graph: Graph) -> None:
+def test_unexpected_error_is_reported_with_its_recording(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [ZeroDivisionError("division by zero")]
     result = graph.run(batch)
@@ -99,7 +99,7 @@ def test_a_bug_that_one_file_meets_does_not_stop_the_others_and_is_told_with_its
     assert f"{batch[1]}: ZeroDivisionError: division by zero" in description
 
 
-def test_a_single_recording_runs_alone_and_has_a_data_version_of_its_own(graph: Graph) -> None:
+def test_single_recording_run_has_its_own_data_version(graph: Graph) -> None:
     (key,) = graph.drop(1)
     assert graph.run([key]).success
     assert all(graph.materialised(asset) == [key] for asset in CHAIN)
@@ -108,7 +108,7 @@ def test_a_single_recording_runs_alone_and_has_a_data_version_of_its_own(graph: 
     assert etag in graph.data_version("transcript", key)
 
 
-def test_a_single_bad_recording_fails_with_nothing_but_its_reason(graph: Graph) -> None:
+def test_single_bad_recording_fails_with_only_its_reason(graph: Graph) -> None:
     (key,) = graph.drop(BAD)
     break_at_video(graph, graph.root)
     description = graph.failure(graph.run([key]), "video").description
@@ -117,7 +117,7 @@ def test_a_single_bad_recording_fails_with_nothing_but_its_reason(graph: Graph) 
     assert "recordings failed" not in description
 
 
-def test_without_a_good_recording_later_steps_are_skipped(graph: Graph) -> None:
+def test_later_steps_are_skipped_if_every_recording_failed(graph: Graph) -> None:
     batch = graph.drop(BAD, 4)
     graph.engine.failures = {seconds: [PermanentFailure("no")] for seconds in (BAD, 4)}
     result = graph.run(batch)
@@ -128,7 +128,7 @@ def test_without_a_good_recording_later_steps_are_skipped(graph: Graph) -> None:
     assert keys_of(recorded.tags, batch) == batch
 
 
-def test_failures_at_two_steps_are_shown_each_where_it_happened(graph: Graph, tmp_path: Path) -> None:
+def test_failures_are_recorded_at_the_step_that_failed(graph: Graph, tmp_path: Path) -> None:
     batch = graph.drop(1, 2, BAD, 4, 5)
     break_at_video(graph, tmp_path)
     graph.engine.failures = {1: [PermanentFailure("no")], 5: [PermanentFailure("no")]}
@@ -145,10 +145,10 @@ def test_failures_at_two_steps_are_shown_each_where_it_happened(graph: Graph, tm
         last: "FAILED",
     }
     assert graph.statuses("embeddings", batch) == dict.fromkeys((second, fourth), "MATERIALIZED")
-    assert len(graph.failed_runs(result)) == 3, "a run is about neighbours: 1 and 5 are none"
+    assert len(graph.failed_runs(result)) == 3, "one for each range of adjacent keys: 1 and 5 are not adjacent"
 
 
-def test_a_failure_of_the_last_step_fails_the_run_itself(graph: Graph) -> None:
+def test_failure_of_the_last_step_fails_the_run(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     assert graph.run(batch, "video", "audio").success
     graph.engine.failures[2] = [PermanentFailure("no")]
@@ -158,7 +158,7 @@ def test_a_failure_of_the_last_step_fails_the_run_itself(graph: Graph) -> None:
     assert graph.statuses("transcript", batch) == {batch[0]: "MATERIALIZED", batch[1]: "FAILED"}
 
 
-def test_a_mended_recording_is_shown_as_materialised(graph: Graph) -> None:
+def test_repaired_recording_is_materialised(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     graph.engine.failures[2] = [PermanentFailure("no")]
     assert graph.run(batch).success
@@ -167,7 +167,7 @@ def test_a_mended_recording_is_shown_as_materialised(graph: Graph) -> None:
         assert graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED")
 
 
-def test_a_recording_that_vanished_is_named_and_said_to_be_gone(graph: Graph) -> None:
+def test_deleted_recording_fails_as_not_found(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     (graph.root / batch[0]).unlink()
     result = graph.run(batch)
@@ -178,7 +178,7 @@ def test_a_recording_that_vanished_is_named_and_said_to_be_gone(graph: Graph) ->
     assert graph.materialised("video") == [batch[1]]
 
 
-def test_silence_is_a_success_that_says_so_and_leaves_nothing_to_find(graph: Graph) -> None:
+def test_silent_recordings_succeed_without_passages(graph: Graph) -> None:
     graph.engine.script = {1: [], 2: []}
     batch = graph.drop(1, 2)
     result = graph.run(batch)
@@ -188,7 +188,7 @@ def test_silence_is_a_success_that_says_so_and_leaves_nothing_to_find(graph: Gra
     assert graph.passages().is_empty()
 
 
-def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(graph: Graph) -> None:
+def test_sentences_with_equal_times_all_count_as_embedded(graph: Graph) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success
     spoken = from_json(graph.store.read(media_keys.transcript(key)))
@@ -199,7 +199,7 @@ def test_sentences_that_whisper_put_on_the_same_instant_are_not_taken_for_lost(g
     assert made.is_complete
 
 
-def test_names_of_all_kinds_run_as_a_range_and_are_found_under_their_keys(graph: Graph, tmp_path: Path) -> None:
+def test_unusual_names_run_as_a_range_and_are_indexed(graph: Graph, tmp_path: Path) -> None:
     names = [
         "audio/a, b.wav",
         "audio/it's [1].wav",
@@ -224,7 +224,7 @@ def test_names_of_all_kinds_run_as_a_range_and_are_found_under_their_keys(graph:
     assert sorted(graph.passages()["media_key"]) == batch
 
 
-def test_the_search_index_is_kept_in_order_on_an_empty_store_and_on_a_full_one(graph: Graph) -> None:
+def test_search_index_refreshes_empty_and_filled_stores(graph: Graph) -> None:
     assert graph.refresh()["dagster/row_count"] == 0
     batch = graph.drop(1, 2)
     assert graph.run(batch).success

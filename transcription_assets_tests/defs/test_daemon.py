@@ -1,4 +1,4 @@
-"""A real daemon with its code server and run processes: a file is dropped, nobody clicks, it is found."""
+"""A real daemon with its code server and run processes: files added to the inbox become searchable."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from transcription_assets_tests.graph_runs import CHAIN
 BIN = Path(sys.executable).parent
 SETTLE_S = 1
 RUN = b"multiprocessing"
-"""What the command line of a run's process holds, and that of the daemon and its code server does not."""
+"""Part of a run process's command line that the daemon and its code server do not have."""
 pytestmark = pytest.mark.timeout(3600)  # a test waits as long as there is progress, see waiting.py
 daemon = pytest.mark.daemon
 
@@ -67,7 +67,7 @@ class Machine:
             )
 
     def stop(self) -> None:
-        """Politely first; then everything that it started."""
+        """Send SIGTERM, then kill the daemon and everything that it started."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -75,7 +75,7 @@ class Machine:
         self.kill()
 
     def kill(self) -> None:
-        """The daemon, its code server and the run in progress at once: what a power cut does."""
+        """Kill the daemon, its code server and the run in progress at once, as a power cut does."""
         if self.process:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ class Machine:
             time.sleep(0.1)
 
     def left_behind(self) -> list[int]:
-        """Processes that still have this home in their environment (where the system tells)."""
+        """Return the processes with this home in their environment (empty without /proc)."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -98,19 +98,19 @@ class Machine:
         return found
 
     def drop(self, name: str, seconds: float = 11.5) -> str:
-        """The beginning of the wizard's story, as one file that is moved into the inbox whole."""
+        """Move the first seconds of the wizard's story into the inbox in one rename."""
         beginning(self.home / "copy.mp4", seconds).replace(self.store / name)
         return name
 
     def drop_folder(self, name: str, files: Path) -> None:
-        """Move a folder into the inbox, once all of it has settled: one look at the inbox sees all of its files."""
+        """Move a folder into the inbox once all its files have settled, so that one sensor tick finds all of them."""
         youngest = max(file.stat().st_ctime for file in files.iterdir())
         while time.time() < youngest + SETTLE_S:
             time.sleep(0.1)
         files.replace(self.store / name)
 
     def found(self) -> set[str]:
-        """The recordings that can be found now."""
+        """Return the recordings that have rows in the search table."""
         table = Index(str(self.store / "lancedb"))
         folder = self.store / "embeddings"
         keys = {str(path.relative_to(folder)).removesuffix(".parquet") for path in folder.rglob("*.parquet")}
@@ -125,7 +125,7 @@ class Machine:
         waiting.until(what, condition, self.progress, self.log)
 
     def progress(self) -> object:
-        """Events, files in the store, and the work of runs; not the daemon's heartbeats and ticks."""
+        """Return events, files in the store and CPU time of runs, but not the daemon's heartbeats and ticks."""
         runs = [pid for pid in self.left_behind() if RUN in command_line(pid)]
         return waiting.files(self.home / "history/runs", self.store), waiting.cpu_seconds(runs)
 
@@ -140,13 +140,13 @@ def command_line(pid: int) -> bytes:
 
 
 def beginning(path: Path, seconds: float) -> Path:
-    """The first seconds of the wizard's story."""
+    """Write the first seconds of the wizard's story to `path`."""
     return recordings.make(path, "-i", str(WIZARD), "-t", str(seconds), "-c", "copy")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, tiny_model: models.Located) -> Iterator[Machine]:
-    """One daemon for all tests: it takes longer to start than most of them."""
+    """Start one daemon for all tests: its start takes longer than most of them."""
     assert tiny_model.path.is_dir()
     root = tmp_path_factory.mktemp("daemon")
     made = Machine(root / "home", root / "store")
@@ -165,7 +165,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, tiny_model: models.Located
 
 @daemon
 @pytest.mark.models
-def test_a_dropped_recording_is_found_at_its_second_without_a_click(running: Machine) -> None:
+def test_recording_added_to_the_inbox_becomes_searchable(running: Machine) -> None:
     name = running.drop("video/the wizard.mp4")
     running.wait_for("the recording can be found", lambda: name in running.found())
     command = [
@@ -183,7 +183,7 @@ def test_a_dropped_recording_is_found_at_its_second_without_a_click(running: Mac
 
 
 def failures(instance: dg.DagsterInstance) -> list[str]:
-    """What every failed step said, as the UI shows it."""
+    """Return the message of every failed step, as the UI shows it."""
     said: list[str] = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])):
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
@@ -199,14 +199,14 @@ def status(instance: dg.DagsterInstance, asset: str, key: str) -> str:
 
 @daemon
 @pytest.mark.models
-def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(running: Machine, tmp_path: Path) -> None:
+def test_broken_recording_does_not_keep_others_out_of_the_index(running: Machine, tmp_path: Path) -> None:
     batch = tmp_path / "batch"
     good = {f"video/batch/{beginning(batch / f'good {number}.mp4', 6.0).name}" for number in range(4)}
     (batch / "broken.mp4").write_bytes(b"not a recording at all " * 500)
     running.drop_folder("video/batch", batch)
     running.wait_for("the four good ones can be found", lambda: good <= running.found())
     with running.instance() as instance:
-        # A passage can be found a moment before Dagster writes the materialisation down.
+        # Rows are published a moment before Dagster stores the materialisation.
         done = "the four good ones are green"
         running.wait_for(done, lambda: all(status(instance, "embeddings", key) == "MATERIALIZED" for key in good))
         assert status(instance, "video", "video/batch/broken.mp4") == "FAILED"
@@ -217,9 +217,9 @@ def test_four_good_recordings_reach_the_search_though_the_fifth_is_broken(runnin
 
 @daemon
 @pytest.mark.models
-def test_a_power_cut_during_a_run_loses_no_recording(running: Machine, tmp_path: Path) -> None:
+def test_all_recordings_are_processed_after_a_power_cut(running: Machine, tmp_path: Path) -> None:
     batch = tmp_path / "lost"
-    # Of different lengths: the same sound is not transcribed twice.
+    # Different lengths, because identical audio is transcribed only once.
     names = {f"video/lost/{beginning(batch / f'{number}.mp4', 13.5 + number).name}" for number in range(4)}
     with running.instance() as instance:
         earlier = set(instance.get_run_ids())
@@ -230,11 +230,11 @@ def test_a_power_cut_during_a_run_loses_no_recording(running: Machine, tmp_path:
     assert not running.left_behind()
     assert not names & running.found()
     before = {path: path.stat().st_mtime_ns for path in transcripts.glob("*.json")}
-    assert len(before) < len(names), "killed too late to show anything"
+    assert len(before) < len(names), "killed too late for this test"
 
     running.start()
     running.wait_for("all recordings can be found", lambda: names <= running.found())
-    assert all(path.stat().st_mtime_ns == then for path, then in before.items()), "what was done was done again"
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items()), "finished work was repeated"
     with running.instance() as instance:
         records = [record for record in instance.get_run_records() if record.dagster_run.run_id not in earlier]
         oldest = min(records, key=lambda record: record.create_timestamp)
@@ -243,7 +243,7 @@ def test_a_power_cut_during_a_run_loses_no_recording(running: Machine, tmp_path:
     assert not running.left_behind()
 
 
-def test_a_process_is_alive_until_it_ends_and_its_number_alone_is_no_proof() -> None:
+def test_is_alive_rejects_ended_processes_and_reused_pids() -> None:
     code = "import time; print(flush=True); time.sleep(60)  # like a run: multiprocessing"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as running:
         try:
@@ -255,10 +255,10 @@ def test_a_process_is_alive_until_it_ends_and_its_number_alone_is_no_proof() -> 
         running.wait()
         assert not is_alive(running.pid)
     if Path("/proc").is_dir():
-        assert not is_alive(1), "another program has the number of a run that is long gone"
+        assert not is_alive(1), "PID 1 belongs to another program"
 
 
-def test_a_run_on_another_machine_is_never_taken_for_dead(tmp_path: Path) -> None:
+def test_run_on_another_machine_is_reported_as_running(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         launcher = LocalRunLauncher()
         launcher.register_instance(instance)

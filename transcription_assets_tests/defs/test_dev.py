@@ -1,4 +1,4 @@
-"""What `make graph` runs: a batch with a bad recording through the real daemon, as the real UI shows it."""
+"""The development server of `make graph`: a batch with a bad recording, with the real daemon and UI."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from transcription_assets_tests.web.browser import browsing
 CHAIN = ("video", "audio", "transcript", "embeddings")
 GOOD = 2
 STALLED_S = 240
-"""Without any news in Dagster's database for so long a test gives up."""
+"""Seconds without a change in Dagster's database after which a test fails."""
 STATS = "{assetNodes {assetKey {path} partitionStats {numMaterialized numFailed numMaterializing}}}"
 RUNS = "{runsOrError {... on Runs {results {runId status assetSelection {path} creationTime}}}}"
 AGAIN = """mutation ($run: String!) {
@@ -46,7 +46,7 @@ class Machine:
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Start it as the background job of a script: SIGINT is ignored."""
+        """Start the supervisor as a background job of a script, with SIGINT ignored."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRANSCRIPTION_")} | {
             "DAGSTER_HOME": str(self.home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -70,7 +70,7 @@ class Machine:
             )
 
     def ask(self, query: str, **variables: str) -> Any:
-        """Ask the webserver's GraphQL."""
+        """Send a query to the webserver's GraphQL API and return its data."""
         request = urllib.request.Request(
             f"http://localhost:{self.port}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
@@ -101,7 +101,7 @@ class Machine:
             time.sleep(0.5)
 
     def progress(self) -> Any:
-        """Return something that changes with each event of a run."""
+        """Return a value that changes with each event of a run."""
         found = []
         for path in sorted((self.home / "history/runs").glob("*.db*")):
             with suppress(FileNotFoundError):  # SQLite removes its journal
@@ -109,7 +109,7 @@ class Machine:
         return found
 
     def answers(self) -> bool:
-        """Return whether the UI is there, with the code location."""
+        """Return whether the UI answers and has loaded the code location."""
         try:
             return len(self.stats()) == len(CHAIN)
         except (OSError, KeyError, AttributeError):
@@ -119,7 +119,7 @@ class Machine:
         return (self.home / "log").read_text(errors="replace")[-5000:]
 
     def left_behind(self) -> list[str]:
-        """Return the commands of processes that have this home in their environment, where the system tells."""
+        """Return the commands of processes with this home in their environment (empty without /proc)."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -151,7 +151,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, tiny_model: models.Located
 
 @pytest.mark.daemon
 @pytest.mark.models
-def test_a_bad_recording_is_red_only_where_it_failed(machine: Machine, tmp_path: Path) -> None:
+def test_bad_recording_is_failed_only_at_its_failed_step(machine: Machine, tmp_path: Path) -> None:
     batch = tmp_path / "batch"
     for number in range(GOOD):
         source = ("-i", str(WIZARD), "-t", str(6 + number), "-c", "copy")
@@ -163,7 +163,7 @@ def test_a_bad_recording_is_red_only_where_it_failed(machine: Machine, tmp_path:
 
     green = (GOOD, 0, 0)
     expected = {"video": (GOOD, 1, 0), "audio": green, "transcript": green, "embeddings": green}
-    # Dagster's own cache of these figures can be some seconds behind the end of the run.
+    # Dagster's cache of these counts can lag some seconds behind the end of the run.
     machine.wait_for("one recording is red, the others are green", lambda: machine.stats() == expected)
     (recorded,) = machine.runs("FAILURE")
     assert recorded["assetSelection"] == [{"path": ["video"]}]
@@ -175,7 +175,7 @@ def test_a_bad_recording_is_red_only_where_it_failed(machine: Machine, tmp_path:
 
 @pytest.mark.daemon
 @pytest.mark.models
-def test_running_the_recorded_failure_again_tries_it_again(machine: Machine) -> None:
+def test_reexecuting_the_recorded_failure_tries_it_again(machine: Machine) -> None:
     (recorded,) = machine.runs("FAILURE")
     again = machine.ask(AGAIN, run=recorded["runId"])["launchRunReexecution"]["run"]["runId"]
     machine.wait_for("it has been tried", lambda: again in {run["runId"] for run in machine.runs("FAILURE")})
@@ -184,7 +184,7 @@ def test_running_the_recorded_failure_again_tries_it_again(machine: Machine) -> 
 
 
 @pytest.mark.daemon
-def test_sigterm_ends_everything_though_sigint_is_ignored(machine: Machine) -> None:
+def test_sigterm_ends_all_processes_if_sigint_is_ignored(machine: Machine) -> None:
     assert machine.process
     assert len(machine.left_behind()) > len(dev.ENDING), "the supervisor and its children"
     machine.process.terminate()

@@ -1,4 +1,4 @@
-"""Nothing that a run works with can be chosen by whoever launches it."""
+"""Run configuration cannot change the tools, store or executor of a run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def job(name: str, chosen: dict[str, str]) -> dg.JobDefinition:
 
 
 def leaves(config_type: Any, path: str = "") -> Iterator[str]:
-    """Yield the path of every value that this configuration takes."""
+    """Yield the path of every value that this configuration accepts."""
     fields = getattr(config_type, "fields", None)
     if fields is not None:
         for name, field in fields.items():
@@ -59,11 +59,11 @@ def test_only_logging_can_be_configured_at_launch(name: str, chosen: dict[str, s
     ids=str,
 )
 @pytest.mark.parametrize("chosen", CHOSEN, ids=lambda chosen: f"{chosen['executor']}, {chosen['store'][:2]}")
-def test_a_launch_that_chooses_its_tools_is_refused(chosen: dict[str, str], config: dict[str, Any]) -> None:
+def test_run_config_for_tools_or_executor_is_refused(chosen: dict[str, str], config: dict[str, Any]) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError):
         dg.validate_run_config(job("process_recordings", chosen), config)
 
 
-def test_the_embedding_key_is_in_nothing_that_the_ui_is_given() -> None:
+def test_embedding_key_is_not_in_the_repository_snapshot() -> None:
     repository = definitions.build(Settings.model_validate(CHOSEN[0])).get_repository_def()
     assert "secret" not in dg.serialize_value(RepositorySnap.from_def(repository))

@@ -1,4 +1,4 @@
-"""What the graph looks like from outside, and the borders that keep it light."""
+"""The asset graph as Dagster shows it, and the import rules of the package."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from transcription_assets.settings import Settings
 ROOT = Path(definitions.__file__).parents[1]
 HEAVY = ("torch", "lancedb", "faster_whisper", "ctranslate2", "av", "boto3", "botocore", "sentence_transformers")
 
-# asset: (what it is made from, group, kinds, whether it has a partition for each recording, checks)
+# asset: (upstream assets, group, kinds, whether it has a partition for each recording, checks)
 GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
     "inbox": (set(), "recordings", {"file"}, False, set()),
     "video": ({"inbox"}, "recordings", {"ffmpeg"}, True, {"playable"}),
@@ -32,7 +32,7 @@ def specs() -> dict[str, dg.AssetSpec]:
     return {spec.key.to_user_string(): spec for spec in definitions.defs.resolve_all_asset_specs()}
 
 
-def test_the_graph_is_what_the_readme_draws(specs: dict[str, dg.AssetSpec]) -> None:
+def test_graph_has_the_documented_assets_and_checks(specs: dict[str, dg.AssetSpec]) -> None:
     checks: dict[str, set[str]] = {name: set() for name in GRAPH}
     for check in definitions.defs.resolve_asset_graph().asset_check_keys:
         checks[check.asset_key.to_user_string()].add(check.name)
@@ -48,20 +48,20 @@ def test_the_graph_is_what_the_readme_draws(specs: dict[str, dg.AssetSpec]) -> N
     } == GRAPH
 
 
-def test_every_asset_says_what_it_is_and_whose(specs: dict[str, dg.AssetSpec]) -> None:
+def test_every_asset_has_a_description_and_an_owner(specs: dict[str, dg.AssetSpec]) -> None:
     for name, spec in specs.items():
         assert spec.description, name
         assert len(spec.description) > 40, name
         assert list(spec.owners) == ["team:transcription"], name
 
 
-def test_every_check_says_what_it_looks_at() -> None:
+def test_every_check_has_a_description() -> None:
     graph = definitions.defs.resolve_asset_graph()
     for key in graph.asset_check_keys:
         assert len(graph.get_check_spec(key).description or "") > 40, key
 
 
-def test_jobs_and_sensors_are_described_and_a_dropped_file_needs_no_click() -> None:
+def test_jobs_and_sensors_are_described_and_sensors_run() -> None:
     repository = definitions.defs.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert set(jobs) == {"process_recordings", "refresh_search"}
@@ -74,7 +74,7 @@ def test_jobs_and_sensors_are_described_and_a_dropped_file_needs_no_click() -> N
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
 
-def test_a_batch_is_one_run_and_what_follows_runs_by_itself(specs: dict[str, dg.AssetSpec]) -> None:
+def test_batch_is_one_run_and_downstream_assets_are_automated(specs: dict[str, dg.AssetSpec]) -> None:
     graph = definitions.defs.resolve_asset_graph()
     for name in ("video", "audio", "transcript", "embeddings"):
         assert graph.get(specs[name].key).backfill_policy == dg.BackfillPolicy.single_run()
@@ -94,9 +94,7 @@ def test_a_batch_is_one_run_and_what_follows_runs_by_itself(specs: dict[str, dg.
         ({"run_max_files": 3, "store": "elsewhere", "cpu_threads": 1}, set()),
     ],
 )
-def test_a_setting_marks_as_stale_what_it_would_change_and_nothing_else(
-    change: dict[str, object], stale: set[str]
-) -> None:
+def test_setting_changes_only_code_versions_of_affected_assets(change: dict[str, object], stale: set[str]) -> None:
     before = definitions.code_versions(Settings.model_validate({}))
     after = definitions.code_versions(Settings.model_validate(change))
     assert {asset for asset in before if before[asset] != after[asset]} == stale
@@ -106,16 +104,16 @@ def python(code: str) -> str:
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr, "warnings at every start hide those that matter"
+    assert not done.stderr, "warnings at every start hide important ones"
     return done.stdout
 
 
-def test_loading_the_definitions_loads_nothing_heavy_and_warns_of_nothing() -> None:
+def test_definitions_load_without_heavy_imports_or_warnings() -> None:
     loaded = python(f"import sys, transcription_assets.definitions; print([m for m in {HEAVY} if m in sys.modules])")
-    assert loaded.strip() == "[]", "every code server, daemon and step would pay for it"
+    assert loaded.strip() == "[]", "slows every code server, daemon and step"
 
 
-def test_the_library_and_the_command_line_do_not_know_dagster() -> None:
+def test_library_and_command_line_do_not_import_dagster() -> None:
     code = """
 import importlib, pkgutil, sys, json, transcription_assets
 modules = [
@@ -127,7 +125,7 @@ for module in modules:
     importlib.import_module(module)
 print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("dagster", "dagster_aws")]]))
 """
-    # walk_packages imports packages to look inside, so the door of Dagster is kept shut first.
+    # walk_packages imports packages to list their modules, so the import of `defs` is blocked first.
     modules, dagster = json.loads(python(f"import sys\nsys.modules['transcription_assets.defs'] = None\n{code}"))
     assert {
         "transcription_assets.domain.media_keys",
@@ -137,7 +135,7 @@ print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("d
     assert dagster == []
 
 
-def test_the_library_loads_nothing_heavy_until_it_works() -> None:
+def test_importing_the_library_loads_no_heavy_packages() -> None:
     code = f"""
 import sys
 from transcription_assets import storage, media, speech, embedding, index, models, settings
@@ -147,13 +145,13 @@ print([m for m in {HEAVY} if m in sys.modules])
     assert python(code).strip() == "[]", "`--help` would take seconds"
 
 
-def test_the_parts_can_be_imported_without_the_definitions() -> None:
+def test_pipeline_modules_do_not_import_the_definitions() -> None:
     code = "import sys, transcription_assets.pipeline.audio; print('transcription_assets.definitions' in sys.modules)"
     assert python(code).strip() == "False"
 
 
 def ruff(path: str, code: str) -> str:
-    """What ruff says of this code, were it at `path`."""
+    """Return the output of ruff for this code as if it were at `path`."""
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
     done = subprocess.run(
         [*command, "--stdin-filename", path, "-"],
@@ -178,20 +176,20 @@ def ruff(path: str, code: str) -> str:
         "storage/folder.py",
     ],
 )
-def test_the_linter_keeps_dagster_out_of_the_library_and_says_where_it_belongs(path: str) -> None:
+def test_linter_rejects_dagster_in_the_library(path: str) -> None:
     said = ruff(f"transcription_assets/{path}", "import dagster as dg\n\nprint(dg)")
     assert "TID251" in said
     assert "defs/" in said
 
 
-def test_the_linter_lets_dagster_into_its_own_door() -> None:
+def test_linter_allows_dagster_in_defs_and_definitions() -> None:
     for path in ("defs/assets.py", "definitions.py"):
         assert "TID251" not in ruff(f"transcription_assets/{path}", "import dagster as dg\n\nVALUE = dg.AssetKey('a')")
 
 
 @pytest.mark.parametrize("heavy", ["torch", "faster_whisper", "lancedb", "av", "boto3", "sentence_transformers"])
 @pytest.mark.parametrize("path", ["speech/whisper.py", "defs/assets.py", "cli/main.py"])
-def test_the_linter_refuses_heavy_libraries_at_the_top_of_a_module(path: str, heavy: str) -> None:
+def test_linter_rejects_heavy_imports_at_module_level(path: str, heavy: str) -> None:
     assert "TID253" in ruff(f"transcription_assets/{path}", f"import {heavy}\n\nVALUE = {heavy}")
     inside = f'def work() -> object:\n    """Work."""\n    import {heavy}\n\n    return {heavy}'
     assert "TID253" not in ruff(f"transcription_assets/{path}", inside)

@@ -1,4 +1,4 @@
-"""What the Dagster UI can show at once: Markdown of 1000 characters or more it hides behind a link."""
+"""Metadata in the Dagster UI, which hides Markdown of 1000 characters or more behind a link."""
 
 import dataclasses
 
@@ -26,37 +26,37 @@ def transcript(
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=20))
-def test_an_excerpt_is_always_short_enough_to_be_read_without_a_click(texts: list[str]) -> None:
+def test_excerpt_is_shorter_than_the_inline_limit(texts: list[str]) -> None:
     excerpt = metadata.excerpt(transcript(*texts))
     assert len(excerpt.encode("utf-16-le")) // 2 < metadata.INLINE_LIMIT
 
 
-def test_one_endless_sentence_is_cut_and_not_hidden() -> None:
+def test_very_long_sentence_is_truncated() -> None:
     excerpt = metadata.excerpt(transcript("word " * 1000))
     assert excerpt.startswith("`0:01` word word")
     assert excerpt.endswith("…")
 
 
 @pytest.mark.parametrize("said", ["*stars*", "_under_", "[a](http://b)", "# one", "`tick`", "a~~b~~", "<b>", "&lt;"])
-def test_what_somebody_said_is_never_taken_for_markdown(said: str) -> None:
+def test_excerpt_escapes_markdown(said: str) -> None:
     line = metadata.excerpt(transcript(said)).removeprefix("`0:01` ")
     assert line != said
 
 
-def test_the_timeline_shows_words_where_they_are_and_names_the_long_pauses() -> None:
+def test_timeline_shows_words_in_place_and_lists_long_pauses() -> None:
     bar, _, pauses = metadata.timeline(transcript("word", spoken=((0.0, 2.0), (24.0, 24.1)))).partition("\n\n")
     slots = bar.strip("`").split()[1]
     assert slots == "██" + "·" * 22 + "▁" + "·" * 23
     assert pauses == "longest without words: 0:02–0:24 (22 s), 0:24–0:48 (24 s)"
 
 
-def test_a_pause_is_where_neither_of_two_speakers_says_anything() -> None:
-    """Words of two channels overlap: the other one's words are no pause."""
+def test_pause_needs_silence_on_both_channels() -> None:
+    """Words of two channels can overlap."""
     shown_text = metadata.timeline(transcript("word", spoken=((0.0, 20.0), (2.0, 3.0), (20.0, 30.0))))
     assert shown_text.endswith("longest without words: 0:30–0:48 (18 s)")
 
 
-def test_a_recording_without_speech_has_a_page_too() -> None:
+def test_recording_without_speech_has_a_timeline_and_an_excerpt() -> None:
     silent = dataclasses.replace(transcript("x"), segments=())
     assert metadata.timeline(silent) == "no words"
     assert "Nobody speaks" in metadata.excerpt(silent)

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and by whom."""
+"""Retries of steps and runs: which failures, how often, and started by what."""
 
 import shutil
 from collections import Counter
@@ -24,14 +24,14 @@ from transcription_assets_tests.fakes import ScriptedEngine
 from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
 
 
-def test_automation_tries_the_bad_one_once_more_but_not_for_ever(graph: Graph) -> None:
+def test_automation_retries_a_failed_recording_only_once(graph: Graph) -> None:
     definitions = graph.definitions()
     batch = graph.drop(1, 2, BAD, 4, 5)
     bad = f"audio/{BAD:02}.wav"
     good = [key for key in batch if key != bad]
     graph.engine.failures[BAD] = [PermanentFailure("no")] * 9
     tick = dg.evaluate_automation_conditions(definitions, graph.instance)
-    assert tick.total_requested == 0, "a new recording is the sensor's to start"
+    assert tick.total_requested == 0, "the sensor starts new recordings"
 
     assert graph.run(batch).success
     assert graph.materialised("embeddings") == good
@@ -47,7 +47,7 @@ def test_automation_tries_the_bad_one_once_more_but_not_for_ever(graph: Graph) -
     assert {key for key in CHAIN if tick.get_requested_partitions(dg.AssetKey(key))} == set()
 
 
-def test_automation_starts_nothing_again_after_a_run_of_the_whole_chain_or_for_a_replaced_file(graph: Graph) -> None:
+def test_automation_requests_nothing_after_a_run_of_all_steps(graph: Graph) -> None:
     definitions = graph.definitions()
     tick = dg.evaluate_automation_conditions(definitions, graph.instance)
     batch = graph.drop(1, 2)
@@ -58,19 +58,19 @@ def test_automation_starts_nothing_again_after_a_run_of_the_whole_chain_or_for_a
         assert not any(tick.get_requested_partitions(dg.AssetKey(asset)) for asset in CHAIN)
 
 
-def test_a_transient_failure_is_tried_again_and_then_nobody_is_recorded_twice(graph: Graph) -> None:
+def test_retry_of_a_transient_failure_records_each_recording_once(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [TransientFailure("the store is away")]
     result = graph.run(batch)
     assert result.success
     assert retries(graph.instance, result) == 1
-    assert graph.engine.heard == [1, 2, 3, 2], "what was done is not done again"
+    assert graph.engine.heard == [1, 2, 3, 2], "only the failed one is repeated"
     for asset in CHAIN:
         assert graph.materialised(asset) == batch
         assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
 
 
-def test_a_lasting_transient_failure_ends_after_its_retries(graph: Graph) -> None:
+def test_transient_failure_is_final_after_max_retries(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [TransientFailure("the store is away")] * 9
     result = graph.run(batch)
@@ -81,11 +81,11 @@ def test_a_lasting_transient_failure_ends_after_its_retries(graph: Graph) -> Non
         batch[1]: (f"{batch[1]}: the store is away", "transient: a retry may help")
     }
     (recorded,) = graph.failed_runs(result)
-    assert RETRY_RUN not in recorded.tags, "automation carries on from `audio`: a second run would do the same"
+    assert RETRY_RUN not in recorded.tags, "automation continues after `audio`, a run retry would repeat it"
 
 
 @pytest.mark.parametrize("selected", [("transcript", "embeddings"), ("transcript",)])
-def test_run_retries_take_a_first_step_that_fails_for_long(graph: Graph, selected: tuple[str, ...]) -> None:
+def test_run_is_retried_if_its_first_step_keeps_failing(graph: Graph, selected: tuple[str, ...]) -> None:
     batch = graph.drop(1, 2, 3)
     assert graph.run(batch, "video", "audio").success
     graph.engine.failures = {2: [TransientFailure("the store is away")] * 9, 3: [PermanentFailure("no")] * 9}
@@ -96,7 +96,7 @@ def test_run_retries_take_a_first_step_that_fails_for_long(graph: Graph, selecte
     assert [keys_of(run.tags, batch) for run in retried] == [batch[1:2] if len(selected) > 1 else batch]
 
 
-def test_a_run_that_is_started_again_leaves_out_what_failed_before(graph: Graph, tmp_path: Path) -> None:
+def test_reexecuted_run_skips_recordings_that_failed_before(graph: Graph, tmp_path: Path) -> None:
     batch = graph.drop(1, 2, BAD, 4)
     good = [batch[0], batch[1], batch[3]]
     break_at_video(graph, tmp_path)
@@ -112,24 +112,24 @@ def test_a_run_that_is_started_again_leaves_out_what_failed_before(graph: Graph,
 
 
 class ToldToLeave(ScriptedEngine):
-    """FAKE: its pod gets SIGTERM in the middle of each recording, as Dagster hands that on."""
+    """FAKE: interrupted in the middle of each recording, as by Dagster when its pod gets SIGTERM."""
 
     def transcribe(self, _sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """Never says anything."""
+        """Raise the exception of an interrupted step."""
         raise DagsterExecutionInterruptedError
         yield from ()
 
 
 @pytest.fixture
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one executor that can be tried in this process, taken for that of the cluster; nobody waits between tries."""
+    """Treat the in-process executor as the Kubernetes executor, with retry delays of zero."""
     monkeypatch.setattr(batches, "KUBERNETES", "execute_in_process_executor")
     monkeypatch.setattr(batches, "RETRIES", dg.RetryPolicy(max_retries=RETRIES.max_retries, delay=0))
 
 
 @pytest.mark.usefixtures("in_a_pod")
 @pytest.mark.parametrize(("selected", "again"), [(("transcript", "embeddings"), True), (CHAIN, False)])
-def test_a_pod_whose_node_is_taken_away_again_and_again_is_not_the_end_of_its_recordings(
+def test_repeatedly_evicted_pod_is_retried_and_then_run_again(
     graph: Graph, selected: tuple[str, ...], *, again: bool
 ) -> None:
     batch = graph.drop(1, 2)
@@ -137,14 +137,12 @@ def test_a_pod_whose_node_is_taken_away_again_and_again_is_not_the_end_of_its_re
     graph.engine = ToldToLeave()
     result = graph.run(batch, *selected)
     assert retries(graph.instance, result) == RETRIES.max_retries
-    assert (RETRY_RUN in tags_of(graph, result)) is again, "where automation does not carry on, a later run does"
+    assert (RETRY_RUN in tags_of(graph, result)) is again, "a run retry only where automation does not continue"
 
 
 @pytest.mark.usefixtures("in_a_pod")
-def test_a_pod_that_is_told_to_leave_past_its_time_limit_gets_no_second_limit(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kubelet ends a pod at its deadline with the same signal as at an eviction."""
+def test_pod_terminated_past_its_deadline_is_not_retried(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubelet sends the same signal at a deadline as at an eviction."""
     batch = graph.drop(1)
     monkeypatch.setenv(WORK_LIMIT, "0")
     graph.engine = ToldToLeave()
@@ -157,7 +155,7 @@ def test_a_pod_that_is_told_to_leave_past_its_time_limit_gets_no_second_limit(
     assert RETRY_RUN not in tags_of(graph, result)
 
 
-def test_a_broken_recording_is_no_reason_to_run_the_batch_again(graph: Graph) -> None:
+def test_permanent_failure_does_not_request_a_run_retry(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     graph.engine.failures[2] = [PermanentFailure("no")]
     result = graph.run(batch)
@@ -171,7 +169,7 @@ def tags_of(graph: Graph, result: dg.ExecuteInProcessResult) -> Mapping[str, str
     return run.tags
 
 
-def test_a_permanent_failure_beside_a_transient_one_is_told_too_when_the_retry_has_helped(graph: Graph) -> None:
+def test_permanent_failure_is_reported_after_a_successful_retry(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures = {1: [TransientFailure("away")], 2: [PermanentFailure("broken")] * 9}
     result = graph.run(batch)
@@ -180,7 +178,7 @@ def test_a_permanent_failure_beside_a_transient_one_is_told_too_when_the_retry_h
     assert list(reasons(graph.failure(result, "transcript"))) == [batch[1]]
 
 
-def test_a_recording_that_is_replaced_while_it_is_read_never_mixes_two_versions(graph: Graph, tmp_path: Path) -> None:
+def test_replacement_during_decoding_never_mixes_two_versions(graph: Graph, tmp_path: Path) -> None:
     batch = graph.drop(1, 2)
     new, marker = recordings.tone(tmp_path / "new.wav", 5, rate=16_000), tmp_path / "once"
     marker.touch()
@@ -189,15 +187,15 @@ def test_a_recording_that_is_replaced_while_it_is_read_never_mixes_two_versions(
 
     result = graph.run(batch)
 
-    assert retries(graph.instance, result) == 1, "it may well succeed another time"
+    assert retries(graph.instance, result) == 1, "another attempt may succeed"
     assert graph.materialised("audio") == [batch[0]]
     reason, _ = reasons(graph.failure(result, "audio"))[batch[1]]
     assert "was replaced" in reason
-    assert graph.run(batch).success, "the run that the sensor asks for because the ETag is another"
+    assert graph.run(batch).success, "the run that the sensor requests for the new ETag"
     assert graph.passages().filter(media_key=batch[1])["text"].to_list() == ["These are 5 seconds."]
 
 
-def test_a_damaged_search_table_is_named_and_can_be_made_again(graph: Graph) -> None:
+def test_damaged_search_table_fails_the_step_and_can_be_rebuilt(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     assert graph.run(batch).success
     for manifest in (graph.root / "lancedb").rglob("*.manifest"):
@@ -208,7 +206,7 @@ def test_a_damaged_search_table_is_named_and_can_be_made_again(graph: Graph) -> 
     assert description
     assert "index rebuild" in description
     noted = [failure_notes.load(graph.store, key) for key in batch]
-    assert [note and note.step for note in noted] == ["embeddings", "embeddings"], "the library says it too"
+    assert [note and note.step for note in noted] == ["embeddings", "embeddings"], "shown in the library"
     shutil.rmtree(graph.root / "lancedb")
     assert graph.run(batch).success
     assert [failure_notes.load(graph.store, key) for key in batch] == [None, None]
@@ -216,20 +214,20 @@ def test_a_damaged_search_table_is_named_and_can_be_made_again(graph: Graph) -> 
     assert graph.engine.heard == [1, 2]
 
 
-def test_a_model_that_is_not_there_fails_at_once_and_says_how_to_get_it(graph: Graph, tmp_path: Path) -> None:
+def test_missing_model_is_not_retried_and_has_a_hint(graph: Graph, tmp_path: Path) -> None:
     (key,) = graph.drop(1)
     graph.speech = SpeechResource(name="base", models_dir=str(tmp_path / "nothing"))
     result = graph.run([key])
-    assert retries(graph.instance, result) == 0, "weights do not appear by themselves"
+    assert retries(graph.instance, result) == 0, "a retry cannot find the weights either"
     description = graph.failure(result, "transcript").description
     assert description
     assert "models pull" in description
     noted = failure_notes.load(graph.store, key)
-    assert noted, "the library says it too"
+    assert noted, "shown in the library"
     assert "models pull" in noted.reason
 
 
-def test_an_ffmpeg_that_is_not_there_fails_at_once_and_names_the_setting(graph: Graph) -> None:
+def test_missing_ffmpeg_is_not_retried_and_its_path_is_named(graph: Graph) -> None:
     (key,) = graph.drop(1)
     graph.decoder = DecoderResource(ffmpeg="/nowhere/ffmpeg")
     result = graph.run([key])

@@ -1,4 +1,4 @@
-"""What is done is not done again, and what changed is."""
+"""Finished work is reused, and changed inputs are processed again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def artefact_times(graph: Graph) -> dict[str, int]:
     return {str(path.relative_to(graph.root)): path.stat().st_mtime_ns for path in files}
 
 
-def test_a_second_run_costs_nothing_and_is_recorded_as_reused(graph: Graph) -> None:
+def test_second_run_reuses_all_artefacts(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     assert graph.run(batch).success
     before, encoded = artefact_times(graph), len(graph.encoder.encoded)
@@ -32,7 +32,7 @@ def test_a_second_run_costs_nothing_and_is_recorded_as_reused(graph: Graph) -> N
     assert graph.passages()["media_key"].to_list() == batch
 
 
-def test_the_failed_one_alone_is_worked_on_when_the_batch_is_run_again(graph: Graph) -> None:
+def test_second_run_processes_only_the_failed_recording(graph: Graph) -> None:
     batch = graph.drop(1, 2, 3)
     graph.engine.failures[2] = [PermanentFailure("not today")]
     assert graph.run(batch).success
@@ -42,7 +42,7 @@ def test_the_failed_one_alone_is_worked_on_when_the_batch_is_run_again(graph: Gr
     assert all(graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED") for asset in CHAIN)
 
 
-def test_a_replaced_recording_is_done_anew_and_its_old_passages_are_gone(graph: Graph) -> None:
+def test_replaced_recording_is_reprocessed_and_loses_old_passages(graph: Graph) -> None:
     graph.passage_s = 5.0
     graph.engine.script = {20: [f"Old sentence {number} ends here." for number in range(10)], 2: ["New words."]}
     batch = graph.drop(1, 20)
@@ -62,7 +62,7 @@ def test_a_replaced_recording_is_done_anew_and_its_old_passages_are_gone(graph: 
     assert graph.store.read(media_keys.transcript(batch[1], ".txt")) == b"New words.\n"
 
 
-def test_a_recording_that_lost_its_picture_when_it_was_replaced_shows_no_old_one(graph: Graph, tmp_path: Path) -> None:
+def test_poster_is_removed_if_the_replacement_has_no_video(graph: Graph, tmp_path: Path) -> None:
     key = "video/a.mp4"
     graph.instance.add_dynamic_partitions("recordings", [key])
     recordings.video(graph.root / key, 1.0)
@@ -76,7 +76,7 @@ def test_a_recording_that_lost_its_picture_when_it_was_replaced_shows_no_old_one
     assert "poster" not in graph.metadata("video", key)
 
 
-def test_another_whisper_option_makes_transcript_and_embeddings_anew_and_decodes_nothing_again(graph: Graph) -> None:
+def test_changed_whisper_option_recomputes_from_the_transcript_on(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     assert graph.run(batch).success
     graph.engine = ScriptedEngine(
@@ -88,7 +88,7 @@ def test_another_whisper_option_makes_transcript_and_embeddings_anew_and_decodes
     assert graph.passages()["text"].to_list() == ["Better words.", "Much better words."]
 
 
-def test_another_encoder_makes_only_embeddings_anew(graph: Graph) -> None:
+def test_changed_encoder_recomputes_only_embeddings(graph: Graph) -> None:
     batch = graph.drop(1, 2)
     assert graph.run(batch).success
     graph.encoder = HashEncoder(model=EmbeddingModel("hash", "2"))
@@ -100,7 +100,7 @@ def test_another_encoder_makes_only_embeddings_anew(graph: Graph) -> None:
     assert set(graph.passages()["embedding_model"]) == {"hash@2"}
 
 
-def test_another_passage_length_makes_only_embeddings_anew(graph: Graph) -> None:
+def test_changed_passage_length_recomputes_only_embeddings(graph: Graph) -> None:
     graph.engine.script = {20: [f"Sentence {number} ends here." for number in range(10)]}
     batch = graph.drop(20)
     assert graph.run(batch).success
@@ -108,36 +108,36 @@ def test_another_passage_length_makes_only_embeddings_anew(graph: Graph) -> None
     graph.passage_s = 5.0
     assert graph.run(batch).success
     assert graph.engine.heard == [20]
-    assert graph.passages().height == 1, "the table that is searched stays whole until the other one is"
+    assert graph.passages().height == 1, "the old table is searched until the new one is complete"
     assert graph.refresh()["building"] == "nothing"
     assert graph.passages().height > 1
 
 
-def test_vectors_of_another_length_never_mix_with_those_that_are_there(graph: Graph) -> None:
+def test_vectors_of_another_dimension_go_to_a_new_table(graph: Graph) -> None:
     one, two = graph.drop(1, 2)
     assert graph.run([one, two]).success
     graph.encoder = HashEncoder(model=EmbeddingModel("wide", "1"), dimension=2 * DIMENSION)
     assert graph.run([one]).success
     assert graph.refresh()["table"] != graph.refresh()["building"]
-    assert graph.passages()["media_key"].to_list() == [one, two], "what could be found before is still found"
+    assert graph.passages()["media_key"].to_list() == [one, two], "the old table is still searched"
     assert graph.run([two]).success
     assert graph.refresh()["building"] == "nothing"
     assert set(graph.passages()["embedding_model"]) == {"wide@1"}
 
 
-def test_a_file_without_its_record_is_made_again_because_its_maker_was_killed(graph: Graph) -> None:
+def test_audio_file_without_its_record_is_extracted_again(graph: Graph) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success
     graph.store.write(media_keys.flac(key), b"half a fi")
     graph.store.delete(media_keys.audio_record(key), media_keys.transcript(key))
     assert graph.run([key]).success
-    assert graph.engine.heard == [2, 2], "a damaged FLAC would have been heard for another length"
+    assert graph.engine.heard == [2, 2], "a damaged FLAC would have another duration"
 
 
 @pytest.mark.parametrize(
     "path", [media_keys.video_record, media_keys.audio_record, media_keys.transcript, media_keys.passages]
 )
-def test_a_damaged_artefact_is_made_again_and_not_a_failure_for_ever(graph: Graph, path: Callable[[str], str]) -> None:
+def test_damaged_artefact_is_recomputed(graph: Graph, path: Callable[[str], str]) -> None:
     (key,) = graph.drop(2)
     assert graph.run([key]).success
     graph.store.write(path(key), b'{"version": "1"')

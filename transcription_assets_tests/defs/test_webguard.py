@@ -1,4 +1,4 @@
-"""Which requests reach Dagster's webserver, decided on their headers alone."""
+"""Requests that reach Dagster's webserver, selected by their headers."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -34,7 +34,7 @@ def refused(
 
 
 @pytest.mark.parametrize("host", ["localhost:3000", "LOCALHOST", "127.0.0.1:3000", "127.0.0.1", "[::1]:3000", "[::1]"])
-def test_names_of_this_machine_are_answered(host: str) -> None:
+def test_local_host_names_are_accepted(host: str) -> None:
     assert not refused(host=host)
 
 
@@ -53,20 +53,20 @@ def test_names_of_this_machine_are_answered(host: str) -> None:
         "0.0.0.0:3000",
     ],
 )
-def test_other_names_are_refused(host: str) -> None:
+def test_other_host_names_are_refused(host: str) -> None:
     assert refused(host=host)
     assert refused(host=host, path="/graphql", method="POST", **JSON)
     assert refused(host=host, path="/graphql", kind="websocket")
 
 
-def test_an_operator_can_name_more_hosts() -> None:
+def test_configured_hosts_are_accepted() -> None:
     hosts = "dagster.example.com, 10.0.0.5"
     assert not refused(host="Dagster.Example.com", hosts=hosts)
     assert not refused(host="10.0.0.5:3000", hosts=hosts)
     assert refused(host="example.com", hosts=hosts)
 
 
-def test_a_probe_is_answered_under_the_address_of_a_pod() -> None:
+def test_probe_is_accepted_at_the_address_of_a_pod() -> None:
     assert not refused("/server_info", host="10.42.0.7:3000")
     assert refused("/server_info", method="POST", host="10.42.0.7:3000")
     assert refused("/x/server_info", host="10.42.0.7:3000")
@@ -76,33 +76,33 @@ def test_a_probe_is_answered_under_the_address_of_a_pod() -> None:
     "origin", ["http://localhost:8000", "http://127.0.0.1:3000", "https://evil.example", "null", "", "file://"]
 )
 @pytest.mark.parametrize("path", ["/graphql", "/report_asset_materialization/video", "/logs/a"])
-def test_requests_of_other_origins_are_refused(path: str, origin: str) -> None:
+def test_requests_from_other_origins_are_refused(path: str, origin: str) -> None:
     for method in ("GET", "POST", "OPTIONS", "HEAD", "PUT"):
         assert refused(path, method, origin=origin, **JSON)
     assert refused(path, kind="websocket", origin=origin)
 
 
-def test_the_page_itself_may_ask_change_and_subscribe() -> None:
+def test_same_origin_may_query_change_and_subscribe() -> None:
     own = {"origin": f"http://{HOST}", "sec_fetch_site": "same-origin"}
     assert not refused("/graphql", "POST", **JSON, **own)
     assert not refused("/graphql", kind="websocket", **own)
 
 
-def test_behind_a_proxy_the_public_name_is_an_origin_of_ours() -> None:
+def test_public_name_of_a_proxy_is_accepted_as_origin() -> None:
     headers = {"host": "webserver:3000", "origin": "https://dagster.example.com", **JSON}
     assert not refused("/graphql", "POST", hosts="webserver,dagster.example.com", **headers)
     assert refused("/graphql", "POST", hosts="webserver", **headers)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_what_a_browser_marks_as_foreign_is_refused(site: str) -> None:
+def test_requests_marked_cross_site_by_the_browser_are_refused(site: str) -> None:
     for mode, dest in (("no-cors", "image"), ("no-cors", "script"), ("navigate", "iframe"), ("cors", "empty")):
         assert refused("/runs", sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest)
     assert refused("/runs", "POST", sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="document")
     assert refused("/graphql", sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="document")
 
 
-def test_a_link_to_a_run_can_be_followed() -> None:
+def test_cross_site_link_to_a_run_is_accepted() -> None:
     assert not refused("/runs/1", sec_fetch_site="cross-site", sec_fetch_mode="navigate", sec_fetch_dest="document")
 
 
@@ -110,12 +110,12 @@ def test_a_link_to_a_run_can_be_followed() -> None:
     "query",
     [CHANGE, f"query a {QUERY} {CHANGE}", "subscription {capturedLogs(logKey: [])}", "not GraphQL", "mutation{a"],
 )
-def test_a_get_request_can_change_nothing(query: str) -> None:
+def test_get_request_with_a_mutation_is_refused(query: str) -> None:
     assert refused("/graphql", query=query)
     assert refused("/prefix/graphql", query=query)
 
 
-def test_a_get_request_may_ask() -> None:
+def test_get_request_with_a_query_is_accepted() -> None:
     assert not refused("/graphql", query=QUERY)
     assert not refused("/graphql")
 
@@ -124,10 +124,10 @@ def test_a_get_request_may_ask() -> None:
     "content_type",
     ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain; application/json"],
 )
-def test_content_types_of_forms_are_refused(content_type: str) -> None:
+def test_form_content_types_are_refused(content_type: str) -> None:
     assert refused("/graphql", "POST", query=CHANGE, content_type=content_type)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "application/graphql"])
-def test_programs_without_an_origin_may_change(content_type: str) -> None:
+def test_post_without_an_origin_is_accepted(content_type: str) -> None:
     assert not refused("/graphql", "POST", content_type=content_type)

@@ -1,4 +1,4 @@
-"""A page of somebody else, open in the same browser as the Dagster UI, can neither change nor read anything."""
+"""A page of another site in the same browser can neither change nor read anything in the Dagster UI."""
 
 import socket
 import subprocess
@@ -21,7 +21,7 @@ from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.web.browser import browsing
 
 REBOUND = "rebound.example"
-"""A name of the attacker's whose address has become that of this machine."""
+"""Host name of the attacker that resolves to this machine (DNS rebinding)."""
 
 ATTACK = """
 async ([target, webSocket]) => {
@@ -85,14 +85,14 @@ async () => {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A webserver in a process of its own, without a code location."""
+    """A webserver in its own process, without a code location."""
 
     port: int
     home: Path
     process: "subprocess.Popen[bytes]"
 
     def changes(self) -> set[str]:
-        """Return the ways by which something was changed."""
+        """Return the names of the attacks that changed something."""
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             stolen = instance.get_latest_materialization_event(dg.AssetKey("stolen"))
             return set(instance.event_log_storage.get_concurrency_keys()) | ({"report"} if stolen else set())
@@ -140,7 +140,7 @@ def browser() -> Iterator[Browser]:
 
 
 class EmptyPage(BaseHTTPRequestHandler):
-    """The page of the attacker."""
+    """Serve an empty page of the attacker."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -149,7 +149,7 @@ class EmptyPage(BaseHTTPRequestHandler):
         self.wfile.write(b"<!doctype html><title>somebody else</title><body></body>")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the name of the base class
-        """Nobody reads it."""
+        """Suppress the log."""
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def foreign_port() -> Iterator[int]:
 
 
 def attack(browser: Browser, page_at: str, host: str) -> dict[str, bool]:
-    """Try everything on `host` from a page at that address; returns whether it could read and subscribe."""
+    """Try every attack on `host` from the page at `page_at` and return whether it could read and subscribe."""
     context = browser.new_context()
     try:
         page = context.new_page()
@@ -175,7 +175,7 @@ def attack(browser: Browser, page_at: str, host: str) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("origin", ["127.0.0.1", "localhost", REBOUND])
-def test_a_foreign_page_changes_and_reads_nothing(
+def test_page_of_another_origin_cannot_change_or_read(
     browser: Browser, guarded: Server, foreign_port: int, origin: str
 ) -> None:
     result = attack(browser, f"http://{origin}:{foreign_port}/", f"127.0.0.1:{guarded.port}")
@@ -183,24 +183,22 @@ def test_a_foreign_page_changes_and_reads_nothing(
     assert result == {"read": False, "subscribed": False}
 
 
-def test_a_page_whose_name_was_rebound_changes_and_reads_nothing(browser: Browser, guarded: Server) -> None:
-    """Same origin for the browser: only the name gives it away."""
+def test_page_with_a_rebound_name_cannot_change_or_read(browser: Browser, guarded: Server) -> None:
+    """The browser sees the same origin, so that only the host name reveals the attack."""
     rebound = f"{REBOUND}:{guarded.port}"
     result = attack(browser, f"http://{rebound}/server_info", rebound)
     assert guarded.changes() == set()
     assert result == {"read": False, "subscribed": False}
 
 
-def test_the_same_attack_succeeds_on_the_webserver_without_the_guard(
-    browser: Browser, foreign_port: int, tmp_path: Path
-) -> None:
+def test_attack_succeeds_on_the_unguarded_webserver(browser: Browser, foreign_port: int, tmp_path: Path) -> None:
     with serving("dagster_webserver", tmp_path / "home") as server:
         result = attack(browser, f"http://localhost:{foreign_port}/", f"127.0.0.1:{server.port}")
         assert server.changes() >= {"fetch", "img", "script", "post", "form", "simple"}
         assert result["subscribed"]
 
 
-def test_the_ui_itself_works(browser: Browser, guarded: Server) -> None:
+def test_ui_can_change_and_subscribe(browser: Browser, guarded: Server) -> None:
     with browsing.opening(browser, f"http://localhost:{guarded.port}") as opened:
         page = opened("/runs")
         page.get_by_text("No runs", exact=False).first.wait_for(timeout=60_000)

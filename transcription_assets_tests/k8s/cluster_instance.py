@@ -1,4 +1,4 @@
-"""A Dagster home as it is in a cluster: dagster-k8s's launcher, with all that a launcher may be given."""
+"""A Dagster home as in a cluster: dagster-k8s's launcher with all kinds of launcher options."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ NAMESPACE = "transcription"
 
 
 def write(home: Path, kubeconfig: Path, **launcher: Any) -> Mapping[str, Any]:
-    """Write dagster.yaml; returns the launcher's configuration. What goes to CPU nodes must not reach GPU steps."""
+    """Write dagster.yaml and return the launcher's configuration; its CPU node selector must not reach GPU steps."""
     home.mkdir(parents=True, exist_ok=True)
     config = {
         "service_account_name": "dagster-runner",
@@ -37,7 +37,7 @@ def write(home: Path, kubeconfig: Path, **launcher: Any) -> Mapping[str, Any]:
 
 
 def write_kubeconfig(path: Path, server: str) -> Path:
-    """The way to a cluster without a password."""
+    """Write a kubeconfig for a cluster without credentials."""
     context = {"cluster": "standin", "user": "standin", "namespace": NAMESPACE}
     config = {
         "apiVersion": "v1",

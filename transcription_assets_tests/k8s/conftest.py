@@ -1,4 +1,4 @@
-"""The pod of a run, which is in no manifest."""
+"""Fixture for the pod of a run, which no manifest contains."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transcription_assets_tests.k8s.rendered import Workload, launcher
 
 @pytest.fixture
 def run_pod(overlay: str, tmp_path: Path) -> Workload:
-    """A run's Job as dagster-k8s makes it of dagster.yaml."""
+    """Return a run's Job as dagster-k8s builds it from dagster.yaml."""
     kubeconfig = cluster_instance.write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
     config = launcher(overlay) | {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
     made = K8sRunLauncher(**config)

@@ -1,6 +1,6 @@
-"""Processes that begin with everything imported: forked from one that has done that once.
+"""Processes forked from one that has already imported everything.
 
-What a pod of the stand-in cluster would import is most of what it does; a test about imports starts a cold one.
+Imports take most of the time of a pod in the stand-in cluster; a test of imports starts a cold process instead.
 """
 
 import multiprocessing
@@ -15,7 +15,7 @@ import pytest
 
 _FORKS = multiprocessing.get_context("forkserver")
 _ONE_ASKS = threading.Lock()
-"""How a process ended can be read once, and starting another reads it too."""
+"""Serialise starts and joins: an exit status can be read once, and starting another process reads it too."""
 
 
 def prepare(modules: Sequence[str], variables: Mapping[str, str]) -> None:
@@ -30,7 +30,7 @@ def prepare(modules: Sequence[str], variables: Mapping[str, str]) -> None:
 
 
 class Forked:
-    """A `dagster` command in a process of its own, with this environment and no other; its log is there already."""
+    """A `dagster` command in its own process, with exactly this environment; its log file must exist."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._process = _FORKS.Process(target=_become, args=([*command], dict(environment), str(log)))
@@ -39,7 +39,7 @@ class Forked:
         self.pid = self._process.pid or 0
 
     def wait(self) -> int:
-        """Its exit code, once it has ended; below zero the signal that killed it."""
+        """Wait for the process and return its exit code; a negative one is the signal that killed it."""
         wait([self._process.sentinel])
         with _ONE_ASKS:
             self._process.join()

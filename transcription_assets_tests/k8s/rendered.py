@@ -1,4 +1,4 @@
-"""The manifests as `kubectl kustomize` renders them, and what can be asked of them."""
+"""The manifests as `kubectl kustomize` renders them, with queries on them."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from transcription_assets_tests.demo import ROOT
 K8S = ROOT / "k8s"
 OVERLAYS = ("local", "gpu")
 BATCH = {"run_worker": "dagster-runner", "step_worker": "transcription"}
-"""The pods that Dagster starts, by their component, with their service accounts: they are in no manifest."""
+"""Component -> service account of the pods that Dagster starts, which no manifest contains."""
 
 SOURCES = {
     "configMap": "ConfigMap",
@@ -27,20 +27,20 @@ SOURCES = {
     "secretKeyRef": "Secret",
     "secretRef": "Secret",
 }
-"""Field of a pod -> kind of object that it names."""
+"""Field of a pod -> kind of the object that it refers to."""
 
 Document = dict[str, Any]
 
 
 @cache
 def rendered(overlay: str) -> tuple[Document, ...]:
-    """Every object of an overlay."""
+    """Return every object of an overlay."""
     kubectl = Path(sys.executable).parent / "kubectl"
     told = subprocess.run(
         [kubectl, "kustomize", K8S / "overlays" / overlay], capture_output=True, text=True, check=False, timeout=60
     )
     assert not told.returncode, told.stderr
-    assert not told.stderr, told.stderr  # a warning here is a field that a later kubectl refuses
+    assert not told.stderr, told.stderr  # warnings are about fields that a later kubectl rejects
     return tuple(yaml.safe_load_all(told.stdout))
 
 
@@ -57,7 +57,7 @@ def data(overlay: str, config_map: str) -> dict[str, str]:
 
 
 def instance(overlay: str) -> Document:
-    """dagster.yaml, as the pods of the overlay read it."""
+    """Return dagster.yaml as the pods of the overlay read it."""
     return dict(yaml.safe_load(data(overlay, "dagster-instance")["dagster.yaml"]))
 
 
@@ -101,7 +101,7 @@ def servers(overlay: str) -> list[Workload]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes these labels."""
+    """Return whether a label selector matches these labels."""
     wanted = selector.get("matchLabels", {})
     among = selector.get("matchExpressions", [])
     assert all(expression["operator"] == "In" for expression in among)
@@ -111,21 +111,21 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def pods(overlay: str) -> dict[str, dict[str, str]]:
-    """Component -> labels of its pods, those that Dagster starts among them."""
+    """Map each component to the labels of its pods, including those that Dagster starts."""
     own = {workload.labels["app.kubernetes.io/component"]: workload.labels for workload in workloads(overlay)}
     started = {name: {**launcher(overlay)["labels"], "app.kubernetes.io/component": name} for name in BATCH}
     return own | started
 
 
 def may_connect(overlay: str, source: str, target: str, port: int) -> bool:
-    """Tell whether the network policies let `source` connect to `target`: a component, or a name in OUTSIDE."""
+    """Return whether the network policies let `source` connect to `target` (components, or names in OUTSIDE)."""
     return _lets(overlay, "Egress", source, target, port) and _lets(overlay, "Ingress", target, source, port)
 
 
 def _lets(overlay: str, direction: str, here: str, there: str, port: int) -> bool:
     known = pods(overlay)
     if here not in known:
-        return True  # nobody of ours decides for it
+        return True  # our policies do not apply to it
     policies = [
         policy["spec"]
         for policy in of_kind(overlay, "NetworkPolicy")
@@ -141,11 +141,11 @@ def _lets(overlay: str, direction: str, here: str, there: str, port: int) -> boo
 
 
 OUTSIDE = {"elsewhere": "203.0.113.7", "metadata": "169.254.169.254"}
-"""Peers that are no pods of ours, with an address of each: somewhere on the internet, a cloud's metadata service."""
+"""Peers outside the cluster with an address of each: a host on the internet, a cloud's metadata service."""
 
 
 def _peer(peers: list[Document] | None, there: str, labels: Mapping[str, str] | None) -> bool:
-    """Tell whether a rule without peers, a pod selector or an address block takes `there`."""
+    """Return whether a rule's peers (none, pod selectors or address blocks) match `there`."""
     if peers is None:
         return True
     if labels is None:
@@ -177,7 +177,7 @@ def _port(ports: list[Document] | None, port: int, overlay: str, served: str) ->
 
 
 def references(pod: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(kind, name, key or empty) of all that a pod's environment and volumes take from elsewhere and need."""
+    """Yield (kind, name, key or empty) of all objects that a pod's environment and volumes require."""
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         for source in container.get("envFrom", []):
             for field, taken in source.items():

@@ -1,8 +1,8 @@
 """STAND-IN for a Kubernetes API server, for tests in which no cluster can run: it speaks HTTP to the real client.
 
-Of the API it knows Jobs, pods and events, as far as dagster-k8s asks. A pod is a process of this machine with the
-pod's real command and environment; placing it on a node, pulling its image and mounting its secrets are only told.
-What a cluster does to pods (no node, no image, out of memory, eviction) is done to those that a test names.
+It implements the parts of Jobs, pods and events that dagster-k8s uses. A pod is a process of this machine with the
+pod's real command and environment; scheduling, image pulls and mounted secrets are only reported in its status.
+Cluster failures (no node, no image, out of memory, eviction) happen to the pods that a test selects.
 """
 
 import json
@@ -38,7 +38,7 @@ def now() -> str:
 
 @dataclass(slots=True)
 class Node:
-    """A node that pods can be placed on; `gpus` are never used up."""
+    """A node that pods can be scheduled on; its `gpus` are never used up."""
 
     labels: Mapping[str, str]
     gpus: int = 0
@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(slots=True)
 class Pod:
-    """What the API tells of it, and the process that it is."""
+    """A pod: its object in the API, and its process."""
 
     body: Json
     process: "subprocess.Popen[bytes] | Forked | None" = None
@@ -72,7 +72,7 @@ class Pod:
 
     @property
     def step(self) -> str:
-        """Empty for the pod of a run."""
+        """Return the step, or an empty string for the pod of a run."""
         return self.labels.get("dagster/op", "")
 
     def kill(self, how: int = signal.SIGKILL) -> None:
@@ -82,9 +82,9 @@ class Pod:
 
 @dataclass(slots=True)
 class Cluster:
-    """Everything that the server knows. `fate` is asked for each new pod and answers what befalls it, or nothing.
+    """The state of the server. `fate` returns the failure of a new pod, or an empty string.
 
-    `is_cold`: whether its process imports for itself, as in a cluster, or has everything imported already.
+    `is_cold` returns whether a pod's process does its own imports, as in a cluster, or is forked with all imports done.
     """
 
     folder: Path
@@ -99,7 +99,7 @@ class Cluster:
     events: list[Json] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    # --- what the client asks for
+    # --- requests of the client
 
     def create_job(self, body: Json) -> Json:
         with self.lock:
@@ -120,7 +120,7 @@ class Cluster:
                 self.pods.pop(pod.name, None)
         return {"kind": "Status", "status": "Success"}
 
-    # --- what a cluster does
+    # --- actions of the cluster
 
     def _add_pod(self, job: Json) -> None:
         name = job["metadata"]["name"]
@@ -232,14 +232,14 @@ class Cluster:
             status.pop("active", None)
 
     def end(self, pod: Pod, reason: str, how: int = signal.SIGKILL) -> None:
-        """The node ends the pod for this reason: OOMKilled, Evicted, DeadlineExceeded, or none."""
+        """End the pod as its node would, for a reason: OOMKilled, Evicted, DeadlineExceeded, or none."""
         with self.lock:
             if pod.is_running:
                 pod.body["status"]["standinReason"] = reason
                 pod.kill(how)
 
     def lose(self, pod: Pod) -> None:
-        """The node is lost: the pod's process and the pod itself are gone, and its Job has failed."""
+        """Lose the node: remove the pod's process and the pod itself, and fail its Job."""
         with self.lock:
             pod.kill()
             self.pods.pop(pod.name, None)
@@ -292,15 +292,15 @@ class Cluster:
             }
         )
 
-    # --- what tests look at
+    # --- queries of tests
 
     def of_run(self, run_id: str, step: str) -> list[Pod]:
-        """The pods of this step that are there now, in the order in which they were made."""
+        """Return the existing pods of this step, in the order of their creation."""
         with self.lock:
             return [pod for pod in self.pods.values() if pod.labels["dagster/run-id"] == run_id and pod.step == step]
 
     def close(self) -> None:
-        """End all processes, and wait for them."""
+        """Kill all processes and wait for them."""
         with self.lock:
             running = [pod for pod in self.pods.values() if pod.is_running]
             for pod in running:
@@ -311,18 +311,18 @@ class Cluster:
 
 
 def _field(query: Mapping[str, list[str]], name: str) -> str:
-    """The one value that a selector `…=value` asks for."""
+    """Return the value of a selector `…=value`."""
     return query.get(name, ["="])[0].rpartition("=")[2]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The few paths of the API that are asked for."""
+    """Request handler for the API paths that dagster-k8s uses."""
 
     cluster: Cluster
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: a test's output is its own."""
+        """Suppress the log, which would be mixed with a test's output."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -377,7 +377,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(cluster: Cluster) -> Iterator[Path]:
-    """Serve the cluster; yields the kubeconfig that leads to it. At the end no process of it is left."""
+    """Serve the cluster and yield the path of its kubeconfig; at the end, kill all its processes."""
     handler = type("ClusterHandler", (Handler,), {"cluster": cluster})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     with answering(server) as address:

@@ -1,7 +1,7 @@
-"""The real definitions with fakes for what recognises, for the pods of the stand-in cluster; pauses are shortened.
+"""The real definitions with fake models and short retry delays, for the pods of the stand-in cluster.
 
-FAKE: the engine writes a line for each recording that it hears, and waits in the middle of one as long as there is a
-file `hold-<seconds>` beside the store.
+FAKE: the engine appends a line to a file for each recording that it transcribes, and waits in the middle of it while
+a file `hold-<seconds>` exists beside the store.
 """
 
 import time
@@ -13,7 +13,7 @@ import dagster as dg
 from transcription_assets import settings
 from transcription_assets.defs import batch
 
-batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets take it
+batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets use it
 
 from transcription_assets import definitions  # noqa: E402
 from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechResult  # noqa: E402
@@ -22,12 +22,12 @@ from transcription_assets_tests.fakes import HashEncoder, HashEncoding, Scripted
 
 @dataclass(slots=True)
 class WitnessedEngine(ScriptedEngine):
-    """FAKE: scripted, and leaves traces of what it heard."""
+    """FAKE: a scripted engine that logs the recordings it transcribes."""
 
     folder: Path = Path()
 
     def _hear(self, sound: AudioSource) -> SpeechResult:
-        """Tell which recording it is, wait while that is held, then say the script."""
+        """Log the recording, wait while it is held, then return the scripted result."""
         seconds = round(sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE)
         with (self.folder / "heard").open("a", encoding="utf-8") as heard:
             heard.write(f"{seconds}\n")

@@ -1,4 +1,4 @@
-"""The users of the bucket in k8s/overlays/local, against the real server that the overlay runs."""
+"""The users of the bucket in k8s/overlays/local, tested on the S3 server that the overlay runs."""
 
 import base64
 import json
@@ -41,14 +41,14 @@ def status_of_refusal(client: Any, call: Callable[[], object]) -> int:
     return int(error.value.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def test_the_pipeline_reads_and_writes(server: S3Server) -> None:
+def test_pipeline_user_can_read_and_write(server: S3Server) -> None:
     client = server.client(account("transcription-secrets"))
     client.put_object(Bucket=server.bucket, Key="archive/a", Body=b"1")
     assert client.get_object(Bucket=server.bucket, Key="archive/a")["Body"].read() == b"1"
     client.delete_object(Bucket=server.bucket, Key="archive/a")
 
 
-def test_search_reads_and_lists_but_never_writes(server: S3Server) -> None:
+def test_search_user_can_read_and_list_but_not_write(server: S3Server) -> None:
     server.client(account("transcription-secrets")).put_object(Bucket=server.bucket, Key="archive/b", Body=b"2")
     client = server.client(account("transcription-search"))
     assert client.get_object(Bucket=server.bucket, Key="archive/b")["Body"].read() == b"2"
@@ -62,6 +62,6 @@ def test_search_reads_and_lists_but_never_writes(server: S3Server) -> None:
         assert status_of_refusal(client, write) == 403
 
 
-def test_a_stranger_reads_nothing(server: S3Server) -> None:
+def test_unknown_user_cannot_list(server: S3Server) -> None:
     client = server.client(NOBODY)
     assert status_of_refusal(client, lambda: client.list_objects_v2(Bucket=server.bucket)) == 403

@@ -1,4 +1,4 @@
-"""The images: what the Dockerfile promises, and what the GPU image leaves out."""
+"""Container images: rules for the Dockerfile, and packages that the GPU image omits."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ BODIES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, 
 
 
 def lines_of(stage: str) -> str:
-    """The stage, after those that it is made from."""
+    """Return the lines of a stage, after those of its parent stages."""
     parent = STAGES[stage]
     return (lines_of(parent) if parent in STAGES else "") + BODIES[stage]
 
@@ -27,27 +27,27 @@ def test_no_image_runs_as_root(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", SHIPPED)
-def test_no_image_has_an_entrypoint_because_run_pods_bring_arguments_only(target: str) -> None:
+def test_no_image_has_an_entrypoint(target: str) -> None:
     assert "ENTRYPOINT" not in lines_of(target)
 
 
-def test_what_is_built_without_a_target_is_the_image_for_cpu_nodes() -> None:
+def test_default_build_target_is_the_cpu_image() -> None:
     assert list(STAGES)[-1] == "cpu"
 
 
-def test_bases_are_chosen_by_argument_and_pinned() -> None:
+def test_base_images_are_pinned_build_arguments() -> None:
     (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
     assert base.partition(":")[2] not in ("", "latest")
     assert all(parent in STAGES or parent == "${BASE}" for parent in STAGES.values())
 
 
-def test_images_install_only_what_is_locked() -> None:
+def test_images_install_only_locked_packages() -> None:
     assert "tools/install.py" in DOCKERFILE
     for command in re.findall(r"pip install [^&\n]*", DOCKERFILE):
         assert {"--no-deps", "--no-build-isolation"} <= set(command.split()), command
 
 
-def test_the_gpu_image_leaves_out_only_what_others_need() -> None:
+def test_gpu_image_installs_only_the_base_layer() -> None:
     base, product = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("base", "product"))
     for name in ("dagster-webserver", "lancedb", "sentence-transformers"):
         assert re.search(rf"^{name}==", product, re.MULTILINE)
@@ -55,7 +55,7 @@ def test_the_gpu_image_leaves_out_only_what_others_need() -> None:
     assert "python3 tools/install.py base &&" in lines_of("gpu-dependencies")
 
 
-def test_the_definitions_load_and_speech_is_ready_without_what_the_gpu_image_leaves_out() -> None:
+def test_definitions_and_speech_load_with_only_the_gpu_packages() -> None:
     absent = ("dagster_webserver", "lancedb", "pyarrow", "sentence_transformers", "torch", "transformers", "sklearn")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"

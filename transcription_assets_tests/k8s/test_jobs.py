@@ -1,6 +1,6 @@
-"""The Jobs of all steps as dagster-k8s really builds them, held against those stored beside this test.
+"""The Jobs of all steps as dagster-k8s builds them, compared with those stored beside this test.
 
-What changes them on purpose stores them again: `python -m transcription_assets_tests.k8s.test_jobs`; read the diff.
+After an intended change, store them again with `python -m transcription_assets_tests.k8s.test_jobs` and read the diff.
 """
 
 import json
@@ -59,15 +59,15 @@ CLUSTERS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(slots=True)
 class Built:
-    """An instance, and the Jobs that were asked of it: nothing answers."""
+    """A Dagster instance, and the Jobs that it would create; no API server is involved."""
 
     instance: dg.DagsterInstance
     settings: Settings
     jobs: dict[str, Any] = field(default_factory=dict)
-    """Of each step, by its name."""
+    """Step -> Job."""
 
     def executor(self) -> Any:
-        """As the process of a run makes it."""
+        """Return the executor as the process of a run creates it."""
         executor = definitions.build(self.settings).executor
         assert isinstance(executor, dg.ExecutorDefinition)
         assert executor.executor_creation_fn
@@ -79,7 +79,7 @@ class Built:
         return definitions.build(self.settings).resolve_implicit_global_asset_job_def()
 
     def all(self, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The Job of each step, by the step's name."""
+        """Return the Job of each step, by the step's name."""
         context = self.context(tags)
         origin, run = context.dagster_run.job_code_origin, context.dagster_run
         assert origin
@@ -90,7 +90,7 @@ class Built:
         return self.jobs
 
     def context(self, tags: Mapping[str, str] | None = None) -> PlanOrchestrationContext:
-        """That of a run over all steps; its executor asks this test instead of a cluster."""
+        """Return the context of a run of all steps; its executor creates Jobs in this object, not in a cluster."""
         job = self.job
         plan = create_execution_plan(job)
         origin = RepositoryPythonOrigin(
@@ -107,7 +107,7 @@ class Built:
             tags={**range_tags, **(tags or {})},
         )
         executor = self.executor()
-        handler = executor._step_handler  # noqa: SLF001 -- who talks to the cluster
+        handler = executor._step_handler  # noqa: SLF001 -- calls the cluster
         handler._api_client.create_namespaced_job_with_retries = self._asked  # noqa: SLF001
         handler._detect_current_name_and_uid = lambda: ("pod-of-the-run", "uid-of-that-pod")  # noqa: SLF001
         return PlanOrchestrationContext(
@@ -152,7 +152,7 @@ def pod(job: Any) -> Any:
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
-def test_the_jobs_are_those_that_are_stored_and_every_step_has_one(tmp_path: Path, cluster: str) -> None:
+def test_jobs_of_all_steps_equal_the_stored_ones(tmp_path: Path, cluster: str) -> None:
     found = built(tmp_path, **CLUSTERS[cluster])
     with found.instance:
         jobs = found.all()
@@ -160,15 +160,15 @@ def test_the_jobs_are_those_that_are_stored_and_every_step_has_one(tmp_path: Pat
     assert jobs == json.loads((STORED / f"{cluster}.json").read_text(encoding="utf-8"))
 
 
-def test_what_the_launcher_says_of_nodes_does_not_leak_into_steps(gpu: Built) -> None:
+def test_node_settings_of_the_launcher_do_not_reach_steps(gpu: Built) -> None:
     for step, job in gpu.jobs.items():
         wanted = {"pool": "gpu"} if step == "transcript" else {"pool": "cpu"}
-        assert pod(job)["nodeSelector"] == wanted, "a GPU step would wait for a node that is both"
+        assert pod(job)["nodeSelector"] == wanted, "no node is in both pools"
         assert "only-for-runs" not in json.dumps(job)
-        assert pod(job)["containers"][0]["resources"]["limits"]["memory"] != "1Gi", "that is the run's"
+        assert pod(job)["containers"][0]["resources"]["limits"]["memory"] != "1Gi", "the limit of runs"
 
 
-def test_a_launcher_that_selects_cpu_nodes_does_not_keep_a_gpu_step_without_a_selector_from_its_gpu(
+def test_cpu_node_selector_of_launcher_does_not_reach_gpu_steps(
     tmp_path: Path,
 ) -> None:
     found = built(tmp_path, device="cuda")
@@ -176,27 +176,27 @@ def test_a_launcher_that_selects_cpu_nodes_does_not_keep_a_gpu_step_without_a_se
         assert pod(found.all()["transcript"])["nodeSelector"] == {}
 
 
-def test_what_the_launcher_gives_to_all_reaches_the_steps(gpu: Built) -> None:
+def test_environment_sources_of_the_launcher_reach_the_steps(gpu: Built) -> None:
     for job in gpu.jobs.values():
         names = [next(iter(source.values()))["name"] for source in pod(job)["containers"][0]["envFrom"]]
         assert names == ["transcription-settings", "transcription-secrets"]
 
 
-def test_no_step_is_ever_given_a_second_pod_by_its_job(gpu: Built) -> None:
-    """It would find the step started and leave, and the run would wait for ever (dagster#33755)."""
+def test_jobs_of_steps_never_start_a_second_pod(gpu: Built) -> None:
+    """A second pod would exit because the step has started, and the run would wait forever (dagster#33755)."""
     for job in gpu.jobs.values():
         assert job["spec"]["backoffLimit"] == 0
         assert "podFailurePolicy" not in job["spec"]
         assert pod(job)["restartPolicy"] == "Never"
 
 
-def test_the_tags_of_a_run_do_not_reach_step_pods(gpu: Built) -> None:
-    """Why sizes are the executor's: what a person writes on the run changes the run's own pod only."""
+def test_tags_of_a_run_do_not_reach_step_pods(gpu: Built) -> None:
+    """Tags change only the run's own pod, so the executor sets the resources of steps."""
     tag = {"dagster-k8s/config": json.dumps({"container_config": {"resources": {"limits": {"cpu": "9"}}}})}
     assert gpu.all(tag) == json.loads((STORED / "gpu.json").read_text(encoding="utf-8"))
 
 
-def test_a_job_holds_no_secret_and_no_key_to_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_contain_no_secrets_and_no_service_account_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     found = built(tmp_path, **CLUSTERS["gpu"])
     with found.instance:
@@ -206,26 +206,26 @@ def test_a_job_holds_no_secret_and_no_key_to_the_cluster(tmp_path: Path, monkeyp
         assert pod(job)["automountServiceAccountToken"] is False
 
 
-def test_the_wait_for_a_node_is_no_part_of_the_time_limit(gpu: Built) -> None:
-    """A Job's own `activeDeadlineSeconds` begins when it is made, a pod's when a node has it."""
+def test_time_waiting_for_a_node_is_not_part_of_the_limit(gpu: Built) -> None:
+    """A Job's `activeDeadlineSeconds` starts at its creation, a pod's when it is scheduled."""
     settings = gpu.settings
     for step, job in gpu.jobs.items():
         assert "activeDeadlineSeconds" not in job["spec"]
         sounds = 5400 * settings.step_per_second + settings.step_floor_s
         known = step in {"transcript", "embeddings"}
         limit = settings.k8s_start_limit_s + (sounds if known else 86_400)
-        assert pod(job)["activeDeadlineSeconds"] == limit, "it follows from what the batch lasts, where that is known"
+        assert pod(job)["activeDeadlineSeconds"] == limit, "from the batch's duration if known"
         told = {item["name"]: item.get("value") for item in pod(job)["containers"][0]["env"]}
-        assert float(told[WORK_LIMIT] or 0) == limit - settings.k8s_start_limit_s, "else it takes that for an eviction"
-        assert told["OMP_NUM_THREADS"], "nothing else of the step's environment is lost by that"
+        assert float(told[WORK_LIMIT] or 0) == limit - settings.k8s_start_limit_s, "tells it from an eviction"
+        assert told["OMP_NUM_THREADS"], "the other variables are kept"
 
 
-def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
-    """One table says both."""
+def test_prices_match_the_resources_of_the_pods(gpu: Built) -> None:
+    """Prices and resource requests come from one table."""
     specs = {spec.key.to_user_string(): spec for spec in definitions.build(gpu.settings).resolve_all_asset_specs()}
     for step, job in gpu.jobs.items():
         asked, told = pod(job)["containers"][0]["resources"], specs[step].metadata
-        assert asked["requests"] | {"cpu": asked["limits"]["cpu"]} == asked["limits"], "none is evicted before others"
+        assert asked["requests"] | {"cpu": asked["limits"]["cpu"]} == asked["limits"], "guaranteed QoS class"
         assert asked["requests"]["cpu"] == f"{told['cpus'] * 1000:.0f}m"
         assert int(asked["requests"].get("nvidia.com/gpu", 0)) == told["gpus"]
     spot = report.GPU_USD_PER_HOUR * report.SPOT_SHARE
@@ -241,16 +241,16 @@ def test_pods_are_priced_as_they_are_made(gpu: Built) -> None:
         ("transcript", Retry.RUN, False),
     ],
 )
-def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
+def test_run_is_retried_only_if_automation_does_not_continue(
     tmp_path: Path, step: str, again: Retry, *, retried: bool
 ) -> None:
-    """Seen on a cluster: after a GPU pod that found no node, two runs for the same recording."""
+    """Otherwise a recording has two runs after a GPU pod found no node (observed on a cluster)."""
     found = built(tmp_path, **CLUSTERS["gpu"])
     with found.instance:
         context = found.context()
         found.instance.add_run(context.dagster_run)
         executor: Any = context.executor
-        executor._step_handler._endings[step] = PodOutcome("no node", again)  # noqa: SLF001 -- as the cluster told
+        executor._step_handler._endings[step] = PodOutcome("no node", again)  # noqa: SLF001 -- as if observed
         (planned,) = (item for item in context.execution_plan.steps if item.key == step)
         error = SerializableErrorInfo("no node", [], None)
         event = executor.log_failure_or_retry_event_after_error(context.for_step(planned), error, KnownExecutionState())
@@ -260,22 +260,20 @@ def test_a_run_comes_again_only_where_automation_would_not_carry_on_by_itself(
     assert event.is_step_up_for_retry is (again is Retry.STEP)
 
 
-def test_who_may_not_read_events_still_learns_that_a_pod_never_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dagster would only log the error, at every look, for two days."""
+def test_missing_permission_to_read_events_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise Dagster only logs the error, at every poll, for two days."""
     found = built(tmp_path)
 
     def refused(*_names: str) -> list[Any]:
         raise ApiException(status=403, reason="Forbidden")
 
     with found.instance:
-        handler = found.executor()._step_handler  # noqa: SLF001 -- who talks to the cluster
+        handler = found.executor()._step_handler  # noqa: SLF001 -- calls the cluster
         monkeypatch.setattr(handler._api_client, "retrieve_pod_events", refused)  # noqa: SLF001
         assert handler._warnings(cluster_instance.NAMESPACE, ["dagster-step-1"]) == ""  # noqa: SLF001
 
 
-def test_without_the_launcher_of_the_cluster_it_is_said_what_to_mend() -> None:
+def test_executor_requires_the_kubernetes_run_launcher() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         found = Built(instance, Settings.model_validate({"executor": "k8s"}))
         with pytest.raises(PermanentFailure, match=r"needs K8sRunLauncher in dagster\.yaml"):

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: valid for the clusters of today, and complete, as kubectl renders them."""
+"""The Kubernetes manifests as kubectl renders them: valid for current clusters, and complete."""
 
 import json
 import re
@@ -50,21 +50,19 @@ OTHER_VARIABLES = {
     "HOME",
     "PGSSLMODE",
 }
-"""What is not ours, in ConfigMaps: of Dagster, AWS tools, libpq and the Hub's client."""
+"""Variables in ConfigMaps that belong to Dagster, AWS tools, libpq and the Hub's client."""
 SECRET_NAMES = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
 NAMESPACED_LATER = ("Namespace", "PriorityClass")
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_api_server_of_two_years_ago_and_of_today_takes_every_field(
-    overlay: str, version: str, run_pod: Workload
-) -> None:
+def test_manifests_are_valid_for_old_and_current_api_servers(overlay: str, version: str, run_pod: Workload) -> None:
     for document in (*rendered(overlay), run_pod.document):
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_everything_lies_in_one_namespace_that_refuses_careless_pods(overlay: str) -> None:
+def test_all_objects_are_in_one_restricted_namespace(overlay: str) -> None:
     namespaces = {
         document["metadata"].get("namespace")
         for document in rendered(overlay)
@@ -75,7 +73,7 @@ def test_everything_lies_in_one_namespace_that_refuses_careless_pods(overlay: st
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_every_image_has_a_tag_that_stays_the_same(overlay: str) -> None:
+def test_every_image_has_a_fixed_tag(overlay: str) -> None:
     images = [container["image"] for workload in workloads(overlay) for container in workload.containers]
     images.append(current_image(overlay))
     if gpu_image := data(overlay, "transcription-settings").get("TRANSCRIPTION_K8S_GPU_IMAGE"):
@@ -91,12 +89,12 @@ def current_image(overlay: str) -> str:
     return str(next(variable["value"] for variable in container["env"] if variable["name"] == "DAGSTER_CURRENT_IMAGE"))
 
 
-def test_runs_and_steps_use_the_very_image_of_the_code_server(overlay: str) -> None:
+def test_runs_and_steps_use_the_image_of_the_code_server(overlay: str) -> None:
     (container,) = Workload(named(overlay, "Deployment", "code-server")).containers
     assert current_image(overlay) == container["image"]
 
 
-def test_servers_are_probed_before_traffic_and_while_they_run(overlay: str) -> None:
+def test_servers_have_startup_readiness_and_liveness_probes(overlay: str) -> None:
     for workload in servers(overlay):
         for container in workload.containers:
             assert "livenessProbe" in container, workload.name
@@ -104,7 +102,7 @@ def test_servers_are_probed_before_traffic_and_while_they_run(overlay: str) -> N
                 assert {"startupProbe", "readinessProbe"} <= set(container), workload.name
 
 
-def test_a_service_leads_to_a_port_that_somebody_listens_on(overlay: str) -> None:
+def test_service_ports_match_container_ports(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
         behind = [workload for workload in servers(overlay) if selects_labels(service, workload)]
         assert len(behind) == 1, service["metadata"]["name"]
@@ -117,7 +115,7 @@ def selects_labels(service: Document, workload: Workload) -> bool:
 
 
 def secrets(overlay: str) -> dict[str, set[str]]:
-    """Name -> keys of the Secrets of the overlay, or of the example that its README tells people to fill in."""
+    """Map the names of the overlay's Secrets, or of those in its example file, to their keys."""
     found = of_kind(overlay, "Secret")
     example = K8S / "overlays" / overlay / "secrets.example.yaml"
     if example.exists():
@@ -125,7 +123,7 @@ def secrets(overlay: str) -> dict[str, set[str]]:
     return {item["metadata"]["name"]: set(item.get("data", {}) | item.get("stringData", {})) for item in found}
 
 
-def test_every_map_secret_and_volume_that_a_pod_asks_for_is_there(overlay: str, run_pod: Workload) -> None:
+def test_all_objects_that_pods_refer_to_exist(overlay: str, run_pod: Workload) -> None:
     known = secrets(overlay)
     for workload in (*workloads(overlay), run_pod):
         for kind, name, key in references(workload.pod):
@@ -141,7 +139,7 @@ def test_every_map_secret_and_volume_that_a_pod_asks_for_is_there(overlay: str, 
             assert named(overlay, "PriorityClass", priority)
 
 
-def test_no_secret_is_readable_in_a_config_map(overlay: str) -> None:
+def test_config_maps_contain_no_secrets(overlay: str) -> None:
     values = {
         value
         for secret in of_kind(overlay, "Secret")
@@ -153,9 +151,7 @@ def test_no_secret_is_readable_in_a_config_map(overlay: str) -> None:
             assert value not in values, key
 
 
-def test_the_settings_in_the_config_map_are_known_and_within_their_bounds(
-    overlay: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_in_the_config_map_are_known_and_valid(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = data(overlay, "transcription-settings")
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert set(given) <= known | OTHER_VARIABLES
@@ -166,7 +162,7 @@ def test_the_settings_in_the_config_map_are_known_and_within_their_bounds(
     assert chosen.store.startswith("s3://")
 
 
-def test_every_variable_that_dagster_reads_is_given_to_all_who_read_it(overlay: str, run_pod: Workload) -> None:
+def test_variables_in_dagster_yaml_are_set_in_every_pod(overlay: str, run_pod: Workload) -> None:
     wanted = set(variables_of(instance(overlay)))
     for workload in [item for item in (*workloads(overlay), run_pod) if "dagster-instance" in volumes(item)]:
         (container,) = workload.containers
@@ -187,14 +183,14 @@ def variables_of(config: Any) -> Iterator[str]:
             yield from variables_of(value)
 
 
-def test_dagster_takes_the_instance_file(overlay: str) -> None:
+def test_dagster_yaml_is_valid(overlay: str) -> None:
     checked = validate_config(dagster_instance_config_schema(), instance(overlay))
     assert checked.success, checked.errors
     launching = validate_config(DagsterK8sJobConfig.config_type_run_launcher(), launcher(overlay))
     assert launching.success, launching.errors
 
 
-def test_the_webserver_is_the_guarded_one(overlay: str) -> None:
+def test_webserver_runs_with_the_guard(overlay: str) -> None:
     (container,) = Workload(named(overlay, "Deployment", "webserver")).containers
     assert container["command"] == ["python", "-m", webserver.__name__]
     assert {container[probe]["httpGet"]["path"] for probe in PROBES} == {webguard.PROBE}
@@ -210,7 +206,7 @@ def test_the_webserver_is_the_guarded_one(overlay: str) -> None:
     ],
     ids=lambda chosen: next(iter(chosen)),
 )
-def test_the_tags_of_a_run_cannot_change_its_pod(overlay: str, tmp_path: Path, chosen: dict[str, Any]) -> None:
+def test_tags_of_a_run_cannot_change_its_pod(overlay: str, tmp_path: Path, chosen: dict[str, Any]) -> None:
     given = launcher(overlay)
     cluster_instance.write(
         tmp_path,
@@ -225,7 +221,7 @@ def test_the_tags_of_a_run_cannot_change_its_pod(overlay: str, tmp_path: Path, c
         made.run_launcher.get_container_context_for_run(dg.DagsterRun("process_recordings"))
 
 
-def test_lost_pods_and_lost_logs_are_seen_to_by_the_instance(overlay: str) -> None:
+def test_monitoring_retries_log_storage_and_pools_are_configured(overlay: str) -> None:
     chosen = instance(overlay)
     assert chosen["run_monitoring"]["enabled"]
     assert chosen["run_retries"]["enabled"]
@@ -233,7 +229,7 @@ def test_lost_pods_and_lost_logs_are_seen_to_by_the_instance(overlay: str) -> No
     assert chosen["concurrency"]["pools"]["default_limit"] > 0
 
 
-def test_the_readme_names_files_and_objects_that_exist(overlay: str) -> None:
+def test_readme_names_only_existing_files_and_objects(overlay: str) -> None:
     page = (K8S / "README.md").read_text(encoding="utf-8")
     for path in re.findall(r"\bk8s/[\w./-]+", page):
         assert (K8S.parent / path.rstrip(".")).exists(), path

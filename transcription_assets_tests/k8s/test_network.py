@@ -1,4 +1,4 @@
-"""Who can reach whom."""
+"""Connections that the network policies allow and deny."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from transcription_assets_tests.k8s.rendered import OVERLAYS, may_connect, of_ki
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
-def test_every_pod_is_covered_by_network_policies_in_both_directions(overlay: str) -> None:
+def test_network_policies_cover_every_pod_in_both_directions(overlay: str) -> None:
     for component in pods(overlay):
         assert not may_connect(overlay, component, "elsewhere", 25), component
         assert not may_connect(overlay, "elsewhere", component, 25), component
@@ -17,7 +17,7 @@ EVERYBODY_OF_DAGSTER = ("code-server", "webserver", "daemon", "run_worker", "ste
 BUCKET_USERS = ("code-server", "webserver", "search", "run_worker", "step_worker")
 
 
-def test_who_works_together_can_reach_each_other(overlay: str) -> None:
+def test_required_connections_are_allowed(overlay: str) -> None:
     needed = [("webserver", "code-server", 4000), ("daemon", "code-server", 4000), ("fill-models", "elsewhere", 443)]
     needed += [(name, "elsewhere", 6443) for name in ("daemon", "webserver", "run_worker")]
     database, bucket = ("postgres", "bucket") if overlay == "local" else ("elsewhere", "elsewhere")
@@ -27,7 +27,7 @@ def test_who_works_together_can_reach_each_other(overlay: str) -> None:
         assert may_connect(overlay, source, target, port), (source, target, port)
 
 
-def test_who_has_no_business_with_each_other_cannot_reach_each_other(overlay: str) -> None:
+def test_unneeded_connections_are_denied(overlay: str) -> None:
     forbidden = [
         ("step_worker", "code-server", 4000),
         ("step_worker", "elsewhere", 6443),
@@ -47,8 +47,8 @@ def test_who_has_no_business_with_each_other_cannot_reach_each_other(overlay: st
         assert not may_connect(overlay, source, target, port), (source, target, port)
 
 
-def test_no_pod_reaches_the_metadata_service_of_a_cloud(overlay: str) -> None:
-    # Who talks to the API server may use its ports towards any address; metadata services answer on none of them.
+def test_no_pod_can_reach_the_cloud_metadata_service(overlay: str) -> None:
+    # Clients of the API server may use its ports to any address; metadata services listen on none of them.
     for component in pods(overlay):
         for port in (80, 987, 988, 8080):
             assert not may_connect(overlay, component, "metadata", port), (component, port)
@@ -56,7 +56,7 @@ def test_no_pod_reaches_the_metadata_service_of_a_cloud(overlay: str) -> None:
         assert not may_connect(overlay, component, "metadata", 443), component
 
 
-def test_names_are_resolved_by_the_cluster_only(overlay: str) -> None:
+def test_pods_can_use_only_the_dns_of_the_cluster(overlay: str) -> None:
     for component in pods(overlay):
         assert not may_connect(overlay, component, "elsewhere", 53), component
     (policy,) = [found for found in of_kind(overlay, "NetworkPolicy") if found["metadata"]["name"] == "names"]
@@ -68,7 +68,7 @@ def test_names_are_resolved_by_the_cluster_only(overlay: str) -> None:
     assert {(port["protocol"], port["port"]) for port in rule["ports"]} == {("UDP", 53), ("TCP", 53)}
 
 
-def test_every_policy_is_about_somebody(overlay: str) -> None:
+def test_every_policy_selects_a_component(overlay: str) -> None:
     known = pods(overlay)
     for policy in of_kind(overlay, "NetworkPolicy"):
         selector = policy["spec"]["podSelector"]

@@ -1,4 +1,4 @@
-"""What is said of a pod that ends or never begins, and what follows for its step."""
+"""Reasons for pods that end or never start, and the retry decision for their steps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +40,7 @@ def pod(
     disrupted: str = "",
     leaving: datetime | None = None,
 ) -> Pod:
-    """By way of the client's own classes, as the cluster answers."""
+    """Build a pod from the client's own classes, as the API returns it."""
     conditions = [
         V1PodCondition(
             type="PodScheduled",
@@ -114,14 +114,14 @@ def seen(*pods: Pod, failed: bool = False, succeeded: bool = False, erring_s: fl
         (seen(pod("Running", leaving=T0), failed=True), 10, Retry.STEP, "is being taken away"),
     ],
 )
-def test_the_reason_is_said_and_tried_again_is_only_what_another_pod_can_do_better(
+def test_ended_pods_have_a_reason_and_a_retry_decision(
     what: JobObservation, at_s: float, again: Retry, said: str
 ) -> None:
     found = job_outcome(what, after(at_s), LIMIT_S)
     assert found
     assert found.again is again
     assert said in found.reason
-    assert "\n" not in found.reason, "one line for the list of runs"
+    assert "\n" not in found.reason, "shown in one line in the list of runs"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_reason_is_said_and_tried_again_is_only_what_another_pod_can_do_bett
         (seen(pod("Running", leaving=T0)), 60),
     ],
 )
-def test_what_may_yet_come_to_work_is_waited_for(what: JobObservation, at_s: float) -> None:
+def test_pod_that_may_still_start_or_finish_has_no_outcome(what: JobObservation, at_s: float) -> None:
     assert job_outcome(what, after(at_s), LIMIT_S) is None
 
 
@@ -147,7 +147,7 @@ def test_what_may_yet_come_to_work_is_waited_for(what: JobObservation, at_s: flo
     succeeded=st.booleans(),
     with_pod=st.booleans(),
 )
-def test_nothing_but_a_running_pod_goes_on_for_longer_than_its_limit(
+def test_every_pod_except_a_running_one_fails_after_its_limit(
     *, phase: str, placed: bool, waiting: str, failed: bool, succeeded: bool, with_pod: bool
 ) -> None:
     pods = [pod(phase, placed=placed, waiting=waiting)] if with_pod else []
@@ -156,6 +156,6 @@ def test_nothing_but_a_running_pod_goes_on_for_longer_than_its_limit(
     assert lost or job_outcome(what, after(LIMIT_S + 1), LIMIT_S) is not None
 
 
-def test_an_error_is_told_from_a_container_that_is_being_made() -> None:
+def test_container_creation_is_not_an_error() -> None:
     assert is_erring([pod("Pending", waiting="ErrImagePull")])
     assert not is_erring([pod("Pending", waiting="ContainerCreating")])

@@ -1,4 +1,4 @@
-"""What the pods of the manifests may do, and what they are given."""
+"""Security context, permissions and resources of the pods in the manifests."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from transcription_assets_tests.k8s.rendered import (
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
-def test_no_pod_is_root_or_could_become_it_or_writes_to_its_image(overlay: str, run_pod: Workload) -> None:
+def test_no_pod_runs_as_root_or_writes_to_its_image(overlay: str, run_pod: Workload) -> None:
     for workload in (*workloads(overlay), run_pod):
         pod = workload.pod["securityContext"]
         assert pod["runAsNonRoot"], workload.name
@@ -43,7 +43,7 @@ def test_no_pod_is_root_or_could_become_it_or_writes_to_its_image(overlay: str, 
             assert "tmp" in [mount["name"] for mount in container["volumeMounts"]], workload.name
 
 
-def test_every_container_has_requests_and_limits_so_that_none_starves_a_node(overlay: str, run_pod: Workload) -> None:
+def test_every_container_has_requests_and_limits(overlay: str, run_pod: Workload) -> None:
     for workload in (*workloads(overlay), run_pod):
         for container in workload.containers:
             for kind in ("requests", "limits"):
@@ -51,7 +51,7 @@ def test_every_container_has_requests_and_limits_so_that_none_starves_a_node(ove
                 assert stated >= {"cpu", "memory", "ephemeral-storage"}, (workload.name, kind)
 
 
-def test_search_has_an_account_and_keys_of_its_own(overlay: str, run_pod: Workload) -> None:
+def test_search_has_its_own_service_account_and_secret(overlay: str, run_pod: Workload) -> None:
     search = Workload(named(overlay, "Deployment", "search"))
     others = [workload for workload in (*workloads(overlay), run_pod) if workload.name != "search"]
     assert search.pod["serviceAccountName"] not in {workload.pod["serviceAccountName"] for workload in others}
@@ -59,18 +59,18 @@ def test_search_has_an_account_and_keys_of_its_own(overlay: str, run_pod: Worklo
     assert not any("transcription-search" in secrets_of(workload) for workload in others)
 
 
-def test_only_the_code_server_gets_the_keys_of_the_queue(overlay: str, run_pod: Workload) -> None:
+def test_only_the_code_server_has_the_sensor_secret(overlay: str, run_pod: Workload) -> None:
     holders = {item.name for item in (*workloads(overlay), run_pod) if "transcription-sensor" in secrets_of(item)}
     assert holders == {"code-server"}
 
 
-def test_what_downloads_models_holds_no_secret(overlay: str) -> None:
+def test_model_download_job_has_no_secret(overlay: str) -> None:
     fill = Workload(named(overlay, "Job", "fill-models"))
     assert not secrets_of(fill)
     assert fill.pod["serviceAccountName"] not in {BATCH["step_worker"], BATCH["run_worker"]}
 
 
-def test_search_for_people_does_not_start_without_a_token(overlay: str) -> None:
+def test_exposed_search_requires_a_token(overlay: str) -> None:
     if overlay == "local":
         assert not of_kind(overlay, "Ingress")
         return
@@ -81,17 +81,17 @@ def test_search_for_people_does_not_start_without_a_token(overlay: str) -> None:
     assert not wanted.get("optional")
 
 
-def test_the_quota_admits_the_servers_and_bounds_every_pod(overlay: str) -> None:
+def test_quota_admits_ten_runs_and_limits_have_defaults(overlay: str) -> None:
     (quota,) = of_kind(overlay, "ResourceQuota")
     pods_at_rest = sum(item.document["spec"].get("replicas", 1) for item in workloads(overlay))
-    assert pods_at_rest + 2 * 10 <= int(quota["spec"]["hard"]["pods"])  # 10 runs at once, a step each
+    assert pods_at_rest + 2 * 10 <= int(quota["spec"]["hard"]["pods"])  # 10 concurrent runs with one step each
     (limits,) = of_kind(overlay, "LimitRange")
     (container,) = limits["spec"]["limits"]
     assert set(container["default"]) == set(container["defaultRequest"]) == {"cpu", "memory", "ephemeral-storage"}
 
 
 def secrets_of(workload: Workload) -> set[str]:
-    """Return the Secrets that a workload's containers or volumes name, optional ones too."""
+    """Return the Secrets that a workload's containers or volumes name, including optional ones."""
     named_here = {name for kind, name, _ in references(workload.pod) if kind == "Secret"}
     optional = {
         source["secretRef"]["name"]
@@ -105,11 +105,11 @@ def secrets_of(workload: Workload) -> set[str]:
 UNMOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
-def test_no_autoscaler_moves_a_run_while_its_steps_work(run_pod: Workload) -> None:
+def test_autoscalers_do_not_evict_run_pods(run_pod: Workload) -> None:
     assert UNMOVED.items() <= run_pod.document["spec"]["template"]["metadata"]["annotations"].items()
 
 
-def test_what_the_chart_starts_is_let_into_its_namespace_and_not_moved(overlay: str) -> None:
+def test_helm_chart_pods_are_restricted_and_not_evicted(overlay: str) -> None:
     (namespace,) = of_kind(overlay, "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     values = yaml.safe_load((K8S / "helm-values.yaml").read_text(encoding="utf-8"))
@@ -123,36 +123,36 @@ def test_what_the_chart_starts_is_let_into_its_namespace_and_not_moved(overlay: 
     assert run["podTemplateSpecMetadata"]["annotations"] == UNMOVED
 
 
-def test_nothing_asks_for_a_gpu_while_there_is_no_work(overlay: str, run_pod: Workload) -> None:
+def test_no_permanent_or_run_pod_requests_a_gpu(overlay: str, run_pod: Workload) -> None:
     at_rest = yaml.safe_dump([workload.document for workload in (*workloads(overlay), run_pod)])
     assert "nvidia.com/gpu" not in at_rest
 
 
-def test_there_is_never_a_second_daemon_even_during_an_upgrade(overlay: str) -> None:
+def test_daemon_has_one_replica_even_during_an_upgrade(overlay: str) -> None:
     spec = named(overlay, "Deployment", "daemon")["spec"]
     assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
 
 
-def test_a_drained_node_can_be_drained_and_takes_no_two_search_pods_at_once(overlay: str) -> None:
+def test_disruption_budgets_allow_one_unavailable_pod(overlay: str) -> None:
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         assert budget["spec"]["maxUnavailable"] == 1
         assert any(selects(budget["spec"]["selector"], workload.labels) for workload in servers(overlay))
 
 
-def test_a_replacement_pod_never_starts_behind_dagsters_back(run_pod: Workload) -> None:
+def test_run_jobs_never_start_replacement_pods(run_pod: Workload) -> None:
     spec = run_pod.document["spec"]
     assert spec["backoffLimit"] == 0
     assert "podFailurePolicy" not in spec
     assert spec["ttlSecondsAfterFinished"] > 0
 
 
-def test_the_launcher_gives_no_placement_that_would_leak_into_gpu_steps(overlay: str) -> None:
+def test_launcher_configures_no_node_placement(overlay: str) -> None:
     placement = re.compile(r"node_?selector|affinity|tolerations", re.IGNORECASE)
     assert not placement.search(yaml.safe_dump(launcher(overlay)))
 
 
 def rights(overlay: str, account: str) -> set[tuple[str, str]]:
-    """(resource, verb) of all that an account may do; nothing is bound across the cluster."""
+    """Return the (resource, verb) pairs of an account, and assert that there are no cluster-wide roles."""
     assert not of_kind(overlay, "ClusterRole", "ClusterRoleBinding")
     roles = [
         named(overlay, "Role", binding["roleRef"]["name"])
@@ -168,7 +168,7 @@ def rights(overlay: str, account: str) -> set[tuple[str, str]]:
     }
 
 
-def test_only_the_daemon_and_runs_can_create_jobs_and_nobody_creates_pods_or_reads_secrets(overlay: str) -> None:
+def test_only_daemon_and_runs_can_create_jobs(overlay: str) -> None:
     accounts = [account["metadata"]["name"] for account in of_kind(overlay, "ServiceAccount")]
     creating = {name for name in accounts if ("jobs", "create") in rights(overlay, name)}
     assert creating == {BATCH["run_worker"]}
@@ -180,13 +180,13 @@ def test_only_the_daemon_and_runs_can_create_jobs_and_nobody_creates_pods_or_rea
     assert not rights(overlay, BATCH["step_worker"])
 
 
-def test_a_token_of_the_cluster_is_only_where_it_is_used(overlay: str) -> None:
+def test_only_daemon_and_webserver_mount_service_account_tokens(overlay: str) -> None:
     assert all(not account["automountServiceAccountToken"] for account in of_kind(overlay, "ServiceAccount"))
     with_token = {item.name for item in workloads(overlay) if item.pod.get("automountServiceAccountToken")}
     assert with_token == {"daemon", "webserver"}
 
 
-def test_only_the_job_that_fills_the_models_can_write_them(overlay: str, run_pod: Workload) -> None:
+def test_only_the_fill_models_job_can_write_models(overlay: str, run_pod: Workload) -> None:
     for workload in (*workloads(overlay), run_pod):
         writable = [
             mount
@@ -197,8 +197,8 @@ def test_only_the_job_that_fills_the_models_can_write_them(overlay: str, run_pod
         assert bool(writable) == (workload.name == "fill-models"), workload.name
 
 
-def test_weights_whose_copy_was_cut_off_are_copied_again(overlay: str, tmp_path: Path) -> None:
-    """The image's files are older than a truncated copy, and a cluster without the internet has no other."""
+def test_truncated_model_files_are_copied_again(overlay: str, tmp_path: Path) -> None:
+    """The image's files are older than a truncated copy; a cluster without internet access has no other source."""
     image, volume, programs = tmp_path / "image", tmp_path / "volume", tmp_path / "bin"
     for path, text in {
         image / "base/a model.bin": "all of it",
@@ -220,12 +220,12 @@ def test_weights_whose_copy_was_cut_off_are_copied_again(overlay: str, tmp_path:
         check=True,
         timeout=30,
     )
-    assert told.stdout == "pulled\n", "what the image does not have comes from the Hub"
+    assert told.stdout == "pulled\n", "files missing in the image come from the Hub"
     found = {str(file.relative_to(volume)): file.read_text() for file in volume.rglob("*") if file.is_file()}
     assert found == {"base/a model.bin": "all of it", "base/config.json": "{}", "other/model.bin": "pulled before"}
 
 
-def test_no_pod_downloads_models_but_the_job(overlay: str) -> None:
+def test_only_the_fill_models_job_downloads_models(overlay: str) -> None:
     assert data(overlay, "transcription-settings")["HF_HUB_OFFLINE"] == "1"
     (container,) = Workload(named(overlay, "Job", "fill-models")).containers
     assert {"name": "HF_HUB_OFFLINE", "value": "0"} in container["env"]

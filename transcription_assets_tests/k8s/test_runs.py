@@ -1,6 +1,6 @@
 """The real launcher and executor of dagster-k8s, over HTTP, with a stand-in for the cluster: each pod is a process.
 
-Those of one run begin as cold as in a cluster; the others find everything imported, or this would take minutes.
+The pods of one run start cold, as in a cluster; the others are forked with all imports done, which saves minutes.
 """
 
 import shutil
@@ -52,7 +52,7 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class World:
-    """One cluster, one Dagster instance and one store; each test has recordings of its own, told by their length."""
+    """One cluster, Dagster instance and store for all tests; each test has its own recordings, of distinct lengths."""
 
     folder: Path
     cluster: Cluster
@@ -65,7 +65,7 @@ class World:
         return self.folder / "store"
 
     def fate(self, pod: Pod) -> str:
-        """Of the pods of `transcript`, by run: what befalls the first, the second, …"""
+        """Return the failure of a `transcript` pod, from the list of its run: for the first pod, the second, …"""
         if pod.step != "transcript":
             return ""
         _, _, attempt = pod.job.removeprefix("dagster-step-").partition("-")
@@ -87,7 +87,7 @@ class World:
         return keys
 
     def extracted(self, *seconds: int) -> list[str]:
-        """Recordings whose sound is there already; without Dagster, which would take a pod for each step."""
+        """Add recordings with extracted audio; without Dagster, which would need a pod for each step."""
         keys = self.drop(*seconds)
         store, decoder = Store.open(str(self.store)), MediaDecoder(recordings.wheel_ffmpeg())
         for key in keys:
@@ -96,7 +96,7 @@ class World:
         return keys
 
     def launch(self, keys: Sequence[str], *selected: str, fates: Sequence[str] = (), cold: bool = False) -> str:
-        """Start a run over these recordings; returns its id."""
+        """Start a run of these recordings and return its id."""
         settings = Settings.model_validate(
             {name.removeprefix("TRANSCRIPTION_").lower(): value for name, value in SETTINGS.items()}
         )
@@ -135,7 +135,7 @@ class World:
         waiting.until("what the test waits for", condition, lambda: waiting.files(self.folder))
 
     def failure(self, run_id: str) -> str:
-        """What the step that failed says."""
+        """Return the error message of the failed step."""
         (event,) = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         error = event.get_dagster_event().step_failure_data.error
         assert error
@@ -157,7 +157,7 @@ class World:
         return file.read_text().split() if file.exists() else []
 
     def in_the_middle_of(self, run_id: str, seconds: int) -> Pod:
-        """The pod of `transcript` once it hears this recording, which is held for as long as `hold` is there."""
+        """Wait until the `transcript` step processes this recording, which must be held, and return its pod."""
         self.wait_until(lambda: str(seconds) in self.heard())
         return self.cluster.of_run(run_id, "transcript")[-1]
 
@@ -193,7 +193,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield found
 
 
-def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world: World) -> None:
+def test_all_steps_run_in_pods_on_the_right_nodes(world: World) -> None:
     keys = [*world.drop(2), f"audio/{BEES.name}"]
     shutil.copy(BEES, world.store / "audio")
     world.instance.add_dynamic_partitions(str(partitions.name), keys[1:])
@@ -201,16 +201,16 @@ def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world
     run = world.finished(run_id)
     assert run.status is dg.DagsterRunStatus.SUCCESS
     found = Index(Store.open(str(world.store)).lancedb_uri).held(keys)
-    assert {key for key, _etag in found} == set(keys), "both can be found"
+    assert {key for key, _etag in found} == set(keys), "both are indexed"
     placed = {step: world.cluster.of_run(run_id, step) for step in CHAIN}
-    assert [len(pods) for pods in placed.values()] == [1, 1, 1, 1], "one pod takes the whole batch"
+    assert [len(pods) for pods in placed.values()] == [1, 1, 1, 1], "one pod for the whole batch"
     nodes = {step: pods[0].body["spec"]["nodeSelector"]["pool"] for step, pods in placed.items()}
     assert nodes == {"video": "cpu", "audio": "cpu", "transcript": "gpu", "embeddings": "cpu"}
     for pods in placed.values():
         owner = pods[0].body["metadata"]["labels"]["dagster/run-id"]
         assert owner == run_id
     owners = [job["metadata"].get("ownerReferences", []) for job in world.cluster.asked if "dagster/op" in labels(job)]
-    assert all(owner[0]["kind"] == "Pod" for owner in owners), "a run that is deleted takes its steps along"
+    assert all(owner[0]["kind"] == "Pod" for owner in owners), "deleting a run's pod deletes its steps"
     for key in keys:
         shown = world.metadata("transcript", key)
         assert shown["queue_s"] >= 0
@@ -220,17 +220,17 @@ def test_a_whole_graph_goes_through_pods_each_on_the_node_where_it_belongs(world
         assert world.metadata("embeddings", key)["gpu_seconds"] == 0
     firsts = [world.metadata("transcript", key).get("first_decoded_s") for key in keys]
     assert firsts[0]
-    assert firsts[1:] == [None], "it is told once, of the pod"
+    assert firsts[1:] == [None], "reported once for each pod"
 
 
 def imported(pod: Pod) -> set[str]:
-    """The packages that a pod imported."""
+    """Return the packages that a pod imported."""
     assert pod.log
     lines = [line for line in pod.log.read_text().splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-def test_a_pod_imports_what_its_step_needs_and_nothing_heavier(world: World) -> None:
+def test_pods_import_only_what_their_step_needs(world: World) -> None:
     pods = [pod for pod in world.cluster.pods.values() if world.is_cold(pod)]
     (run,) = [pod for pod in pods if not pod.step]
     assert {"dagster", "kubernetes"} <= imported(run)
@@ -238,9 +238,9 @@ def test_a_pod_imports_what_its_step_needs_and_nothing_heavier(world: World) -> 
         if pod.step in {"video", "audio"}:
             assert "dagster" in imported(pod)
             heavy = {"torch", "sentence_transformers", "faster_whisper", "ctranslate2", "av", "lancedb", "onnxruntime"}
-            assert not imported(pod) & heavy, "each batch would wait for them, twice"
+            assert not imported(pod) & heavy, "would delay two steps of each batch"
         if pod.step:
-            assert not imported(pod) & {"kubernetes", "dagster_k8s"}, "a step never talks to the cluster"
+            assert not imported(pod) & {"kubernetes", "dagster_k8s"}, "steps do not call the cluster"
 
 
 def labels(job: dict[str, Any]) -> dict[str, str]:
@@ -248,8 +248,8 @@ def labels(job: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def test_a_pod_that_is_killed_or_told_to_leave_costs_the_file_in_hand_and_not_the_batch(world: World) -> None:
-    """Told to leave, Dagster itself fails the step, and nobody tries it again."""
+def test_killed_or_evicted_pod_repeats_only_its_current_recording(world: World) -> None:
+    """By default Dagster fails a step that gets SIGTERM, without a retry."""
     keys = world.extracted(4, 5, 6, 7)
     killed, evicted = world.hold(5), world.hold(6)
     run_id = world.launch(keys, "transcript")
@@ -268,7 +268,7 @@ def test_a_pod_that_is_killed_or_told_to_leave_costs_the_file_in_hand_and_not_th
 
 @dataclass(frozen=True, slots=True)
 class IllFated:
-    """One run for each fate, as it ended; `blocked`: how many pods the one had that waited for the pool's only slot."""
+    """The finished run of each fate; `blocked` is the number of pods while a run waited for the pool's only slot."""
 
     runs: Mapping[str, dg.DagsterRun]
     blocked: int
@@ -276,7 +276,7 @@ class IllFated:
 
 @pytest.fixture(scope="module")
 def ill_fated(world: World) -> IllFated:
-    """First one with the only slot and one that waits for it, then the others all at the same time."""
+    """Start a run with the pool's only slot and one that waits for it, then the others at the same time."""
     fates = ["OOMKilled", "lost", "too long", "no node", "no image", "no secret"]
     seconds = {fate: 20 + number for number, fate in enumerate(fates[:3])}
     *heard, unheard = world.extracted(*seconds.values(), 30)
@@ -295,7 +295,7 @@ def ill_fated(world: World) -> IllFated:
     blocked = len(world.cluster.of_run(queued, "transcript"))
     world.cluster.end(held, "OOMKilled")
     world.cluster.lose(world.in_the_middle_of(queued, seconds["lost"]))
-    pool.set_concurrency_slots("gpu", len(fates))  # not deleted: Dagster on SQLite fails a run that starts just then
+    pool.set_concurrency_slots("gpu", len(fates))  # not deleted: on SQLite that fails a run that is starting
     runs = {"OOMKilled": holding, "lost": queued} | {fate: launch(fate) for fate in fates[2:]}
     too_long = world.in_the_middle_of(runs["too long"], seconds["too long"])
     world.cluster.end(too_long, "DeadlineExceeded", signal.SIGTERM)
@@ -304,14 +304,12 @@ def ill_fated(world: World) -> IllFated:
     return IllFated({fate: world.finished(run_id) for fate, run_id in runs.items()}, blocked)
 
 
-def test_the_pool_bounds_the_pods_with_a_gpu_over_all_runs(ill_fated: IllFated) -> None:
+def test_pool_limits_the_gpu_pods_of_all_runs(ill_fated: IllFated) -> None:
     assert ill_fated.blocked == 0, "the only slot was taken"
-    assert ill_fated.runs["lost"].status is dg.DagsterRunStatus.SUCCESS, "and was given back"
+    assert ill_fated.runs["lost"].status is dg.DagsterRunStatus.SUCCESS, "and was released"
 
 
-def test_a_pod_that_finds_no_node_fails_in_time_with_what_the_scheduler_said_and_its_run_comes_again(
-    world: World, ill_fated: IllFated
-) -> None:
+def test_unschedulable_pod_fails_the_step_and_its_run_is_retried(world: World, ill_fated: IllFated) -> None:
     run = ill_fated.runs["no node"]
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert "Unschedulable" in world.failure(run.run_id)
@@ -319,7 +317,7 @@ def test_a_pod_that_finds_no_node_fails_in_time_with_what_the_scheduler_said_and
     assert world.retries(run.run_id) == []
     assert run.tags[RETRY_RUN] == "true"
     pods = world.cluster.of_run(run.run_id, "transcript")
-    assert pods == [], "it could be placed later, and nobody would wait for it"
+    assert pods == [], "a leftover pod could be scheduled later"
 
 
 @pytest.mark.parametrize(
@@ -331,9 +329,7 @@ def test_a_pod_that_finds_no_node_fails_in_time_with_what_the_scheduler_said_and
         ("too long", "DeadlineExceeded, it worked for longer than its recordings allow"),
     ],
 )
-def test_what_another_pod_would_meet_again_fails_at_once_with_the_reason(
-    world: World, ill_fated: IllFated, fate: str, said: str
-) -> None:
+def test_failure_that_would_recur_is_not_retried(world: World, ill_fated: IllFated, fate: str, said: str) -> None:
     run = ill_fated.runs[fate]
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert said in world.failure(run.run_id)
@@ -341,7 +337,7 @@ def test_what_another_pod_would_meet_again_fails_at_once_with_the_reason(
     assert RETRY_RUN not in run.tags
 
 
-def test_a_pod_that_is_lost_and_one_that_leaves_without_a_word_are_replaced(world: World, ill_fated: IllFated) -> None:
+def test_lost_pods_and_pods_without_a_result_are_replaced(world: World, ill_fated: IllFated) -> None:
     run = ill_fated.runs["lost"]
     assert run.status is dg.DagsterRunStatus.SUCCESS
     lost, without_a_word = world.retries(run.run_id)
@@ -349,8 +345,8 @@ def test_a_pod_that_is_lost_and_one_that_leaves_without_a_word_are_replaced(worl
     assert "never said how the step ended" in without_a_word
 
 
-def test_the_pod_of_a_run_that_dies_fails_the_run_with_its_reason(world: World) -> None:
-    """Run monitoring asks this of the launcher; nobody else would ever end such a run."""
+def test_killed_run_pod_fails_the_run_with_its_reason(world: World) -> None:
+    """Run monitoring calls this check; without it such a run never ends."""
     (key,) = world.drop(9)
     run_id = world.launch([key], "video")
     world.cluster.end(world.cluster.of_run(run_id, "")[0], "OOMKilled")

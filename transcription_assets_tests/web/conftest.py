@@ -1,4 +1,4 @@
-"""One processed store for all tests of the site, and a client that asks it."""
+"""One processed store for all tests of the site, and a client for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ from transcription_assets_tests import served
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `store` lies, beside the recordings that were put into it."""
+    """Return the folder of `store`, with copies of the recordings that were put into it."""
     return tmp_path_factory.mktemp("served")
 
 
 @pytest.fixture(scope="session")
 def store(folder: Path) -> Store:
-    """A processed store to be served, and what nobody must get out of it."""
+    """Return a processed store to serve, with secrets beside it that must not be served."""
     place = Store.open(str(folder / "store"))
     served.fill(place, folder)
     (folder / "secret.mp4").write_bytes(b"secret")
@@ -29,12 +29,12 @@ def store(folder: Path) -> Store:
 
 @pytest.fixture(scope="session")
 def archive(store: Store) -> Archive:
-    """The archive of that store."""
+    """Return the archive of that store."""
     return served.archive(store)
 
 
 @pytest.fixture(scope="session")
 def page(archive: Archive) -> Iterator[TestClient]:
-    """Asks the site of that archive."""
+    """Yield a client of the site of that archive."""
     with served.client(archive) as client:
         yield client

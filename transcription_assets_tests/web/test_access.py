@@ -1,4 +1,4 @@
-"""Who may read, and how often."""
+"""Access to the site: tokens, host names, proxies and rate limits."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from transcription_assets_tests.served import TALK
 TOKEN = "a token that nobody guesses"
 
 
-def test_without_the_token_nothing_is_read(store: Store) -> None:
+def test_requests_without_the_token_are_refused(store: Store) -> None:
     with served.client(served.archive(store, serve_token=TOKEN)) as page:
         for address in (
             "/api/search?q=a",
@@ -35,7 +35,7 @@ def test_without_the_token_nothing_is_read(store: Store) -> None:
         assert page.get("/static/page.css").status_code == 200
 
 
-def test_a_browser_is_asked_for_the_token_and_goes_on_where_it_wanted(store: Store) -> None:
+def test_browser_signs_in_and_returns_to_the_requested_page(store: Store) -> None:
     with served.client(served.archive(store, serve_token=TOKEN), accept="text/html") as page:
         sent = page.get("/?q=a%20b")
         assert sent.headers["location"] == "/sign-in?next=%2F%3Fq%3Da%2520b"
@@ -52,12 +52,12 @@ def test_a_browser_is_asked_for_the_token_and_goes_on_where_it_wanted(store: Sto
 @pytest.mark.parametrize(
     "elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", ""]
 )
-def test_signing_in_never_leads_to_another_site(store: Store, elsewhere: str) -> None:
+def test_sign_in_never_redirects_to_another_site(store: Store, elsewhere: str) -> None:
     with served.client(served.archive(store, serve_token=TOKEN)) as page:
         assert page.post("/sign-in", data={"token": TOKEN, "next": elsewhere}).headers["location"] == "/"
 
 
-def test_odd_cookies_of_others_on_this_host_do_not_sign_anybody_out(store: Store) -> None:
+def test_malformed_cookies_do_not_end_a_session(store: Store) -> None:
     with served.client(served.archive(store, serve_token=TOKEN)) as page:
         own = page.post("/sign-in", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
         page.cookies.clear()
@@ -67,7 +67,7 @@ def test_odd_cookies_of_others_on_this_host_do_not_sign_anybody_out(store: Store
         assert page.get("/api/media", headers={"cookie": f"{COOKIE}={TOKEN}"}).status_code == 401
 
 
-def test_a_token_may_have_letters_of_any_language(store: Store) -> None:
+def test_token_may_contain_non_ascii_letters(store: Store) -> None:
     token = "пароль-日本"
     with served.client(served.archive(store, serve_token=token)) as page:
         assert page.get("/api/media", headers={"authorization": f"Bearer {token}".encode()}).status_code == 200
@@ -75,7 +75,7 @@ def test_a_token_may_have_letters_of_any_language(store: Store) -> None:
         assert page.post("/sign-in", data={"token": token}).status_code == 303
 
 
-def test_the_token_stands_in_no_answer_and_no_log(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_token_is_not_in_responses_or_logs(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     with served.client(served.archive(store, serve_token=TOKEN)) as page:
         answers = [
@@ -88,20 +88,20 @@ def test_the_token_stands_in_no_answer_and_no_log(store: Store, caplog: pytest.L
     assert TOKEN not in caplog.text
 
 
-def test_a_form_that_is_no_form_is_not_the_token(store: Store) -> None:
+def test_malformed_sign_in_form_is_refused(store: Store) -> None:
     with served.client(served.archive(store, serve_token=TOKEN)) as page:
         for body in (b"", b"\xff\xfe", b"token=" + b"a" * 100_000, b"&" * 4000):
             assert page.post("/sign-in", content=body).status_code == 401
 
 
-def test_who_comes_past_the_proxy_is_refused(store: Store) -> None:
+def test_request_without_the_user_header_is_refused(store: Store) -> None:
     with served.client(served.archive(store, serve_user_header="X-Forwarded-Email")) as page:
         assert page.get("/api/media").status_code == 401
         assert page.get("/", headers={"accept": "text/html"}).status_code == 401
         assert page.get("/api/media", headers={"x-forwarded-email": "ruth@example.org"}).status_code == 200
 
 
-def test_a_foreign_name_that_points_to_localhost_reads_nothing(archive: Archive) -> None:
+def test_foreign_host_name_for_localhost_is_refused(archive: Archive) -> None:
     with served.client(archive) as page:
         assert page.get("/api/media", headers={"host": "evil.example:8000"}).status_code == 400
         for name in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
@@ -111,8 +111,8 @@ def test_a_foreign_name_that_points_to_localhost_reads_nothing(archive: Archive)
 
 
 @pytest.mark.parametrize("listens_on", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 -- nothing is bound
-def test_a_foreign_name_cannot_use_the_user_header(store: Store, listens_on: str) -> None:
-    """A page whose name was made to point here may send any header."""
+def test_user_header_is_refused_under_a_foreign_host_name(store: Store, listens_on: str) -> None:
+    """A page whose host name was rebound to this address can send any header."""
     named = served.archive(store, serve_user_header="x-user", serve_hosts="archive.example, other.example:8000")
     with served.client(named, host=listens_on) as page:
 
@@ -125,19 +125,19 @@ def test_a_foreign_name_cannot_use_the_user_header(store: Store, listens_on: str
 
 
 @pytest.mark.parametrize(("listens_on", "name"), [("192.0.2.7", "192.0.2.7:8000"), ("2001:DB8::7", "[2001:db8::7]:80")])
-def test_the_address_it_listens_on_is_a_name_of_its_own(store: Store, listens_on: str, name: str) -> None:
+def test_listening_address_is_an_accepted_host_name(store: Store, listens_on: str, name: str) -> None:
     with served.client(served.archive(store, serve_user_header="x-user"), host=listens_on) as page:
         assert page.get("/api/media", headers={"host": name, "x-user": "ruth"}).status_code == 200
 
 
-def test_where_hosts_are_named_no_other_is_answered(store: Store) -> None:
+def test_only_configured_hosts_are_accepted(store: Store) -> None:
     named = served.archive(store, serve_token=TOKEN, serve_hosts="archive.example")
     with served.client(named, host="0.0.0.0", authorization=f"Bearer {TOKEN}") as page:  # noqa: S104 -- nothing is bound
         assert page.get("/api/media", headers={"host": "archive.example"}).status_code == 200
         assert page.get("/api/media", headers={"host": "evil.example"}).status_code == 400
 
 
-def test_who_asks_too_often_waits_under_every_name(store: Store) -> None:
+def test_rate_limit_ignores_the_user_header(store: Store) -> None:
     limited = served.archive(store, serve_searches_per_minute=3, serve_user_header="x-user")
     with served.client(limited) as page:
         asked = [page.get("/api/search?q=a", headers={"x-user": f"name {number}"}) for number in range(4)]
@@ -146,8 +146,8 @@ def test_who_asks_too_often_waits_under_every_name(store: Store) -> None:
         assert page.get("/healthz").status_code == 200
 
 
-def test_behind_a_proxy_each_visitor_has_a_rate_of_their_own(store: Store) -> None:
-    """As uvicorn hears of them: by the header of a proxy that it was told to trust, and of nobody else."""
+def test_rate_limit_behind_a_proxy_is_per_visitor(store: Store) -> None:
+    """Uvicorn takes the visitor from the header of a trusted proxy, and of no other client."""
     limited = served.archive(store, serve_searches_per_minute=2)
 
     def asked(trusted: str, visitors: Sequence[str]) -> list[int]:
@@ -166,7 +166,9 @@ def test_behind_a_proxy_each_visitor_has_a_rate_of_their_own(store: Store) -> No
     ("proxies", "answers"),
     [("", [200, 429, 429]), ("192.0.2.1, 127.0.0.0/24", [200, 200, 429]), ("192.0.2.1", [200, 429, 429])],
 )
-def test_only_named_proxies_tell_who_asks(store: Store, proxies: str, answers: Sequence[int]) -> None:
+def test_forwarded_header_is_used_only_from_configured_proxies(
+    store: Store, proxies: str, answers: Sequence[int]
+) -> None:
     limited = served.archive(store, serve_searches_per_minute=1, serve_proxies=proxies)
     with served.listening(limited) as address:
         for visitor, status in zip(["192.0.2.8", "192.0.2.9", "192.0.2.9"], answers, strict=True):
@@ -175,13 +177,13 @@ def test_only_named_proxies_tell_who_asks(store: Store, proxies: str, answers: S
 
 
 @pytest.mark.parametrize("wrong", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1 10.0.0.1"])
-def test_proxies_are_named_by_their_addresses(wrong: str) -> None:
+def test_proxies_must_be_addresses_or_networks(wrong: str) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(serve_proxies=wrong)
     assert [error["loc"] for error in refused.value.errors()] == [("serve_proxies",)]
 
 
-def test_who_guesses_tokens_is_stopped_and_learns_nothing(store: Store) -> None:
+def test_token_guesses_are_rate_limited(store: Store) -> None:
     archive = served.archive(store, serve_token=TOKEN, serve_searches_per_minute=20)
     with served.client(archive) as page:
         guesses = [page.get("/api/media", headers={"authorization": f"Bearer {number}"}) for number in range(40)]
@@ -190,9 +192,9 @@ def test_who_guesses_tokens_is_stopped_and_learns_nothing(store: Store) -> None:
         assert 429 in statuses
         assert int(guesses[-1].headers["retry-after"]) > 0
         right = page.get("/api/media", headers={"authorization": f"Bearer {TOKEN}"})
-        assert right.status_code == 429, "else the right one could be told among wrong ones"
+        assert right.status_code == 429, "does not reveal the right token"
         assert page.post("/sign-in", data={"token": TOKEN}).status_code == 303
-        assert page.get("/api/media").status_code == 200, "a browser that is signed in goes on"
+        assert page.get("/api/media").status_code == 200, "signed in, not limited"
 
 
 def test_requests_without_a_token_are_limited_too(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Answers that cost much: made by one thread, given on while a new one is made, never kept when they failed."""
+"""The cache of expensive values: computed by one thread, returned while stale, failures never stored."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from transcription_assets.errors import TransientFailure
 from transcription_assets.web.cache import Cached
 
 
-def test_who_asks_at_the_same_time_gets_one_answer_that_was_made_once() -> None:
+def test_concurrent_requests_share_one_computation() -> None:
     made = []
     go = threading.Event()
 
@@ -25,7 +25,7 @@ def test_who_asks_at_the_same_time_gets_one_answer_that_was_made_once() -> None:
         assert {each.result(10) for each in asked} == {1}
 
 
-def test_what_took_long_is_kept_longer_so_that_making_it_never_fills_the_day() -> None:
+def test_lifetime_of_a_value_grows_with_its_computation_time() -> None:
     now = [0.0]
     made = []
 
@@ -42,7 +42,7 @@ def test_what_took_long_is_kept_longer_so_that_making_it_never_fills_the_day() -
     assert kept.get() == 2
 
 
-def test_the_last_answer_is_given_while_a_new_one_takes_long() -> None:
+def test_stale_value_is_returned_during_recomputation() -> None:
     now = [0.0]
     slow = threading.Event()
     answers = iter(["old", "new"])
@@ -62,7 +62,7 @@ def test_the_last_answer_is_given_while_a_new_one_takes_long() -> None:
     assert kept.soon().result(10) == "new"
 
 
-def test_a_failure_is_told_and_tried_again() -> None:
+def test_failure_is_raised_and_not_cached() -> None:
     failures = [TransientFailure("the store is away")]
 
     def make() -> str:

@@ -1,4 +1,4 @@
-"""Many connections and slow readers, over real sockets."""
+"""Connection limits and slow clients, over real sockets."""
 
 import socket
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SEARCH = "/api/search?q=a"
 
 
 def asked(address: str, path: str, source: str = "127.0.0.1") -> int:
-    """Return the status of an answer on a connection of its own, opened from an address of this machine."""
+    """Request `path` on a new connection from the local address `source` and return the status."""
     with socket.create_connection(served.place(address), 60, (source, 0)) as asking:
         asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return int(asking.recv(1000).split()[1])
@@ -24,7 +24,7 @@ def asked(address: str, path: str, source: str = "127.0.0.1") -> int:
 
 @contextmanager
 def crowd(address: str, count: int, source: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
-    """Connections that were answered once each, and stay open."""
+    """Open connections, each after one answered request, and keep them open."""
     with ExitStack() as stack:
         opened = []
         for _ in range(count):
@@ -40,22 +40,22 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MOST", 8)
     monkeypatch.setattr(connection, "MOST_OF_ADDRESS", 4)
     monkeypatch.setattr(connection, "SPARE", 3)
-    # What is idle stays open until the test closes it, however slow the machine is.
+    # Idle connections stay open until the test closes them, even on a slow machine.
     monkeypatch.setattr(connection, "REQUEST_S", 600.0)
     monkeypatch.setattr(connection, "SPARE_S", 600.0)
     monkeypatch.setattr(server, "QUIET_S", 600)
 
 
-def test_one_address_leaves_connections_to_the_others(archive: Archive) -> None:
+def test_connections_per_address_are_limited(archive: Archive) -> None:
     with served.listening(archive) as address, crowd(address, 4) as opened:
         assert asked(address, "/") == 503
         assert asked(address, "/", "127.0.0.2") == 200
         opened[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b" 200 " in opened[0].recv(1000), "who was there first is answered as before"
+        assert b" 200 " in opened[0].recv(1000), "existing connections are still answered"
 
 
 @pytest.mark.parametrize("crowds", [["127.0.0.1"], ["127.0.0.2", "127.0.0.3"]])
-def test_probes_are_answered_beyond_the_limits(archive: Archive, crowds: list[str]) -> None:
+def test_probes_are_answered_above_the_limits(archive: Archive, crowds: list[str]) -> None:
     with served.listening(archive) as address, ExitStack() as stack:
         for source in crowds:
             stack.enter_context(crowd(address, 4, source))
@@ -64,7 +64,7 @@ def test_probes_are_answered_beyond_the_limits(archive: Archive, crowds: list[st
         assert asked(address, "/") == asked(address, SEARCH) == 503
 
 
-def test_a_spare_connection_gives_way_to_the_newest(archive: Archive) -> None:
+def test_oldest_spare_connections_are_closed_for_new_ones(archive: Archive) -> None:
     with served.listening(archive) as address, crowd(address, 4), ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(served.place(address), 60)) for _ in range(10)]
         assert asked(address, "/healthz") == 200
@@ -72,7 +72,7 @@ def test_a_spare_connection_gives_way_to_the_newest(archive: Archive) -> None:
             assert one.recv(1) == b""
 
 
-def test_a_spare_connection_that_asks_nothing_is_closed(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_spare_connection_is_closed(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SPARE_S", 0.2)
     with (
         served.listening(archive) as address,
@@ -82,7 +82,7 @@ def test_a_spare_connection_that_asks_nothing_is_closed(archive: Archive, monkey
         assert silent.recv(1) == b""
 
 
-def test_a_place_is_free_again_when_its_connection_ends(archive: Archive) -> None:
+def test_closed_connections_no_longer_count(archive: Archive) -> None:
     with served.listening(archive) as address:
         with crowd(address, 4):
             assert asked(address, "/") == 503
@@ -90,7 +90,7 @@ def test_a_place_is_free_again_when_its_connection_ends(archive: Archive) -> Non
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
-def test_a_reader_who_does_not_read_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_read_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "UNREAD_S", 1.0)
     store = Store.open(str(tmp_path / "store"))
     (tmp_path / "store/video").mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def test_a_reader_who_does_not_read_is_disconnected(tmp_path: Path, monkeypatch:
         assert asked(address, "/") == 200
 
 
-def test_a_named_proxy_has_no_limit_of_its_own(store: Store) -> None:
+def test_configured_proxy_is_exempt_from_the_address_limit(store: Store) -> None:
     named = served.archive(store, serve_proxies="127.0.0.2/31")
     with served.listening(named) as address, crowd(address, 5, "127.0.0.3"):
         assert asked(address, "/", "127.0.0.3") == 200

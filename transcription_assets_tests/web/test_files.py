@@ -1,4 +1,4 @@
-"""Recordings themselves: by ranges from a folder, by signed links from a bucket."""
+"""Media files: served by ranges from a folder, by signed links from a bucket."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +17,7 @@ from transcription_assets_tests.served import SENTENCE, TALK
     ("asked", "first", "last"),
     [("bytes=0-99", 0, 100), ("bytes=100-", 100, None), ("bytes=-50", -50, None), ("bytes=5-5", 5, 6)],
 )
-def test_a_player_gets_the_range_that_it_asks_for(
+def test_range_request_returns_the_requested_bytes(
     page: TestClient, folder: Path, asked: str, first: int, last: int | None
 ) -> None:
     data = (folder / "film.mp4").read_bytes()
@@ -28,7 +28,7 @@ def test_a_player_gets_the_range_that_it_asks_for(
     assert answer.headers["content-range"].endswith(f"/{len(data)}")
 
 
-def test_a_range_beyond_the_end_is_refused_and_no_range_is_everything(page: TestClient, folder: Path) -> None:
+def test_range_beyond_the_end_is_416_and_no_range_is_the_file(page: TestClient, folder: Path) -> None:
     size = (folder / "film.mp4").stat().st_size
     assert page.get(f"/media/{served.of(TALK)}", headers={"range": f"bytes={size}-"}).status_code == 416
     assert len(page.get(f"/media/{served.of(TALK)}").content) == size
@@ -49,15 +49,13 @@ def test_a_range_beyond_the_end_is_refused_and_no_range_is_everything(page: Test
         ("bytes=-99999999999999999999", 206),
     ],
 )
-def test_a_range_that_is_odd_costs_no_more_than_the_recording(
-    page: TestClient, folder: Path, asked: str, status: int
-) -> None:
+def test_unusual_ranges_return_no_more_than_the_file(page: TestClient, folder: Path, asked: str, status: int) -> None:
     answer = page.get(f"/media/{served.of(TALK)}", headers={"range": asked})
     assert answer.status_code == status
     assert len(answer.content) <= (folder / "film.mp4").stat().st_size
 
 
-def test_several_ranges_come_as_the_parts_that_were_asked_for(page: TestClient, folder: Path) -> None:
+def test_multiple_ranges_are_returned_as_multipart(page: TestClient, folder: Path) -> None:
     data = (folder / "film.mp4").read_bytes()
     answer = page.get(f"/media/{served.of(TALK)}", headers={"range": "bytes=0-9,100-109"})
     assert answer.status_code == 206
@@ -66,7 +64,7 @@ def test_several_ranges_come_as_the_parts_that_were_asked_for(page: TestClient, 
     assert data[100:110] in answer.content
 
 
-def test_who_has_the_recording_already_gets_no_second_copy_and_no_mixture(page: TestClient) -> None:
+def test_conditional_requests_compare_the_etag(page: TestClient) -> None:
     address = f"/media/{served.of(TALK)}"
     etag = page.head(address).headers["etag"]
     assert page.get(address, headers={"if-none-match": etag}).status_code == 304
@@ -76,7 +74,7 @@ def test_who_has_the_recording_already_gets_no_second_copy_and_no_mixture(page: 
     assert page.get(address, headers=ranged | {"if-range": '"another"'}).status_code == 200
 
 
-def test_a_preview_or_a_link_checker_may_ask_for_the_head_alone(page: TestClient) -> None:
+def test_pages_answer_head_requests(page: TestClient) -> None:
     for address in ("/", "/library", f"/watch/{served.of(TALK)}", "/static/page.js"):
         assert page.head(address).status_code == 200
     assert page.head("/watch/video/none.mp4").status_code == 404
@@ -89,7 +87,7 @@ def bucket(s3_server: seaweed.S3Server, folder: Path) -> Store:
     return store
 
 
-def test_a_recording_in_a_bucket_is_played_by_a_link_that_is_good_for_an_hour_at_most(
+def test_bucket_recordings_redirect_to_short_lived_signed_links(
     bucket: Store, s3_server: seaweed.S3Server, folder: Path
 ) -> None:
     with served.client(served.archive(bucket)) as page:

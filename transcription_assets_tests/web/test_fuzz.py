@@ -1,4 +1,4 @@
-"""The API held against its own schema by schemathesis: whatever is asked, the answer is one that the schema names."""
+"""The API tested against its own OpenAPI schema with schemathesis."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,9 @@ from transcription_assets_tests.served import TALK
 
 ROUTES = 8
 REQUESTS = 25
-"""For each route and each kind, so that all of it stays within half a minute."""
+"""Requests for each route and mode; all of them take less than half a minute."""
 
-# The same requests each time: whether a change lands does not hang on luck.
+# The same requests in every run, so that the result does not depend on chance.
 fuzzed = settings(
     max_examples=REQUESTS,
     derandomize=True,
@@ -35,8 +35,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseS
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_no_request_breaks_the_api_or_what_its_schema_says(api: schemathesis.BaseSchema, mode: GenerationMode) -> None:
-    # A route without parameters cannot be asked wrongly.
+def test_api_answers_conform_to_its_schema(api: schemathesis.BaseSchema, mode: GenerationMode) -> None:
+    # A route without parameters has no invalid requests.
     asked = api if mode is GenerationMode.POSITIVE else api.exclude(path="/api/facets")
     operations = [result.ok() for result in asked.get_all_operations()]
     assert len(operations) >= ROUTES
@@ -50,7 +50,7 @@ def test_no_request_breaks_the_api_or_what_its_schema_says(api: schemathesis.Bas
         holds()
 
 
-def test_nothing_that_stands_beside_the_name_of_a_recording_breaks_it(api: schemathesis.BaseSchema) -> None:
+def test_any_parameters_of_an_existing_recording_are_handled(api: schemathesis.BaseSchema) -> None:
     for result in api.include(path_regex="key").get_all_operations():
 
         @fuzzed

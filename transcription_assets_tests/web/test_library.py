@@ -1,4 +1,4 @@
-"""The library and one recording: how far each of them is, and where to get what of it."""
+"""The library and recording routes: processing states, reasons of failures, and links."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from transcription_assets_tests.chain import Chain
 from transcription_assets_tests.served import HOSTILE, SENTENCE, TALK
 
 
-def test_the_library_tells_what_is_done_what_is_not_and_why(tmp_path: Path) -> None:
+def test_library_lists_states_failed_steps_and_reasons(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     chain = Chain(store)
     for seconds in (5, 10, 15):
@@ -44,7 +44,7 @@ def test_the_library_tells_what_is_done_what_is_not_and_why(tmp_path: Path) -> N
     assert failed["total"] == 1
 
 
-def test_what_succeeded_after_it_failed_is_not_called_failed(tmp_path: Path) -> None:
+def test_recording_that_succeeds_on_retry_is_done(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     chain = Chain(store)
     store.put_media("audio/10.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
@@ -57,7 +57,7 @@ def test_what_succeeded_after_it_failed_is_not_called_failed(tmp_path: Path) -> 
     assert (item["state"], item["reason"]) == ("done", "")
 
 
-def test_a_new_version_of_a_recording_is_not_blamed_for_the_old_one(tmp_path: Path) -> None:
+def test_new_version_of_a_failed_recording_is_waiting(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     store.put_media("video/a.mp4", recordings.video_without_audio(tmp_path / "mute.mp4", 1.0))
     Chain(store).attempt("video/a.mp4")
@@ -67,9 +67,7 @@ def test_a_new_version_of_a_recording_is_not_blamed_for_the_old_one(tmp_path: Pa
     assert (item["state"], item["reason"]) == ("waiting", "")
 
 
-def test_what_was_embedded_and_could_not_be_published_is_called_failed_until_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recording_is_failed_until_its_rows_are_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_rows: object) -> int:
         raise TransientFailure("lancedb: no space left")
 
@@ -90,8 +88,8 @@ def test_what_was_embedded_and_could_not_be_published_is_called_failed_until_it_
     assert item["state"] == "done"
 
 
-def test_a_batch_is_in_progress_until_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked at from within the publication: passages and vectors of all are in the store, no row is in the table."""
+def test_batch_is_in_progress_until_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """During publication passages and vectors of all recordings are stored, but the table has no rows."""
     store = Store.open(str(tmp_path / "store"))
     monkeypatch.setattr("transcription_assets.web.library.FRESH_S", 0.0)
     monkeypatch.setattr("transcription_assets.web.cache.SHARE", float("inf"))
@@ -123,7 +121,7 @@ def test_a_batch_is_in_progress_until_it_is_published(tmp_path: Path, monkeypatc
     assert words["silence"] == "no_speech"
 
 
-def test_a_new_version_of_a_finished_recording_waits(tmp_path: Path) -> None:
+def test_new_version_of_a_finished_recording_is_waiting(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     store.put_media("audio/a.wav", recordings.tone(tmp_path / "5.wav", 5.0, rate=8_000))
     Chain(store).run("audio/a.wav")
@@ -133,7 +131,7 @@ def test_a_new_version_of_a_finished_recording_waits(tmp_path: Path) -> None:
     assert (item["state"], item["step"]) == ("waiting", "video")
 
 
-def test_a_model_that_is_missing_is_told_for_each_recording_that_waits_for_it(tmp_path: Path) -> None:
+def test_missing_model_is_shown_as_failure_of_each_recording(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     store.put_media("audio/10.wav", recordings.tone(tmp_path / "10.wav", 10.0, rate=8_000))
     tools = Chain(store).tools
@@ -147,7 +145,7 @@ def test_a_model_that_is_missing_is_told_for_each_recording_that_waits_for_it(tm
     assert "encoder" in item["reason"]
 
 
-def test_a_recording_tells_where_to_get_what_of_it_and_all_of_that_is_there(page: TestClient) -> None:
+def test_all_links_of_a_recording_resolve(page: TestClient) -> None:
     answer = page.get(f"/api/media/{served.of(HOSTILE)}").json()
     assert answer["key"] == media_keys.encode(HOSTILE)
     links = answer["links"]
@@ -157,7 +155,7 @@ def test_a_recording_tells_where_to_get_what_of_it_and_all_of_that_is_there(page
         assert found.headers["x-content-type-options"] == "nosniff"
 
 
-def test_transcripts_come_in_every_format_by_its_own_type(page: TestClient) -> None:
+def test_transcripts_have_the_content_type_of_their_format(page: TestClient) -> None:
     def got(kind: str) -> tuple[str, str]:
         answer = page.get(f"/api/media/{served.of(TALK)}/transcript.{kind}")
         return answer.headers["content-type"].partition(";")[0], answer.text
@@ -171,7 +169,7 @@ def test_transcripts_come_in_every_format_by_its_own_type(page: TestClient) -> N
     assert page.get(f"/api/media/{served.of(TALK)}/transcript.exe").status_code in {404, 422}
 
 
-def test_the_words_beside_the_player_are_all_words_in_their_order(page: TestClient) -> None:
+def test_words_route_returns_all_words_in_order(page: TestClient) -> None:
     answer = page.get(f"/api/media/{served.of(TALK)}/words").json()
     words = [word for paragraph in answer["paragraphs"] for word in paragraph["words"]]
     assert "".join(text for _, _, text in words).split() == f"Sentence 0 of 10 seconds. {SENTENCE}".split()

@@ -1,4 +1,4 @@
-"""Rows of the library stand alone: what is wrong with one recording is told in its row, and hides no other."""
+"""Rows of the library are independent: a damaged recording is shown in its row and does not hide others."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def shown(store: Store) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("length", [250, 251, 253, 255])
-def test_a_name_as_long_as_a_folder_allows_is_done(store: Store, tmp_path: Path, length: int) -> None:
+def test_longest_possible_file_names_are_processed(store: Store, tmp_path: Path, length: int) -> None:
     long = f"audio/{'n' * (length - 4)}.wav"
     store.put_media(long, tmp_path / "good.wav")
     report = Chain(store).attempt(GOOD, long)
@@ -40,7 +40,7 @@ def test_a_name_as_long_as_a_folder_allows_is_done(store: Store, tmp_path: Path,
     assert rows[GOOD]["state"] == rows[long]["state"] == "done"
 
 
-def test_a_folder_in_the_place_of_a_record_fails_alone(store: Store, tmp_path: Path) -> None:
+def test_folder_in_place_of_a_record_fails_only_its_recording(store: Store, tmp_path: Path) -> None:
     clash, inner = "audio/q.wav", "audio/q.wav.json/inner.wav"
     for name in (clash, inner):
         store.put_media(name, tmp_path / "good.wav")
@@ -57,13 +57,13 @@ def test_a_folder_in_the_place_of_a_record_fails_alone(store: Store, tmp_path: P
 @pytest.mark.parametrize(
     "damaged", [b"[]", b"{", b'{"version": "1", "etag": 7}', b'{"version": "1", "at": []}'], ids=str
 )
-def test_a_damaged_record_costs_its_row_nothing_else(store: Store, damaged: bytes) -> None:
+def test_damaged_records_leave_the_row_in_the_library(store: Store, damaged: bytes) -> None:
     for path in (media_keys.failure(GOOD), media_keys.video_record(GOOD), media_keys.audio_record(GOOD)):
         store.write(path, damaged)
     assert shown(store)[GOOD]["state"] in {"waiting", "working"}
 
 
-def test_titles_hold_no_control_characters() -> None:
+def test_titles_contain_no_control_characters() -> None:
     acting = [chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)]
     assert printable("".join(["a", *acting, "b"])) == "ab"
     assert printable("caf\udce9 é\N{ZERO WIDTH JOINER}") == "caf? é\N{ZERO WIDTH JOINER}"
@@ -71,7 +71,7 @@ def test_titles_hold_no_control_characters() -> None:
     assert titles.folder(media_keys.encode("video/a\x9b2J/b.mp4")) == "a2J"
 
 
-def test_rows_that_cannot_be_read_starve_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_records_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(key: str) -> str:
         tried.append(key)
         if key < "c":
@@ -88,13 +88,13 @@ def test_rows_that_cannot_be_read_starve_no_other(monkeypatch: pytest.MonkeyPatc
     assert {key for key, value in found.items() if isinstance(value, PermanentFailure)} == {"a", "b"}
     assert {key: found[key] for key in "cdef"} == dict(zip("cdef", "cdef", strict=True))
     readings.of(versions)
-    assert tried[6:] == ["a", "b"], "what could not be read is tried again, what could be is not"
+    assert tried[6:] == ["a", "b"], "only unreadable records are read again"
     readings.of(versions | {"f": "2"})
     assert tried[8:] == ["f", "a"], "a new version comes first"
     assert set(readings.of({"b": "1"})) == {"b"}
 
 
-def test_every_name_without_room_for_a_note_is_told(
+def test_every_recording_without_a_writable_note_is_listed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "MOST_READ", 1)

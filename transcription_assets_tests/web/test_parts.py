@@ -1,4 +1,4 @@
-"""What the page is put together from, without a page: markings, names, limits, and the command itself."""
+"""Parts of the site without a page: highlighting, titles, rate limits, and the `serve` command."""
 
 import signal
 import socket
@@ -22,14 +22,16 @@ spans = st.tuples(st.integers(-5, 60), st.integers(-5, 60))
 
 
 @given(text=st.text(max_size=50), sentence=spans, matches=st.lists(spans, max_size=5))
-def test_marking_a_text_never_changes_it(text: str, sentence: tuple[int, int], matches: list[tuple[int, int]]) -> None:
+def test_highlighting_does_not_change_the_text(
+    text: str, sentence: tuple[int, int], matches: list[tuple[int, int]]
+) -> None:
     found = split_highlights(text, sentence, matches)
     assert "".join(part.text for part in found) == text
     marked = [character for part in found if part.sentence for character in part.text]
     assert marked == list(text[max(0, sentence[0]) : max(0, sentence[1])])
 
 
-def test_words_of_the_question_are_marked_inside_and_outside_of_the_sentence() -> None:
+def test_matches_are_highlighted_inside_and_outside_the_sentence() -> None:
     found = split_highlights("One bee. Two bees.", (9, 18), [(4, 7), (13, 17)])
     assert [(part.text, part.sentence, part.match) for part in found] == [
         ("One ", False, False),
@@ -42,7 +44,7 @@ def test_words_of_the_question_are_marked_inside_and_outside_of_the_sentence() -
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=60))
-def test_every_recording_has_a_title_and_an_address(name: str) -> None:
+def test_every_recording_has_a_title_and_a_url(name: str) -> None:
     assume(media_keys.is_media(f"video/{name}.mp4"))
     key = media_keys.encode(f"video/{name}.mp4")
     assert is_known_form(key)
@@ -51,7 +53,7 @@ def test_every_recording_has_a_title_and_an_address(name: str) -> None:
     assert titles.watch(key, 1.5).isascii()
 
 
-def test_a_key_longer_than_any_store_takes_is_none() -> None:
+def test_key_longer_than_any_store_allows_is_rejected() -> None:
     assert is_known_form(f"video/{'a' * 1000}.mp4")
     assert not is_known_form(f"video/{'a' * 60_000}.mp4")
 
@@ -65,11 +67,11 @@ def test_a_key_longer_than_any_store_takes_is_none() -> None:
         ("video/%3Cb%3E.mp4", "<b>"),
     ],
 )
-def test_titles_are_what_people_would_write(key: str, title: str) -> None:
+def test_titles_are_readable_names(key: str, title: str) -> None:
     assert titles.title(key) == title
 
 
-def test_a_visitor_may_ask_as_often_as_said_and_again_after_a_while() -> None:
+def test_rate_limit_refills_over_time() -> None:
     now = [0.0]
     rate = RateLimit(60, lambda: now[0])
     assert [rate.take("a") for _ in range(61)] == [0] * 60 + [1]
@@ -78,14 +80,14 @@ def test_a_visitor_may_ask_as_often_as_said_and_again_after_a_while() -> None:
     assert (rate.take("a"), rate.take("a")) == (0, 1)
 
 
-def test_very_many_visitors_do_not_fill_the_memory() -> None:
+def test_rate_limit_remembers_a_bounded_number_of_visitors() -> None:
     rate = RateLimit(1, lambda: 0.0)
     for number in range(MOST_VISITORS + 10):
         rate.take(str(number))
-    assert len(rate._left) == MOST_VISITORS  # noqa: SLF001 -- nothing else tells
+    assert len(rate._left) == MOST_VISITORS  # noqa: SLF001 -- not public
 
 
-def test_the_command_says_its_address_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_serve_prints_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
     environment = {"TRANSCRIPTION_STORE": str(tmp_path), "PYTHONUNBUFFERED": "1", "PATH": ""}
     command = [PROGRAM, "serve", "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -98,7 +100,7 @@ def test_the_command_says_its_address_and_ends_when_it_is_told_to(tmp_path: Path
         assert process.wait(60) in {0, -signal.SIGTERM}
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+def test_port_in_use_is_an_error_without_a_stack_trace(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = subprocess.run(

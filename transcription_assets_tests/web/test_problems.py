@@ -1,4 +1,4 @@
-"""A site over an archive with which something is wrong."""
+"""The site of an archive with missing or damaged parts."""
 
 import threading
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from transcription_assets_tests.served import SENTENCE, TALK, TONE
 TOKEN = "a token that nobody guesses"
 
 
-def test_a_missing_store_is_a_helpful_page_and_is_not_made(tmp_path: Path) -> None:
+def test_missing_store_is_reported_and_not_created(tmp_path: Path) -> None:
     missing = tmp_path / "not there"
     with served.client(served.archive(missing)) as page:
         assert page.get("/").status_code == 200
@@ -35,7 +35,7 @@ def test_a_missing_store_is_a_helpful_page_and_is_not_made(tmp_path: Path) -> No
     assert not missing.exists()
 
 
-def test_a_store_without_a_table_answers_that_nothing_can_be_found_yet(tmp_path: Path) -> None:
+def test_store_without_a_table_has_no_search_results(tmp_path: Path) -> None:
     with served.client(served.archive(Store.open(str(tmp_path)))) as page:
         answer = page.get("/api/search?q=anything").json()
         assert (answer["moments"], answer["passages"]) == ([], 0)
@@ -43,7 +43,7 @@ def test_a_store_without_a_table_answers_that_nothing_can_be_found_yet(tmp_path:
         assert page.get("/readyz").status_code == 200
 
 
-def test_a_damaged_table_is_named_and_recordings_can_still_be_played(tmp_path: Path) -> None:
+def test_damaged_table_is_reported_and_recordings_still_play(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     chain = Chain(store)
     store.put_media(TONE, recordings.tone(tmp_path / "tone.wav", 5.0, rate=8_000))
@@ -57,12 +57,12 @@ def test_a_damaged_table_is_named_and_recordings_can_still_be_played(tmp_path: P
         assert page.get(f"/media/{served.of(TONE)}").status_code == 200
 
 
-def test_reasons_are_not_told_to_who_has_no_token(tmp_path: Path) -> None:
+def test_reasons_are_hidden_from_requests_without_a_token(tmp_path: Path) -> None:
     with served.client(served.archive(tmp_path / "no", serve_token=TOKEN)) as page:
         assert page.get("/readyz").text == "not ready: store\n"
 
 
-def test_a_search_that_hangs_is_given_up_and_holds_up_nobody_else(store: Store) -> None:
+def test_hanging_search_times_out_and_blocks_no_other_request(store: Store) -> None:
     enough = threading.Event()
 
     class StuckArchive(Archive):
@@ -85,7 +85,7 @@ def test_a_search_that_hangs_is_given_up_and_holds_up_nobody_else(store: Store) 
         enough.set()
 
 
-def test_without_its_model_the_page_is_ready_and_degraded(store: Store, tmp_path: Path) -> None:
+def test_site_without_an_encoder_model_is_ready_and_degraded(store: Store, tmp_path: Path) -> None:
     served_one = served.archive(store, models_dir=tmp_path)
     del served_one.tools.__dict__["encoder"]
     served_one.encoder_ready.exception(30)
@@ -95,7 +95,7 @@ def test_without_its_model_the_page_is_ready_and_degraded(store: Store, tmp_path
         assert "degraded: encoder" in ready.text
 
 
-def test_without_its_model_words_are_still_found(store: Store, tmp_path: Path) -> None:
+def test_search_without_an_encoder_model_matches_words(store: Store, tmp_path: Path) -> None:
     bare = served.archive(store, models_dir=tmp_path)
     del bare.tools.__dict__["encoder"]
     with served.client(bare) as page:
@@ -105,7 +105,7 @@ def test_without_its_model_words_are_still_found(store: Store, tmp_path: Path) -
         assert "only words are compared" in answer.json()["note"]
 
 
-def test_who_gives_up_on_an_encoder_that_loads_does_not_take_it_from_the_others(store: Store) -> None:
+def test_encoder_keeps_loading_after_a_request_times_out(store: Store) -> None:
     class SlowEncoder(HashEncoder):
         def encode(self, texts: Sequence[str]) -> Vectors:
             loaded.wait(30)
@@ -124,9 +124,7 @@ def test_who_gives_up_on_an_encoder_that_loads_does_not_take_it_from_the_others(
         loaded.set()
 
 
-def test_an_encoder_that_could_not_be_loaded_is_tried_again_after_a_while(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_encoder_is_loaded_again_after_an_interval(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class ComesBack(HashEncoder):
         def encode(self, texts: Sequence[str]) -> Vectors:
             if away:
@@ -137,23 +135,21 @@ def test_an_encoder_that_could_not_be_loaded_is_tried_again_after_a_while(
     archive = served.archive(store)
     archive.tools.__dict__.update(encoder=ComesBack())
     assert "away" in str(archive.encoder_ready.exception(30))
-    assert "away" in str(archive.encoder_ready.exception(30)), "not at once: every question would try"
+    assert "away" in str(archive.encoder_ready.exception(30)), "no second load for every search"
     monkeypatch.setattr("transcription_assets.web.archive.AGAIN_S", 0.0)
-    assert archive.encoder_ready.done(), "what is tried again is not waited for"
+    assert archive.encoder_ready.done(), "no wait for the second load"
     tried_again()
     assert archive.encoder_ready.exception(0) is None
 
 
 def tried_again() -> None:
-    """Waits for all that load an encoder."""
+    """Wait for all threads that load an encoder."""
     for thread in threading.enumerate():
         if thread.name == "encoder":
             thread.join(30)
 
 
-def test_nobody_waits_while_an_encoder_that_is_away_is_tried_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_searches_do_not_wait_for_a_second_load_of_the_encoder(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class HangsTheSecondTime(HashEncoder):
         def encode(self, texts: Sequence[str]) -> Vectors:
             if tries:
@@ -179,7 +175,7 @@ def test_nobody_waits_while_an_encoder_that_is_away_is_tried_again(
         tried_again()
 
 
-def test_watchers_that_ask_all_the_time_do_not_ask_the_store_each_time(store: Store) -> None:
+def test_frequent_probes_do_not_access_the_store_each_time(store: Store) -> None:
     looks = []
 
     class Counted(Archive):
@@ -196,7 +192,7 @@ def test_watchers_that_ask_all_the_time_do_not_ask_the_store_each_time(store: St
     assert len(looks) < 25
 
 
-def test_serving_makes_no_file_and_no_folder(tmp_path: Path) -> None:
+def test_serving_creates_no_files_or_folders(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     (store / "video").mkdir()
@@ -206,7 +202,7 @@ def test_serving_makes_no_file_and_no_folder(tmp_path: Path) -> None:
     assert [path.name for path in store.rglob("*")] == ["video"]
 
 
-def test_an_encoder_that_breaks_leaves_the_words(store: Store) -> None:
+def test_search_matches_words_if_the_encoder_fails(store: Store) -> None:
     class Broken(HashEncoder):
         def encode_query(self, text: str) -> Vectors:
             raise RuntimeError(f"out of memory: {text}")
@@ -220,7 +216,7 @@ def test_an_encoder_that_breaks_leaves_the_words(store: Store) -> None:
     assert answer.json()["note"]
 
 
-def test_an_encoder_of_another_length_leaves_the_words(store: Store) -> None:
+def test_search_matches_words_if_the_dimension_differs(store: Store) -> None:
     class Longer(HashEncoder):
         def encode_query(self, text: str) -> Vectors:
             found = super().encode_query(text)

@@ -1,4 +1,4 @@
-"""The site over a bucket whose key may only list and read, as k8s/base/search.yaml runs it."""
+"""The site of a bucket with a key that may only list and read, as in k8s/base/search.yaml."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def site(s3_server: seaweed.S3Server, tmp_path_factory: pytest.TempPathFactory) 
         yield client
 
 
-def test_a_key_that_only_reads_is_enough_to_search(site: TestClient) -> None:
+def test_read_only_key_can_search(site: TestClient) -> None:
     (hit,) = site.get("/api/search", params={"q": served.SENTENCE, "limit": 1}).json()["moments"]
     assert hit["text"].count(served.SENTENCE)
 
@@ -29,11 +29,11 @@ def test_a_key_that_only_reads_is_enough_to_search(site: TestClient) -> None:
 @pytest.mark.parametrize(
     "address", ["/readyz", "/api/media", f"/api/media/{served.of(served.TALK)}", f"/posters/{served.of(served.TALK)}"]
 )
-def test_a_key_that_only_reads_answers_every_view(site: TestClient, address: str) -> None:
+def test_read_only_key_serves_every_view(site: TestClient, address: str) -> None:
     assert site.get(address).status_code == 200
 
 
-def test_a_key_that_only_reads_signs_links_to_play(site: TestClient) -> None:
+def test_read_only_key_signs_media_links(site: TestClient) -> None:
     answer = site.get(f"/media/{served.of(served.TALK)}")
     assert answer.status_code in (302, 307)
     assert "X-Amz-Signature" in answer.headers["location"]

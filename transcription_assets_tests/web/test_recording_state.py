@@ -1,4 +1,4 @@
-"""The state of a recording for every combination of what the store holds of it."""
+"""The state of a recording for every combination of its artefacts in the store."""
 
 from dataclasses import replace
 from itertools import product
@@ -46,31 +46,31 @@ MUTE = replace(HEARD, silence="no_speech")
         (replace(WRITTEN, rows="current", failed="transcript"), ("done", "")),
     ],
 )
-def test_each_step_moves_a_recording_on(held: ArtefactState, expected: tuple[str, str]) -> None:
+def test_state_and_next_step_follow_from_the_artefacts(held: ArtefactState, expected: tuple[str, str]) -> None:
     assert recording_state(held) == expected
 
 
-def test_speech_is_done_exactly_when_it_is_published() -> None:
+def test_recording_with_speech_is_done_only_if_published() -> None:
     for held in EVERY:
         if not held.silence:
             assert (recording_state(held)[0] == "done") == (held.rows == "current"), held
 
 
-def test_silence_is_done_without_rows_but_not_without_embeddings() -> None:
+def test_silent_recording_is_done_with_embeddings_and_no_rows() -> None:
     for held in EVERY:
         state, _ = recording_state(held)
         if held.silence and held.rows != "current" and not held.failed:
             assert (state == "done") == (held.passages and not held.rows), held
 
 
-def test_a_failure_counts_until_its_step_has_a_result() -> None:
+def test_failure_counts_until_its_step_has_a_result() -> None:
     for held in EVERY:
         if held.rows != "current":
             open_steps = STEPS[STEPS.index(held.next_step) :]
             assert (recording_state(held)[0] == "failed") == (held.failed in {*open_steps, "costs"}), held
 
 
-def test_the_step_is_the_one_that_failed_or_comes_next() -> None:
+def test_step_is_the_failed_one_or_the_next_one() -> None:
     for held in EVERY:
         state, step = recording_state(held)
         assert step == {"done": "", "failed": held.failed}.get(state, held.next_step), held
@@ -95,7 +95,7 @@ def said(*reasons: str, gaps: tuple[tuple[float, float], ...] = ()) -> Transcrip
         (said("loop", "loop"), True, ""),
     ],
 )
-def test_only_the_transcript_tells_that_nobody_speaks(
+def test_silence_is_derived_from_the_transcript(
     transcript: Transcript, silence: str, *, with_low_confidence: bool
 ) -> None:
     assert spoken(transcript, with_low_confidence=with_low_confidence).silence == silence

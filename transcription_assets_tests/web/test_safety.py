@@ -1,4 +1,4 @@
-"""The site as attackers meet it: nothing outside of the inboxes, nothing that runs, nothing that changes."""
+"""Attacks on the site: path traversal, injected markup, changes, and slow or oversized requests."""
 
 import re
 import socket
@@ -39,13 +39,13 @@ ESCAPES = [
 
 @pytest.mark.parametrize("key", ESCAPES)
 @pytest.mark.parametrize("route", ["/media/{}", "/sound/{}", "/posters/{}", "/api/media/{}", "/api/media/{}/words"])
-def test_no_address_leads_out_of_the_inboxes(page: TestClient, route: str, key: str) -> None:
+def test_no_url_reaches_files_outside_the_inboxes(page: TestClient, route: str, key: str) -> None:
     answer = page.get(route.format(key))
     assert answer.status_code in {404, 405, 422}, answer.text[:200]
     assert b"secret" not in answer.content.replace(b"secret.mp4", b"")
 
 
-def test_nothing_can_be_changed(page: TestClient) -> None:
+def test_methods_that_change_data_are_refused(page: TestClient) -> None:
     addresses = [
         "/",
         "/library",
@@ -61,7 +61,7 @@ def test_nothing_can_be_changed(page: TestClient) -> None:
 @pytest.mark.parametrize(
     "address", ["/", "/library", f"/watch/{served.of(HOSTILE)}", "/api/media", "/static/page.js", "/nowhere"]
 )
-def test_every_answer_forbids_what_it_does_not_need(page: TestClient, address: str) -> None:
+def test_every_response_has_security_headers(page: TestClient, address: str) -> None:
     headers = page.get(address).headers
     policy = headers["content-security-policy"]
     assert "unsafe" not in policy
@@ -72,14 +72,14 @@ def test_every_answer_forbids_what_it_does_not_need(page: TestClient, address: s
     assert "server" not in headers
 
 
-def test_a_name_that_is_markup_stays_a_name(page: TestClient) -> None:
+def test_markup_in_a_name_is_escaped(page: TestClient) -> None:
     answer = page.get(f"/watch/{served.of(HOSTILE)}")
     assert answer.status_code == 200
     assert "<img src=x" not in answer.text
     assert "&lt;img src=x" in answer.text
 
 
-def test_what_claims_to_be_a_page_is_never_opened_as_one(page: TestClient, store: Store) -> None:
+def test_media_files_are_never_served_as_pages(page: TestClient, store: Store) -> None:
     store.put_media("video/evil.ts", Path(__file__))
     answer = page.get("/media/video/evil.ts")
     assert answer.headers["content-type"] == "video/mp2t"
@@ -87,7 +87,7 @@ def test_what_claims_to_be_a_page_is_never_opened_as_one(page: TestClient, store
     (Path(store.url) / "video/evil.ts").unlink()
 
 
-def test_the_page_names_no_other_host_and_is_small() -> None:
+def test_static_files_are_small_and_refer_to_no_other_host() -> None:
     static = Path(str(served.site.__file__)).parent / "static"
     assert sum(path.stat().st_size for path in static.iterdir()) < 100_000
     for path in static.iterdir():
@@ -95,7 +95,7 @@ def test_the_page_names_no_other_host_and_is_small() -> None:
         assert not re.search(r"https?://|\bon\w+=\"|<style|innerHTML|style=", text), path.name
 
 
-def test_the_schema_names_every_route_that_programs_use(page: TestClient) -> None:
+def test_schema_lists_every_public_route(page: TestClient) -> None:
     described = page.get("/api/openapi.json").json()["paths"]
     assert {
         "/api/search",
@@ -112,7 +112,7 @@ def test_the_schema_names_every_route_that_programs_use(page: TestClient) -> Non
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 @pytest.mark.parametrize("begun", [b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx-slow: "])
-def test_who_only_begins_to_ask_is_not_waited_for(
+def test_incomplete_request_is_disconnected(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, before: bytes, begun: bytes
 ) -> None:
     monkeypatch.setattr("transcription_assets.web.connection.REQUEST_S", 0.5)
@@ -122,10 +122,10 @@ def test_who_only_begins_to_ask_is_not_waited_for(
             assert b"200" in asking.recv(1000)
         asking.sendall(begun)
         while asking.recv(1000):
-            pass  # until it is closed; a time-out of this socket fails the test
+            pass  # until the server closes it; a timeout of this socket fails the test
 
 
-def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_form_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transcription_assets.web.pages.FORM_S", 0.5)
     archive = served.archive(store, serve_token="secret")
     head = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ntoken="
@@ -134,7 +134,7 @@ def test_a_form_that_never_ends_is_not_waited_for(store: Store, monkeypatch: pyt
         assert asking.recv(1000).startswith(b"HTTP/1.1 401")
 
 
-def test_an_address_that_is_far_too_long_is_refused_and_the_next_one_answered(archive: Archive) -> None:
+def test_too_long_url_is_refused_and_the_server_keeps_working(archive: Archive) -> None:
     with served.listening(archive) as address:
         for path in ("/?q=" + "a" * 200_000, "/api/search?q=" + "a" * 60_000, "/watch/video/" + "a" * 60_000 + ".mp4"):
             with socket.create_connection(served.place(address), 60) as asking:

@@ -1,4 +1,4 @@
-"""The search API: what it answers, what it refuses."""
+"""The search API: results and refused requests."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -7,7 +7,7 @@ from transcription_assets_tests import served
 from transcription_assets_tests.served import SENTENCE, TALK, TONE
 
 
-def test_a_moment_says_where_to_play_it_and_what_to_highlight(page: TestClient) -> None:
+def test_result_has_a_playback_url_and_highlights(page: TestClient) -> None:
     answer = page.get("/api/search", params={"q": SENTENCE, "prefix": "video/talks/"})
     assert answer.status_code == 200
     best = answer.json()["moments"][0]
@@ -18,12 +18,12 @@ def test_a_moment_says_where_to_play_it_and_what_to_highlight(page: TestClient) 
     assert "".join(part["text"] for part in best["parts"] if part["sentence"]) == SENTENCE
 
 
-def test_a_moment_at_the_very_beginning_has_an_address_that_more_can_be_added_to(page: TestClient) -> None:
+def test_result_at_zero_seconds_has_a_time_in_its_url(page: TestClient) -> None:
     best = page.get("/api/search", params={"q": '"Sentence 0 of 10"', "prefix": "video/talks/"}).json()["moments"][0]
     assert (best["start"], best["url"]) == (0.0, f"/watch/{served.of(TALK)}?t=0.00")
 
 
-def test_only_what_has_a_picture_gives_the_address_of_one(page: TestClient) -> None:
+def test_only_recordings_with_a_poster_have_a_poster_url(page: TestClient) -> None:
     moments = page.get("/api/search", params={"q": "Sentence of seconds"}).json()["moments"]
     posters = {moment["key"]: moment["poster"] for moment in moments}
     assert posters[TONE] == ""
@@ -31,7 +31,7 @@ def test_only_what_has_a_picture_gives_the_address_of_one(page: TestClient) -> N
     assert page.get(f"/api/media/{served.of(TONE)}").json()["links"]["poster"] == ""
 
 
-def test_a_page_of_moments_goes_on_where_the_last_one_ended(page: TestClient) -> None:
+def test_result_pages_continue_where_the_previous_one_ended(page: TestClient) -> None:
     whole = page.get("/api/search", params={"q": "Sentence of seconds"}).json()["moments"]
     parts = [
         page.get("/api/search", params={"q": "Sentence of seconds", "limit": 1, "offset": n}).json()
@@ -61,7 +61,7 @@ def test_a_page_of_moments_goes_on_where_the_last_one_ended(page: TestClient) ->
         "é" * 1000,
     ],
 )
-def test_an_odd_question_is_answered_cleanly(page: TestClient, question: str) -> None:
+def test_unusual_queries_are_answered(page: TestClient, question: str) -> None:
     answer = page.get("/api/search", params={"q": question})
     assert answer.status_code == 200, answer.text
     assert answer.json()["query"] == question
@@ -71,7 +71,7 @@ def test_an_odd_question_is_answered_cleanly(page: TestClient, question: str) ->
 @pytest.mark.parametrize(
     "value", ["' OR '1'='1", "%", "video/%' OR media_key LIKE '%", "_", "en') OR (1=1", "\0", "\\", "\\') OR (1=1)) --"]
 )
-def test_a_filter_never_becomes_an_expression(page: TestClient, name: str, value: str) -> None:
+def test_filter_values_are_not_interpreted_as_expressions(page: TestClient, name: str, value: str) -> None:
     answer = page.get("/api/search", params={"q": "Sentence", name: value})
     assert answer.status_code == 200, answer.text
     assert answer.json()["moments"] == []
@@ -94,7 +94,7 @@ def test_a_filter_never_becomes_an_expression(page: TestClient, name: str, value
         {"q": "a", "language": ["en"] * 21},
     ],
 )
-def test_a_question_out_of_bounds_is_refused_with_its_reason(page: TestClient, asked: dict[str, str]) -> None:
+def test_invalid_parameters_are_refused_with_a_reason(page: TestClient, asked: dict[str, str]) -> None:
     answer = page.get("/api/search", params=asked)
     assert answer.status_code == 422
     assert len(answer.json()["detail"]) > 10

@@ -1,4 +1,4 @@
-"""A real browser (Debian's Chromium) for the tests of the page; every view is kept as a picture, to be looked at."""
+"""A real browser (Debian's Chromium) for tests of the page; screenshots of every view are stored for inspection."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 
 PATIENCE_MS = 250_000
-"""A loaded machine is slow, not broken; a test that waits in vain ends before pytest's own limit, which says less."""
+"""Long enough for a loaded machine, and shorter than pytest's own timeout, whose message says less."""
 NOTE_SEEKS = """
 window.seeks = [];
 document.addEventListener('seeking', ({ target }) => window.seeks.push(target.currentTime), true);
@@ -41,7 +41,7 @@ Opened = Callable[..., Page]
 
 @contextmanager
 def started(*arguments: str) -> Iterator[Browser]:
-    """The browser, with further command-line arguments; the test is skipped where there is none."""
+    """Start the browser with further command-line arguments, or skip the test if there is none."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no browser: apt-get install chromium")
@@ -55,7 +55,7 @@ def started(*arguments: str) -> Iterator[Browser]:
 
 @contextmanager
 def opening(browser: Browser, address: str) -> Iterator[Opened]:
-    """Opens paths of the page; whatever the browser complains about fails the test."""
+    """Yield a function that opens paths of the page; any error in the browser fails the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -73,7 +73,7 @@ def opening(browser: Browser, address: str) -> Iterator[Opened]:
     yield opened
     for context in contexts:
         context.close()
-    assert not complaints, complaints  # said in full: pytest explains no asserts of this module
+    assert not complaints, complaints  # as message, because pytest does not rewrite asserts of this module
 
 
 def second(page: Page) -> float:
@@ -81,7 +81,7 @@ def second(page: Page) -> float:
 
 
 def stands_at(page: Page, seconds: float, within: float = 0.3) -> None:
-    """Wait until the player stands there, or plays on after it was sent there since the last call."""
+    """Wait until the player is at this time, or has sought it since the last call and plays on."""
     page.wait_for_function(
         """([from, to]) => {
           const player = document.querySelector('video, audio');
@@ -100,6 +100,6 @@ def is_paused(page: Page) -> bool:
 
 
 def picture(page: Page, name: str) -> None:
-    # Pictures that are folded away are not loaded.
+    # Hidden images are not loaded.
     page.wait_for_function("() => [...document.images].every((image) => image.complete || !image.checkVisibility())")
     page.screenshot(path=PICTURES / f"{name}.png")

@@ -8,6 +8,6 @@ from transcription_assets_tests.web.browser import browsing
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for a file: while it is open, nothing else of this process can have an event loop."""
+    """Yield a browser for one module: while it is open, this process can have no other event loop."""
     with browsing.started() as browser:
         yield browser

@@ -1,4 +1,4 @@
-"""Recordings in a bucket, played in a real browser by the links that the site gives."""
+"""Recordings in a bucket, played in a real browser through the links of the site."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ OLD_FILM = "video/old film.avi"
 
 @pytest.fixture(scope="module")
 def opened(browser: Browser, s3_server: seaweed.S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    """A talk, and a film that no browser plays."""
+    """Serve a talk, and a film that browsers cannot play."""
     folder = tmp_path_factory.mktemp("bucket")
     store = Store.open(f"s3://{s3_server.bucket}/page", s3_session=seaweed.session(), s3_endpoint=s3_server.endpoint)
     store.put_media(TALK, recordings.video(folder / "film.mp4", 10.0, "-movflags", "+faststart"))
@@ -30,7 +30,7 @@ def opened(browser: Browser, s3_server: seaweed.S3Server, tmp_path_factory: pyte
 
 
 @pytest.mark.parametrize(("key", "source"), [(TALK, "/media/"), (OLD_FILM, "/sound/")])
-def test_a_recording_in_a_bucket_stands_and_plays_at_the_second(opened: Opened, key: str, source: str) -> None:
+def test_recording_in_a_bucket_opens_and_plays_at_its_time(opened: Opened, key: str, source: str) -> None:
     page = opened(f"/watch/{key}?t=5.5")
     stands_at(page, 5.5)
     assert source in page.evaluate("document.querySelector('video').currentSrc")

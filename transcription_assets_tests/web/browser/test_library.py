@@ -1,4 +1,4 @@
-"""The library in a real browser: what is done, in progress and failed, and why."""
+"""The library in a real browser: states of recordings and reasons of failures."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +22,7 @@ LONG = f"audio/{'a-very-long-name-from-some-conference-system-' * 4}.wav"
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
-    """One that is done, one that is broken, and two that wait."""
+    """Return a chain with one finished, one broken and two waiting recordings."""
     store = Store.open(str(tmp_path / "store"))
     sound = recordings.tone(tmp_path / "sound.wav", 10.0, rate=8_000)
     for name in ("audio/done.wav", ARABIC, LONG):
@@ -36,7 +36,7 @@ def chain(tmp_path: Path) -> Chain:
 
 @pytest.fixture
 def opened(browser: Browser, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
-    """A site that makes its overview anew for each answer."""
+    """Serve a site that computes its overview for each request."""
     monkeypatch.setattr("transcription_assets.web.library.FRESH_S", 0.0)
     monkeypatch.setattr("transcription_assets.web.cache.SHARE", float("inf"))
     with served.listening(served.archive(chain.store)) as address, browsing.opening(browser, address) as opened:
@@ -47,7 +47,7 @@ def rows(page: Page, number: int) -> None:
     page.wait_for_function("(number) => document.querySelectorAll('.row').length === number", arg=number)
 
 
-def test_what_is_in_progress_shows_that_it_is_done_by_itself(opened: Opened, chain: Chain) -> None:
+def test_library_updates_by_itself_when_recordings_are_done(opened: Opened, chain: Chain) -> None:
     page = opened("about:blank")
     page.clock.install()
     page.goto("/library")
@@ -58,7 +58,7 @@ def test_what_is_in_progress_shows_that_it_is_done_by_itself(opened: Opened, cha
     assert page.locator(".row .state.done").count() == 3
 
 
-def test_a_view_of_the_library_has_an_address_that_can_be_shared(opened: Opened) -> None:
+def test_library_filters_are_kept_in_the_url(opened: Opened) -> None:
     page = opened("/library")
     rows(page, 4)
     page.get_by_label("Filter by name").fill("wav")
@@ -71,7 +71,7 @@ def test_a_view_of_the_library_has_an_address_that_can_be_shared(opened: Opened)
     assert again.get_by_label("Filter by name").input_value() == "wav"
 
 
-def test_an_answer_that_comes_late_is_not_mixed_with_a_newer_one(opened: Opened) -> None:
+def test_late_response_does_not_replace_a_newer_one(opened: Opened) -> None:
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -84,13 +84,13 @@ def test_an_answer_that_comes_late_is_not_mixed_with_a_newer_one(opened: Opened)
         page.get_by_label("Filter by name").fill("done")
     page.get_by_label("Filter by name").fill("wav")
     rows(page, 3)
-    with suppress(Error):  # the page does not wait for it any more
+    with suppress(Error):  # the page has cancelled the request
         held[0].continue_()
     page.wait_for_timeout(500)
     rows(page, 3)
 
 
-def test_a_recording_that_failed_says_why_and_has_no_player_that_cannot_play(opened: Opened) -> None:
+def test_failed_recording_shows_a_reason_and_no_player(opened: Opened) -> None:
     page = opened("/library?state=failed")
     page.locator(".row .name").click()
     page.locator(".notice .why").wait_for()
@@ -99,7 +99,7 @@ def test_a_recording_that_failed_says_why_and_has_no_player_that_cannot_play(ope
     picture(page, "failed")
 
 
-def test_long_names_and_others_directions_keep_their_place(opened: Opened) -> None:
+def test_long_and_right_to_left_names_fit_the_layout(opened: Opened) -> None:
     for colours in ("light", "dark"):
         page = opened("/library", **PHONE, color_scheme=colours)
         rows(page, 4)

@@ -1,9 +1,10 @@
-"""Odd recordings in a real browser: what sounds at a second is what was said there, measured in what is played.
+"""Unusual recordings in a real browser: measure that the played sound matches the times of the transcript.
 
-Of the odd files one stands for each way through the page: each demuxer whose recordings play themselves (WAV, FLAC,
-Ogg, MP4, fragmented MP4, WebM) and late sound in one of them; sound alone for what seeks inexactly, changes on the way
-or has too many channels; and beside it a picture that the browser plays, at a clock of its own, or not at all. The
-others differ in codecs, tracks and levels: `media/test_odd_files.py` says which of them play themselves.
+One file represents each code path of the page. The original file is played for each demuxer that browsers handle (WAV,
+FLAC, Ogg, MP4, fragmented MP4, WebM), once with late sound. The extracted audio is played for files that seek
+inexactly, change their format or have too many channels. Extracted audio is combined with a muted video if the browser
+can play the video, also where its clock has an offset. Other unusual files differ only in codecs, tracks and levels:
+`media/test_odd_files.py` says which of them play directly.
 """
 
 from collections.abc import Iterator
@@ -30,11 +31,11 @@ VARIABLE = "audio/variable rate.mp3"
 VARIABLE_S = 300
 LATE_BURSTS = (251.0, 252.3, 254.1)
 TOLERANCE_S = 0.25
-"""The level is read at each frame of the page, and a loaded machine makes few frames."""
+"""The level is read at each frame of the page, and a loaded machine renders few frames."""
 HEARD = 0.03
-"""A level of sound: a tone on one of nine channels has 0.05 in their mix."""
+"""Minimum level of sound; a tone on one of nine channels has 0.05 after mixing."""
 LONGEST_BURST_S = 0.5
-"""Between two levels that are read in one burst; pauses are longer."""
+"""Longest time between two readings within one burst; pauses are longer."""
 
 LISTEN = """async ([from, to]) => {
   const player = document.querySelector('video, audio');
@@ -68,7 +69,7 @@ def key_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Each odd recording, and one whose first half takes most of its bytes, so that no second lies where bytes say."""
+    """Store each unusual recording, and one whose first half has most of its bytes, so that byte offsets mislead."""
     folder = tmp_path_factory.mktemp("playback")
     store = Store.open(str(folder / "store"))
     for name in (*ORIGINAL, *SOUND_ALONE, *SOUND_AND_PICTURE):
@@ -94,8 +95,8 @@ def opened(browser: Browser, address: str) -> Iterator[Opened]:
 
 
 def heard_onsets(page: Page, start: float, end: float) -> list[float]:
-    """Play a stretch and return the seconds, by the player's clock, at which sound begins after a pause."""
-    page.locator("h1").last.click()  # browsers let no page sound that nobody has touched
+    """Play from `start` to `end` and return the player times at which sound begins after a pause."""
+    page.locator("h1").last.click()  # browsers play no sound before the first user gesture
     levels = page.evaluate(LISTEN, [start, end])
     loud = [second for second, level in levels if level > HEARD]
     return [second for before, second in pairwise([-1.0, *loud]) if second - before > LONGEST_BURST_S]
@@ -108,7 +109,7 @@ def watch(opened: Opened, key: str) -> Page:
 
 
 @pytest.mark.parametrize("name", [*ORIGINAL, *SOUND_ALONE, *SOUND_AND_PICTURE])
-def test_a_second_of_the_page_sounds_as_in_the_transcript(opened: Opened, name: str) -> None:
+def test_sound_is_played_at_the_times_of_the_transcript(opened: Opened, name: str) -> None:
     odd = odd_files.ODD[name]
     page = watch(opened, key_of(name))
     source = "/media/" if name in ORIGINAL else "/sound/"
@@ -117,13 +118,13 @@ def test_a_second_of_the_page_sounds_as_in_the_transcript(opened: Opened, name: 
     assert found == pytest.approx(odd.onsets, abs=TOLERANCE_S)
 
 
-def test_a_late_second_of_a_variable_rate_mp3_is_the_right_one(opened: Opened) -> None:
+def test_late_times_in_a_variable_rate_mp3_are_exact(opened: Opened) -> None:
     page = watch(opened, VARIABLE)
     assert heard_onsets(page, 250.0, 255.5) == pytest.approx(LATE_BURSTS, abs=TOLERANCE_S)
 
 
 @pytest.mark.parametrize("name", SOUND_AND_PICTURE)
-def test_the_muted_picture_follows_the_sound_or_makes_way(opened: Opened, name: str) -> None:
+def test_muted_video_follows_the_sound_or_is_removed(opened: Opened, name: str) -> None:
     page = watch(opened, key_of(name))
     page.wait_for_function("() => (document.querySelector('.silent')?.readyState ?? 4) > 1")
     page.evaluate("document.querySelector('video').currentTime = 1.6")
@@ -136,7 +137,7 @@ def test_the_muted_picture_follows_the_sound_or_makes_way(opened: Opened, name: 
     picture(page, f"silent {name}")
 
 
-def test_full_screen_shows_the_picture_of_the_sound(opened: Opened) -> None:
+def test_full_screen_shows_the_muted_video(opened: Opened) -> None:
     page = watch(opened, key_of("webm clock at 10"))
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function(
@@ -146,7 +147,7 @@ def test_full_screen_shows_the_picture_of_the_sound(opened: Opened) -> None:
     picture(page, "full screen")
 
 
-def test_the_length_shown_is_the_decoded_one(opened: Opened) -> None:
+def test_displayed_duration_is_the_decoded_one(opened: Opened) -> None:
     page = opened("/library?name=rate+changes")
     page.locator(".row").first.wait_for()
     assert "0:06" in page.locator(".row .facts").first.inner_text()
@@ -154,8 +155,8 @@ def test_the_length_shown_is_the_decoded_one(opened: Opened) -> None:
     assert item["duration"] == pytest.approx(6.0, abs=0.2)
 
 
-def test_the_link_of_a_moment_opens_at_its_second(browser: Browser, store: Store) -> None:
-    """In the browser's own player, as `search` prints it."""
+def test_playback_link_opens_at_its_time(browser: Browser, store: Store) -> None:
+    """The link that `search` prints, opened in the browser's own player."""
     context = browser.new_context()
     for name in ("webm clock at 10", "mp4", "adts"):
         link = playback.link(store, key_of(name))
@@ -167,7 +168,7 @@ def test_the_link_of_a_moment_opens_at_its_second(browser: Browser, store: Store
     context.close()
 
 
-def test_a_recording_without_sound_record_is_opened_itself(tmp_path: Path) -> None:
+def test_playback_link_without_an_audio_record_is_the_media_file(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"))
     store.put_media("audio/a.mp3", recordings.tone(tmp_path / "a.mp3", 1.0))
     assert playback.link(store, "audio/a.mp3").endswith("audio/a.mp3")

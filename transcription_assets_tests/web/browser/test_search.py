@@ -1,4 +1,4 @@
-"""The search in a real browser, where it is about the page and not about what is found: answers are made up."""
+"""The search page in a real browser, with made-up responses of the API."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def answering(route: Route) -> None:
     route.fulfill(body=json.dumps(found), content_type="application/json")
 
 
-def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened) -> None:
+def test_result_repeated_on_the_next_page_is_shown_once(opened: Opened) -> None:
     page = opened("about:blank")
     page.route("**/api/search?*", answering)
     page.goto("/?q=moment")
@@ -62,7 +62,7 @@ def test_a_moment_that_comes_again_on_the_next_page_is_shown_once(opened: Opened
     assert page.locator(".hit .name").all_inner_texts() == ["Talk 1", "Talk 2", "Talk 3"]
 
 
-def test_weak_moments_are_folded_and_enter_unfolds_them(opened: Opened) -> None:
+def test_weak_results_are_collapsed_and_enter_expands_them(opened: Opened) -> None:
     found = [moment(1), moment(2) | {"weak": True}, moment(3) | {"weak": True}]
     found[0]["parts"] = [
         {"text": "A ", "sentence": False, "match": False},
@@ -86,7 +86,7 @@ def test_weak_moments_are_folded_and_enter_unfolds_them(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("word", ["library ", "ภาษา", "図書館"])
-def test_long_parts_around_a_sentence_are_cut_between_words(opened: Opened, word: str) -> None:
+def test_long_context_of_a_sentence_is_truncated_between_words(opened: Opened, word: str) -> None:
     found = moment(1)
     found["parts"] = [
         {"text": f"{word * 100}(", "sentence": False, "match": False},
@@ -101,7 +101,7 @@ def test_long_parts_around_a_sentence_are_cut_between_words(opened: Opened, word
     assert page.locator(".hit .said").text_content() == f"… {fit}(Here.){fit.rstrip()} …"
 
 
-def test_an_answer_that_has_nothing_but_weak_moments_shows_them(opened: Opened) -> None:
+def test_weak_results_are_shown_if_there_are_no_others(opened: Opened) -> None:
     body = json.dumps({"moments": [moment(1) | {"weak": True}], "more": False, "passages": 9, "note": ""})
     page = opened("about:blank")
     page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
@@ -109,18 +109,18 @@ def test_an_answer_that_has_nothing_but_weak_moments_shows_them(opened: Opened) 
     page.locator(".hit .name", has_text="Talk 1").wait_for()
 
 
-def test_an_answer_that_is_given_up_while_it_is_read_breaks_nothing(opened: Opened) -> None:
+def test_response_aborted_while_it_is_read_shows_no_error(opened: Opened) -> None:
     page = opened("about:blank")
     page.route("**/api/search?*", answering)
-    # Chromium does this where the next search begins between the head and the body of an answer.
+    # Chromium does this if the next search starts between the headers and the body of a response.
     page.add_init_script("Response.prototype.json = async () => { throw new DOMException('', 'AbortError') }")
     with page.expect_response("**/api/search?*"):
         page.goto("/?q=moment")
     page.wait_for_load_state("networkidle")
-    assert page.locator(".notice").count() == 0  # and no error in the console: the browser's fixture looks
+    assert page.locator(".notice").count() == 0  # `browsing.opening` asserts that the console has no errors
 
 
-def test_an_answer_that_breaks_off_is_told_and_asked_for_again(opened: Opened) -> None:
+def test_truncated_response_shows_an_error_and_can_be_retried(opened: Opened) -> None:
     page = opened("about:blank")
     page.route("**/api/search?*", lambda route: route.fulfill(body='{"moments": [', content_type="application/json"))
     page.goto("/?q=moment")
@@ -130,7 +130,7 @@ def test_an_answer_that_breaks_off_is_told_and_asked_for_again(opened: Opened) -
     page.locator(".hit .name", has_text="Talk 1").wait_for()
 
 
-def test_after_going_back_the_filters_say_what_is_searched(opened: Opened) -> None:
+def test_filters_match_the_search_after_going_back(opened: Opened) -> None:
     known = {"recordings": 2, "languages": {"en": 1, "de": 1}, "speakers": {}, "collections": {}, "since": None}
     page = opened("about:blank")
     page.route("**/api/search?*", answering)

@@ -1,6 +1,6 @@
-"""The page in a real browser (Debian's Chromium): what a person sees, clicks and hears.
+"""The page in a real browser (Debian's Chromium): search, playback, library and accessibility.
 
-Every view is also kept as a picture in `build/screenshots`, to be looked at.
+Screenshots of every view are stored in `build/screenshots` for inspection.
 """
 
 import json
@@ -35,13 +35,13 @@ SONG = "audio/song.mp3"
 
 @dataclass(slots=True)
 class PromptedEngine:
-    """FAKE: says the sentences of the demo's scripts at their times, told apart by the recordings' lengths."""
+    """FAKE: return the sentences of the demo's scripts, selected by the duration of the recording."""
 
     options: SpeechOptions = field(default_factory=SpeechOptions)
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
     def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """What is said in the demo recording of each length; nothing in any other."""
+        """Return the sentences of the demo recordings, and no segments for any other recording."""
         return map(self._hear, sounds)
 
     def _hear(self, sound: AudioSource) -> SpeechResult:
@@ -68,7 +68,7 @@ def _segment(number: int, start: float, end: float, text: str) -> Segment:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo, a song, a film that no browser plays, and one that is broken."""
+    """Serve the demo, a song, a film that browsers cannot play, and a broken file."""
     folder = tmp_path_factory.mktemp("page")
     chosen = Settings(store=str(folder / "store"), settle_s=0, serve_searches_per_minute=10_000)
     archive = Archive(chosen, locate_installed(chosen))
@@ -97,12 +97,12 @@ def opened(browser: Browser, address: str) -> Iterator[Opened]:
 
 
 def search(page: Page, question: str, first: str) -> None:
-    """Type as a person does; wait until the best moment is of this recording."""
+    """Type the question and wait until the first result is of the recording titled `first`."""
     page.get_by_role("searchbox").press_sequentially(question, delay=5)
     page.locator(".hit .name").first.filter(has_text=first).wait_for()
 
 
-def test_typing_finds_the_moment_and_a_click_plays_it_from_that_second(opened: Opened) -> None:
+def test_search_result_plays_from_its_time(opened: Opened) -> None:
     page = opened("/")
     page.locator(".shelf li").first.wait_for()
     picture(page, "start")
@@ -123,7 +123,7 @@ def test_typing_finds_the_moment_and_a_click_plays_it_from_that_second(opened: O
         "[Number(document.querySelector('[data-i].now').dataset.i), document.querySelector('video').currentTime]"
     )
     words = words_of(page, WIZARD)
-    assert words[lit][0] - 0.1 <= now <= words[lit + 1][0] + 0.5, "the lit word is the spoken one"
+    assert words[lit][0] - 0.1 <= now <= words[lit + 1][0] + 0.5, "the highlighted word is the spoken one"
     assert "silver compass" in " ".join(page.locator(".found").all_inner_texts())
     picture(page, "watch")
 
@@ -133,7 +133,7 @@ def words_of(page: Page, key: str) -> list[list[Any]]:
     return [word for paragraph in answer["paragraphs"] for word in paragraph["words"]]
 
 
-def test_a_click_on_a_word_or_a_time_goes_there(opened: Opened) -> None:
+def test_clicking_a_word_or_a_time_seeks_to_it(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}")
     words = words_of(page, BEES)
     for number in (60, 5):
@@ -145,7 +145,7 @@ def test_a_click_on_a_word_or_a_time_goes_there(opened: Opened) -> None:
     stands_at(page, float(late.get_attribute("data-at") or "") + 0.4, within=0.6)
 
 
-def test_everything_can_be_done_with_the_keyboard(opened: Opened) -> None:
+def test_page_can_be_used_with_the_keyboard_alone(opened: Opened) -> None:
     page = opened("/library")
     page.locator(".row").first.wait_for()
     page.keyboard.press("/")
@@ -175,7 +175,7 @@ def test_everything_can_be_done_with_the_keyboard(opened: Opened) -> None:
     assert page.get_by_role("searchbox").input_value() == ""
 
 
-def test_a_link_that_was_shared_stands_at_its_second_and_waits(opened: Opened) -> None:
+def test_shared_link_opens_paused_at_its_time(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}?t=30.5", **DESK, color_scheme="dark")
     stands_at(page, 30.5)
     page.locator("[data-i].now").wait_for()
@@ -187,7 +187,7 @@ def test_a_link_that_was_shared_stands_at_its_second_and_waits(opened: Opened) -
     assert again.get_by_role("searchbox").input_value() == "lime trees"
 
 
-def test_back_goes_back_and_stops_the_player(opened: Opened) -> None:
+def test_going_back_stops_the_player(opened: Opened) -> None:
     page = opened("/?q=lime+trees")
     page.locator(".hit").first.click()
     page.locator(".found").first.wait_for()
@@ -197,7 +197,7 @@ def test_back_goes_back_and_stops_the_player(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut_off(opened: Opened, colours: str) -> None:
+def test_views_fit_a_phone_screen(opened: Opened, colours: str) -> None:
     page = opened("/?q=bees", **PHONE, color_scheme=colours)
     page.locator(".hit").first.wait_for()
     assert_fits(page)
@@ -207,7 +207,7 @@ def test_on_a_phone_nothing_is_cut_off(opened: Opened, colours: str) -> None:
     assert_fits(page)
     page.mouse.wheel(0, 500)
     top = page.locator("video").bounding_box()
-    assert top, "the picture stays in sight while somebody reads on"
+    assert top, "the video stays visible while scrolling"
     assert 0 <= top["y"] < 200
     picture(page, f"phone-watch-{colours}")
     page.goto("/library")
@@ -241,7 +241,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_every_text_can_be_read_by_day_and_by_night(opened: Opened, colours: str) -> None:
+def test_text_contrast_is_sufficient_in_light_and_dark_mode(opened: Opened, colours: str) -> None:
     page = opened("/library", **DESK, color_scheme=colours)
     page.locator(".row").first.wait_for()
     bright = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g)[0] > 128")
@@ -250,7 +250,7 @@ def test_every_text_can_be_read_by_day_and_by_night(opened: Opened, colours: str
     picture(page, f"library-{colours}")
 
 
-def test_whatever_can_be_clicked_has_a_name(opened: Opened) -> None:
+def test_interactive_elements_have_accessible_names(opened: Opened) -> None:
     for path, there in (("/?q=bees", ".hit"), ("/library", ".row"), (f"/watch/{BEES}", "[data-i]")):
         page = opened(path)
         page.locator(there).first.wait_for()
@@ -262,7 +262,7 @@ def test_whatever_can_be_clicked_has_a_name(opened: Opened) -> None:
         assert page.locator("h1").count() >= 1
 
 
-def test_the_library_shows_what_failed_and_why(opened: Opened) -> None:
+def test_library_shows_failed_recordings_with_reasons(opened: Opened) -> None:
     page = opened("/library")
     page.get_by_role("button", name="Failed 1").click()
     why = page.locator(".row .why")
@@ -276,15 +276,15 @@ def test_the_library_shows_what_failed_and_why(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize(("key", "source"), [(SONG, "/sound/"), (OLD_FILM, "/sound/")])
-def test_what_has_no_picture_or_cannot_be_played_is_heard(opened: Opened, key: str, source: str) -> None:
+def test_extracted_audio_is_played_for_unplayable_files(opened: Opened, key: str, source: str) -> None:
     page = opened(f"/watch/{key}?t=1.5")
     stands_at(page, 1.5)
     assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
     page.get_by_text("Nobody speaks in this recording.").wait_for()
 
 
-def test_after_an_hour_a_recording_is_loaded_anew_and_the_second_is_kept(opened: Opened) -> None:
-    """A link into a bucket is refused by then; for any other recording it is no harm."""
+def test_media_is_reloaded_after_an_hour_at_the_same_time(opened: Opened) -> None:
+    """Signed bucket links have expired by then; for other recordings the reload is harmless."""
     page = opened("about:blank")
     page.clock.install()
     page.goto(f"/watch/{BEES}?t=2")
@@ -297,14 +297,14 @@ def test_after_an_hour_a_recording_is_loaded_anew_and_the_second_is_kept(opened:
     assert is_paused(page)
 
 
-def test_subtitles_are_there_for_who_turns_them_on(opened: Opened) -> None:
+def test_subtitles_can_be_turned_on(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}")
     page.locator("video").wait_for()
     page.evaluate("document.querySelector('video').textTracks[0].mode = 'showing'")
     page.wait_for_function("() => document.querySelector('video').textTracks[0].cues?.length > 5")
 
 
-def test_nothing_found_and_nothing_there_are_said_kindly(opened: Opened) -> None:
+def test_queries_without_results_show_a_message(opened: Opened) -> None:
     page = opened('/?q="no such phrase was ever said"')
     page.get_by_role("heading", name="Nothing found").wait_for()
     hostile = opened("/?q=" + "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'bad'%22%3E")
@@ -312,8 +312,8 @@ def test_nothing_found_and_nothing_there_are_said_kindly(opened: Opened) -> None
     assert hostile.locator("main img[src=x]").count() == 0
 
 
-def test_the_first_load_is_small(browser: Browser, address: str) -> None:
-    """All that the search page itself needs, counted by the browser; pictures of recordings come after it."""
+def test_first_page_load_is_small(browser: Browser, address: str) -> None:
+    """Count the bytes that the search page needs; posters are loaded later."""
     context = browser.new_context(**DESK)
     page = context.new_page()
     page.goto(address)
