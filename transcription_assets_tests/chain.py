@@ -1,4 +1,4 @@
-"""All steps for recordings in any store, by the door without Dagster, with fakes for what recognises."""
+"""All processing steps for recordings in any store, run without Dagster, with fake models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ PASSAGE_S = 5.0
 
 
 def sentences(seconds: int) -> list[str]:
-    """One for every five seconds, so that a recording of a minute has a dozen passages."""
+    """Return one sentence for every five seconds, so that a recording of a minute has a dozen passages."""
     return [f"Sentence {number} of {seconds} seconds." for number in range(seconds // 5)]
 
 
 def recording(folder: Path, seconds: int, suffix: str = ".wav", frequency: float = 440.0) -> bytes:
-    """A tone of this length, as a file's content."""
+    """Return the content of a file with a tone of this length."""
     return recordings.tone(
         folder / f"{seconds}-{frequency:g}{suffix}", seconds, rate=8_000, frequency=frequency
     ).read_bytes()
@@ -37,7 +37,7 @@ def script() -> dict[int, Sequence[str]]:
 
 @dataclass(slots=True)
 class Chain:
-    """One store and what works on it."""
+    """A store and the services that process it."""
 
     store: Store
     done_prefix: bool = False
@@ -58,20 +58,20 @@ class Chain:
         return tools
 
     def run(self, *keys: str) -> Report:
-        """Process these recordings; every one of them has to succeed."""
+        """Process these recordings, asserting that all succeed."""
         report = self.attempt(*keys)
         assert report.failed == {}
         return report
 
     def attempt(self, *keys: str) -> Report:
-        """Process these recordings, whatever comes of it."""
+        """Process these recordings and return the report, which may contain failures."""
         report = Report()
         for _ in process(self.tools, keys, lambda _step: None, report):
             pass
         return report
 
     def table(self) -> Any:
-        """The search table itself, with all its versions."""
+        """Open the search table with all its versions."""
         import lancedb
 
         database = lancedb.connect(self.store.lancedb_uri, storage_options=self.store.lancedb_options)
@@ -79,20 +79,20 @@ class Chain:
         return database.open_table(name)
 
     def rows(self) -> pl.DataFrame:
-        """All rows that can be found, by id."""
+        """Return all searchable rows, sorted by id."""
         return of(self.table()).sort("id")
 
     def ids(self, key: str) -> list[str]:
-        """The ids of one recording's rows, each as often as it is there."""
+        """Return the row ids of one recording, duplicates included."""
         return self.rows().filter(pl.col("media_key") == key)["id"].to_list()
 
 
 def of(table: Any) -> pl.DataFrame:
-    """The rows of the table in the version that it is at."""
+    """Return the rows of the table in its current version."""
     found: pl.DataFrame = table.to_polars().collect()
     return found
 
 
 def no_model(name: str, kind: str) -> Located:
-    """A fake stands for each model here; whoever asks for another has found a hole."""
+    """Fail: each model is replaced by a fake, so no test may load a real one."""
     raise PermanentFailure(f"a test asks for the real {kind} {name}")

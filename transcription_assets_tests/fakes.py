@@ -1,4 +1,4 @@
-"""FAKES, for tests about the graph and not about recognition: nothing here listens or understands."""
+"""FAKES for tests of the graph: they recognise no speech and encode no meaning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ DIMENSION = 8
 
 @dataclass(slots=True)
 class HashEncoder:
-    """The vector of a text follows from its bytes: the same text is found, nothing like it is."""
+    """FAKE: the vector of a text is derived from a hash of its bytes, so only identical texts are similar."""
 
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("hash", "1"))
     dimension: int = DIMENSION
@@ -26,12 +26,12 @@ class HashEncoder:
     weak_below: float = 0.5
 
     def encode_query(self, text: str) -> Vectors:
-        """Shape (dimension,), of length 1."""
+        """Return a unit vector of shape (dimension,)."""
         vector: Vectors = self.encode([text])[0]
         return vector
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), dimension), rows of length 1."""
+        """Return unit vectors of shape (len(texts), dimension)."""
         self.encoded += texts
         seeds = [int.from_bytes(sha256(text.encode()).digest()[:8]) for text in texts]
         vectors = np.array([np.random.default_rng(seed).normal(size=self.dimension) for seed in seeds], np.float32)
@@ -41,24 +41,24 @@ class HashEncoder:
 
 
 class ScriptedSpeech(SpeechResource):
-    """FAKE: gives the engine that the test made."""
+    """FAKE: provides the engine that the test created."""
 
     name: str = "scripted"
     models_dir: str = ""
     engine: dg.ResourceDependency[ScriptedEngine]
 
     def open(self) -> ScriptedEngine:
-        """The same engine each time, so that a test can see what it was asked."""
+        """Return the same engine each time, so that a test can inspect its calls."""
         return self.engine
 
 
 class HashEncoding(EncoderResource):
-    """FAKE: gives the encoder that the test made."""
+    """FAKE: provides the encoder that the test created."""
 
     name: str = "hash"
     models_dir: str = ""
     encoder: dg.ResourceDependency[HashEncoder]
 
     def open(self) -> HashEncoder:
-        """The same encoder each time."""
+        """Return the same encoder each time."""
         return self.encoder

@@ -1,6 +1,6 @@
-"""A proxy between the project and a real S3 server that misbehaves as networks and stores do, and counts bytes.
+"""A proxy between the project and a real S3 server that injects faults of networks and stores, and counts bytes.
 
-It passes requests on unchanged, the Host header too: signatures are made for the proxy's address and stay valid.
+It forwards requests unchanged, including the Host header: signatures are made for the proxy's address and stay valid.
 """
 
 import re
@@ -22,7 +22,7 @@ _BLOCK = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Not the server's answer but this status, with an error document that quotes the signed request, as S3's do."""
+    """This status instead of the server's answer, with an error document that quotes the signed request as S3 does."""
 
     status: int
     code: str
@@ -64,7 +64,7 @@ GONE = Answer(404, "NoSuchKey")
 
 @dataclass(slots=True)
 class _Rule:
-    """A fault for the requests that match, `times` left of it."""
+    """A fault for matching requests, with the number of `times` left."""
 
     fault: Fault
     methods: str
@@ -72,7 +72,7 @@ class _Rule:
     times: float
 
     def takes(self, method: str, target: str) -> bool:
-        """Whether this request meets the fault; counts it off."""
+        """Return whether the fault applies to this request, and count it."""
         wanted = self.times > 0 and method in self.methods.split() and self.path.search(unquote(target)) is not None
         self.times -= wanted
         return wanted
@@ -80,7 +80,7 @@ class _Rule:
 
 @dataclass(slots=True)
 class FaultProxy:
-    """What a test holds: the address to use, the rules, and what was asked and sent."""
+    """State of the proxy for a test: its address, the rules, the requests received and the bytes sent."""
 
     endpoint: str
     upstream: str
@@ -91,12 +91,12 @@ class FaultProxy:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def fail(self, fault: Fault, *, times: float = float("inf"), methods: str = "GET", path: str = "") -> None:
-        """Let the next `times` requests with one of `methods`, whose path matches `path`, meet the fault."""
+        """Apply the fault to the next `times` requests with one of `methods` whose path matches `path`."""
         with self._lock:
             self._rules.append(_Rule(fault, methods, re.compile(path), times))
 
     def behave(self) -> None:
-        """Drop all rules, and forget what was counted."""
+        """Remove all rules and reset the counters."""
         with self._lock:
             self._rules.clear()
             self.requests.clear()
@@ -117,13 +117,13 @@ class _Server(ThreadingHTTPServer):
     proxy: FaultProxy
 
     def get_request(self) -> tuple[socket.socket, object]:
-        """A connection with a small buffer: what waits in it was counted, and may never be fetched."""
+        """Accept a connection with a small buffer: bytes that wait in it are counted but may never be read."""
         connection, address = super().get_request()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BLOCK)
         return connection, address
 
     def handle_error(self, *_: object) -> None:
-        """Clients go away in the middle: that is what the tests are about."""
+        """Ignore errors: the tests make clients disconnect during a response."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         proxy = cast("_Server", self.server).proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        match proxy._fault(self.command, self.path):  # noqa: SLF001 - the two are one thing
+        match proxy._fault(self.command, self.path):  # noqa: SLF001 - the handler is part of the proxy
             case Answer(status, code):
                 self._refuse(status, code)
             case Silent():
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, proxy: FaultProxy, response: HTTPResponse, whole: bytes, size: int) -> None:
         try:
             while size > 0 and (block := (whole or response.read(min(_BLOCK, size)))[:size]):
-                proxy._count(len(block))  # noqa: SLF001 - before the reader has it, who may look at once
+                proxy._count(len(block))  # noqa: SLF001 - count before the client, which may check at once, has it
                 self.wfile.write(block)
                 size -= len(block)
                 whole = whole[len(block) :]
@@ -204,7 +204,7 @@ for _method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
 
 @contextmanager
 def between(upstream: str) -> Iterator[FaultProxy]:
-    """Stand before the server at the URL `upstream`, on a free port, until the block is left."""
+    """Run a proxy for the server at the URL `upstream` on a free port until the block ends."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.proxy = proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}", urlsplit(upstream).netloc)
     with answering(server):

@@ -1,4 +1,4 @@
-"""The real assets on a store in a temporary folder, with fakes for what recognises, and what Dagster recorded of it."""
+"""The real assets on a store in a temporary folder, with fake models, and access to what Dagster recorded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ CHECKS = {
 
 @dataclass(slots=True)
 class Graph:
-    """One store, one Dagster instance; recordings are told apart by their length in seconds."""
+    """One store and one Dagster instance; recordings are distinguished by their length in seconds."""
 
     root: Path
     instance: dg.DagsterInstance
@@ -50,7 +50,7 @@ class Graph:
         return Store.open(str(self.root))
 
     def drop(self, *seconds: int) -> list[str]:
-        """A tone of each length in the inbox, as a partition each; returns their keys, which sort as given."""
+        """Add a tone of each length to the inbox, each as a partition; return their keys, which sort as given."""
         keys = [f"audio/{length:02}.wav" for length in seconds]
         for key, length in zip(keys, seconds, strict=True):
             recordings.tone(self.root / key, length, rate=16_000)
@@ -71,7 +71,7 @@ class Graph:
         )
 
     def run(self, keys: Sequence[str], *selected: str) -> dg.ExecuteInProcessResult:
-        """One run over the range from the first key to the last, or over a single one, as the sensor requests it."""
+        """Run the range from the first key to the last, or a single key, as the sensor requests it."""
         single = len(keys) == 1
         return (
             self.definitions()
@@ -86,7 +86,7 @@ class Graph:
         )
 
     def run_again(self, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:
-        """Run what failed in that run and what follows it, as the UI and run retries do it; returns the ended run."""
+        """Run the failed steps of that run and those downstream, as the UI and run retries do; return the ended run."""
         job = self.definitions().resolve_job_def("process_recordings")
         parent = self.instance.get_run_by_id(result.run_id)
         assert parent
@@ -101,17 +101,17 @@ class Graph:
         return ended
 
     def refresh(self) -> dict[str, Any]:
-        """Materialise `search_index`; returns its metadata values."""
+        """Materialise `search_index`; return its metadata values."""
         job = self.definitions().resolve_job_def("refresh_search")
         (made,) = job.execute_in_process(instance=self.instance).asset_materializations_for_node("search_index")
         return {name: value.value for name, value in made.metadata.items()}
 
     def materialised(self, asset: str) -> list[str]:
-        """The key of every materialisation there ever was, in alphabetical order: none should be there twice."""
+        """Return the key of every materialisation so far in alphabetical order; duplicates are kept."""
         return sorted(str(record.partition_key) for record in self._records(asset))
 
     def metadata(self, asset: str, key: str) -> dict[str, Any]:
-        """Metadata values of the newest materialisation."""
+        """Return the metadata values of the newest materialisation."""
         newest = next(record for record in self._records(asset) if record.partition_key == key)
         assert newest.asset_materialization
         return {name: value.value for name, value in newest.asset_materialization.metadata.items()}
@@ -120,18 +120,18 @@ class Graph:
         return self.tags(asset, key)["dagster/data_version"]
 
     def tags(self, asset: str, key: str) -> Mapping[str, str]:
-        """Tags of the newest materialisation."""
+        """Return the tags of the newest materialisation."""
         newest = next(record for record in self._records(asset) if record.partition_key == key)
         assert newest.asset_materialization
         return newest.asset_materialization.tags or {}
 
     def statuses(self, asset: str, keys: Sequence[str]) -> dict[str, str]:
-        """MATERIALIZED or FAILED, as the partition bar of the UI shows it."""
+        """Return MATERIALIZED or FAILED by key, as the partition bar of the UI shows it."""
         found = self.instance.get_status_by_partition(dg.AssetKey(asset), keys, partitions)
         return {key: status.value for key, status in (found or {}).items() if status}
 
     def evaluations(self, result: dg.ExecuteInProcessResult, asset: str) -> Counter[tuple[str, str]]:
-        """How often each (check, partition) was evaluated in the run."""
+        """Return how often each (check, partition) was evaluated in the run."""
         found: Counter[tuple[str, str]] = Counter()
         for entry in self.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
             evaluation: Any = entry.get_dagster_event().event_specific_data
@@ -140,7 +140,7 @@ class Graph:
         return found
 
     def failure(self, result: dg.ExecuteInProcessResult, step: str) -> dg.Failure:
-        """Return what the step failed with, from the event that the UI shows in that run or in a failed run of it."""
+        """Return the failure of the step, from the event shown in that run or in one of its `failed_runs`."""
         for run_id in (result.run_id, *(run.run_id for run in self.failed_runs(result))):
             for entry in self.instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
                 data: Any = entry.get_dagster_event().event_specific_data
@@ -149,11 +149,11 @@ class Graph:
         raise AssertionError(f"{step} has not failed")
 
     def failed_runs(self, result: dg.ExecuteInProcessResult) -> Sequence[dg.DagsterRun]:
-        """Return the runs that record what failed in the middle of this one."""
+        """Return the runs that record the failures of recordings in this run."""
         return self.instance.get_runs(dg.RunsFilter(tags={BATCH_RUN: result.run_id}))
 
     def passages(self) -> pl.DataFrame:
-        """All rows that can be found, by id."""
+        """Return all searchable rows, sorted by id."""
         looked = Index(self.store.lancedb_uri).look()
         if looked is None:
             return pl.DataFrame(schema=schema(1))
@@ -165,5 +165,5 @@ class Graph:
 
 
 def retries(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> int:
-    """How often a step of the run was tried again."""
+    """Return how often steps of the run were retried."""
     return len(instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_RESTARTED))

@@ -1,4 +1,4 @@
-"""Recordings made on the spot with the ffmpeg of the wheel imageio-ffmpeg: it has every encoder needed."""
+"""Recordings made on demand with the ffmpeg of the imageio-ffmpeg wheel, which has every encoder needed."""
 
 import subprocess
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _CHORD = "0.2*(sin(2*PI*220*t)+sin(2*PI*277.18*t)+sin(2*PI*329.63*t))*(0.6+0.4*s
 
 @cache
 def wheel_ffmpeg() -> str:
-    """Path of the ffmpeg in the wheel."""
+    """Return the path of the ffmpeg in the wheel."""
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def make(path: Path, *arguments: str) -> Path:
-    """Run ffmpeg with `arguments` and `path` as its output; what is synthesised is made once in a process."""
+    """Run ffmpeg with `arguments` and `path` as its output; synthesised content is made once per process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs = arguments.count("-i")
     if "%" not in path.name and inputs == arguments.count("lavfi") > 0:
@@ -35,7 +35,7 @@ def make(path: Path, *arguments: str) -> Path:
 
 @lru_cache(maxsize=200)
 def _synthesised(suffix: str, arguments: tuple[str, ...]) -> bytes:
-    """Content of a recording that depends on its arguments alone."""
+    """Return the content of a recording that depends only on its arguments."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
         _run(path, arguments)
@@ -48,7 +48,7 @@ def _run(path: Path, arguments: Sequence[str]) -> None:
 
 
 def sound(path: Path, expression: str, seconds: float, *options: str, rate: int = 44_100, layout: str = "") -> Path:
-    """Audio from an expression of `t` (one a channel, parted by `|`); the suffix decides on the codec."""
+    """Audio from expressions of `t` (one per channel, separated by `|`); the suffix selects the codec."""
     layout = f":c={layout}" if layout else ""
     source = f"aevalsrc='{expression}':s={rate}:d={seconds}{layout}"
     return make(path, "-f", "lavfi", "-i", source, *options)
@@ -65,7 +65,7 @@ def silence(path: Path, seconds: float = 2.0) -> Path:
 
 
 def noise(path: Path, seconds: float = 2.0) -> Path:
-    """White noise, the same at each call."""
+    """White noise, identical at each call."""
     return make(path, "-f", "lavfi", "-i", f"anoisesrc=d={seconds}:seed=7:a=0.3")
 
 
@@ -80,7 +80,7 @@ def speech_like(path: Path, seconds: float = 4.0, *options: str, rate: int = 44_
 
 
 def surround_with_centre_only(path: Path, seconds: float = 3.0) -> Path:
-    """5.1 as films have it: the voice in the centre channel, nothing in the other five."""
+    """5.1 audio as in films: the voice in the centre channel, silence in the other five."""
     return sound(path, f"0|0|{SPEECH_LIKE}|0|0|0", seconds, layout="5.1")
 
 
@@ -93,7 +93,7 @@ def video(path: Path, seconds: float = 4.0, *options: str, size: str = "320x240"
 
 
 def video_without_audio(path: Path, seconds: float = 2.0) -> Path:
-    """A picture and no audio track."""
+    """A video without an audio track."""
     picture = ("-f", "lavfi", "-i", f"testsrc=s=320x240:r=25:d={seconds}")
     return make(path, *picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
@@ -116,7 +116,7 @@ def cut(source: Path, target: Path, share: float) -> Path:
 
 
 def damage(source: Path, target: Path, *, at: float, share: float) -> Path:
-    """A copy in which a `share` of the bytes, from `at` on, is overwritten with a fixed pattern."""
+    """A copy in which a `share` of the bytes, starting at the fraction `at`, is overwritten with a fixed pattern."""
     data = bytearray(source.read_bytes())
     start, length = int(len(data) * at), int(len(data) * share)
     data[start : start + length] = bytes((index * 97 + 31) % 256 for index in range(length))

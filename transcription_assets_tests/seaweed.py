@@ -17,7 +17,7 @@ from typing import Any
 
 START_LIMIT_S = 90
 STARTS = 3
-"""Somebody else may take a port in the seconds between its choice and the server."""
+"""Attempts to start: another process may take a port after it was chosen and before the server listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Account:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a user exports."""
+        """Return the environment variables that a user exports."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -41,7 +41,7 @@ READER = Account("reader", "reader-secret")
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """Where it listens, and one bucket that is there."""
+    """Address of a server and the name of an existing bucket."""
 
     endpoint: str
     bucket: str
@@ -52,14 +52,14 @@ class S3Server:
 
 @cache
 def session(account: Account = OWNER) -> Any:
-    """One for each account: botocore reads megabytes of JSON for the first client of a session."""
+    """Return one session per account: botocore reads megabytes of JSON for the first client of a session."""
     import boto3
 
     return boto3.Session(account.access_key, account.secret_key, region_name="us-east-1")
 
 
 def find_weed() -> str | None:
-    """The server's program: beside this Python, else on PATH."""
+    """Return the path of the server program: next to this Python, else on PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which("weed", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 
@@ -69,9 +69,9 @@ def serve(weed: str, directory: Path, identities: Sequence[dict[str, Any]] = ())
     """Run a server on free ports until the block ends.
 
     Args:
-        weed: Path of the server's program.
+        weed: Path of the server program.
         directory: Existing folder for its files and its log.
-        identities: Users beside OWNER and READER, in the format of SeaweedFS's `-s3.config`.
+        identities: Users in addition to OWNER and READER, in the format of SeaweedFS's `-s3.config`.
     """
     config = directory / "s3.json"
     config.write_text(
@@ -87,7 +87,7 @@ def serve(weed: str, directory: Path, identities: Sequence[dict[str, Any]] = ())
                 return
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # asked politely, it takes ten seconds
+                os.killpg(process.pid, signal.SIGKILL)  # on SIGTERM it takes ten seconds
             process.wait()
     raise RuntimeError(f"SeaweedFS did not start: {(folder / 'log').read_text(errors='replace')[-2000:]}")
 
@@ -119,7 +119,7 @@ def _identity(account: Account, *actions: str) -> dict[str, Any]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different because all are held at once."""
+    """Return unused ports, all different because all are bound at the same time."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -128,7 +128,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _has_its_first_bucket(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
-    """Wait for it; not where the process has ended, or does not come to it."""
+    """Wait until the bucket exists; return False if the process ends or the time limit passes first."""
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 

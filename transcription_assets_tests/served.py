@@ -1,4 +1,4 @@
-"""An archive to be served: real recordings, store and table; FAKES for what recognises and encodes (see chain.py)."""
+"""An archive to be served: real recordings, store and table; FAKES for the models (see chain.py)."""
 
 import threading
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ TALK = "video/talks/a talk.mp4"
 TONE = "audio/tone.wav"
 HOSTILE = "video/<img src=x onerror=alert(1)>.mp4"
 SENTENCE = "Sentence 1 of 10 seconds."
-"""What the talk says last, from 5.0 s on."""
+"""The last sentence of the talk, from 5.0 s on."""
 
 
 def fill(store: Store, folder: Path) -> Chain:
-    """A talk of ten seconds with a picture, a tone of five, and a name that would be markup."""
+    """Add a talk of ten seconds with a picture, a tone of five, and a recording whose name is HTML markup."""
     chain = Chain(store)
     film = recordings.video(folder / "film.mp4", 10.0, "-movflags", "+faststart")
     for name in (TALK, HOSTILE):
@@ -39,7 +39,7 @@ def fill(store: Store, folder: Path) -> Chain:
 
 
 def archive(store: Store | Path, **settings: Any) -> Archive:
-    """The archive of a store, opened already where it is one; `settings` are those of the server."""
+    """Return the archive of an open store or of a path; `settings` are those of the server."""
     opened = {"store": store} if isinstance(store, Store) else {}
     url = store.url if isinstance(store, Store) else str(store)
     made = Archive(Settings(**{"serve_searches_per_minute": 100_000, "store": url} | settings), no_model)
@@ -49,7 +49,7 @@ def archive(store: Store | Path, **settings: Any) -> Archive:
 
 @contextmanager
 def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator[TestClient]:
-    """Asks the site without a network; redirects are shown, not followed."""
+    """Yield a client that calls the site without a network; redirects are returned, not followed."""
     with TestClient(
         decoded_once(site.build(served, host)), "http://127.0.0.1", headers=headers, follow_redirects=False
     ) as asking:
@@ -58,14 +58,14 @@ def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator
 
 @contextmanager
 def listening(served: Archive) -> Iterator[str]:
-    """A real server on a free port, in a thread; gives its address once it can answer questions."""
+    """Run a real server on a free port in a thread; yield its address once it can answer queries."""
     with running(served) as (address, _):
         yield address
 
 
 @contextmanager
 def running(served: Archive) -> Iterator[tuple[str, uvicorn.Server]]:
-    """As `listening`; gives the server too."""
+    """Like `listening`, but also yield the server."""
     bound = server.listener("127.0.0.1", 0)
     site_server = uvicorn.Server(server.configured(site.build(served, "127.0.0.1"), served.settings.proxies))
     thread = threading.Thread(target=site_server.run, args=([bound],))
@@ -79,13 +79,13 @@ def running(served: Archive) -> Iterator[tuple[str, uvicorn.Server]]:
 
 
 def place(address: str) -> tuple[str, int]:
-    """Host and port of an address, for a socket."""
+    """Return host and port of an address, for a socket."""
     host, _, port = address.rpartition("/")[2].partition(":")
     return host, int(port)
 
 
 def decoded_once(app: Guard) -> Any:
-    """The site with the addresses that a server gives: the test client decodes them twice, and `%253C` becomes `<`."""
+    """Wrap the site to receive paths as a server passes them: the test client decodes twice, `%253C` becomes `<`."""
 
     async def asked(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -96,5 +96,5 @@ def decoded_once(app: Guard) -> Any:
 
 
 def of(name: str) -> str:
-    """The address of a recording."""
+    """Return the URL path of a recording."""
     return quote(media_keys.encode(name))

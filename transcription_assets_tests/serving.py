@@ -1,4 +1,4 @@
-"""Servers in this process: they answer in a thread, on a free port of this machine."""
+"""HTTP servers in this process, each in a thread on a local port."""
 
 import socket
 import struct
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 @contextmanager
 def answering(server: HTTPServer) -> Iterator[str]:
-    """Let it answer until the block is left; gives its address."""
+    """Run the server until the block ends; yield its address."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -22,7 +22,7 @@ def answering(server: HTTPServer) -> Iterator[str]:
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Break the connection off as networks do, and not as who has said everything."""
+    """Reset the connection as a network failure does, instead of closing it in order."""
     handler.close_connection = True
     with suppress(OSError):
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""Stores for tests, in a folder and in a bucket on a real S3 server, and what lies in them."""
+"""Stores for tests, in a folder and in a bucket on a real S3 server, and odd names of recordings."""
 
 import unicodedata
 from collections.abc import Callable
@@ -19,23 +19,23 @@ ODD_NAMES = {
     "dots": "video/wait...what.mp4",
     "leading dot": "video/.hidden.mp4",
     "newline": "video/two\nlines.mp4",
-    "delete": "video/\x7f.mp4",
+    "delete character": "video/\x7f.mp4",
     "percent": "video/100%.mp4",
-    "an escape": "video/a%20b.mp4",
+    "percent escape": "video/a%20b.mp4",
     "quotes": 'video/"it\'s".mp4',
     "brackets": "video/[a]{b}<c>(d).mp4",
     "number sign": "video/a#1.mp4",
     "folder with number sign": "video/a#1/b.mp4",
     "URL syntax": "video/a?b=c&d=e+f;g~^`|$@!.mp4",
-    "one stem, two suffixes": "video/ep.mp4",
-    "one stem, the other": "video/ep.MKV",
+    "same stem, .mp4": "video/ep.mp4",
+    "same stem, .MKV": "video/ep.MKV",
     "nested": "audio/a/b/c/ep.wav",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A store, and how people put files into it and take them away, without our code."""
+    """A store, and functions that add and remove files as users do, without the code under test."""
 
     store: Store
     put: Callable[[str, bytes], None]
@@ -69,7 +69,7 @@ def bucket_case(server: seaweed.S3Server) -> Case:
 
 
 def content(url: str) -> bytes:
-    """What ffmpeg would read."""
+    """Return the bytes that ffmpeg would read."""
     if url.startswith("file:"):
         return Path(url.removeprefix("file:")).read_bytes()
     with urlopen(url) as response:  # noqa: S310 - a URL that the store signed

@@ -1,4 +1,4 @@
-"""Speech as decoders really give it, and worse, for property tests."""
+"""Hypothesis strategies for speech as decoders produce it, and worse."""
 
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ gaps = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.05, 0.2, 0.6, 1.6, 9.0, 300.0])
 
 @st.composite
 def words(draw: st.DrawFn, max_size: int = 80) -> list[Word]:
-    """Words in order of time, some of no length, some after a long silence."""
+    """Words in time order, some of zero duration, some after a long silence."""
     clock, spoken = draw(gaps), []
     for text in draw(st.lists(texts, max_size=max_size)):
         start = round(clock + draw(gaps), 3)
@@ -69,7 +69,7 @@ def words(draw: st.DrawFn, max_size: int = 80) -> list[Word]:
 
 @st.composite
 def segments(draw: st.DrawFn) -> tuple[Segment, ...]:
-    """Words cut into segments, wherever; some segments have lost their words."""
+    """Words cut into segments at arbitrary places; some segments have lost their words."""
     rest, result = draw(words()), []
     while rest:
         size = draw(st.integers(1, 30))
@@ -81,7 +81,7 @@ def segments(draw: st.DrawFn) -> tuple[Segment, ...]:
 
 
 def segment(text: str, start: float, end: float, words: list[Word] | None = None, *, number: int = 0) -> Segment:
-    """A segment; without `words` they share its time evenly."""
+    """Return a segment; without `words`, the tokens of its text share its time evenly."""
     if words is None:
         tokens = text.split()
         step = (end - start) / max(1, len(tokens))
@@ -93,5 +93,5 @@ def segment(text: str, start: float, end: float, words: list[Word] | None = None
 
 
 def letters(text: str) -> str:
-    """What must not get lost: everything but white space and control characters."""
+    """Return the characters that must not get lost: all except white space and control characters."""
     return "".join(c for c in text if (c.isprintable() and not c.isspace()) or c in "\u200d\ufeff")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 STALL_S = 300.0
-"""Without any progress for so long, nothing more will happen."""
+"""Time without progress after which a wait fails."""
 ASK_S = 2.0
 
 
@@ -19,7 +19,7 @@ def until(
 ) -> None:
     """Wait until `condition` holds; fail once the value of `progress` has not changed for `STALL_S`.
 
-    The condition may be expensive: it is asked after each change, and every `ASK_S` without one.
+    The condition may be expensive: it is evaluated after each change, and every `ASK_S` without one.
     """
     seen, since = progress(), time.monotonic()
     asked = since
@@ -31,21 +31,21 @@ def until(
                 seen, since = now, time.monotonic()
                 break
             if time.monotonic() - since > STALL_S:
-                pytest.fail(f"without progress for {STALL_S:.0f} s, and still not: {what}\n{log()}")
+                pytest.fail(f"no progress for {STALL_S:.0f} s while waiting for: {what}\n{log()}")
             if time.monotonic() - asked > ASK_S:
                 break
         asked = time.monotonic()
 
 
 def files(*folders: Path) -> frozenset[tuple[str, int, int]]:
-    """Return name, size and time of change of every regular file in these folders.
+    """Return path, size and modification time of every regular file in these folders.
 
-    Folders and SQLite's files beside a database do not count: reading alone changes them, and a daemon reads for ever.
+    Folders and SQLite's journal files are excluded: reading alone changes them, and a daemon reads continuously.
     """
     found = set()
     for folder in folders:
         for path in folder.rglob("*"):
-            with suppress(OSError):  # gone meanwhile
+            with suppress(OSError):  # deleted meanwhile
                 about = path.stat()
                 if stat.S_ISREG(about.st_mode) and not path.name.endswith(("-journal", "-wal", "-shm")):
                     found.add((str(path), about.st_size, about.st_mtime_ns))
@@ -53,7 +53,7 @@ def files(*folders: Path) -> frozenset[tuple[str, int, int]]:
 
 
 def cpu_seconds(processes: Iterable[int]) -> frozenset[tuple[int, int]]:
-    """Whole seconds of CPU time that each process has used (where the system tells)."""
+    """Return the whole seconds of CPU time that each process has used (where /proc exists)."""
     found = set()
     for process in processes:
         with suppress(OSError):  # ended meanwhile

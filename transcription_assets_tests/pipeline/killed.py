@@ -1,8 +1,8 @@
-"""A process that is killed in the middle of its n-th step: SIGKILL, so nothing of it can tidy up.
+"""Process that is killed with SIGKILL during its n-th step, so that no cleanup code runs.
 
-Run as a program it reads `url n` lines. For each it forks a child that processes the recording in the store at that
-URL and kills itself in the n-th of the calls that leave something behind; the answer is `killed` or the names of all
-calls, where the child lived. Forked, for else the imports would take longer than all the rest.
+Run as a program, it reads `url n` lines. For each line it forks a child that processes the recording in the store at
+that URL and kills itself during the n-th of the instrumented calls; the answer is `killed`, or the names of all calls
+if the child survived. It forks because importing everything again would take longer than the rest.
 """
 
 import os
@@ -32,7 +32,7 @@ KEY = "video/talks/a.mp4"
 
 @dataclass(slots=True)
 class Assassin:
-    """Counts the calls, and strikes in the middle of one."""
+    """Count the calls, and kill the process during call number `strikes_at`."""
 
     strikes_at: int
     calls: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Assassin:
         return len(self.calls) == self.strikes_at
 
     def after(self, owner: Any, name: str) -> None:
-        """Strike when the call has done its work, and nobody knows of it yet."""
+        """Kill the process when the call has done its work but has not returned."""
         work = getattr(owner, name)
 
         def call(*args: Any, **options: Any) -> Any:
@@ -53,19 +53,19 @@ class Assassin:
         setattr(owner, name, call)
 
     def half_way(self, owner: Any, name: str) -> None:
-        """Strike when half of a file has been handed over to the store."""
+        """Kill the process when half of a file has been sent to the store."""
         work = getattr(owner, name)
 
         def call(store: Store, path: str, data: bytes | Path) -> None:
             if self.is_due(f"{name} {path}"):
-                objects = store._place.objects  # noqa: SLF001 - what the store itself writes to
+                objects = store._place.objects  # noqa: SLF001 - the object store that it writes to
                 obstore.put(objects, path, half(data if isinstance(data, bytes) else data.read_bytes()))
             work(store, path, data)
 
         setattr(owner, name, call)
 
     def as_soon_as(self, store: Store, name: str, part: str) -> None:
-        """Strike while rows are written: as soon as there is another file below this part of the table."""
+        """Kill the process while rows are written, as soon as a new file appears below this part of the table."""
         replace = Index.replace
 
         def call(*args: Any) -> int:
@@ -95,7 +95,7 @@ def lie_in_wait(store: Store, part: str, before: list[str]) -> None:
 
 
 def process(url: str, strikes_at: int) -> list[str]:
-    """Process the recording; the calls that were made, if that was survived."""
+    """Process the recording; return the calls that were made, if the process survives."""
     store = Store.open(url)
     assassin = Assassin(strikes_at)
     for work in ("probe", "extract_speech"):
@@ -118,7 +118,7 @@ def in_a_child(work: Callable[[], list[str]]) -> str:
     if (child := os.fork()) == 0:
         try:
             os.write(writing, "; ".join(work()).encode())
-        except BaseException:  # noqa: BLE001 - nothing of a child may go on as its parent
+        except BaseException:  # noqa: BLE001 - the child must never continue in its parent's code
             traceback.print_exc()
         os._exit(0)
     os.close(writing)

@@ -1,4 +1,4 @@
-"""TRANSCRIPTION_DONE_PREFIX: the source leaves the inbox after its last step, and nothing loses sight of it."""
+"""TRANSCRIPTION_DONE_PREFIX: a finished recording leaves the inbox and stays readable and searchable."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ def done(store: Store) -> list[str]:
     return [str(key) for key in store.list_done()["key"]]
 
 
-def test_a_recording_leaves_the_inbox_with_its_nested_path_and_is_still_found(case: Case, tmp_path: Path) -> None:
+def test_finished_recording_leaves_inbox_and_stays_searchable(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 30))
     case.put("video/b.wav", recording(tmp_path, 20))
@@ -34,14 +34,14 @@ def test_a_recording_leaves_the_inbox_with_its_nested_path_and_is_still_found(ca
     assert chain.ids(KEY) == sorted(f"{KEY}#{number}" for number in range(len(sentences(30))))
 
 
-def test_without_the_option_the_recording_stays(case: Case, tmp_path: Path) -> None:
+def test_recording_stays_in_inbox_without_done_prefix(case: Case, tmp_path: Path) -> None:
     case.put(KEY, recording(tmp_path, 5))
     Chain(case.store).run(KEY)
     assert listed(case.store) == [KEY]
     assert done(case.store) == []
 
 
-def test_what_is_done_can_be_done_again_and_costs_nothing(case: Case, tmp_path: Path) -> None:
+def test_rerun_of_moved_recording_reuses_its_transcript(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -50,8 +50,8 @@ def test_what_is_done_can_be_done_again_and_costs_nothing(case: Case, tmp_path: 
     assert chain.engine.heard == [30]
 
 
-def test_texts_that_somebody_deleted_are_written_again_without_a_transcription(case: Case, tmp_path: Path) -> None:
-    """Else nothing but deleting the JSON as well, and transcribing it all again, would bring them back."""
+def test_deleted_text_files_are_restored_without_transcription(case: Case, tmp_path: Path) -> None:
+    """Otherwise the only way to restore them would be to delete the JSON too and transcribe again."""
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -62,8 +62,8 @@ def test_texts_that_somebody_deleted_are_written_again_without_a_transcription(c
     assert chain.engine.heard == [30]
 
 
-def test_a_run_in_which_nothing_is_new_leaves_the_search_table_as_it_is(case: Case, tmp_path: Path) -> None:
-    """A version each night for nothing would grow the table, and every reader would read it anew."""
+def test_run_without_new_work_adds_no_table_version(case: Case, tmp_path: Path) -> None:
+    """A new version every night without changes would grow the table and make every reader reload it."""
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))
     case.put("video/b.wav", recording(tmp_path, 20))
@@ -76,7 +76,7 @@ def test_a_run_in_which_nothing_is_new_leaves_the_search_table_as_it_is(case: Ca
     assert chain.ids(KEY) == rows
 
 
-def test_a_new_extraction_of_what_is_done_reads_it_where_it_is_now(case: Case, tmp_path: Path) -> None:
+def test_audio_of_moved_recording_can_be_extracted_again(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -87,7 +87,7 @@ def test_a_new_extraction_of_what_is_done_reads_it_where_it_is_now(case: Case, t
     assert chain.engine.heard == [30]
 
 
-def test_a_new_recording_of_the_same_name_is_a_new_version(case: Case, tmp_path: Path) -> None:
+def test_new_recording_with_same_name_is_processed_as_new_version(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     for seconds in (30, 20):
         case.put(KEY, recording(tmp_path, seconds))
@@ -98,10 +98,10 @@ def test_a_new_recording_of_the_same_name_is_a_new_version(case: Case, tmp_path:
 
 
 @pytest.mark.parametrize("artefact", [".json", ".srt", ".parquet"])
-def test_a_transcript_that_does_not_exist_never_counts_as_done(
+def test_recording_with_missing_artefact_stays_in_inbox(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artefact: str
 ) -> None:
-    """It vanishes in the last moment: after the rows are published, before the recording is moved."""
+    """The file disappears after the rows are published and before the recording is moved."""
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 5))
     path = media_keys.passages(KEY) if artefact == ".parquet" else media_keys.transcript(KEY, artefact)
@@ -115,7 +115,7 @@ def test_a_transcript_that_does_not_exist_never_counts_as_done(
     assert done(case.store) == []
 
 
-def test_a_recording_whose_rows_are_not_in_the_table_stays(
+def test_recording_without_rows_in_table_stays_in_inbox(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = Chain(case.store, done_prefix=True)
@@ -130,7 +130,7 @@ def test_a_recording_whose_rows_are_not_in_the_table_stays(
     assert done(case.store) == [KEY]
 
 
-def test_silence_has_no_rows_and_is_done_all_the_same(case: Case, tmp_path: Path) -> None:
+def test_silent_recording_without_rows_is_moved(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     chain.engine.script = {5: []}
     case.put(KEY, recording(tmp_path, 5))
@@ -138,7 +138,7 @@ def test_silence_has_no_rows_and_is_done_all_the_same(case: Case, tmp_path: Path
     assert done(case.store) == [KEY]
 
 
-def test_a_version_that_was_dropped_during_the_last_step_stays_as_new_work(
+def test_version_added_during_last_step_stays_in_inbox(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = Chain(case.store, done_prefix=True)
@@ -152,7 +152,7 @@ def test_a_version_that_was_dropped_during_the_last_step_stays_as_new_work(
     assert len(chain.ids(KEY)) == len(sentences(30))
 
 
-def test_a_move_that_fails_is_said_and_made_up_for_by_the_next_run(
+def test_failed_move_is_reported_and_repeated_by_next_run(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain = Chain(case.store, done_prefix=True)
@@ -175,11 +175,11 @@ def test_a_move_that_fails_is_said_and_made_up_for_by_the_next_run(
     assert done(case.store) == ["audio/b.wav", KEY]
 
 
-def test_what_was_moved_is_not_gone_and_dropped_again_it_is_new(case: Case, tmp_path: Path) -> None:
+def test_moved_recording_is_not_gone_and_is_new_if_added_again(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store, done_prefix=True)
     case.put(KEY, recording(tmp_path, 5))
     seen = case.store.list_media().frame
-    # As if it had been known for a while: times of objects are in whole seconds.
+    # Backdate the known listing: modification times of objects are in whole seconds.
     known = seen.with_columns(
         last_modified=pl.lit(datetime.now(UTC) - timedelta(minutes=1), seen["last_modified"].dtype)
     )
@@ -197,11 +197,11 @@ def test_what_was_moved_is_not_gone_and_dropped_again_it_is_new(case: Case, tmp_
     assert inbox_diff.compare(look.frame, look.known).gone["key"].to_list() == [KEY]
 
 
-# By the door of Dagster
+# Through the Dagster graph
 
 
 class Moving(Graph):
-    """A graph with the option on."""
+    """A graph with `done_prefix` enabled."""
 
     def definitions(self) -> dg.Definitions:
         found = super().definitions()
@@ -219,7 +219,7 @@ def graph(tmp_path: Path) -> Iterator[Moving]:
         yield Moving(tmp_path / "store", instance)
 
 
-def test_the_last_asset_moves_the_recording_and_all_can_be_materialised_again(graph: Moving) -> None:
+def test_last_asset_moves_recording_and_rerun_succeeds(graph: Moving) -> None:
     found = graph.drop(2, 3)
     assert graph.run(found).success
     assert listed(graph.store) == []
@@ -230,7 +230,7 @@ def test_the_last_asset_moves_the_recording_and_all_can_be_materialised_again(gr
     assert graph.metadata("transcript", found[0])["reused"] is True
 
 
-def test_one_that_cannot_be_moved_fails_alone_and_the_others_are_recorded(graph: Moving, tmp_path: Path) -> None:
+def test_recording_that_cannot_be_moved_fails_alone(graph: Moving, tmp_path: Path) -> None:
     found = graph.drop(2, 3)
     (tmp_path / "store" / "DONE_audio" / "02.wav").mkdir(parents=True)
     result = graph.run(found)

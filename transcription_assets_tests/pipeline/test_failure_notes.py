@@ -1,4 +1,4 @@
-"""Notes of failures: written for all recordings of a batch, and never in the way of the failure itself."""
+"""Failure notes: written for every recording of a batch, without hiding the original failure."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from transcription_assets_tests.stores import Case
 
 BATCH = [f"video/{number}.mp4" for number in range(20)]
 IMPATIENT = Timeouts(connect_s=5.0, silence_s=2.0, attempts=2, retries_s=6.0)
-"""For silence alone: a busy machine may well need a while for an answer."""
+"""Only for tests with a silent store: a busy machine may need longer for a real answer."""
 ONCE = Timeouts(connect_s=10.0, silence_s=8.0, attempts=1, retries_s=8.0)
 
 
@@ -34,7 +34,7 @@ Opening = Callable[[Timeouts], Store]
 
 @pytest.fixture
 def opening(proxy: FaultProxy, s3_server: seaweed.S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opening:
-    """A store with the recordings of a batch; once it is silent it is asked once, however slow the machine is."""
+    """Return a function that opens a store with a batch; a silent store is probed once, however slow the machine is."""
     monkeypatch.setattr(circuit_breaker, "PAUSE_S", float("inf"))
 
     def opened(patience: Timeouts | None = None) -> Store:
@@ -52,7 +52,7 @@ def fail(store: Store, error: Exception) -> None:
         raise error
 
 
-def test_every_recording_of_a_batch_gets_its_note(case: Case) -> None:
+def test_every_recording_of_a_batch_gets_a_failure_note(case: Case) -> None:
     for key in BATCH:
         case.put(key, b"x")
     with pytest.raises(PermanentFailure):
@@ -61,7 +61,7 @@ def test_every_recording_of_a_batch_gets_its_note(case: Case) -> None:
     assert [note.reason for note in notes if note] == ["no model"] * len(BATCH)
 
 
-def test_notes_of_a_batch_wait_once_for_a_silent_store(opening: Opening, proxy: FaultProxy) -> None:
+def test_silent_store_is_probed_once_for_all_failure_notes(opening: Opening, proxy: FaultProxy) -> None:
     store = opening(IMPATIENT)
     proxy.behave()
     proxy.fail(Silent(), methods="GET HEAD PUT POST DELETE")
@@ -70,10 +70,10 @@ def test_notes_of_a_batch_wait_once_for_a_silent_store(opening: Opening, proxy: 
     asked = len(proxy.requests)
     with pytest.raises(PermanentFailure):
         fail(store, PermanentFailure("no model"))
-    assert len(proxy.requests) - asked <= 1, "one probe for all of them"
+    assert len(proxy.requests) - asked <= 1, "expected at most one probe for the whole batch"
 
 
-def test_a_batch_waits_once_for_a_silent_store(opening: Opening, proxy: FaultProxy) -> None:
+def test_silent_store_delays_a_batch_only_once(opening: Opening, proxy: FaultProxy) -> None:
     store = opening(IMPATIENT)
     proxy.behave()
     proxy.fail(Silent(), methods="GET HEAD PUT POST DELETE")
@@ -82,7 +82,7 @@ def test_a_batch_waits_once_for_a_silent_store(opening: Opening, proxy: FaultPro
     assert len(proxy.requests) <= IMPATIENT.attempts + 1
 
 
-def test_one_object_that_stalls_does_not_stop_the_others(opening: Opening, proxy: FaultProxy) -> None:
+def test_stalled_object_does_not_block_other_objects(opening: Opening, proxy: FaultProxy) -> None:
     store = opening(ONCE)
     proxy.fail(Silent(), methods="HEAD", path=r"/video/0\.mp4")
     with pytest.raises(StoreAway):
@@ -90,7 +90,7 @@ def test_one_object_that_stalls_does_not_stop_the_others(opening: Opening, proxy
     assert store.stat(BATCH[1]).size == 1
 
 
-def test_notes_are_given_up_when_the_store_takes_too_long(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_notes_are_abandoned_after_time_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def stuck(_store: Store, _key: str) -> None:
         time.sleep(3600)  # in a daemon thread: nothing waits for it
 
@@ -100,7 +100,7 @@ def test_notes_are_given_up_when_the_store_takes_too_long(case: Case, monkeypatc
         fail(case.store, PermanentFailure("no model"))
 
 
-def test_a_store_that_came_back_is_asked_again() -> None:
+def test_recovered_store_receives_requests_again() -> None:
     now = [0.0]
     answers = [False, True]
     breaker = Availability(lambda: answers.pop(0), lambda: now[0])
@@ -115,7 +115,7 @@ def test_a_store_that_came_back_is_asked_again() -> None:
     for _ in range(3):
         with pytest.raises(StoreAway):
             ask()
-    assert answers == [True], "probed once"
+    assert answers == [True], "expected exactly one probe"
     now[0] += 31.0
     ask()
     ask()
@@ -126,7 +126,7 @@ def test_a_store_that_came_back_is_asked_again() -> None:
     [b"[]", b"{}", b"null", b"7", b'"a"', b"{", b"", b"\xff", b"[" * 100_000, b'{"version": "1"}', b'{"version": "2"}'],
     ids=str,
 )
-def test_a_damaged_record_is_made_again(case: Case, tmp_path: Path, damaged: bytes) -> None:
+def test_damaged_record_is_recreated(case: Case, tmp_path: Path, damaged: bytes) -> None:
     chain = Chain(case.store)
     tone = recordings.tone(tmp_path / "tone.wav", 5.0, rate=8_000)
     key = case.store.put_media("audio/tone.wav", tone)
@@ -143,7 +143,7 @@ def test_a_damaged_record_is_made_again(case: Case, tmp_path: Path, damaged: byt
     chain.run(key)
 
 
-def test_a_note_that_cannot_be_removed_is_no_failure(
+def test_undeletable_failure_note_does_not_fail_the_run(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL at every stage of a recording, then another run: nothing lost, nothing twice, nothing half."""
+"""SIGKILL at every step of a recording, then another run: nothing is lost, duplicated or incomplete."""
 
 import json
 import os
@@ -26,7 +26,7 @@ OLD, NEW = 15, 10
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where stores are made, how a file gets into one, and the process that is killed in them."""
+    """The root of the stores, a function that adds a file, and the process to kill."""
 
     root: str
     put: Callable[[str, bytes], None]
@@ -34,14 +34,14 @@ class Place:
     parity: int
 
     def half(self, calls: list[str], first: int = 1) -> Iterator[tuple[int, str]]:
-        """Yield every second call from `first` on, with its number; the other kind of store tries the rest."""
+        """Yield every second call from `first` on, with its number; the other kind of store tests the rest."""
         return ((number, name) for number, name in enumerate(calls, 1) if number >= first and number % 2 == self.parity)
 
     def store(self, name: str) -> Store:
         return Store.open(f"{self.root}/{name}")
 
     def kill(self, name: str, call: int) -> str:
-        """Process the recording in a store until the n-th call; `killed`, or all calls where there are not so many."""
+        """Process the recording until the n-th call; return `killed`, or the names of all calls if there are fewer."""
         assert self.victim.stdin
         assert self.victim.stdout
         self.victim.stdin.write(f"{self.root}/{name} {call}\n")
@@ -79,12 +79,12 @@ def film(tmp_path: Path, seconds: int) -> bytes:
 
 
 def artefacts(store: Store) -> dict[str, bytes]:
-    """Everything that can be seen of what was made, by path."""
+    """Return the content of every visible artefact by path."""
     return {path: store.read(path) for folder in FOLDERS for path in store.list(folder)}
 
 
 def require_whole(found: dict[str, bytes], *wholes: dict[str, bytes]) -> None:
-    """Each artefact that is to be seen is one of those that a run leaves that nobody kills."""
+    """Assert that each visible artefact is complete, or equal to that of an uninterrupted run."""
     for path, data in found.items():
         if path.endswith(".json"):
             assert json.loads(data), path
@@ -95,7 +95,7 @@ def require_whole(found: dict[str, bytes], *wholes: dict[str, bytes]) -> None:
 
 
 def require_one_version(store: Store, *lengths: int) -> None:
-    """The rows of the recording, if there are any, are all rows of one version, each once."""
+    """Assert that the rows of the recording, if any, are all rows of one version, each present once."""
     held = Index(store.lancedb_uri, store.lancedb_options).held([KEY])
     assert list(held.values()) in [[], *([len(sentences(length))] for length in lengths)]
 
@@ -105,7 +105,7 @@ def require_done(store: Store, etag: str, data: bytes, seconds: int, paths: set[
     assert store.list_done()["key"].to_list() == [KEY]
     assert store.stat(KEY).etag == etag
     assert content(store.media_url(KEY)) == data
-    # `heard/` only saves work: what was killed just before it wrote there does not look there again for its sake.
+    # `heard/` is only a cache: the run after a kill may have no reason to write there.
     assert {path for path in artefacts(store) if not path.startswith("heard/")} == paths
     said = json.loads(store.read(media_keys.transcript(KEY)))
     assert said["media"]["etag"] == etag
@@ -116,7 +116,7 @@ def require_done(store: Store, etag: str, data: bytes, seconds: int, paths: set[
 
 
 @pytest.mark.timeout(900)
-def test_a_recording_survives_a_kill_at_any_of_its_steps(place: Place, tmp_path: Path) -> None:
+def test_recording_survives_sigkill_at_every_step(place: Place, tmp_path: Path) -> None:
     data = film(tmp_path, NEW)
     place.put(f"whole/{KEY}", data)
     calls = place.kill("whole", 0).split("; ")
@@ -134,15 +134,13 @@ def test_a_recording_survives_a_kill_at_any_of_its_steps(place: Place, tmp_path:
         said_before = store.exists(media_keys.transcript(KEY))
         chain = Chain(store, done_prefix=True)
         chain.run(KEY)
-        # What was done is not done again: a kill costs the step in hand.
+        # Finished steps are not repeated: a kill costs only the interrupted step.
         assert chain.engine.heard == ([] if said_before else [NEW]), name
         require_done(store, etag, data, NEW, {path for path in whole if not path.startswith("heard/")})
 
 
 @pytest.mark.timeout(900)
-def test_a_new_version_survives_a_kill_at_any_of_its_steps_and_is_never_mixed_with_the_old(
-    place: Place, tmp_path: Path
-) -> None:
+def test_new_version_survives_sigkill_and_never_mixes_with_old(place: Place, tmp_path: Path) -> None:
     old, new = film(tmp_path, OLD), film(tmp_path, NEW)
     place.put(f"whole/{KEY}", old)
     Chain(place.store("whole"), done_prefix=True).run(KEY)
@@ -150,7 +148,7 @@ def test_a_new_version_survives_a_kill_at_any_of_its_steps_and_is_never_mixed_wi
     place.put(f"whole/{KEY}", new)
     calls = place.kill("whole", 0).split("; ")
     after = artefacts(place.store("whole"))
-    # Before its transcript is there, a version that is killed leaves no trace among the rows: those calls were tried.
+    # Before its transcript exists, a killed version has changed no rows; the test above covers those calls.
     first = next(number for number, name in enumerate(calls, 1) if media_keys.transcript(KEY, ".txt") in name)
     for number, name in place.half(calls, first):
         place.put(f"{number}/{KEY}", old)

@@ -1,4 +1,4 @@
-"""Names as long as a file system allows: their artefacts have names too, and their failures reasons."""
+"""Names as long as a file system allows: their artefacts can be written and their failures recorded."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ DECODER = MediaDecoder(recordings.wheel_ffmpeg())
 
 
 def put(root: Path, name: str, source: Path) -> str:
-    """Lay the file into the inbox as users do."""
+    """Copy the file into the inbox as a user does."""
     (root / "video" / name).write_bytes(source.read_bytes())
     return media_keys.encode(f"video/{name}")
 
@@ -33,7 +33,7 @@ def test_recording_with_a_long_name_is_extracted(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: str(len(name.encode())))
-def test_failure_of_a_long_name_is_noted(name: str, tmp_path: Path) -> None:
+def test_failure_of_recording_with_long_name_is_noted(name: str, tmp_path: Path) -> None:
     root = tmp_path / "store"
     store = Store.open(str(root))
     (tmp_path / "a.mp4").write_text("not a film")
@@ -45,9 +45,9 @@ def test_failure_of_a_long_name_is_noted(name: str, tmp_path: Path) -> None:
     assert noted.step == "video"
 
 
-def test_bounded_names_differ_where_names_differ() -> None:
+def test_bounded_names_of_different_names_differ() -> None:
     long = "video/" + "x" * 250
     kept = "video/" + "x" * 242
-    assert media_keys.bounded(kept) == kept, "or archives of older releases are made anew"
+    assert media_keys.bounded(kept) == kept, "otherwise archives of older releases would be processed again"
     assert len({media_keys.bounded(long + end) for end in ("a", "b", "")}) == 3
     assert all(len(part) <= 242 for part in media_keys.bounded(long).split("/"))

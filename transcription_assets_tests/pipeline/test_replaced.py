@@ -1,4 +1,4 @@
-"""A recording that is replaced, renamed or copied: what follows, and what it costs."""
+"""Recordings that are replaced, renamed or copied: which artefacts change, and what is transcribed again."""
 
 import dataclasses
 import json
@@ -17,20 +17,20 @@ from transcription_assets_tests.stores import Case, folder_case
 KEY = "audio/talks/a.wav"
 
 
-def test_old_passages_go_in_the_version_of_the_table_in_which_the_new_ones_come(case: Case, tmp_path: Path) -> None:
+def test_new_passages_replace_old_ones_in_one_table_version(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 60))
     case.put("audio/other.wav", recording(tmp_path, 20))
     chain.run(KEY, "audio/other.wav")
     first = case.store.stat(KEY).etag
-    # Shorter than before, so that ids of the old version have no successor; then longer again.
+    # First shorter, so that some ids of the old version have no successor; then longer.
     for seconds in (30, 45):
         case.put(KEY, recording(tmp_path, seconds))
         chain.run(KEY)
     assert case.store.stat(KEY).etag != first
     table = chain.table()
     seen = []
-    # The first is empty, the second has the index of its words.
+    # Version 1 is empty; version 2 adds the full-text index.
     for version in range(3, table.version + 1):
         table.checkout(version)
         rows = of(table)
@@ -39,11 +39,11 @@ def test_old_passages_go_in_the_version_of_the_table_in_which_the_new_ones_come(
         assert own["media_etag"].n_unique() == 1
         assert rows.filter(pl.col("media_key") == "audio/other.wav").height == len(sentences(20))
         seen.append(own.height)
-    # Maintenance makes versions too, with the same rows.
+    # Maintenance also creates versions, with the same rows.
     assert [count for count, _ in groupby(seen)] == [len(sentences(seconds)) for seconds in (60, 30, 45)]
 
 
-def test_a_replaced_recording_is_followed_by_everything_that_is_made_from_it(case: Case, tmp_path: Path) -> None:
+def test_replaced_recording_updates_every_artefact(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 60))
     chain.run(KEY)
@@ -60,7 +60,7 @@ def test_a_replaced_recording_is_followed_by_everything_that_is_made_from_it(cas
 
 
 @pytest.mark.parametrize("name", ["audio/renamed.wav", "audio/b/a.wav", "video/a.wav"])
-def test_a_copy_costs_no_transcription_and_has_its_own_files_and_rows(case: Case, tmp_path: Path, name: str) -> None:
+def test_copy_reuses_transcript_and_gets_own_files_and_rows(case: Case, tmp_path: Path, name: str) -> None:
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -81,7 +81,7 @@ def test_a_copy_costs_no_transcription_and_has_its_own_files_and_rows(case: Case
     assert len(chain.ids(name)) == len(chain.ids(KEY)) == len(sentences(30))
 
 
-def test_a_renamed_recording_costs_no_transcription_though_its_old_name_is_gone(case: Case, tmp_path: Path) -> None:
+def test_renamed_recording_is_not_transcribed_again(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -89,14 +89,12 @@ def test_a_renamed_recording_costs_no_transcription_though_its_old_name_is_gone(
     for name in ("audio/b.wav", "audio/c.wav"):
         case.put(name, recording(tmp_path, 30))
         chain.run(name)
-        # What was made from the former name may be taken out as soon as the new name has its own.
+        # Artefacts of the old name may be deleted as soon as the new name has its own.
         case.store.delete(*media_keys.artefacts(KEY if name == "audio/b.wav" else "audio/b.wav"))
     assert chain.engine.heard == [30]
 
 
-def test_a_pointer_to_a_transcript_that_is_gone_or_of_another_version_is_not_followed(
-    case: Case, tmp_path: Path
-) -> None:
+def test_stale_transcript_pointer_is_not_followed(case: Case, tmp_path: Path) -> None:
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))
     chain.run(KEY)
@@ -111,7 +109,7 @@ def test_a_pointer_to_a_transcript_that_is_gone_or_of_another_version_is_not_fol
     assert chain.engine.heard == [30, 30, 20, 30]
 
 
-def test_the_words_of_another_model_or_of_other_options_are_not_taken_over(tmp_path: Path) -> None:
+def test_transcript_of_other_model_or_options_is_not_reused(tmp_path: Path) -> None:
     case = folder_case(tmp_path / "store")
     chain = Chain(case.store)
     for name in ("audio/a.wav", "audio/b.wav", "audio/c.wav"):
@@ -127,7 +125,7 @@ def test_the_words_of_another_model_or_of_other_options_are_not_taken_over(tmp_p
     assert other.engine.heard == [30]
 
 
-def test_the_same_sound_in_another_container_is_the_same_sound(tmp_path: Path) -> None:
+def test_remuxed_audio_reuses_the_transcript(tmp_path: Path) -> None:
     case = folder_case(tmp_path / "store")
     chain = Chain(case.store)
     film = recordings.video(tmp_path / "film.mp4", 10)
@@ -143,7 +141,7 @@ def test_the_same_sound_in_another_container_is_the_same_sound(tmp_path: Path) -
     assert [sound.sha256 == sounds[0].sha256 for sound in sounds if sound and sounds[0]] == [True, True, False]
 
 
-def test_a_file_that_was_only_touched_is_not_transcribed_again(tmp_path: Path) -> None:
+def test_touched_file_is_not_transcribed_again(tmp_path: Path) -> None:
     case = folder_case(tmp_path / "store")
     chain = Chain(case.store)
     case.put(KEY, recording(tmp_path, 30))

@@ -1,4 +1,4 @@
-"""Transcripts in a store: checkpoints, vocabularies, speakers, and what stays out of the search."""
+"""Transcripts in a store: checkpoints, vocabularies, speakers, and what is excluded from search."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ KEY = "audio/talks/2024/a.wav"
 
 @dataclass(slots=True)
 class Listener(ScriptedEngine):
-    """FAKE engine that remembers how many channels it was given."""
+    """FAKE engine that records the number of channels of each source."""
 
     channels: list[int] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ def put(store: Store, key: str, seconds: float = 10.0) -> None:
     assert source.is_file()
 
 
-def test_a_window_is_kept_for_this_version_only_and_gone_when_the_recording_is_done(store: Store) -> None:
+def test_checkpoint_applies_to_one_version_and_can_be_cleared(store: Store) -> None:
     done = DecodedWindow(0.0, 600.0, (segment("hello there", 1.0, 2.0),), (Region(1.0, 2.0),), {"en": 1.0})
     kept, other = Checkpoints(store, KEY, "etag1|model"), Checkpoints(store, KEY, "etag2|model")
     kept[0, 3] = done
@@ -65,7 +65,7 @@ def test_a_window_is_kept_for_this_version_only_and_gone_when_the_recording_is_d
     assert store.list(media_keys.checkpoints(KEY)) == []
 
 
-def test_a_window_that_was_damaged_is_heard_again(store: Store) -> None:
+def test_damaged_checkpoint_is_ignored(store: Store) -> None:
     kept = Checkpoints(store, KEY, "1")
     kept[0, 0] = DecodedWindow(0.0, 1.0)
     [path] = store.list(media_keys.checkpoints(KEY))
@@ -73,7 +73,7 @@ def test_a_window_that_was_damaged_is_heard_again(store: Store) -> None:
     assert kept.get((0, 0)) is None
 
 
-def test_the_vocabulary_is_that_of_the_nearest_folder(store: Store) -> None:
+def test_nearest_vocabulary_file_is_used(store: Store) -> None:
     assert transcript.vocabulary(store, KEY) == []
     store.write("audio/vocabulary.txt", b"\xef\xbb\xbfLanceDB\n")
     assert transcript.vocabulary(store, KEY) == ["LanceDB"]
@@ -84,7 +84,7 @@ def test_the_vocabulary_is_that_of_the_nearest_folder(store: Store) -> None:
         transcript.vocabulary(store, KEY)
 
 
-def test_a_new_vocabulary_makes_the_transcript_anew(store: Store) -> None:
+def test_changed_vocabulary_causes_new_transcription(store: Store) -> None:
     put(store, "audio/10.wav")
     chain = Chain(store)
     chain.run("audio/10.wav")
@@ -94,7 +94,7 @@ def test_a_new_vocabulary_makes_the_transcript_anew(store: Store) -> None:
     assert from_json(store.read(media_keys.transcript("audio/10.wav"))).options["vocabulary"] == ["LanceDB"]
 
 
-def test_the_same_sound_twice_in_one_batch_is_heard_once_and_one_bad_recording_hides_nobody(store: Store) -> None:
+def test_batch_transcribes_duplicates_once_and_isolates_failures(store: Store) -> None:
     for name, seconds in (("a", 5), ("b", 10), ("c", 5), ("d", 15)):
         put(store, f"audio/{name}.wav", seconds)
     chain = Chain(store, engine=ScriptedEngine(failures={10: [PermanentFailure("b is bad")]}))
@@ -114,7 +114,7 @@ def test_the_same_sound_twice_in_one_batch_is_heard_once_and_one_bad_recording_h
     assert chain.engine.heard == [5, 10, 15]
 
 
-def test_two_channels_stay_apart_only_where_that_is_asked_for(store: Store) -> None:
+def test_channels_are_kept_separate_only_on_request(store: Store) -> None:
     key = "audio/call.wav"
     recordings.sound(Path(store.url) / key, "0.5*sin(880*t)|0.2*sin(2000*t)", 3.0)
     mixed, apart = MediaDecoder(recordings.wheel_ffmpeg()), MediaDecoder(recordings.wheel_ffmpeg(), keep_channels=True)
@@ -139,12 +139,12 @@ def test_two_channels_stay_apart_only_where_that_is_asked_for(store: Store) -> N
         ("0.3*sin(880*t)", "if(lt(t,65),0.3*sin(880*t),0.2*sin(2000*t))", 2),
         ("0.2*sin(880*t)*gt(t,65)", "0.2*sin(2000*t)*gt(t,75)", 2),
     ],
-    ids=["one voice twice", "silence", "a jingle in stereo", "an announcement first", "a minute of silence first"],
+    ids=["same voice in both", "silence", "stereo jingle", "shared announcement first", "a minute of silence first"],
 )
-def test_two_voices_are_told_from_one_by_all_of_the_recording(
+def test_distinct_channels_are_detected_over_whole_recording(
     left: str, right: str, channels: int, store: Store
 ) -> None:
-    """A call that begins alike in both channels lost its speakers; a talk in stereo would be written down twice."""
+    """A call may begin with the same sound in both channels; a stereo talk must not be transcribed twice."""
     key = "audio/call.wav"
     recordings.sound(Path(store.url) / key, f"{left}|{right}", 100.0, rate=8_000)
     decoder = MediaDecoder(recordings.wheel_ffmpeg(), keep_channels=True)
@@ -155,8 +155,8 @@ def test_two_voices_are_told_from_one_by_all_of_the_recording(
     assert listener.channels == [channels]
 
 
-def test_a_transcript_that_is_no_transcript_is_made_anew(store: Store) -> None:
-    """Cut off, or written by hand: an error at each try would leave the recording without words for good."""
+def test_damaged_transcript_is_treated_as_missing(store: Store) -> None:
+    """If a truncated or hand-edited file raised an error each time, the recording would never get a transcript."""
     for damaged in (b"", b"[]", b"{}", b'{"schema_version": 1, "timing": {}}', b'{"schema_version": 1, "timing": []}'):
         store.write(media_keys.transcript(KEY), damaged)
         assert transcript.load(store, KEY) is None
@@ -166,7 +166,7 @@ def test_a_transcript_that_is_no_transcript_is_made_anew(store: Store) -> None:
     assert transcript.load(store, KEY) is None
 
 
-def test_reading_on_where_a_window_ended_gives_the_very_samples_that_come_next(tmp_path: Path) -> None:
+def test_reading_from_an_offset_gives_the_exact_remaining_samples(tmp_path: Path) -> None:
     flac = recordings.speech_like(tmp_path / "a.flac", 30.0, rate=16_000)
     ffmpeg = recordings.wheel_ffmpeg()
     whole = np.concatenate([*read_samples(flac, ffmpeg=ffmpeg)])
@@ -190,19 +190,19 @@ def a_call() -> Transcript:
     return replace(made, segments=said, speech=coverage([Region(0.0, 5.0), Region(6.0, 9.9)], words))
 
 
-def test_an_older_transcript_without_the_new_fields_can_still_be_read_and_a_new_one_comes_back_as_it_was() -> None:
+def test_old_transcript_can_be_read_and_round_trips() -> None:
     made = a_call()
     assert from_json(made.to_json()) == made
 
 
-def test_subtitles_say_who_speaks_and_no_line_mixes_two_speakers() -> None:
+def test_subtitles_name_speakers_and_never_mix_two_in_a_line() -> None:
     vtt, srt = subtitles.to_vtt(a_call()), subtitles.to_srt(a_call())
     assert "<v left>Hello. Who is there?" in vtt
     assert "<v right>It is me." in vtt
     assert "right: It is me." in srt
 
 
-def test_each_passage_is_of_one_speaker() -> None:
+def test_each_passage_has_one_speaker() -> None:
     found = passages.cut_passages(a_call().segments)
     assert [(item.index, item.speaker, item.text) for item in found] == [
         (0, "left", "Hello. Who is there? Thank you thank you."),
@@ -210,7 +210,7 @@ def test_each_passage_is_of_one_speaker() -> None:
     ]
 
 
-def test_what_is_doubtful_is_kept_in_the_transcript_and_left_out_of_the_search(store: Store) -> None:
+def test_doubtful_segments_are_searchable_only_on_request(store: Store) -> None:
     store.write(media_keys.transcript("audio/a.wav"), a_call().to_json())
     made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions())
     rows = pl.read_parquet(io.BytesIO(store.read(media_keys.passages("audio/a.wav"))))
@@ -223,14 +223,14 @@ def test_what_is_doubtful_is_kept_in_the_transcript_and_left_out_of_the_search(s
     assert "Thank you thank you." in all_of_it.rows["text"][0]
 
 
-def test_a_passage_without_a_speaker_has_none_in_the_table(store: Store) -> None:
+def test_passage_without_speaker_has_an_empty_speaker_list(store: Store) -> None:
     plain = replace(a_call(), segments=(segment("Just one voice.", 0.0, 2.0),))
     store.write(media_keys.transcript("audio/a.wav"), plain.to_json())
     made = embeddings.materialise(store, "audio/a.wav", HashEncoder(), embeddings.PassageOptions())
     assert made.rows["speakers"].to_list() == [[]]
 
 
-def test_the_picture_fits_into_the_ui_and_shows_holes_in_red() -> None:
+def test_coverage_plot_fits_the_ui_and_shows_gaps_in_red() -> None:
     shown = coverage_plot.coverage(a_call(), 1000)
     assert len(shown) < 1000
     data = base64.b64decode(shown.partition("base64,")[2].partition(")")[0])
@@ -242,11 +242,13 @@ def test_the_picture_fits_into_the_ui_and_shows_holes_in_red() -> None:
     below = rows[coverage_plot.BAR_PX + coverage_plot.GAP_PX]
     assert set(below[61:69]) == {coverage_plot.SUSPECT}
     assert set(below[5:25]) == {coverage_plot.WORDS}
-    assert np.flatnonzero(rows[-1]).tolist() == [0, 9, 19, 29, 39, 49, 59, 69, 79, 89, 99], "a tick each second"
+    assert np.flatnonzero(rows[-1]).tolist() == [0, 9, 19, 29, 39, 49, 59, 69, 79, 89, 99], (
+        "expected one tick per second"
+    )
 
 
 @pytest.mark.parametrize("duration", [0.3, 1.0, 59.0, 3600.0, 36_000.0, 400_000.0])
-def test_a_picture_of_any_length_has_a_few_ticks_and_fits(duration: float) -> None:
+def test_coverage_plot_fits_and_limits_ticks_for_any_duration(duration: float) -> None:
     holes = tuple((duration * part / 9, duration * (part + 0.5) / 9) for part in range(9))
     made = replace(a_call(), duration=duration, speech=replace(a_call().speech, voiced=holes, gaps=holes))
     assert 0 < len(coverage_plot.coverage(made, 1000)) < 1000
@@ -254,7 +256,7 @@ def test_a_picture_of_any_length_has_a_few_ticks_and_fits(duration: float) -> No
     assert 1 <= ticks <= coverage_plot.MOST_TICKS + 1
 
 
-def test_a_picture_of_a_thousand_short_words_becomes_coarser_until_it_fits() -> None:
+def test_coverage_plot_gets_coarser_to_fit_many_words() -> None:
     random = np.random.default_rng(7)
     starts = np.sort(random.uniform(0, 10_000, 3000))
     words = tuple(Word(float(at), float(at) + 0.3, " a", 0.9) for at in starts)
@@ -265,7 +267,7 @@ def test_a_picture_of_a_thousand_short_words_becomes_coarser_until_it_fits() -> 
     assert 0 < len(shown) < 1000
 
 
-def test_words_where_nobody_speaks_are_inventions_and_silence_without_words_is_no_hole() -> None:
+def test_words_without_speech_and_speech_without_words_are_found() -> None:
     audit = coverage(
         [Region(0.0, 5.0)], [Word(1.0, 4.5, " a", 0.9), Word(8.0, 8.5, " b", 0.9), Word(8.5, 9.0, " c", 0.9)]
     )
@@ -274,7 +276,7 @@ def test_words_where_nobody_speaks_are_inventions_and_silence_without_words_is_n
     assert coverage([Region(0.0, 5.0)], []).gaps == ((0.0, 5.0),)
 
 
-def test_errors_are_counted_after_whispers_normaliser() -> None:
+def test_word_errors_are_counted_after_normalisation() -> None:
     same = wer.errors("Mr. Smith paid twenty dollars for the colour.", "mister smith paid $20 for the color")
     assert (same.rate, same.words) == (0.0, 7)
     wrong = wer.errors("we saw the sea", "we sow the sea again")
@@ -283,7 +285,7 @@ def test_errors_are_counted_after_whispers_normaliser() -> None:
     assert wer.total([same, wrong]).words == 11
 
 
-def test_the_record_of_a_transcript_says_which_languages_are_spoken_and_how_much() -> None:
+def test_transcript_json_lists_languages_with_shares() -> None:
     document = json.loads(replace(a_call(), languages={"en": 0.7, "de": 0.3}).to_json())
     assert document["languages"] == {"en": 0.7, "de": 0.3}
     assert {"language", "language_probability", "low_confidence", "speaker"} <= set(document["segments"][0])

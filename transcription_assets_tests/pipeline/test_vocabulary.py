@@ -1,4 +1,4 @@
-"""The `vocabulary.txt` beside recordings: what is read of it, and what an odd one does to its folder and to others."""
+"""The `vocabulary.txt` beside recordings: how it is read, and that an invalid one fails only its own folder."""
 
 import os
 from pathlib import Path
@@ -29,20 +29,20 @@ def require_good(store: Store) -> None:
     assert vocabulary(store, "video/a.mp4") == []
 
 
-def test_the_nearest_list_above_a_recording_holds(store: Store) -> None:
+def test_nearest_vocabulary_above_a_recording_applies(store: Store) -> None:
     require_good(store)
     assert vocabulary(store, "video/good/deeper/a.mp4") == ["Ada", "silver compass"]
 
 
-def test_a_huge_list_fails_its_folder_and_is_not_read(store: Store, folder: Path) -> None:
+def test_huge_vocabulary_is_not_read_and_fails_only_its_folder(store: Store, folder: Path) -> None:
     with (folder / "video/odd/vocabulary.txt").open("wb") as huge:
-        huge.truncate(3 << 30)  # takes no space on disk
+        huge.truncate(3 << 30)  # sparse: takes no space on disk
     with pytest.raises(TooLarge):
         vocabulary(store, "video/odd/a.mp4")
     require_good(store)
 
 
-def test_a_list_of_the_largest_size_is_read(case: Case) -> None:
+def test_vocabulary_of_maximum_size_is_read(case: Case) -> None:
     case.put("video/vocabulary.txt", b"x" * VOCABULARY_BYTES)
     assert vocabulary(case.store, "video/a.mp4") == ["x" * VOCABULARY_BYTES]
     case.put("video/vocabulary.txt", b"x" * (VOCABULARY_BYTES + 1))
@@ -50,21 +50,21 @@ def test_a_list_of_the_largest_size_is_read(case: Case) -> None:
         vocabulary(case.store, "video/a.mp4")
 
 
-def test_a_pipe_is_never_opened(store: Store, folder: Path) -> None:
+def test_named_pipe_as_vocabulary_is_never_opened(store: Store, folder: Path) -> None:
     os.mkfifo(folder / "video/odd/vocabulary.txt")
     with pytest.raises(PermanentFailure):
         vocabulary(store, "video/odd/a.mp4")
     require_good(store)
 
 
-def test_a_folder_of_that_name_fails_its_folder_only(store: Store, folder: Path) -> None:
+def test_folder_named_as_vocabulary_fails_only_its_folder(store: Store, folder: Path) -> None:
     (folder / "video/odd/vocabulary.txt").mkdir()
     with pytest.raises(PermanentFailure):
         vocabulary(store, "video/odd/a.mp4")
     require_good(store)
 
 
-def test_a_list_that_is_no_text_fails_its_folder_only(store: Store, folder: Path) -> None:
+def test_non_utf8_vocabulary_fails_only_its_folder(store: Store, folder: Path) -> None:
     (folder / "video/odd/vocabulary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PermanentFailure):
         vocabulary(store, "video/odd/a.mp4")

@@ -1,4 +1,4 @@
-"""One searched library for all tests of the search that change nothing in it."""
+"""One library shared by all search tests that do not modify it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Three talks to be found, vectors that tell their themes apart, and the questions that are asked of them."""
+"""Three talks to search, an encoder that separates their themes, and helpers that run queries."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ THEMES = ("sea", "bread", "chess", "ice")
 
 
 class ThemeEncoder:
-    """FAKE: the vector of a text is which of four themes it names, and a little of nothing in particular."""
+    """FAKE: the vector of a text encodes which of four themes it names, plus a little noise."""
 
     def __init__(self, name: str = "themes", width: int = 256) -> None:
         self.model = EmbeddingModel(name, "1")
@@ -38,7 +38,7 @@ class ThemeEncoder:
 
 
 def spoken(key: str, *sentences: str, language: str = "en", each_s: float = 6.0) -> Transcript:
-    """One sentence after another, each of the same length, its words evenly in it."""
+    """Return a transcript of consecutive sentences of equal length, the words of each evenly spaced."""
     segments = []
     for number, sentence in enumerate(sentences):
         said = sentence.split()

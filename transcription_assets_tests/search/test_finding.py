@@ -1,4 +1,4 @@
-"""Finding the second: real LanceDB tables; where it is about meaning, vectors that the test makes."""
+"""Search hits and their start times, on real LanceDB tables with vectors made by the tests."""
 
 from dataclasses import replace
 from datetime import date
@@ -17,7 +17,7 @@ from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
 
-def test_a_word_leads_to_the_second_of_its_sentence_and_is_marked(library: Searcher) -> None:
+def test_word_finds_start_of_its_sentence_and_is_highlighted(library: Searcher) -> None:
     hit = ask(library, "mast").hits[0]
     assert (hit.media_key, hit.start) == (SEA.media.key, 12.0)
     assert hit.text[slice(*hit.sentence)] == "On the third day a wave of eleven metres broke the mast."
@@ -28,19 +28,19 @@ def test_a_word_leads_to_the_second_of_its_sentence_and_is_marked(library: Searc
     assert not hit.weak
 
 
-def test_a_meaning_is_found_without_any_of_its_words(library: Searcher) -> None:
+def test_vector_search_finds_the_nearest_sentence(library: Searcher) -> None:
     hit = ask(library, "sea", Mode.VECTOR).hits[0]
     assert (hit.media_key, hit.start) == (SEA.media.key, 0.0)
 
 
-def test_neighbouring_passages_of_a_recording_are_one_hit(library: Searcher) -> None:
+def test_neighbouring_passages_are_merged_into_one_hit(library: Searcher) -> None:
     answer = ask(library, "nobody slept in the boat at sea")
     assert [hit.media_key for hit in answer.hits].count(SEA.media.key) <= 2
     spans = sorted((hit.context_start, hit.context_end) for hit in answer.hits if hit.media_key == SEA.media.key)
     assert all(first[0] < second[0] for first, second in pairwise(spans))
 
 
-def test_two_moments_of_a_recording_never_show_the_same_sentence(tmp_path: Path) -> None:
+def test_hits_of_one_recording_do_not_overlap(tmp_path: Path) -> None:
     said = [
         f"Part {number} of a talk about {theme}." for number, theme in enumerate(["sea", "bread", "ice", "chess"] * 10)
     ]
@@ -54,7 +54,7 @@ def test_two_moments_of_a_recording_never_show_the_same_sentence(tmp_path: Path)
     assert all(hit.text[slice(*hit.sentence)] in said for hit in hits)
 
 
-def test_a_phrase_in_quotes_is_found_only_where_it_was_said_so(library: Searcher) -> None:
+def test_quoted_phrase_matches_only_exact_word_order(library: Searcher) -> None:
     assert keys(ask(library, '"not to be"')) == {SEA.media.key}
     assert keys(ask(library, '"be to not"')) == set()
     assert keys(ask(library, '"Harbour of Bergen"')) == {SEA.media.key}
@@ -63,7 +63,7 @@ def test_a_phrase_in_quotes_is_found_only_where_it_was_said_so(library: Searcher
 
 
 @pytest.mark.parametrize("typed", ["Halvorson", "HALVERSEN", "halvorsn", "Hlavorsen"])
-def test_a_name_that_is_misspelt_is_found(library: Searcher, typed: str) -> None:
+def test_misspelt_name_is_found(library: Searcher, typed: str) -> None:
     hit = ask(library, typed, Mode.TEXT).hits[0]
     assert "Halvorsen" in hit.text[slice(*hit.sentence)]
     assert [hit.text[a:b] for a, b in hit.matches] == ["Halvorsen"]
@@ -89,9 +89,7 @@ IN_OTHER_SCRIPTS = {
 
 
 @pytest.mark.parametrize("indexed", [False, True])
-def test_words_of_every_script_are_found_and_marked_with_and_before_maintenance(
-    tmp_path: Path, *, indexed: bool
-) -> None:
+def test_words_in_every_script_are_found_and_highlighted(tmp_path: Path, *, indexed: bool) -> None:
     table = Index(str(tmp_path))
     fill(table, *(spoken(f"audio/{code}.mp3", said) for code, (said, _) in IN_OTHER_SCRIPTS.items()))
     if indexed:
@@ -105,18 +103,18 @@ def test_words_of_every_script_are_found_and_marked_with_and_before_maintenance(
             assert hits[0].matches, question
 
 
-def test_frequent_words_are_left_out_also_those_with_an_accent_unless_there_is_nothing_else() -> None:
+def test_frequent_words_are_dropped_unless_nothing_else_remains() -> None:
     assert parse_query("für das Brot, où est même le pain").terms == ("brot", "pain")
     assert parse_query("fur coat").terms == ("fur", "coat")
     assert parse_query("für das").terms == ("fur", "das")
 
 
-def test_accents_case_and_elision_do_not_matter(library: Searcher) -> None:
+def test_search_ignores_accents_case_and_elision(library: Searcher) -> None:
     for typed in ("cafe zurich", "CAFÉ ZÜRICH", "Cafe\u0301 Zu\u0308rich", "acqua"):
         assert keys(ask(library, typed, Mode.TEXT)) == {BREAD.media.key}, typed
 
 
-def test_a_moment_that_fits_nothing_is_said_to_be_weak(library: Searcher) -> None:
+def test_unrelated_hits_are_marked_as_weak(library: Searcher) -> None:
     answer = ask(library, "glaciers, icebergs")
     assert answer.hits
     assert all(hit.weak for hit in answer.hits)
@@ -137,21 +135,21 @@ def test_a_moment_that_fits_nothing_is_said_to_be_weak(library: Searcher) -> Non
         ({"speakers": ("Anna",)}, set()),
     ],
 )
-def test_a_filter_keeps_what_it_says_and_nothing_else(
+def test_filter_returns_exactly_the_matching_recordings(
     library: Searcher, filters: dict[str, object], found: set[str]
 ) -> None:
     for mode in (Mode.HYBRID, Mode.VECTOR):
         assert keys(ask(library, "sea bread chess Bergen Brot", mode, **filters)) == found, mode
 
 
-def test_pages_follow_one_another_without_a_gap_or_a_repetition(library: Searcher) -> None:
+def test_pages_have_no_gaps_and_no_duplicates(library: Searcher) -> None:
     whole = library.search(Query("sea bread chess", limit=MAX_LIMIT)).hits
     pages = [library.search(Query("sea bread chess", limit=1, offset=place)) for place in range(len(whole))]
     assert [hit for page in pages for hit in page.hits] == list(whole)
     assert [page.more for page in pages] == [True] * (len(whole) - 1) + [False]
 
 
-def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: Path) -> None:
+def test_hit_has_a_speaker_only_if_the_speaker_is_known(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     anna = replace(CHESS, segments=tuple(replace(item, speaker="Anna") for item in CHESS.segments))
     fill(table, anna, SEA)
@@ -164,9 +162,7 @@ def test_a_hit_names_its_speaker_only_where_somebody_knows_who_speaks(tmp_path: 
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
-def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Index(str(tmp_path))
     rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
     often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
@@ -185,7 +181,7 @@ def test_a_frequent_word_that_the_best_passages_lack_is_not_taken_for_misspelt(
     assert looked_up == [("stetion",)]
 
 
-def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Path) -> None:
+def test_hit_in_long_sentence_starts_shortly_before_the_words(tmp_path: Path) -> None:
     long = spoken("audio/long.mp3", " ".join(["and"] * 30 + ["zebra"] + ["so"] * 9), each_s=20.0)
     table = Index(str(tmp_path))
     fill(table, long)
@@ -194,7 +190,7 @@ def test_in_a_long_sentence_the_moment_is_shortly_before_the_words(tmp_path: Pat
     assert said - 2.6 <= hit.start < said
 
 
-def test_without_the_tables_model_words_alone_are_compared_and_that_is_said(tmp_path: Path) -> None:
+def test_search_without_model_falls_back_to_text_with_a_note(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, *SAID)
 
@@ -207,7 +203,7 @@ def test_without_the_tables_model_words_alone_are_compared_and_that_is_said(tmp_
     assert answer.hits[0].media_key == SEA.media.key
 
 
-def test_facets_say_what_can_be_filtered_by(library: Searcher) -> None:
+def test_facets_list_available_filter_values(library: Searcher) -> None:
     facets = library.facets()
     assert facets.recordings == 3
     assert facets.languages == {"en": 2, "de": 1}
@@ -216,11 +212,11 @@ def test_facets_say_what_can_be_filtered_by(library: Searcher) -> None:
 
 
 DEMO = talks()[:3]
-"""The demo comes first in the labelled set."""
+"""The labelled set starts with the demo recordings."""
 
 
 def content_pairs() -> dict[str, set[tuple[str, float]]]:
-    """Every two neighbouring words of the demo that are not frequent, with the sentences that hold them so."""
+    """Return every pair of neighbouring, infrequent words of the demo with the sentences that contain it."""
     found: dict[str, set[tuple[str, float]]] = {}
     for talk in DEMO:
         for said in cut_sentences(talk.transcript.segments):
@@ -232,8 +228,8 @@ def content_pairs() -> dict[str, set[tuple[str, float]]]:
 
 
 @pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
-def test_two_neighbouring_words_start_at_a_sentence_that_holds_both(tmp_path: Path, mode: Mode) -> None:
-    """Whatever the encoder finds nearer: the vectors here mean nothing."""
+def test_neighbouring_words_lead_to_a_sentence_with_both(tmp_path: Path, mode: Mode) -> None:
+    """Matching words decide whatever the encoder ranks nearer: the vectors here are meaningless."""
     table = Index(str(tmp_path))
     fill(table, *(talk.transcript for talk in DEMO))
     searcher = Searcher(table, lambda _model: ThemeEncoder())
@@ -247,7 +243,7 @@ def test_two_neighbouring_words_start_at_a_sentence_that_holds_both(tmp_path: Pa
     assert elsewhere == {}
 
 
-def test_sentences_with_more_evidence_come_first_and_weak_ones_last(tmp_path: Path) -> None:
+def test_hits_with_more_evidence_come_first_and_weak_ones_last(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     said = {
         "typed": "They hid a silver compass there.",
@@ -265,8 +261,8 @@ def test_sentences_with_more_evidence_come_first_and_weak_ones_last(tmp_path: Pa
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-def test_passages_with_all_words_are_found_among_very_many_with_one(tmp_path: Path) -> None:
-    """More passages hold one of the words, and several times, than are looked at."""
+def test_passage_with_all_words_is_found_among_many_with_one(tmp_path: Path) -> None:
+    """More passages contain one of the words, several times each, than a search examines."""
     table = Index(str(tmp_path))
     compass = [spoken(f"audio/c{number}.mp3", "Compass, compass, compass!") for number in range(40)]
     silver = [spoken(f"audio/s{number}.mp3", "Silver, silver, silver!") for number in range(40)]
@@ -278,7 +274,7 @@ def test_passages_with_all_words_are_found_among_very_many_with_one(tmp_path: Pa
     assert hit.media_key == there.media.key
 
 
-def test_inflected_words_of_the_question_are_marked() -> None:
+def test_inflected_query_words_are_highlighted() -> None:
     wanted = parse_query("compass bee curtain car")
     text = "Compasses, bees and curtains, no care."
     assert [text[a:b] for a, b in highlight_ranges(text, wanted, {})] == ["Compasses", "bees", "curtains"]

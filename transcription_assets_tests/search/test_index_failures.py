@@ -1,4 +1,4 @@
-"""What goes wrong below the search table: named for what it is, and no data is put at risk by the advice."""
+"""Failures below the search table: each has the right type, and no hint suggests deleting data."""
 
 import os
 import subprocess
@@ -63,19 +63,19 @@ WHERE = ", /root/.cargo/registry/src/x-1/lance-file-13.0.0/src/writer/structural
         (f"LanceError(IO): the magic number does not match{WHERE}", PermanentFailure),
     ],
 )
-def test_texts_of_lancedb_are_told_apart(text: str, kind: type[TranscriptionError]) -> None:
+def test_lancedb_messages_map_to_error_types(text: str, kind: type[TranscriptionError]) -> None:
     assert kind_of(text) is kind
     assert kind_of(text, ValueError) is kind
 
 
 def in_a_child(uri: Path, name: str, prelude: str) -> str:
-    """Write in a process that is held back by `prelude`; gives the name of the failure."""
+    """Write in a process that `prelude` restricts; return the name of the failure type."""
     command = [sys.executable, "-m", __name__, str(uri), name, prelude]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_limit_on_the_disk_is_no_damage_and_goes_away(tmp_path: Path, name: str) -> None:
+def test_file_size_limit_is_store_full_and_leaves_table_usable(tmp_path: Path, name: str) -> None:
     Index(str(tmp_path)).replace(rows(SHARED, "1"), [SHARED])
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))"
     assert in_a_child(tmp_path, name, limit) == "StoreFull"
@@ -83,7 +83,7 @@ def test_a_limit_on_the_disk_is_no_damage_and_goes_away(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_folder_that_is_closed_is_refused_and_can_be_opened(tmp_path: Path, name: str) -> None:
+def test_read_only_folder_is_refused_until_it_is_writable(tmp_path: Path, name: str) -> None:
     table = tmp_path / "lancedb"
     Index(str(table)).replace(rows(SHARED, "1"), [SHARED])
     folders = [path for path in (table, *table.rglob("*")) if path.is_dir()]
@@ -100,16 +100,16 @@ def test_a_folder_that_is_closed_is_refused_and_can_be_opened(tmp_path: Path, na
 
 
 @pytest.mark.parametrize("method", ["names", "pointer"])
-def test_reading_a_folder_that_is_not_there_makes_none(tmp_path: Path, method: str) -> None:
+def test_reading_a_missing_folder_does_not_create_it(tmp_path: Path, method: str) -> None:
     table = Index(str(tmp_path / "lancedb"))
     assert (table.look(), table.count(), table.recordings(), table.status()) == (None, 0, set(), [])
     assert table.held(["video/a.mp4"]) == {}
-    assert not getattr(table._tables, method)()  # noqa: SLF001 -- what all methods stand on
+    assert not getattr(table._tables, method)()  # noqa: SLF001 -- used by all methods
     assert not (tmp_path / "lancedb").exists()
 
 
 if __name__ == "__main__":
-    import lancedb  # noqa: F401 -- before nobody may read its files
+    import lancedb  # noqa: F401 -- import it before the process loses access to its files
 
     opened = Index(sys.argv[1])
     opened.count()

@@ -1,4 +1,4 @@
-"""serving.json: whoever changes it changes what it says now, and undoes nobody's change."""
+"""serving.json: each change applies to the current content, and no concurrent change is lost."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def tables(case: Case) -> Tables:
     return Tables(case.store.lancedb_uri, case.store.lancedb_options)
 
 
-def test_two_processes_that_change_it_lose_no_change(case: Case) -> None:
+def test_two_processes_changing_the_pointer_lose_no_change(case: Case) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", __name__, case.store.lancedb_uri, str(number)],
@@ -41,7 +41,7 @@ def test_two_processes_that_change_it_lose_no_change(case: Case) -> None:
     assert said == {f"{number}-{turn}": "x" for number in range(2) for turn in range(TURNS)}
 
 
-def test_a_writer_does_not_revert_a_finished_switch(case: Case) -> None:
+def test_writer_does_not_revert_a_finished_switch(case: Case) -> None:
     index = Index(case.store.lancedb_uri, case.store.lancedb_options)
     for model in (OLD, NEW):
         index.replace(rows(SHARED, "1", model=model), [SHARED])
@@ -53,7 +53,7 @@ def test_a_writer_does_not_revert_a_finished_switch(case: Case) -> None:
 
     def change(said: dict[str, str]) -> dict[str, str]:
         asked.append(said)
-        if len(asked) == 2:  # after it was read for the change, and before that is written
+        if len(asked) == 2:  # after the pointer was read, before the change is written
             other._switched(table_name(NEW)) if not case.store.is_local else None  # noqa: SLF001
         return {**said, "building": table_name("third")}
 
@@ -65,7 +65,7 @@ def test_a_writer_does_not_revert_a_finished_switch(case: Case) -> None:
     assert tables(case).pointer() == said
 
 
-def test_maintenance_drops_no_table_that_a_slow_writer_still_fills(case: Case) -> None:
+def test_maintenance_keeps_tables_that_a_writer_still_fills(case: Case) -> None:
     index = Index(case.store.lancedb_uri, case.store.lancedb_options)
     index.replace(rows(SHARED, "1", model=OLD), [SHARED])
     index.replace(rows(SHARED, "1", model=NEW), [SHARED])
@@ -77,7 +77,7 @@ def test_maintenance_drops_no_table_that_a_slow_writer_still_fills(case: Case) -
 
 
 @pytest.mark.parametrize("damaged", [b"[]", b"{", b"", b'"x"'])
-def test_a_damaged_pointer_is_named_and_nothing_is_dropped(case: Case, damaged: bytes) -> None:
+def test_damaged_pointer_is_named_and_no_table_is_dropped(case: Case, damaged: bytes) -> None:
     index = Index(case.store.lancedb_uri, case.store.lancedb_options)
     index.replace(rows(SHARED, "1"), [SHARED])
     case.put("lancedb/serving.json", damaged)

@@ -1,4 +1,4 @@
-"""Whatever is typed is answered cleanly, and what is out of bounds is refused."""
+"""Any query is answered without error, and out-of-range values are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from transcription_assets_tests.search.talks import BREAD, SEA, ThemeEncoder, as
 
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 @examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_filter_value_can_become_an_expression(library: Searcher, value: str) -> None:
+def test_filter_value_cannot_inject_an_expression(library: Searcher, value: str) -> None:
     ways = (
         value,
         f"' OR '1'='1{value}",
@@ -31,7 +31,7 @@ def test_no_filter_value_can_become_an_expression(library: Searcher, value: str)
 
 
 @pytest.mark.parametrize("name", ["O'Brien", "''", "\\", "\\'", "'\\''", "a''b", '"', "--", "%_", "\n\t\0", "é\u0301"])
-def test_a_filter_finds_exactly_what_has_its_value_whatever_is_in_it(tmp_path: Path, name: str) -> None:
+def test_filter_matches_values_with_special_characters_exactly(tmp_path: Path, name: str) -> None:
     table = Index(str(tmp_path))
     named = replace(SEA, segments=tuple(replace(item, speaker=name, language=name) for item in SEA.segments))
     fill(table, named, BREAD)
@@ -42,7 +42,7 @@ def test_a_filter_finds_exactly_what_has_its_value_whatever_is_in_it(tmp_path: P
 
 @given(text=st.text(max_size=60))
 @examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_question_is_answered_cleanly(library: Searcher, text: str) -> None:
+def test_any_query_returns_consistent_hits(library: Searcher, text: str) -> None:
     for mode in Mode:
         for hit in ask(library, text, mode).hits:
             assert 0 <= hit.sentence[0] < hit.sentence[1] <= len(hit.text)
@@ -51,7 +51,7 @@ def test_any_question_is_answered_cleanly(library: Searcher, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", '""', "😀", "' OR 1=1; --", "the of and", "\0", "מה נאמר", "*" * 900, '"'])
-def test_odd_questions_are_answered_cleanly(library: Searcher, text: str) -> None:
+def test_odd_queries_are_answered_without_error(library: Searcher, text: str) -> None:
     for mode in Mode:
         assert ask(library, text, mode).passages > 0
 
@@ -65,7 +65,7 @@ def test_odd_questions_are_answered_cleanly(library: Searcher, text: str) -> Non
         {"text": "x", "offset": -1},
     ],
 )
-def test_a_question_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
+def test_out_of_range_query_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidQuery):
         Query(**wrong)  # type: ignore[arg-type]
 
@@ -73,6 +73,6 @@ def test_a_question_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"languages": ("x",) * 21}, {"prefix": "x" * 1001}, {"longest_s": -1.0}, {"prefix": "\udc80"}]
 )
-def test_a_filter_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
+def test_out_of_range_filter_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidQuery):
         Filters(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Another encoder, another table: from the transcripts alone, searched meanwhile, and back again."""
+"""Rebuild of the search table for another encoder: from transcripts alone, resumable, and reversible."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def chain(tmp_path: Path) -> Chain:
     return made
 
 
-def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) -> None:
+def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
     other = HashEncoder(model=EmbeddingModel("other", "2"), dimension=12)
     table, heard = chain.tools.table, list(chain.engine.heard)
     before = table.maintain()
@@ -44,7 +44,7 @@ def test_a_rebuild_transcribes_nothing_and_serves_the_new_model(chain: Chain) ->
     assert {state.role: state.recordings for state in table.status()} == {"served": 2, "before": 2}
 
 
-def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_rebuild_resumes_where_it_stopped(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transcription_assets.pipeline.rebuild.PUBLISH_EVERY", 1)
     other = HashEncoder(model=EmbeddingModel("other", "2"))
     table = chain.tools.table
@@ -55,10 +55,10 @@ def test_a_rebuild_that_is_stopped_goes_on_where_it_was(chain: Chain, monkeypatc
     *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert len(report.done) == 2
     assert table.maintain().table != served
-    assert not set(other.encoded[:first]) & set(other.encoded[first:]), "what was done is not encoded again"
+    assert not set(other.encoded[:first]) & set(other.encoded[first:]), "finished recordings were encoded again"
 
 
-def test_what_left_the_inbox_and_can_still_be_found_does_not_keep_the_new_table_from_being_served(chain: Chain) -> None:
+def test_rebuild_includes_recordings_removed_from_the_inbox(chain: Chain) -> None:
     table = chain.tools.table
     before = table.maintain().table
     (Path(chain.store.url) / KEYS[0]).unlink()
@@ -69,7 +69,7 @@ def test_what_left_the_inbox_and_can_still_be_found_does_not_keep_the_new_table_
     assert (after.table != before, after.recordings) == (True, 2)
 
 
-def test_a_table_that_cannot_become_complete_says_what_it_lacks_and_how_it_is_served_all_the_same(chain: Chain) -> None:
+def test_incomplete_table_is_served_only_when_forced(chain: Chain) -> None:
     chain.store.delete(f"transcripts/{KEYS[0]}.json")
     table = chain.tools.table
     list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)))
@@ -80,7 +80,7 @@ def test_a_table_that_cannot_become_complete_says_what_it_lacks_and_how_it_is_se
     assert table.maintain().table == building
 
 
-def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:
+def test_damaged_transcript_does_not_stop_the_rebuild(chain: Chain) -> None:
     chain.store.write("transcripts/audio/a.wav.json", b"{")
     *_, report = rebuild(
         chain.store, chain.tools.table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)
@@ -89,7 +89,7 @@ def test_one_broken_transcript_does_not_stop_the_others(chain: Chain) -> None:
     assert list(report.failed) == ["audio/a.wav"]
 
 
-def test_the_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_STORE", chain.store.url)
     table = chain.tools.table
     old = table.maintain().table

@@ -1,4 +1,4 @@
-"""What is found while tables change: new rows, another model, releases of before, cards and indexes."""
+"""Search while tables change: new rows, another model, tables of earlier releases, encoded passages and indexes."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ from transcription_assets.storage import temporary
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
 
 
-def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_has_them(tmp_path: Path) -> None:
+def test_new_rows_are_found_before_they_are_indexed(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert searcher.search(Query("anything")) == Answer((), more=False, passages=0, mode=Mode.HYBRID)
@@ -36,7 +36,7 @@ def test_new_rows_are_found_at_once_by_word_phrase_and_meaning_before_any_index_
         assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
 
 
-def test_what_a_killed_first_writer_leaves_can_be_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_of_first_write_have_the_common_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     left, put = list[str](), tables.Tables.put_new
@@ -51,13 +51,13 @@ def test_what_a_killed_first_writer_leaves_can_be_cleared(tmp_path: Path, monkey
     assert all(name.startswith(temporary.PREFIX) for name in left)
 
 
-def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhile(tmp_path: Path) -> None:
+def test_hits_are_read_from_the_version_that_was_searched(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, BREAD, SEA)
     looked = table.look()
     assert looked
     found = table.search_words(looked, parse_query("mast"), Filters(), 10)
-    # Rows move to other places: row ids of before would now show somebody else's words.
+    # Rows move: the row ids found before would now point to another recording's words.
     table.remove([BREAD.media.key])
     fill(table, CHESS)
     table.maintain()
@@ -65,7 +65,7 @@ def test_what_was_found_is_shown_as_it_was_though_the_table_is_rewritten_meanwhi
     assert ask(Searcher(table, lambda _model: ThemeEncoder()), "draw", Mode.TEXT).hits[0].recording == CHESS.filename
 
 
-def test_a_search_goes_on_after_the_tables_were_deleted_and_made_anew(tmp_path: Path) -> None:
+def test_search_works_after_tables_are_deleted_and_recreated(tmp_path: Path) -> None:
     table = Index(str(tmp_path / "tables"))
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     fill(table, SEA)
@@ -76,7 +76,7 @@ def test_a_search_goes_on_after_the_tables_were_deleted_and_made_anew(tmp_path: 
 
 
 @pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.VECTOR])
-def test_a_service_that_does_not_answer_leaves_the_words(tmp_path: Path, mode: Mode) -> None:
+def test_failed_query_encoding_falls_back_to_text_search(tmp_path: Path, mode: Mode) -> None:
     class AwayEncoder(ThemeEncoder):
         def encode_query(self, text: str) -> Vectors:
             raise TransientFailure(f"no vector for {text}")
@@ -88,7 +88,7 @@ def test_a_service_that_does_not_answer_leaves_the_words(tmp_path: Path, mode: M
     assert keys(answer) == {SEA.media.key}
 
 
-def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tmp_path: Path) -> None:
+def test_table_of_new_model_is_served_once_complete(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
     encoders = {str(item.model): item for item in (old, new)}
@@ -97,7 +97,7 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     table.maintain()
 
     fill(table, CHESS, encoder=new)
-    # New work is found by its words at once, and what was there by words and meaning.
+    # New recordings are found by words at once, existing ones by words and by meaning.
     assert ask(searcher, "draw").hits[0].media_key == CHESS.media.key
     assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
     state = table.maintain()
@@ -106,7 +106,7 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
         table.switch(state.building)
 
     fill(table, SEA, encoder=new)
-    # Half of it is rebuilt: the served table is searched by meaning as before, and so it is after the way back.
+    # The new table is incomplete: the served one is still searched by meaning, also after switching back below.
     assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
     fill(table, BREAD, encoder=new)
     after = table.maintain()
@@ -120,7 +120,7 @@ def test_another_model_fills_a_table_beside_and_is_served_once_it_is_complete(tm
     assert (hit.media_key, hit.weak) == (SEA.media.key, False)
 
 
-def test_a_recording_that_changed_while_another_table_is_built_is_found_as_it_is_now(tmp_path: Path) -> None:
+def test_changed_recording_is_found_while_a_new_table_is_built(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     fill(table, SEA, BREAD, encoder=old)
@@ -131,7 +131,7 @@ def test_a_recording_that_changed_while_another_table_is_built_is_found_as_it_is
     assert keys(ask(searcher, "mast", Mode.TEXT)) == set()
 
 
-def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
+def test_recording_without_words_is_removed_from_the_table(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD)
     table.replace(rows(SEA).clear(), [SEA.media.key])
@@ -139,9 +139,7 @@ def test_a_recording_without_words_leaves_every_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["passages", table_name("columns 2")])
-def test_a_table_of_an_earlier_version_says_what_to_do_and_gives_way_to_the_rebuilt_one(
-    tmp_path: Path, name: str
-) -> None:
+def test_outdated_table_asks_for_rebuild_and_is_then_replaced(tmp_path: Path, name: str) -> None:
     import lancedb
 
     old = rows(SEA).drop("card", "near", "title", "speakers", "recorded", "duration_s", "recipe").to_arrow()
@@ -152,7 +150,7 @@ def test_a_table_of_an_earlier_version_says_what_to_do_and_gives_way_to_the_rebu
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     with pytest.raises(PermanentFailure, match="`transcription-assets index rebuild`; nothing is transcribed"):
         ask(searcher, "mast")
-    # One recording of several: not served, for the others could not be found then.
+    # The new table holds one of several recordings: it is not served, or the others could not be found.
     fill(table, CHESS)
     assert table.maintain().table == name
     with pytest.raises(PermanentFailure, match="index rebuild"):
@@ -163,9 +161,7 @@ def test_a_table_of_an_earlier_version_says_what_to_do_and_gives_way_to_the_rebu
     assert keys(ask(searcher, "Bergen")) == {SEA.media.key, CHESS.media.key}
 
 
-def test_a_writer_that_was_there_before_a_switch_does_not_undo_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_writer_does_not_undo_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "POINTER_S", 60.0)
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     writer = Index(str(tmp_path))
@@ -178,9 +174,7 @@ def test_a_writer_that_was_there_before_a_switch_does_not_undo_it(
     assert served == table_name(rows(SEA, new)["recipe"][0])
 
 
-def test_a_table_that_is_just_being_made_is_not_dropped_by_who_cares_for_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_maintenance_keeps_a_table_that_is_being_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD, encoder=old)
@@ -196,7 +190,7 @@ def test_a_table_that_is_just_being_made_is_not_dropped_by_who_cares_for_the_oth
     assert roles == {"served": 3, "building": 1}
 
 
-def test_where_all_recordings_wait_for_their_vectors_words_are_found_and_the_reason_is_said(tmp_path: Path) -> None:
+def test_search_falls_back_to_text_until_vectors_exist(tmp_path: Path) -> None:
     old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
     fill(Index(str(tmp_path)), SEA, encoder=old)
     fill(Index(str(tmp_path)), replace(SEA, segments=CHESS.segments), encoder=new)
@@ -205,7 +199,7 @@ def test_where_all_recordings_wait_for_their_vectors_words_are_found_and_the_rea
     assert "only words are compared" in answer.note
 
 
-def test_beside_another_table_a_recording_that_fell_silent_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+def test_recording_that_lost_its_words_leaves_others_unchanged(tmp_path: Path) -> None:
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD, encoder=old)
@@ -215,7 +209,7 @@ def test_beside_another_table_a_recording_that_fell_silent_leaves_the_others_as_
     assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
 
 
-def test_a_served_table_that_somebody_deleted_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+def test_deleted_served_table_is_replaced_by_the_next_one(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, SEA, encoder=ThemeEncoder("old"))
     shutil.rmtree(tmp_path / f"{table.maintain().table}.lance")
@@ -225,7 +219,7 @@ def test_a_served_table_that_somebody_deleted_is_replaced_by_the_next_one(tmp_pa
     assert keys(ask(Searcher(again, lambda _model: ThemeEncoder("new")), "draw")) == {CHESS.media.key}
 
 
-def test_a_table_shows_its_own_recipe_also_when_it_took_in_what_waits_for_another(tmp_path: Path) -> None:
+def test_status_shows_the_own_recipe_of_each_table(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     fill(table, SEA, encoder=old)
@@ -239,7 +233,7 @@ def test_a_table_shows_its_own_recipe_also_when_it_took_in_what_waits_for_anothe
     recorded=st.none() | st.dates(),
     seconds=st.floats(0, 40),
 )
-def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: date | None, seconds: float) -> None:
+def test_encoded_card_round_trips(said: list[str], recorded: date | None, seconds: float) -> None:
     spoken_ = [
         Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
         for number, text in enumerate(said)
@@ -259,7 +253,7 @@ def test_a_card_gives_back_what_was_written_on_it(said: list[str], recorded: dat
     assert payload.candidate(7, written, None, 4).vector is None
 
 
-def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -> None:
+def test_search_continues_during_writes_and_maintenance(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, *SAID)
     searcher = Searcher(table, lambda _model: ThemeEncoder())
@@ -268,7 +262,7 @@ def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -
     def look() -> None:
         while not stop.is_set():
             if keys(ask(searcher, "mast", Mode.TEXT)) != {SEA.media.key}:
-                wrong.append("a moment was gone")
+                wrong.append("a search missed the hit")
 
     looking = [threading.Thread(target=look) for _ in range(2)]
     for thread in looking:
@@ -284,7 +278,7 @@ def test_searches_go_on_while_a_table_is_written_and_cared_for(tmp_path: Path) -
     assert wrong == []
 
 
-def test_a_large_table_gets_its_indexes_and_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_table_gets_indexes_and_finds_the_same_hits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "VECTOR_INDEX_ROWS", 300)
     generator = np.random.default_rng(0)
     many = pl.concat([rows(SEA)] * 100)
@@ -304,7 +298,7 @@ def test_a_large_table_gets_its_indexes_and_finds_the_same(tmp_path: Path, monke
     assert keys(ask(searcher, "sea", prefix="video/talks/it")) == {CHESS.media.key}
 
 
-def test_every_language_of_a_recording_can_be_filtered_by(tmp_path: Path) -> None:
+def test_recording_can_be_filtered_by_each_of_its_languages(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     said = [replace(item, language="en" if item.id < 3 else "no") for item in SEA.segments]
     fill(table, replace(SEA, segments=tuple(said)))

@@ -1,4 +1,4 @@
-"""Many who write into one search table at once: every row is there, once."""
+"""Concurrent writers to one search table: every row is present exactly once."""
 
 import os
 import subprocess
@@ -56,18 +56,18 @@ def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.
 
 
 def write(uri: str, options: dict[str, str], writer: int) -> None:
-    """One embeddings run after another: own recordings, and one that all of them have."""
+    """Run several embedding runs in sequence, each with an own recording and one that all writers share."""
     table = Index(uri, options)
     for turn in range(ROUNDS):
         own = f"video/{writer}-{turn}.mp4"
-        # Of the shared recording each version is shorter than the one before: what is too much has to go.
+        # Each version of the shared recording is shorter than the last: surplus rows must be deleted.
         both = pl.concat([rows(own, "1"), rows(SHARED, f"{writer}-{turn}", PASSAGES - turn)])
         table.replace(both, [own, SHARED])
 
 
 @pytest.fixture
 def ready(case: Case) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that have loaded everything and wait for a line."""
+    """Processes that have imported everything and wait for a line on stdin."""
     command = [sys.executable, "-m", __name__, case.store.url]
     started = [
         subprocess.Popen(
@@ -90,11 +90,9 @@ def ready(case: Case) -> Iterator[list[subprocess.Popen[str]]]:
             process.communicate()
 
 
-@pytest.mark.timeout(1800)  # a loaded machine loses many races, half a minute each
-def test_eight_embeddings_runs_at_once_leave_every_row_there_once(
-    case: Case, ready: list[subprocess.Popen[str]]
-) -> None:
-    # There is no table yet: all of them want to make it.
+@pytest.mark.timeout(1800)  # on a loaded machine many commits conflict, each for half a minute
+def test_concurrent_embedding_runs_write_every_row_once(case: Case, ready: list[subprocess.Popen[str]]) -> None:
+    # No table exists yet: all writers try to create it.
     for process in ready:
         assert process.stdin
         process.stdin.write("go\n")
@@ -104,14 +102,14 @@ def test_eight_embeddings_runs_at_once_leave_every_row_there_once(
     own = [f"video/{writer}-{turn}.mp4" for writer in range(WRITERS) for turn in range(ROUNDS)]
     held = table.held([*own, SHARED])
     assert {key: count for (key, _), count in held.items() if key != SHARED} == dict.fromkeys(own, PASSAGES)
-    # Whoever came last, all rows are of that one.
+    # All rows of the shared recording belong to the last writer.
     ((_, etag), count), *others = [item for item in held.items() if item[0][0] == SHARED]
     assert others == []
     assert count == PASSAGES - int(etag.partition("-")[2])
     assert table.count() == len(own) * PASSAGES + count
 
 
-def test_tables_made_at_once_are_one_table_and_no_row_of_it_is_overwritten(tmp_path: Path) -> None:
+def test_concurrent_table_creation_loses_no_rows(tmp_path: Path) -> None:
     for attempt in range(5):
         uri = str(tmp_path / str(attempt))
         together = threading.Barrier(WRITERS)
@@ -128,7 +126,7 @@ def test_tables_made_at_once_are_one_table_and_no_row_of_it_is_overwritten(tmp_p
         assert Index(uri).count() == WRITERS * PASSAGES
 
 
-def test_maintenance_while_others_write_loses_nothing(case: Case) -> None:
+def test_maintenance_during_writes_loses_no_rows(case: Case) -> None:
     table = Index(case.store.lancedb_uri, case.store.lancedb_options)
     table.replace(rows(SHARED, "1"), [SHARED])
     other = threading.Thread(target=write, args=(case.store.lancedb_uri, case.store.lancedb_options, 0))
@@ -148,7 +146,7 @@ def test_maintenance_while_others_write_loses_nothing(case: Case) -> None:
         "lance error: Retryable commit conflict for version 7",
     ],
 )
-def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
+def test_repeated_commit_conflict_is_a_transient_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     table = Index(str(tmp_path))
@@ -169,7 +167,7 @@ def test_a_race_that_is_lost_again_and_again_is_a_transient_failure(
 
 if __name__ == "__main__":
     store = Store.open(sys.argv[1])
-    import lancedb  # noqa: F401 - before all start together
+    import lancedb  # noqa: F401 - import it before all writers start together
 
     print("ready", flush=True)  # noqa: T201 - what the parent waits for
     sys.stdin.readline()

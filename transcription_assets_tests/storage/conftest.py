@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a store can be made; nothing is there."""
+    """Path of a store that does not exist yet."""
     return tmp_path / "store"

@@ -1,4 +1,4 @@
-"""What only a bucket can do wrong."""
+"""Behaviour and failures that only a bucket has."""
 
 import os
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from transcription_assets_tests.stores import bucket_case, listed
 
 
 @pytest.mark.usefixtures("s3_endpoint")
-def test_a_missing_bucket_is_said_at_once() -> None:
+def test_opening_a_missing_bucket_fails() -> None:
     with pytest.raises(PermanentFailure, match="no such bucket"):
         Store.open("s3://nobody-made-this", s3_session=seaweed.session())
 
 
-def test_a_bucket_that_is_gone_is_not_an_empty_bucket(s3_endpoint: seaweed.S3Server) -> None:
+def test_deleted_bucket_is_not_an_empty_bucket(s3_endpoint: seaweed.S3Server) -> None:
     s3_endpoint.client().create_bucket(Bucket="shortlived")
     store = Store.open("s3://shortlived", s3_session=seaweed.session())
     assert listed(store) == []
@@ -31,14 +31,14 @@ def test_a_bucket_that_is_gone_is_not_an_empty_bucket(s3_endpoint: seaweed.S3Ser
         store.list_media()
 
 
-def test_wrong_credentials_are_refused_with_what_to_do(s3_endpoint: seaweed.S3Server) -> None:
+def test_wrong_credentials_are_refused_with_a_hint(s3_endpoint: seaweed.S3Server) -> None:
     stranger = seaweed.session(seaweed.Account("owner", "wrong"))
     with pytest.raises(PermanentFailure, match=r"access refused.*credentials"):
         Store.open(f"s3://{s3_endpoint.bucket}", s3_session=stranger)
 
 
 @pytest.mark.usefixtures("s3_endpoint")
-def test_no_credentials_at_all_are_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_a_permanent_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_") and "ENDPOINT" not in name]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -48,7 +48,7 @@ def test_no_credentials_at_all_are_refused_with_what_to_do(monkeypatch: pytest.M
         Store.open("s3://media")
 
 
-def test_credentials_that_may_only_read_do_not_look_like_a_passing_trouble(
+def test_writing_with_read_only_credentials_fails_permanently(
     s3_endpoint: seaweed.S3Server,
 ) -> None:
     store = Store.open(f"s3://{s3_endpoint.bucket}/reader", s3_session=seaweed.session(seaweed.READER))
@@ -59,7 +59,7 @@ def test_credentials_that_may_only_read_do_not_look_like_a_passing_trouble(
         store.delete("transcripts/a.json")
 
 
-def test_ffmpeg_can_seek_in_a_recording_for_an_hour_without_credentials(
+def test_media_url_allows_range_requests_for_an_hour(
     s3_endpoint: seaweed.S3Server,
 ) -> None:
     case = bucket_case(s3_endpoint)
@@ -70,7 +70,7 @@ def test_ffmpeg_can_seek_in_a_recording_for_an_hour_without_credentials(
         assert response.read() == b"345"
 
 
-def test_people_are_shown_where_an_object_is_without_a_signature(s3_endpoint: seaweed.S3Server) -> None:
+def test_public_url_has_no_signature(s3_endpoint: seaweed.S3Server) -> None:
     store = Store.open(f"s3://{s3_endpoint.bucket}/", s3_session=seaweed.session())
     assert not store.is_local
     assert store.url == f"s3://{s3_endpoint.bucket}"
@@ -78,7 +78,7 @@ def test_people_are_shown_where_an_object_is_without_a_signature(s3_endpoint: se
     assert store.lancedb_uri == f"s3://{s3_endpoint.bucket}/lancedb"
 
 
-def test_a_name_too_long_for_s3_with_its_artefacts_is_refused_before_any_work_is_done(
+def test_name_too_long_for_s3_artefacts_is_refused_early(
     s3_endpoint: seaweed.S3Server,
 ) -> None:
     case = bucket_case(s3_endpoint)
@@ -92,7 +92,7 @@ def test_a_name_too_long_for_s3_with_its_artefacts_is_refused_before_any_work_is
         case.store.stat(long)
 
 
-def test_more_objects_than_one_page_holds_are_all_listed(s3_endpoint: seaweed.S3Server) -> None:
+def test_listing_covers_more_than_one_page(s3_endpoint: seaweed.S3Server) -> None:
     case = bucket_case(s3_endpoint)
     names = [f"audio/{number:04}.mp3" for number in range(1005)]
     for name in names:
@@ -134,7 +134,7 @@ def busy_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield Store.open("s3://bucket", s3_session=seaweed.session())
 
 
-def test_a_busy_store_is_asked_again(busy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_store_is_retried(busy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Busy, "script", [(503, "SlowDown"), (500, "InternalError")], raising=False)
     assert busy_store.read("transcripts/a.json") == b"the object"
 
@@ -150,7 +150,7 @@ def test_a_busy_store_is_asked_again(busy_store: Store, monkeypatch: pytest.Monk
         ((404, "NoSuchKey"), NotFound),
     ],
 )
-def test_only_what_may_pass_is_called_transient(
+def test_s3_error_codes_map_to_failure_types(
     busy_store: Store, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str], failure: type[Exception]
 ) -> None:
     monkeypatch.setattr(Busy, "script", [answer], raising=False)

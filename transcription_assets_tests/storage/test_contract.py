@@ -1,4 +1,4 @@
-"""One contract for a folder and for a bucket on a real S3 server."""
+"""The storage contract, tested on a folder and on a bucket of a real S3 server."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ from transcription_assets.storage import Store
 from transcription_assets_tests.stores import ODD_NAMES, Case, content, listed
 
 
-def test_every_odd_name_is_listed_and_none_hides_the_others(case: Case) -> None:
+def test_listing_includes_every_odd_name(case: Case) -> None:
     for number, name in enumerate(ODD_NAMES.values()):
         case.put(name, b"x" * number)
     listing = case.store.list_media()
@@ -26,7 +26,7 @@ def test_every_odd_name_is_listed_and_none_hides_the_others(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
-def test_a_recording_of_any_name_can_be_read_and_its_artefacts_kept(case: Case, name: str) -> None:
+def test_recording_with_odd_name_is_readable_with_its_artefacts(case: Case, name: str) -> None:
     case.put(name, b"the recording")
     [(key, etag, size, last_modified)] = case.store.list_media().frame.iter_rows()
     now = case.store.stat(key)
@@ -41,7 +41,7 @@ def test_a_recording_of_any_name_can_be_read_and_its_artefacts_kept(case: Case, 
     assert listed(case.store) == [key]
 
 
-def test_a_part_of_a_recording_is_read(case: Case) -> None:
+def test_part_of_a_recording_can_be_read(case: Case) -> None:
     case.put("audio/a.wav", b"0123456789")
     case.put("audio/empty.wav", b"")
     assert case.store.read_media("audio/a.wav", 0, 4) == b"0123"
@@ -52,14 +52,14 @@ def test_a_part_of_a_recording_is_read(case: Case) -> None:
         case.store.read_media("audio/gone.wav", 0, 4)
 
 
-def test_an_empty_store_lists_nothing_and_says_so(case: Case) -> None:
+def test_empty_store_has_an_empty_listing(case: Case) -> None:
     listing = case.store.list_media()
     assert listing.frame.schema == SCHEMA
     assert listing.frame.is_empty()
     assert listing.ignored == 0
 
 
-def test_what_is_not_a_recording_is_counted_and_left_alone(case: Case) -> None:
+def test_other_files_are_counted_as_ignored(case: Case) -> None:
     for name in ("video/a.mp4", "video/notes.txt", "video/.DS_Store", "audio/b.mp3.part", "other/c.mp4"):
         case.put(name, b"x")
     listing = case.store.list_media()
@@ -67,7 +67,7 @@ def test_what_is_not_a_recording_is_counted_and_left_alone(case: Case) -> None:
     assert listing.ignored == 3
 
 
-def test_a_replaced_recording_has_another_etag(case: Case) -> None:
+def test_replaced_recording_has_a_new_etag(case: Case) -> None:
     case.put("video/a.mp4", b"one")
     before = case.store.stat("video/a.mp4")
     case.put("video/a.mp4", b"two, longer")
@@ -77,13 +77,13 @@ def test_a_replaced_recording_has_another_etag(case: Case) -> None:
     assert before.last_modified <= after.last_modified
 
 
-def test_times_are_of_now_and_in_utc(case: Case) -> None:
+def test_modification_time_is_current_and_in_utc(case: Case) -> None:
     case.put("video/a.mp4", b"x")
     found = case.store.stat("video/a.mp4")
     assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=1)
 
 
-def test_a_recording_that_is_gone_is_said_to_be_gone_not_broken(case: Case) -> None:
+def test_deleted_recording_is_not_found(case: Case) -> None:
     case.put("video/a.mp4", b"x")
     case.remove("video/a.mp4")
     with pytest.raises(NotFound, match=r"video/a\.mp4"):
@@ -94,20 +94,20 @@ def test_a_recording_that_is_gone_is_said_to_be_gone_not_broken(case: Case) -> N
 @pytest.mark.parametrize(
     "key", ["../secret.mp4", "video/../../secret.mp4", "%2Fetc%2Fpasswd", "video/%2E%2E/x.mp4", ""]
 )
-def test_a_key_from_outside_cannot_leave_the_store(case: Case, tmp_path: Path, key: str) -> None:
+def test_key_cannot_escape_the_store(case: Case, tmp_path: Path, key: str) -> None:
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     with pytest.raises(PermanentFailure):
         case.store.stat(key)
 
 
 @pytest.mark.parametrize("path", ["../a.json", "transcripts/../../a.json", "a\nb", "a//b"])
-def test_a_path_that_no_store_can_hold_is_refused_with_its_name(case: Case, path: str) -> None:
+def test_invalid_path_is_refused_with_its_name(case: Case, path: str) -> None:
     with pytest.raises(PermanentFailure, match=path.partition("\n")[0]):
         case.store.write(path, b"")
 
 
 @pytest.mark.parametrize("size", [0, 1, 11 << 20])
-def test_files_of_all_sizes_come_back_whole(case: Case, tmp_path: Path, size: int) -> None:
+def test_files_of_all_sizes_round_trip(case: Case, tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(data)
@@ -119,7 +119,7 @@ def test_files_of_all_sizes_come_back_whole(case: Case, tmp_path: Path, size: in
     assert case.store.read("extracted/b.flac") == data
 
 
-def test_a_missing_artefact_is_not_found_and_deleting_it_is_fine(case: Case, tmp_path: Path) -> None:
+def test_missing_artefact_is_not_found_and_can_be_deleted(case: Case, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"transcripts/a\.json"):
         case.store.read("transcripts/a.json")
     with pytest.raises(NotFound):
@@ -130,7 +130,7 @@ def test_a_missing_artefact_is_not_found_and_deleting_it_is_fine(case: Case, tmp
     assert case.store.list("transcripts/") == []
 
 
-def test_all_that_is_asked_for_is_deleted_and_nothing_beside_it(case: Case) -> None:
+def test_delete_removes_only_the_given_paths(case: Case) -> None:
     for name in ("a.json", "a.json.bak", "b.json", "c/d.json"):
         case.store.write(f"transcripts/{name}", b"{}")
     case.store.write("transcripts2/a.json", b"{}")
@@ -139,14 +139,14 @@ def test_all_that_is_asked_for_is_deleted_and_nothing_beside_it(case: Case) -> N
     assert case.store.list("transcripts2") == ["transcripts2/a.json"]
 
 
-def test_a_stray_name_among_the_artefacts_hides_none_of_them(case: Case) -> None:
+def test_odd_name_hides_no_other_artefact(case: Case) -> None:
     case.store.write("transcripts/a.json", b"{}")
     case.store.write("transcripts2/a.json", b"{}")
     case.put("transcripts/two\nlines.json", b"{}")
     assert case.store.list("transcripts") == ["transcripts/a.json", "transcripts/two\nlines.json"]
 
 
-def test_a_reader_never_sees_half_a_file(case: Case) -> None:
+def test_reader_never_sees_a_partial_file(case: Case) -> None:
     versions = [bytes([letter]) * (6 << 20) for letter in b"ab"]
     case.store.write("transcripts/a.json", versions[0])
     stop = threading.Event()
@@ -168,7 +168,7 @@ def test_a_reader_never_sees_half_a_file(case: Case) -> None:
         writer.join()
 
 
-def test_lancedb_keeps_its_tables_in_the_store(case: Case) -> None:
+def test_lancedb_stores_tables_in_the_store(case: Case) -> None:
     import lancedb
 
     rows = [{"id": "a", "vector": [0.0, 1.0]}]
@@ -179,6 +179,6 @@ def test_lancedb_keeps_its_tables_in_the_store(case: Case) -> None:
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "https://example.org", "s3:///x"])
-def test_what_is_not_a_store_is_refused_with_what_would_be_one(url: str) -> None:
+def test_unsupported_store_url_is_refused(url: str) -> None:
     with pytest.raises(PermanentFailure, match="s3://bucket"):
         Store.open(url)

@@ -1,4 +1,4 @@
-"""The doors on a real S3 server: the graph with dagster-aws's resource, and the commands with nothing but variables."""
+"""Entry points on a real S3 server: the graph with dagster-aws's resource, the CLI with environment variables only."""
 
 import json
 import os
@@ -38,7 +38,9 @@ SECONDS = 6
     ],
     ids=["store", "resource", "queue"],
 )
-def test_a_missing_aws_profile_is_permanent(monkeypatch: pytest.MonkeyPatch, open_it: Callable[[], object]) -> None:
+def test_missing_aws_profile_is_a_permanent_failure(
+    monkeypatch: pytest.MonkeyPatch, open_it: Callable[[], object]
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(PermanentFailure, match="nobody"):
         open_it()
@@ -46,7 +48,7 @@ def test_a_missing_aws_profile_is_permanent(monkeypatch: pytest.MonkeyPatch, ope
 
 @pytest.fixture
 def environment(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """What a user exports; the store's URL."""
+    """Set the variables that a user exports; return the URL of the store."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.OWNER.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.OWNER.secret_key)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
@@ -62,7 +64,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_graph_works_on_a_bucket_and_dagster_keeps_no_secret_and_no_signed_link(
+def test_graph_runs_on_a_bucket_and_logs_no_secret(
     environment: str, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     store = Store.open(environment)
@@ -93,12 +95,12 @@ def test_the_graph_works_on_a_bucket_and_dagster_keeps_no_secret_and_no_signed_l
 
 
 def kind_of_store(chosen: Settings) -> type:
-    """Return the class of what the assets get as `store`."""
+    """Return the class of the `store` resource that the assets receive."""
     with dg.build_resources({"store": definitions.build(chosen).resources["store"]}) as made:  # type: ignore[index]
         return type(made.store)
 
 
-def test_a_folder_loads_no_aws_library_and_a_bucket_gets_its_resource(environment: str, tmp_path: Path) -> None:
+def test_aws_libraries_are_loaded_only_for_a_bucket(environment: str, tmp_path: Path) -> None:
     assert kind_of_store(Settings()) is BucketResource
     loading = (
         "import sys, transcription_assets.definitions as d; print('boto3' in sys.modules, 'dagster_aws' in sys.modules)"
@@ -115,7 +117,7 @@ def test_a_folder_loads_no_aws_library_and_a_bucket_gets_its_resource(environmen
     assert environment.startswith("s3://")
 
 
-def test_what_the_resource_is_given_comes_before_the_environment(
+def test_resource_settings_override_the_environment(
     s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lancedb
@@ -140,7 +142,7 @@ def test_what_the_resource_is_given_comes_before_the_environment(
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_put_copies_recordings_and_leaves_the_rest(place: str, environment: str, tmp_path: Path) -> None:
+def test_put_copies_only_recordings(place: str, environment: str, tmp_path: Path) -> None:
     url = environment if place == "bucket" else str(tmp_path / "store")
     source = tmp_path / "from"
     for name in ("talks/a.mp4", "talks/b.MP3", "notes.txt", "._a.mp4"):
@@ -154,10 +156,10 @@ def test_put_copies_recordings_and_leaves_the_rest(place: str, environment: str,
     assert store.list_media().frame["key"].to_list() == ["audio/2026/talks/b.MP3", "video/2026/talks/a.mp4"]
     before = store.stat("video/2026/talks/a.mp4").etag
     store.put_media("video/2026/talks/a.mp4", source / "talks" / "a.mp4")
-    assert store.stat("video/2026/talks/a.mp4").etag == before  # the same file again is no new version
+    assert store.stat("video/2026/talks/a.mp4").etag == before  # copying the same file again creates no new version
 
 
-def test_put_refuses_what_is_no_recording_and_what_would_overwrite_another(tmp_path: Path) -> None:
+def test_put_refuses_other_files_and_name_collisions(tmp_path: Path) -> None:
     for name in ("a/x.mp4", "b/x.mp4", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -170,7 +172,7 @@ def test_put_refuses_what_is_no_recording_and_what_would_overwrite_another(tmp_p
         put.found([tmp_path / "a"], "../transcripts")
 
 
-def test_notes_among_the_files_that_somebody_puts_do_not_keep_the_recordings_out(tmp_path: Path) -> None:
+def test_put_skips_other_files_and_names_them(tmp_path: Path) -> None:
     for name in ("talk.mp4", "README.md"):
         (tmp_path / name).write_bytes(name.encode())
     said = CliRunner().invoke(
@@ -180,11 +182,11 @@ def test_notes_among_the_files_that_somebody_puts_do_not_keep_the_recordings_out
         catch_exceptions=False,
     )
     assert said.exit_code == 0
-    assert "README.md" in said.output  # not in silence
+    assert "README.md" in said.output  # the skipped file is reported
     assert Store.open(str(tmp_path / "store")).list_media().frame["key"].to_list() == ["video/talk.mp4"]
 
 
-def test_a_link_for_people_plays_in_a_browser_for_an_hour(environment: str, tmp_path: Path) -> None:
+def test_playable_url_serves_inline_video_for_an_hour(environment: str, tmp_path: Path) -> None:
     store = Store.open(environment)
     film = recordings.video(tmp_path / "a film.mp4", 1)
     link = store.playable_url(store.put_media("video/a film.mp4", film))
@@ -215,10 +217,10 @@ def diagnosis() -> doctor.Diagnosis:
             "can be read but not written",
         ),
     ],
-    ids=["all is well", "endpoint", "bucket", "credentials", "read-only"],
+    ids=["healthy", "endpoint", "bucket", "credentials", "read-only"],
 )
 @pytest.mark.usefixtures("environment")
-def test_the_doctor_says_in_one_line_what_is_wrong_with_a_bucket(
+def test_doctor_explains_bucket_problems_in_one_line(
     variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""A store that refuses and echoes the signed request: through every method of the store and of the index."""
+"""A store that refuses and echoes the signed request: no method of the store or the index repeats the echo."""
 
 import inspect
 import logging
@@ -48,7 +48,7 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
     "versions": lambda store, _: store.versions("transcripts/"),
 }
 LOCAL = {"open", "artefact_url", "playable_artefact_url", "readable_url"}
-"""These ask the store nothing; `open` has a test of its own."""
+"""These send no request to the store; `open` has its own test."""
 
 INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "replace": lambda index, _: index.replace(rows(SHARED, "2"), [SHARED]),
@@ -105,13 +105,13 @@ def unproxied(monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
     proxy.behave()
 
 
-def test_every_method_is_tried() -> None:
+def test_every_public_method_is_covered() -> None:
     assert methods(Store) - LOCAL == set(STORE)
     assert methods(Index) - {"forget"} == set(INDEX)
 
 
 def refusal(call: Callable[[], object]) -> TranscriptionError | None:
-    """The failure, which has to be a refusal with a hint and without an echo; None where nothing was asked."""
+    """Return the failure, asserting that it is a refusal with a hint and without an echo; None if nothing failed."""
     try:
         call()
     except TranscriptionError as error:
@@ -123,7 +123,7 @@ def refusal(call: Callable[[], object]) -> TranscriptionError | None:
     assert not echoed(str(failure))
     assert "\n" not in str(failure)
     assert len(str(failure)) < 1000
-    # What a log or Dagster shows of its causes, without the lines of our own source code.
+    # Logs and Dagster also show the causes of an exception: there must be none.
     told = traceback.TracebackException.from_exception(failure)
     assert told.__cause__ is None
     assert told.__suppress_context__ or told.__context__ is None
@@ -135,20 +135,20 @@ def echoed(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", STORE)
-def test_no_method_of_the_store_repeats_what_is_echoed(
+def test_store_method_does_not_repeat_echoed_request(
     name: str, store: Store, proxy: FaultProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "transcription_assets")
     (tmp_path / "a").write_bytes(b"x")
     proxy.fail(fault_proxy.ACCESS_DENIED, methods=EVERY)
     failure = refusal(lambda: STORE[name](store, tmp_path / "a"))
-    assert failure or not proxy.requests, "it asked, and was refused"
+    assert failure or not proxy.requests, "the method sent requests but raised no refusal"
     assert not echoed(caplog.text)
 
 
 @pytest.mark.parametrize("name", INDEX)
 @pytest.mark.parametrize("code", ["AccessDenied", "SignatureDoesNotMatch"])
-def test_no_method_of_the_index_repeats_what_is_echoed(
+def test_index_method_does_not_repeat_echoed_request(
     name: str, code: str, store: Store, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "transcription_assets")
@@ -159,18 +159,18 @@ def test_no_method_of_the_index_repeats_what_is_echoed(
     proxy.behave()
     proxy.fail(Answer(403, code), methods=EVERY)
     failure = refusal(lambda: INDEX[name](fresh, looked))
-    assert failure or not proxy.requests, "it asked, and was refused"
+    assert failure or not proxy.requests, "the method sent requests but raised no refusal"
     assert not echoed(caplog.text)
 
 
-def test_a_store_that_cannot_be_opened_repeats_nothing(opened: Callable[[], Store], proxy: FaultProxy) -> None:
+def test_failed_open_does_not_repeat_echoed_request(opened: Callable[[], Store], proxy: FaultProxy) -> None:
     proxy.fail(fault_proxy.ACCESS_DENIED, methods=EVERY)
     assert refusal(opened)
 
 
 @pytest.mark.parametrize("part", ["a", "/a", " /", "a://", "\n "])
-def test_a_long_text_is_read_in_no_time(part: str) -> None:
-    """A name that a visitor makes up stands in it, and while a pattern is matched no other thread runs."""
+def test_long_error_text_is_shortened_quickly(part: str) -> None:
+    """The text may contain a name that a visitor chose, and matching a pattern blocks all other threads."""
     started = time.thread_time()
     assert len(errors.error_text(OSError(part * 50_000))) < 1000
     assert time.thread_time() - started < 5

@@ -1,4 +1,4 @@
-"""What goes wrong between us and a real S3 server: retried, then said for what it is, and never half a recording."""
+"""Faults between the project and a real S3 server: retried, then reported as the right type, never partial data."""
 
 import re
 import traceback
@@ -20,16 +20,16 @@ from transcription_assets_tests.fault_proxy import Cut, Fault, FaultProxy, Reset
 
 FEW_TRIES = Timeouts(connect_s=10.0, silence_s=20.0, attempts=3, retries_s=20.0)
 IMPATIENT = Timeouts(connect_s=10.0, silence_s=0.5, attempts=3, retries_s=2.0)
-"""For silence alone: a machine that is busy elsewhere may well need half a second for an answer."""
+"""Only for tests with a silent store: a busy machine may need more than half a second for a real answer."""
 ACCOUNT = seaweed.Account(seaweed.OWNER.access_key, seaweed.OWNER.secret_key)
 SECRETS = (ACCOUNT.secret_key, f"{ACCOUNT.access_key}/", "Signature=", "X-Amz-", "x-amz-")
 SECONDS = 20
-"""How long the recordings of this module are."""
+"""Duration of the recordings in this module."""
 
 DECODER = MediaDecoder(recordings.wheel_ffmpeg(), floor_s=60.0)
 BROKEN_ANSWERS = [Reset(), Cut(), Shrunk()]
 HOPELESS_ANSWERS = [Reset(0.0), Cut(0.0), Shrunk()]
-"""Where each further answer gave half of the rest, a patient reader would have it all in the end."""
+"""If each retry returned half of the rest, a patient reader would eventually have all of it."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ Opening = Callable[[Timeouts], Store]
 
 @pytest.fixture
 def opening(proxy: FaultProxy, s3_server: seaweed.S3Server, tmp_path: Path) -> Opening:
-    """A prefix of its own, read with more or less patience; every request goes through the proxy."""
+    """Return a function that opens an own prefix with given timeouts; every request goes through the proxy."""
     url = f"s3://{s3_server.bucket}/faults/{tmp_path.name}"
     return lambda patience: Store.open(url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint, patience=patience)
 
@@ -57,7 +57,7 @@ def store(opening: Opening) -> Store:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Containers that tell their end by an index, by their length, by their last page, or not at all."""
+    """Containers that mark their end by an index, by their length, by their last page, or not at all."""
     folder = tmp_path_factory.mktemp("films")
     return {
         "mp4": recordings.video(folder / "a.mp4", SECONDS, "-movflags", "+faststart"),
@@ -72,7 +72,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def itself(key: str) -> str:
-    """Requests for the recording, and not for what is named after it."""
+    """Return a pattern for requests of the recording, but not of the artefacts named after it."""
     return rf"/{re.escape(key)}(\?|$)"
 
 
@@ -102,7 +102,7 @@ def operation(request: pytest.FixtureRequest, store: Store) -> tuple[Callable[[S
 # --- the store
 
 
-def test_a_store_that_is_busy_for_a_moment_is_asked_again(
+def test_briefly_busy_store_is_retried(
     operation: tuple[Callable[[Store], object], str], store: Store, proxy: FaultProxy
 ) -> None:
     work, method = operation
@@ -112,7 +112,7 @@ def test_a_store_that_is_busy_for_a_moment_is_asked_again(
 
 
 @pytest.mark.parametrize("fault", [fault_proxy.SLOW_DOWN, Silent()], ids=str)
-def test_a_store_that_stays_busy_or_silent_is_asked_several_times_and_then_called_transient(
+def test_busy_or_silent_store_is_retried_then_a_transient_failure(
     operation: tuple[Callable[[Store], object], str], opening: Opening, proxy: FaultProxy, fault: Fault
 ) -> None:
     work, method = operation
@@ -124,7 +124,7 @@ def test_a_store_that_stays_busy_or_silent_is_asked_several_times_and_then_calle
     assert len(proxy.requests) > 1
 
 
-def test_a_refusal_is_not_retried_and_says_how_to_mend_it(
+def test_refusal_is_a_permanent_failure_and_not_retried(
     operation: tuple[Callable[[Store], object], str], store: Store, proxy: FaultProxy
 ) -> None:
     work, method = operation
@@ -136,21 +136,21 @@ def test_a_refusal_is_not_retried_and_says_how_to_mend_it(
 
 
 @pytest.mark.parametrize("name", ["read", "write", "list"])
-def test_expired_credentials_are_called_so_and_may_be_renewed(store: Store, proxy: FaultProxy, name: str) -> None:
+def test_expired_credentials_are_a_transient_failure(store: Store, proxy: FaultProxy, name: str) -> None:
     work, method = OPERATIONS[name]
     proxy.fail(fault_proxy.EXPIRED, methods=method)
     with pytest.raises(TransientFailure, match="the credentials have expired; renew them"):
         work(store)
 
 
-def test_a_question_that_is_refused_without_a_reason_hints_at_the_credentials(store: Store, proxy: FaultProxy) -> None:
+def test_refusal_without_reason_hints_at_credentials(store: Store, proxy: FaultProxy) -> None:
     proxy.fail(fault_proxy.Answer(400, "ExpiredToken"), methods="HEAD")
     with pytest.raises(PermanentFailure, match="have the credentials expired"):
         store.stat("video/a.mp4")
 
 
 @pytest.mark.parametrize("fault", BROKEN_ANSWERS, ids=str)
-def test_an_artefact_comes_back_whole_or_not_at_all(
+def test_artefact_is_read_completely_or_not_at_all(
     store: Store, proxy: FaultProxy, fault: Fault, tmp_path: Path
 ) -> None:
     data = bytes(range(256)) * (1 << 14)
@@ -169,13 +169,13 @@ def test_an_artefact_comes_back_whole_or_not_at_all(
             attempt()
 
 
-def test_an_artefact_without_a_byte_is_read_like_any_other(store: Store) -> None:
+def test_empty_artefact_can_be_read(store: Store) -> None:
     store.write("transcripts/a.srt", b"")
     assert store.read("transcripts/a.srt") == b""
 
 
 @pytest.mark.parametrize("fault", BROKEN_ANSWERS, ids=str)
-def test_half_a_listing_is_never_taken_for_a_smaller_inbox(store: Store, proxy: FaultProxy, fault: Fault) -> None:
+def test_incomplete_listing_is_a_transient_failure(store: Store, proxy: FaultProxy, fault: Fault) -> None:
     for number in range(20):
         store.write(f"video/{number:02}.mp4", b"x")
     proxy.fail(fault)
@@ -183,7 +183,7 @@ def test_half_a_listing_is_never_taken_for_a_smaller_inbox(store: Store, proxy: 
         store.list_media()
 
 
-# --- ffmpeg by the signed link
+# --- ffmpeg with a signed URL
 
 
 def extracted(store: Store, key: str) -> audio.Audio:
@@ -196,7 +196,7 @@ KINDS = ["mp4", "mov", "mkv", "ts", "mp3", "ogg", "wav", "aac"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", BROKEN_ANSWERS, ids=str)
-def test_a_body_that_breaks_off_gives_all_of_the_sound_or_a_transient_failure_never_a_part(
+def test_broken_download_gives_complete_audio_or_transient_failure(
     kind: str, fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path]
 ) -> None:
     key = dropped(store, films[kind])
@@ -213,7 +213,7 @@ def test_a_body_that_breaks_off_gives_all_of_the_sound_or_a_transient_failure_ne
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", HOPELESS_ANSWERS, ids=str)
-def test_bodies_that_always_break_off_give_no_sound_at_all(
+def test_downloads_that_always_break_give_no_audio(
     kind: str, fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path]
 ) -> None:
     key = dropped(store, films[kind])
@@ -226,7 +226,7 @@ def test_bodies_that_always_break_off_give_no_sound_at_all(
 
 
 @pytest.mark.parametrize("fault", [fault_proxy.SLOW_DOWN, Silent()], ids=str)
-def test_a_store_that_does_not_answer_ffmpeg_is_to_be_asked_again(
+def test_store_not_answering_ffmpeg_is_a_transient_failure(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ffmpeg_input, "STALL_S", 2)
@@ -240,7 +240,7 @@ def test_a_store_that_does_not_answer_ffmpeg_is_to_be_asked_again(
 
 
 @pytest.mark.parametrize("fault", [fault_proxy.ACCESS_DENIED, fault_proxy.EXPIRED], ids=str)
-def test_a_link_that_is_refused_asks_for_the_credentials(
+def test_refused_media_url_asks_to_check_credentials(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path]
 ) -> None:
     key = dropped(store, films["mp3"])
@@ -249,12 +249,10 @@ def test_a_link_that_is_refused_asks_for_the_credentials(
         video.materialise(store, key, DECODER)
 
 
-def test_a_recording_that_is_deleted_after_the_listing_is_said_to_be_gone(
-    store: Store, proxy: FaultProxy, films: dict[str, Path]
-) -> None:
+def test_recording_deleted_after_listing_is_not_found(store: Store, proxy: FaultProxy, films: dict[str, Path]) -> None:
     key = dropped(store, films["mp3"])
     assert store.list_media().frame["key"].to_list() == [key]
-    proxy.fail(fault_proxy.GONE, path=itself(key))  # between the look at it and the reading
+    proxy.fail(fault_proxy.GONE, path=itself(key))  # after the listing, before the recording is read
     with pytest.raises(NotFound, match="not in the store"):
         video.materialise(store, key, DECODER)
     proxy.behave()
@@ -264,7 +262,7 @@ def test_a_recording_that_is_deleted_after_the_listing_is_said_to_be_gone(
 
 
 @pytest.mark.parametrize("fault", HOPELESS_ANSWERS, ids=str)
-def test_half_the_speech_is_never_taken_for_all_of_it(
+def test_incomplete_audio_gives_no_transcript(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path]
 ) -> None:
     chain = Chain(store)
@@ -276,10 +274,10 @@ def test_half_the_speech_is_never_taken_for_all_of_it(
     assert not store.exists(media_keys.transcript(key))
 
 
-# --- the whole chain
+# --- all steps
 
 
-def test_a_recording_goes_through_a_store_that_stumbles_at_every_step(
+def test_recording_is_processed_despite_faults_in_every_step(
     store: Store, proxy: FaultProxy, films: dict[str, Path]
 ) -> None:
     chain = Chain(store)
@@ -298,9 +296,7 @@ def test_a_recording_goes_through_a_store_that_stumbles_at_every_step(
     assert len(chain.ids(key)) == len(set(chain.ids(key))) > 0
 
 
-def test_one_recording_that_cannot_be_read_does_not_stop_the_others(
-    store: Store, proxy: FaultProxy, films: dict[str, Path]
-) -> None:
+def test_unreadable_recordings_do_not_stop_the_others(store: Store, proxy: FaultProxy, films: dict[str, Path]) -> None:
     chain = Chain(store)
     refused, gone, good = (dropped(store, films[kind]) for kind in ("mp4", "mp3", "ogg"))
     proxy.fail(fault_proxy.ACCESS_DENIED, path=itself(refused))
@@ -315,13 +311,13 @@ def test_one_recording_that_cannot_be_read_does_not_stop_the_others(
 
 
 def told(attempt: Callable[[], object]) -> str:
-    """All that a log or an event could hold of a failure: its message and that of everything behind it."""
+    """Return all that a log or an event could contain of a failure: its message and those of its causes."""
     with pytest.raises((TransientFailure, PermanentFailure)) as caught:
         attempt()
     return "".join(traceback.format_exception(caught.value))
 
 
-def test_no_message_of_a_failure_quotes_a_key_a_signature_or_a_signed_link(
+def test_failure_messages_contain_no_secrets(
     store: Store,
     proxy: FaultProxy,
     films: dict[str, Path],
@@ -355,7 +351,7 @@ def test_no_message_of_a_failure_quotes_a_key_a_signature_or_a_signed_link(
     assert not [secret for secret in SECRETS if secret in caplog.text]
 
 
-def test_no_artefact_and_no_row_holds_a_key_or_a_signed_link(store: Store, films: dict[str, Path]) -> None:
+def test_artefacts_and_rows_contain_no_secrets(store: Store, films: dict[str, Path]) -> None:
     chain = Chain(store)
     key = dropped(store, films["mp4"])
     chain.run(key)

@@ -1,4 +1,4 @@
-"""What only a folder can do wrong."""
+"""Behaviour and failures that only a folder has."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from transcription_assets.storage import Store
 from transcription_assets_tests.stores import content, listed
 
 
-def test_a_new_store_has_its_inboxes_so_that_people_see_where_to_drop_files(folder: Path) -> None:
+def test_new_store_has_inbox_folders(folder: Path) -> None:
     store = Store.open(str(folder))
     assert store.is_local
     assert store.url == str(folder)
@@ -22,18 +22,18 @@ def test_a_new_store_has_its_inboxes_so_that_people_see_where_to_drop_files(fold
     assert (folder / "audio").is_dir()
 
 
-def test_a_file_url_means_the_same_folder(tmp_path: Path) -> None:
+def test_file_url_opens_the_same_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a b#c%"
     assert Store.open(folder.as_uri()).url == str(folder)
 
 
-def test_urls_for_people_open_in_a_browser(folder: Path) -> None:
+def test_public_urls_are_percent_encoded_for_browsers(folder: Path) -> None:
     store = Store.open(str(folder))
     assert store.public_url("video/%FF a.mp4").endswith("/store/video/%FF%20a.mp4")
     assert store.artefact_url("transcripts/100%25 ü.json").endswith("/transcripts/100%2525%20%C3%BC.json")
 
 
-def test_a_name_that_is_not_utf_8_is_a_recording_like_any_other(folder: Path) -> None:
+def test_recording_with_a_non_utf8_name_is_usable(folder: Path) -> None:
     store = Store.open(str(folder))
     Path(os.fsdecode(os.fsencode(folder) + b"/video/caf\xe9.mp4")).write_bytes(b"x")
     assert listed(store) == ["video/caf%E9.mp4"]
@@ -43,7 +43,7 @@ def test_a_name_that_is_not_utf_8_is_a_recording_like_any_other(folder: Path) ->
     assert store.list("transcripts") == ["transcripts/video/caf%E9.mp4.json"]
 
 
-def test_a_link_to_an_allowed_folder_is_followed(folder: Path, tmp_path: Path) -> None:
+def test_link_to_an_allowed_folder_is_followed(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder), link_roots=[tmp_path / "archive"])
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "a.mp4").write_bytes(b"abc")
@@ -53,7 +53,7 @@ def test_a_link_to_an_allowed_folder_is_followed(folder: Path, tmp_path: Path) -
     assert content(store.media_url("video/b.mp4")) == b"abc"
 
 
-def test_one_bad_entry_does_not_stop_the_others(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_entries_do_not_stop_a_listing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store.open(str(folder))
     (folder / "video" / "a.mp4").write_bytes(b"x")
     (folder / "video" / "broken.mp4").symlink_to("nowhere")
@@ -68,7 +68,7 @@ def test_one_bad_entry_does_not_stop_the_others(folder: Path, caplog: pytest.Log
             store.stat(f"video/{name}.mp4")
 
 
-def test_files_that_come_and_go_during_a_listing_do_not_stop_it(folder: Path) -> None:
+def test_files_appearing_and_vanishing_do_not_stop_a_listing(folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "video" / "stays.mp4").write_bytes(b"x")
     stop = threading.Event()
@@ -91,14 +91,14 @@ def test_files_that_come_and_go_during_a_listing_do_not_stop_it(folder: Path) ->
         other.join()
 
 
-def test_an_inbox_that_is_away_is_not_an_empty_inbox(folder: Path) -> None:
+def test_missing_inbox_is_a_transient_failure(folder: Path) -> None:
     store = Store.open(str(folder))
     shutil.rmtree(folder / "audio")
     with pytest.raises(TransientFailure, match=r"audio: .*mounted"):
         store.list_media()
 
 
-def test_an_inbox_that_cannot_be_read_is_not_an_empty_inbox(folder: Path) -> None:
+def test_unreadable_inbox_is_a_transient_failure(folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "audio").rmdir()
     (folder / "audio").write_bytes(b"not a folder")
@@ -106,9 +106,9 @@ def test_an_inbox_that_cannot_be_read_is_not_an_empty_inbox(folder: Path) -> Non
         store.list_media()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["cannot be listed", "can be listed only"])
-def test_a_folder_that_is_closed_to_us_is_not_an_empty_folder(folder: Path, mode: int) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every folder")
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["no permission", "list only"])
+def test_folder_without_permission_is_a_transient_failure(folder: Path, mode: int) -> None:
     store = Store.open(str(folder))
     closed = folder / "video" / "closed"
     closed.mkdir()
@@ -118,7 +118,7 @@ def test_a_folder_that_is_closed_to_us_is_not_an_empty_folder(folder: Path, mode
         store.list_media()
 
 
-def test_a_copy_that_keeps_its_old_date_still_counts_as_just_written(folder: Path) -> None:
+def test_copy_with_an_old_date_counts_as_just_written(folder: Path) -> None:
     store = Store.open(str(folder))
     copy = folder / "video" / "a.mp4"
     copy.write_bytes(b"x")
@@ -129,7 +129,7 @@ def test_a_copy_that_keeps_its_old_date_still_counts_as_just_written(folder: Pat
 
 
 @pytest.mark.parametrize("stem", ["x" * 246, "x" * 251, "%" * 84])
-def test_longest_names_can_have_all_their_artefacts(stem: str, folder: Path) -> None:
+def test_longest_names_can_have_all_artefacts(stem: str, folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "video" / f"{stem}.mp4").write_bytes(b"x")
     [key] = listed(store)
@@ -138,7 +138,7 @@ def test_longest_names_can_have_all_their_artefacts(stem: str, folder: Path) -> 
         store.write(path, b"")
 
 
-def test_the_longest_name_that_is_accepted_can_have_all_its_artefacts(folder: Path) -> None:
+def test_long_name_with_short_suffix_can_have_passages(folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "video" / ("x" * 241 + ".mp4")).write_bytes(b"x")
     [key] = listed(store)
@@ -146,14 +146,14 @@ def test_the_longest_name_that_is_accepted_can_have_all_its_artefacts(folder: Pa
     store.write(media_keys.passages(key), b"")
 
 
-def test_what_a_killed_writer_left_is_not_an_artefact(folder: Path) -> None:
+def test_leftover_of_a_killed_writer_is_not_an_artefact(folder: Path) -> None:
     store = Store.open(str(folder))
     store.write("transcripts/a.json", b"{}")
     (folder / "transcripts" / "b.json#1").write_bytes(b"half")
     assert store.list("transcripts") == ["transcripts/a.json"]
 
 
-def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
+def test_store_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(PermanentFailure, match="file"):
         Store.open(str(tmp_path / "file" / "store"))

@@ -1,4 +1,4 @@
-"""Links in an inbox: what they lead to is read and served only inside the store or an allowed root."""
+"""Links in an inbox: their targets are read and served only inside the store or an allowed root."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SECRET = b"root:x:0:0\n"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder of somebody else, with a recording and a text in it."""
+    """A folder outside the store, with a recording and a text file."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(SECRET)
@@ -27,7 +27,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(folder: Path, outside: Path) -> Store:
-    """A store with links out of it, beside one honest recording."""
+    """A store with links that lead out of it, and one regular recording."""
     made = Store.open(str(folder))
     (folder / "video/good.mp4").write_bytes(b"good")
     (folder / "video/file.mp4").symlink_to(outside / "a.mp4")
@@ -43,14 +43,14 @@ def store(folder: Path, outside: Path) -> Store:
 LINKED = ("video/file.mp4", "video/folder/a.mp4")
 
 
-def test_a_listing_leaves_out_links_out_of_the_store(store: Store) -> None:
+def test_listing_omits_links_out_of_the_store(store: Store) -> None:
     listing = store.list_media()
     assert listing.frame["key"].to_list() == ["video/good.mp4"]
-    assert listing.unread == 2, "so that nothing is taken for removed"
+    assert listing.unread == 2, "links must count as unread, or their recordings would be treated as removed"
 
 
 @pytest.mark.parametrize("key", LINKED)
-def test_a_link_out_of_the_store_is_not_read(store: Store, key: str) -> None:
+def test_link_out_of_the_store_is_not_read(store: Store, key: str) -> None:
     for attempt in (store.stat, store.media_url, store.read, store.exists, store.readable_url):
         with pytest.raises(Refused) as failure:
             attempt(key)
@@ -70,7 +70,7 @@ def test_nothing_is_written_through_a_link_out_of_the_store(store: Store, outsid
     assert sorted(path.name for path in outside.iterdir()) == ["a.mp4", "vocabulary.txt"]
 
 
-def test_the_page_serves_nothing_from_outside_the_store(store: Store) -> None:
+def test_page_serves_nothing_from_outside_the_store(store: Store) -> None:
     with served.client(served.archive(store)) as page:
         for key in LINKED:
             for place in ("media", "sound", "posters", "api/media"):
@@ -98,7 +98,7 @@ def test_links_to_an_allowed_root_are_followed(folder: Path, outside: Path, stor
         allowed.stat("video/b.mp4")
 
 
-def test_an_inbox_may_itself_be_a_link_of_who_made_the_store(tmp_path: Path) -> None:
+def test_inbox_folder_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "store").mkdir()
     (tmp_path / "store/video").symlink_to(tmp_path / "disk")
@@ -127,7 +127,7 @@ def test_folders_that_link_to_each_other_are_listed_once(folder: Path) -> None:
     assert listed(store) == [f"video/folder{number}/a.mp4" for number in range(8)]
 
 
-def test_put_copies_no_link_out_of_its_folder(tmp_path: Path, outside: Path) -> None:
+def test_put_skips_links_out_of_its_folder(tmp_path: Path, outside: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     (here / "good.mp4").write_bytes(b"x")
@@ -135,11 +135,13 @@ def test_put_copies_no_link_out_of_its_folder(tmp_path: Path, outside: Path) -> 
     (here / "passwd.mp4").symlink_to(outside / "a.mp4")
     assert list(put.found([here], "")) == ["video/good.mp4", "video/inside.mp4"]
     assert put.left_out([here]) == [here / "passwd.mp4"]
-    assert list(put.found([here / "passwd.mp4"], "")) == ["video/passwd.mp4"], "who names it means it"
+    assert list(put.found([here / "passwd.mp4"], "")) == ["video/passwd.mp4"], (
+        "a link that is named explicitly must be copied"
+    )
     assert len(put.found([here], "", [outside])) == 3
 
 
-def test_a_store_that_is_only_read_is_not_made(tmp_path: Path) -> None:
+def test_read_only_store_is_never_created_or_changed(tmp_path: Path) -> None:
     for url in (str(tmp_path / "none"), (tmp_path / "none").as_uri()):
         with pytest.raises(PermanentFailure):
             Store.open(url, read_only=True)

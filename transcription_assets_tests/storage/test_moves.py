@@ -1,4 +1,4 @@
-"""A recording that is done leaves the inbox of a folder or a bucket, and nothing loses sight of it."""
+"""Finished recordings leave the inbox of a folder or a bucket and stay readable under the same key."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from transcription_assets_tests.stores import ODD_NAMES, Case, bucket_case, cont
 
 
 @pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
-def test_a_recording_that_is_done_keeps_its_key_its_etag_and_its_sound(case: Case, name: str) -> None:
+def test_moved_recording_keeps_key_etag_and_content(case: Case, name: str) -> None:
     case.put(name, b"the recording")
     key = media_keys.encode(name)
     before = case.store.stat(key)
@@ -32,14 +32,14 @@ def test_a_recording_that_is_done_keeps_its_key_its_etag_and_its_sound(case: Cas
     assert not case.store.move_when_done(key, before.etag)
 
 
-def test_nothing_is_done_in_a_new_store(case: Case) -> None:
+def test_new_store_has_no_finished_recordings(case: Case) -> None:
     assert case.store.list_done().is_empty()
     assert case.store.list_done().schema == SCHEMA
     with pytest.raises(NotFound):
         case.store.move_when_done("video/a.mp4", "1")
 
 
-def test_a_new_version_is_not_moved_for_the_old_one(case: Case) -> None:
+def test_new_version_is_not_moved_in_place_of_the_old_one(case: Case) -> None:
     case.put("video/a.mp4", b"one")
     old = case.store.stat("video/a.mp4")
     case.put("video/a.mp4", b"two, longer")
@@ -48,7 +48,7 @@ def test_a_new_version_is_not_moved_for_the_old_one(case: Case) -> None:
     assert case.store.list_done().is_empty()
 
 
-def test_a_new_recording_of_a_name_that_is_done_is_the_one_that_counts(case: Case) -> None:
+def test_new_recording_takes_precedence_over_the_done_one(case: Case) -> None:
     case.put("video/a.mp4", b"one")
     case.store.move_when_done("video/a.mp4", case.store.stat("video/a.mp4").etag)
     case.put("video/a.mp4", b"two, longer")
@@ -61,7 +61,7 @@ def test_a_new_recording_of_a_name_that_is_done_is_the_one_that_counts(case: Cas
     assert content(case.store.media_url("video/a.mp4")) == b"two, longer"
 
 
-def test_a_recording_that_is_replaced_where_it_is_done_has_another_etag(case: Case) -> None:
+def test_replaced_done_recording_has_a_new_etag(case: Case) -> None:
     case.put("video/a.mp4", b"one")
     before = case.store.stat("video/a.mp4")
     case.store.move_when_done("video/a.mp4", before.etag)
@@ -69,16 +69,14 @@ def test_a_recording_that_is_replaced_where_it_is_done_has_another_etag(case: Ca
     assert case.store.stat("video/a.mp4").etag != before.etag
 
 
-def test_a_rename_keeps_the_etag_so_nothing_has_to_be_remembered(folder: Path) -> None:
+def test_rename_keeps_the_etag_and_needs_no_record(folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "video" / "a.mp4").write_bytes(b"x")
     assert store.move_when_done("video/a.mp4", store.stat("video/a.mp4").etag)
     assert not (folder / "moved").exists()
 
 
-def test_what_lies_elsewhere_by_way_of_a_link_is_not_taken_from_there(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_linked_recording_is_not_moved(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store.open(str(folder), link_roots=[tmp_path / "archive"])
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "a.mp4").write_bytes(b"abc")
@@ -91,12 +89,12 @@ def test_what_lies_elsewhere_by_way_of_a_link_is_not_taken_from_there(
 
 
 @pytest.mark.parametrize("keeps_times", [True, False])
-def test_a_recording_is_carried_to_another_disk_whole(
+def test_recording_is_moved_completely_to_another_disk(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, keeps_times: bool
 ) -> None:
     other_disk = Path("/dev/shm")  # noqa: S108 - tmpfs, another device than the folder of the test
     if not other_disk.is_dir() or other_disk.stat().st_dev == folder.parent.stat().st_dev:
-        pytest.skip("there is no other disk here")
+        pytest.skip("no second file system is available")
     if not keeps_times:
         monkeypatch.setattr(shutil, "copystat", lambda *_args, **_options: None)
     store = Store.open(str(folder))
@@ -112,9 +110,7 @@ def test_a_recording_is_carried_to_another_disk_whole(
         assert content(store.media_url("video/a.mp4")) == b"the recording"
 
 
-def test_a_version_that_arrives_in_the_moment_of_the_move_is_put_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_replaced_during_a_rename_is_put_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store.open(str(folder))
     (folder / "video" / "a.mp4").write_bytes(b"one")
     old = store.stat("video/a.mp4")
@@ -131,13 +127,13 @@ def test_a_version_that_arrives_in_the_moment_of_the_move_is_put_back(
     assert store.list_done().is_empty()
 
 
-def test_a_large_object_is_copied_in_parts_and_keeps_what_it_says_of_itself(
+def test_large_object_is_copied_in_parts_with_its_metadata(
     s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Over 5 GB S3 refuses to copy in one piece; here every object over 5 MiB goes the way that those go.
+    # S3 refuses to copy more than 5 GB in one request; the lowered limit forces a copy in parts.
     monkeypatch.setattr(bucket, "_COPY_PART", 5 << 20)
     case = bucket_case(s3_endpoint)
-    place: Any = case.store._place  # noqa: SLF001 - to put an object with headers where the case's prefix is
+    place: Any = case.store._place  # noqa: SLF001 - to put an object with headers below the case's prefix
     data = os.urandom(12 << 20)
     name = f"{place._prefix}video/deep/a.mp4"  # noqa: SLF001
     client = s3_endpoint.client()
@@ -152,7 +148,7 @@ def test_a_large_object_is_copied_in_parts_and_keeps_what_it_says_of_itself(
     assert listed(case.store) == []
 
 
-def test_a_version_that_arrives_during_the_copy_stays_in_the_inbox(
+def test_version_replaced_during_a_copy_stays_in_the_inbox(
     s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = bucket_case(s3_endpoint)

@@ -1,4 +1,4 @@
-"""A recording that is put into a folder: whole or not there, whoever else puts it, whatever breaks."""
+"""Recordings put into a folder are complete or absent, despite concurrent writers and failures."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def others(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "video").iterdir())
 
 
-def test_two_processes_that_put_one_name_never_mix_their_files(folder: Path, tmp_path: Path) -> None:
+def test_concurrent_puts_of_one_name_never_mix_files(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder))
     sources = [tmp_path / letter for letter in "ab"]
     for source in sources:
@@ -36,7 +36,7 @@ def test_two_processes_that_put_one_name_never_mix_their_files(folder: Path, tmp
     assert listed(store) == ["video/a.mp4"]
 
 
-def test_a_write_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     Store.open(str(folder))
     source = tmp_path / "a"
     source.write_bytes(b"x" * SIZE)
@@ -56,7 +56,7 @@ except StoreFull:
     assert others(folder) == []
 
 
-def test_a_source_that_breaks_off_leaves_the_old_recording(folder: Path, tmp_path: Path) -> None:
+def test_unreadable_source_leaves_the_old_recording(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder))
     (folder / "video/a.mp4").write_bytes(b"old")
     with pytest.raises(TranscriptionError):
@@ -65,7 +65,7 @@ def test_a_source_that_breaks_off_leaves_the_old_recording(folder: Path, tmp_pat
     assert (folder / "video/a.mp4").read_bytes() == b"old"
 
 
-def test_only_the_parts_of_dead_writers_are_cleared(folder: Path, tmp_path: Path) -> None:
+def test_only_parts_of_dead_writers_are_deleted(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder))
     (tmp_path / "a").write_bytes(b"whole")
     abandoned = folder / "video/.0123456789abcdef.part#1"
@@ -78,7 +78,7 @@ def test_only_the_parts_of_dead_writers_are_cleared(folder: Path, tmp_path: Path
     assert others(folder) == ["a.mp4", "living.mp4"]
 
 
-def test_the_longest_name_that_a_file_system_holds_can_be_put(folder: Path, tmp_path: Path) -> None:
+def test_longest_possible_name_can_be_put(folder: Path, tmp_path: Path) -> None:
     store = Store.open(str(folder))
     (tmp_path / "a").write_bytes(b"x")
     name = "n" * 251 + ".mp4"
@@ -86,7 +86,7 @@ def test_the_longest_name_that_a_file_system_holds_can_be_put(folder: Path, tmp_
     assert others(folder) == [name]
 
 
-def test_a_full_disk_is_named_so_for_obstore_and_for_the_system() -> None:
+def test_full_disk_is_store_full_for_obstore_and_os_errors() -> None:
     from transcription_assets.storage.errors import to_failure
 
     told = "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)\n\nDebug"

@@ -1,4 +1,4 @@
-"""What is fetched of a recording in a bucket: counted by a proxy before the S3 server, not by ffmpeg's own word."""
+"""Bytes fetched of a recording in a bucket, counted by a proxy in front of the S3 server and not by ffmpeg."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def store(proxy: FaultProxy, s3_server: seaweed.S3Server) -> Store:
 
 @pytest.fixture(scope="module", params=["index in front", "index behind"])
 def film(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Ten minutes at a bit rate of real recordings: a few seconds, over and over."""
+    """Ten minutes at the bit rate of real recordings: a few seconds repeated."""
     folder = tmp_path_factory.mktemp("films")
     piece = recordings.video(
         folder / "piece.mp4", 10.0, "-b:v", "1M", "-minrate", "1M", "-maxrate", "1M", "-bufsize", "1M"
@@ -43,9 +43,7 @@ def film(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.
     return store.put_media(f"video/{path.name}", path)
 
 
-def test_a_film_costs_its_size_once_and_its_facts_and_pictures_a_small_part_of_it(
-    film: str, store: Store, proxy: FaultProxy
-) -> None:
+def test_video_step_reads_a_small_part_and_audio_step_reads_once(film: str, store: Store, proxy: FaultProxy) -> None:
     size = store.stat(film).size
     proxy.behave()
     seen = video.materialise(store, film, DECODER)
@@ -57,7 +55,7 @@ def test_a_film_costs_its_size_once_and_its_facts_and_pictures_a_small_part_of_i
     assert 0.9 * size < heard.bytes_read <= proxy.sent <= 1.05 * size
 
 
-def test_the_last_minute_of_a_film_costs_a_part_of_it(film: str, store: Store, proxy: FaultProxy) -> None:
+def test_reading_the_last_minute_fetches_a_part_of_the_film(film: str, store: Store, proxy: FaultProxy) -> None:
     size = store.stat(film).size
     link = store.media_url(film)
     proxy.behave()
