@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.types.dagster_type import resolve_dagster_type
 
 from transcription_assets.defs import failed_runs
+from transcription_assets.defs.dagster_internals import (
+    SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
+    AssetCheckEvaluationTargetMaterializationData,
+    DagsterExecutionInterruptedError,
+    resolve_dagster_type,
+)
 from transcription_assets.defs.executors.deadlines import WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import TOO_LONG
 from transcription_assets.defs.step_timing import StepTimer, process_start

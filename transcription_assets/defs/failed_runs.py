@@ -9,12 +9,18 @@ plans only the step that failed and is created as failed. It is not launched, bu
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, UserFailureData
-from dagster._core.execution.plan.step import ExecutionStep
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 
+from transcription_assets.defs.dagster_internals import (
+    BACKFILL_ID_TAG,
+    DagsterEvent,
+    ErrorSource,
+    ExecutionStep,
+    JobFailureData,
+    RunFailureReason,
+    StepExecutionContext,
+    StepFailureData,
+    UserFailureData,
+)
 from transcription_assets.defs.partitions import recordings
 from transcription_assets.defs.sensor.active_runs import range_tags
 

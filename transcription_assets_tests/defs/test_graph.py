@@ -138,8 +138,9 @@ print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("d
 def test_importing_the_library_loads_no_heavy_packages() -> None:
     code = f"""
 import sys
-from transcription_assets import storage, media, speech, embedding, index, models, settings
-from transcription_assets.cli import cli, doctor, process, tools
+from transcription_assets import storage, media, speech, embedding, models, settings, wiring
+from transcription_assets.cli import main, doctor, process
+from transcription_assets.search import index
 print([m for m in {HEAVY} if m in sys.modules])
 """
     assert python(code).strip() == "[]", "`--help` would take seconds"

@@ -180,7 +180,7 @@ def test_ffmpeg_is_killed_with_its_parent(tmp_path: Path) -> None:
     fake = script(
         tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 300; true"
     )
-    start = f"from transcription_assets.media import process; process.run([{fake!r}], 300)"
+    start = f"from transcription_assets.media import ffmpeg_process; ffmpeg_process.run([{fake!r}], 300)"
     parent = subprocess.Popen([sys.executable, "-c", start])
     try:
         while not (tmp_path / "pid").exists():

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
-from dagster._core.executor.init import InitExecutorContext
 
 from transcription_assets.defs.batch import KUBERNETES
+from transcription_assets.defs.dagster_internals import InitExecutorContext, multiple_process_executor_requirements
 from transcription_assets.defs.executors.deadlines import Deadlines
 
 

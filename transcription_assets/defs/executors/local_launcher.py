@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from transcription_assets.defs.dagster_internals import GRPC_INFO_TAG, CheckRunHealthResult, WorkerStatus
 
 PROC = Path("/proc")
 

@@ -11,20 +11,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._config import process_config
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.context.system import IStepContext
-from dagster._core.execution.plan.objects import StepFailureData
-from dagster._core.execution.plan.state import KnownExecutionState
-from dagster._core.executor.init import InitExecutorContext
-from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
 from dagster_k8s import K8sRunLauncher, k8s_job_executor
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
-from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiException  # type: ignore[import-untyped]
 
+from transcription_assets.defs.dagster_internals import (
+    CheckStepHealthResult,
+    DagsterEvent,
+    InitExecutorContext,
+    IStepContext,
+    KnownExecutionState,
+    SerializableErrorInfo,
+    StepDelegatingExecutor,
+    StepFailureData,
+    StepHandlerContext,
+    process_config,
+)
 from transcription_assets.defs.executors.deadlines import WORK_LIMIT, Deadlines
 from transcription_assets.defs.executors.pod_failures import (
     JobObservation,
