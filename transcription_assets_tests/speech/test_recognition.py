@@ -163,7 +163,7 @@ def test_every_asset_check_of_every_recording_passes(library: Library) -> None:
 @pytest.mark.models
 def test_the_json_has_every_documented_field(library: Library) -> None:
     document = json.loads(library.graph.store.read(media_keys.transcript(demo(WIZARD))))
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert {
         *("filename", "language", "language_probability", "duration", "segments", "media", "model", "options"),
         *("speech", "timing"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-PICTURES = Path(__file__).parents[2] / "build/screenshots"
+PICTURES = Path(__file__).parents[3] / "build/screenshots"
 QUIET = (
     "--disable-background-networking",
     "--disable-component-update",

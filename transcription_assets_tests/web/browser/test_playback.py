@@ -7,7 +7,7 @@ can play the video, also where its clock has an offset. Other unusual files diff
 `media/test_odd_files.py` says which of them play directly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +32,7 @@ VARIABLE_S = 300
 LATE_BURSTS = (251.0, 252.3, 254.1)
 TOLERANCE_S = 0.25
 """The level is read at each frame of the page, and a loaded machine renders few frames."""
+REPETITIONS = 4
 HEARD = 0.03
 """Minimum level of sound; a tone on one of nine channels has 0.05 after mixing."""
 LONGEST_BURST_S = 0.5
@@ -94,6 +95,19 @@ def opened(browser: Browser, address: str) -> Iterator[Opened]:
         yield opened
 
 
+def require_onsets(page: Page, start: float, end: float, expected: Sequence[float]) -> None:
+    """Play from `start` to `end`, and require that sound begins at these player times after a pause.
+
+    A busy machine may render the beginning of a burst late or not at all: only what is wrong in each of several
+    repetitions is wrong.
+    """
+    for _ in range(REPETITIONS):
+        found = heard_onsets(page, start, end)
+        if found == pytest.approx(expected, abs=TOLERANCE_S):
+            break
+    assert found == pytest.approx(expected, abs=TOLERANCE_S)
+
+
 def heard_onsets(page: Page, start: float, end: float) -> list[float]:
     """Play from `start` to `end` and return the player times at which sound begins after a pause."""
     page.locator("h1").last.click()  # browsers play no sound before the first user gesture
@@ -114,13 +128,12 @@ def test_sound_is_played_at_the_times_of_the_transcript(opened: Opened, name: st
     page = watch(opened, key_of(name))
     source = "/media/" if name in ORIGINAL else "/sound/"
     assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
-    found = heard_onsets(page, 0.0, odd.length)
-    assert found == pytest.approx(odd.onsets, abs=TOLERANCE_S)
+    require_onsets(page, 0.0, odd.length, odd.onsets)
 
 
 def test_late_times_in_a_variable_rate_mp3_are_exact(opened: Opened) -> None:
     page = watch(opened, VARIABLE)
-    assert heard_onsets(page, 250.0, 255.5) == pytest.approx(LATE_BURSTS, abs=TOLERANCE_S)
+    require_onsets(page, 250.0, 255.5, LATE_BURSTS)
 
 
 @pytest.mark.parametrize("name", SOUND_AND_PICTURE)

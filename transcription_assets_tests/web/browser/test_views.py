@@ -25,7 +25,7 @@ from transcription_assets_tests.web.browser.browsing import DESK, PHONE, Opened,
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "demo/recordings"
 BEES = "video/demo/talks/bees-on-the-library-roof.mp4"
 WIZARD = "video/demo/stories/the-wizard-of-the-opera-house.mp4"
