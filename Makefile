@@ -95,7 +95,7 @@ graph: install
 	@$(BIN)/python -W ignore -m transcription_assets.defs.dev --port $(GRAPH_PORT)
 
 # A few hours on two cores; docs/ holds the last results. A missed bar does not hide the others.
-bench: models
+bench: install-dev models
 	@missed=; for figure in load pipeline memory speech search retrieval sensor partitions ranges library serving fuzz \
 	    kills; do \
 	  echo; echo "== $$figure"; $(BIN)/python -W ignore -m benchmarks.$$figure || missed="$$missed $$figure"; \

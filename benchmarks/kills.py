@@ -149,6 +149,8 @@ def _try(trial: Trial, victim: "subprocess.Popen[str]", rng: random.Random, resu
         ending = _run(victim, trial, result.delay(rng))
         result.kills += ending == "killed"
         result.ended_before += ending != "killed"
+        if ending not in {"killed", "0"}:
+            result.fault("failed", ending, where)
         _judge_safe(trial, result, where)
     started = time.monotonic()
     if (ending := _run(victim, trial, None)) != "0":

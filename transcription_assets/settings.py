@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transcription_assets.domain.hosts import host_name
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import default_folder
 
@@ -31,6 +32,13 @@ LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 def _networks(text: str) -> str:
     for part in split(text):
         ip_network(part)
+    return text
+
+
+def _hosts(text: str) -> str:
+    for part in split(text):
+        if not host_name(part):
+            raise ValueError(f"{part!r} is not the name of a host")
     return text
 
 
@@ -191,7 +199,11 @@ class Settings(BaseSettings):
         default=False, description="Whether GPU nodes are spot nodes: their taints are tolerated, their price is lower."
     )
     k8s_scale: float = Field(
-        1.0, ge=0.05, le=16, description="Factor on the CPU and memory of every pod; less than 1 for a small cluster."
+        1.0,
+        ge=0.05,
+        le=16,
+        description="Factor on CPU, memory and disk of every pod; above 1 the nodes have to be larger too, GPU nodes as"
+        " well; less than 1 for a small cluster.",
     )
     k8s_start_limit_s: float = Field(
         900.0, ge=5, le=86_400, description="A pod that does not run after so many seconds fails its step, with why."
@@ -203,9 +215,8 @@ class Settings(BaseSettings):
         4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
     )
 
-    dagster_hosts: str = Field(
+    dagster_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
-        pattern=r"^[\w.:\[\], -]*$",
         description="Names, separated by commas, under which Dagster's UI may be opened besides `localhost`, as in"
         " `dagster.example.com`.",
     )
@@ -220,9 +231,8 @@ class Settings(BaseSettings):
         description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
         " is refused. Only where nobody reaches the port past the proxy.",
     )
-    serve_hosts: str = Field(
+    serve_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
-        pattern=r"^[\w.:\[\], -]*$",
         description="Names, separated by commas, under which the search page may be opened besides `localhost`, as in"
         " `search.example.com`. Needed with `TRANSCRIPTION_SERVE_USER_HEADER`.",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
 
 import transcription_assets
 from transcription_assets import settings
@@ -189,3 +190,10 @@ def test_only_settings_and_two_exceptions_read_the_environment() -> None:
 def test_encoder_device_defaults_to_the_speech_device() -> None:
     assert Settings.model_validate({"device": "cuda"}).encodes_on == "cuda"
     assert Settings.model_validate({"device": "cuda", "encoder_device": "cpu"}).encodes_on == "cpu"
+
+
+@pytest.mark.parametrize("name", ["serve_hosts", "dagster_hosts"])
+def test_an_invalid_host_name_is_refused(name: str) -> None:
+    assert getattr(Settings(**{name: "a.example.com, b.example.com:8000"}), name)
+    with pytest.raises(ValidationError):
+        Settings(**{name: "a.example.com b.example.com"})

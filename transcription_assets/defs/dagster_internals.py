@@ -1,4 +1,4 @@
-"""Everything that is taken from Dagster's private modules, in one place.
+"""All private modules of Dagster that are imported, in one place.
 
 Dagster has no public way to log a materialisation of one partition in the middle of a step, to record a failed run, to
 watch the health of pods, or to start runs without a server. These names can change with any release: HOLDS_FOR has the
@@ -51,4 +51,4 @@ __all__ = [
 ]
 
 HOLDS_FOR = {"dagster": "1.13.27", "dagster-k8s": "0.29.27", "dagster-webserver": "1.13.27"}
-"""Versions for which private names, here and in `executors/pods.py` and `webserver.py`, were tried."""
+"""Versions for which private names, here and in `executors/pods.py`, `webserver.py` and `dev.py`, were tried."""

@@ -91,7 +91,7 @@ def coverage(regions: Sequence[Region], words: Sequence[Word], tolerance_s: floa
 
 
 def find_gaps(regions: Sequence[Region], words: Sequence[Word]) -> list[Region]:
-    """Return the gaps: voice activity longer than HOLE_S without words; a short pause does not split a gap."""
+    """Return the gaps: over LONGEST_WORDLESS_S of voice activity without words; a short pause does not split a gap."""
     return [gap for gap in _gaps(regions, words) if gap.length > LONGEST_WORDLESS_S]
 
 

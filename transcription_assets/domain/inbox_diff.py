@@ -26,7 +26,7 @@ SCHEMA = pl.Schema(
 )
 
 
-# Matches every name that `keys.encode` changes, and a few more; only these are encoded one by one in Python.
+# Matches every name that `media_keys.encode` changes, and a few more; only these are encoded one by one in Python.
 _ODD = (
     r"""[%,"'*\\\[\]{}<>\x00-\x1f\x7f-\x9f\u2028\u2029]|\.\.\."""
     r"""|(?:^|/)[\s.\x{feff}/]|[\s.\x{feff}](?:/|$)|/$"""

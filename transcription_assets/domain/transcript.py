@@ -151,12 +151,12 @@ def from_json(data: bytes) -> Transcript:
     """Parse the output of `Transcript.to_json`.
 
     Raises:
-        ValueError: The data is not JSON, has another schema version, or a field is missing or of the wrong type.
+        ValueError: The data is not JSON, has another schema version, or another structure.
 
     """
     try:
         return _parsed(json.loads(data))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"damaged transcript: {error!r}") from error
 
 

@@ -58,7 +58,9 @@ def find_truncation(read: Read, size: int) -> Truncation | None:
     stated = _stated_size(head, part, size)
     if stated is not None:
         is_short = stated > size + _TOLERANCE
-        return Truncation(f"the file states {stated} bytes, and has {size}") if is_short else None
+        # Editors of tags may shorten the header of an ASF file without correcting the size that it states.
+        certain = not head.startswith(_ASF_HEADER)
+        return Truncation(f"the file states {stated} bytes, and has {size}", certain=certain) if is_short else None
     packet = _ts_packet(head)
     return _ts(head, packet, size) if packet else None
 

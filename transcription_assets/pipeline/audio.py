@@ -133,7 +133,8 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
             longest_s=decoder.longest_s,
             most_disk=decoder.most_disk,
         )
-        truncation = extraction.truncation or media.find_truncation(partial(store.read_media, key), source.size)
+        found = media.find_truncation(partial(store.read_media, key), source.size)
+        truncation = found if found and found.certain else extraction.truncation or found
         require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

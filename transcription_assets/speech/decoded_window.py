@@ -27,7 +27,7 @@ class DecodedWindow:
 
 
 def from_json(data: bytes) -> DecodedWindow:
-    """Parse the output of `Window.to_json`.
+    """Parse the output of `DecodedWindow.to_json`.
 
     Raises:
         ValueError: The data is not JSON, or a field is missing or of the wrong type.

@@ -36,7 +36,7 @@ def active_regions(samples: Samples) -> list[Region]:
 
 
 def unexplained(samples: Samples, voiced: list[Region]) -> list[Region]:
-    """Return active regions outside `voiced`, the regions of VAD, that are long enough for a gap (over HOLE_S)."""
+    """Return active regions outside `voiced`, the regions of VAD, that are long enough for a gap."""
     explained = chunking.merge_regions((Region(item.start - MARGIN_S, item.end + MARGIN_S) for item in voiced), 0.0)
     left = chunking.uncovered(active_regions(samples), explained)
     return [region for region in left if region.length > chunking.LONGEST_WORDLESS_S]

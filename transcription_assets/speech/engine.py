@@ -81,7 +81,7 @@ class AudioSource:
 
 
 def audio_source(blocks: Iterable[Samples]) -> AudioSource:
-    """Return a `Sound` with one channel that can be read once, from its start."""
+    """Return an `AudioSource` with one channel that can be read once, from its start."""
     return AudioSource(lambda _channel, _start: blocks)
 
 

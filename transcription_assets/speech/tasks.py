@@ -83,7 +83,7 @@ def read(sounds: Iterable[AudioSource]) -> Iterator[Found]:
     """Yield each recording without a window, then with each of its windows that have no checkpoint.
 
     Raises:
-        Exception: any exception of the iterable `sounds` itself; an error of reading one is stored in `Hearing.error`.
+        Exception: any exception of the iterable `sounds` itself; errors of reading one are in `RecordingState.error`.
 
     """
     for sound in sounds:

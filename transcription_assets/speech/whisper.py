@@ -136,7 +136,7 @@ class Whisper:
             )
 
     def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """Implement `Engine.hear`; memory does not grow with the length or the number of the sounds.
+        """Implement `Engine.transcribe`; memory does not grow with the length or the number of the sounds.
 
         Raises:
             Exception: any exception of the iterable `sounds` itself; other failures are yielded.

@@ -30,7 +30,7 @@ class ObjectEntry(NamedTuple):
 class Listing:
     """Recordings below a folder.
 
-    `frame` has the columns of `catalog.SCHEMA`, one row for each recording; `ignored` counts other files. `unread`
+    `frame` has the columns of `inbox_diff.SCHEMA`, one row for each recording; `ignored` counts other files. `unread`
     counts links that are broken or lead out of the store: their targets may be unavailable for a while only.
     """
 

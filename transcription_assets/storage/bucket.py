@@ -321,7 +321,7 @@ class Bucket:
         return region
 
     def _listed(self, folder: str) -> pl.DataFrame | None:
-        """List every object below `folder` in the columns of `Entry`; None if obstore cannot express a name."""
+        """List every object below `folder` in the columns of `ObjectEntry`; None if obstore cannot express a name."""
         with self.answered(f"{self.url}/{folder}"):
             try:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)

@@ -50,7 +50,7 @@ class MediaObject:
 
 
 class Store:
-    """A folder or a bucket. Paths are relative to its root; media keys are those of `keys.encode`."""
+    """A folder or a bucket. Paths are relative to its root; media keys are those of `media_keys.encode`."""
 
     def __init__(self, place: Backend, *, read_only: bool = False) -> None:
         self._place = place
@@ -118,7 +118,7 @@ class Store:
         )
 
     def list_done(self) -> pl.DataFrame:
-        """List the recordings that `move_when_done` moved out of the inboxes, in the columns of `catalog.SCHEMA`.
+        """List the recordings that `move_when_done` moved out of the inboxes, in the columns of `inbox_diff.SCHEMA`.
 
         `key` is the unchanged media key; `etag` is that of the moved object, which may differ from the one before.
 

@@ -271,7 +271,7 @@ def _is_worth_a_try(since: float, loaded: "Future[None]") -> bool:
 
 
 def is_known_form(key: str) -> bool:
-    """Return whether this can be the key of a recording: in an inbox, with a media suffix, encoded by `keys.encode`."""
+    """Return whether this can be a media key: in an inbox, with a media suffix, encoded by `media_keys.encode`."""
     if len(key) > LONGEST_KEY:
         return False
     name = media_keys.decode(key)

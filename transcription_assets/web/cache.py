@@ -42,7 +42,7 @@ class Cached(Generic[Value]):
             return self._making
 
     def get(self) -> Value:
-        """Return the value, the previous one if a new one takes longer than PATIENCE_S.
+        """Return the value, the previous one if a new one takes longer than TIMEOUT_S.
 
         Raises:
             Exception: any exception of `make`.

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from transcription_assets.web.middleware import PROBES, App, Message, Receive, Scope, Send
-from transcription_assets.web.rate_limit import address_block, is_within
+from transcription_assets.web.rate_limit import address_block, is_within, plain_address
 
 REQUEST_S = 10.0
 """Seconds for the head of a request, from the opening of the connection, or from the first byte of a later request."""
@@ -35,6 +35,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, as a spare one beyond the limits, and start the deadline."""
         super().connection_made(transport)
+        if self.client:  # a dual-stack socket reports IPv4 clients as ::ffff:10.0.0.1; networks are given as 10.0.0.0/8
+            self.client = (plain_address(self.client[0]), self.client[1])
         self.opened = time.monotonic()  # the loop's clock may count milliseconds, too coarse to order connections
         peer = self.client[0] if self.client else ""
         self.address = address_block(peer)

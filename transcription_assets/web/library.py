@@ -1,4 +1,4 @@
-"""Every recording and its state, read from the store without Dagster; `progress` has the rules."""
+"""Every recording and its state, read from the store without Dagster; `recording_state` has the rules."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -22,6 +22,15 @@ def address_block(address: str) -> str:
     return str(found.ipv4_mapped or ip_network((int(found), 64), strict=False))
 
 
+def plain_address(address: str) -> str:
+    """Return an IPv4 address that is written as IPv6 (`::ffff:10.0.0.1`) as IPv4, any other text unchanged."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str((not isinstance(found, IPv4Address) and found.ipv4_mapped) or address)
+
+
 @lru_cache
 def is_within(address: str, networks: tuple[str, ...]) -> bool:
     """Return whether an address is in one of these networks; False if it is not an IP address.

@@ -1,5 +1,6 @@
 """The web server that runs the site."""
 
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,9 @@ LEAVE_S = 5
 UNREAD_S = 60.0
 """Seconds after which a client that receives no sent data is disconnected (Linux only); the default of nginx."""
 
+DESCRIPTORS = 4096
+"""Open files: a connection that sends a file of a local store has two."""
+
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM.
@@ -38,6 +42,7 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     if access.is_open and not access.is_local:
         address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
     config = configured(site.build(archive, host), archive.settings.proxies, verbose=verbose)
+    _allow_descriptors(DESCRIPTORS)
     with suppress(KeyboardInterrupt):
         _Server(config, lambda: listening(address)).run([bound])
 
@@ -56,6 +61,14 @@ def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False
         timeout_keep_alive=QUIET_S,
         timeout_graceful_shutdown=LEAVE_S,
     )
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit on open files if the hard one allows it: 1024, as usual, is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):

@@ -97,7 +97,7 @@ def test_schema_version_1_is_read() -> None:
     assert from_json(document.encode()) == original
 
 
-@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}'])
+@pytest.mark.parametrize("damage", [b"", b"null", b"[]", b'"text"', b"{}", b'{"schema_version": 1}', b"[" * 100_000])
 def test_a_damaged_transcript_is_a_value_error(damage: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
         from_json(damage)

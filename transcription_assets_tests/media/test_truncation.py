@@ -61,7 +61,7 @@ def test_only_a_truncated_file_is_detected(suffix: str, tmp_path: Path) -> None:
     for share in (0.5, 0.9):
         cut = found(data[: int(len(data) * share)])
         assert cut is not None
-        assert cut.certain
+        assert cut.certain is (suffix not in {"asf", "wma"}), "editors of tags leave sizes of ASF as they were"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from transcription_assets.storage import Store
 from transcription_assets.web import connection, server
 from transcription_assets.web.archive import Archive
+from transcription_assets.web.rate_limit import is_within, plain_address
 from transcription_assets_tests import served, waiting
 
 SEARCH = "/api/search?q=a"
@@ -109,3 +110,15 @@ def test_configured_proxy_is_exempt_from_the_address_limit(store: Store) -> None
     named = served.archive(store, serve_proxies="127.0.0.2/31")
     with served.listening(named) as address, crowd(address, 5, "127.0.0.3"):
         assert asked(address, "/", "127.0.0.3") == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [("::ffff:10.0.0.1", "10.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("testclient", "testclient")],
+)
+def test_an_ipv4_client_of_a_dual_stack_socket_is_ipv4(given: str, plain: str) -> None:
+    assert plain_address(given) == plain
+
+
+def test_a_proxy_is_trusted_on_a_dual_stack_socket() -> None:
+    assert is_within(plain_address("::ffff:10.0.0.1"), ("10.0.0.0/8",))
