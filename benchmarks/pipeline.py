@@ -67,8 +67,8 @@ def _ratio(ours: list[Run], bare: list[Run]) -> tuple[float, float]:
 
 
 def _bare(source: Path, place: Path) -> Run:
-    speech = models.locate("base", models.SPEECH, MODELS).path
-    encoder = models.locate("all-MiniLM-L6-v2", models.ENCODER, MODELS).path
+    speech = models.locate("base", "speech", MODELS).path
+    encoder = models.locate("all-MiniLM-L6-v2", "encoder", MODELS).path
     return measured([sys.executable, Path(__file__).with_name("bare.py"), source, place / "made", speech, encoder])
 
 

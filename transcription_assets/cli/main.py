@@ -25,6 +25,7 @@ from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
 from transcription_assets.cli.terminal import Group, aside, plain, print_table, shown
+from transcription_assets.domain.media_keys import ignored_files
 from transcription_assets.embedding.profiles import PROFILES
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.models.catalogue import CATALOGUE
@@ -149,7 +150,7 @@ def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s
     for style, state, says in lines:
         shown.print(f" [{style}]{state:<9}[/] {plain(says)}", soft_wrap=True)
     speed = f", {report.audio_s:.0f} s of sound at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
-    ignored = f", {inbox.ignored} files are no recordings" if inbox.ignored else ""
+    ignored = f", {ignored_files(inbox.ignored)}" if inbox.ignored else ""
     shown.print(
         f"{len(report.done)} done, {len(report.reused)} unchanged, {len(report.failed)} failed{ignored}; "
         f"{wall_s:.1f} s{speed}"

@@ -128,7 +128,7 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Check
     return CheckResult(
         "speech_coverage",
         passed=enough and speech.largest_gap <= GAP_LIMIT_S,
-        description=f"{understood}; the longest hole is {speech.largest_gap:.1f} s.",
+        description=f"{understood}; the longest gap is {speech.largest_gap:.1f} s.",
         metadata={"coverage": dg.MetadataValue.float(round(speech.coverage, 4))},
     )
 
@@ -137,7 +137,7 @@ def confidence(transcript: Transcript) -> CheckResult:
     """Check the mean probability of the words."""
     words = transcript.words
     if not words:
-        return CheckResult("confidence", passed=True, description="There are no words to doubt.")
+        return CheckResult("confidence", passed=True, description="There are no words.")
     mean = sum(word.probability for word in words) / len(words)
     return CheckResult(
         "confidence",
@@ -149,16 +149,16 @@ def confidence(transcript: Transcript) -> CheckResult:
 
 def no_hallucinations(transcript: Transcript) -> CheckResult:
     """Check for words outside voice activity and for segments with low confidence."""
-    inventions = transcript.speech.hallucinations
+    spans = transcript.speech.hallucinations
     unsure = [item for item in transcript.segments if item.low_confidence]
-    told = [f"words without a voice at {format_clock(start)}" for start, _ in inventions[:LISTED]]
+    told = [f"words without speech at {format_clock(start)}" for start, _ in spans[:LISTED]]
     told += [f"{item.low_confidence} at {format_clock(item.start)}" for item in unsure[:LISTED]]
     return CheckResult(
         "no_hallucinations",
         passed=not told,
         description="; ".join(told) if told else "No words are suspect.",
         metadata={
-            "hallucinated_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in inventions), 3))),
+            "hallucinated_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in spans), 3))),
             "segments_of_low_confidence": dg.MetadataValue.int(len(unsure)),
         },
     )

@@ -46,10 +46,10 @@ def coverage(made: Transcript, limit: int) -> str:
 
 def legend(made: Transcript) -> str:
     """Return the meaning of colours and ticks, and the times of the longest gaps."""
-    holes = sorted(sorted(made.speech.gaps, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
-    named = ", ".join(f"{format_clock(start)}–{format_clock(end)}" for start, end in holes)
+    gaps = sorted(sorted(made.speech.gaps, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
+    named = ", ".join(f"{format_clock(start)}–{format_clock(end)}" for start, end in gaps)
     more = ", …" if len(made.speech.gaps) > NAMED_GAPS else "."
-    missing = f"Red: no words at {named}{more}" if holes else "No holes."
+    missing = f"Red: no words at {named}{more}" if gaps else "No gaps."
     tick = format_clock(_tick_s(made.duration))
     return f"Above: speech. Below: words, orange of low confidence. A tick every {tick}. {missing}"
 

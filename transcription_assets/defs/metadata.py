@@ -94,7 +94,7 @@ def audio(made: Audio, store: Store) -> Metadata:
 def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
     """Return excerpt, timeline, language, coverage and speed for readers, then the bare figures for plots."""
     key, speech, timing = made.media.key, made.speech, made.timing
-    covered = f"{speech.coverage:.1%} of the voiced time has words; the longest hole is {speech.largest_gap:.1f} s"
+    covered = f"{speech.coverage:.1%} of the voiced time has words; the longest gap is {speech.largest_gap:.1f} s"
     speed = f"{timing.rtfx:.1f}× real time ({format_clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
     spoken = made.languages or ({made.language: made.language_probability} if made.language else {})
     language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"

@@ -71,6 +71,11 @@ def is_media(name: str) -> bool:
     return bool(stem) and not stem.startswith("._") and (dot + suffix).lower() in SUFFIXES
 
 
+def ignored_files(count: int) -> str:
+    """Describe files that `is_media` leaves out; "" if there are none."""
+    return f"ignored {count} file{'s'[: count != 1]} (unsupported extension)" if count else ""
+
+
 def bounded(key: str) -> str:
     """Return the key with its segments shortened for the names of artefacts.
 

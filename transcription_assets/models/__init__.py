@@ -1,15 +1,9 @@
 """Model weights: download, cache and verification."""
 
+from transcription_assets.models.catalogue import CATALOGUE, Model, Wheel
 from transcription_assets.models.weights import (
-    CATALOGUE,
-    ENCODER,
-    PULL,
-    SPEECH,
-    SUMS,
     Located,
-    Model,
     ModelState,
-    Wheel,
     catalogue_state,
     default_folder,
     locate,
@@ -19,10 +13,6 @@ from transcription_assets.models.weights import (
 
 __all__ = [
     "CATALOGUE",
-    "ENCODER",
-    "PULL",
-    "SPEECH",
-    "SUMS",
     "Located",
     "Model",
     "ModelState",

@@ -21,22 +21,7 @@ from urllib.parse import quote
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.models import sources
-from transcription_assets.models.catalogue import CATALOGUE, ENCODER, SPEECH, Model, Wheel
-
-__all__ = [
-    "CATALOGUE",
-    "ENCODER",
-    "SPEECH",
-    "Located",
-    "Model",
-    "ModelState",
-    "Wheel",
-    "catalogue_state",
-    "default_folder",
-    "locate",
-    "pull",
-    "verify",
-]
+from transcription_assets.models.catalogue import CATALOGUE, Model
 
 SUMS = "SHA256SUMS"
 PULL = "`transcription-assets models pull`"

@@ -31,8 +31,6 @@ from transcription_assets.storage.folder import Folder
 if TYPE_CHECKING:
     from obstore import GetResult
 
-__all__ = ["Listing", "MediaObject", "Store", "Timeouts"]
-
 _BLOCK = 8 << 20
 # Errors of range requests: an empty object has no first byte, and some stores may ignore a range that covers it all.
 _NO_RANGE = re.compile(r"416 Range Not Satisfiable|non-partial response")

@@ -93,7 +93,7 @@ def test_bad_recordings_exit_with_code_1_and_a_reason_each(command: Command, sto
     }.items():
         assert any(name in line and reason in line for line in lines), name
     assert "3 failed" in result.output
-    assert "1 files are no recordings" in result.output
+    assert "ignored 1 file (unsupported extension)" in result.output
 
 
 def test_missing_named_recording_is_reported_as_not_found(command: Command) -> None:

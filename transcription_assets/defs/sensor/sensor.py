@@ -260,6 +260,6 @@ def _message(plan: TickPlan, look: InboxView, *, growing: int, gone: int, full: 
         f"{gone} gone from the inbox" if gone else "",
         f"{removed} removed" if removed else "",
         f"{look.unread} could not be looked at" if look.unread else "",
-        f"{look.ignored} files ignored, they are no recordings" if look.ignored else "",
+        media_keys.ignored_files(look.ignored),
     ]
     return "; ".join(part for part in parts if part)

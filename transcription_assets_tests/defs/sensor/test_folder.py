@@ -209,7 +209,7 @@ def test_names_of_all_kinds_become_legal_partitions_that_lead_back_to_their_file
 
 def test_what_is_no_recording_is_ignored_and_counted(inbox: Inbox) -> None:
     inbox.drop("video/notes.txt", "video/.DS_Store", "video/a.mp4.part", "video/._a.mp4", "audio/README")
-    assert "5 files ignored" in reason(inbox.tick())
+    assert "ignored 5 files (unsupported extension)" in reason(inbox.tick())
 
 
 def test_a_tick_that_died_before_its_cursor_was_kept_asks_for_the_very_same_runs(inbox: Inbox) -> None:
