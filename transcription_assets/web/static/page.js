@@ -422,7 +422,8 @@ function wordsBefore(text, end) {
 
 function wordsFrom(text, start) {
   const { index, segment } = WORDS.segment(text).containing(start - 1);
-  return text.slice(index + segment.length).trimStart();
+  // The full stop of the word before is a segment of its own.
+  return text.slice(index + segment.length).replace(/^[\s\p{Po}\p{Pe}\p{Pf}]+/u, "");
 }
 
 /* Library */

@@ -141,3 +141,17 @@ def test_filters_match_the_search_after_going_back(opened: Opened) -> None:
     page.go_back()
     page.wait_for_url("**/?q=moment")
     page.wait_for_function("() => document.querySelector('.filters select').value === ''")
+
+
+def test_truncated_context_does_not_start_with_a_full_stop(opened: Opened) -> None:
+    found = moment(1)
+    rest = f"{'river ' * 24}xx"
+    found["parts"] = [
+        {"text": f"This is the end. {rest}", "sentence": False, "match": False},
+        {"text": "Here.", "sentence": True, "match": False},
+    ]
+    body = json.dumps({"moments": [found], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=here")
+    assert page.locator(".hit .said").text_content() == f"… {rest}Here."
