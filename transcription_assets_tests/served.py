@@ -1,8 +1,10 @@
 """An archive to be served: real recordings, store and table; FAKES for the models (see chain.py)."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -98,3 +100,11 @@ def decoded_once(app: Guard) -> Any:
 def of(name: str) -> str:
     """Return the URL path of a recording."""
     return quote(media_keys.encode(name))
+
+
+def response_status(asking: socket.socket) -> int:
+    """Read one whole response from a socket and return its status; a response may arrive in several packets."""
+    response = HTTPResponse(asking)
+    response.begin()
+    response.read()
+    return response.status
