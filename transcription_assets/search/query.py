@@ -9,6 +9,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from rapidfuzz.distance import OSA
+
 from transcription_assets.domain.text import is_unspaced
 from transcription_assets.errors import PermanentFailure
 
@@ -262,7 +264,10 @@ def is_like(word: str, other: str) -> bool:
         return False
     if len(longer) - len(shorter) <= 2 and longer.startswith(shorter):  # noqa: PLR2004 -- -s, -ed, -es, -en
         return not any(map(str.isdigit, longer))
-    return not any(map(str.isdigit, word + other)) and _within(shorter, longer, allowed_edits(shorter))
+    if any(map(str.isdigit, word + other)):
+        return False
+    edits = allowed_edits(shorter)
+    return OSA.distance(shorter, longer, score_cutoff=edits) <= edits  # a swap of neighbours counts once
 
 
 def is_inflected(word: str, other: str) -> bool:
@@ -278,25 +283,6 @@ def allowed_edits(word: str) -> int:
     if not FUZZY_LENGTH <= len(word) <= FUZZY_LONGEST or any(map(str.isdigit, word)):
         return 0
     return 1 if len(word) < 2 * FUZZY_LENGTH else 2
-
-
-def _within(shorter: str, longer: str, edits: int) -> bool:
-    """Return whether the Damerau-Levenshtein distance (a swap of neighbours counts once) is at most `edits`."""
-    if len(longer) - len(shorter) > edits:
-        return False
-    before: list[int] = []
-    last = list(range(len(shorter) + 1))
-    for row, letter in enumerate(longer, 1):
-        line = [row]
-        for column, other in enumerate(shorter, 1):
-            cost = min(last[column] + 1, line[-1] + 1, last[column - 1] + (letter != other))
-            if row > 1 and column > 1 and letter == shorter[column - 2] and longer[row - 2] == other:
-                cost = min(cost, before[column - 2] + 1)
-            line.append(cost)
-        if min(line) > edits:
-            return False
-        before, last = last, line
-    return last[-1] <= edits
 
 
 def _is_encodable(text: str) -> bool:

@@ -11,7 +11,7 @@ from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.labelled_set import talks
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, parse_query, tokens
+from transcription_assets.search.query import MAX_LIMIT, Filters, Mode, Query, is_frequent, is_like, parse_query, tokens
 from transcription_assets.search.ranking import highlight_ranges
 from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
@@ -67,6 +67,24 @@ def test_misspelt_name_is_found(library: Searcher, typed: str) -> None:
     hit = ask(library, typed, Mode.TEXT).hits[0]
     assert "Halvorsen" in hit.text[slice(*hit.sentence)]
     assert [hit.text[a:b] for a, b in hit.matches] == ["Halvorsen"]
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "alike"),
+    [
+        ("compas", "compass", True),
+        ("compsas", "compass", True),  # neighbours swapped
+        ("cmopsas", "compass", False),  # two errors in a word of 7 letters
+        ("gyrocomapss", "gyrocompass", True),
+        ("gyrocmopsas", "gyrocompass", True),  # two errors in a word of 11 letters
+        ("gyrcmopsas", "gyrocompass", False),
+        ("cat", "car", False),
+        ("1914a", "1915a", False),
+    ],
+)
+def test_number_of_wrong_letters_depends_on_the_length(word: str, other: str, *, alike: bool) -> None:
+    assert is_like(word, other) is alike
+    assert is_like(other, word) is alike
 
 
 IN_OTHER_SCRIPTS = {

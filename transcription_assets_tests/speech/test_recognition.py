@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
 from transcription_assets import settings
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
@@ -103,12 +104,7 @@ def tokens(text: str) -> list[str]:
 def word_error_rate(truth: str, heard: str) -> float:
     """Return substitutions, insertions and deletions per reference word (Levenshtein)."""
     reference, found = tokens(truth), tokens(heard)
-    row = list(range(len(found) + 1))
-    for number, word in enumerate(reference, 1):
-        diagonal, row[0] = row[0], number
-        for column, other in enumerate(found, 1):
-            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (word != other))
-    return row[-1] / len(reference)
+    return Levenshtein.distance(reference, found) / len(reference)
 
 
 def test_the_word_error_rate_counts_all_three_errors() -> None:
