@@ -5,9 +5,8 @@ themes.
 """
 
 import base64
-import struct
-import zlib
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,20 +81,11 @@ def _bar(duration: float, columns: int, layers: Sequence[tuple[int, Iterable[Spa
 
 
 def png(rows: Pixels) -> bytes:
-    """Encode an indexed PNG with 4 bits a pixel; repeated rows take almost no space."""
-    height, width = rows.shape
-    even = np.pad(rows, ((0, 0), (0, width % 2)))
-    packed = (even[:, ::2] << 4 | even[:, 1::2]).astype(np.uint8)
-    above = np.vstack([np.zeros((1, packed.shape[1]), np.uint8), packed[:-1]])
-    # Filter type 2 stores each row as the difference to the row above.
-    lines = np.hstack([np.full((height, 1), 2, np.uint8), packed - above]).tobytes()
-    palette = b"".join(PALETTE[index].to_bytes(3) for index in sorted(PALETTE))
-    opacity = bytes(OPACITY[index] for index in sorted(OPACITY))
-    header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)
-    data = zlib.compress(lines, 9)
-    parts = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", opacity), (b"IDAT", data), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_part(name, data) for name, data in parts)
+    """Encode palette indexes, shape (height, width), as an indexed PNG: so few colours take 4 bits a pixel."""
+    from PIL import Image
 
-
-def _part(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    image = Image.frombytes("P", rows.shape[::-1], rows.tobytes())
+    image.putpalette(b"".join(PALETTE[index].to_bytes(3) for index in sorted(PALETTE)))
+    encoded = BytesIO()
+    image.save(encoded, "PNG", optimize=True, transparency=bytes(OPACITY[index] for index in sorted(OPACITY)))
+    return encoded.getvalue()

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -231,11 +230,15 @@ def test_passage_without_speaker_has_an_empty_speaker_list(store: Store) -> None
 
 
 def test_coverage_plot_fits_the_ui_and_shows_gaps_in_red() -> None:
+    from PIL import Image
+
     shown = coverage_plot.coverage(a_call(), 1000)
     assert len(shown) < 1000
     data = base64.b64decode(shown.partition("base64,")[2].partition(")")[0])
-    width, height = struct.unpack(">II", data[16:24])
-    assert (width, height) == (480, 38)
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    assert picture.size == (480, 38)
+    assert picture.getpixel((440, 0)) == (0xE0, 0x31, 0x31, 0xFF)
+    assert picture.getpixel((0, coverage_plot.BAR_PX)) == (0, 0, 0, 0)
     assert "Red: no words at 0:0" in shown
     rows = coverage_plot._rows(a_call(), 100)  # noqa: SLF001 -- the pixels before they are packed
     assert set(rows[0, 85:98]) == {coverage_plot.HOLE}
