@@ -139,7 +139,8 @@ def test_too_long_url_is_refused_and_the_server_keeps_working(archive: Archive) 
         for path in ("/?q=" + "a" * 200_000, "/api/search?q=" + "a" * 60_000, "/watch/video/" + "a" * 60_000 + ".mp4"):
             with socket.create_connection(served.place(address), 60) as asking:
                 asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-                assert served.response_status(asking) in {400, 404, 422}
+                # The server closes without reading the rest, which may reset the connection after the status line.
+                assert asking.makefile("rb").readline().split()[1] in {b"400", b"404", b"422"}
         with socket.create_connection(served.place(address), 60) as asking:
             asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert served.response_status(asking) == 200
