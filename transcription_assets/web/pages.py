@@ -106,7 +106,7 @@ def _add_static(routes: APIRouter, statics: Mapping[str, Static]) -> None:
     async def static(name: str, request: Request) -> Response:
         found = statics.get(name)
         if found is None:
-            raise NotFound(f"{name}: there is no such file")
+            raise NotFound(f"{name}: no such file")
         headers = {"etag": f'"{found.digest}"', "vary": "accept-encoding"}
         if found.digest in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)

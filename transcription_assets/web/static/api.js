@@ -25,7 +25,7 @@ export async function fetchJson(path, signal = viewSignal()) {
   }
   const body = await response.json().catch((error) => {
     if (isAbort(error)) throw error;
-    const message = response.ok ? "The answer broke off." : `The server answered ${response.status}.`;
+    const message = response.ok ? "The response is incomplete." : `The server responded with status ${response.status}.`;
     throw new ApiError(response.status, message);
   });
   if (!response.ok) throw new ApiError(response.status, body.detail);
@@ -40,6 +40,6 @@ async function send(path, signal) {
     return await fetch(path, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ApiError(0, "The server does not answer. Is it still running?");
+    throw new ApiError(0, "The server does not respond. Check that it is running.");
   }
 }

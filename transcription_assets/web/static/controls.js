@@ -53,12 +53,12 @@ async function copyLink(media, button) {
     announce("Link copied");
   } catch {
     history.replaceState({}, "", link);
-    button.textContent = "The link is in the address bar";
+    button.textContent = "Link is in the address bar";
   }
 }
 
 function speedSelect(media) {
-  const field = h("select", { "aria-label": "Speed", onchange: () => {
+  const field = h("select", { "aria-label": "Playback speed", onchange: () => {
     media.defaultPlaybackRate = media.playbackRate = Number(field.value); // the default remains when a link is renewed
   } }, ...SPEEDS.map((speed) => h("option", { value: speed, selected: speed === 1 }, `${speed}×`)));
   return field;

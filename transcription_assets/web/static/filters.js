@@ -23,7 +23,7 @@ export function createFilters() {
     select("prefix", "Collection", facets.collections),
     select("language", "Language", facets.languages, languageName),
     select("speaker", "Speaker", facets.speakers),
-    dateInput("since", "From"), dateInput("until", "to")].filter(Boolean));
+    dateInput("since", "From"), dateInput("until", "To")].filter(Boolean));
   if (facets) fill();
   // Errors are ignored, since the search itself reports them.
   fetchJson("/api/facets", null).then((found) => {
@@ -37,7 +37,7 @@ export function createFilters() {
 function select(name, label, counts, format = (value) => value) {
   const values = Object.keys(counts).filter(Boolean);
   if (values.length < 2 && !current(name)) return null;
-  const field = h("select", { name, onchange: () => apply(name, field.value) }, h("option", { value: "" }, "all"),
+  const field = h("select", { name, onchange: () => apply(name, field.value) }, h("option", { value: "" }, "All"),
     ...values.map((value) => h("option", { value }, `${format(value)} (${counts[value]})`)));
   field.value = current(name) ?? "";
   return h("label", {}, label, field);

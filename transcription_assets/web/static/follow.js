@@ -41,7 +41,7 @@ class Follower {
   resume = h("button", { class: "main follow", hidden: true, onclick: () => {
     this.setScrolls(true);
     this.reveal();
-  } }, "Follow along");
+  } }, "Follow playback");
 
   constructor(words, transcript, media) {
     Object.assign(this, { words, transcript, media, paragraphs: [...transcript.children], view: viewSignal() });

@@ -11,7 +11,7 @@ const PAGE_SIZE = 50;
 const TYPING_PAUSE_MS = 300;
 const UPDATE_MS = 10_000;
 const STATES = { "": "All", failed: "Failed", working: "In progress", waiting: "Waiting", done: "Done" };
-const SILENCES = { no_speech: "nobody speaks", not_understood: "no words were understood" };
+const SILENCES = { no_speech: "no speech", not_understood: "speech not recognised" };
 
 /** @param {URLSearchParams} params */
 export async function showLibrary(params) {
@@ -73,8 +73,7 @@ class Library {
   displaySummary({ total, counts }) {
     const hasAny = Object.values(counts).some(Boolean);
     const summary = total ? formatCount(total, "recording")
-      : hasAny ? "No recordings here."
-        : "Nothing here yet: put recordings into the folder video/ or audio/ of the store.";
+      : hasAny ? "No recordings match." : "No recordings yet. Add recordings to the video/ or audio/ folder of the store.";
     if (this.summary.textContent !== summary) announce(summary);
     this.summary.textContent = summary;
   }
@@ -126,7 +125,7 @@ function recordingRow(item) {
   const isUnfinished = item.state === "working" || item.state === "waiting";
   const label = (isUnfinished && NEXT_STEPS[item.step]) || SILENCES[item.silence];
   const title = h("a", { class: "name", href: item.url, title: item.title }, h("bdi", {}, item.title));
-  return h("li", { class: "row" }, thumbnail(item.poster, null),
+  return h("li", { class: "row", "data-silence": item.silence || null }, thumbnail(item.poster, null),
     h("div", {}, title, h("p", { class: "facts" }, ...recordingFacts(item), ...(label ? [" · ", label] : []))),
     h("span", { class: `state ${item.state}` }, STATES[item.state]), failureReason(item));
 }

@@ -4,7 +4,7 @@ import { ApiError, isAbort } from "./api.js";
 import { announce, h } from "./dom.js";
 
 const HEADINGS = {
-  404: "There is no such recording", 422: "That cannot be searched for", 429: "That was a little fast",
+  404: "Recording not found", 422: "Invalid search", 429: "Too many requests",
 };
 const NOT_RETRYABLE = [404, 422];
 
@@ -18,8 +18,8 @@ export function errorNotice(error, retry) {
   if (!(error instanceof ApiError)) throw error;
   announce(error.message);
   return h("section", { class: "notice" },
-    h("h2", {}, HEADINGS[error.status] ?? "The archive cannot be read right now"),
+    h("h2", {}, HEADINGS[error.status] ?? "The archive is not available"),
     h("p", { dir: "auto" }, error.message),
-    error.status === 404 ? h("p", {}, h("a", { href: "/library" }, "See what there is")) : null,
+    error.status === 404 ? h("p", {}, h("a", { href: "/library" }, "Open the library")) : null,
     NOT_RETRYABLE.includes(error.status) ? null : h("button", { class: "main", onclick: retry }, "Try again"));
 }

@@ -5,9 +5,10 @@ import { formatDate, formatTime, languageName } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Label of the next step of a recording in progress. */
+/** What the next step of an unfinished recording does. */
 export const NEXT_STEPS = {
-  video: "to be looked at", audio: "sound next", transcript: "transcript next", embeddings: "search next",
+  video: "next: read metadata", audio: "next: extract audio", transcript: "next: transcribe",
+  embeddings: "next: index for search",
 };
 
 /** Return folder, duration, language and date as nodes. */
@@ -17,8 +18,9 @@ export const recordingFacts = (item) => inlineList(item.folder, item.duration &&
 /** Return why a recording failed, null if it did not. */
 export function failureReason(item) {
   if (!item.reason) return null;
-  return h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `), item.reason.replace(`${item.key}: `, ""),
-    item.transient ? " It is tried again by itself." : "");
+  const reason = item.reason.replace(`${item.key}: `, ""); // the title is displayed beside it
+  return h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `), reason,
+    item.transient ? " It will be retried automatically." : "");
 }
 
 /**

@@ -15,7 +15,7 @@ const SLOW_MS = 300; // a faster search shows no progress
 /** @param {URLSearchParams} params */
 export async function showResults(params) {
   const container = openView(params);
-  const slow = setTimeout(() => { container.firstChild.textContent = "Searching …"; }, SLOW_MS);
+  const slow = setTimeout(() => { container.firstChild.textContent = "Searching…"; }, SLOW_MS);
   try {
     await new Results(container, params).load();
   } catch (error) {
@@ -33,7 +33,7 @@ function openView(params) {
   if (container) syncFilters(params);
   else {
     container = h("div", { class: "results" }, h("p", { class: "told" }));
-    showView(query, h("h1", { class: "unseen" }, "Moments"), createFilters(), container);
+    showView(query, h("h1", { class: "unseen" }, "Search results"), createFilters(), container);
   }
   document.title = `${query} – search`;
   return container;
@@ -46,7 +46,7 @@ class Results {
   weakLabel = h("summary", {});
   weakSection = h("details", { class: "less" }, this.weakLabel, this.weak);
   summary = h("p", { class: "told" });
-  more = h("button", { class: "small more", hidden: true, onclick: () => this.loadMore() }, "More moments");
+  more = h("button", { class: "small more", hidden: true, onclick: () => this.loadMore() }, "More results");
   received = 0;
   urls = new Set();
 
@@ -102,12 +102,12 @@ class Results {
 
   summarise({ more, note }) {
     const [relevant, weak] = [this.relevant.children.length, this.weak.children.length];
-    const total = `${formatCount(relevant, "moment")}${more && !weak ? ", and more" : ""}`;
-    this.summary.textContent = joinText(relevant ? total : weak ? "Nothing fits well. Nearest:" : "", note);
-    this.weakLabel.textContent = `${weak.toLocaleString()}${more ? " or more" : ""} less likely`;
+    const total = `${formatCount(relevant, "result")}${more && !weak ? ", more available" : ""}`;
+    this.summary.textContent = joinText(relevant ? total : weak ? "No relevant results. Closest matches:" : "", note);
+    const weakCount = formatCount(weak, "less relevant result");
+    this.weakLabel.textContent = `${weakCount}${more ? ", more available" : ""}`;
     if (!relevant) this.weakSection.open = true;
-    announce(this.urls.size
-      ? joinText(this.summary.textContent, relevant && weak && `${weak} less likely`) : "Nothing found");
+    announce(this.urls.size ? joinText(this.summary.textContent, relevant && weak && weakCount) : "No results");
   }
 }
 
@@ -126,9 +126,9 @@ function result(moment, query) {
 function noResults(passages, params) {
   const unfiltered = `/?q=${encodeURIComponent(params.get("q"))}`;
   return h("section", { class: "notice" },
-    h("h2", {}, passages ? "Nothing found" : "Nothing can be found yet"),
-    h("p", {}, passages ? "Try fewer or other words, or say what was meant in a sentence."
-      : "No recording has been transcribed so far."),
+    h("h2", {}, passages ? "No results" : "No recordings are searchable yet"),
+    h("p", {}, passages ? "Try fewer or different words, or describe what was said in a sentence."
+      : "No recordings have been transcribed yet."),
     passages && isFiltered(params) ? h("p", {}, h("a", { href: unfiltered }, "Search without filters")) : null,
-    h("p", {}, h("a", { href: "/library" }, "See what is in the library")));
+    h("p", {}, h("a", { href: "/library" }, "Open the library")));
 }

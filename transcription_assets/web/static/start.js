@@ -12,7 +12,7 @@ const NEWEST = 4;
 
 export async function showStart() {
   const content = h("div");
-  showView("Search in what was said", content);
+  showView("Search", content);
   // On touch screens the focus would open the keyboard.
   if (!matchMedia("(pointer: coarse)").matches) searchBox.focus();
   try {
@@ -33,10 +33,10 @@ const shelf = (recordings) => h("ul", { class: "shelf" }, ...recordings.map((ite
 function emptyNotice(counts) {
   const unfinished = counts.working + counts.waiting;
   return h("section", { class: "notice" },
-    h("h2", {}, unfinished ? "Nothing can be found yet" : "Nothing here yet"),
+    h("h2", {}, unfinished ? "No recordings are searchable yet" : "No recordings yet"),
     h("p", {}, unfinished
-      ? `${formatCount(unfinished, "recording is", "recordings are")} on the way; the library shows how far.`
-      : "Put recordings into the folder video/ or audio/ of the store; they appear here when they are transcribed."),
+      ? `${formatCount(unfinished, "recording is", "recordings are")} being processed. The library shows the progress.`
+      : "Add recordings to the video/ or audio/ folder of the store. They appear here once they are transcribed."),
     counts.failed ? h("p", {}, `${formatCount(counts.failed, "recording")} failed.`) : null,
     h("p", {}, h("a", { href: "/library" }, "Open the library")));
 }

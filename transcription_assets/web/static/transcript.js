@@ -7,7 +7,8 @@ import { formatTime, formatTimeWithUnits } from "./format.js";
 import { NEXT_STEPS } from "./recordings.js";
 
 const SILENCES = {
-  no_speech: "Nobody speaks in this recording.", not_understood: "Somebody speaks, but no words were understood.",
+  no_speech: "No speech was detected in this recording.",
+  not_understood: "Speech was detected, but no words were recognised.",
 };
 
 /**
@@ -27,13 +28,15 @@ export async function showTranscript(item, element, media, start) {
     followPlayback(words, element, media, start);
     return;
   }
-  element.append(h("p", { class: "none" }, transcript ? SILENCES[transcript.silence] : missingTranscript(item)));
+  const { silence } = transcript ?? {};
+  element.append(h("p", { class: "none", "data-silence": silence },
+    transcript ? SILENCES[silence] : missingTranscript(item)));
   if (!transcript) document.querySelector(".gets")?.remove();
 }
 
 function missingTranscript({ state, step }) {
-  if (state === "failed") return "There is no transcript: this recording failed.";
-  return `There is no transcript yet${NEXT_STEPS[step] ? ` (${NEXT_STEPS[step]})` : ""}; it appears in the library.`;
+  if (state === "failed") return "There is no transcript, because processing failed.";
+  return `The transcript is not available yet${NEXT_STEPS[step] ? ` (${NEXT_STEPS[step]})` : ""}.`;
 }
 
 /**

@@ -48,5 +48,5 @@ async function play(item, start, autoplay) {
 function unplayableNotice(item) {
   return h("section", { class: "notice" }, h("h1", {}, h("bdi", {}, item.title)),
     h("p", { class: "facts" }, ...recordingFacts(item)), failureReason(item),
-    h("p", {}, h("a", { href: "/library?state=failed" }, "See what else failed")));
+    h("p", {}, h("a", { href: "/library?state=failed" }, "Show all failed recordings")));
 }
