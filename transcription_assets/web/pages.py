@@ -123,7 +123,7 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
     form = Template(_read("sign-in.html").decode())
 
     def asked(to: str, *, again: bool) -> Response:
-        shown = form.substitute(next=html.escape(own_path(to)), wrong="" if again else "hidden")
+        shown = form.substitute(next=html.escape(own_path(to)), hidden="" if again else "hidden")
         return HTMLResponse(shown, 401 if again else 200)
 
     @routes.get(SIGN_IN)

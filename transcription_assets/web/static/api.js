@@ -25,7 +25,8 @@ export async function fetchJson(path, signal = viewSignal()) {
   }
   const body = await response.json().catch((error) => {
     if (isAbort(error)) throw error;
-    const message = response.ok ? "The response is incomplete." : `The server responded with status ${response.status}.`;
+    const message = response.ok ? "The response is incomplete."
+      : `The server responded with status ${response.status}.`;
     throw new ApiError(response.status, message);
   });
   if (!response.ok) throw new ApiError(response.status, body.detail);

@@ -9,13 +9,13 @@ const SPEEDS = [0.75, 1, 1.25, 1.5, 1.75, 2];
 
 export function playerControls({ media, mutedVideo }) {
   const hasOwnFullScreen = mutedVideo && document.fullscreenEnabled;
-  return h("div", { class: "tools" }, copyLinkButton(media), speedSelect(media),
+  return h("div", { class: "controls" }, copyLinkButton(media), speedSelect(media),
     hasOwnFullScreen ? fullScreenButton(media) : null);
 }
 
 export function downloadLinks(item) {
   const name = item.key.split("/").pop();
-  return h("p", { class: "gets" }, "Download", ...Object.entries(item.links.transcripts).map(([format, address]) =>
+  return h("p", { class: "downloads" }, "Download", ...Object.entries(item.links.transcripts).map(([format, address]) =>
     h("a", { href: address, download: `${name}.${format}` }, format.toUpperCase())));
 }
 

@@ -32,7 +32,7 @@ function highlightSentence(words, first) {
   const range = document.createRange();
   range.setStartBefore(span);
   range.setEndAfter(words[last].span);
-  range.surroundContents(h("span", { class: "found" }));
+  range.surroundContents(h("span", { class: "highlight" }));
 }
 
 class Follower {
@@ -73,8 +73,8 @@ class Follower {
     const previous = this.current?.span;
     const line = previous?.offsetTop;
     this.current = word;
-    previous?.classList.remove("now");
-    word?.span.classList.add("now");
+    previous?.classList.remove("current");
+    word?.span.classList.add("current");
     const paragraph = word?.span.closest("section");
     if (paragraph !== previous?.closest("section")) this.dimParagraphsBefore(paragraph);
     if (this.scrolls && word && word.span.offsetTop !== line) this.reveal();
@@ -96,10 +96,11 @@ class Follower {
   }
 
   seekToClicked(element) {
-    const target = element.closest("[data-i], [data-at]");
+    const target = element.closest("[data-word], [data-start]");
     if (!target || String(getSelection())) return;
     this.setScrolls(true);
-    this.media.currentTime = target.dataset.at ? Number(target.dataset.at) : this.words[target.dataset.i].start;
+    const { start, word } = target.dataset;
+    this.media.currentTime = start ? Number(start) : this.words[word].start;
     this.media.play().catch(() => {});
   }
 

@@ -33,7 +33,7 @@ function leaveRecording() {
 
 /** Move the focus to the next (1) or previous (-1) result; the search box comes before the first one. */
 function moveFocus(event, direction) {
-  const results = [...main.querySelectorAll("a.hit, .less summary")].filter((each) => each.checkVisibility());
+  const results = [...main.querySelectorAll("a.hit, .weak summary")].filter((each) => each.checkVisibility());
   const focused = document.activeElement;
   const index = results.indexOf(focused);
   if (!results.length || (index < 0 && ![searchBox, document.body, main].includes(focused))) return;

@@ -16,15 +16,15 @@ const SILENCES = { no_speech: "no speech", not_understood: "speech not recognise
 /** @param {URLSearchParams} params */
 export async function showLibrary(params) {
   const library = new Library(params);
-  showView("Library", h("h1", { class: "unseen" }, "Library"),
-    h("div", { class: "bar" }, library.states, library.name), library.summary, library.rows, library.more);
+  showView("Library", h("h1", { class: "visually-hidden" }, "Library"),
+    h("div", { class: "toolbar" }, library.states, library.name), library.summary, library.rows, library.more);
   await library.load(0);
 }
 
 class Library {
   states = h("div", { class: "filters", role: "group", "aria-label": "State" });
   name = h("input", { type: "search", placeholder: "Name", "aria-label": "Filter by name", maxlength: "300" });
-  summary = h("p", { class: "told" });
+  summary = h("p", { class: "summary" });
   rows = h("ul", { class: "rows" });
   more = h("button", { class: "small more", hidden: true }, "More recordings");
   view = viewSignal();
@@ -73,7 +73,8 @@ class Library {
   displaySummary({ total, counts }) {
     const hasAny = Object.values(counts).some(Boolean);
     const summary = total ? formatCount(total, "recording")
-      : hasAny ? "No recordings match." : "No recordings yet. Add recordings to the video/ or audio/ folder of the store.";
+      : hasAny ? "No recordings match."
+        : "No recordings yet. Add recordings to the video/ or audio/ folder of the store.";
     if (this.summary.textContent !== summary) announce(summary);
     this.summary.textContent = summary;
   }
@@ -81,7 +82,8 @@ class Library {
   /** Display the number of recordings on the button of each state; the buttons are reused, to keep the focus. */
   displayCounts(counts) {
     const all = Object.values(counts).reduce((sum, each) => sum + each, 0);
-    if (!this.states.children.length) this.states.append(...Object.keys(STATES).map((state) => this.stateButton(state)));
+    const hasButtons = this.states.children.length > 0;
+    if (!hasButtons) this.states.append(...Object.keys(STATES).map((state) => this.stateButton(state)));
     Object.entries(STATES).forEach(([state, label], index) => {
       this.states.children[index].textContent = `${label} ${(state ? counts[state] : all).toLocaleString()}`;
     });

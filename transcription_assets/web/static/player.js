@@ -81,7 +81,7 @@ function stopWithView(media) {
 
 /** Return the muted recording, which follows the extracted sound; the poster replaces it if it cannot. */
 function createMutedVideo(item, sound) {
-  const video = h("video", { class: "silent", preload: "auto", playsinline: true, src: item.links.media,
+  const video = h("video", { class: "muted", preload: "auto", playsinline: true, src: item.links.media,
     tabindex: "-1", "aria-hidden": "true" });
   video.muted = true;
   let clockStart = null; // time of the first frame: some browsers show the timestamps of the file

@@ -19,7 +19,7 @@ export const recordingFacts = (item) => inlineList(item.folder, item.duration &&
 export function failureReason(item) {
   if (!item.reason) return null;
   const reason = item.reason.replace(`${item.key}: `, ""); // the title is displayed beside it
-  return h("p", { class: "why", dir: "auto" }, h("strong", {}, `${item.step}: `), reason,
+  return h("p", { class: "failure", dir: "auto" }, h("strong", {}, `${item.step}: `), reason,
     item.transient ? " It will be retried automatically." : "");
 }
 
@@ -29,7 +29,7 @@ export function failureReason(item) {
  * @param {number|null} seconds a time to display in the corner
  */
 export function thumbnail(poster, seconds) {
-  const frame = h("div", { class: "still", "aria-hidden": "true" }, poster ? picture(poster) : waveform());
+  const frame = h("div", { class: "thumbnail", "aria-hidden": "true" }, poster ? picture(poster) : waveform());
   if (seconds !== null) frame.append(h("time", {}, formatTime(seconds)));
   return frame;
 }

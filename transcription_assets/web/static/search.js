@@ -32,8 +32,8 @@ function openView(params) {
   let container = main.querySelector(".results");
   if (container) syncFilters(params);
   else {
-    container = h("div", { class: "results" }, h("p", { class: "told" }));
-    showView(query, h("h1", { class: "unseen" }, "Search results"), createFilters(), container);
+    container = h("div", { class: "results" }, h("p", { class: "summary" }));
+    showView(query, h("h1", { class: "visually-hidden" }, "Search results"), createFilters(), container);
   }
   document.title = `${query} – search`;
   return container;
@@ -44,8 +44,8 @@ class Results {
   relevant = h("ol", { class: "hits" });
   weak = h("ol", { class: "hits" });
   weakLabel = h("summary", {});
-  weakSection = h("details", { class: "less" }, this.weakLabel, this.weak);
-  summary = h("p", { class: "told" });
+  weakSection = h("details", { class: "weak" }, this.weakLabel, this.weak);
+  summary = h("p", { class: "summary" });
   more = h("button", { class: "small more", hidden: true, onclick: () => this.loadMore() }, "More results");
   received = 0;
   urls = new Set();
@@ -115,11 +115,12 @@ function result(moment, query) {
   const address = `${moment.url}&q=${encodeURIComponent(query)}`;
   const facts = inlineList(moment.folder, languageName(moment.language), moment.speaker,
     moment.recorded && formatDate(moment.recorded));
-  return h("a", { class: "hit", href: address, "aria-label": `${moment.title}, at ${formatTimeWithUnits(moment.start)}` },
+  const label = `${moment.title}, at ${formatTimeWithUnits(moment.start)}`;
+  return h("a", { class: "hit", href: address, "aria-label": label },
     thumbnail(moment.poster, moment.start),
     h("div", { class: "about" },
-      h("div", {}, h("bdi", { class: "name" }, moment.title), h("span", { class: "where" }, ...facts)),
-      h("p", { class: "said", dir: "auto" }, ...excerpt(moment.parts))));
+      h("div", {}, h("bdi", { class: "name" }, moment.title), h("span", { class: "source" }, ...facts)),
+      h("p", { class: "excerpt", dir: "auto" }, ...excerpt(moment.parts))));
 }
 
 /** @param {number} passages the number of searchable passages */

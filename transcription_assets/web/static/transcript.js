@@ -29,9 +29,9 @@ export async function showTranscript(item, element, media, start) {
     return;
   }
   const { silence } = transcript ?? {};
-  element.append(h("p", { class: "none", "data-silence": silence },
+  element.append(h("p", { class: "empty", "data-silence": silence },
     transcript ? SILENCES[silence] : missingTranscript(item)));
-  if (!transcript) document.querySelector(".gets")?.remove();
+  if (!transcript) document.querySelector(".downloads")?.remove();
 }
 
 function missingTranscript({ state, step }) {
@@ -53,11 +53,11 @@ function renderParagraphs({ paragraphs, language }, element) {
 }
 
 const timeButton = (start) => h("button", {
-  class: "at", "data-at": start, "aria-label": `Play from ${formatTimeWithUnits(start)}`,
+  class: "timestamp", "data-start": start, "aria-label": `Play from ${formatTimeWithUnits(start)}`,
 }, formatTime(start));
 
 function renderWord([start, end, text], words) {
-  const span = h("span", { "data-i": words.length }, text.trimStart());
+  const span = h("span", { "data-word": words.length }, text.trimStart());
   words.push({ start, end, span });
   return text.startsWith(" ") ? [" ", span] : [span];
 }

@@ -34,7 +34,7 @@ function startTime(params) {
 
 async function play(item, start, autoplay) {
   const player = createPlayer(item, start, autoplay);
-  const transcript = h("section", { class: "script", "aria-label": "Transcript", tabindex: "0" });
+  const transcript = h("section", { class: "transcript", "aria-label": "Transcript", tabindex: "0" });
   showView(item.title, h("div", { class: "stage" },
     h("div", { class: "player" }, player.cover, player.media, player.mutedVideo),
     h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...recordingFacts(item)),
