@@ -173,7 +173,7 @@ class Archive:
 
         """
         if not self.encoder_ready.done():
-            raise TransientFailure("it is being loaded")
+            raise TransientFailure("the sentence encoder is being loaded")
         self.encoder_ready.result()
 
     def media(self, key: str) -> MediaObject:
@@ -185,14 +185,14 @@ class Archive:
 
         """
         if not is_known_form(key):
-            raise NotFound(f"{key}: there is no such recording")
+            raise NotFound(f"{key}: no such recording")
         store = self.store
         try:
             return store.stat(key)
         except PermanentFailure as error:
             # The file system rejects such a name, or the bucket denies access to objects that do not exist.
             log.info("%s", error)
-            raise NotFound(f"{key}: there is no such recording") from None
+            raise NotFound(f"{key}: no such recording") from None
 
     def require(self, key: str, artefact: str) -> None:
         """Check that the recording and this artefact exist.
@@ -204,7 +204,7 @@ class Archive:
         """
         self.media(key)
         if not self.store.exists(artefact):
-            raise NotFound(f"{key}: not made yet")
+            raise NotFound(f"{key}: not available yet")
 
     def poster(self, key: str) -> bytes:
         """Return the poster frame (JPEG).
@@ -214,7 +214,7 @@ class Archive:
             TranscriptionError: the store cannot be opened or read.
 
         """
-        return self._made(key, media_keys.poster(key), "there is no picture of it")
+        return self._made(key, media_keys.poster(key), "no poster frame")
 
     def transcript(self, key: str, suffix: str) -> bytes:
         """Return the file of the transcript with this suffix, unchanged.
@@ -224,7 +224,7 @@ class Archive:
             TranscriptionError: the store cannot be opened or read.
 
         """
-        return self._made(key, media_keys.transcript(key, suffix), "there is no transcript of it yet")
+        return self._made(key, media_keys.transcript(key, suffix), "no transcript yet")
 
     def said(self, key: str) -> Transcript:
         """Return the parsed transcript.
@@ -238,7 +238,7 @@ class Archive:
         try:
             return from_json(self.transcript(key, ".json"))
         except ValueError as error:
-            raise PermanentFailure(f"{key}: its transcript cannot be read ({error}); materialise it again") from error
+            raise PermanentFailure(f"{key}: the transcript cannot be read ({error}); materialise it again") from error
 
     def _made(self, key: str, artefact: str, otherwise: str) -> bytes:
         self.media(key)

@@ -78,7 +78,9 @@ class Connection(H11Protocol):
 def _probes_of(app: App) -> App:
     """Return an application that answers probes as `app` does, rejects other requests, and closes the connection."""
     busy = JSONResponse(
-        {"detail": "too many connections; try again in a moment"}, 503, headers={"retry-after": str(round(SPARE_S))}
+        {"detail": f"Too many connections. Try again in {SPARE_S:.0f} seconds."},
+        503,
+        headers={"retry-after": str(round(SPARE_S))},
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -90,7 +90,7 @@ class Guard:
         if path in PROBES:
             return None
         if not self.access.is_own_name(request.headers.get("host", "")):
-            return _said(400, "this page does not answer under this name; name it in TRANSCRIPTION_SERVE_HOSTS")
+            return _said(400, "This host name is not allowed. Add it to TRANSCRIPTION_SERVE_HOSTS.")
         address = address_block(request.client.host if request.client else "")
         offers_token = self.access.offers_token(request.headers)
         # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
@@ -106,15 +106,18 @@ class Guard:
     def _unknown(self, request: Request) -> Response:
         """Redirect browsers to the sign-in page, and answer 401 to other clients or if there is no token to ask for."""
         if not self.access.token:
-            return PlainTextResponse("Not signed in: open this page by way of the proxy in front of it.\n", 401)
+            return PlainTextResponse("Not signed in. Open this page through the proxy that signs users in.\n", 401)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"{SIGN_IN}?next={quote(here, safe='')}", 303)
-        return _said(401, "a token is needed: Authorization: Bearer …", {"www-authenticate": "Bearer"})
+        return _said(
+            401, "Authentication required. Send the header Authorization: Bearer TOKEN.", {"www-authenticate": "Bearer"}
+        )
 
 
 def _too_many(wait_s: int) -> Response:
-    return _said(429, f"too many requests; try again in {wait_s} s", {"retry-after": str(wait_s)})
+    unit = "second" if wait_s == 1 else "seconds"
+    return _said(429, f"Too many requests. Try again in {wait_s} {unit}.", {"retry-after": str(wait_s)})
 
 
 def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:

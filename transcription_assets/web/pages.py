@@ -1,12 +1,14 @@
-"""Routes for browsers: one page that is filled by its script, its static files, and the sign-in form."""
+"""Routes for browsers: one page that is filled by its scripts, its static files, and the sign-in form."""
 
 import asyncio
 import gzip
 import hashlib
 import html
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import PurePosixPath
 from string import Template
 from typing import Annotated
 from urllib.parse import parse_qs
@@ -23,10 +25,11 @@ from transcription_assets.web.middleware import SIGN_IN
 from transcription_assets.web.thread_pool import ThreadPool
 
 TYPES = {
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+"""Media types of the files in `static/` that are served; the others are templates."""
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
 FORM_S = 10.0
@@ -51,12 +54,14 @@ def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
 
     """
     routes = APIRouter(include_in_schema=False)
+    statics = _statics()
     shell = Template(_read("page.html").decode())
+    preload = _preload(statics)
 
     async def opened(title: str, status: int = 200) -> Response:
         with suppress(TranscriptionError):  # the page reports errors of the store itself
             await workers.run(archive.find_media_origin)
-        return HTMLResponse(shell.substitute(title=html.escape(title)), status)
+        return HTMLResponse(shell.substitute(title=html.escape(title), preload=preload), status)
 
     @routes.get("/")
     async def search() -> Response:
@@ -77,7 +82,7 @@ def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
             return await opened(title, 503)
         return await opened(title)
 
-    _add_static(routes)
+    _add_static(routes, statics)
     _add_sign_in(routes, access)
     for route in routes.routes:
         if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
@@ -85,14 +90,23 @@ def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
     return routes
 
 
-def _add_static(routes: APIRouter) -> None:
-    statics = {name: _static(name) for name in TYPES}
+def _statics() -> dict[str, Static]:
+    folder = files("transcription_assets.web") / "static"
+    return {item.name: _static(item.name) for item in folder.iterdir() if _suffix(item.name) in TYPES}
 
+
+def _preload(statics: Mapping[str, Static]) -> str:
+    """Return links that load all modules at once: a browser would discover them import by import."""
+    modules = sorted(name for name in statics if _suffix(name) == ".js")
+    return "\n".join(f'<link rel="modulepreload" href="/static/{name}">' for name in modules)
+
+
+def _add_static(routes: APIRouter, statics: Mapping[str, Static]) -> None:
     @routes.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
         found = statics.get(name)
         if found is None:
-            raise NotFound(f"{name}: there is no such file")
+            raise NotFound(f"{name}: no such file")
         headers = {"etag": f'"{found.digest}"', "vary": "accept-encoding"}
         if found.digest in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -109,7 +123,7 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
     form = Template(_read("sign-in.html").decode())
 
     def asked(to: str, *, again: bool) -> Response:
-        shown = form.substitute(next=html.escape(own_path(to)), wrong="" if again else "hidden")
+        shown = form.substitute(next=html.escape(own_path(to)), hidden="" if again else "hidden")
         return HTMLResponse(shown, 401 if again else 200)
 
     @routes.get(SIGN_IN)
@@ -150,7 +164,11 @@ async def _body(request: Request) -> bytes:
 
 def _static(name: str) -> Static:
     data = _read(name)
-    return Static(data, gzip.compress(data, 9, mtime=0), hashlib.sha256(data).hexdigest()[:16], TYPES[name])
+    return Static(data, gzip.compress(data, 9, mtime=0), hashlib.sha256(data).hexdigest()[:16], TYPES[_suffix(name)])
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix
 
 
 def _read(name: str) -> bytes:

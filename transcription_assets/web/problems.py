@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_S = 5
 
 _WHY = {
-    400: "The request cannot be read.",
-    401: "A token is needed.",
-    404: "There is no such recording, or nothing of this kind of it.",
-    422: "A parameter is missing or out of bounds.",
+    400: "The request is malformed, or its host name is not allowed.",
+    401: "Authentication is required.",
+    404: "The recording, or the requested file of it, does not exist.",
+    422: "A parameter is missing or invalid.",
     429: "Too many requests.",
-    503: "The store or the search table cannot be read now.",
+    503: "The store or the search table is not available.",
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why} for status, why in _WHY.items()
@@ -65,4 +65,4 @@ async def _answered(_request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     log.error("%s %r", request.method, request.url.path, exc_info=error)
-    return answer(500, "something is wrong with this page; its log tells what")
+    return answer(500, "Internal error. The log of the server has the details.")

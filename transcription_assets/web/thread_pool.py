@@ -41,7 +41,7 @@ class ThreadPool:
 
         """
         if self._working >= self._most:
-            raise Overloaded("too many requests at once; try again in a moment")
+            raise Overloaded("the server is overloaded; try again later")
         self._working += 1
         future = self._pool.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ class ThreadPool:
         try:
             return await asyncio.wait_for(waiting, self._limit_s)
         except TimeoutError:
-            raise TooSlow(f"no answer within {self._limit_s:g} s; try again") from None
+            raise TooSlow(f"no response within {self._limit_s:g} s; try again") from None
 
     def close(self) -> None:
         """Cancel queued calls without waiting for running ones: they only read, so the process may end meanwhile."""

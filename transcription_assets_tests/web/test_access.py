@@ -1,5 +1,6 @@
 """Access to the site: tokens, host names, proxies and rate limits."""
 
+import re
 from collections.abc import Sequence
 
 import httpx2
@@ -39,7 +40,9 @@ def test_browser_signs_in_and_returns_to_the_requested_page(store: Store) -> Non
     with served.client(served.archive(store, serve_token=TOKEN), accept="text/html") as page:
         sent = page.get("/?q=a%20b")
         assert sent.headers["location"] == "/sign-in?next=%2F%3Fq%3Da%2520b"
-        assert "That is not" in page.post("/sign-in", data={"token": "wrong", "next": "/"}).text
+        assert not shows_alert(page.get("/sign-in").text)
+        refused = page.post("/sign-in", data={"token": "wrong", "next": "/"})
+        assert (refused.status_code, shows_alert(refused.text)) == (401, True)
         assert page.get("/").status_code == 303
         opened = page.post("/sign-in", data={"token": TOKEN, "next": "/?q=a%20b"})
         assert (opened.status_code, opened.headers["location"]) == (303, "/?q=a%20b")
@@ -47,6 +50,11 @@ def test_browser_signs_in_and_returns_to_the_requested_page(store: Store) -> Non
         assert TOKEN not in cookie
         assert {"httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie.split(";")}
         assert page.get("/?q=a").status_code == 200
+
+
+def shows_alert(text: str) -> bool:
+    (attributes,) = re.findall(r'<p [^>]*role="alert"([^>]*)>', text)
+    return "hidden" not in attributes
 
 
 @pytest.mark.parametrize(

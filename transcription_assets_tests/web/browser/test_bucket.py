@@ -34,6 +34,6 @@ def test_recording_in_a_bucket_opens_and_plays_at_its_time(opened: Opened, key: 
     page = opened(f"/watch/{key}?t=5.5")
     stands_at(page, 5.5)
     assert source in page.evaluate("document.querySelector('video').currentSrc")
-    page.locator("[data-i]").last.click()
+    page.locator("[data-word]").last.click()
     page.wait_for_function("() => document.querySelector('video').currentTime > 8")
-    page.wait_for_function("() => document.querySelector('[data-i].now').textContent === 'seconds.'")
+    page.wait_for_function("() => document.querySelector('[data-word].current').textContent === 'seconds.'")

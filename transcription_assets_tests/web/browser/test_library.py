@@ -93,8 +93,8 @@ def test_late_response_does_not_replace_a_newer_one(opened: Opened) -> None:
 def test_failed_recording_shows_a_reason_and_no_player(opened: Opened) -> None:
     page = opened("/library?state=failed")
     page.locator(".row .name").click()
-    page.locator(".notice .why").wait_for()
-    assert "cannot be opened" in page.locator(".why").inner_text()
+    page.locator(".notice .failure").wait_for()
+    assert "cannot be opened" in page.locator(".failure").inner_text()
     assert page.locator("video, audio").count() == 0
     picture(page, "failed")
 

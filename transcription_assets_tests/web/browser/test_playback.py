@@ -139,11 +139,11 @@ def test_late_times_in_a_variable_rate_mp3_are_exact(opened: Opened) -> None:
 @pytest.mark.parametrize("name", SOUND_AND_PICTURE)
 def test_muted_video_follows_the_sound_or_is_removed(opened: Opened, name: str) -> None:
     page = watch(opened, key_of(name))
-    page.wait_for_function("() => (document.querySelector('.silent')?.readyState ?? 4) > 1")
+    page.wait_for_function("() => (document.querySelector('.muted')?.readyState ?? 4) > 1")
     page.evaluate("document.querySelector('video').currentTime = 1.6")
     stands_at(page, 1.6)
     page.wait_for_function(
-        "(start) => { const silent = document.querySelector('.silent');"
+        "(start) => { const silent = document.querySelector('.muted');"
         " return !silent || (!silent.seeking && Math.abs(silent.currentTime - start - 1.6) < 0.3); }",
         arg=odd_files.ODD[name].start,
     )
@@ -154,7 +154,7 @@ def test_full_screen_shows_the_muted_video(opened: Opened) -> None:
     page = watch(opened, key_of("webm clock at 10"))
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function(
-        "() => document.fullscreenElement?.querySelector('video[controls]') && ['video[controls]', '.silent'].every("
+        "() => document.fullscreenElement?.querySelector('video[controls]') && ['video[controls]', '.muted'].every("
         "(name) => document.fullscreenElement.querySelector(name)?.clientHeight === innerHeight)"
     )
     picture(page, "full screen")

@@ -117,14 +117,15 @@ def test_search_result_plays_from_its_time(opened: Opened) -> None:
     assert at == f"{int(start) // 60}:{int(start) % 60:02}"
     stands_at(page, start + 0.5, within=2.5)
     page.wait_for_function("() => !document.querySelector('video').paused")
-    first = page.locator("[data-i].now").inner_text()
-    page.wait_for_function("(word) => document.querySelector('[data-i].now').textContent !== word", arg=first)
+    first = page.locator("[data-word].current").inner_text()
+    page.wait_for_function("(word) => document.querySelector('[data-word].current').textContent !== word", arg=first)
     lit, now = page.evaluate(
-        "[Number(document.querySelector('[data-i].now').dataset.i), document.querySelector('video').currentTime]"
+        "[Number(document.querySelector('[data-word].current').dataset.word),"
+        " document.querySelector('video').currentTime]"
     )
     words = words_of(page, WIZARD)
     assert words[lit][0] - 0.1 <= now <= words[lit + 1][0] + 0.5, "the highlighted word is the spoken one"
-    assert "silver compass" in " ".join(page.locator(".found").all_inner_texts())
+    assert "silver compass" in " ".join(page.locator(".highlight").all_inner_texts())
     picture(page, "watch")
 
 
@@ -137,12 +138,12 @@ def test_clicking_a_word_or_a_time_seeks_to_it(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}")
     words = words_of(page, BEES)
     for number in (60, 5):
-        page.locator(f'[data-i="{number}"]').click()
+        page.locator(f'[data-word="{number}"]').click()
         stands_at(page, words[number][0] + 0.4, within=0.6)
-        assert page.locator("[data-i].now").count() == 1
-    late = page.locator(".at").nth(1)
+        assert page.locator("[data-word].current").count() == 1
+    late = page.locator(".timestamp").nth(1)
     late.click()
-    stands_at(page, float(late.get_attribute("data-at") or "") + 0.4, within=0.6)
+    stands_at(page, float(late.get_attribute("data-start") or "") + 0.4, within=0.6)
 
 
 def test_page_can_be_used_with_the_keyboard_alone(opened: Opened) -> None:
@@ -157,7 +158,7 @@ def test_page_can_be_used_with_the_keyboard_alone(opened: Opened) -> None:
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement === document.querySelector('.hit')")
     page.keyboard.press("Enter")
-    page.locator(".found").first.wait_for()
+    page.locator(".highlight").first.wait_for()
     page.wait_for_function("() => !document.querySelector('video').paused")
     page.keyboard.press("Space")
     page.wait_for_function("() => document.querySelector('video').paused")
@@ -178,7 +179,7 @@ def test_page_can_be_used_with_the_keyboard_alone(opened: Opened) -> None:
 def test_shared_link_opens_paused_at_its_time(opened: Opened) -> None:
     page = opened(f"/watch/{BEES}?t=30.5", **DESK, color_scheme="dark")
     stands_at(page, 30.5)
-    page.locator("[data-i].now").wait_for()
+    page.locator("[data-word].current").wait_for()
     assert is_paused(page)
     assert page.title() == "Bees on the Library Roof"
     picture(page, "watch-dark")
@@ -190,7 +191,7 @@ def test_shared_link_opens_paused_at_its_time(opened: Opened) -> None:
 def test_going_back_stops_the_player(opened: Opened) -> None:
     page = opened("/?q=lime+trees")
     page.locator(".hit").first.click()
-    page.locator(".found").first.wait_for()
+    page.locator(".highlight").first.wait_for()
     page.go_back()
     page.locator(".hit").first.wait_for()
     assert page.locator("video").count() == 0
@@ -203,7 +204,7 @@ def test_views_fit_a_phone_screen(opened: Opened, colours: str) -> None:
     assert_fits(page)
     picture(page, f"phone-{colours}")
     page.locator(".hit").first.tap()
-    page.locator("[data-i].now").wait_for()
+    page.locator("[data-word].current").wait_for()
     assert_fits(page)
     page.mouse.wheel(0, 500)
     top = page.locator("video").bounding_box()
@@ -251,7 +252,7 @@ def test_text_contrast_is_sufficient_in_light_and_dark_mode(opened: Opened, colo
 
 
 def test_interactive_elements_have_accessible_names(opened: Opened) -> None:
-    for path, there in (("/?q=bees", ".hit"), ("/library", ".row"), (f"/watch/{BEES}", "[data-i]")):
+    for path, there in (("/?q=bees", ".hit"), ("/library", ".row"), (f"/watch/{BEES}", "[data-word]")):
         page = opened(path)
         page.locator(there).first.wait_for()
         nameless = page.evaluate(
@@ -265,14 +266,14 @@ def test_interactive_elements_have_accessible_names(opened: Opened) -> None:
 def test_library_shows_failed_recordings_with_reasons(opened: Opened) -> None:
     page = opened("/library")
     page.get_by_role("button", name="Failed 1").click()
-    why = page.locator(".row .why")
+    why = page.locator(".row .failure")
     why.wait_for()
     assert "video:" in why.inner_text()
     assert page.locator(".row").count() == 1
     page.get_by_role("button", name="All 6").click()
     page.get_by_label("Filter by name").fill("SONG")
     page.wait_for_function("() => document.querySelectorAll('.row').length === 1")
-    assert "nobody speaks" in page.locator(".row .facts").inner_text()
+    assert page.locator(".row").get_attribute("data-silence") == "no_speech"
 
 
 @pytest.mark.parametrize(("key", "source"), [(SONG, "/sound/"), (OLD_FILM, "/sound/")])
@@ -280,7 +281,7 @@ def test_extracted_audio_is_played_for_unplayable_files(opened: Opened, key: str
     page = opened(f"/watch/{key}?t=1.5")
     stands_at(page, 1.5)
     assert source in page.evaluate("document.querySelector('video, audio').currentSrc")
-    page.get_by_text("Nobody speaks in this recording.").wait_for()
+    page.locator(".empty[data-silence=no_speech]").wait_for()
 
 
 def test_media_is_reloaded_after_an_hour_at_the_same_time(opened: Opened) -> None:
@@ -306,7 +307,8 @@ def test_subtitles_can_be_turned_on(opened: Opened) -> None:
 
 def test_queries_without_results_show_a_message(opened: Opened) -> None:
     page = opened('/?q="no such phrase was ever said"')
-    page.get_by_role("heading", name="Nothing found").wait_for()
+    page.locator(".results .notice").get_by_role("heading").wait_for()
+    assert page.locator(".hit").count() == 0
     hostile = opened("/?q=" + "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'bad'%22%3E")
     hostile.locator(".hit, .notice").first.wait_for()
     assert hostile.locator("main img[src=x]").count() == 0

@@ -1,0 +1,60 @@
+// Filters of the search view, stored in the URL.
+
+import { fetchJson } from "./api.js";
+import { h, main } from "./dom.js";
+import { languageName } from "./format.js";
+import { navigate } from "./router.js";
+
+const NAMES = ["prefix", "language", "speaker", "since", "until"];
+let facets = null; // the last response of /api/facets
+
+/** Return whether a search is restricted by a filter. */
+export const isFiltered = (params) => NAMES.some((name) => params.get(name));
+
+/** Display the filters of these parameters in the existing fields. */
+export function syncFilters(params) {
+  for (const field of main.querySelectorAll(".filters [name]")) field.value = params.get(field.name) ?? "";
+}
+
+/** Return a row of fields, filled as soon as the facets are known. */
+export function createFilters() {
+  const row = h("div", { class: "filters", role: "group", "aria-label": "Filters" });
+  const fill = () => row.replaceChildren(...[
+    select("prefix", "Collection", facets.collections),
+    select("language", "Language", facets.languages, languageName),
+    select("speaker", "Speaker", facets.speakers),
+    dateInput("since", "From"), dateInput("until", "To")].filter(Boolean));
+  if (facets) fill();
+  // Errors are ignored, since the search itself reports them.
+  fetchJson("/api/facets", null).then((found) => {
+    facets = found;
+    fill();
+  }).catch(() => {});
+  return row;
+}
+
+/** Return a field for one facet, null if there is nothing to choose. */
+function select(name, label, counts, format = (value) => value) {
+  const values = Object.keys(counts).filter(Boolean);
+  if (values.length < 2 && !current(name)) return null;
+  const field = h("select", { name, onchange: () => apply(name, field.value) }, h("option", { value: "" }, "All"),
+    ...values.map((value) => h("option", { value }, `${format(value)} (${counts[value]})`)));
+  field.value = current(name) ?? "";
+  return h("label", {}, label, field);
+}
+
+/** Return a field for a date, null if no recording has one. */
+function dateInput(name, label) {
+  if (!facets.since && !current(name)) return null;
+  const field = h("input", { name, type: "date", value: current(name), onchange: () => apply(name, field.value) });
+  return h("label", {}, label, field);
+}
+
+const current = (name) => new URL(location.href).searchParams.get(name);
+
+function apply(name, value) {
+  const address = new URL(location.href);
+  if (value) address.searchParams.set(name, value);
+  else address.searchParams.delete(name);
+  navigate(`/${address.search}`);
+}
