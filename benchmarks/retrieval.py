@@ -28,10 +28,12 @@ from transcription_assets import models
 from transcription_assets.domain.passages import Sentence, cut_passages
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
 from transcription_assets.evaluation.labelled_set import talks
-from transcription_assets.search import payload
-from transcription_assets.search.index import Index, Snapshot, schema, table_name
-from transcription_assets.search.query import Answer, Filters, Mode, Query
+from transcription_assets.search.filters import Filters
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Answer, Mode, Query
 from transcription_assets.search.ranking import nearest
+from transcription_assets.search.retrieval import Snapshot
+from transcription_assets.search.schema import encode_card, encode_vectors, polars_schema, table_name
 from transcription_assets.search.searcher import FEWEST, Searcher
 
 DIMENSION = 384
@@ -100,11 +102,9 @@ class Synthetic:
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
             "card": pa.array([_card(int(item), said) for item, said in zip(number, sentences, strict=True)]),
-            "near": pa.array(
-                [payload.encode_vectors(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]
-            ),
+            "near": pa.array([encode_vectors(vector, np.repeat([vector], SENTENCES, axis=0)) for vector in vectors]),
         }
-        return pa.table({name: columns[name] for name in schema(DIMENSION)})
+        return pa.table({name: columns[name] for name in polars_schema(DIMENSION)})
 
     def question(self, random: np.random.Generator) -> str:
         """Return two to five words that are neither the most frequent nor the rarest."""
@@ -119,7 +119,7 @@ def _card(number: int, texts: Sequence[str]) -> str:
     recording, place = divmod(int(number), PASSAGES_OF_A_RECORDING)
     said = [Sentence(place * 22.0 + 6.0 * one, place * 22.0 + 6.0 * (one + 1), text) for one, text in enumerate(texts)]
     name, day = f"Recording {recording}", date(1970, 1, 1) + timedelta(days=recording % 9000)
-    return payload.encode_card(
+    return encode_card(
         f"video/{recording}.mp4",
         title=name,
         language="en" if recording % 4 else "de",

@@ -18,7 +18,7 @@ from transcription_assets.defs.partitions import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
 from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
 from transcription_assets.search.index import Index
-from transcription_assets.search.schema import schema
+from transcription_assets.search.schema import polars_schema
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
@@ -156,7 +156,7 @@ class Graph:
         """Return all searchable rows, sorted by id."""
         looked = Index(self.store.lancedb_uri).look()
         if looked is None:
-            return pl.DataFrame(schema=schema(1))
+            return pl.DataFrame(schema=polars_schema(1))
         found: pl.DataFrame = looked.table.to_polars().collect().sort("id")
         return found
 

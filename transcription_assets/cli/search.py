@@ -14,8 +14,17 @@ from transcription_assets.domain import line_breaks
 from transcription_assets.domain.transcript import format_clock
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import playback
-from transcription_assets.search.highlight import HighlightPart, Span, split_highlights
-from transcription_assets.search.query import MAX_LIMIT, Filters, Hit, Mode, Query, parse_query
+from transcription_assets.search.filters import Filters
+from transcription_assets.search.query import (
+    MAX_LIMIT,
+    HighlightPart,
+    Hit,
+    Mode,
+    Query,
+    Span,
+    parse_query,
+    split_highlights,
+)
 from transcription_assets.storage import Store
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.pipeline.video import Video
-from transcription_assets.search.index import IndexState
+from transcription_assets.search.tables import IndexState
 from transcription_assets.storage import Store
 
 INLINE_LIMIT = 1000

@@ -17,8 +17,8 @@ from transcription_assets.domain.transcript import Segment, Transcript, from_jso
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.pipeline import audio, failure_notes, video
-from transcription_assets.search import index, payload
 from transcription_assets.search.index import Index
+from transcription_assets.search.schema import decode_sentences, encode_card, encode_vectors, polars_schema
 from transcription_assets.storage import Store
 
 VERSION = "3"
@@ -43,7 +43,7 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """True if every sentence of the transcript is in a passage."""
-        held = {(item.start, item.text) for card in self.rows["card"] for item in payload.decode_sentences(card)}
+        held = {(item.start, item.text) for card in self.rows["card"] for item in decode_sentences(card)}
         return len(held) == self.sentences
 
 
@@ -192,7 +192,7 @@ def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choi
             "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
             "media_etag": [transcript.media.etag] * each,
             "card": [
-                payload.encode_card(
+                encode_card(
                     key,
                     title=about.title,
                     language=language,
@@ -203,11 +203,11 @@ def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choi
                 for item, language in zip(cut, languages, strict=True)
             ],
             "near": [
-                payload.encode_vectors(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
+                encode_vectors(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
                 for item, vector in zip(cut, vectors, strict=True)
             ],
         },
-        schema=index.schema(vectors.shape[1]),
+        schema=polars_schema(vectors.shape[1]),
     )
 
 

@@ -1,6 +1,7 @@
 """search_index: maintenance of the search tables, and the switch to a new table that is complete."""
 
-from transcription_assets.search.index import Index, IndexState
+from transcription_assets.search.index import Index
+from transcription_assets.search.tables import IndexState
 
 
 def materialise(table: Index) -> IndexState:

@@ -14,17 +14,13 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.search import payload, retrieval
-from transcription_assets.search.facets import Facets, facets
-from transcription_assets.search.index_errors import FilesGone, explained, translated
-from transcription_assets.search.index_state import IndexState, VersionState
-from transcription_assets.search.query import Filters, ParsedQuery
+from transcription_assets.search import retrieval, schema
+from transcription_assets.search.filters import Facets, Filters, facets, quoted
+from transcription_assets.search.index_errors import explained, translated
+from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.schema import FIRST_TABLE, SCALAR_COLUMNS, foreign, keyed, schema, table_name
-from transcription_assets.search.tables import Tables, awaited, has_cards
-
-__all__ = ["Facets", "FilesGone", "Index", "IndexState", "Snapshot", "VersionState", "schema", "table_name"]
+from transcription_assets.search.tables import IndexState, Tables, VersionState, awaited, has_cards
 
 BATCH_ROWS = 4096
 NAMED = 3
@@ -60,10 +56,10 @@ class Index:
         if not recipes:
             self._remove(media_keys)
             return 0
-        own = table_name(recipes[0])
+        own = schema.table_name(recipes[0])
         self._named(own)
         if self._tables.newest(own) is None:
-            self._tables.make(own, keyed(rows.clear()).schema)
+            self._tables.make(own, schema.keyed(rows.clear()).schema)
         version = self._merged(own, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
         served = self._named(own)
@@ -81,12 +77,12 @@ class Index:
         """
         served = self._served_now()
         table = self._tables.newest(served) if served else None
-        if table is None or {table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
+        if table is None or {schema.table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
             return False
         if not rows.height:
             return not table.count_rows(_of([media_key]))
-        found = table.search().where(_of([media_key])).select(list(SCALAR_COLUMNS)).limit(None).to_polars()
-        return bool(found.sort("id").equals(rows.select(SCALAR_COLUMNS).sort("id")))
+        found = table.search().where(_of([media_key])).select(list(schema.SCALAR_COLUMNS)).limit(None).to_polars()
+        return bool(found.sort("id").equals(rows.select(schema.SCALAR_COLUMNS).sort("id")))
 
     @explained
     def remove(self, media_keys: Sequence[str]) -> None:
@@ -253,7 +249,7 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        types = schema(self.dimension() or 1)
+        types = schema.polars_schema(self.dimension() or 1)
         return {name: types[name] for name in columns}
 
     def passages(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -336,7 +332,7 @@ class Index:
         def merge(table: Any) -> int:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of(media_keys))
-            fitting = keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
+            fitting = schema.keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
             # A row of another model has no vector here; by default LanceDB rejects missing vectors.
             return int(merged.execute(fitting, on_bad_vectors="null").version)
 
@@ -347,7 +343,7 @@ class Index:
 
         Called before the table is created and again afterwards: `maintain` drops tables without a role.
         """
-        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         is_there = self._tables.newest(own) is not None
 
         def named(said: dict[str, str]) -> dict[str, str]:
@@ -366,11 +362,11 @@ class Index:
         table = self._tables.newest(served)
         if table is None or not has_cards(table):
             return
-        found = table.search().where(_of(media_keys)).select(list(payload.CONTENT)).limit(None).to_polars()
-        held, made = payload.contents(found), payload.contents(rows)
+        found = table.search().where(_of(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
+        held, made = schema.contents(found), schema.contents(rows)
         changed = [key for key in media_keys if held.get(key) != made.get(key)]
         if changed:
-            guests = foreign(rows, _dimension(table), self._model_of(served, table))
+            guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
             self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
@@ -412,8 +408,8 @@ class Index:
     def _served_now(self) -> str:
         """Return the served table as stored now, "" if there is none."""
         name = self._tables.pointer().get("table", "")
-        if not name and self._tables.newest(FIRST_TABLE) is not None:
-            name = FIRST_TABLE
+        if not name and self._tables.newest(schema.FIRST_TABLE) is not None:
+            name = schema.FIRST_TABLE
         self._served = (time.monotonic(), name)
         return name
 
@@ -427,7 +423,7 @@ class Index:
             others = {"building": building} if (building := said.get("building", table)) != table else {}
             return {"table": table, "before": served, **others}
 
-        first = FIRST_TABLE if self._tables.newest(FIRST_TABLE) is not None else ""
+        first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         self._tables.point(switched)
         self._served = (float("-inf"), "")
 
@@ -436,7 +432,7 @@ class Index:
         pointer = self._tables.pointer()
         kept = {pointer.get(role, "") for role in ("table", "building", "before")}
         for name in names:
-            if name.startswith(FIRST_TABLE) and name not in kept and pointer:
+            if name.startswith(schema.FIRST_TABLE) and name not in kept and pointer:
                 self._tables.drop(name)
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
@@ -497,4 +493,4 @@ def _dimension(table: Any) -> int:
 
 
 def _of(media_keys: Sequence[str]) -> str:
-    return f"media_key IN ({', '.join(map(retrieval.quoted, media_keys))})"
+    return f"media_key IN ({', '.join(map(quoted, media_keys))})"

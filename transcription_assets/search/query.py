@@ -1,4 +1,4 @@
-"""Questions and answers of the search: parsing, filters, limits, folding of words, and hits. Pure."""
+"""Questions and answers of the search: parsing, limits, folding of words, hits and their highlights. Pure."""
 
 import re
 import unicodedata
@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
 from transcription_assets.domain.text import is_unspaced
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.search.filters import Filters, InvalidQuery, is_encodable
 
 MAX_TEXT = 1000
 MAX_LIMIT = 100
 MAX_OFFSET = 1000
-MAX_VALUES = 20
-MAX_VALUE = 1000
 MAX_TERMS = 24
 """Words of a question that are looked up; a longer question is still found by its meaning."""
 FUZZY_LENGTH = 4
@@ -48,9 +47,7 @@ _LETTERS = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
 )
 
-
-class InvalidQuery(PermanentFailure):
-    """The question exceeds a limit; the message names the limit."""
+Span = tuple[int, int]
 
 
 class Mode(StrEnum):
@@ -62,45 +59,11 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """Conditions on a moment, all of which must hold.
-
-    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
-    known date; `shortest_s` and `longest_s` are the recording's length in seconds.
-
-    Raises:
-        QueryRefused: a value exceeds a limit or cannot be encoded.
-
-    """
-
-    prefix: str = ""
-    languages: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    since: date | None = None
-    until: date | None = None
-    shortest_s: float | None = None
-    longest_s: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the limits, so that no filter costs more than a scan of the table."""
-        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
-            if len(values) > MAX_VALUES:
-                raise InvalidQuery(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
-            if any(len(value) > MAX_VALUE for value in values):
-                raise InvalidQuery(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
-            if any(not _is_encodable(value) for value in values):
-                raise InvalidQuery(f"the filter {name} holds characters that are none (lone surrogates)")
-        for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
-            if seconds is not None and not 0 <= seconds < float("inf"):
-                raise InvalidQuery(f"{name} is a number of seconds from 0, not {seconds}")
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
     """A question with its page of the answer (`limit`, `offset`), its mode and its filters.
 
     Raises:
-        QueryRefused: a value exceeds a limit.
+        InvalidQuery: a value exceeds a limit.
 
     """
 
@@ -186,7 +149,7 @@ class ParsedQuery:
 
 def parse_query(text: str) -> ParsedQuery:
     """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
-    clean = "".join(c if _is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
+    clean = "".join(c if is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
     phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
     loose = tuple(tokens(_QUOTED.sub(" ", plain)))
@@ -285,5 +248,24 @@ def allowed_edits(word: str) -> int:
     return 1 if len(word) < 2 * FUZZY_LENGTH else 2
 
 
-def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+@dataclass(frozen=True, slots=True)
+class HighlightPart:
+    """A run of text with the same highlighting: in the best sentence or not, a word of the question or not."""
+
+    text: str
+    sentence: bool
+    match: bool
+
+
+def split_highlights(text: str, sentence: Span, matches: Sequence[Span]) -> list[HighlightPart]:
+    """Split the text into parts that join to the whole; spans are clipped to the text."""
+    edges = {0, len(text)} | {edge for span in (sentence, *matches) for edge in span if 0 < edge < len(text)}
+    borders = sorted(edges)
+    return [
+        HighlightPart(text[a:b], _covers(sentence, a, b), any(_covers(match, a, b) for match in matches))
+        for a, b in pairwise(borders)
+    ]
+
+
+def _covers(span: Span, start: int, end: int) -> bool:
+    return span[0] <= start and end <= span[1]

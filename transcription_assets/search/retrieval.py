@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.search import payload
-from transcription_assets.search.query import Filters, ParsedQuery, allowed_edits
+from transcription_assets.search.filters import Filters, expression
+from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.schema import candidate
 
 ROW = "_rowid"
 NPROBES = 50
@@ -26,7 +27,6 @@ Both values come from benchmarks.
 """
 QUERY_TIMEOUT = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
-LAST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +116,7 @@ async def read(looked: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
         return {}
     held = await looked.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
     each = zip(held[ROW].to_pylist(), held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
-    return {number: payload.candidate(number, card, near, looked.dimension) for number, card, near in each}
-
-
-def expression(filters: Filters) -> str | None:
-    """Return the filters as a LanceDB expression of dates, numbers and `quoted` text; None if there are none."""
-    said: list[str] = []
-    if filters.prefix:
-        said.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
-    if filters.languages:
-        said.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
-    if filters.speakers:
-        said.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
-    if filters.since:
-        said.append(f"recorded >= DATE '{filters.since.isoformat()}'")
-    if filters.until:
-        said.append(f"recorded <= DATE '{filters.until.isoformat()}'")
-    if filters.shortest_s is not None:
-        said.append(f"duration_s >= {float(filters.shortest_s)!r}")
-    if filters.longest_s is not None:
-        said.append(f"duration_s <= {float(filters.longest_s)!r}")
-    return " AND ".join(said) or None
-
-
-def quoted(text: str) -> str:
-    r"""Return `text` as an SQL string literal: single quotes are doubled, no other character has a meaning.
-
-    LanceDB's own literals are not used (0.40): they take `\'` for a quote that is doubled already, but the SQL parser
-    does not, so that the text after it would be parsed as an expression.
-    """
-    return "'" + text.replace("'", "''") + "'"
+    return {number: candidate(number, card, near, looked.dimension) for number, card, near in each}
 
 
 def _queries() -> Any:

@@ -1,19 +1,30 @@
-"""Columns of the search tables, and the table of each recipe.
+"""Columns of the search tables with the encoding of their values, and the table of each recipe.
 
 Columns: id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s,
 vector (float32, unit length), embedding_model, recipe, media_etag, and two that are read for candidates: card (JSON:
 media_key, title, language, recorded, duration_s and the sentences, each [start, end, text, speaker, [[offset in the
 text, second] of each word if the sentence is long]]) and near (float16: the vector of the passage, then one for each
 sentence). `recipe` names everything that vectors depend on: all rows of a table have the same recipe.
+
+In a table of a million rows each column that is read costs a millisecond, nested lists several. So `card` and `near`
+hold all that ranking and display need of a passage: its text is one JSON string, its vectors are one byte string.
 """
 
 import hashlib
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+
+from transcription_assets.domain.passages import Sentence, join_sentences
+from transcription_assets.search.ranking import LONG_SENTENCE_S, Candidate, Vector
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 FIRST_TABLE = "passages"
 """Name of the only table of earlier versions, which is replaced by `index rebuild`; prefix of all others."""
@@ -39,7 +50,7 @@ SCALAR_COLUMNS = (
 """All columns except the vectors, which follow from the recipe and the texts."""
 
 
-def schema(dimension: int) -> dict[str, pl.DataType]:
+def polars_schema(dimension: int) -> dict[str, pl.DataType]:
     """Return the Polars schema of a table and of `embeddings/<key>.parquet`."""
     return {
         "id": pl.String(),
@@ -96,3 +107,82 @@ def foreign(rows: pl.DataFrame, dimension: int, model: str) -> pl.DataFrame:
     if rows["embedding_model"][0] != model or rows.schema["vector"] != pl.Array(pl.Float32, dimension):
         none |= {"vector": pl.Array(pl.Float32, dimension), "near": pl.Binary(), "embedding_model": pl.String()}
     return rows.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in none.items())
+
+
+def encode_card(
+    media_key: str,
+    *,
+    title: str,
+    language: str,
+    recorded: date | None,
+    duration_s: float | None,
+    sentences: Sequence[Sentence],
+) -> str:
+    """Return the JSON for display of a passage; only long sentences include the times of their words."""
+    said = [
+        [one.start, one.end, one.text, one.speaker, [[at, round(when, 2)] for at, when in one.words if is_long(one)]]
+        for one in sentences
+    ]
+    day = recorded.isoformat() if recorded else None
+    return json.dumps([media_key, title, language, day, duration_s, said], ensure_ascii=False, separators=(",", ":"))
+
+
+def is_long(sentence: Sentence) -> bool:
+    """Return whether playback starts inside the sentence instead of at its start."""
+    return sentence.end - sentence.start > LONG_SENTENCE_S
+
+
+def encode_vectors(vector: Vector, sentence_vectors: Vector) -> bytes:
+    """Return the vector of a passage, followed by one for each sentence, as float16 bytes."""
+    return np.vstack([vector, sentence_vectors]).astype(np.float16).tobytes()
+
+
+def decode_sentences(written: str) -> tuple[Sentence, ...]:
+    """Return the sentences in a `card` value."""
+    return _sentences(json.loads(written)[-1])
+
+
+def decode_vectors(pressed: bytes, dimension: int) -> Vector:
+    """Return the vectors in a `near` value, shape (1 + sentences, dimension), float32."""
+    return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
+
+
+Content = tuple[str, frozenset[tuple[float, str]]]
+"""ETag of a recording, and its sentences as (start, text)."""
+CONTENT = ("media_key", "media_etag", "card")
+
+
+def contents(rows: pl.DataFrame) -> dict[str, Content]:
+    """Return the content of each recording in `rows` by media key, however it is cut into passages."""
+    found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
+    for row in rows.iter_rows(named=True):
+        _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
+        said |= {(one.start, one.text) for one in decode_sentences(row["card"])}
+    return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
+
+
+def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
+    """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
+    media_key, title, language, day, duration_s, said = json.loads(written)
+    sentences = _sentences(said)
+    vectors = None if pressed is None else decode_vectors(pressed, dimension)
+    return Candidate(
+        row=row,
+        media_key=media_key,
+        title=title,
+        language=language or "",
+        recorded=date.fromisoformat(day) if day else None,
+        duration_s=duration_s,
+        start=sentences[0].start,
+        end=sentences[-1].end,
+        text=join_sentences(sentences)[0],
+        sentences=sentences,
+        vector=None if vectors is None else vectors[0],
+        sentence_vectors=None if vectors is None else vectors[1:],
+    )
+
+
+def _sentences(said: Sequence[Any]) -> tuple[Sentence, ...]:
+    return tuple(
+        Sentence(start, end, text, speaker, tuple(map(tuple, words))) for start, end, text, speaker, words in said
+    )

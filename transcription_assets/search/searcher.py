@@ -9,9 +9,12 @@ from functools import partial
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
-from transcription_assets.search.index import Facets, FilesGone, Index, Snapshot
-from transcription_assets.search.query import Answer, Filters, Mode, Query, parse_query
+from transcription_assets.search.filters import Facets, Filters
+from transcription_assets.search.index import Index
+from transcription_assets.search.index_errors import FilesGone
+from transcription_assets.search.query import Answer, Mode, Query, parse_query
 from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.retrieval import Snapshot
 
 CANDIDATES = 2
 """Passages requested per moment of the answer: neighbours are merged."""

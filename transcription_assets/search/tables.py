@@ -1,4 +1,4 @@
-"""The LanceDB tables of a folder or bucket: opening, creating, concurrent writes, maintenance, and the pointer file."""
+"""The LanceDB tables of a folder or bucket: opening, creating, concurrent writes, maintenance, state, pointer file."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from transcription_assets.storage.errors import error_text
 if TYPE_CHECKING:
     import pyarrow as pa
     from obstore.store import ObjectStore
+
 
 VECTOR_INDEX_ROWS = 20_000
 """Below this number of rows a scan of all vectors takes milliseconds, and an index only costs."""
@@ -330,3 +332,30 @@ def _worthwhile(rows: int) -> list[tuple[str, Any]]:
         wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
         wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
     return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """State of the served table after maintenance, and the name of the one under construction ("" if none)."""
+
+    rows: int
+    recordings: int
+    fragments: int
+    version: int
+    vector_index: bool
+    table: str = ""
+    building: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """State of one table: its recipe, its size, and how many recordings of the served table it lacks."""
+
+    table: str
+    role: str
+    embedding_model: str
+    recipe: str
+    rows: int
+    recordings: int
+    missing: int
+    indexes: tuple[str, ...]

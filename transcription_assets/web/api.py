@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.search.highlight import split_highlights
-from transcription_assets.search.query import MAX_LIMIT, Filters, Hit
+from transcription_assets.search.filters import Filters
+from transcription_assets.search.query import MAX_LIMIT, Hit, split_highlights
 from transcription_assets.search.query import Query as Question
 from transcription_assets.web import library_api, paragraphs, problems, titles
 from transcription_assets.web.archive import LONGEST_KEY, Archive

@@ -14,7 +14,8 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.search.index import Facets, Index
+from transcription_assets.search.filters import Facets
+from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
-from transcription_assets.search.query import InvalidQuery
+from transcription_assets.search.filters import InvalidQuery
 from transcription_assets.web.schemas import Problem
 
 log = logging.getLogger(__name__)

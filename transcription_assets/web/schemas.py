@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from transcription_assets.search.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, MAX_VALUE, MAX_VALUES
+from transcription_assets.search.filters import MAX_VALUE, MAX_VALUES
+from transcription_assets.search.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT
 
 State = Literal["done", "working", "waiting", "failed"]
 Silence = Literal["", "no_speech", "not_understood"]

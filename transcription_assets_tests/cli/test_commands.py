@@ -22,7 +22,7 @@ from transcription_assets.cli.search import CONTEXT, around
 from transcription_assets.domain import media_keys as keys
 from transcription_assets.errors import TransientFailure
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.search.highlight import HighlightPart
+from transcription_assets.search.query import HighlightPart
 from transcription_assets.storage import Store, temporary
 from transcription_assets.wiring import Services
 from transcription_assets_tests import recordings

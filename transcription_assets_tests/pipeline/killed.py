@@ -20,7 +20,7 @@ import obstore
 
 from transcription_assets import media
 from transcription_assets.pipeline import embeddings
-from transcription_assets.search import index
+from transcription_assets.search import schema
 from transcription_assets.search.index import Index
 from transcription_assets.storage import Store
 from transcription_assets.storage.bucket import Bucket
@@ -104,7 +104,7 @@ def process(url: str, strikes_at: int) -> list[str]:
     for work in ("write", "upload"):
         assassin.half_way(Store, work)
     assassin.after(Store, "delete")
-    table = index.table_name(embeddings.recipe_of(str(HashEncoder().model), PASSAGE_S))
+    table = schema.table_name(embeddings.recipe_of(str(HashEncoder().model), PASSAGE_S))
     assassin.as_soon_as(store, "replace, a version begun", f"lancedb/{table}.lance/_versions")
     assassin.as_soon_as(store, "replace, rows written", f"lancedb/{table}.lance/data")
     assassin.after(Bucket, "_copied")

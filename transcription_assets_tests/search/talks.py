@@ -8,8 +8,9 @@ import polars as pl
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
+from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import Answer, Filters, Mode, Query
+from transcription_assets.search.query import Answer, Mode, Query
 from transcription_assets.search.searcher import Searcher
 
 THEMES = ("sea", "bread", "chess", "ice")

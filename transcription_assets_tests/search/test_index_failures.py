@@ -17,7 +17,8 @@ from transcription_assets.errors import (
     TransientFailure,
 )
 from transcription_assets.search import index_errors
-from transcription_assets.search.index import FilesGone, Index
+from transcription_assets.search.index import Index
+from transcription_assets.search.index_errors import FilesGone
 from transcription_assets_tests.search.test_writers import SHARED, rows
 
 WRITES: dict[str, Callable[[Index], object]] = {

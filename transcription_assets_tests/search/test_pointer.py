@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.search.index import Index, table_name
+from transcription_assets.search.index import Index
+from transcription_assets.search.schema import table_name
 from transcription_assets.search.tables import Tables
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.search.test_writers import SHARED, rows

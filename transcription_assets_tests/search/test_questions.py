@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from transcription_assets.search.filters import Filters, InvalidQuery
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import MAX_LIMIT, MAX_TEXT, Filters, InvalidQuery, Mode, Query
+from transcription_assets.search.query import MAX_LIMIT, MAX_TEXT, Mode, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, SEA, ThemeEncoder, ask, fill, keys
 

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from transcription_assets.domain.passages import Sentence
 from transcription_assets.embedding import Vectors
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.search import index, payload, tables
-from transcription_assets.search.index import Index, table_name
-from transcription_assets.search.query import Answer, Filters, Mode, Query, parse_query
+from transcription_assets.search import index, schema, tables
+from transcription_assets.search.filters import Filters
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Answer, Mode, Query, parse_query
+from transcription_assets.search.schema import table_name
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.storage import temporary
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
@@ -238,19 +240,19 @@ def test_encoded_card_round_trips(said: list[str], recorded: date | None, second
         Sentence(number * seconds, (number + 1) * seconds, text, text[:1], ((0, 1.25),))
         for number, text in enumerate(said)
     ]
-    written = payload.encode_card(
+    written = schema.encode_card(
         "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
     )
-    found = payload.candidate(7, written, payload.encode_vectors(np.ones(4), np.ones((len(said), 4))), 4)
+    found = schema.candidate(7, written, schema.encode_vectors(np.ones(4), np.ones((len(said), 4))), 4)
     assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
     assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
         (one.start, one.end, one.text, one.speaker) for one in spoken_
     ]
-    assert [bool(one.words) for one in found.sentences] == [payload.is_long(one) for one in spoken_]
+    assert [bool(one.words) for one in found.sentences] == [schema.is_long(one) for one in spoken_]
     assert found.vector is not None
     assert found.sentence_vectors is not None
     assert (found.vector.shape, found.sentence_vectors.shape) == ((4,), (len(said), 4))
-    assert payload.candidate(7, written, None, 4).vector is None
+    assert schema.candidate(7, written, None, 4).vector is None
 
 
 def test_search_continues_during_writes_and_maintenance(tmp_path: Path) -> None:

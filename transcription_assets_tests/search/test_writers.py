@@ -13,7 +13,7 @@ import pytest
 
 from transcription_assets.domain.passages import Sentence
 from transcription_assets.errors import TransientFailure
-from transcription_assets.search import index, payload, tables
+from transcription_assets.search import schema, tables
 from transcription_assets.search.index import Index
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
@@ -28,10 +28,10 @@ SHARED = "video/shared.mp4"
 def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.DataFrame:
     """The passages of one recording."""
     unit = [1.0, 0.0, 0.0, 0.0]
-    card = payload.encode_card(
+    card = schema.encode_card(
         key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
     )
-    near = payload.encode_vectors(np.array(unit), np.array([unit]))
+    near = schema.encode_vectors(np.array(unit), np.array([unit]))
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],
@@ -51,7 +51,7 @@ def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.
             "card": [card] * count,
             "near": [near] * count,
         },
-        schema=index.schema(len(unit)),
+        schema=schema.polars_schema(len(unit)),
     )
 
 
@@ -160,7 +160,7 @@ def test_repeated_commit_conflict_is_a_transient_failure(
         raise RuntimeError(lost)
 
     with pytest.raises(TransientFailure):
-        tables.Tables(table.uri, {}).written(index.table_name("none"), lose)
+        tables.Tables(table.uri, {}).written(schema.table_name("none"), lose)
     assert len(tried) == tables.ATTEMPTS
     assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
 

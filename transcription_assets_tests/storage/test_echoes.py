@@ -13,8 +13,9 @@ import pytest
 
 from transcription_assets.errors import Refused, TranscriptionError
 from transcription_assets.search import retrieval
+from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import Filters, parse_query
+from transcription_assets.search.query import parse_query
 from transcription_assets.storage import Store, errors
 from transcription_assets_tests import fault_proxy, seaweed
 from transcription_assets_tests.fault_proxy import Answer, FaultProxy

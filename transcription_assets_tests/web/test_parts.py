@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from transcription_assets.domain import media_keys
-from transcription_assets.search.highlight import split_highlights
+from transcription_assets.search.query import split_highlights
 from transcription_assets.web import titles
 from transcription_assets.web.archive import is_known_form
 from transcription_assets.web.rate_limit import MOST_VISITORS, RateLimit

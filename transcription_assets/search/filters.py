@@ -1,0 +1,119 @@
+"""Filters of a search: their values, the LanceDB filter (SQL) that they become, and the values that a table offers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from transcription_assets.errors import PermanentFailure
+
+MAX_VALUES = 20
+MAX_VALUE = 1000
+LAST = "\U0010ffff"
+
+
+class InvalidQuery(PermanentFailure):
+    """A question or a filter exceeds a limit; the message names the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Conditions on a moment, all of which must hold.
+
+    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
+    known date; `shortest_s` and `longest_s` are the recording's length in seconds.
+
+    Raises:
+        InvalidQuery: a value exceeds a limit or cannot be encoded.
+
+    """
+
+    prefix: str = ""
+    languages: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    shortest_s: float | None = None
+    longest_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits, so that no filter costs more than a scan of the table."""
+        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
+            if len(values) > MAX_VALUES:
+                raise InvalidQuery(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
+            if any(len(value) > MAX_VALUE for value in values):
+                raise InvalidQuery(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
+            if any(not is_encodable(value) for value in values):
+                raise InvalidQuery(f"the filter {name} holds characters that are none (lone surrogates)")
+        for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
+            if seconds is not None and not 0 <= seconds < float("inf"):
+                raise InvalidQuery(f"{name} is a number of seconds from 0, not {seconds}")
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can encode the text: it can unless there are lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def expression(filters: Filters) -> str | None:
+    """Return the filters as a LanceDB filter (SQL) of dates, numbers and `quoted` text; None if there are none."""
+    said: list[str] = []
+    if filters.prefix:
+        said.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+    if filters.languages:
+        said.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
+    if filters.speakers:
+        said.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
+    if filters.since:
+        said.append(f"recorded >= DATE '{filters.since.isoformat()}'")
+    if filters.until:
+        said.append(f"recorded <= DATE '{filters.until.isoformat()}'")
+    if filters.shortest_s is not None:
+        said.append(f"duration_s >= {float(filters.shortest_s)!r}")
+    if filters.longest_s is not None:
+        said.append(f"duration_s <= {float(filters.longest_s)!r}")
+    return " AND ".join(said) or None
+
+
+def quoted(text: str) -> str:
+    r"""Return `text` as an SQL string literal: single quotes are doubled, no other character has a meaning.
+
+    LanceDB's own literals are not used (0.40): they take `\'` for a quote that is doubled already, but the SQL parser
+    does not, so that the text after it would be parsed as an expression.
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """Values to filter by, each with its number of recordings, the most frequent first."""
+
+    recordings: int
+    languages: Mapping[str, int]
+    speakers: Mapping[str, int]
+    collections: Mapping[str, int]
+    since: date | None
+    until: date | None
+
+
+def facets(rows: pl.DataFrame) -> Facets:
+    """Count the facets of a table's rows."""
+    one = rows.group_by("media_key").first()
+    collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
+    languages = rows.select("media_key", "language").unique()
+    speakers = rows.select("media_key", "speakers").explode("speakers").unique()
+    dates = one["recorded"]
+    return Facets(
+        recordings=one.height,
+        languages=_counted(languages["language"]),
+        speakers=_counted(speakers["speakers"]),
+        collections=_counted(collections),
+        since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
+        until=dates.max(),  # type: ignore[arg-type]
+    )
+
+
+def _counted(values: pl.Series) -> dict[str, int]:
+    counted = values.drop_nulls().value_counts(sort=True, name="count")
+    return {str(value): int(count) for value, count in counted.iter_rows() if value}
