@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from transcription_assets import settings, speech
-from transcription_assets.costs import report
+from transcription_assets.costs.prices import CPU_SIZES
 from transcription_assets.defs import assets, fixed_config, jobs
 from transcription_assets.defs.automation import automation_sensor
 from transcription_assets.defs.executors import kubernetes, placement
@@ -26,7 +26,7 @@ EXECUTORS = {
     "in_process": fixed_config.executor(dg.in_process_executor),
     "multiprocess": fixed_config.executor(dg.multiprocess_executor),
 }
-STEPS = tuple(report.CPU_SIZES)
+STEPS = tuple(CPU_SIZES)
 
 
 def code_versions(chosen: Settings) -> dict[str, str]:

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from transcription_assets.costs.report import HOSTED, DailyCost, PricedStep, StepTime
+from transcription_assets.costs.prices import HOSTED
+from transcription_assets.costs.report import DailyCost, PricedStep
+from transcription_assets.costs.timing import StepTime
 from transcription_assets.defs.metadata import fitting
 
 DAYS = 30

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from transcription_assets.costs import timing
-from transcription_assets.costs.report import StepTime, share_time
+from transcription_assets.costs.timing import StepTime, share_time
 
 PROC = Path("/proc")
 _LOADED = time.time()

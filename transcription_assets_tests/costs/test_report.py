@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets import definitions, media
-from transcription_assets.costs import report
-from transcription_assets.costs.report import PricedStep, StepTime, daily_costs, share_time
+from transcription_assets.costs import prices
+from transcription_assets.costs.report import PricedStep, daily_costs
+from transcription_assets.costs.timing import StepTime, share_time
 from transcription_assets.defs import cost_report
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.metadata import INLINE_LIMIT
@@ -22,15 +23,15 @@ DAY = date(2026, 11, 21)
 
 def test_every_step_has_a_size_and_a_price() -> None:
     steps = {asset.key.to_user_string() for asset in GRAPH if isinstance(asset, dg.AssetsDefinition)}
-    assert set(report.CPU_SIZES) == steps
-    assert set(report.GPU_SIZES) <= steps
-    for size in (*report.CPU_SIZES.values(), *report.GPU_SIZES.values()):
+    assert set(prices.CPU_SIZES) == steps
+    assert set(prices.GPU_SIZES) <= steps
+    for size in (*prices.CPU_SIZES.values(), *prices.GPU_SIZES.values()):
         assert size.usd_per_hour > 0
         assert size.memory_gib >= 1
 
 
 def test_hosted_prices_have_a_source_and_a_date() -> None:
-    for item in report.HOSTED:
+    for item in prices.HOSTED:
         assert item.source
         assert item.read.year >= 2026
         assert 0 < item.usd_per_audio_hour < 10
@@ -41,21 +42,21 @@ def test_the_audio_pod_has_disk_for_the_longest_recording() -> None:
     resources = definitions.build(chosen).resources or {}
     decoder = resources["decoder"].resource_fn(dg.build_init_resource_context())
     samples_and_flac = 2 * 2 * media.SAMPLE_RATE * chosen.longest_hours * 3600
-    assert samples_and_flac <= (decoder.open().most_disk or 0) < report.CPU_SIZES["audio"].disk_gib * (1 << 30)
+    assert samples_and_flac <= (decoder.open().most_disk or 0) < prices.CPU_SIZES["audio"].disk_gib * (1 << 30)
 
 
-@given(step=st.sampled_from(sorted(report.CPU_SIZES)), factor=st.floats(0.05, 16))
+@given(step=st.sampled_from(sorted(prices.CPU_SIZES)), factor=st.floats(0.05, 16))
 def test_a_scaled_pod_keeps_a_minimum_size(step: str, factor: float) -> None:
-    size = report.size(step, gpu=False, scale=factor)
+    size = prices.size(step, gpu=False, scale=factor)
     assert size.cpus >= 0.1
     assert size.memory_gib >= 1.0
-    assert size.usd_per_hour == pytest.approx(report.CPU_SIZES[step].usd_per_hour * factor)
+    assert size.usd_per_hour == pytest.approx(prices.CPU_SIZES[step].usd_per_hour * factor)
 
 
 def test_spot_is_cheaper_and_a_gpu_pod_costs_its_whole_node() -> None:
-    full = report.size("transcript", gpu=True)
-    assert report.size("transcript", gpu=True, spot=True).usd_per_hour < full.usd_per_hour
-    assert report.size("transcript", gpu=True, scale=0.5).usd_per_hour == full.usd_per_hour
+    full = prices.size("transcript", gpu=True)
+    assert prices.size("transcript", gpu=True, spot=True).usd_per_hour < full.usd_per_hour
+    assert prices.size("transcript", gpu=True, scale=0.5).usd_per_hour == full.usd_per_hour
 
 
 @given(
@@ -96,7 +97,7 @@ def test_the_report_fits_the_inline_limit(figures: list[tuple[float, float]]) ->
 
 def test_the_chart_has_a_bar_for_us_and_each_hosted_price() -> None:
     lines = cost_report.chart(daily_costs([spending(0.04, 3600)])).splitlines()[1:-1]
-    assert len(lines) == 1 + len(report.HOSTED)
+    assert len(lines) == 1 + len(prices.HOSTED)
     bars = {line[: line.index("  ") if "  " in line else 10].strip(): line.count("█") for line in lines}
     assert bars[f"{DAY:%d %b}"] < min(value for name, value in bars.items() if name != f"{DAY:%d %b}")
 

@@ -28,7 +28,7 @@ from dagster_shared.error import SerializableErrorInfo
 from kubernetes.client import ApiClient, ApiException
 
 from transcription_assets import definitions
-from transcription_assets.costs import report
+from transcription_assets.costs import prices
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.executors.deadlines import WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import PodOutcome, Retry
@@ -228,7 +228,7 @@ def test_prices_match_the_resources_of_the_pods(gpu: Built) -> None:
         assert asked["requests"] | {"cpu": asked["limits"]["cpu"]} == asked["limits"], "guaranteed QoS class"
         assert asked["requests"]["cpu"] == f"{told['cpus'] * 1000:.0f}m"
         assert int(asked["requests"].get("nvidia.com/gpu", 0)) == told["gpus"]
-    spot = report.GPU_USD_PER_HOUR * report.SPOT_SHARE
+    spot = prices.GPU_USD_PER_HOUR * prices.SPOT_SHARE
     assert specs["transcript"].metadata["usd_per_hour"] == pytest.approx(spot)
 
 

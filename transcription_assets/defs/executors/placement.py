@@ -1,10 +1,10 @@
-"""Node selection and resources of step pods: dagster-k8s's configuration, made from the sizes in costs/report.py."""
+"""Node selection and resources of step pods: dagster-k8s's configuration, made from the sizes in costs/prices.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transcription_assets.costs import report
+from transcription_assets.costs import prices
 
 FINISHED_JOB_TTL_S = 3600
 """Seconds that finished Jobs are retained for `kubectl logs`; Dagster stores the logs themselves."""
@@ -33,7 +33,7 @@ class Cluster:
     spot: bool = False
     scale: float = 1.0
 
-    def size(self, step: str) -> report.Size:
+    def size(self, step: str) -> prices.Size:
         """Return the resources of the step's pod; only GPU nodes are spot nodes.
 
         Raises:
@@ -41,7 +41,7 @@ class Cluster:
 
         """
         gpu = step in self.gpu_steps
-        return report.size(step, gpu=gpu, spot=self.spot and gpu, scale=self.scale)
+        return prices.size(step, gpu=gpu, spot=self.spot and gpu, scale=self.scale)
 
 
 def selector(text: str) -> dict[str, str]:
@@ -97,12 +97,12 @@ def pod_config(step: str, cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def threads(size: report.Size) -> int:
+def threads(size: prices.Size) -> int:
     """Return the number of whole cores, at least 1."""
     return max(1, int(size.cpus))
 
 
-def _resources(size: report.Size) -> dict[str, dict[str, str]]:
+def _resources(size: prices.Size) -> dict[str, dict[str, str]]:
     """Return requests and limits; memory and disk limits equal the requests, so that such a pod is evicted last.
 
     The CPU limit is at least one core: imports alone take two seconds of a core, and would take eight of a quarter.
@@ -117,12 +117,12 @@ def _resources(size: report.Size) -> dict[str, dict[str, str]]:
     return {"requests": reserved, "limits": reserved | {"cpu": f"{round(max(1.0, size.cpus) * 1000)}m"}}
 
 
-def _tolerations(size: report.Size, *, spot: bool) -> list[dict[str, str]]:
+def _tolerations(size: prices.Size, *, spot: bool) -> list[dict[str, str]]:
     if not size.gpus:
         return []
     return [dict(GPU_TAINT), *(dict(taint) for taint in (SPOT_TAINTS if spot else ()))]
 
 
-def price_tag(size: report.Size) -> dict[str, float]:
+def price_tag(size: prices.Size) -> dict[str, float]:
     """Return the metadata that the UI shows for the step and from which the cost of its recordings is computed."""
     return {"cpus": size.cpus, "memory_gib": size.memory_gib, "gpus": size.gpus, "usd_per_hour": size.usd_per_hour}

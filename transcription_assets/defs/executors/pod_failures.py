@@ -154,7 +154,7 @@ def _dead(pod: Pod) -> PodOutcome:
     if pod.ended == "OOMKilled":
         return PodOutcome(
             f"pod {pod.name}: OOMKilled, it needed more than its memory limit of {pod.memory_limit or 'the node'}, and "
-            "would again. Raise TRANSCRIPTION_K8S_SCALE or the step's size in costs/report.py; less is needed with a "
+            "would again. Raise TRANSCRIPTION_K8S_SCALE or the step's size in costs/prices.py; less is needed with a "
             "smaller TRANSCRIPTION_BATCH_SIZE or model",
             Retry.NEVER,
         )
