@@ -110,7 +110,7 @@ def _register(home: Path, keys: list[str]) -> None:
     """Add the partitions, as the sensor does before it requests a run."""
     from dagster import DagsterInstance  # noqa: TID251 -- it measures the Dagster graph
 
-    from transcription_assets.defs.partitions import recordings as partitions
+    from transcription_assets.defs.jobs import recordings as partitions
 
     with DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions(str(partitions.name), keys)

@@ -98,11 +98,11 @@ def _tick(url: str, *, idle: bool) -> None:
     """Run one tick in this process; with `idle`, everything has already been requested."""
     import dagster as dg  # noqa: TID251 -- it measures Dagster's tick
 
+    from transcription_assets.defs.inbox.sensor import inbox_sensor
     from transcription_assets.defs.resources import StoreResource
-    from transcription_assets.defs.sensor.sensor import inbox_sensor
     from transcription_assets.domain import inbox_diff
     from transcription_assets.storage import Store
-    from transcription_assets_tests.defs.sensor.ticks import PACE
+    from transcription_assets_tests.defs.inbox.ticks import PACE
 
     cursor = None
     if idle:

@@ -7,24 +7,24 @@ import dagster as dg
 
 from transcription_assets import settings, speech
 from transcription_assets.costs.prices import CPU_SIZES
-from transcription_assets.defs import assets, fixed_config, jobs
-from transcription_assets.defs.automation import automation_sensor
+from transcription_assets.defs import assets, jobs, resources
 from transcription_assets.defs.executors import kubernetes, placement
-from transcription_assets.defs.executors.deadlines import Deadlines
+from transcription_assets.defs.executors.kubernetes import Deadlines
+from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
+from transcription_assets.defs.jobs import automation_sensor
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
     SpeechResource,
     StoreResource,
 )
-from transcription_assets.defs.sensor.sensor import SensorLimits, inbox_sensor
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.pipeline import audio, embeddings, video
 from transcription_assets.settings import Settings
 
 EXECUTORS = {
-    "in_process": fixed_config.executor(dg.in_process_executor),
-    "multiprocess": fixed_config.executor(dg.multiprocess_executor),
+    "in_process": resources.fixed_executor(dg.in_process_executor),
+    "multiprocess": resources.fixed_executor(dg.multiprocess_executor),
 }
 STEPS = tuple(CPU_SIZES)
 
@@ -129,7 +129,7 @@ def build(chosen: Settings) -> dg.Definitions:
             automation_sensor,
         ],
         executor=_executor(chosen),
-        resources=fixed_config.resources(_resources(chosen)),
+        resources=resources.fixed_resources(_resources(chosen)),
     )
 
 

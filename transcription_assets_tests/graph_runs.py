@@ -13,10 +13,9 @@ from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.execution.plan.state import KnownExecutionState
 
 from transcription_assets.defs import assets, jobs
-from transcription_assets.defs.failed_runs import BATCH_RUN
-from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.jobs import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
-from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
+from transcription_assets.defs.runs import BATCH_RUN, RANGE_END, RANGE_START
 from transcription_assets.search.index import Index
 from transcription_assets.search.schema import polars_schema
 from transcription_assets.storage import Store

@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from transcription_assets.costs.report import daily_costs
-from transcription_assets.defs import checks as findings
-from transcription_assets.defs import cost_report, metadata, step_timing
-from transcription_assets.defs.automation import daily, follow, refresh
+from transcription_assets.defs import checks, metadata, step_costs
 from transcription_assets.defs.batch import (
     NO_VALUE,
     RETRIES,
@@ -21,7 +19,7 @@ from transcription_assets.defs.batch import (
     dagster_failures,
     materialise_each,
 )
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.jobs import daily, follow, recordings, refresh
 from transcription_assets.defs.resources import (
     DecoderResource,
     EncoderResource,
@@ -68,7 +66,7 @@ inbox = dg.AssetSpec(
     retry_policy=RETRIES,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.PLAYABLE],
+    check_specs=[checks.PLAYABLE],
 )
 def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
     """Probe the recording: duration, video and audio codecs, and a poster frame.
@@ -87,7 +85,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
             key,
             f"{made.etag}:{made.version}",
             metadata.video(made, thumbnail, place),
-            (findings.playable(made),),
+            (checks.playable(made),),
         )
 
     yield from materialise_each(context, batch, work)
@@ -105,7 +103,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.WHOLE, findings.AUDIBLE],
+    check_specs=[checks.WHOLE, checks.AUDIBLE],
 )
 def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: DecoderResource) -> Events:
     """Extract the audio as 16 kHz mono FLAC, the input of the speech model.
@@ -118,8 +116,8 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     def work(key: str) -> StepResult:
         made = audio_step.materialise(place, key, ffmpeg)
-        checks = (findings.whole(made), findings.audible(made))
-        return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), checks)
+        results = (checks.whole(made), checks.audible(made))
+        return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), results)
 
     yield from materialise_each(context, batch, work)
 
@@ -136,7 +134,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.COVERAGE, findings.CONFIDENCE, findings.NO_HALLUCINATIONS],
+    check_specs=[checks.COVERAGE, checks.CONFIDENCE, checks.NO_HALLUCINATIONS],
     pool=GPU_POOL,
 )
 def transcript(
@@ -151,7 +149,7 @@ def transcript(
         place = store.open()
         with recording_failures(place, batch, "transcript"):
             tools = transcript_step.TranscriptTools(speech.open(), decoder.open().ffmpeg)
-    first = step_timing.FirstProgress()
+    first = step_costs.FirstProgress()
     # Short recordings are decoded in one batch; the results come one by one, in the order of the calls of `work`.
     answers = transcript_step.materialise_each(place, batch, tools, first.progress)
 
@@ -165,9 +163,9 @@ def transcript(
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
             {**metadata.transcript(made, place, reused=reused), **first.shown()},
             (
-                findings.speech_coverage(made, audio_step.load(place, key)),
-                findings.confidence(made),
-                findings.no_hallucinations(made),
+                checks.speech_coverage(made, audio_step.load(place, key)),
+                checks.confidence(made),
+                checks.no_hallucinations(made),
             ),
             own_s=0.0 if reused else made.timing.wall_s,
         )
@@ -187,7 +185,7 @@ def transcript(
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[findings.COMPLETE],
+    check_specs=[checks.COMPLETE],
     pool=ENCODER_POOL,
     metadata={"dagster/column_schema": metadata.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
 )
@@ -207,7 +205,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
     def work(key: str) -> StepResult:
         made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
-        return StepResult(key, made.fingerprint, metadata.embeddings(made, place), (findings.complete(made),))
+        return StepResult(key, made.fingerprint, metadata.embeddings(made, place), (checks.complete(made),))
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
@@ -246,8 +244,8 @@ def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
     Computed from `cost_usd` and the step timing in the metadata of each recording's materialisations.
     """
-    found = daily_costs(cost_report.priced_steps(context.instance, datetime.now(UTC)))
-    return dg.MaterializeResult(metadata=cost_report.report_metadata(found))
+    found = daily_costs(step_costs.priced_steps(context.instance, datetime.now(UTC)))
+    return dg.MaterializeResult(metadata=step_costs.report_metadata(found))
 
 
 GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]

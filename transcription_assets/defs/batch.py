@@ -2,7 +2,7 @@
 
 If all recordings of the run succeed, one result materialises all partitions. Otherwise each recording that succeeded is
 materialised by its own event. If later steps of the run follow, the run continues with those recordings, and the ones
-that failed are recorded as a failed run of this step alone (see `failed_runs`). If none follows, the step fails with a
+that failed are recorded as a failed run of this step alone (see `runs`). If none follows, the step fails with a
 table of the failed recordings and their reasons.
 """
 
@@ -16,22 +16,20 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
-from transcription_assets.defs import failed_runs
+from transcription_assets.defs import runs
 from transcription_assets.defs.dagster_internals import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
     AssetCheckEvaluationTargetMaterializationData,
     DagsterExecutionInterruptedError,
     resolve_dagster_type,
 )
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT
+from transcription_assets.defs.executors.kubernetes import KUBERNETES, WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import TOO_LONG
-from transcription_assets.defs.step_timing import StepTimer, process_start
+from transcription_assets.defs.step_costs import StepTimer, process_start
 from transcription_assets.errors import TranscriptionError, TransientFailure
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Retry policy for transient failures; permanent failures are not retried."""
-KUBERNETES = "k8s"
-"""Name of the executor that runs each step in its own pod."""
 NO_VALUE = resolve_dagster_type(dg.Nothing)
 """Type of an output without a value; it needs no I/O manager."""
 WITHOUT_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
@@ -141,7 +139,7 @@ def materialise_each(
 
 def batch_keys(context: dg.AssetExecutionContext) -> list[str]:
     """Return the media keys to process, sorted: those of the run that did not fail in an earlier step of it."""
-    return failed_runs.materialised_upstream(context)
+    return runs.materialised_upstream(context)
 
 
 @contextmanager
@@ -162,7 +160,7 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
         if context.retry_number >= RETRIES.max_retries:
             step = context.op_execution_context.get_step_execution_context().step
             # Several nodes are often lost at once, which uses up the retries of the step.
-            failed_runs.ask_for_another_run(context.instance, context.run_id, step)
+            runs.ask_for_another_run(context.instance, context.run_id, step)
         context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
@@ -213,14 +211,14 @@ def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[FailedR
 
     """
     step = context.op_execution_context.get_step_execution_context().step
-    if failed and not failed_runs.has_downstream(context):
+    if failed and not runs.has_downstream(context):
         if any(item.transient for item in failed):
-            failed_runs.ask_for_another_run(context.instance, context.run_id, step)
+            runs.ask_for_another_run(context.instance, context.run_id, step)
         raise _failure(failed, total, allow_retries=False)
     for transient in (False, True):
         if items := [item for item in failed if item.transient == transient]:
-            retry = transient and failed_runs.is_first(step)
-            failed_runs.record(context, [item.key for item in items], _failure(items, total), retry=retry)
+            retry = transient and runs.is_first(step)
+            runs.record_failed(context, [item.key for item in items], _failure(items, total), retry=retry)
     if failed:
         context.instance.add_run_tags(context.run_id, {f"failed/{step.key}": f"{len(failed)} of {total}"})
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from transcription_assets.defs.batch import CheckResult
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.jobs import recordings
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings

@@ -1,6 +1,9 @@
-"""Jobs that sensors and people start."""
+"""Partitions, jobs and declarative automation: what is materialised for which recordings, and when."""
 
 import dagster as dg
+
+recordings = dg.DynamicPartitionsDefinition(name="recordings")
+"""One partition for each recording, whose key is the media key."""
 
 process_recordings = dg.define_asset_job(
     "process_recordings",
@@ -12,4 +15,32 @@ refresh_search = dg.define_asset_job(
     "refresh_search",
     selection=["search_index"],
     description="Compact the search table and refresh its index now, without waiting for the automation.",
+)
+
+follow = dg.AutomationCondition.eager()
+"""Continues recordings whose upstream asset was materialised outside a run of the whole chain.
+
+An example is a batch in which some recordings failed.
+"""
+
+refresh = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & dg.AutomationCondition.cron_tick_passed("*/5 * * * *")
+    & ~dg.AutomationCondition.in_progress()
+).with_label("new passages since the last refresh, at most every five minutes")
+"""Unlike `eager()`, does not wait until no recording is missing or in progress, which a busy inbox never reaches."""
+
+daily = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & dg.AutomationCondition.cron_tick_passed("20 3 * * *")
+    & ~dg.AutomationCondition.in_progress()
+).with_label("new passages since the last report, once a night")
+"""Once a night, because the report reads the events of a month."""
+
+automation_sensor = dg.AutomationConditionSensorDefinition(
+    "automation",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+    description="Continues recordings after a partly failed batch, and refreshes the search index.",
 )

@@ -1,6 +1,13 @@
-"""Resources of the assets: configured in definitions.py, shown in the UI, loaded on first use."""
+"""Resources of the assets: configured in definitions.py, shown in the UI, loaded on first use.
 
+Dagster lets a person who launches a run set every field of a resource, an executor or an I/O manager, also from an
+environment variable. Programs, addresses, folders and secrets must come from the operator's settings only, so
+definitions use `fixed_resources` and `fixed_executor`.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -134,3 +141,19 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))
+
+
+def fixed_resources(values: Mapping[str, dg.ConfigurableResource[Any]]) -> dict[str, dg.ResourceDefinition]:
+    """Return these resources and an I/O manager, all without a configuration."""
+    bound = {name: _fixed(value) for name, value in values.items()}
+    # No asset has a value to store, but the default I/O manager would accept a folder in the run configuration.
+    return {**bound, "io_manager": dg.fs_io_manager.configured(lambda _config: {}, config_schema={})}
+
+
+def fixed_executor(definition: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """Return this executor with its default configuration, which cannot be changed at launch."""
+    return definition.configured(lambda _config: {}, config_schema={})
+
+
+def _fixed(value: dg.ConfigurableResource[Any]) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(lambda _context: value, config_schema={}, description=type(value).__doc__)

@@ -11,7 +11,7 @@ from transcription_assets import definitions, media
 from transcription_assets.costs import prices
 from transcription_assets.costs.report import PricedStep, daily_costs
 from transcription_assets.costs.timing import StepTime, share_time
-from transcription_assets.defs import cost_report
+from transcription_assets.defs import step_costs
 from transcription_assets.defs.assets import GRAPH
 from transcription_assets.defs.metadata import INLINE_LIMIT
 from transcription_assets.settings import Settings
@@ -90,13 +90,13 @@ def test_the_report_fits_the_inline_limit(figures: list[tuple[float, float]]) ->
         spending(usd, audio_s, date.fromordinal(DAY.toordinal() - number))
         for number, (usd, audio_s) in enumerate(figures)
     )
-    for value in cost_report.report_metadata(found).values():
+    for value in step_costs.report_metadata(found).values():
         if isinstance(value, dg.MarkdownMetadataValue):
             assert len((value.md_str or "").encode("utf-16-le")) // 2 < INLINE_LIMIT, value.md_str
 
 
 def test_the_chart_has_a_bar_for_us_and_each_hosted_price() -> None:
-    lines = cost_report.chart(daily_costs([spending(0.04, 3600)])).splitlines()[1:-1]
+    lines = step_costs.chart(daily_costs([spending(0.04, 3600)])).splitlines()[1:-1]
     assert len(lines) == 1 + len(prices.HOSTED)
     bars = {line[: line.index("  ") if "  " in line else 10].strip(): line.count("█") for line in lines}
     assert bars[f"{DAY:%d %b}"] < min(value for name, value in bars.items() if name != f"{DAY:%d %b}")
@@ -121,7 +121,7 @@ def test_the_report_counts_each_priced_step_once() -> None:
             ("transcript", "free", {"duration_s": 7200.0}),
         ):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key, metadata=metadata))
-        found = daily_costs(cost_report.priced_steps(instance, datetime.now(UTC)))
+        found = daily_costs(step_costs.priced_steps(instance, datetime.now(UTC)))
     assert len(found) == 1
     assert found[0].usd == pytest.approx(0.06)
     assert found[0].audio_h == pytest.approx(0.5), "each transcribed recording counts once"
@@ -130,6 +130,6 @@ def test_the_report_counts_each_priced_step_once() -> None:
 
 def test_a_report_without_prices_gives_the_reason() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = cost_report.report_metadata(daily_costs(cost_report.priced_steps(instance, datetime.now(UTC))))
+        shown = step_costs.report_metadata(daily_costs(step_costs.priced_steps(instance, datetime.now(UTC))))
     assert list(shown) == ["summary"]
     assert "TRANSCRIPTION_EXECUTOR=k8s" in str(shown["summary"].value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from transcription_assets.defs.sensor.active_runs import keys_of
+from transcription_assets.defs.runs import keys_of
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import from_json
 from transcription_assets.errors import PermanentFailure

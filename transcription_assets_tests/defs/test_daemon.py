@@ -18,7 +18,7 @@ import pytest
 
 from transcription_assets import models
 from transcription_assets.defs.executors.local_launcher import LocalRunLauncher, is_alive
-from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.jobs import recordings as partitions
 from transcription_assets.search.index import Index
 from transcription_assets_tests import recordings, waiting
 from transcription_assets_tests.demo import ROOT, WIZARD

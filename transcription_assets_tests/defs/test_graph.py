@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from transcription_assets import definitions
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.jobs import recordings
 from transcription_assets.settings import Settings
 
 ROOT = Path(definitions.__file__).parents[1]

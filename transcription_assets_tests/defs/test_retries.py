@@ -11,10 +11,9 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from transcription_assets.defs import batch as batches
 from transcription_assets.defs.batch import RETRIES
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT
-from transcription_assets.defs.failed_runs import RETRY_RUN
+from transcription_assets.defs.executors.kubernetes import WORK_LIMIT
 from transcription_assets.defs.resources import DecoderResource, SpeechResource
-from transcription_assets.defs.sensor.active_runs import keys_of
+from transcription_assets.defs.runs import RETRY_RUN, keys_of
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import failure_notes
 from transcription_assets.speech import AudioSource, SpeechResult

@@ -30,11 +30,10 @@ from kubernetes.client import ApiClient, ApiException
 from transcription_assets import definitions
 from transcription_assets.costs import prices
 from transcription_assets.defs.assets import GRAPH
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT
+from transcription_assets.defs.executors.kubernetes import WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import PodOutcome, Retry
-from transcription_assets.defs.failed_runs import RETRY_RUN
-from transcription_assets.defs.partitions import recordings as partitions
-from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
+from transcription_assets.defs.jobs import recordings
+from transcription_assets.defs.runs import RANGE_END, RANGE_START, RETRY_RUN
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
 from transcription_assets_tests.k8s import cluster_instance
@@ -132,7 +131,7 @@ def built(folder: Path, **settings: Any) -> Built:
     kubeconfig = cluster_instance.write_kubeconfig(folder / "kubeconfig.json", "http://127.0.0.1:9")
     cluster_instance.write(folder / "home", kubeconfig)
     instance = dg.DagsterInstance.from_config(str(folder / "home"))
-    instance.add_dynamic_partitions(str(partitions.name), KEYS)
+    instance.add_dynamic_partitions(str(recordings.name), KEYS)
     for key, seconds in zip(KEYS, (3600.0, 1800.0), strict=True):
         told = {"duration_s": dg.MetadataValue.float(seconds)}
         instance.report_runless_asset_event(dg.AssetMaterialization("audio", partition=key, metadata=told))

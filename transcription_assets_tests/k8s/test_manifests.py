@@ -17,7 +17,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig
 
 from transcription_assets import settings
-from transcription_assets.defs import webguard, webserver
+from transcription_assets.defs import webserver
 from transcription_assets.settings import PREFIX, Settings
 from transcription_assets_tests.k8s import cluster_instance
 from transcription_assets_tests.k8s.rendered import (
@@ -193,7 +193,7 @@ def test_dagster_yaml_is_valid(overlay: str) -> None:
 def test_webserver_runs_with_the_guard(overlay: str) -> None:
     (container,) = Workload(named(overlay, "Deployment", "webserver")).containers
     assert container["command"] == ["python", "-m", webserver.__name__]
-    assert {container[probe]["httpGet"]["path"] for probe in PROBES} == {webguard.PROBE}
+    assert {container[probe]["httpGet"]["path"] for probe in PROBES} == {webserver.PROBE}
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,9 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from transcription_assets import definitions
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT
-from transcription_assets.defs.failed_runs import RETRY_RUN
-from transcription_assets.defs.partitions import recordings as partitions
-from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START
+from transcription_assets.defs.executors.kubernetes import WORK_LIMIT
+from transcription_assets.defs.jobs import recordings as partitions
+from transcription_assets.defs.runs import RANGE_END, RANGE_START, RETRY_RUN
 from transcription_assets.pipeline import audio, video
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from transcription_assets.defs.sensor import inbox
+from transcription_assets.defs.inbox import listing
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import TransientFailure
 from transcription_assets.storage import Store
@@ -184,16 +184,16 @@ def test_moved_recording_is_not_gone_and_is_new_if_added_again(case: Case, tmp_p
         last_modified=pl.lit(datetime.now(UTC) - timedelta(minutes=1), seen["last_modified"].dtype)
     )
     chain.run(KEY)
-    look = inbox.list_inbox(case.store, known)
+    look = listing.list_inbox(case.store, known)
     moved = inbox_diff.compare(look.frame, look.known)
     assert [part.height for part in (moved.new, moved.changed, moved.gone)] == [0, 0, 0]
     case.put(KEY, recording(tmp_path, 5))
-    look = inbox.list_inbox(case.store, known)
+    look = listing.list_inbox(case.store, known)
     again = inbox_diff.compare(look.frame, look.known)
     assert again.new["key"].to_list() + again.changed["key"].to_list() == [KEY]
     case.remove(KEY)
     case.remove(f"DONE_{KEY}")
-    look = inbox.list_inbox(case.store, known)
+    look = listing.list_inbox(case.store, known)
     assert inbox_diff.compare(look.frame, look.known).gone["key"].to_list() == [KEY]
 
 

@@ -16,10 +16,10 @@ from dagster_aws.s3 import S3Resource
 from transcription_assets import definitions
 from transcription_assets.cli import doctor, main, put
 from transcription_assets.defs import assets, jobs
-from transcription_assets.defs.partitions import recordings as partitions
+from transcription_assets.defs.inbox.queue import Queue
+from transcription_assets.defs.jobs import recordings as partitions
 from transcription_assets.defs.resources import DecoderResource, StoreResource
 from transcription_assets.defs.s3_resource import BucketResource
-from transcription_assets.defs.sensor.queue import Queue
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store

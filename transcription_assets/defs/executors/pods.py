@@ -29,7 +29,7 @@ from transcription_assets.defs.dagster_internals import (
     StepHandlerContext,
     process_config,
 )
-from transcription_assets.defs.executors.deadlines import WORK_LIMIT, Deadlines
+from transcription_assets.defs.executors.kubernetes import WORK_LIMIT, Deadlines
 from transcription_assets.defs.executors.pod_failures import (
     JobObservation,
     Pod,
@@ -38,9 +38,8 @@ from transcription_assets.defs.executors.pod_failures import (
     is_erring,
     job_outcome,
 )
-from transcription_assets.defs.failed_runs import ask_for_another_run
-from transcription_assets.defs.partitions import recordings
-from transcription_assets.defs.sensor.active_runs import keys_of
+from transcription_assets.defs.jobs import recordings
+from transcription_assets.defs.runs import ask_for_another_run, keys_of
 from transcription_assets.errors import PermanentFailure
 
 LENGTH_KNOWN = {"transcript", "embeddings"}

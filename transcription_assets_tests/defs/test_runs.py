@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from transcription_assets.defs.sensor.active_runs import keys_of, range_tags
+from transcription_assets.defs.runs import keys_of, range_tags
 
 ORDER = ["d", "a", "c", "b"]
 

@@ -1,10 +1,16 @@
-"""Client of an Amazon SQS queue or a compatible service."""
+"""The inbox queue: a client of Amazon SQS or a compatible service, and the object names in its messages.
 
+Event notifications of a bucket arrive at least once, in any order, late or not at all. So neither the event nor the
+version in them is relied on: a notification means only that the state of the object has to be read.
+"""
+
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_plus
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
 
@@ -102,3 +108,40 @@ class Queue:
                 f"{self.url}: {error}; the queue has to exist, in the region of the session, and to allow"
                 " sqs:ReceiveMessage and sqs:DeleteMessage"
             ) from error
+
+
+def object_names(body: str, bucket: str, prefix: str) -> list[str]:
+    """Return the names of a message's objects relative to `s3://bucket/prefix`, without duplicates.
+
+    Reads S3's own notifications, those wrapped by SNS, and EventBridge's. Empty for test events, other buckets, other
+    prefixes and invalid messages.
+    """
+    root = f"{prefix}/" if prefix else ""
+    found = dict.fromkeys(key for where, key in _objects(_json(body)) if where == bucket and key.startswith(root))
+    return [key[len(root) :] for key in found if key != root]
+
+
+def _objects(message: Any) -> list[tuple[str, str]]:
+    """Return (bucket, key) of all objects."""
+    match message:
+        case {"Type": "Notification", "Message": str(inner)}:
+            return _objects(_json(inner))
+        case {"source": "aws.s3", "detail": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)}}}:
+            return [(bucket, key)]  # EventBridge does not percent-encode keys
+        case {"Records": list(records)}:
+            return [found for record in records for found in _object(record)]
+    return []
+
+
+def _object(record: Any) -> list[tuple[str, str]]:
+    match record:
+        case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)}}}:
+            return [(bucket, unquote_plus(key, errors="surrogateescape"))]
+    return []
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -8,8 +8,7 @@ from functools import partial
 
 import polars as pl
 
-from transcription_assets.defs.sensor import notifications
-from transcription_assets.defs.sensor.queue import Message
+from transcription_assets.defs.inbox.queue import Message, object_names
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError
 from transcription_assets.storage import MediaObject, Store
@@ -85,7 +84,7 @@ def _named(place: Store, message: Message) -> list[str]:
             f"{place.url}: a folder has no event notifications; unset TRANSCRIPTION_INBOX_QUEUE, or give an s3:// store"
         )
     bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
-    names = notifications.names(message.body, bucket, prefix)
+    names = object_names(message.body, bucket, prefix)
     return [
         media_keys.encode(name) for name in names if name.startswith(media_keys.INBOXES) and media_keys.is_media(name)
     ]

@@ -7,10 +7,9 @@ from typing import Literal
 import dagster as dg
 import polars as pl
 
-from transcription_assets.defs.jobs import process_recordings
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
+from transcription_assets.defs.jobs import process_recordings, recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensor.sensor import SensorLimits, inbox_sensor
 from transcription_assets.domain import inbox_diff
 from transcription_assets.storage import Store
 

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from transcription_assets.defs.webguard import WebGuard
+from transcription_assets.defs.webserver import WebGuard
 from transcription_assets.domain.hosts import parse_hosts
 
 HOST = "localhost:3000"

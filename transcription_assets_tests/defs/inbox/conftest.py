@@ -7,9 +7,9 @@ import pytest
 
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
-from transcription_assets_tests.defs.sensor import sqs_server
-from transcription_assets_tests.defs.sensor.archive import Archive
-from transcription_assets_tests.defs.sensor.ticks import Daemon
+from transcription_assets_tests.defs.inbox import sqs_server
+from transcription_assets_tests.defs.inbox.archive import Archive
+from transcription_assets_tests.defs.inbox.ticks import Daemon
 
 
 @pytest.fixture

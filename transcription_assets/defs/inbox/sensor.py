@@ -1,4 +1,4 @@
-"""The inbox sensor, built on the pure decisions in `catalog`.
+"""The inbox sensor, built on the pure decisions in `domain/inbox_diff.py`.
 
 A tick reads the snapshot that the cursor names, reads the inbox, computes the difference, and returns partitions, run
 requests and the name of the next snapshot together. If a tick dies, the cursor is unchanged and the next tick finds the
@@ -12,18 +12,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from transcription_assets.defs.jobs import process_recordings
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.inbox.listing import InboxView, list_inbox, read_notifications
+from transcription_assets.defs.inbox.queue import Queue
+from transcription_assets.defs.jobs import process_recordings, recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensor.active_runs import (
-    RANGE_END,
-    RANGE_START,
-    ActiveRuns,
-    find_active_runs,
-    last_ended_run,
-)
-from transcription_assets.defs.sensor.inbox import InboxView, list_inbox, read_notifications
-from transcription_assets.defs.sensor.queue import Queue
+from transcription_assets.defs.runs import RANGE_END, RANGE_START, ActiveRuns, find_active_runs, last_ended_run
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import NotFound, TranscriptionError
 from transcription_assets.storage import Store

@@ -12,9 +12,9 @@ import pytest
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.storage import Store
-from transcription_assets_tests.defs.sensor import sqs_server
-from transcription_assets_tests.defs.sensor.archive import Archive, names
-from transcription_assets_tests.defs.sensor.ticks import PACE, Daemon
+from transcription_assets_tests.defs.inbox import sqs_server
+from transcription_assets_tests.defs.inbox.archive import Archive, names
+from transcription_assets_tests.defs.inbox.ticks import PACE, Daemon
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from transcription_assets.defs.sensor.queue import Message, Queue
+from transcription_assets.defs.inbox.queue import Message, Queue
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets_tests.defs.sensor.sqs_server import SqsServer
+from transcription_assets_tests.defs.inbox.sqs_server import SqsServer
 
 
 @pytest.fixture(autouse=True)

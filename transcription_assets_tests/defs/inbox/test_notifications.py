@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets.defs.sensor import notifications
+from transcription_assets.defs.inbox.queue import object_names
 
 
 def record(key: str, bucket: str = "media", event: str = "ObjectCreated:Put") -> dict[str, Any]:
@@ -24,7 +24,7 @@ def notification(*records: dict[str, Any]) -> str:
 
 
 def names(body: str, prefix: str = "archive") -> list[str]:
-    return notifications.names(body, "media", prefix)
+    return object_names(body, "media", prefix)
 
 
 def test_a_notification_names_its_objects() -> None:

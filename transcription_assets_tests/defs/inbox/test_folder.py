@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_assets.defs.partitions import recordings
+from transcription_assets.defs.inbox import sensor
+from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
+from transcription_assets.defs.jobs import recordings
 from transcription_assets.defs.resources import StoreResource
-from transcription_assets.defs.sensor import sensor
-from transcription_assets.defs.sensor.sensor import RANGE_END, RANGE_START, SensorLimits, inbox_sensor
+from transcription_assets.defs.runs import RANGE_END, RANGE_START
 from transcription_assets.domain import inbox_diff, media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
-from transcription_assets_tests.defs.sensor.ticks import PACE
+from transcription_assets_tests.defs.inbox.ticks import PACE
 
 
 class Inbox:

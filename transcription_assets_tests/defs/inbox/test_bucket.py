@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcription_assets.defs.sensor import sensor
+from transcription_assets.defs.inbox import sensor
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
-from transcription_assets_tests.defs.sensor.archive import Archive, names
-from transcription_assets_tests.defs.sensor.ticks import PACE, Daemon
+from transcription_assets_tests.defs.inbox.archive import Archive, names
+from transcription_assets_tests.defs.inbox.ticks import PACE, Daemon
 
 
 def test_an_upload_that_began_before_and_ended_after_another_was_processed_is_found(

@@ -1,1 +1,0 @@
-"""The inbox sensor: listing, queue, active runs."""
