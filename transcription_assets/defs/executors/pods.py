@@ -53,10 +53,10 @@ WARNINGS = 3
 class PodStepHandler(K8sStepHandler):
     """The step handler of `k8s_job_executor` with a deadline for each pod and the reasons of pod failures."""
 
-    def __init__(self, configured: K8sStepHandler, patience: Deadlines) -> None:
+    def __init__(self, configured: K8sStepHandler, deadlines: Deadlines) -> None:
         # Copies its state, because its constructor would load the cluster's configuration again.
         self.__dict__.update(vars(configured))
-        self._patience = patience
+        self._deadlines = deadlines
         self._work_s: dict[str, float] = {}
         self._endings: dict[str, PodOutcome] = {}
         self._erring: dict[str, float] = {}
@@ -71,10 +71,10 @@ class PodStepHandler(K8sStepHandler):
         step = self._get_step_key(step_handler_context)
         if step not in self._work_s:
             length = sounds_s(step_handler_context) if step in LENGTH_KNOWN else None
-            self._work_s[step] = self._patience.work_s(length)
+            self._work_s[step] = self._deadlines.work_s(length)
         work_s = self._work_s[step]
         limit = UserDefinedDagsterK8sConfig(
-            pod_spec_config={"active_deadline_seconds": self._patience.deadline(work_s)},
+            pod_spec_config={"active_deadline_seconds": self._deadlines.deadline(work_s)},
             # At the deadline the pod gets SIGTERM, as in an eviction; this lets it distinguish the two.
             container_config={"env": [{"name": WORK_LIMIT, "value": f"{work_s:.0f}"}]},
         )
@@ -91,7 +91,7 @@ class PodStepHandler(K8sStepHandler):
             return self._ended(step, PodOutcome(f"its Job {job} is gone: somebody deleted it", Retry.STEP), "")
         pods = self._api_client.get_pods_in_job(job_name=job, namespace=namespace)
         seen = self._seen(job, status, [Pod.of(pod) for pod in pods])
-        found = job_outcome(seen, datetime.now(UTC), self._patience.start_s)
+        found = job_outcome(seen, datetime.now(UTC), self._deadlines.start_s)
         if found is None or (seen.has_begun and self._is_news(job)):
             return CheckStepHealthResult.healthy()
         about = [job, *(pod.name for pod in seen.pods)]
@@ -179,13 +179,13 @@ def sounds_s(context: StepHandlerContext) -> float | None:
     return sum(lengths.values()) if keys and lengths.keys() >= set(keys) else None
 
 
-def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], patience: Deadlines) -> PodExecutor:
+def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]], deadlines: Deadlines) -> PodExecutor:
     """Return an executor that runs each step in its own pod.
 
     Args:
         context: The context of the executor's creation.
         pods: dagster-k8s's configuration of each step's pod, by step name.
-        patience: The deadlines of pods.
+        deadlines: The deadlines of pods.
 
     Raises:
         PermanentFailure: The instance does not use K8sRunLauncher, or dagster-k8s rejects the configuration.
@@ -207,4 +207,4 @@ def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]]
         InitExecutorContext(context.job, context.executor_def, checked.value or {}, context.instance)
     )
     # The handler has no public accessor.
-    return PodExecutor(PodStepHandler(made._step_handler, patience), made, patience.look_every_s)  # noqa: SLF001
+    return PodExecutor(PodStepHandler(made._step_handler, deadlines), made, deadlines.look_every_s)  # noqa: SLF001
