@@ -17,8 +17,7 @@ from benchmarks.machine import MODELS, describe
 from transcription_assets import models
 from transcription_assets.cli.evaluation import indexed
 from transcription_assets.embedding import SentenceEncoder, Vectors
-from transcription_assets.evaluation.labelled_set import Question, questions, talks
-from transcription_assets.evaluation.search_metrics import DEPTH, Judged, figures, judge
+from transcription_assets.evaluation.search_quality import DEPTH, Judged, Question, figures, judge, questions, talks
 from transcription_assets.search import ranking
 from transcription_assets.search.query import Query
 from transcription_assets.search.searcher import Searcher

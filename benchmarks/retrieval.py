@@ -27,7 +27,7 @@ from benchmarks.machine import MODELS, describe
 from transcription_assets import models
 from transcription_assets.domain.passages import Sentence, cut_passages
 from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
-from transcription_assets.evaluation.labelled_set import talks
+from transcription_assets.evaluation.search_quality import talks
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Mode, Query

@@ -12,8 +12,20 @@ import polars as pl
 
 from transcription_assets.cli.terminal import Group, plain, print_table, shown
 from transcription_assets.embedding import Encoder
-from transcription_assets.evaluation.labelled_set import KINDS, Question, Talk, questions, talks
-from transcription_assets.evaluation.search_metrics import CLOSE_S, DEPTH, TOLERANCE_S, Figures, Judged, figures, judge
+from transcription_assets.evaluation.search_quality import (
+    CLOSE_S,
+    DEPTH,
+    KINDS,
+    TOLERANCE_S,
+    Figures,
+    Judged,
+    Question,
+    Talk,
+    figures,
+    judge,
+    questions,
+    talks,
+)
 from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, Mode, Query

@@ -9,7 +9,7 @@ import pytest
 
 from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.evaluation.labelled_set import talks
+from transcription_assets.evaluation.search_quality import talks
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import MAX_LIMIT, Mode, Query, is_frequent, is_like, parse_query, tokens

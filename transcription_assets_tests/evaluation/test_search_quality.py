@@ -8,8 +8,17 @@ import pytest
 from transcription_assets import models, settings
 from transcription_assets.cli.evaluation import Evaluation, document, evaluate
 from transcription_assets.embedding import SentenceEncoder
-from transcription_assets.evaluation.labelled_set import KINDS, SET, Question, questions, talks
-from transcription_assets.evaluation.search_metrics import CLOSE_S, TOLERANCE_S, figures, judge
+from transcription_assets.evaluation.search_quality import (
+    CLOSE_S,
+    KINDS,
+    SET,
+    TOLERANCE_S,
+    Question,
+    figures,
+    judge,
+    questions,
+    talks,
+)
 from transcription_assets.search.query import Hit, Mode
 from transcription_assets_tests.demo import TOLD
 
