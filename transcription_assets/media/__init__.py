@@ -14,8 +14,8 @@ from transcription_assets.media.decoding import (
     thumbnail,
 )
 from transcription_assets.media.extraction import LONGEST_S, Extraction, extract_speech
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
 from transcription_assets.media.ffmpeg_output import Probe, Track
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE
 from transcription_assets.media.tracks import Detector
 from transcription_assets.media.truncation import Truncation, find_truncation
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.media import ffmpeg_output, ffmpeg_process
 from transcription_assets.media.extraction import NO_AUDIO, is_cut_off
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE, address, input_arguments
 from transcription_assets.media.ffmpeg_output import Probe
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE, address, input_arguments
 
 _BLOCK_S = 10
 _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2

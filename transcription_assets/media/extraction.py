@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.media import ffmpeg_output, ffmpeg_process, mixing
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE, address, input_arguments, is_remote
 from transcription_assets.media.ffmpeg_output import Probe, Track
-from transcription_assets.media.ffmpeg_process import ProcessResult
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE, ProcessResult, address, input_arguments, is_remote
 from transcription_assets.media.frames import decode
 from transcription_assets.media.spool import Spool, to_16_bits
 from transcription_assets.media.tracks import Detector, with_speech

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.media.ffmpeg_input import is_remote
-from transcription_assets.media.ffmpeg_process import MEMORY_BYTES, ProcessResult
+from transcription_assets.media.ffmpeg_process import MEMORY_BYTES, ProcessResult, is_remote
 
 _LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info|verbose)\] ?")
 _URL = re.compile(rb"https?://\S*")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transcription_assets.media import ffmpeg_process
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE
 from transcription_assets.media.mixing import Samples
 
 _READ_BYTES = 256 << 10

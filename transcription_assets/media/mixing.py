@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 10
 """Number of samples over which loudness is measured (0.1 s)."""

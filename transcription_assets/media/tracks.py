@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.media.ffmpeg_input import SAMPLE_RATE
+from transcription_assets.media.ffmpeg_process import SAMPLE_RATE
 from transcription_assets.media.mixing import SILENT_DB, Samples, gain_steps, loudness
 from transcription_assets.media.spool import BLOCK, Spool
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from transcription_assets.media import ffmpeg_input
+from transcription_assets.media import ffmpeg_process
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media import http_store
 from transcription_assets_tests.media.http_store import HttpStore
@@ -39,7 +39,7 @@ def streamable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore]:
     """Serve the files of the folder of the test; retries do not wait."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(ffmpeg_input, "RECONNECT_S", 0)
+    monkeypatch.setattr(ffmpeg_process, "RECONNECT_S", 0)
     with http_store.serving(tmp_path) as serving:
         yield serving
 
@@ -47,7 +47,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpStore
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the stall limit. Only for stores that fail anyway: a busy machine may stall by itself."""
-    monkeypatch.setattr(ffmpeg_input, "STALL_S", 1)
+    monkeypatch.setattr(ffmpeg_process, "STALL_S", 1)
 
 
 @pytest.fixture

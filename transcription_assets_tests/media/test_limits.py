@@ -13,7 +13,7 @@ import pytest
 
 from transcription_assets import media
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.media import ffmpeg_input, ffmpeg_process
+from transcription_assets.media import ffmpeg_process
 from transcription_assets.media.extraction import encode_limit
 from transcription_assets.media.mixing import Samples
 from transcription_assets_tests import recordings
@@ -73,7 +73,7 @@ def test_a_codec_that_is_not_allowed_is_named_in_the_error(
     ffmpeg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = recordings.tone(tmp_path / "a.flac")
-    monkeypatch.setattr(ffmpeg_input, "_SOUND", "aac,opus")
+    monkeypatch.setattr(ffmpeg_process, "_SOUND", "aac,opus")
     with pytest.raises(PermanentFailure, match="codec flac"):
         probe(recording, ffmpeg)
 
@@ -81,7 +81,7 @@ def test_a_codec_that_is_not_allowed_is_named_in_the_error(
 def test_common_decoders_are_allowed_and_in_both_ffmpegs(ffmpeg: str) -> None:
     told = subprocess.run([ffmpeg, "-hide_banner", "-decoders"], capture_output=True, text=True, check=True)
     known = {line.split()[1] for line in told.stdout.splitlines() if line.startswith((" A", " V")) and "=" not in line}
-    arguments = ffmpeg_input.input_arguments("file:/a")
+    arguments = ffmpeg_process.input_arguments("file:/a")
     allowed = set(arguments[arguments.index("-codec_whitelist") + 1].split(","))
     assert {
         "aac",

@@ -10,7 +10,7 @@ import pytest
 from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.media import ffmpeg_input
+from transcription_assets.media import ffmpeg_process
 from transcription_assets.pipeline import audio, transcript, video
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store, Timeouts
@@ -35,7 +35,7 @@ HOPELESS_ANSWERS = [Reset(0.0), Cut(0.0), Shrunk()]
 @pytest.fixture
 def proxy(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(ffmpeg_input, "RECONNECT_S", 0)
+    monkeypatch.setattr(ffmpeg_process, "RECONNECT_S", 0)
     with fault_proxy.between(s3_server.endpoint) as standing:
         yield standing
 
@@ -229,7 +229,7 @@ def test_downloads_that_always_break_give_no_audio(
 def test_store_not_answering_ffmpeg_is_a_transient_failure(
     fault: Fault, store: Store, proxy: FaultProxy, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ffmpeg_input, "STALL_S", 2)
+    monkeypatch.setattr(ffmpeg_process, "STALL_S", 2)
     key = dropped(store, films["mp3"])
     proxy.fail(fault, times=1, path=itself(key))
     assert extracted(store, key).duration == pytest.approx(SECONDS, abs=0.2)

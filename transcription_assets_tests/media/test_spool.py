@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.media.timeline import Timeline
+from transcription_assets.media.spool import Timeline
 from transcription_assets_tests.media.calls import extract, samples
 from transcription_assets_tests.media.odd_files import detected_onsets
 from transcription_assets_tests.recordings import make
