@@ -35,15 +35,13 @@ def rebuild() -> None:
     Nothing is transcribed again. Searches use the served table until the new one is complete.
     """
     from transcription_assets.pipeline import search_index
-    from transcription_assets.pipeline.rebuild import Rebuilt
-    from transcription_assets.pipeline.rebuild import rebuild as rebuilding
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen))
-    report = Rebuilt(0)
+    report = search_index.Rebuilt(0)
     with aside.status("reading transcripts") as bar:
-        for report in rebuilding(tools.store, tools.table, tools.encoder, tools.choice):
+        for report in search_index.rebuild(tools.store, tools.table, tools.encoder, tools.choice):
             bar.update(f"{len(report.done)} of {report.total} recordings")
         bar.update("indexes")
         state = search_index.materialise(tools.table)

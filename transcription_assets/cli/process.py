@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
-from transcription_assets.pipeline import audio, done_prefix, embeddings, failure_notes, search_index, transcript, video
+from transcription_assets.pipeline import audio, embeddings, failure_notes, move_done, search_index, transcript, video
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.wiring import Services
 
@@ -154,7 +154,7 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
 def _publish(tools: Services, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
         embeddings.publish(tools.store, tools.table, waiting)
-        unfinished = done_prefix.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
+        unfinished = move_done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
     except TranscriptionError as error:
         unfinished = dict.fromkeys((item.key for item in waiting), error)
     report.failed |= {key: str(error) for key, error in unfinished.items()}

@@ -29,8 +29,8 @@ from transcription_assets.defs.resources import (
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio as audio_step
-from transcription_assets.pipeline import done_prefix as done_step
 from transcription_assets.pipeline import embeddings as embeddings_step
+from transcription_assets.pipeline import move_done
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
@@ -209,7 +209,7 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
-        return done_step.move(place, table, results) if store.done_prefix else {}
+        return move_done.move(place, table, results) if store.done_prefix else {}
 
     yield from materialise_each(context, batch, work, publish)
 

@@ -1,7 +1,23 @@
-"""search_index: maintenance of the search tables, and the switch to a new table that is complete."""
+"""search_index: maintenance of the search tables, the switch to a new table that is complete, and its rebuilding.
 
+A rebuild computes passages, vectors and rows of all transcripts with the current encoder; nothing is transcribed. The
+rows go into the table of this encoder beside the served one, which is searched until the new one is complete.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from transcription_assets.domain import media_keys
+from transcription_assets.embedding import Encoder
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.pipeline import embeddings
+from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.search.index import Index
 from transcription_assets.search.tables import IndexState
+from transcription_assets.storage import Store
+
+PUBLISH_EVERY = 50
+"""Recordings between two commits to the table."""
 
 
 def materialise(table: Index) -> IndexState:
@@ -12,3 +28,38 @@ def materialise(table: Index) -> IndexState:
 
     """
     return table.maintain()
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """Progress: the total of recordings, the keys done, and the reason of each failure."""
+
+    total: int
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def rebuild(store: Store, table: Index, encoder: Encoder, choice: PassageOptions) -> Iterator[Rebuilt]:
+    """Fill the encoder's table from the transcripts; yield the updated report after each recording.
+
+    It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table.
+    Recordings that are only in the done folder or in the table are included, so that they remain searchable.
+
+    Raises:
+        TranscriptionError: the store cannot be listed, or the table cannot be written.
+
+    """
+    known = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
+    said = [key for key in known if store.exists(media_keys.transcript(key))]
+    report = Rebuilt(len(said))
+    waiting: list[embeddings.Embeddings] = []
+    for number, key in enumerate(said, 1):
+        try:
+            waiting.append(embeddings.materialise(store, key, encoder, choice))
+        except TranscriptionError as error:
+            report.failed[key] = str(error)
+        if len(waiting) >= PUBLISH_EVERY or number == len(said):
+            embeddings.publish(store, table, waiting)
+            report.done += [item.key for item in waiting]
+            waiting = []
+        yield report

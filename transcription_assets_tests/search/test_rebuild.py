@@ -9,7 +9,7 @@ from transcription_assets.cli.main import main
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline.embeddings import PassageOptions
-from transcription_assets.pipeline.rebuild import rebuild
+from transcription_assets.pipeline.search_index import rebuild
 from transcription_assets.search.query import Mode, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.storage import Store
@@ -45,7 +45,7 @@ def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
 
 
 def test_stopped_rebuild_resumes_where_it_stopped(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transcription_assets.pipeline.rebuild.PUBLISH_EVERY", 1)
+    monkeypatch.setattr("transcription_assets.pipeline.search_index.PUBLISH_EVERY", 1)
     other = HashEncoder(model=EmbeddingModel("other", "2"))
     table = chain.tools.table
     served = table.maintain().table
