@@ -15,8 +15,7 @@ from transcription_assets.errors import PermanentFailure
 @click.option("--table", default="passages", show_default=True, help="The table in Postgres.")
 def export(folder: Path | None, url: str | None, table: str) -> None:
     """Export segments, words and passages as Parquet, or passages with vectors to Postgres with pgvector."""
-    from transcription_assets.export import parquet as exporting
-    from transcription_assets.export import postgres
+    from transcription_assets.export import parquet, postgres
     from transcription_assets.wiring import Services, locate_installed
 
     if folder is None and url is None:
@@ -24,12 +23,12 @@ def export(folder: Path | None, url: str | None, table: str) -> None:
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen), read_only=True)
     if folder is not None:
-        made = exporting.to_parquet(tools.store, tools.table, folder)
+        made = parquet.to_parquet(tools.store, tools.table, folder)
         for name, rows in made.rows.items():
             shown.print(f"{rows} {name}: {plain(str(made.folder / name))}.parquet", soft_wrap=True)
     if url is not None:
         dimension = tools.table.dimension()
         if not dimension:
             raise PermanentFailure("there is nothing to copy: no passage is indexed yet (transcription-assets process)")
-        rows = postgres.copy(exporting.passage_batches(tools.table), url, table, dimension)
+        rows = postgres.copy(parquet.passage_batches(tools.table), url, table, dimension)
         shown.print(f"{rows} passages in the Postgres table {plain(table)}")
