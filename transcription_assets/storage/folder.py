@@ -18,7 +18,7 @@ from obstore.store import LocalStore, ObjectStore
 
 from transcription_assets.domain.media_keys import INBOXES, encode, is_media
 from transcription_assets.errors import NotFound, NotRegular, Occupied, PermanentFailure, Refused, TransientFailure
-from transcription_assets.storage import atomic_files
+from transcription_assets.storage import temporary
 from transcription_assets.storage.backend import Listing, ObjectEntry, listing
 from transcription_assets.storage.errors import translated
 
@@ -214,7 +214,7 @@ class Folder:
         with translated(f"{self.url}/{encode(name)}"):
             self._require_inside(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_files.published(target) as file:
+            with temporary.published(target) as file:
                 _copy(source, file)
 
     def public_url(self, name: str) -> str:
@@ -238,7 +238,7 @@ class Folder:
     def _carry(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
         here, there = Path(self._path(source)), Path(self._path(target))
         try:
-            with atomic_files.published(there) as file:
+            with temporary.published(there) as file:
                 _copy(here, file)
                 self._require_version(source, etag)
         except _Replaced:

@@ -1,7 +1,13 @@
-"""Temporary folders; those of killed processes are removed by the next process."""
+"""Temporary folders, and temporary files that replace their target when they are complete.
+
+The process holds a lock on each. The system releases the lock when that process ends, even if it is killed, so whatever
+has no lock is abandoned, and is removed by the next process.
+"""
 
 import fcntl
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +18,9 @@ from typing import IO, Any
 
 PREFIX = ".transcription-assets-"
 LOCK = ".lock"
+
+_NAME = re.compile(r"\.[0-9a-f]{16}\.part#1")
+"""Hidden, without a media suffix, and short, since a long target name leaves no room for a suffix."""
 
 
 @contextmanager
@@ -66,3 +75,49 @@ def _remove(left: Path) -> None:
     with (left / LOCK).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(left, ignore_errors=True)  # locked: its process may be about to lock it, see `locked`
+
+
+@contextmanager
+def published(target: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that replaces `target` when the block ends, and is removed if the block fails.
+
+    Write through this handle only: on NFS, closing another handle of the same file would release the lock.
+
+    Raises:
+        OSError: the file cannot be created, written or renamed.
+
+    """
+    clear_abandoned_files(target.parent)
+    with _created_file(target.parent) as file:
+        try:
+            yield file
+            file.flush()
+            Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def clear_abandoned_files(directory: Path) -> None:
+    """Remove the files that killed processes left in `directory`.
+
+    Raises:
+        OSError: the folder cannot be read.
+
+    """
+    with os.scandir(directory) as found:
+        candidates = [item.path for item in found if _NAME.fullmatch(item.name)]
+    for path in candidates:
+        with suppress(OSError), Path(path).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Path(path).unlink()
+
+
+def _created_file(directory: Path) -> IO[bytes]:
+    """Open a new file in `directory` and lock it."""
+    while True:
+        path = directory / f".{secrets.token_hex(8)}.part#1"
+        file = path.open("xb")
+        if locked(file):
+            return file
+        file.close()

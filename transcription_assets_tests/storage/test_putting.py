@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import StoreFull, TranscriptionError
-from transcription_assets.storage import Store, atomic_files
+from transcription_assets.storage import Store, temporary
 from transcription_assets_tests.stores import listed
 
 SIZE = 16 << 20
@@ -70,7 +70,7 @@ def test_only_parts_of_dead_writers_are_deleted(folder: Path, tmp_path: Path) ->
     (tmp_path / "a").write_bytes(b"whole")
     abandoned = folder / "video/.0123456789abcdef.part#1"
     abandoned.write_bytes(b"half")
-    with atomic_files.published(folder / "video/living.mp4") as living:
+    with temporary.published(folder / "video/living.mp4") as living:
         store.put_media("video/a.mp4", tmp_path / "a")
         assert Path(living.name).exists()
         assert not abandoned.exists()
