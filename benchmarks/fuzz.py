@@ -40,7 +40,7 @@ from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio, transcript, video
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.video import MediaDecoder
-from transcription_assets.speech.scripted import ScriptedEngine
+from transcription_assets.speech.fake_engine import ScriptedEngine
 from transcription_assets.storage import Store
 
 SECONDS = 4.0

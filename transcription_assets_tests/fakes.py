@@ -9,7 +9,7 @@ import numpy as np
 
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel, Vectors
-from transcription_assets.speech.scripted import ScriptedEngine
+from transcription_assets.speech.fake_engine import ScriptedEngine
 
 __all__ = ["HashEncoder", "HashEncoding", "ScriptedEngine", "ScriptedSpeech"]
 

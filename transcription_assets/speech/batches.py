@@ -49,7 +49,7 @@ def chunk_tasks(work: WindowTask) -> list[ChunkTask]:
 
 
 def unexplained_tasks(work: WindowTask, answered: Iterable[ChunkTask]) -> list[ChunkTask]:
-    """Return chunks of active regions that VAD left out, see `energy.unexplained`.
+    """Return chunks of active regions that VAD left out, see `vad.unexplained`.
 
     Regions that have words from a chunk that spans them are not decoded again.
     """

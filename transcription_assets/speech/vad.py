@@ -3,6 +3,8 @@
 Silero's network is recurrent. After some ten seconds of steady noise, its state suppresses speech: probabilities stay
 below the threshold for seconds where an empty state detects speech at once. So every longer stretch below the
 threshold is processed again in short blocks, each from an empty state, and the higher probability is used.
+
+Its result is checked by a detector that is independent of it: energy above the background (`unexplained`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,20 @@ WARM_UP_FRAMES = 31
 Probabilities = NDArray[np.float32]
 
 _replacing = Lock()
+
+FRAME = 512
+"""Samples per frame: 32 ms."""
+FLOOR_S = 10.0
+"""Length of the blocks for which the background level is estimated."""
+FLOOR_SHARE = 10
+"""Percentile of the levels in a block that is its background level: even speech has this share of pauses."""
+ABOVE_FLOOR_DB = 12.0
+QUIETEST_DB = -95.0
+"""Lowest level of activity, full scale being 0; quantisation noise of 16 bits is below it."""
+SHORT_PAUSE_S = 1.5
+"""Longest pause between two phrases; a longer one separates active regions."""
+MARGIN_S = 0.5
+"""Activity within this distance of a voiced region is breath or echo."""
 
 
 def voiced_regions(samples: Samples) -> list[Region]:
@@ -88,3 +104,42 @@ def blocks(probabilities: Probabilities) -> Iterator[tuple[int, int]]:
             continue
         for start in range(first, last, BLOCK_FRAMES):
             yield start, min(start + BLOCK_FRAMES, last)
+
+
+def active_regions(samples: Samples) -> list[Region]:
+    """Return the regions that are at least ABOVE_FLOOR_DB louder than the background around them."""
+    levels = _levels(samples)
+    if not len(levels):
+        return []
+    active = levels > np.maximum(_floor(levels) + ABOVE_FLOOR_DB, QUIETEST_DB)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]))).reshape(-1, 2)
+    frame_s = FRAME / SAMPLE_RATE
+    return chunking.merge_regions(
+        (Region(start * frame_s, end * frame_s) for start, end in edges.tolist()), SHORT_PAUSE_S
+    )
+
+
+def unexplained(samples: Samples, voiced: list[Region]) -> list[Region]:
+    """Return active regions outside `voiced`, the regions of VAD, that are long enough for a gap."""
+    explained = chunking.merge_regions((Region(item.start - MARGIN_S, item.end + MARGIN_S) for item in voiced), 0.0)
+    left = chunking.uncovered(active_regions(samples), explained)
+    return [region for region in left if region.length > chunking.LONGEST_WORDLESS_S]
+
+
+def _levels(samples: Samples) -> NDArray[np.float32]:
+    """Return the level of each frame in dB, measured on sample differences to attenuate hum; shape (frames,)."""
+    frames = len(samples) // FRAME
+    if not frames:
+        return np.empty(0, np.float32)
+    sharp = np.diff(samples[: frames * FRAME], prepend=samples[:1]).reshape(frames, FRAME)
+    levels: NDArray[np.float32] = 10 * np.log10(np.square(sharp).mean(axis=1) + 1e-12)
+    return levels
+
+
+def _floor(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the background level around each frame in dB, shape (frames,)."""
+    block = int(FLOOR_S * SAMPLE_RATE) // FRAME
+    starts = range(0, len(levels), block)
+    # The last block has full length: a word in a short block at the end would be its own background.
+    floors = [np.percentile(levels[max(0, min(at, len(levels) - block)) :][:block], FLOOR_SHARE) for at in starts]
+    return np.repeat(np.asarray(floors, np.float32), block)[: len(levels)]

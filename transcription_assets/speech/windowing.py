@@ -8,9 +8,8 @@ import numpy as np
 
 from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
-from transcription_assets.speech.energy import unexplained
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
-from transcription_assets.speech.vad import voiced_regions
+from transcription_assets.speech.vad import unexplained, voiced_regions
 
 WINDOW_S = 600.0
 """Maximum length of a window: 38 MB, and enough chunks that a short last batch does not matter."""

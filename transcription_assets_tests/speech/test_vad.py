@@ -1,4 +1,4 @@
-"""The Silero detector in pieces: the same regions in a fraction of the memory."""
+"""The Silero detector in pieces (the same regions in a fraction of the memory), and detection by energy without it."""
 
 from pathlib import Path
 from threading import Thread
@@ -8,10 +8,20 @@ import pytest
 
 from transcription_assets.domain.chunking import Region, uncovered
 from transcription_assets.media import find_ffmpeg, read_samples
-from transcription_assets.speech import SAMPLE_RATE
-from transcription_assets.speech.vad import BLOCK_FRAMES, FRAMES_AT_ONCE, Pieces, blocks, voiced_regions
+from transcription_assets.speech import SAMPLE_RATE, Samples
+from transcription_assets.speech.vad import (
+    BLOCK_FRAMES,
+    FRAMES_AT_ONCE,
+    Pieces,
+    active_regions,
+    blocks,
+    unexplained,
+    voiced_regions,
+)
 from transcription_assets_tests import demo
 from transcription_assets_tests.speech import backgrounds
+
+BURST = Region(12.0, 18.0)
 
 
 class Watched:
@@ -101,3 +111,47 @@ def test_only_long_regions_without_speech_are_checked_again() -> None:
     voice, pause, silence = [0.9] * 50, [0.1] * 20, [0.0] * (2 * BLOCK_FRAMES + 10)
     found = list(blocks(np.array([*voice, *pause, *voice, *silence], np.float32)))
     assert found == [(120, 245), (245, 370), (370, 380)]
+
+
+def noise(seconds: float, level: float) -> Samples:
+    return np.random.default_rng(5).normal(0, level, int(seconds * SAMPLE_RATE)).astype(np.float32)
+
+
+def with_burst(background: float, level: float) -> Samples:
+    samples = noise(30.0, background)
+    first, last = int(BURST.start * SAMPLE_RATE), int(BURST.end * SAMPLE_RATE)
+    samples[first:last] += noise(BURST.length, level)
+    return samples
+
+
+@pytest.mark.parametrize(("background", "level"), [(0.0, 0.001), (0.0001, 0.001), (0.01, 0.1)])
+def test_sound_louder_than_its_background_is_active(background: float, level: float) -> None:
+    [found] = active_regions(with_burst(background, level))
+    assert found.start == pytest.approx(BURST.start, abs=0.1)
+    assert found.end == pytest.approx(BURST.end, abs=0.1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.001, 0.3])
+def test_silence_and_steady_noise_are_not_active(level: float) -> None:
+    assert active_regions(noise(30.0, level)) == []
+
+
+@pytest.mark.parametrize("samples", [0, 1, 600, 5000])
+def test_very_short_audio_is_not_active(samples: int) -> None:
+    assert active_regions(noise(samples / SAMPLE_RATE, 0.1)) == []
+
+
+def test_a_word_at_the_end_is_active() -> None:
+    samples = np.zeros(int(21.0 * SAMPLE_RATE), np.float32)
+    samples[20 * SAMPLE_RATE :] = noise(1.0, 0.1)
+    [found] = active_regions(samples)
+    assert found.start == pytest.approx(20.0, abs=0.1)
+
+
+def test_activity_inside_voiced_regions_is_not_unexplained() -> None:
+    samples = with_burst(0.001, 0.1)
+    assert len(unexplained(samples, [])) == 1
+    assert unexplained(samples, [BURST]) == []
+    [left] = unexplained(samples, [Region(12.0, 14.0)])
+    assert left.start == pytest.approx(14.5, abs=0.1)
+    assert unexplained(samples, [Region(13.5, 18.0)]) == [], "one or two seconds are not a gap"
