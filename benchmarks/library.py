@@ -34,7 +34,7 @@ from transcription_assets.pipeline.video import Video
 from transcription_assets.search.index import Index
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
-from transcription_assets.web import library_api
+from transcription_assets.web import recordings
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.library import Library
 from transcription_assets.wiring import locate_installed
@@ -152,7 +152,7 @@ def _measure(folder: str, number: int) -> int:
     print(f"a page by name: {again * 1000:.1f} ms; a page from the middle: {deep * 1000:.1f} ms")
     library.overview.now = lambda: float("inf")  # from here on the overview has expired
     stale = _timed(lambda: _page(library))
-    one = _timed(lambda: library_api.one(library, middle))
+    one = _timed(lambda: recordings.one(library, middle))
     print(f"with an overview that is too old: a page {stale:.2f} s, one recording {one:.2f} s")
     facets = [_timed(archive.facets.make) for _ in range(3)]
     print(f"what can be filtered by: {', '.join(f'{each:.2f}' for each in facets)} s; {_memory():.0f} MB in all")
@@ -160,7 +160,7 @@ def _measure(folder: str, number: int) -> int:
 
 
 def _page(library: Library, name: str = "", offset: int = 0) -> None:
-    library_api.page(library, state=None, name=name, offset=offset, limit=PAGE)
+    recordings.page(library, state=None, name=name, offset=offset, limit=PAGE)
 
 
 def _timed(call: Callable[[], object]) -> float:

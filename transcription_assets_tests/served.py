@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from transcription_assets.domain import media_keys
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
-from transcription_assets.web import server, site
+from transcription_assets.web import server
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.middleware import Guard
 from transcription_assets_tests import recordings
@@ -53,7 +53,7 @@ def archive(store: Store | Path, **settings: Any) -> Archive:
 def client(served: Archive, host: str = "127.0.0.1", **headers: str) -> Iterator[TestClient]:
     """Yield a client that calls the site without a network; redirects are returned, not followed."""
     with TestClient(
-        decoded_once(site.build(served, host)), "http://127.0.0.1", headers=headers, follow_redirects=False
+        decoded_once(server.build(served, host)), "http://127.0.0.1", headers=headers, follow_redirects=False
     ) as asking:
         yield asking
 
@@ -69,7 +69,7 @@ def listening(served: Archive) -> Iterator[str]:
 def running(served: Archive) -> Iterator[tuple[str, uvicorn.Server]]:
     """Like `listening`, but also yield the server."""
     bound = server.listener("127.0.0.1", 0)
-    site_server = uvicorn.Server(server.configured(site.build(served, "127.0.0.1"), served.settings.proxies))
+    site_server = uvicorn.Server(server.configured(server.build(served, "127.0.0.1"), served.settings.proxies))
     thread = threading.Thread(target=site_server.run, args=([bound],))
     thread.start()
     try:

@@ -15,7 +15,7 @@ from transcription_assets.cli.main import main
 from transcription_assets.definitions import defs
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Segment, Speech, Transcript, Word
-from transcription_assets.web import site
+from transcription_assets.web import server
 from transcription_assets_tests import served
 from transcription_assets_tests.demo import ROOT
 
@@ -124,7 +124,7 @@ def test_reference_names_every_artefact() -> None:
 
 
 def test_reference_names_every_path_of_the_api(tmp_path: Path) -> None:
-    app = site.build(served.archive(tmp_path / "store"), "127.0.0.1")
+    app = server.build(served.archive(tmp_path / "store"), "127.0.0.1")
     while not isinstance(app, FastAPI):
         app = app.app  # type: ignore[assignment]
     paths = {re.sub(r":path\}", "}", path) for path in app.openapi()["paths"]}

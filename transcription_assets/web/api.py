@@ -12,7 +12,7 @@ from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.query import MAX_LIMIT, Hit, split_highlights
 from transcription_assets.search.query import Query as Question
-from transcription_assets.web import library_api, paragraphs, problems, titles
+from transcription_assets.web import paragraphs, problems, recordings
 from transcription_assets.web.archive import LONGEST_KEY, Archive
 from transcription_assets.web.library import Library
 from transcription_assets.web.recording_state import silence
@@ -84,7 +84,7 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     ) -> RecordingPage:
         """List the recordings with their processing state, newest first."""
         await workers.within(library.overview.any)
-        return await workers.run(library_api.page, library, state=state, name=name, limit=limit, offset=offset)
+        return await workers.run(recordings.page, library, state=state, name=name, limit=limit, offset=offset)
 
     # Registered before `/media/{key:path}`, which would also match these paths.
     @routes.get("/media/{key:path}/transcript.{kind}", responses=_TRANSCRIPTS, response_class=Response)
@@ -104,7 +104,7 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     async def recording(key: Key) -> RecordingDetails:
         """Return one recording, with links to its files."""
         await workers.within(library.overview.any)
-        return await workers.run(library_api.one, library, key)
+        return await workers.run(recordings.one, library, key)
 
     return routes
 
@@ -125,8 +125,8 @@ def _question(asked: SearchParameters) -> Question:
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     return Moment(
         key=hit.media_key,
-        title=printable(hit.recording) if hit.recording not in hit.media_key else titles.title(hit.media_key),
-        folder=titles.folder(hit.media_key),
+        title=printable(hit.recording) if hit.recording not in hit.media_key else recordings.title(hit.media_key),
+        folder=recordings.folder(hit.media_key),
         start=hit.start,
         end=hit.end,
         text=hit.text,
@@ -137,8 +137,8 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
         speaker=hit.speaker,
         recorded=hit.recorded,
         duration=hit.duration_s,
-        url=titles.watch(hit.media_key, hit.start),
-        poster=titles.path("/posters", hit.media_key) if has_picture else "",
+        url=recordings.watch(hit.media_key, hit.start),
+        poster=recordings.path("/posters", hit.media_key) if has_picture else "",
     )
 
 
@@ -147,7 +147,7 @@ def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
     said = archive.said(key)
     document = TranscriptWords(
         key=key,
-        title=titles.title(key),
+        title=recordings.title(key),
         language=said.language,
         duration=said.duration,
         silence=silence(said, with_low_confidence=True),

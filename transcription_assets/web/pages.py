@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from transcription_assets.errors import NotFound, TranscriptionError
-from transcription_assets.web import titles
+from transcription_assets.web import recordings
 from transcription_assets.web.access import COOKIE, Access
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.middleware import SIGN_IN
@@ -73,7 +73,7 @@ def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
 
     @routes.get("/watch/{key:path}")
     async def watch(key: str) -> Response:
-        title = titles.title(key)[:LONGEST_TITLE]
+        title = recordings.title(key)[:LONGEST_TITLE]
         try:
             await workers.run(archive.media, key)
         except NotFound:

@@ -1,18 +1,26 @@
-"""The web server that runs the site."""
+"""The web application (routes, error handlers, guard), and the server that runs it."""
 
 import resource
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
+from fastapi import FastAPI
 
+from transcription_assets.domain.hosts import parse_hosts
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.web import site
-from transcription_assets.web.access import bracketed
+from transcription_assets.settings import Settings
+from transcription_assets.web import api, files, health, pages, problems
+from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
-from transcription_assets.web.middleware import Guard
+from transcription_assets.web.library import Library
+from transcription_assets.web.middleware import Guard, content_policy
+from transcription_assets.web.thread_pool import ThreadPool
+
+THREADS = 4
+"""Threads for blocking work; LanceDB and the encoder already use all cores for one search."""
 
 WAITING = 128
 QUIET_S = 15
@@ -24,6 +32,45 @@ UNREAD_S = 60.0
 
 DESCRIPTORS = 4096
 """Open files: a connection that sends a file of a local store has two."""
+
+
+def access_rules(chosen: Settings, host: str) -> Access:
+    """Return the access rules of the settings for a server that listens on `host`."""
+    return Access(
+        chosen.serve_token.get_secret_value(), chosen.serve_user_header, host, parse_hosts(chosen.serve_hosts)
+    )
+
+
+def build(archive: Archive, host: str) -> Guard:
+    """Return the application for an archive; `host` is the address that the server will listen on."""
+    chosen = archive.settings
+    doorkeeper = access_rules(chosen, host)
+    library = Library(archive)
+    workers = ThreadPool(THREADS, chosen.serve_timeout_s)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # Started now, so that the first request does not wait for all of it.
+        archive.encoder_ready  # noqa: B018
+        library.overview.soon()
+        yield
+        workers.close()
+
+    app = FastAPI(
+        title="transcription_assets",
+        summary="Find the second in which something was said.",
+        version="1",
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # they would load from a CDN
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.include_router(health.router(archive, workers, may_tell=doorkeeper.is_open))
+    app.include_router(api.router(archive, library, workers))
+    app.include_router(files.router(archive, workers))
+    app.include_router(pages.router(archive, workers, doorkeeper))
+    return Guard(app, doorkeeper, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
@@ -38,10 +85,10 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     bound = listener(host, port)
     name, number, *_ = bound.getsockname()
     address = f"http://{bracketed(name)}:{number}"
-    access = site.access(archive.settings, host)
+    access = access_rules(archive.settings, host)
     if access.is_open and not access.is_local:
         address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
-    config = configured(site.build(archive, host), archive.settings.proxies, verbose=verbose)
+    config = configured(build(archive, host), archive.settings.proxies, verbose=verbose)
     _allow_descriptors(DESCRIPTORS)
     with suppress(KeyboardInterrupt):
         _Server(config, lambda: listening(address)).run([bound])

@@ -13,7 +13,7 @@ from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
 from transcription_assets.web.access import COOKIE
 from transcription_assets.web.archive import Archive
-from transcription_assets.web.site import build
+from transcription_assets.web.server import build
 from transcription_assets_tests import served
 from transcription_assets_tests.served import TALK
 

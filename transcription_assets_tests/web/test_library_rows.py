@@ -8,7 +8,8 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.storage import Store
-from transcription_assets.web import library, titles
+from transcription_assets.web import library
+from transcription_assets.web.recordings import folder, title
 from transcription_assets_tests import recordings, served
 from transcription_assets_tests.chain import Chain
 
@@ -67,8 +68,8 @@ def test_titles_contain_no_control_characters() -> None:
     acting = [chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)]
     assert printable("".join(["a", *acting, "b"])) == "ab"
     assert printable("caf\udce9 é\N{ZERO WIDTH JOINER}") == "caf? é\N{ZERO WIDTH JOINER}"
-    assert titles.title(media_keys.encode("video/a\x9bb\x85.mp4")) == "Ab"
-    assert titles.folder(media_keys.encode("video/a\x9b2J/b.mp4")) == "a2J"
+    assert title(media_keys.encode("video/a\x9bb\x85.mp4")) == "Ab"
+    assert folder(media_keys.encode("video/a\x9b2J/b.mp4")) == "a2J"
 
 
 def test_unreadable_records_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from transcription_assets.domain import media_keys
 from transcription_assets.search.query import split_highlights
-from transcription_assets.web import titles
+from transcription_assets.web import recordings
 from transcription_assets.web.archive import is_known_form
 from transcription_assets.web.rate_limit import MOST_VISITORS, RateLimit
 
@@ -48,9 +48,9 @@ def test_every_recording_has_a_title_and_a_url(name: str) -> None:
     assume(media_keys.is_media(f"video/{name}.mp4"))
     key = media_keys.encode(f"video/{name}.mp4")
     assert is_known_form(key)
-    assert titles.title(key).encode()
-    assert titles.folder(key).encode() is not None
-    assert titles.watch(key, 1.5).isascii()
+    assert recordings.title(key).encode()
+    assert recordings.folder(key).encode() is not None
+    assert recordings.watch(key, 1.5).isascii()
 
 
 def test_key_longer_than_any_store_allows_is_rejected() -> None:
@@ -68,7 +68,7 @@ def test_key_longer_than_any_store_allows_is_rejected() -> None:
     ],
 )
 def test_titles_are_readable_names(key: str, title: str) -> None:
-    assert titles.title(key) == title
+    assert recordings.title(key) == title
 
 
 def test_rate_limit_refills_over_time() -> None:

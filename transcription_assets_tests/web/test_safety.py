@@ -88,7 +88,7 @@ def test_media_files_are_never_served_as_pages(page: TestClient, store: Store) -
 
 
 def test_static_files_are_small_and_refer_to_no_other_host() -> None:
-    static = Path(str(served.site.__file__)).parent / "static"
+    static = Path(str(served.server.__file__)).parent / "static"
     assert sum(path.stat().st_size for path in static.iterdir()) < 100_000
     for path in static.iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from transcription_assets_tests import served
 
-FOLDER = Path(str(served.site.__file__)).parent / "static"
+FOLDER = Path(str(served.server.__file__)).parent / "static"
 SERVED = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".html")
 
 

@@ -1,22 +1,47 @@
-"""Pages and single recordings of the library in the models of the API."""
+"""Recordings as the API and the pages show them: titles, links, pages of the library, and details."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import quote
 
 import polars as pl
 
+from transcription_assets.domain import media_keys
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.playback import plays_itself
 from transcription_assets.storage import MediaObject
-from transcription_assets.web import titles
 from transcription_assets.web.library import Library, Overview, each, unreadable
 from transcription_assets.web.schemas import Links, RecordingDetails, RecordingPage, RecordingSummary, State
 
 KINDS = ("json", "txt", "srt", "vtt")
+
+
+def title(key: str) -> str:
+    """Return a title: `The last train` for `video/talks/the-last_train.mp4`; a name without words is not changed."""
+    name = printable(media_keys.decode(key).rpartition("/")[2])
+    stem = name.rpartition(".")[0]
+    words = re.sub(r"[-_\s]+", " ", stem).strip() if " " not in stem else stem.strip()
+    return f"{words[:1].upper()}{words[1:]}" if words else name
+
+
+def folder(key: str) -> str:
+    """Return the folder below the inbox: `talks` for `video/talks/a.mp4`."""
+    return printable(media_keys.decode(key).partition("/")[2].rpartition("/")[0])
+
+
+def path(*parts: str) -> str:
+    """Return the percent-encoded URL path of these parts, joined by slashes; slashes in a part are preserved."""
+    return "/".join(quote(part, safe="/", errors="surrogatepass") for part in parts)
+
+
+def watch(key: str, second: float | None = None) -> str:
+    """Return the URL path of the page that plays a recording, from `second` on if it is given."""
+    return path("/watch", key) + ("" if second is None else f"?t={second:.2f}")
 
 
 def page(library: Library, *, state: State | None, name: str, offset: int, limit: int) -> RecordingPage:
@@ -85,8 +110,8 @@ def _shown(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str,
     has_picture = bool(seen and seen.has_poster)
     return {
         "key": key,
-        "title": printable(seen.probe.title if seen else "") or titles.title(key),
-        "folder": titles.folder(key),
+        "title": printable(seen.probe.title if seen else "") or title(key),
+        "folder": folder(key),
         "state": state,
         "step": step,
         "reason": note.reason if note else "",
@@ -99,8 +124,8 @@ def _shown(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str,
         "silence": row["silence"] if state == "done" else "",
         "size": row["size"],
         "modified": row["last_modified"],
-        "poster": titles.path("/posters", key) if has_picture else "",
-        "url": titles.watch(key),
+        "poster": path("/posters", key) if has_picture else "",
+        "url": watch(key),
     }
 
 
@@ -114,9 +139,9 @@ def _time(text: str) -> datetime | None:
 def _links(key: str, poster: str) -> Links:
     here = f"/api/media/{key}"
     return Links(
-        media=titles.path("/media", key),
-        sound=titles.path("/sound", key),
+        media=path("/media", key),
+        sound=path("/sound", key),
         poster=poster,
-        words=titles.path(here, "words"),
-        transcripts={kind: titles.path(here, f"transcript.{kind}") for kind in KINDS},
+        words=path(here, "words"),
+        transcripts={kind: path(here, f"transcript.{kind}") for kind in KINDS},
     )
