@@ -18,13 +18,12 @@ from rich.progress import (
 
 from transcription_assets import models, settings
 from transcription_assets.cli import process as processing
-from transcription_assets.cli import signals
 from transcription_assets.cli.bench import bench, word_errors
 from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
-from transcription_assets.cli.terminal import Group, aside, plain, print_table, shown
+from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
 from transcription_assets.domain.media_keys import ignored_files
 from transcription_assets.embedding.profiles import PROFILES
 from transcription_assets.errors import PermanentFailure, TranscriptionError
@@ -111,10 +110,10 @@ def process(media_keys: tuple[str, ...]) -> None:
             )
 
         try:
-            with signals.raised():
+            with interruptible():
                 for _ in processing.process(tools, todo, show, report):
                     bar.update(overall, completed=len(report.done) + len(report.reused) + len(report.failed))
-        except signals.Interrupted as interrupted:
+        except Interrupted as interrupted:
             exit_code = interrupted.exit_code
         finally:  # also after an error that does not belong to one recording, such as a full disk
             bar.stop()
