@@ -1,6 +1,7 @@
 """Parsing of host names in `Host` headers.
 
-Both web servers compare them against DNS rebinding: a foreign page can make its own name resolve to this machine.
+Both web servers compare them against DNS rebinding: a foreign page can make its own name resolve to this machine. It is
+a module of `domain/` because `defs/`, `web/` and the settings use it, and these do not import each other.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Extraction of the speech of a recording as one FLAC with the timestamps of a player.
 
-One pass decodes the tracks to local disk (`frames`, `timeline`, `spool`). Tracks (`tracks`) and gain (`mixing`) are
+One pass decodes the tracks to local disk (`frames`, `spool`). Tracks (`tracks`) and gain (`mixing`) are
 then chosen from the complete tracks, and a second ffmpeg process encodes the result.
 """
 
