@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -20,6 +20,8 @@ from transcription_assets.media.ffmpeg_process import SAMPLE_RATE, address, inpu
 
 _BLOCK_S = 10
 _BLOCK_BYTES = _BLOCK_S * SAMPLE_RATE * 2
+SEEK_LEAD_S = 2.0
+"""Several frames of FLAC, which have at most 0.3 s at 16 kHz."""
 _STALL_S = 120.0
 MOST_TRACKS = 8
 """Maximum number of audio tracks that are examined; recordings of people do not have more."""
@@ -198,7 +200,7 @@ def read_samples(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield mono 16 kHz samples of `path` from `start` (seconds) on, for `duration` seconds or to the end.
 
-    Blocks are float32 in [-1, 1) of shape (samples,) and 10 s long, except the last; memory use is constant. All
+    Blocks are float32 in [-1, 1) of shape (samples,) and at most 10 s long; memory use is constant. All
     channels are mixed unless `channel` (from 0) selects one. The process ends when the iterator ends or is closed.
 
     Raises:
@@ -208,11 +210,23 @@ def read_samples(
 
     """
     where = address(path)
-    span = ["-ss", f"{start:.6f}"] + ([] if duration is None else ["-t", f"{duration:.6f}"])
+    # ffmpeg 9 finds no frame in the last fraction of a second of a FLAC: read from earlier on, and drop the rest.
+    lead = min(start, SEEK_LEAD_S)
+    begin, length = start - lead, None if duration is None else duration + lead
+    span = ["-ss", f"{begin:.6f}"] + ([] if length is None else ["-t", f"{length:.6f}"])
     one = "-ac 1" if channel is None else f"-af pan=mono|c0=c{channel}"
     raw = f"-map 0:a:0 {one} -ar {SAMPLE_RATE} -f s16le -"
     command = [ffmpeg, *input_arguments(where, *span), *raw.split()]
-    return _blocks(command, where, start, duration)
+    return _without_first(_blocks(command, where, begin, length), round(lead * SAMPLE_RATE))
+
+
+def _without_first(blocks: Generator[NDArray[np.float32]], count: int) -> Generator[NDArray[np.float32]]:
+    """Yield the blocks without their first `count` samples."""
+    with closing(blocks):
+        for block in blocks:
+            if len(block) > count:
+                yield block[count:]
+            count = max(0, count - len(block))
 
 
 def _blocks(command: list[str], where: str, start: float, duration: float | None) -> Generator[NDArray[np.float32]]:

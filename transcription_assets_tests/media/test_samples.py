@@ -28,6 +28,14 @@ def test_samples_are_read_in_blocks_without_loss(ffmpeg: str, tmp_path: Path) ->
     assert np.abs(np.concatenate(blocks) - expected).max() < 0.001
 
 
+def test_samples_can_be_read_from_any_position_to_the_end(ffmpeg: str, tmp_path: Path) -> None:
+    """In quiet sound the frames of a FLAC are so small that ffmpeg 9 fails to seek to the last one."""
+    recording = recordings.tone(tmp_path / "a.flac", 60.0, rate=16_000)
+    whole = samples(recording, ffmpeg)
+    for start in (0.01, 1.5, 2.0, 2.01, 30.0, 59.7, *np.arange(59.80, 59.87, 0.01), 59.99):
+        assert np.array_equal(samples(recording, ffmpeg, start=start), whole[round(start * 16_000) :]), start
+
+
 def test_samples_of_a_span_equal_those_of_the_whole_file(ffmpeg: str, tmp_path: Path) -> None:
     recording = recordings.noise(tmp_path / "a.wav", 12.0)
     extract(recording, tmp_path / "a.flac", ffmpeg)
