@@ -75,6 +75,10 @@ class Backend(Protocol):
         """
         ...
 
+    def remove_empty(self, folder: str) -> None:
+        """Remove a folder and the empty folders below it from disk; nothing happens to one that holds files."""
+        ...
+
     def recordings(self, folder: str) -> Listing:
         """List the recordings below a folder; fast for very many.
 

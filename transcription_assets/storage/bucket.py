@@ -116,6 +116,9 @@ class Bucket:
         found = self._listed(folder)
         return self._paged(folder) if found is None else list(map(ObjectEntry._make, found.iter_rows()))
 
+    def remove_empty(self, folder: str) -> None:
+        """Do nothing: a bucket has no folders."""
+
     def recordings(self, folder: str) -> Listing:
         """List every recording below `folder`.
 

@@ -102,6 +102,12 @@ class Folder:
         """
         return self._found(folder)[0]
 
+    def remove_empty(self, folder: str) -> None:
+        """Remove a folder and the empty folders below it."""
+        for place, _, _ in os.walk(self._root / folder, topdown=False):
+            with suppress(OSError):  # it holds files, or another process removed it or writes to it
+                Path(place).rmdir()
+
     def recordings(self, folder: str) -> Listing:
         """List every recording below `folder`; none if it is missing and the store is read-only.
 

@@ -367,6 +367,17 @@ class Store:
             except (NotFound, Occupied):
                 continue
 
+    def delete_below(self, folder: str) -> None:
+        """Delete all artefacts below a folder such as `work/1/`, and on disk the folder.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access.
+            TransientFailure: the store does not answer.
+
+        """
+        self.delete(*self.list(folder))
+        self._place.remove_empty(folder)
+
     def list(self, prefix: str) -> list[str]:
         """Return the paths of all artefacts below a folder such as `transcripts/`, sorted; empty if it is missing.
 

@@ -43,6 +43,7 @@ STORE: dict[str, Callable[[Store, Path], object]] = {
     "write": lambda store, _: store.write("a.json", b"{}"),
     "upload": lambda store, file: store.upload("a.json", file),
     "delete": lambda store, _: store.delete("a.json"),
+    "delete_below": lambda store, _: store.delete_below("transcripts/"),
     "list": lambda store, _: store.list("transcripts/"),
     "oldest_first": lambda store, _: store.oldest_first("catalog/"),
     "version": lambda store, _: store.version("a.json"),
