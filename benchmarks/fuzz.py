@@ -39,6 +39,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio, transcript, video
 from transcription_assets.pipeline.audio import Audio
+from transcription_assets.pipeline.decoding import InProcessTranscriber
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speech.fake_engine import ScriptedEngine
 from transcription_assets.storage import Store
@@ -281,7 +282,11 @@ def _stepped(store: Store, key: str, outcome: Outcome) -> Audio | None:
         step = "audio"
         made = audio.materialise(store, key, decoder)
         step = "transcript"
-        said, _ = transcript.materialise(store, key, transcript.TranscriptTools(ScriptedEngine(), decoder.ffmpeg))
+        said, _ = transcript.materialise(
+            store,
+            key,
+            transcript.TranscriptTools(InProcessTranscriber(ScriptedEngine(), decoder.ffmpeg), decoder.ffmpeg),
+        )
     except TranscriptionError as error:
         outcome.ending = f"failed in {step}"
         if isinstance(error, TransientFailure):

@@ -126,7 +126,7 @@ def _ours(path: Path) -> Listen:
     engine = speech.Whisper(path, name="base", revision="", hardware=hardware)
 
     def listen(samples: Samples) -> list[Timed]:
-        heard = speech.transcribe_one(engine, speech.audio_source([samples]))
+        heard = speech.transcribe_one(engine, speech.audio_source(samples))
         return [(word.word, word.start, word.end) for segment in heard.segments for word in segment.words]
 
     return listen

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import recordings
 from benchmarks.machine import MODELS, describe
 from transcription_assets import media, models
@@ -132,7 +134,8 @@ def _silent(folder: Path, chosen: argparse.Namespace) -> bool:
     for name, source in SILENT.items():
         path = folder / "silent.flac"
         recordings.make("-f", "lavfi", "-i", source, path)
-        heard = transcribe_one(engine, audio_source(media.read_samples(path, ffmpeg=media.find_ffmpeg())))
+        samples = np.concatenate([*media.read_samples(path, ffmpeg=media.find_ffmpeg())])
+        heard = transcribe_one(engine, audio_source(samples))
         words = sum(len(segment.words) for segment in heard.segments)
         print(f"{name}, 60 s: {words} words")
         total += words
@@ -167,7 +170,7 @@ def _stages(_folder: Path, chosen: argparse.Namespace) -> bool:
     spent["ffmpeg"] = time.monotonic() - started
     with _timed(watched, spent):
         started = time.monotonic()
-        heard = transcribe_one(engine, audio_source(blocks))
+        heard = transcribe_one(engine, audio_source(np.concatenate(blocks)))
         wall_s = time.monotonic() - started
     spent["the rest"] = wall_s - sum(seconds for name, seconds in spent.items() if name != "ffmpeg")
     print(f"\n| stage | s for {heard.duration:.0f} s of sound | share |\n| --- | --- | --- |")

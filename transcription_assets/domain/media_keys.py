@@ -103,6 +103,11 @@ def audio_record(key: str) -> str:
     return f"extracted/{bounded(key)}.json"
 
 
+def window_plan(key: str) -> str:
+    """Return the path of the windows of the extracted audio, with their voiced regions (JSON)."""
+    return f"extracted/{bounded(key)}.plan.json"
+
+
 def video_record(key: str) -> str:
     """Return the path of the probe's record (JSON)."""
     return f"posters/{bounded(key)}.json"
@@ -144,13 +149,23 @@ def failure(key: str) -> str:
 
 
 def checkpoints(key: str) -> str:
-    """Return the folder of the transcribed windows of a long recording; deleted when its transcript is complete."""
+    """Return the folder of the decoded windows of a recording; deleted when its transcript is complete."""
     return f"checkpoints/{bounded(key)}/"
 
 
 def checkpoint(key: str, digest: str, channel: int, number: int) -> str:
     """Return the path of one window (JSON); `digest` is that of version, model and options."""
     return f"{checkpoints(key)}{digest}/{channel}-{number:05}.json"
+
+
+def work(identifier: str = "") -> str:
+    """Return the folder of a manifest and the status of its shards, or of all of them; deleted when they end."""
+    return f"work/{identifier}/" if identifier else "work/"
+
+
+def deaths(key: str) -> str:
+    """Return the path of the record of processes that died while they decoded this recording (JSON)."""
+    return f"deaths/{bounded(key)}.json"
 
 
 def vocabularies(key: str) -> list[str]:
@@ -171,6 +186,7 @@ def artefacts(key: str) -> list[str]:
         poster(key),
         thumbnail(key),
         audio_record(key),
+        window_plan(key),
         flac(key),
         *texts,
         passages(key),

@@ -120,7 +120,7 @@ def _ours(entry: Configuration) -> Listen:
         return speech.AudioSource(lambda _channel, start: media.read_samples(path, ffmpeg=ffmpeg, start=start))
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
-        for heard in engine.transcribe(map(sound, paths)):
+        for heard in speech.transcribe(engine, map(sound, paths)):
             if isinstance(heard, Exception):
                 raise heard
             text = " ".join(segment.text for segment in heard.segments)

@@ -12,7 +12,7 @@ from transcription_assets import media
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import Extraction, Probe, Track, Truncation
-from transcription_assets.pipeline import records, video
+from transcription_assets.pipeline import records, video, window_plan
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.records import require_unchanged, write
 from transcription_assets.pipeline.video import MediaDecoder
@@ -111,6 +111,9 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     if known and known.etag == source.etag and store.exists(media_keys.flac(key)):
         same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
         if known.channels == channels and same_tracks:
+            window_plan.ensure(
+                store, key, known.sha256, channels=channels, duration=known.duration, ffmpeg=decoder.ffmpeg
+            )
             return known
     if seen is None:
         raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
@@ -138,7 +141,11 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+        plan = window_plan.make(
+            str(flac), digest, channels=channels, duration=extraction.duration, ffmpeg=decoder.ffmpeg
+        )
         store.upload(media_keys.flac(key), flac)
+    window_plan.write(store, key, plan)
     about = _described(extraction, seen.probe) | {"truncation": truncation}
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))

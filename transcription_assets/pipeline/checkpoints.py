@@ -1,27 +1,31 @@
-"""Checkpoints: finished windows of a long recording, in the store until its transcript is written."""
+"""Checkpoints: decoded windows in the store, from which a transcript is built; deleted once it is written."""
 
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import NotFound
-from transcription_assets.speech import DecodedWindow, WindowId, decoded_window
-from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
+from transcription_assets.speech import DecodedWindow, windows
 from transcription_assets.storage import Store
+
+WindowId = tuple[int, int]
+"""Channel and number of a window, from 0."""
+_CHECKPOINT = re.compile(r"/(\d+)-(\d+)\.json$")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Checkpoints of one recording, so that a run that resumes after a kill repeats only the unfinished window.
+    """Checkpoints of one recording, so that a run that resumes after a kill repeats only the unfinished windows.
 
-    `version` identifies the object, the model and the options for which they are valid.
+    `version` identifies the object, the model, the options and the windows for which they are valid.
     """
 
     store: Store
     key: str
     version: str
 
-    def get(self, place: WindowId, /) -> DecodedWindow | None:
+    def get(self, window: WindowId) -> DecodedWindow | None:
         """Return the checkpoint; None if there is none or it is damaged.
 
         Raises:
@@ -29,30 +33,47 @@ class Checkpoints:
 
         """
         try:
-            return decoded_window.from_json(self.store.read(self._path(place)))
+            return windows.from_json(self.store.read(self._path(window)))
         except (NotFound, ValueError):
             return None
 
-    def __setitem__(self, place: WindowId, done: DecodedWindow, /) -> None:
+    def put(self, window: WindowId, done: DecodedWindow) -> None:
         """Write the checkpoint.
 
         Raises:
             TranscriptionError: the store denies access, is full or does not answer.
 
         """
-        self.store.write(self._path(place), done.to_json())
+        self.store.write(self._path(window), done.to_json())
 
-    def clear(self, duration: float) -> None:
-        """Delete all checkpoints of the recording, also of older versions.
-
-        `duration` is its length in seconds; a recording shorter than a window has no checkpoints.
+    def present(self) -> set[WindowId]:
+        """Return the windows that have a checkpoint; a damaged one counts.
 
         Raises:
             TranscriptionError: the store denies access or does not answer.
 
         """
-        if duration > WINDOW_S * EARLIEST_SHARE:
-            self.store.delete(*self.store.list(media_keys.checkpoints(self.key)))
+        folder = self._path((0, 0)).rpartition("/")[0]
+        found = (_CHECKPOINT.search(path) for path in self.store.list(f"{folder}/"))
+        return {(int(name[1]), int(name[2])) for name in found if name}
 
-    def _path(self, place: WindowId) -> str:
-        return media_keys.checkpoint(self.key, sha256(self.version.encode()).hexdigest()[:16], *place)
+    def discard(self, window: WindowId) -> None:
+        """Delete one checkpoint.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
+        self.store.delete(self._path(window))
+
+    def clear(self) -> None:
+        """Delete all checkpoints of the recording, also those of older versions.
+
+        Raises:
+            TranscriptionError: the store denies access or does not answer.
+
+        """
+        self.store.delete_below(media_keys.checkpoints(self.key))
+
+    def _path(self, window: WindowId) -> str:
+        return media_keys.checkpoint(self.key, sha256(self.version.encode()).hexdigest()[:16], *window)

@@ -6,41 +6,28 @@ each combination of audio, model and options to the recording that has its words
 
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from transcription_assets import media
 from transcription_assets.domain import media_keys as keys
 from transcription_assets.domain import subtitles
 from transcription_assets.domain.transcript import Media, Timing, Transcript, from_json
 from transcription_assets.errors import NotFound, NotRegular, PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, failure_notes
+from transcription_assets.pipeline import audio, decoding, failure_notes, window_plan
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.checkpoints import Checkpoints
-from transcription_assets.speech import AudioSource, Engine, Samples, SpeechResult
-from transcription_assets.storage import Store, temporary
+from transcription_assets.pipeline.decoding import DecodeRequest, Progress, Transcriber
+from transcription_assets.speech import SpeechResult
+from transcription_assets.storage import Store
 
-LENGTH_TOLERANCE_S = 1.0
 TEXTS: Mapping[str, Callable[[Transcript], str]] = {
     ".txt": lambda transcript: f"{transcript.text}\n",
     ".srt": subtitles.to_srt,
     ".vtt": subtitles.to_vtt,
 }
 """Formats written beside the JSON, by suffix."""
-SAME_SHARE = 0.05
-"""Channels whose difference has at most this share of their level (RMS) contain the same voice."""
-APART_SHARE = 0.25
-"""Share of the blocks with speech in which channels must differ to count as two speakers."""
-QUIETEST = 0.001
-"""Minimum level (RMS, full scale 1.0) of a block with speech."""
 
 
 def load(store: Store, key: str) -> Transcript | None:
@@ -56,10 +43,10 @@ def load(store: Store, key: str) -> Transcript | None:
         return None
 
 
-def is_current(transcript: Transcript, source: Audio, engine: Engine, vocabulary: Sequence[str] = ()) -> bool:
+def is_current(transcript: Transcript, source: Audio, speech: Transcriber, vocabulary: Sequence[str] = ()) -> bool:
     """Return whether the transcript was made from this version of the recording with this model and these options."""
-    options = engine.options.as_dict() | {"vocabulary": [*vocabulary]}
-    return transcript.media.etag == source.etag and _is_by(transcript, engine, options)
+    options = speech.options.as_dict() | {"vocabulary": [*vocabulary]}
+    return transcript.media.etag == source.etag and _is_by(transcript, speech, options)
 
 
 def vocabulary(store: Store, key: str) -> list[str]:
@@ -86,12 +73,12 @@ def vocabulary(store: Store, key: str) -> list[str]:
     return []
 
 
-def _options(store: Store, key: str, engine: Engine) -> dict[str, Any]:
-    return engine.options.as_dict() | {"vocabulary": vocabulary(store, key)}
+def _options(store: Store, key: str, speech: Transcriber) -> dict[str, Any]:
+    return speech.options.as_dict() | {"vocabulary": vocabulary(store, key)}
 
 
-def _is_by(transcript: Transcript, engine: Engine, options: dict[str, Any]) -> bool:
-    return transcript.model == engine.model and transcript.options == options
+def _is_by(transcript: Transcript, speech: Transcriber, options: dict[str, Any]) -> bool:
+    return transcript.model == speech.model and transcript.options == options
 
 
 VOCABULARY_BYTES = 64 << 10
@@ -100,15 +87,16 @@ VOCABULARY_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class TranscriptTools:
-    """The engine, and the ffmpeg that decodes the extracted audio."""
+    """What decodes the recordings, and the ffmpeg that plans those without a window plan."""
 
-    engine: Engine
+    speech: Transcriber
     ffmpeg: str
 
 
 TranscriptResult = tuple[Transcript, bool]
 """A transcript, and whether it existed before."""
-Progress = Callable[[str, float], None]
+Answer = tuple[str, TranscriptResult | Exception]
+"""A media key with its transcript, or with its failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +105,6 @@ class _Request:
 
     source: Audio
     options: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A recording in the queue: whether its audio was passed to the engine, and the function for its result."""
-
-    asked: bool
-    finish: Callable[[SpeechResult | Exception | None], TranscriptResult]
 
 
 def materialise(store: Store, key: str, tools: TranscriptTools, progress: Progress | None = None) -> TranscriptResult:
@@ -137,7 +117,7 @@ def materialise(store: Store, key: str, tools: TranscriptTools, progress: Progre
         Exception: any other exception of the engine.
 
     """
-    (made,) = materialise_each(store, [key], tools, progress)
+    ((_, made),) = materialise_each(store, [key], tools, progress)
     if isinstance(made, Exception):
         raise made
     return made
@@ -145,115 +125,66 @@ def materialise(store: Store, key: str, tools: TranscriptTools, progress: Progre
 
 def materialise_each(
     store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress | None = None
-) -> Iterator[TranscriptResult | Exception]:
-    """Yield one result for each recording, in the same order; a failure is noted and yielded as an exception.
+) -> Iterator[Answer]:
+    """Yield each recording with its result, as soon as it is known; a failure is noted and yielded as an exception.
 
-    The engine decodes short recordings together. `progress` is called with a media key and the seconds done of it.
+    Short recordings are decoded together. `progress` is called with a media key and the seconds done of it.
 
     Raises:
-        Exception: the engine itself failed; failures of single recordings are yielded.
+        Exception: nothing could be decoded; failures of single recordings are yielded.
 
     """
-    for key, answer in zip(media_keys, _each(store, media_keys, tools, progress or _unwatched), strict=True):
+    for key, answer in _each(store, media_keys, tools, progress or _unwatched):
         if isinstance(answer, Exception):
             failure_notes.note(store, key, "transcript", answer)
-        yield answer
+        yield key, answer
 
 
-def _each(
-    store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress
-) -> Iterator[TranscriptResult | Exception]:
-    queue: deque[_Entry] = deque()
-    for answer in tools.engine.transcribe(_sounds(store, media_keys, tools, progress, queue)):
-        while not queue[0].asked:
-            yield _attempted(queue.popleft(), None)
-        yield _attempted(queue.popleft(), answer)
-    while queue:
-        yield _attempted(queue.popleft(), None)
-
-
-def _attempted(entry: _Entry, answer: SpeechResult | Exception | None) -> TranscriptResult | Exception:
-    try:
-        return entry.finish(answer)
-    except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
-        return error
-
-
-def _sounds(
-    store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress, queue: deque[_Entry]
-) -> Iterator[AudioSource]:
-    """Yield the audio that has to be transcribed; every recording gets an entry in `queue`, in order."""
-    asked: set[str] = set()
+def _each(store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress) -> Iterator[Answer]:
+    """Yield the recordings that need no decoding, then those that are decoded, then those with the audio of another."""
+    wanted: dict[str, tuple[_Request, DecodeRequest]] = {}
+    alike: list[str] = []
+    digests: set[str] = set()
     for key in media_keys:
         try:
-            request = _Request(_source(store, key), _options(store, key, tools.engine))
-            known = _known(store, request, tools.engine)
+            request = _Request(_source(store, key), _options(store, key, tools.speech))
+            known = _known(store, request, tools.speech)
+            digest = _sound(request, tools.speech)
+            if known is not None:
+                yield key, known
+            elif digest in digests:
+                alike.append(key)
+            else:
+                wanted[key] = request, _decode_request(store, request, tools)
+                digests.add(digest)
         except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
-            queue.append(_Entry(asked=False, finish=partial(_failed, error)))
-            continue
-        digest = _sound(request, tools.engine)
-        if known is not None:
-            queue.append(_Entry(asked=False, finish=partial(_given, known)))
-        elif digest in asked:
-            # The same audio is in the queue: its transcript will be written before this entry is processed.
-            queue.append(_Entry(asked=False, finish=partial(_alone, store, key, tools, progress)))
-        else:
-            asked.add(digest)
-            yield from _asked(store, request, tools, progress, queue)
+            yield key, error
+    for asked, failure in tools.speech.decode(store, [asked for _, asked in wanted.values()], progress):
+        yield asked.key, failure or _attempted(store, *wanted[asked.key], tools.speech)
+    if alike:
+        yield from _each(store, alike, tools, progress)
 
 
-def _asked(
-    store: Store, request: _Request, tools: TranscriptTools, progress: Progress, queue: deque[_Entry]
-) -> Iterator[AudioSource]:
-    """Yield the audio of one recording; its file exists until the engine requests the next one."""
+def _decode_request(store: Store, request: _Request, tools: TranscriptTools) -> DecodeRequest:
     source = request.source
-    with ExitStack() as held:
-        try:
-            flac = held.enter_context(_speech(store, source.key))
-            channels = source.channels if _are_different(flac, source.channels, tools.ffmpeg) else 1
-        except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
-            queue.append(_Entry(asked=False, finish=partial(_failed, error)))
-            return
-        # The version includes the channels: a checkpoint of the mix is not valid for the left channel.
-        checkpoints = Checkpoints(store, source.key, f"{source.etag}|{_sound(request, tools.engine)}|{channels}")
-        queue.append(_Entry(asked=True, finish=partial(_heard, store, request, tools, checkpoints)))
-        yield AudioSource(
-            read=_reader(flac, tools.ffmpeg, channels),
-            channels=channels,
-            vocabulary=tuple(request.options["vocabulary"]),
-            checkpoints=checkpoints,
-            progress=partial(progress, source.key),
-        )
+    plan = window_plan.ensure(
+        store, source.key, source.sha256, channels=source.channels, duration=source.duration, ffmpeg=tools.ffmpeg
+    )
+    # The version includes the plan: a checkpoint of the mixed channels is not valid for the left channel.
+    version = f"{source.etag}|{_sound(request, tools.speech)}|{plan.digest}"
+    return DecodeRequest(source.key, version, plan, tuple(request.options["vocabulary"]))
 
 
-def _failed(error: Exception, _answer: SpeechResult | Exception | None) -> TranscriptResult:
-    raise error
-
-
-def _given(made: TranscriptResult, _answer: SpeechResult | Exception | None) -> TranscriptResult:
-    return made
-
-
-def _alone(
-    store: Store, key: str, tools: TranscriptTools, progress: Progress, _answer: SpeechResult | Exception | None
-) -> TranscriptResult:
-    return materialise(store, key, tools, progress)
-
-
-def _heard(
-    store: Store,
-    request: _Request,
-    tools: TranscriptTools,
-    checkpoints: Checkpoints,
-    answer: SpeechResult | Exception | None,
-) -> TranscriptResult:
-    source = request.source
-    if not isinstance(answer, SpeechResult):
-        raise answer or TransientFailure(f"{source.key}: the engine gave no answer; try again")
-    _require_all_of_it(source.key, answer.duration, source.duration)
-    transcript = _transcript(request, tools.engine, answer)
-    _write(store, transcript, request, tools.engine)
-    checkpoints.clear(answer.duration)
+def _attempted(
+    store: Store, request: _Request, asked: DecodeRequest, speech: Transcriber
+) -> TranscriptResult | Exception:
+    """Write the transcript of a recording from its checkpoints."""
+    try:
+        transcript = _transcript(request, speech, decoding.merged(store, asked, speech.options))
+        _write(store, transcript, request, speech)
+        asked.checkpoints(store).clear()
+    except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
+        return error
     return transcript, False
 
 
@@ -268,50 +199,23 @@ def _unwatched(_key: str, _seconds: float) -> None:
     """Ignore progress."""
 
 
-def _reader(flac: str, ffmpeg: str, channels: int) -> Callable[[int, float], Iterator[Samples]]:
-    def read(channel: int, start: float) -> Iterator[Samples]:
-        return media.read_samples(flac, ffmpeg=ffmpeg, start=start, channel=channel if channels > 1 else None)
-
-    return read
-
-
-def _are_different(flac: str, channels: int, ffmpeg: str) -> bool:
-    """Return whether two channels contain two speakers; many stereo files contain the same voice twice.
-
-    All of the audio is compared: a call may start with an announcement in both channels, a talk with stereo music.
-    """
-    if channels < 2:  # noqa: PLR2004 -- one channel has no second speaker
-        return False
-    sides = (media.read_samples(flac, ffmpeg=ffmpeg, channel=number) for number in range(2))
-    answers = [answer for blocks in zip(*sides, strict=False) if (answer := _differ(*blocks)) is not None]
-    return sum(answers) > APART_SHARE * len(answers)
-
-
-def _differ(left: Samples, right: Samples) -> bool | None:
-    """Return whether the channels of a block contain different voices; None if it is too quiet for speech."""
-    loudness = float(np.sqrt(np.square(left).mean() + np.square(right).mean()))
-    if loudness < QUIETEST:
-        return None
-    return float(np.sqrt(np.square(left - right).mean())) > SAME_SHARE * loudness
-
-
-def _known(store: Store, request: _Request, engine: Engine) -> TranscriptResult | None:
+def _known(store: Store, request: _Request, speech: Transcriber) -> TranscriptResult | None:
     """Return the transcript if it exists or can be copied from a recording with the same audio, else None."""
     source = request.source
     known = load(store, source.key)
-    if known and known.media.etag == source.etag and _is_by(known, engine, request.options):
+    if known and known.media.etag == source.etag and _is_by(known, speech, request.options):
         _make_up_for_lost_texts(store, known)
         return known, True
     started = time.monotonic()
-    alike = _heard_before(store, request, engine)
+    alike = _heard_before(store, request, speech)
     if alike is None:
         return None
     transcript = _taken_over(alike, source.key, source, started)
-    _write(store, transcript, request, engine)
+    _write(store, transcript, request, speech)
     return transcript, False
 
 
-def _write(store: Store, transcript: Transcript, request: _Request, engine: Engine) -> None:
+def _write(store: Store, transcript: Transcript, request: _Request, speech: Transcriber) -> None:
     key, source = request.source.key, request.source
     _require_same_sound(store, key, source)
     # The JSON marks the transcript as complete: deleted first and written last, it never exists beside older texts.
@@ -319,7 +223,7 @@ def _write(store: Store, transcript: Transcript, request: _Request, engine: Engi
     for suffix, text in TEXTS.items():
         store.write(keys.transcript(key, suffix), text(transcript).encode())
     store.write(keys.transcript(key), transcript.to_json())
-    store.write(keys.heard(_sound(request, engine)), json.dumps({"media_key": key}).encode())
+    store.write(keys.heard(_sound(request, speech)), json.dumps({"media_key": key}).encode())
 
 
 def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
@@ -337,41 +241,21 @@ def _require_same_sound(store: Store, key: str, source: Audio) -> None:
         raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
 
 
-@contextmanager
-def _speech(store: Store, key: str) -> Iterator[str]:
-    """Yield ffmpeg's input for the extracted audio; copied from a bucket, as a signed URL could expire while in use."""
-    if store.is_local:
-        yield store.readable_url(keys.flac(key))
-        return
-    with temporary.folder() as folder:
-        flac = folder / "speech.flac"
-        store.fetch(keys.flac(key), flac)
-        yield str(flac)
-
-
-def _require_all_of_it(key: str, heard_s: float, extracted_s: float) -> None:
-    """Raise TransientFailure if audio is missing: a store may truncate a response without an error."""
-    if heard_s < extracted_s - LENGTH_TOLERANCE_S:
-        raise TransientFailure(
-            f"{key}: the store gave {heard_s:.1f} s of its {extracted_s:.1f} s of extracted speech; try again"
-        )
-
-
-def _sound(request: _Request, engine: Engine) -> str:
+def _sound(request: _Request, speech: Transcriber) -> str:
     """Return a digest of audio, model and options; transcripts with the same digest have the same words."""
-    document = [request.source.sha256, asdict(engine.model), request.options]
+    document = [request.source.sha256, asdict(speech.model), request.options]
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _heard_before(store: Store, request: _Request, engine: Engine) -> Transcript | None:
+def _heard_before(store: Store, request: _Request, speech: Transcriber) -> Transcript | None:
     """Return a transcript of the same audio by the same model with the same options, if it still exists."""
     try:
-        key = json.loads(store.read(keys.heard(_sound(request, engine))))["media_key"]
+        key = json.loads(store.read(keys.heard(_sound(request, speech))))["media_key"]
     except (NotFound, ValueError, KeyError, TypeError):
         return None
     found = load(store, key)
     same = found is not None and found.media.sound == request.source.sha256
-    return found if found and same and _is_by(found, engine, request.options) else None
+    return found if found and same and _is_by(found, speech, request.options) else None
 
 
 def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
@@ -389,18 +273,18 @@ def _filename(key: str) -> str:
     return PurePosixPath(keys.decode(key)).name
 
 
-def _transcript(request: _Request, engine: Engine, heard: SpeechResult) -> Transcript:
+def _transcript(request: _Request, speech: Transcriber, result: SpeechResult) -> Transcript:
     source = request.source
     return Transcript(
         filename=_filename(source.key),
-        language=heard.language,
-        language_probability=heard.language_probability,
-        duration=heard.duration,
-        segments=heard.segments,
+        language=result.language,
+        language_probability=result.language_probability,
+        duration=result.duration,
+        segments=result.segments,
         media=Media(source.key, source.etag, source.sha256),
-        model=engine.model,
+        model=speech.model,
         options=request.options,
-        speech=heard.speech,
-        timing=Timing(wall_s=heard.wall_s, audio_s=heard.duration),
-        languages=dict(heard.languages),
+        speech=result.speech,
+        timing=Timing(wall_s=result.wall_s, audio_s=result.duration),
+        languages=dict(result.languages),
     )

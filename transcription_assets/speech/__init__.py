@@ -1,6 +1,5 @@
 """Speech recognition: the engine protocol and the engine for Whisper models."""
 
-from transcription_assets.speech.decoded_window import DecodedWindow
 from transcription_assets.speech.engine import (
     CHANNELS,
     SAMPLE_RATE,
@@ -11,9 +10,8 @@ from transcription_assets.speech.engine import (
     SpeechOptions,
     SpeechResult,
     Task,
-    WindowId,
+    WindowTask,
     audio_source,
-    transcribe_one,
 )
 from transcription_assets.speech.hardware import (
     Hardware,
@@ -22,7 +20,9 @@ from transcription_assets.speech.hardware import (
     share_memory,
     usable_cores,
 )
+from transcription_assets.speech.recognition import transcribe, transcribe_one
 from transcription_assets.speech.whisper import VERSION, Whisper
+from transcription_assets.speech.windows import DecodedWindow, PlannedWindow
 
 __all__ = [
     "CHANNELS",
@@ -32,17 +32,19 @@ __all__ = [
     "DecodedWindow",
     "Engine",
     "Hardware",
+    "PlannedWindow",
     "Samples",
     "Speakers",
     "SpeechOptions",
     "SpeechResult",
     "Task",
     "Whisper",
-    "WindowId",
+    "WindowTask",
     "audio_source",
     "resolve_compute_type",
     "resolve_device",
     "share_memory",
+    "transcribe",
     "transcribe_one",
     "usable_cores",
 ]

@@ -10,9 +10,9 @@ from transcription_assets.domain import chunking
 from transcription_assets.domain.text import sentence_runs, whole_words
 from transcription_assets.domain.transcript import Segment, Speech, normalise_segments
 from transcription_assets.speech import languages
-from transcription_assets.speech.decoded_window import DecodedWindow
 from transcription_assets.speech.engine import CHANNELS, SpeechResult
 from transcription_assets.speech.fallback import shifted
+from transcription_assets.speech.windows import DecodedWindow
 
 
 def window(
@@ -24,7 +24,7 @@ def window(
     return DecodedWindow(start, end, normalise_segments(cut, end, start), regions, dict(votes))
 
 
-def heard(channels: Sequence[Sequence[DecodedWindow]], *, fixed_language: str = "") -> SpeechResult:
+def merge(channels: Sequence[Sequence[DecodedWindow]], *, fixed_language: str = "") -> SpeechResult:
     """Return the result of a recording from the windows of each channel; with two channels, each is a speaker."""
     spoken = [_settled(windows) for windows in channels]
     if len(channels) > 1:
@@ -42,6 +42,7 @@ def heard(channels: Sequence[Sequence[DecodedWindow]], *, fixed_language: str = 
         duration=round(max((windows[-1].end for windows in channels if windows), default=0.0), 3),
         speech=_speech(channels, segments),
         languages=shares,
+        wall_s=round(sum(item.wall_s for windows in channels for item in windows), 3),
     )
 
 

@@ -12,7 +12,7 @@ from transcription_assets.domain.transcript import Segment
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE
 from transcription_assets.speech.languages import Probabilities
-from transcription_assets.speech.tasks import WindowTask
+from transcription_assets.speech.tasks import WindowState
 
 SHORT_CHUNK_S = 6.0
 """The language of a shorter chunk cannot be detected reliably: it is chosen from those of longer chunks."""
@@ -25,7 +25,7 @@ class ChunkTask:
     `alone` is whether its language is detected from the chunk itself. `votes` are voiced seconds by language.
     """
 
-    work: WindowTask
+    work: WindowState
     region: Region
     chunk: Chunk
     alone: bool
@@ -37,18 +37,18 @@ class ChunkTask:
     """Whether VAD found no speech in it."""
 
 
-def chunk_tasks(work: WindowTask) -> list[ChunkTask]:
+def chunk_tasks(work: WindowState) -> list[ChunkTask]:
     """Return the chunks of a window; if all are short, the longest ones are `alone`."""
-    packed = chunking.pack(work.cut.voiced)
+    packed = chunking.pack(work.task.plan.voiced)
     longest = max((item.length for item in packed), default=0.0)
     needed = min(SHORT_CHUNK_S, longest)
     return [
-        ChunkTask(work, region, _chunk(work, region, work.cut.voiced), alone=bool(region.length >= needed))
+        ChunkTask(work, region, _chunk(work, region, work.task.plan.voiced), alone=bool(region.length >= needed))
         for region in packed
     ]
 
 
-def unexplained_tasks(work: WindowTask, answered: Iterable[ChunkTask]) -> list[ChunkTask]:
+def unexplained_tasks(work: WindowState, answered: Iterable[ChunkTask]) -> list[ChunkTask]:
     """Return chunks of active regions that VAD left out, see `vad.unexplained`.
 
     Regions that have words from a chunk that spans them are not decoded again.
@@ -60,7 +60,7 @@ def unexplained_tasks(work: WindowTask, answered: Iterable[ChunkTask]) -> list[C
         for segment in job.answer
         for word in segment.words
     ]
-    left = chunking.uncovered(work.cut.unexplained, chunking.merge_regions(spans, 0.0))
+    left = chunking.uncovered(work.task.plan.unexplained, chunking.merge_regions(spans, 0.0))
     packed = chunking.pack([region for region in left if region.length > chunking.LONGEST_WORDLESS_S], pause_s=0.0)
     return [ChunkTask(work, region, _amplified(_chunk(work, region, (region,))), alone=False) for region in packed]
 
@@ -84,9 +84,9 @@ def batches(jobs: Iterable[ChunkTask], size: int) -> Iterator[list[ChunkTask]]:
         yield batch
 
 
-def _chunk(work: WindowTask, region: Region, voiced: Iterable[Region]) -> Chunk:
-    samples = work.cut.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
-    return Chunk(samples, tuple(chunking.clip_regions(voiced, region)), work.hearing.sound.vocabulary)
+def _chunk(work: WindowState, region: Region, voiced: Iterable[Region]) -> Chunk:
+    samples = work.task.samples[int(region.start * SAMPLE_RATE) : int(region.end * SAMPLE_RATE)]
+    return Chunk(samples, tuple(chunking.clip_regions(voiced, region)), work.task.vocabulary)
 
 
 def _amplified(chunk: Chunk) -> Chunk:

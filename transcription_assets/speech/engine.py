@@ -1,6 +1,6 @@
 """The protocol of a speech recognition engine, and the values that it takes and returns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.domain.transcript import Segment, Speech, SpeechModel
-from transcription_assets.speech.decoded_window import DecodedWindow
+from transcription_assets.speech.windows import DecodedWindow, PlannedWindow
 
 Samples = NDArray[np.float32]
 
@@ -18,8 +18,6 @@ CHANNELS = ("left", "right")
 
 Task = Literal["transcribe", "translate"]
 Speakers = Literal["mixed", "channels"]
-WindowId = tuple[int, int]
-"""Channel and index of a window, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,50 +37,38 @@ class SpeechOptions:
         return asdict(self)
 
 
-def _silent(_seconds: float) -> None:
+def silent(_share: float) -> None:
     """Ignore progress."""
-
-
-class CheckpointStore(Protocol):
-    """Storage for the checkpoints of a recording, which are finished windows; a dict is sufficient."""
-
-    def get(self, place: WindowId, /) -> DecodedWindow | None:
-        """Return the checkpoint, None if there is none.
-
-        Raises:
-            TranscriptionError: the store denies access or does not answer.
-
-        """
-        ...
-
-    def __setitem__(self, place: WindowId, window: DecodedWindow, /) -> None:
-        """Store the checkpoint.
-
-        Raises:
-            TranscriptionError: the store denies access, is full or does not answer.
-
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
     """Audio of one recording; `read(channel, start)` returns blocks of samples (mono, 16 kHz) from `start` seconds.
 
-    `checkpoints` stores finished windows, so that a killed run can resume; by default in memory only. `vocabulary` are
-    names and words to expect. `progress` is called with the seconds done so far.
+    It is read several times: once to plan its windows, then each window. `vocabulary` are names and words to expect.
     """
 
     read: Callable[[int, float], Iterable[Samples]]
     channels: int = 1
     vocabulary: tuple[str, ...] = ()
-    checkpoints: CheckpointStore = field(default_factory=dict[WindowId, DecodedWindow])
-    progress: Callable[[float], None] = _silent
 
 
-def audio_source(blocks: Iterable[Samples]) -> AudioSource:
-    """Return an `AudioSource` with one channel that can be read once, from its start."""
-    return AudioSource(lambda _channel, _start: blocks)
+def audio_source(samples: Samples) -> AudioSource:
+    """Return an `AudioSource` with one channel from samples in memory (mono, 16 kHz)."""
+    return AudioSource(lambda _channel, start: [samples[round(start * SAMPLE_RATE) :]])
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTask:
+    """A window to decode: its plan, its samples (mono, 16 kHz), and the vocabulary of its recording.
+
+    Windows of the same `recording` that are decoded together share what was found about its languages.
+    """
+
+    recording: str
+    plan: PlannedWindow
+    samples: Samples
+    vocabulary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +85,7 @@ class SpeechResult:
     speech: Speech
     languages: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
-    """Wall time in seconds; a share of it while several recordings were decoded together."""
+    """Seconds of decoding; a share of them while several recordings were decoded together."""
 
 
 class Engine(Protocol):
@@ -115,27 +101,26 @@ class Engine(Protocol):
         """Options stored in every transcript."""
         ...
 
-    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """Yield one result for each sound, in the same order; a failure is yielded as an exception in its place.
-
-        The next sound is requested only when the previous one was read to its end. Results may be delayed, so that many
-        short sounds can be decoded together.
+    def load(self) -> None:
+        """Load the weights now instead of with the first window.
 
         Raises:
-            Exception: any exception of the iterable `sounds` itself.
+            Exception: they cannot be loaded; `decode` returns the same exception for every window.
 
         """
         ...
 
+    @property
+    def group_s(self) -> float:
+        """Seconds of audio to decode together: more makes batches more even, but a kill loses all of it."""
+        ...
 
-def transcribe_one(engine: Engine, one: AudioSource) -> SpeechResult:
-    """Return the result of a single sound.
+    def decode(
+        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent
+    ) -> list[DecodedWindow | Exception]:
+        """Return one result for each window, in the same order; a failure is returned as an exception in its place.
 
-    Raises:
-        Exception: the failure that the engine yielded for it.
-
-    """
-    (answer,) = engine.transcribe([one])
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        The result of a window depends only on the windows that are decoded together with it. `progress` is called with
+        the share (0 to 1) of the windows that is decoded.
+        """
+        ...

@@ -1,17 +1,15 @@
 """The speech engine for Whisper models.
 
-Audio is read in windows of ten minutes that are cut at pauses; short recordings are pooled up to that length. All
-loaded chunks are sorted by length and decoded in batches, padded to their longest chunk instead of 30 s, by several
-workers in parallel. Each result is checked, and chunks that fail are decoded again.
+It decodes windows of at most ten minutes, several together if they are short. All their chunks are sorted by length and
+decoded in batches, padded to their longest chunk instead of 30 s, by several threads in parallel. Each result is
+checked, and chunks that fail are decoded again.
 """
 
 import logging
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +23,7 @@ from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.speech import batches, fallback, languages, quality, tasks
 from transcription_assets.speech.batches import ChunkTask
 from transcription_assets.speech.decoder import Chunk, ChunkDecoder, Decoded
-from transcription_assets.speech.engine import AudioSource, SpeechOptions, SpeechResult
+from transcription_assets.speech.engine import SpeechOptions, WindowTask, silent
 from transcription_assets.speech.hardware import (
     Hardware,
     give_memory_back,
@@ -33,9 +31,9 @@ from transcription_assets.speech.hardware import (
     resolve_device,
     share_memory,
 )
-from transcription_assets.speech.prefetch import Ahead
-from transcription_assets.speech.tasks import RecordingState, WindowTask
+from transcription_assets.speech.tasks import WindowState
 from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
+from transcription_assets.speech.windows import DecodedWindow
 
 CPU_ENCODES = 1
 """Chunks encoded at once on a CPU: two take 0.1 GB more and are no faster. A GPU encodes the whole batch."""
@@ -135,32 +133,9 @@ class Whisper:
                 "set TRANSCRIPTION_WHISPER_MODEL to one that knows other languages"
             )
 
-    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """Implement `Engine.transcribe`; memory does not grow with the length or the number of the sounds.
-
-        Raises:
-            Exception: any exception of the iterable `sounds` itself; other failures are yielded.
-
-        """
-        queue: deque[RecordingState] = deque()
-        load: list[WindowTask] = []
-        # The next window is read and its pauses are detected in the background while these are decoded.
-        with closing(Ahead(tasks.read(sounds))) as found:
-            for recording, work in tasks.timed(found):
-                if work is None:
-                    queue.append(recording)
-                else:
-                    load.append(work)
-                if sum(item.cut.length for item in load) >= self._load_s:
-                    self._hear_load(load)
-                    load = []
-                yield from tasks.answers(queue, self._options.language)
-        self._hear_load(load)
-        yield from tasks.answers(queue, self._options.language)
-
     @property
-    def _load_s(self) -> float:
-        """Seconds of audio that are decoded together: more makes batches more even, but a kill loses all of it.
+    def group_s(self) -> float:
+        """Seconds of audio to decode together.
 
         On a CPU one window of a long recording is enough; it may end after EARLIEST_SHARE of its length.
         """
@@ -168,48 +143,37 @@ class Whisper:
             return EARLIEST_SHARE * WINDOW_S
         return max(WINDOW_S, 2 * self._batch_size * chunking.CHUNK_S)
 
-    def _hear_load(self, load: Sequence[WindowTask]) -> None:
-        wanted = [work for work in load if work.hearing.error is None]
-        if wanted:
-            self._hear_together(wanted)
-            give_memory_back()  # after each load: glibc retained 2.3 GB after three hours of audio
-
-    def _hear_together(self, load: Sequence[WindowTask]) -> None:
-        """Decode all windows of the load together; if that fails, each one separately, so that only one is lost."""
-        votes = [dict(work.hearing.votes) for work in load]
+    def decode(
+        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent
+    ) -> list[DecodedWindow | Exception]:
+        """Implement `Engine.decode`: if decoding together fails, decode each window separately, so only one is lost."""
+        if not windows:
+            return []
         try:
             self.load()
-            started = time.monotonic()
-            done = self._decode(load)
+            found = self._decode(windows, _Progress(windows, progress))
         except Exception as error:
-            if len(load) == 1 or self._unloadable is not None:
-                for work in load:
-                    work.hearing.error = _blamed(error)
-                return
-            log.exception("decoding %s windows together failed, each is tried by itself", len(load))
-            for work, before in zip(load, votes, strict=True):
-                work.hearing.votes = before  # the same chunks will vote again
-            for work in load:
-                self._hear_load([work])
-            return
-        tasks.share_time(time.monotonic() - started, load)
-        for work in load:
-            try:
-                _keep(work, [job for job in done if job.work is work])
-            except Exception as error:  # noqa: BLE001 -- an error of the store fails this recording, not the others
-                work.hearing.error = error
+            if len(windows) == 1 or self._unloadable is not None:
+                return [_blamed(error)] * len(windows)
+            log.exception("decoding %s windows together failed, each is tried by itself", len(windows))
+            return [answer for window in windows for answer in self.decode([window])]
+        finally:
+            give_memory_back()  # after each group: glibc retained 2.3 GB after three hours of audio
+        return found
 
-    def _decode(self, load: Sequence[WindowTask]) -> Sequence[ChunkTask]:
+    def _decode(self, windows: Sequence[WindowTask], progress: "_Progress") -> list[DecodedWindow | Exception]:
         """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
-        jobs = [job for work in load for job in batches.chunk_tasks(work)]
+        works = tasks.states(windows)
+        jobs = [job for work in works for job in batches.chunk_tasks(work)]
         for alone in (True, False):
             group = [job for job in jobs if job.alone is alone]
-            self._work_off(group)
+            self._work_off(group, progress)
             for job in group:
-                languages.count(job.work.hearing.votes, job.votes)
+                languages.count(job.work.votes, job.votes)
         if not self._options.language:
             self._try_neighbours(jobs)
-        return jobs + self._second_opinion(load, jobs)
+        done = jobs + self._second_opinion(works, jobs, progress)
+        return [_finished(work, [job for job in done if job.work is work]) for work in works]
 
     def _try_neighbours(self, jobs: Sequence[ChunkTask]) -> None:
         """Decode chunks with low confidence again in each language of their neighbours and of the recording."""
@@ -222,7 +186,7 @@ class Whisper:
                 for other in (number - 1, number + 1)
                 if 0 <= other < len(jobs) and jobs[other].work is job.work
             ]
-            spoken = languages.spoken(job.work.hearing.votes)
+            spoken = languages.spoken(job.work.votes)
             for language in dict.fromkeys([*near, *sorted(spoken)]):
                 if not language or language == job.answer[0].language:
                     continue
@@ -232,12 +196,14 @@ class Whisper:
                     job.answer, job.votes = found, {language: job.chunk.voiced_s}
                     break
 
-    def _second_opinion(self, load: Sequence[WindowTask], answered: Sequence[ChunkTask]) -> list[ChunkTask]:
+    def _second_opinion(
+        self, works: Sequence[WindowState], answered: Sequence[ChunkTask], progress: "_Progress"
+    ) -> list[ChunkTask]:
         """Decode regions that VAD left out, if both their energy and Whisper's no-speech probability indicate speech.
 
         Words with low confidence are dropped; the region then remains as a gap.
         """
-        asked = [job for work in load for job in batches.unexplained_tasks(work, answered)]
+        asked = [job for work in works for job in batches.unexplained_tasks(work, answered)]
         size = batches.even_size(len(asked), self._batch_size, 1)
         spoken: list[ChunkTask] = []
 
@@ -247,23 +213,24 @@ class Whisper:
 
         for batch in batches.batches(asked, size):
             self._in_memory(ask, batch)
-        self._work_off(spoken)
+        self._work_off(spoken, progress)
         for job in spoken:
             job.unexplained = True
             if not quality.is_certain(job.answer):
                 job.answer, job.votes = [], {}
-            languages.count(job.work.hearing.votes, job.votes)
+            languages.count(job.work.votes, job.votes)
         return spoken
 
-    def _work_off(self, jobs: Sequence[ChunkTask]) -> None:
+    def _work_off(self, jobs: Sequence[ChunkTask], progress: "_Progress") -> None:
         size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
         cut = list(batches.batches(jobs, size))
+        answer = partial(self._answer, progress)
         if len(cut) < 2:  # noqa: PLR2004 -- a single batch needs no thread
             for batch in cut:
-                self._in_memory(self._answer, batch)
+                self._in_memory(answer, batch)
             return
         with ThreadPoolExecutor(min(self._hardware.at_once, len(cut))) as pool:
-            for _ in pool.map(partial(self._in_memory, self._answer), cut):
+            for _ in pool.map(partial(self._in_memory, answer), cut):
                 pass
 
     def _in_memory(self, step: Callable[[Sequence[ChunkTask]], None], batch: Sequence[ChunkTask]) -> None:
@@ -279,16 +246,16 @@ class Whisper:
             self._in_memory(step, batch[:half])
             self._in_memory(step, batch[half:])
 
-    def _answer(self, batch: Sequence[ChunkTask]) -> None:
+    def _answer(self, progress: "_Progress", batch: Sequence[ChunkTask]) -> None:
         followed = not self._options.language
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:
             job = batch[number]
-            spoken = languages.spoken(job.work.hearing.votes)
+            spoken = languages.spoken(job.work.votes)
             return languages.choose(own, spoken, alone=job.alone, voiced_s=job.chunk.voiced_s)
 
         found = self._decoder.decode([job.chunk for job in batch], choose)
-        batch[0].work.hearing.tell()
+        progress.add(batch)
         for job, decoded in zip(batch, found, strict=True):
             job.answer, job.votes, job.told = [], {}, decoded.languages  # reset in case of a second attempt
             if followed and self._answer_by_language(job, decoded):
@@ -356,13 +323,29 @@ def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[R
     return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
 
 
-def _keep(work: WindowTask, jobs: Sequence[ChunkTask]) -> None:
-    """Store the segments and votes of a window's chunks in the window."""
+def _finished(work: WindowState, jobs: Sequence[ChunkTask]) -> DecodedWindow:
+    """Return the result of a window from its chunks."""
     votes: dict[str, float] = {}
     for job in jobs:
         languages.count(votes, job.votes)
     segments = [fallback.shifted(item, job.region.start) for job in jobs for item in job.answer]
-    work.keep(segments, votes, [job.region for job in jobs if job.unexplained])
+    return work.finished(segments, votes, [job.region for job in jobs if job.unexplained])
+
+
+class _Progress:
+    """Share of the voiced seconds of the windows that are decoded; thread-safe."""
+
+    def __init__(self, windows: Sequence[WindowTask], report: Callable[[float], None]) -> None:
+        self._total = sum(region.length for window in windows for region in window.plan.voiced)
+        self._report = report
+        self._done = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, batch: Sequence[ChunkTask]) -> None:
+        """Report the share after this batch; chunks that are decoded again do not raise it above 1."""
+        with self._lock:
+            self._done += sum(job.chunk.voiced_s for job in batch)
+            self._report(min(1.0, self._done / self._total) if self._total else 1.0)
 
 
 def _blamed(error: Exception) -> Exception:

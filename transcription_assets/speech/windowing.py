@@ -1,15 +1,16 @@
-"""Splitting of audio into windows that fit in memory, cut at pauses, each with its voiced regions."""
+"""Planning of windows that fit in memory, cut at pauses, each with its voiced regions."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
+from transcription_assets.errors import TransientFailure
 from transcription_assets.speech.engine import SAMPLE_RATE, Samples
 from transcription_assets.speech.vad import unexplained, voiced_regions
+from transcription_assets.speech.windows import PlannedWindow
 
 WINDOW_S = 600.0
 """Maximum length of a window: 38 MB, and enough chunks that a short last batch does not matter."""
@@ -18,28 +19,11 @@ EARLIEST_SHARE = 0.8
 LOUDNESS_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class AudioWindow:
-    """A window of audio: samples (mono, 16 kHz), voiced regions (times from its start), whether it is the last one.
+def plan_windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[PlannedWindow]:
+    """Yield the windows of a channel, at most `window_s` seconds each (plus one block), cut at pauses.
 
-    `unexplained` are active regions in which VAD finds no speech.
-    """
-
-    samples: Samples
-    voiced: tuple[Region, ...]
-    last: bool
-    unexplained: tuple[Region, ...] = ()
-
-    @property
-    def length(self) -> float:
-        """Duration in seconds."""
-        return len(self.samples) / SAMPLE_RATE
-
-
-def cut_windows(blocks: Iterable[Samples], window_s: float | None = None) -> Iterator[AudioWindow]:
-    """Yield windows of at most `window_s` seconds (plus one block), cut at pauses.
-
-    Joined, the windows are exactly the input, so every voiced second is in one of them.
+    `blocks` are its samples (mono, 16 kHz). Each window starts where the previous one ends, and the last one ends with
+    the samples, so every voiced second is in exactly one window.
 
     Raises:
         Exception: any exception of the iterable `blocks`.
@@ -47,25 +31,50 @@ def cut_windows(blocks: Iterable[Samples], window_s: float | None = None) -> Ite
     """
     longest_s = WINDOW_S if window_s is None else window_s
     held: list[Samples] = []
-    seconds = 0.0
+    first = pending = 0  # samples
     for block in blocks:
         held.append(block)
-        seconds += len(block) / SAMPLE_RATE
-        if seconds < longest_s:
+        pending += len(block)
+        if pending < longest_s * SAMPLE_RATE:
             continue
         samples = _joined(held)
         voiced = voiced_regions(samples)
         end = _end(samples, voiced)
-        yield _window(samples[:end], chunking.clip_regions(voiced, Region(0.0, end / SAMPLE_RATE)), last=False)
+        yield _window(first, samples[:end], chunking.clip_regions(voiced, Region(0.0, end / SAMPLE_RATE)))
+        first += end
         held = [samples[end:].copy()]
-        seconds = len(held[0]) / SAMPLE_RATE
-    if held and seconds:
+        pending = len(held[0])
+    if pending:
         samples = _joined(held)
-        yield _window(samples, voiced_regions(samples), last=True)
+        yield _window(first, samples, voiced_regions(samples))
 
 
-def _window(samples: Samples, voiced: list[Region], *, last: bool) -> AudioWindow:
-    return AudioWindow(samples, tuple(voiced), last, tuple(unexplained(samples, voiced)))
+def _window(first: int, samples: Samples, voiced: list[Region]) -> PlannedWindow:
+    start, end = first / SAMPLE_RATE, (first + len(samples)) / SAMPLE_RATE
+    return PlannedWindow(start, end, tuple(voiced), tuple(unexplained(samples, voiced)))
+
+
+def read_window(plan: PlannedWindow, blocks: Iterable[Samples]) -> Samples:
+    """Return the samples of a window from `blocks`, which start with it and may continue after it.
+
+    Raises:
+        TransientFailure: there are fewer samples than planned; a store may truncate a response without an error.
+        Exception: any exception of the iterable `blocks`.
+
+    """
+    wanted = round(plan.end * SAMPLE_RATE) - round(plan.start * SAMPLE_RATE)
+    held: list[Samples] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= wanted:
+            break
+    samples = _joined(held) if held else np.empty(0, np.float32)
+    if len(samples) < wanted:
+        raise TransientFailure(
+            f"the store gave {len(samples) / SAMPLE_RATE:.1f} s of extracted speech from {plan.start:.1f} s on, "
+            f"expected {plan.length:.1f} s; try again"
+        )
+    return samples[:wanted]
 
 
 def _end(samples: Samples, voiced: list[Region]) -> int:
@@ -82,7 +91,7 @@ def _end(samples: Samples, voiced: list[Region]) -> int:
         quiet = min(touching, key=partial(_loudness, samples), default=first + _quietest(samples[first:]))
         at = quiet / SAMPLE_RATE
     # In whole hundredths of a second, so that ffmpeg can seek to exactly this sample.
-    return round(at * 100) * SAMPLE_RATE // 100
+    return min(round(at * 100) * SAMPLE_RATE // 100, len(samples))
 
 
 def _loudness(samples: Samples, at: int) -> float:

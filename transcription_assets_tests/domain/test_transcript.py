@@ -17,7 +17,7 @@ from transcription_assets.domain.transcript import (
     from_json,
     normalise_segments,
 )
-from transcription_assets.speech import decoded_window
+from transcription_assets.speech import windows
 from transcription_assets_tests import strategies
 from transcription_assets_tests.strategies import segment
 
@@ -106,7 +106,7 @@ def test_a_damaged_transcript_is_a_value_error(damage: bytes) -> None:
 @pytest.mark.parametrize("damage", [b"", b"null", b"[]", b"{}", b'{"start": 0}'])
 def test_a_damaged_window_is_a_value_error(damage: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- the class is the contract
-        decoded_window.from_json(damage)
+        windows.from_json(damage)
 
 
 def test_a_silent_recording_is_marked_and_covered() -> None:

@@ -14,15 +14,18 @@ from transcription_assets.evaluation import comparison, competitors, wer
 from transcription_assets.media import read_samples
 from transcription_assets.speech import (
     SAMPLE_RATE,
+    AudioSource,
     Hardware,
     Samples,
     SpeechOptions,
     SpeechResult,
     Whisper,
     audio_source,
+    transcribe,
 )
 from transcription_assets_tests import recordings
 from transcription_assets_tests.demo import BEES, BREAD, FOLDER, TOLD, WIZARD
+from transcription_assets_tests.speech.spelling import seekable
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,11 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     """Return about eleven seconds of speech."""
     path = recordings.make(tmp_path_factory.mktemp("spoken") / "a.wav", "-t", "11.5", "-i", str(WIZARD), "-ac", "1")
     return np.concatenate([*read_samples(path, ffmpeg=recordings.wheel_ffmpeg())])
+
+
+def file_source(path: Path) -> AudioSource:
+    """Return the audio of a file, which is decoded each time it is read."""
+    return AudioSource(lambda _channel, start: read_samples(path, ffmpeg=recordings.wheel_ffmpeg(), start=start))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +117,7 @@ def test_difficult_audio_gives_a_result_without_hallucinations(engine: Whisper, 
         "silence": silence,
         "noise": np.random.default_rng(7).normal(0, 0.1, 20 * SAMPLE_RATE).astype(np.float32),
     }
-    answers = dict(zip(sounds, engine.transcribe(audio_source([samples]) for samples in sounds.values()), strict=True))
+    answers = dict(zip(sounds, transcribe(engine, map(audio_source, sounds.values())), strict=True))
     heard = {name: answer for name, answer in answers.items() if isinstance(answer, SpeechResult)}
     assert heard.keys() == sounds.keys(), answers
     for name in ("speech", "clipped", "quiet", "telephone", "not a number", "a few words in long silence"):
@@ -132,7 +140,7 @@ def test_alternating_languages_are_transcribed_by_sentence(engine: Whisper) -> N
             start, end = sentence["start"] - 0.05, sentence["end"] + 0.1
             parts += [*read_samples(path, ffmpeg=ffmpeg, start=max(start, 0.0), duration=end - start), pause]
             said.append(sentence["text"])
-    [heard] = engine.transcribe([audio_source([np.concatenate(parts)])])
+    [heard] = transcribe(engine, [audio_source(np.concatenate(parts))])
     assert isinstance(heard, SpeechResult)
     assert heard.languages.keys() == {"en", "it"}
     assert wer.errors(" ".join(said), words(heard), "").rate < 0.25
@@ -142,7 +150,7 @@ def test_alternating_languages_are_transcribed_by_sentence(engine: Whisper) -> N
 @pytest.mark.models
 def test_a_96_khz_recording_gives_the_same_words(engine: Whisper, tmp_path: Path) -> None:
     said = recordings.make(tmp_path / "a.flac", "-t", "11.5", "-i", str(WIZARD), "-ar", "96000", "-sample_fmt", "s32")
-    [heard] = engine.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    [heard] = transcribe(engine, [file_source(said)])
     assert isinstance(heard, SpeechResult)
     assert heard.duration == pytest.approx(11.5, abs=0.1)
     assert "wizard" in words(heard)
@@ -153,8 +161,7 @@ def test_one_sentence_in_half_an_hour_of_silence_is_found(engine: Whisper, spoke
     """Silence takes only the time of voice detection."""
     before, after = (np.zeros(minutes * 60 * SAMPLE_RATE, np.float32) for minutes in (21, 9))
     samples = np.concatenate([before, spoken[: 5 * SAMPLE_RATE], after])
-    blocks = (samples[start : start + 10 * SAMPLE_RATE] for start in range(0, len(samples), 10 * SAMPLE_RATE))
-    [heard] = engine.transcribe([audio_source(blocks)])
+    [heard] = transcribe(engine, [seekable(samples)])
     assert isinstance(heard, SpeechResult)
     assert heard.duration == pytest.approx(1805.0, abs=0.01)
     assert "wizard" in words(heard)
@@ -169,7 +176,7 @@ def test_the_translate_task_gives_english_text(tmp_path: Path) -> None:
     options = SpeechOptions(task="translate")
     interpreter = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"), options=options)
     said = recordings.make(tmp_path / "a.wav", "-ss", "9.8", "-t", "8", "-i", str(BREAD), "-ac", "1")
-    [heard] = interpreter.transcribe([audio_source(read_samples(said, ffmpeg=recordings.wheel_ffmpeg()))])
+    [heard] = transcribe(interpreter, [file_source(said)])
     assert isinstance(heard, SpeechResult)
     assert heard.language == "it", "the language is that of the speech"
     assert {"flour", "salt", "bread"} & set(words(heard).replace(",", " ").replace(".", " ").split())
@@ -184,8 +191,7 @@ def test_a_monolingual_model_marks_foreign_speech(tmp_path: Path, tiny_model: mo
         recordings.make(tmp_path / f"{number}.wav", "-t", "6", "-i", str(path), "-ac", "1")
         for number, path in enumerate((BREAD, WIZARD))
     ]
-    ffmpeg = recordings.wheel_ffmpeg()
-    italian, english = ear.transcribe(audio_source(read_samples(path, ffmpeg=ffmpeg)) for path in paths)
+    italian, english = transcribe(ear, map(file_source, paths))
     assert isinstance(italian, SpeechResult)
     assert isinstance(english, SpeechResult)
     assert all(item.low_confidence for item in italian.segments)

@@ -100,7 +100,7 @@ def process(url: str, strikes_at: int) -> list[str]:
     assassin = Assassin(strikes_at)
     for work in ("probe", "extract_speech"):
         assassin.after(media, work)
-    assassin.after(ScriptedEngine, "_hear")
+    assassin.after(ScriptedEngine, "_decode")
     for work in ("write", "upload"):
         assassin.half_way(Store, work)
     assassin.after(Store, "delete")

@@ -47,7 +47,7 @@ def test_rerun_of_moved_recording_reuses_its_transcript(case: Case, tmp_path: Pa
     chain.run(KEY)
     again = chain.run(KEY)
     assert again.reused == [KEY]
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
 
 
 def test_deleted_text_files_are_restored_without_transcription(case: Case, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_deleted_text_files_are_restored_without_transcription(case: Case, tmp_p
     case.store.delete(*(media_keys.transcript(KEY, suffix) for suffix in texts))
     assert chain.run(KEY).reused == [KEY]
     assert {suffix: case.store.read(media_keys.transcript(KEY, suffix)) for suffix in texts} == texts
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
 
 
 def test_run_without_new_work_adds_no_table_version(case: Case, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_audio_of_moved_recording_can_be_extracted_again(case: Case, tmp_path: P
     case.store.delete(media_keys.video_record(KEY), media_keys.audio_record(KEY), media_keys.flac(KEY))
     chain.run(KEY)
     assert case.store.read(media_keys.flac(KEY)) == flac
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
 
 
 def test_new_recording_with_same_name_is_processed_as_new_version(case: Case, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_new_recording_with_same_name_is_processed_as_new_version(case: Case, tm
         chain.run(KEY)
         assert listed(case.store) == []
         assert len(chain.ids(KEY)) == len(sentences(seconds))
-    assert chain.engine.heard == [30, 20]
+    assert chain.engine.decoded == [30, 20]
 
 
 @pytest.mark.parametrize("artefact", [".json", ".srt", ".parquet"])
@@ -225,7 +225,7 @@ def test_last_asset_moves_recording_and_rerun_succeeds(graph: Moving) -> None:
     assert listed(graph.store) == []
     assert done(graph.store) == found
     assert graph.run(found).success
-    assert graph.engine.heard == [2, 3]
+    assert graph.engine.decoded == [2, 3]
     assert graph.metadata("video", found[0])["recording"].endswith("/DONE_audio/02.wav")
     assert graph.metadata("transcript", found[0])["reused"] is True
 

@@ -51,7 +51,7 @@ def test_replaced_recording_updates_every_artefact(case: Case, tmp_path: Path) -
     report = chain.run(KEY)
     etag = case.store.stat(KEY).etag
     assert report.done == [KEY]
-    assert chain.engine.heard == [60, 30]
+    assert chain.engine.decoded == [60, 30]
     assert json.loads(case.store.read(media_keys.video_record(KEY)))["etag"] == etag
     assert json.loads(case.store.read(media_keys.audio_record(KEY)))["etag"] == etag
     assert json.loads(case.store.read(media_keys.transcript(KEY)))["media"]["etag"] == etag
@@ -66,7 +66,7 @@ def test_copy_reuses_transcript_and_gets_own_files_and_rows(case: Case, tmp_path
     chain.run(KEY)
     case.put(name, recording(tmp_path, 30))
     chain.run(name)
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
     original, copy = (transcript.load(case.store, key) for key in (KEY, name))
     assert original
     assert copy
@@ -91,7 +91,7 @@ def test_renamed_recording_is_not_transcribed_again(case: Case, tmp_path: Path) 
         chain.run(name)
         # Artefacts of the old name may be deleted as soon as the new name has its own.
         case.store.delete(*media_keys.artefacts(KEY if name == "audio/b.wav" else "audio/b.wav"))
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
 
 
 def test_stale_transcript_pointer_is_not_followed(case: Case, tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ def test_stale_transcript_pointer_is_not_followed(case: Case, tmp_path: Path) ->
     case.store.delete(media_keys.transcript(KEY))
     case.put("audio/b.wav", recording(tmp_path, 30))
     chain.run("audio/b.wav")
-    assert chain.engine.heard == [30, 30]
+    assert chain.engine.decoded == [30, 30]
     case.put("audio/b.wav", recording(tmp_path, 20))
     chain.run("audio/b.wav")
     case.put("audio/c.wav", recording(tmp_path, 30))
     chain.run("audio/c.wav")
-    assert chain.engine.heard == [30, 30, 20, 30]
+    assert chain.engine.decoded == [30, 30, 20, 30]
 
 
 def test_transcript_of_other_model_or_options_is_not_reused(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_transcript_of_other_model_or_options_is_not_reused(tmp_path: Path) -> N
     better = Chain(case.store)
     better.engine.model = dataclasses.replace(chain.engine.model, revision="2")
     better.run("audio/b.wav")
-    assert better.engine.heard == [30]
+    assert better.engine.decoded == [30]
     other = Chain(case.store)
     other.engine.options = dataclasses.replace(chain.engine.options, beam_size=1)
     other.run("audio/c.wav")
-    assert other.engine.heard == [30]
+    assert other.engine.decoded == [30]
 
 
 def test_remuxed_audio_reuses_the_transcript(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_remuxed_audio_reuses_the_transcript(tmp_path: Path) -> None:
     for path in (film, remuxed, loud):
         case.put(f"video/{path.name}", path.read_bytes())
     chain.run("video/film.mp4", "video/film.mkv")
-    assert chain.engine.heard == [10]
+    assert chain.engine.decoded == [10]
     chain.run("video/loud.mp4")
-    assert chain.engine.heard == [10, 10]
+    assert chain.engine.decoded == [10, 10]
     sounds = [audio.load(case.store, f"video/{name}") for name in ("film.mp4", "film.mkv", "loud.mp4")]
     assert [sound.sha256 == sounds[0].sha256 for sound in sounds if sound and sounds[0]] == [True, True, False]
 
@@ -150,5 +150,5 @@ def test_touched_file_is_not_transcribed_again(tmp_path: Path) -> None:
     (tmp_path / "store" / KEY).touch()
     chain.run(KEY)
     assert case.store.stat(KEY).etag != before
-    assert chain.engine.heard == [30]
+    assert chain.engine.decoded == [30]
     assert chain.rows()["media_etag"].unique().to_list() == [case.store.stat(KEY).etag]

@@ -3,8 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ from transcription_assets.domain.transcript import Transcript, Word, from_json
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation import wer
 from transcription_assets.media import read_samples
-from transcription_assets.pipeline import audio, embeddings, transcript, video
+from transcription_assets.pipeline import audio, embeddings, transcript, video, window_plan
 from transcription_assets.pipeline.checkpoints import Checkpoints
 from transcription_assets.pipeline.video import MediaDecoder
-from transcription_assets.speech import AudioSource, DecodedWindow, SpeechResult
+from transcription_assets.speech import DecodedWindow
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain
@@ -29,18 +28,6 @@ from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 from transcription_assets_tests.strategies import segment
 
 KEY = "audio/talks/2024/a.wav"
-
-
-@dataclass(slots=True)
-class Listener(ScriptedEngine):
-    """FAKE engine that records the number of channels of each source."""
-
-    channels: list[int] = field(default_factory=list)
-
-    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        for one in sounds:
-            self.channels.append(one.channels)
-            yield from ScriptedEngine.transcribe(self, [one])
 
 
 @pytest.fixture
@@ -56,17 +43,18 @@ def put(store: Store, key: str, seconds: float = 10.0) -> None:
 def test_checkpoint_applies_to_one_version_and_can_be_cleared(store: Store) -> None:
     done = DecodedWindow(0.0, 600.0, (segment("hello there", 1.0, 2.0),), (Region(1.0, 2.0),), {"en": 1.0})
     kept, other = Checkpoints(store, KEY, "etag1|model"), Checkpoints(store, KEY, "etag2|model")
-    kept[0, 3] = done
+    kept.put((0, 3), done)
     assert kept.get((0, 3)) == done
     assert kept.get((0, 4)) is None
     assert other.get((0, 3)) is None
-    kept.clear(36_000.0)
+    assert kept.present() == {(0, 3)}
+    kept.clear()
     assert store.list(media_keys.checkpoints(KEY)) == []
 
 
 def test_damaged_checkpoint_is_ignored(store: Store) -> None:
     kept = Checkpoints(store, KEY, "1")
-    kept[0, 0] = DecodedWindow(0.0, 1.0)
+    kept.put((0, 0), DecodedWindow(0.0, 1.0))
     [path] = store.list(media_keys.checkpoints(KEY))
     store.write(path, b'{"start": 0.0')
     assert kept.get((0, 0)) is None
@@ -102,15 +90,15 @@ def test_batch_transcribes_duplicates_once_and_isolates_failures(store: Store) -
     for key in names:
         video.materialise(store, key, decoder)
         audio.materialise(store, key, decoder)
-    tools = transcript.TranscriptTools(chain.engine, recordings.wheel_ffmpeg())
-    first, second, third, fourth = transcript.materialise_each(store, names, tools)
+    answers = dict(transcript.materialise_each(store, names, chain.tools.transcript_tools))
+    first, second, third, fourth = (answers[name] for name in names)
     assert isinstance(second, PermanentFailure)
     for answer, key in ((first, names[0]), (third, names[2]), (fourth, names[3])):
         assert not isinstance(answer, Exception)
         assert answer[0].media.key == key
     assert not isinstance(third, Exception)
     assert third[0].reused_from == names[0]
-    assert chain.engine.heard == [5, 10, 15]
+    assert chain.engine.decoded == [5, 10, 15]
 
 
 def test_channels_are_kept_separate_only_on_request(store: Store) -> None:
@@ -148,10 +136,10 @@ def test_distinct_channels_are_detected_over_whole_recording(
     recordings.sound(Path(store.url) / key, f"{left}|{right}", 100.0, rate=8_000)
     decoder = MediaDecoder(recordings.wheel_ffmpeg(), keep_channels=True)
     video.materialise(store, key, decoder)
-    audio.materialise(store, key, decoder)
-    listener = Listener()
-    transcript.materialise(store, key, transcript.TranscriptTools(listener, recordings.wheel_ffmpeg()))
-    assert listener.channels == [channels]
+    made = audio.materialise(store, key, decoder)
+    plan = window_plan.load(store, key, made.sha256)
+    assert plan is not None
+    assert len(plan.channels) == channels
 
 
 def test_damaged_transcript_is_treated_as_missing(store: Store) -> None:

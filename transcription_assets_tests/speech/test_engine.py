@@ -5,14 +5,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, Word
-from transcription_assets.speech import AudioSource, DecodedWindow, Samples, windowing
+from transcription_assets.speech import (
+    SAMPLE_RATE,
+    AudioSource,
+    PlannedWindow,
+    Samples,
+    WindowTask,
+    transcribe,
+    windowing,
+)
 from transcription_assets.speech import whisper as whispering
 from transcription_assets.speech.batches import even_size
 from transcription_assets.speech.decoder import Choose, Chunk, Decoded
@@ -22,6 +29,7 @@ from transcription_assets_tests.speech.spelling import (
     engine,
     good,
     in_blocks,
+    loud,
     said,
     seekable,
     spelling,
@@ -35,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("scripted_voices")
 def test_short_recordings_share_a_batch_and_keep_their_order() -> None:
     clips = [spelling(said(length, first=100 * number), length) for number, length in enumerate((9, 3, 12, 6, 5), 1)]
     decoder = SpellingDecoder()
-    heard = good(engine(decoder, batch_size=8, workers=1).transcribe(map(seekable, clips)))
+    heard = good(transcribe(engine(decoder, batch_size=8, workers=1), map(seekable, clips)))
     assert [texts(item)[0] for item in heard] == [" 100", " 200", " 300", " 400", " 500"]
     assert len(decoder.batches) == 1
     assert decoder.batches[0] == sorted(decoder.batches[0], reverse=True)
@@ -48,7 +56,7 @@ def test_two_channels_are_two_speakers_in_time_order() -> None:
     def read(channel: int, _start: float) -> Iterable[Samples]:
         return in_blocks((left, right)[channel])
 
-    [heard] = good(engine(SpellingDecoder()).transcribe([AudioSource(read, channels=2)]))
+    [heard] = good(transcribe(engine(SpellingDecoder()), [AudioSource(read, channels=2)]))
     assert [(item.speaker, item.text) for item in heard.segments] == [
         ("left", "1 2"),
         ("right", "11 12"),
@@ -84,7 +92,7 @@ def test_each_region_of_a_bilingual_chunk_has_its_own_language() -> None:
 
     numbers = [1, 2, 11, 12, 3, 13]
     words = [Word(2.0 * at, 2.0 * at + 1.5, f" {number}", 0.9) for at, number in enumerate(numbers)]
-    [heard] = good(engine(Bilingual()).transcribe([seekable(spelling(words, 12.0))]))
+    [heard] = good(transcribe(engine(Bilingual()), [seekable(spelling(words, 12.0))]))
     assert texts(heard) == [word.word for word in words]
     assert [item.language for item in heard.segments for _ in item.words] == ["en", "en", "it", "it", "en", "it"]
     times = [word.start for segment in heard.segments for word in segment.words]
@@ -114,26 +122,24 @@ def test_reading_and_decoding_time_is_not_counted_twice(monkeypatch: pytest.Monk
             time.sleep(0.1)
             return super().decode(batch, choose)
 
-    def read(_channel: int, _start: float) -> Iterable[Samples]:
-        for block in in_blocks(samples, 10.0):
+    def read(_channel: int, start: float) -> Iterable[Samples]:
+        for block in in_blocks(samples[round(start * SAMPLE_RATE) :], 10.0):
             time.sleep(0.1)
             yield block
 
     started = time.monotonic()
-    heard = good(engine(Slow()).transcribe([AudioSource(read)] * 2))
+    heard = good(transcribe(engine(Slow()), [AudioSource(read)] * 2))
     assert 0.2 < sum(item.wall_s for item in heard) <= time.monotonic() - started + 0.001
 
 
-def test_progress_never_decreases_and_ends_at_the_duration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two channels, progress must not start again at zero for the second one."""
-    monkeypatch.setattr(windowing, "WINDOW_S", 20.0)
-    monkeypatch.setattr(whispering, "WINDOW_S", 20.0)
-    told: list[float] = []
-    samples = spelling(said(60.0), 60.0)
-    good(engine(SpellingDecoder()).transcribe([seekable(samples, channels=2, progress=told.append)]))
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0.0, 60.0)
-    assert len({*told}) > 4
+def test_progress_never_decreases_and_ends_at_one() -> None:
+    shares: list[float] = []
+    samples = spelling(said(600.0, pause=2.0), 600.0)
+    plans = [PlannedWindow(0.0, 600.0, tuple(loud(samples)))] * 2
+    engine(SpellingDecoder()).decode([WindowTask("a", plan, samples) for plan in plans], shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert len({*shares}) > 4
 
 
 def test_speech_found_only_by_energy_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,10 +147,10 @@ def test_speech_found_only_by_energy_is_transcribed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
     words = [Word(1.0, 3.0, " 7", 0.9), Word(3.0, 5.0, " 8", 0.9)]
-    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(spelling(words, 8.0))]))
+    [heard] = good(transcribe(engine(SpellingDecoder()), [seekable(spelling(words, 8.0))]))
     assert texts(heard) == [" 1750", " 2000"], "amplified to half of full scale"
     assert heard.speech.vad_seconds == 4.0
-    [silent] = good(engine(SpellingDecoder()).transcribe([seekable(spelling([], 8.0))]))
+    [silent] = good(transcribe(engine(SpellingDecoder()), [seekable(spelling([], 8.0))]))
     assert (silent.segments, silent.speech.vad_seconds) == ((), 0.0), "the decoder finds no speech either"
 
 
@@ -159,7 +165,7 @@ def test_low_confidence_speech_found_by_energy_is_a_gap(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: [])
     monkeypatch.setattr(windowing, "unexplained", lambda _samples, _voiced: [Region(1.0, 5.0)])
-    [heard] = good(engine(Unsure()).transcribe([seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
+    [heard] = good(transcribe(engine(Unsure()), [seekable(spelling([Word(1.0, 5.0, " 7", 0.9)], 8.0))]))
     assert (heard.segments, heard.speech.gaps) == ((), ((1.0, 5.0),))
 
 
@@ -199,11 +205,8 @@ def in_chunks(*numbers: int) -> Samples:
 
 
 def test_a_low_confidence_chunk_is_retried_in_a_near_language() -> None:
-    """The checkpoint of the same recording has yet another language."""
     decoder = Foreign()
-    samples = np.concatenate([spelling([], 10.0), in_chunks(1, 11, 2)])
-    kept = {(0, 0): DecodedWindow(0.0, 10.0, languages={"fr": 1000.0})}
-    [heard] = good(engine(decoder).transcribe([seekable(samples, checkpoints=kept)]))
+    [heard] = good(transcribe(engine(decoder), [seekable(in_chunks(1, 11, 2))]))
     assert texts(heard) == [" 1", " 11", " 2"]
     assert [(item.language, item.low_confidence, item.repaired) for item in heard.segments] == [
         ("en", "", False),
@@ -217,7 +220,7 @@ def test_a_low_confidence_chunk_is_retried_in_a_near_language() -> None:
 @pytest.mark.parametrize("mute", ["", "en"])
 def test_a_chunk_of_lasting_low_confidence_keeps_its_language(mute: str) -> None:
     decoder = Foreign(right="fi", mute=mute)
-    [heard] = good(engine(decoder).transcribe([seekable(in_chunks(1, 11, 2))]))
+    [heard] = good(transcribe(engine(decoder), [seekable(in_chunks(1, 11, 2))]))
     assert (11, "en") in decoder.tried
     assert [(item.language, item.low_confidence) for item in heard.segments] == [
         ("en", ""),
@@ -228,6 +231,6 @@ def test_a_chunk_of_lasting_low_confidence_keeps_its_language(mute: str) -> None
 
 def test_neighbours_are_chunks_of_the_same_recording() -> None:
     decoder = Foreign()
-    alone = good(engine(decoder).transcribe(map(seekable, (in_chunks(1), in_chunks(11), in_chunks(2)))))[1]
+    alone = good(transcribe(engine(decoder), map(seekable, (in_chunks(1), in_chunks(11), in_chunks(2)))))[1]
     assert {language for _, language in decoder.tried} == {"nn"}
     assert [(item.language, item.low_confidence) for item in alone.segments] == [("nn", "guess")]

@@ -18,7 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from transcription_assets import settings
+from transcription_assets import models, settings
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, Word, from_json
@@ -26,10 +26,10 @@ from transcription_assets.media import find_ffmpeg, read_samples
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, Query
 from transcription_assets.search.searcher import Searcher
-from transcription_assets.speech import SAMPLE_RATE, Samples, audio_source, transcribe_one, windowing
+from transcription_assets.speech import SAMPLE_RATE, Hardware, Whisper, transcribe_one, windowing
 from transcription_assets_tests import recordings
 from transcription_assets_tests.graph_runs import CHAIN, Graph
-from transcription_assets_tests.speech.spelling import SpellingDecoder, loud, spelling
+from transcription_assets_tests.speech.spelling import SpellingDecoder, loud, seekable, spelling
 from transcription_assets_tests.speech.spelling import engine as spelling_engine
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -80,13 +80,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     centre_only = "pan=5.1|FL=0*c0|FR=0*c0|FC=c0|LFE=0*c0|BL=0*c0|BR=0*c0"
     recordings.make(root / CENTRE, "-t", "11.5", "-i", str(DEMO / "recordings" / WIZARD), "-vn", "-af", centre_only)
 
-    models = str(settings.load().models_dir)
+    folder = str(settings.load().models_dir)
     with dg.DagsterInstance.ephemeral(tempdir=str(home)) as instance:
         graph = Graph(
             root,
             instance,
-            speech=SpeechResource(name="base", models_dir=models),
-            encoding=EncoderResource(name="all-MiniLM-L6-v2", models_dir=models),
+            speech=SpeechResource(whisper_model="base", models_dir=folder),
+            encoding=EncoderResource(name="all-MiniLM-L6-v2", models_dir=folder),
         )
         batch = sorted([*map(demo, TRUTH), *SPEECHLESS, BOTH, CENTRE])
         instance.add_dynamic_partitions("recordings", batch)
@@ -266,9 +266,10 @@ def test_short_windows_give_the_same_words_as_long_ones(library: Library, monkey
     monkeypatch.setattr(windowing, "WINDOW_S", 14.0)
     assert library.graph.speech
     flac = library.graph.store.readable_url(media_keys.flac(demo(BEES)))
-    in_short_windows = transcribe_one(
-        library.graph.speech.open(), audio_source(_small(read_samples(flac, ffmpeg=find_ffmpeg())))
-    )
+    samples = np.concatenate([*read_samples(flac, ffmpeg=find_ffmpeg())])
+    located = models.locate("base", "speech", settings.load().models_dir)
+    engine = Whisper(located.path, name="base", revision="", hardware=Hardware("cpu"))
+    in_short_windows = transcribe_one(engine, seekable(samples))
     in_one = library.transcript(demo(BEES))
     text = "".join(word.word for segment in in_short_windows.segments for word in segment.words)
     said = TRUTH[BEES]["text"]
@@ -292,15 +293,9 @@ def test_no_window_position_loses_a_word_of_real_speech(library: Library, monkey
     assert shortest < 300
     for tenths in range(shortest, 590):
         monkeypatch.setattr(windowing, "WINDOW_S", tenths / 10)
-        answer = transcribe_one(spelling_engine(SpellingDecoder()), audio_source(np.array_split(samples, 600)))
+        answer = transcribe_one(spelling_engine(SpellingDecoder()), seekable(samples))
         heard = [word.word for segment in answer.segments for word in segment.words]
         assert heard == [word.word for word in words], tenths
-
-
-def _small(blocks: Iterator[Samples]) -> Iterator[Samples]:
-    """Yield the same samples in blocks of about one second."""
-    for block in blocks:
-        yield from np.array_split(block, max(1, len(block) // SAMPLE_RATE))
 
 
 stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 2 * SAMPLE_RATE)), max_size=12)
@@ -316,9 +311,11 @@ def test_windows_contain_all_samples_and_all_voiced_seconds(
     blocks = [samples[start : start + block] for start in range(0, len(samples), block)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windowing, "voiced_regions", loud)
-        found = list(windowing.cut_windows(iter(blocks), window_s=window_s))
-    assert np.array_equal(np.concatenate([np.empty(0, np.float32), *(cut.samples for cut in found)]), samples)
-    assert all(len(cut.samples) <= window_s * SAMPLE_RATE + block for cut in found)
+        found = list(windowing.plan_windows(iter(blocks), window_s=window_s))
+    ends = [0.0, *(cut.end for cut in found)]
+    assert [cut.start for cut in found] == ends[:-1]
+    assert ends[-1] == len(samples) / SAMPLE_RATE
+    assert all(cut.length <= window_s + block / SAMPLE_RATE for cut in found)
     heard = sum(region.length for cut in found for region in cut.voiced)
     assert heard == pytest.approx(np.count_nonzero(samples) / SAMPLE_RATE, abs=1e-3)
     for cut in found:

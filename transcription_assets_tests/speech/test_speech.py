@@ -10,7 +10,7 @@ from transcription_assets.speech import SAMPLE_RATE, Samples, SpeechOptions, win
 from transcription_assets.speech.assembly import by_sentence
 from transcription_assets.speech.decoder import Chunk, ChunkDecoder, plain
 from transcription_assets.speech.quality import is_silence, low_confidence_reason
-from transcription_assets.speech.windowing import cut_windows
+from transcription_assets.speech.windowing import plan_windows, read_window
 
 
 def _segment(**changes: float) -> Segment:
@@ -77,11 +77,13 @@ def test_windows_together_equal_the_input_samples(seconds: int, monkeypatch: pyt
 
     monkeypatch.setattr(windowing, "voiced_regions", every_other_second)
     sound = np.arange(seconds * SAMPLE_RATE, dtype=np.float32) / 2e6
-    found = list(cut_windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
-    assert np.array_equal(np.concatenate([cut.samples for cut in found] or [sound[:0]]), sound.clip(-1.0, 1.0))
-    for cut in found:
+    found = list(plan_windows(_blocks(sound, 7 * SAMPLE_RATE), window_s=30.0))
+    starts = (sound[round(cut.start * SAMPLE_RATE) :] for cut in found)
+    read = [read_window(cut, _blocks(rest, 7 * SAMPLE_RATE)) for cut, rest in zip(found, starts, strict=True)]
+    assert np.array_equal(np.concatenate(read or [sound[:0]]), sound.clip(-1.0, 1.0))
+    for cut, samples in zip(found, read, strict=True):
         assert all(0 <= region.start < region.end <= cut.length for region in cut.voiced)
-        assert len(cut.samples) <= 37 * SAMPLE_RATE
+        assert len(samples) <= 37 * SAMPLE_RATE
 
 
 def test_encoder_output_of_many_batches_is_joined_off_the_gpu() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Word
-from transcription_assets.speech import SAMPLE_RATE, alignment, windowing
+from transcription_assets.speech import SAMPLE_RATE, alignment, transcribe, windowing
 from transcription_assets_tests.speech.spelling import (
     SpellingDecoder,
     engine,
@@ -49,7 +49,7 @@ def test_no_window_boundary_loses_duplicates_or_cuts_a_word(
         patch.setattr(alignment, "aligned", lambda segments, _samples, _voiced: [*segments])
         # A phrase lasts at most 7.2 s, so the last fifth of a window of 40 s always contains a pause.
         patch.setattr(windowing, "WINDOW_S", 36.0 + window_steps / 100)
-        [heard] = good(engine(SpellingDecoder()).transcribe([seekable(samples)]))
+        [heard] = good(transcribe(engine(SpellingDecoder()), [seekable(samples)]))
     assert texts(heard) == [word.word for word in words]
     times = [time for segment in heard.segments for word in segment.words for time in (word.start, word.end)]
     assert all(before <= after for before, after in pairwise(times))
@@ -70,7 +70,7 @@ def test_invalid_samples_become_finite_and_bounded(wrong: float) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 100, 4800])
 def test_empty_or_very_short_audio_is_silence(length: int) -> None:
-    [heard] = good(engine(SpellingDecoder()).transcribe([seekable(np.zeros(length, np.float32))]))
+    [heard] = good(transcribe(engine(SpellingDecoder()), [seekable(np.zeros(length, np.float32))]))
     assert heard.segments == ()
     assert heard.language == ""
 
@@ -78,7 +78,7 @@ def test_empty_or_very_short_audio_is_silence(length: int) -> None:
 def test_a_window_without_a_pause_ends_at_its_quietest_moment() -> None:
     samples = np.full(10 * SAMPLE_RATE, 0.5, np.float32)
     samples[9 * SAMPLE_RATE : 9 * SAMPLE_RATE + 1600] = 0.01
-    first, *_ = windowing.cut_windows(in_blocks(samples), window_s=10.0)
+    first, *_ = windowing.plan_windows(in_blocks(samples), window_s=10.0)
     assert first.length == pytest.approx(9.05, abs=0.06)
 
 
@@ -91,5 +91,5 @@ def test_a_window_ends_between_phrases_not_in_a_quiet_consonant(
     samples[int(9.4 * SAMPLE_RATE) : int(9.5 * SAMPLE_RATE)] = 0.01
     voices = [Region(0.0, 4.2), Region(4.2, 8.2), Region(8.2, 8.5), Region(8.5, 10.0)]
     monkeypatch.setattr(windowing, "voiced_regions", lambda _samples: voices)
-    first, *_ = windowing.cut_windows([samples], window_s=10.0)
+    first, *_ = windowing.plan_windows([samples], window_s=10.0)
     assert first.length == pytest.approx(8.5, abs=0.01)

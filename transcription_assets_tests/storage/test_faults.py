@@ -270,7 +270,7 @@ def test_incomplete_audio_gives_no_transcript(
     extracted(store, key)
     proxy.fail(fault, path=r"\.flac")
     with pytest.raises(TransientFailure):
-        transcript.materialise(store, key, transcript.TranscriptTools(chain.engine, recordings.wheel_ffmpeg()))
+        transcript.materialise(store, key, chain.tools.transcript_tools)
     assert not store.exists(media_keys.transcript(key))
 
 

@@ -4,7 +4,7 @@ Screenshots of every view are stored in `build/screenshots` for inspection.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from transcription_assets.cli.process import Report, process
-from transcription_assets.domain.chunking import Region, coverage
+from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
 from transcription_assets.settings import Settings
-from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechOptions, SpeechResult
+from transcription_assets.speech import DecodedWindow, PlannedWindow, SpeechOptions, WindowTask
+from transcription_assets.speech.engine import silent
 from transcription_assets.web.archive import Archive
 from transcription_assets.wiring import Services, locate_installed
 from transcription_assets_tests import recordings, served
@@ -40,23 +41,24 @@ class PromptedEngine:
     options: SpeechOptions = field(default_factory=SpeechOptions)
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
-    def transcribe(self, sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
-        """Return the sentences of the demo recordings, and no segments for any other recording."""
-        return map(self._hear, sounds)
+    group_s: float = 480.0
 
-    def _hear(self, sound: AudioSource) -> SpeechResult:
-        duration = sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE
-        sound.progress(duration)
-        told = json.loads((ROOT / "demo/recordings.json").read_text(encoding="utf-8"))
-        segments: tuple[Segment, ...] = ()
-        language = ""
-        for item in told:
-            if abs(item["duration"] - duration) < 1.0:
+    def load(self) -> None:
+        """Do nothing: there are no weights."""
+
+    def decode(
+        self, windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent
+    ) -> list[DecodedWindow | Exception]:
+        """Return the sentences of the demo recordings, and no segments for any other recording."""
+        return [self._decode(window.plan) for window in windows]
+
+    def _decode(self, plan: PlannedWindow) -> DecodedWindow:
+        for item in json.loads((ROOT / "demo/recordings.json").read_text(encoding="utf-8")):
+            if abs(item["duration"] - plan.length) < 1.0:
                 segments = tuple(_segment(number, **sentence) for number, sentence in enumerate(item["sentences"]))
-                language = item["language"]
-        words = [word for segment in segments for word in segment.words]
-        voiced = [Region(segment.start, segment.end) for segment in segments]
-        return SpeechResult(segments, language, 1.0, duration, coverage(voiced, words))
+                voiced = tuple(Region(segment.start, segment.end) for segment in segments)
+                return DecodedWindow(plan.start, plan.end, segments, voiced, {item["language"]: plan.length})
+        return DecodedWindow(plan.start, plan.end)
 
 
 def _segment(number: int, start: float, end: float, text: str) -> Segment:
@@ -70,7 +72,7 @@ def _segment(number: int, start: float, end: float, text: str) -> Segment:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the demo, a song, a film that browsers cannot play, and a broken file."""
     folder = tmp_path_factory.mktemp("page")
-    chosen = Settings(store=str(folder / "store"), settle_s=0, serve_searches_per_minute=10_000)
+    chosen = Settings(store=str(folder / "store"), settle_s=0, launcher="in_process", serve_searches_per_minute=10_000)
     archive = Archive(chosen, locate_installed(chosen))
     tools = Services(chosen, locate_installed(chosen))
     tools.__dict__.update(engine=PromptedEngine())

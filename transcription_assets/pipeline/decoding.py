@@ -1,0 +1,325 @@
+"""Decoding of recordings into checkpoints: what is to be decoded (requests), and the protocol of what decodes it.
+
+A transcriber gets all requests of a batch at once. It decodes the windows that have no checkpoint, writes their
+checkpoints, and reports each recording when its last one is written. `InProcessTranscriber` does it here; the workers
+run the same `decode_windows` elsewhere.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+from transcription_assets.domain.transcript import SpeechModel
+from transcription_assets.errors import TransientFailure
+from transcription_assets.pipeline import quarantine, shard_status, window_plan
+from transcription_assets.pipeline.checkpoints import Checkpoints, WindowId
+from transcription_assets.pipeline.shard_status import StatusWriter
+from transcription_assets.pipeline.window_plan import WindowPlan
+from transcription_assets.speech import Engine, SpeechOptions, SpeechResult, assembly, recognition
+from transcription_assets.speech.recognition import WindowJob
+from transcription_assets.storage import Store
+
+Progress = Callable[[str, float], None]
+"""Function that is called with a media key and the seconds of the recording that are decoded."""
+Group = Sequence[WindowJob]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """A recording to decode; `version` identifies the sound, the model, the options and the plan of its checkpoints."""
+
+    key: str
+    version: str
+    plan: WindowPlan
+    vocabulary: tuple[str, ...] = ()
+
+    def checkpoints(self, store: Store) -> Checkpoints:
+        """Return the checkpoints of this recording and version."""
+        return Checkpoints(store, self.key, self.version)
+
+    @property
+    def windows(self) -> set[WindowId]:
+        """All windows of the recording."""
+        return {(channel, number) for channel, plans in enumerate(self.plan.channels) for number in range(len(plans))}
+
+    def missing(self, store: Store) -> set[WindowId]:
+        """Return the windows that have no checkpoint.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        return self.windows - self.checkpoints(store).present()
+
+    def jobs(self, store: Store, ffmpeg: str, wanted: Iterable[WindowId]) -> list[WindowJob]:
+        """Return the windows of `wanted`, by channel and time."""
+        source = window_plan.stored_source(store, self.key, len(self.plan.channels), ffmpeg, self.vocabulary)
+        chosen = set(wanted)
+        jobs = recognition.window_jobs(self.key, source, self.plan.channels)
+        return [job for job in jobs if (job.channel, job.number) in chosen]
+
+
+Outcome = tuple[DecodeRequest, Exception | None]
+"""A request, and its failure, None if all its windows have checkpoints."""
+
+
+class Transcriber(Protocol):
+    """Decodes recordings into checkpoints, in this process or elsewhere."""
+
+    @property
+    def model(self) -> SpeechModel:
+        """Model stored in every transcript."""
+        ...
+
+    @property
+    def options(self) -> SpeechOptions:
+        """Options stored in every transcript."""
+        ...
+
+    def prepare(self, store: Store) -> None:
+        """Begin to load what decoding needs, without waiting for it; failures are raised by `decode`."""
+        ...
+
+    def decode(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> Iterator[Outcome]:
+        """Yield the outcome of each request, as soon as it is known, in any order.
+
+        Raises:
+            Exception: nothing could be decoded; failures of single recordings are yielded.
+
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InProcessTranscriber:
+    """Transcriber that decodes in this process; `owner` identifies the run, so that its retries know their own."""
+
+    engine: Engine
+    ffmpeg: str
+    owner: str = ""
+
+    @property
+    def model(self) -> SpeechModel:
+        """Model of the engine."""
+        return self.engine.model
+
+    @property
+    def options(self) -> SpeechOptions:
+        """Options of the engine."""
+        return self.engine.options
+
+    def prepare(self, _store: Store) -> None:
+        """Do nothing: the weights load in this process when the first recording is decoded."""
+
+    def decode(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> Iterator[Outcome]:
+        """Implement `Transcriber.decode`.
+
+        Raises:
+            TranscriptionError: the store cannot be read.
+
+        """
+        if not requests:
+            return
+        backlog = Backlog.of(store, requests, progress, self.owner)
+        yield from backlog.known
+        groups = backlog.groups(self.ffmpeg, self.engine.group_s)
+        if not groups:
+            return
+        status = StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner)
+
+        def watch(group: Group, share: float) -> None:
+            status.progress(share)
+            backlog.tracker.decoding(group, share)
+
+        try:
+            for job, error in decode_windows(store, backlog.requests, self.engine, groups, status, progress=watch):
+                yield from backlog.finish(job, error)
+        finally:  # not after a kill: then it tells what the process died of
+            status.remove()
+
+
+class Backlog:
+    """The requests of a batch: those whose outcome is known at once, and the windows of the others without checkpoint.
+
+    `known` are outcomes, `requests` the others by media key, `missing` their windows.
+    """
+
+    def __init__(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> None:
+        self._store = store
+        self.tracker = ProgressTracker(requests, progress)
+        self.requests = {request.key: request for request in requests}
+        self.known: list[Outcome] = []
+        self.missing: dict[str, set[WindowId]] = {}
+        self.suspects: set[str] = set()
+
+    @classmethod
+    def of(cls, store: Store, requests: Sequence[DecodeRequest], progress: Progress, owner: str) -> "Backlog":
+        """Return the backlog; processes that died earlier are taken into account.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        backlog = cls(store, requests, progress)
+        quarantine.recover(store, owner)
+        backlog.isolate()
+        for request in backlog.requests.values():
+            missing = backlog.tracker.resume(request, request.checkpoints(store).present())
+            if missing:
+                backlog.missing[request.key] = missing
+        known = {request.key for request, _ in backlog.known}
+        backlog.known += [
+            (request, None) for key, request in backlog.requests.items() if key not in known | backlog.missing.keys()
+        ]
+        backlog.requests = {key: backlog.requests[key] for key in backlog.missing}
+        return backlog
+
+    def isolate(self) -> list[Outcome]:
+        """Read the recordings that a process died of; return the failures of those that must not be tried again.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        versions = {key: request.version for key, request in self.requests.items()}
+        deaths = quarantine.load(self._store, versions) if versions else {}
+        self.suspects = set(deaths)
+        final: list[Outcome] = [(self.requests[key], item.error(key)) for key, item in deaths.items() if item.is_final]
+        for request, _ in final:
+            self._drop(request.key)
+        self.known += final
+        return final
+
+    def groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
+        """Return the windows to decode in groups; each recording that a process died of is alone, after all others."""
+        innocent: list[WindowJob] = []
+        alone: list[list[WindowJob]] = []
+        for key, missing in self.missing.items():
+            jobs = self.requests[key].jobs(self._store, ffmpeg, missing)
+            if key in self.suspects:
+                alone += [[job] for job in jobs]
+            else:
+                innocent += jobs
+        return recognition.grouped(innocent, group_s) + alone
+
+    def finish(self, job: WindowJob, error: Exception | None) -> list[Outcome]:
+        """Note a window as decoded, or the failure of its recording; return the outcome of the recording if known.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        if error is not None:
+            return self.fail(job.recording, error)
+        request = self.requests.get(job.recording)
+        if request is None:
+            return []
+        if request.key in self.suspects:
+            quarantine.lift(self._store, request.key)
+        self.missing[request.key].discard((job.channel, job.number))
+        if not self.tracker.finish(job):
+            return []
+        self._drop(request.key)
+        return [(request, None)]
+
+    def fail(self, key: str, error: Exception) -> list[Outcome]:
+        """Note the failure of a recording; return its outcome, unless it was known before."""
+        request = self.requests.get(key)
+        self._drop(key)
+        return [(request, error)] if request else []
+
+    def _drop(self, key: str) -> None:
+        self.requests.pop(key, None)
+        self.missing.pop(key, None)
+
+
+class ProgressTracker:
+    """Decoded windows and seconds of each recording; seconds are the mean over the channels and never decrease."""
+
+    def __init__(self, requests: Sequence[DecodeRequest], report: Progress) -> None:
+        self._report = report
+        self._missing = {request.key: request.windows for request in requests}
+        self._plans = {request.key: request.plan.channels for request in requests}
+        self._done_s: dict[str, float] = defaultdict(float)
+        self._reported_s: dict[str, float] = defaultdict(float)
+
+    def resume(self, request: DecodeRequest, present: set[WindowId]) -> set[WindowId]:
+        """Count the windows that have checkpoints; return those that have none."""
+        missing = self._missing[request.key] = request.windows - present
+        for channel, number in request.windows - missing:
+            self._done_s[request.key] += self._seconds(request.key, channel, number)
+        return missing
+
+    def decoding(self, group: Group, share: float) -> None:
+        """Report the seconds done of the recordings in a group, of which this share is decoded."""
+        partly: dict[str, float] = defaultdict(float)
+        for job in group:
+            partly[job.recording] += share * self._seconds(job.recording, job.channel, job.number)
+        for key, seconds in partly.items():
+            self._tell(key, self._done_s[key] + seconds)
+
+    def finish(self, job: WindowJob) -> bool:
+        """Count a window as done, and return whether it was the last one of its recording."""
+        self._done_s[job.recording] += self._seconds(job.recording, job.channel, job.number)
+        self._missing[job.recording].discard((job.channel, job.number))
+        self._tell(job.recording, self._done_s[job.recording])
+        return not self._missing[job.recording]
+
+    def _tell(self, key: str, seconds: float) -> None:
+        self._reported_s[key] = max(self._reported_s[key], seconds)
+        self._report(key, self._reported_s[key])
+
+    def _seconds(self, key: str, channel: int, number: int) -> float:
+        return self._plans[key][channel][number].length / len(self._plans[key])
+
+
+def decode_windows(
+    store: Store,
+    requests: Mapping[str, DecodeRequest],
+    engine: Engine,
+    groups: Iterable[Group],
+    status: StatusWriter,
+    *,
+    progress: Callable[[Group, float], None],
+) -> Iterator[tuple[WindowJob, Exception | None]]:
+    """Decode the groups and write a checkpoint for each window; yield each window with its failure, None if done.
+
+    The `status` says at any time what is being decoded.
+    """
+    requests = dict(requests)
+
+    def begin(group: Group) -> None:
+        status.begin(group, {job.recording: requests[job.recording].version for job in group})
+
+    for job, answer in recognition.decode_groups(engine, groups, begin, progress):
+        error = answer if isinstance(answer, Exception) else None
+        if not isinstance(answer, Exception):
+            try:
+                requests[job.recording].checkpoints(store).put((job.channel, job.number), answer)
+            except Exception as failed:  # noqa: BLE001 -- an error of one recording must not stop the others
+                error = failed
+        status.finish(job, error)
+        yield job, error
+    status.end()
+
+
+def merged(store: Store, request: DecodeRequest, options: SpeechOptions) -> SpeechResult:
+    """Return the result of a recording from its checkpoints.
+
+    Raises:
+        TransientFailure: a checkpoint is missing or was damaged (then it is deleted, so that the next run decodes it).
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    checkpoints = request.checkpoints(store)
+    channels = []
+    for channel, plans in enumerate(request.plan.channels):
+        windows = [(number, checkpoints.get((channel, number))) for number in range(len(plans))]
+        if damaged := [number for number, window in windows if window is None]:
+            for number in damaged:
+                checkpoints.discard((channel, number))
+            raise TransientFailure(f"{request.key}: a checkpoint of its decoded speech was damaged; try again")
+        channels.append([window for _, window in windows if window is not None])
+    return assembly.merge(channels, fixed_language=options.language)

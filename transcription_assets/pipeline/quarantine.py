@@ -1,0 +1,135 @@
+"""Quarantine of recordings that kill the process that decodes them (out of memory, a crash in a native library).
+
+A killed process cannot say what it died of, but the status of its shard can. Each recording that was being decoded then
+is a suspect: it is decoded after all others, and alone. A recording whose process dies twice while it decodes the same
+window alone fails with that reason, until the recording, the settings, the release or the memory changes, or a person
+retries it. A window that is decoded clears the record, so that random kills never add up.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from transcription_assets.domain import media_keys
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.pipeline import records, shard_status
+from transcription_assets.pipeline.shard_status import ShardStatus
+from transcription_assets.storage import Store
+
+VERSION = "1"
+MOST_DEATHS = 2
+"""Deaths alone at the same window after which a recording fails."""
+
+
+class WorkerDied(PermanentFailure):
+    """The process that decoded this recording died more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """Processes that died while they decoded a recording; `alone` counts those that decoded only its `window`.
+
+    `applies_to` is the version of the recording, model and options, with the release and the memory.
+    """
+
+    applies_to: str
+    window: tuple[int, int]
+    alone: int
+    reason: str
+    version: str = VERSION
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the recording must not be tried again."""
+        return self.alone >= MOST_DEATHS
+
+    def error(self, key: str) -> WorkerDied:
+        """Return the failure of the recording."""
+        return WorkerDied(
+            f"{key}: the process that decoded it died {self.alone} times ({self.reason}); the other recordings are not "
+            f"affected. Give it more memory, or run `transcription-assets retry {key}`",
+            key=key,
+            step="transcript",
+        )
+
+
+def load(store: Store, versions: Mapping[str, str]) -> dict[str, Deaths]:
+    """Return the records of these recordings, given by media key with their versions, that still apply.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    present = set(store.list("deaths/"))
+    wanted = (key for key in versions if media_keys.deaths(key) in present)
+    found = {key: records.load(store, media_keys.deaths(key), Deaths, VERSION) for key in wanted}
+    return {key: deaths for key, deaths in found.items() if deaths and deaths.applies_to == _applies_to(versions[key])}
+
+
+def record(store: Store, status: ShardStatus, reason: str) -> None:
+    """Record that the process of this status died.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    first: dict[str, tuple[int, int]] = {}
+    for key, channel, number in status.current:
+        first.setdefault(key, (channel, number))
+    before = load(store, status.versions)
+    for key, window in first.items():
+        alone = int(len(first) == 1)
+        if alone and key in before and before[key].window == window:
+            alone += before[key].alone
+        deaths = Deaths(_applies_to(status.versions.get(key, "")), window, alone, reason)
+        store.write(media_keys.deaths(key), json.dumps(asdict(deaths)).encode())
+
+
+def lift(store: Store, *keys: str) -> None:
+    """Forget the deaths of these recordings.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    present = set(store.list("deaths/"))
+    store.delete(*present.intersection(map(media_keys.deaths, keys)))
+
+
+def recover(store: Store, owner: str) -> None:
+    """Record the deaths of processes that left their status behind, and delete what belonged to them.
+
+    `owner` identifies the run that calls it: its earlier processes are dead for certain.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    folders: dict[str, list[str]] = {}
+    for path in store.list(media_keys.work()):
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
+    for folder, paths in folders.items():
+        states = [shard_status.load(store, path) for path in paths if "/shard-" in path]
+        known = [status for status in states if status is not None]
+        if not known or any(status.is_alive(owner) for status in known):
+            continue
+        for status in known:
+            if status.current:
+                record(store, status, "it was killed, perhaps because memory ran out")
+        store.delete_below(f"{folder}/")
+
+
+def environment() -> str:
+    """Return the release and the memory that this process may use, in bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return f"{metadata.version('transcription_assets')}|{memory}"
+
+
+def _applies_to(version: str) -> str:
+    return f"{version}|{environment()}"
