@@ -148,7 +148,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             disk_gib=cluster(chosen).size("audio").disk_gib if chosen.executor == "k8s" else 0.0,
         ),
         "speech": SpeechResource(
-            name=chosen.whisper_model,
+            whisper_model=chosen.whisper_model,
             models_dir=folder,
             device=chosen.device,
             compute_type=chosen.compute_type,
@@ -160,6 +160,9 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             beam_size=chosen.beam_size,
             task=chosen.task,
             speakers=chosen.speakers,
+            launcher=chosen.launcher,
+            worker_processes=chosen.worker_processes,
+            shard_s=chosen.shard_s,
         ),
         "encoder": EncoderResource(
             name=chosen.encoder_model,

@@ -175,6 +175,17 @@ class Settings(BaseSettings):
     decode_per_second: float = Field(
         0.5, ge=0, le=100, description="… so many seconds for each second that the recording lasts."
     )
+    launcher: Literal["subprocess", "in_process"] = Field(
+        "subprocess",
+        description="Where speech is decoded: `subprocess` in worker processes of the same machine, so that a recording"
+        " that exhausts the memory cannot stop the others; `in_process` in the process of the step.",
+    )
+    worker_processes: int = Field(
+        1, ge=1, le=64, description="Worker processes that decode at once; they share the cores or the GPUs."
+    )
+    shard_s: float = Field(
+        3600.0, ge=60, le=360_000, description="Seconds of audio that one worker decodes if there are several."
+    )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",
         description="How the steps of a run are executed; in_process loads each model once a run, k8s gives each step"

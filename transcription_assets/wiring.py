@@ -1,9 +1,10 @@
 """Composition root: builds stores, engines and encoders from settings, for commands, web server and Dagster."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
 from transcription_assets import media, models
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
@@ -12,73 +13,89 @@ from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
 from transcription_assets.pipeline import transcript
+from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
-from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper
+from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper, usable_cores
 from transcription_assets.storage import Store
+from transcription_assets.workers.coordinator import WorkerTranscriber
+from transcription_assets.workers.subprocesses import SubprocessLauncher
 
 Locate = Callable[[str, str], Located]
 """Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
 
 
-class WhisperSettings(Protocol):
-    """Configuration of Whisper; implemented by the settings and by Dagster's resource."""
+@dataclass(frozen=True, slots=True)
+class SpeechSettings:
+    """The settings of the speech model and of its workers, by the names that the environment and Dagster use."""
+
+    whisper_model: str
+    models_dir: Path
+    device: str
+    compute_type: str
+    device_index: str
+    cpu_threads: int
+    workers: int
+    batch_size: int
+    language: str
+    beam_size: int
+    task: Task
+    speakers: Speakers
+    launcher: str
+    worker_processes: int
+    shard_s: float
+    ffmpeg: str = ""
+
+    @classmethod
+    def of(cls, source: object, **changes: Any) -> "SpeechSettings":
+        """Return the settings that `source` has as attributes, with changes.
+
+        Raises:
+            AttributeError: `source` lacks one.
+
+        """
+        names = (item.name for item in fields(cls) if item.name not in changes)
+        return cls(**{name: getattr(source, name) for name in names}, **changes)
 
     @property
-    def device(self) -> str:
-        """`auto`, `cpu` or `cuda`."""
-        ...
+    def hardware(self) -> Hardware:
+        """The hardware that a worker uses.
+
+        Raises:
+            ValueError: `device_index` is not a list of numbers separated by commas.
+
+        """
+        return Hardware(
+            device=self.device,
+            compute_type=self.compute_type,
+            cpu_threads=self.cpu_threads,
+            workers=self.workers,
+            batch_size=self.batch_size,
+            devices=tuple(map(int, self.device_index.split(","))),
+        )
 
     @property
-    def compute_type(self) -> str:
-        """`auto`, or a compute type of CTranslate2."""
-        ...
+    def options(self) -> SpeechOptions:
+        """The options that affect the words."""
+        return SpeechOptions(self.language, self.beam_size, self.task, self.speakers)
 
-    @property
-    def device_index(self) -> str:
-        """Numbers of the GPUs, such as `0,1`."""
-        ...
-
-    @property
-    def cpu_threads(self) -> int:
-        """Threads of the decoder; 0 = all cores."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """Batches decoded at the same time; 0 = automatic."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Chunks decoded together; 0 = automatic."""
-        ...
-
-    @property
-    def language(self) -> str:
-        """Language code; empty = detected."""
-        ...
-
-    @property
-    def beam_size(self) -> int:
-        """Beam size of the decoder."""
-        ...
-
-    @property
-    def task(self) -> Task:
-        """Transcription or translation."""
-        ...
-
-    @property
-    def speakers(self) -> Speakers:
-        """Mixed, or one per channel."""
-        ...
+    def environments(self) -> list[dict[str, str]]:
+        """Return the variables of each worker process: these settings, with its share of the cores and GPUs."""
+        count = self.worker_processes
+        devices = self.device_index.split(",")
+        threads = self.cpu_threads or (max(1, usable_cores() // count) if count > 1 else 0)
+        own = {f"TRANSCRIPTION_{item.name.upper()}": str(getattr(self, item.name)) for item in fields(self)}
+        shares = [devices[number::count] or [devices[number % len(devices)]] for number in range(count)]
+        return [
+            own | {"TRANSCRIPTION_CPU_THREADS": str(threads), "TRANSCRIPTION_DEVICE_INDEX": ",".join(share)}
+            for share in shares
+        ]
 
 
-def build_whisper(located: Located, chosen: WhisperSettings) -> Engine:
+def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
     """Build the speech engine.
 
     Raises:
@@ -89,16 +106,17 @@ def build_whisper(located: Located, chosen: WhisperSettings) -> Engine:
         located.path,
         name=located.name,
         revision=located.revision,
-        hardware=Hardware(
-            device=chosen.device,
-            compute_type=chosen.compute_type,
-            cpu_threads=chosen.cpu_threads,
-            workers=chosen.workers,
-            batch_size=chosen.batch_size,
-            devices=tuple(map(int, chosen.device_index.split(","))),
-        ),
-        options=SpeechOptions(chosen.language, chosen.beam_size, chosen.task, chosen.speakers),
+        hardware=chosen.hardware,
+        options=chosen.options,
     )
+
+
+def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str = "") -> Transcriber:
+    """Build what decodes recordings, in this process or in workers; `owner` identifies the run."""
+    if chosen.launcher == "in_process":
+        return InProcessTranscriber(engine, ffmpeg, owner)
+    launcher = SubprocessLauncher(chosen.environments())
+    return WorkerTranscriber(engine, launcher, ffmpeg, chosen.shard_s, owner)
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
@@ -191,17 +209,19 @@ class Services:
             TranscriptionError: its model cannot be located.
 
         """
-        return build_whisper(self.locate(self.settings.whisper_model, "speech"), self.settings)
+        return build_whisper(self.locate(self.settings.whisper_model, "speech"), SpeechSettings.of(self.settings))
 
-    @property
+    @cached_property
     def transcript_tools(self) -> transcript.TranscriptTools:
-        """The tools of the transcript step.
+        """The tools of the transcript step; its worker processes are kept until the end of the command.
 
         Raises:
             TranscriptionError: ffmpeg is missing, or the model cannot be located.
 
         """
-        return transcript.TranscriptTools(self.engine, self.decoder.ffmpeg)
+        ffmpeg = self.decoder.ffmpeg
+        chosen = SpeechSettings.of(self.settings)
+        return transcript.TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg), ffmpeg)
 
     @property
     def choice(self) -> PassageOptions:

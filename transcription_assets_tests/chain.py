@@ -51,6 +51,7 @@ class Chain:
             done_prefix=self.done_prefix,
             passage_s=PASSAGE_S,
             settle_s=0,
+            launcher="in_process",
             ffmpeg=recordings.wheel_ffmpeg(),
         )
         tools = Services(chosen, no_model)

@@ -9,6 +9,7 @@ import numpy as np
 
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel, Vectors
+from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.speech.fake_engine import ScriptedEngine
 
 __all__ = ["HashEncoder", "HashEncoding", "ScriptedEngine", "ScriptedSpeech"]
@@ -43,13 +44,13 @@ class HashEncoder:
 class ScriptedSpeech(SpeechResource):
     """FAKE: provides the engine that the test created."""
 
-    name: str = "scripted"
+    whisper_model: str = "scripted"
     models_dir: str = ""
     engine: dg.ResourceDependency[ScriptedEngine]
 
-    def open(self) -> ScriptedEngine:
-        """Return the same engine each time, so that a test can inspect its calls."""
-        return self.engine
+    def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
+        """Return a transcriber with the same engine each time, so that a test can inspect its calls."""
+        return InProcessTranscriber(self.engine, ffmpeg, owner)
 
 
 class HashEncoding(EncoderResource):

@@ -1,4 +1,4 @@
-"""The commands of transcription-assets: put, process, search, serve, index, eval, bench, export, models, doctor."""
+"""The commands of transcription-assets: put, process, search, serve, index, eval, bench, export, models, ..."""
 
 import logging
 import sys
@@ -24,6 +24,7 @@ from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
+from transcription_assets.cli.work import work
 from transcription_assets.domain.media_keys import ignored_files
 from transcription_assets.embedding.profiles import PROFILES
 from transcription_assets.errors import PermanentFailure, TranscriptionError
@@ -211,6 +212,22 @@ def _kind(name: str) -> str:
 
 
 @main.command()
+@click.argument("media_keys", nargs=-1, required=True)
+def retry(media_keys: tuple[str, ...]) -> None:
+    """Allow recordings that failed because their worker died to be tried again by the next run."""
+    from transcription_assets.pipeline import failure_notes, quarantine
+    from transcription_assets.wiring import Services, locate_installed
+
+    chosen = settings.load()
+    store = Services(chosen, locate_installed(chosen)).store
+    for key in media_keys:
+        store.stat(key)  # an unknown name is an error
+        quarantine.lift(store, key)
+        failure_notes.forget(store, key)
+        shown.print(f"[green]retry[/] {plain(key)}", soft_wrap=True)
+
+
+@main.command()
 def doctor() -> None:
     """Check ffmpeg, models, device and store, and say how to fix problems; exit code 1 if there are any."""
     from transcription_assets.cli import doctor as examination
@@ -260,5 +277,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (search, index, evaluation, bench, export):
+for command in (search, index, evaluation, bench, export, work):
     main.add_command(command)

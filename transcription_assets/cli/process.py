@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -119,10 +119,8 @@ def _transcribed(
             lengths[key] = _extracted(tools, key, progress, report)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
-        answers = (
-            transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
-        )
-    for key, answer in zip(lengths, answers, strict=True):
+        made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
+    for key, answer in made:
         with _noted(key, report):
             if isinstance(answer, Exception):
                 raise answer
@@ -137,6 +135,9 @@ def _extracted(tools: Services, key: str, progress: Progress, report: Report) ->
     seen = video.materialise(tools.store, key, tools.decoder)
     progress(Step(key, "audio", 0.0, seen.probe.duration))
     made = audio.materialise(tools.store, key, tools.decoder)
+    if not made.reused:
+        with suppress(TranscriptionError):  # `transcript` raises the same again
+            tools.transcript_tools.speech.prepare(tools.store)
     if made.shortfall:
         report.incomplete[key] = made.shortfall
     return made.duration

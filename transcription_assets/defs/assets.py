@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from transcription_assets.costs.report import daily_costs
-from transcription_assets.defs import checks, metadata, step_costs
+from transcription_assets.defs import checks, metadata, runs, step_costs
 from transcription_assets.defs.batch import (
     NO_VALUE,
     RETRIES,
@@ -30,7 +30,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
-from transcription_assets.pipeline import move_done
+from transcription_assets.pipeline import move_done, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
@@ -147,14 +147,21 @@ def transcript(
     batch = batch_keys(context)
     with dagster_failures():
         place = store.open()
+        if context.retry_number == 0 and runs.is_requested_by_a_person(context.run):
+            quarantine.lift(place, *batch)
         with recording_failures(place, batch, "transcript"):
-            tools = transcript_step.TranscriptTools(speech.open(), decoder.open().ffmpeg)
+            ffmpeg = decoder.open().ffmpeg
+            tools = transcript_step.TranscriptTools(speech.transcriber(ffmpeg, context.run_id), ffmpeg)
     first = step_costs.FirstProgress()
-    # Short recordings are decoded in one batch; the results come one by one, in the order of the calls of `work`.
-    answers = transcript_step.materialise_each(place, batch, tools, first.progress)
+    # All recordings are decoded together; their results come in any order, the calls of `work` in that of the batch.
+    results = transcript_step.materialise_each(place, batch, tools, first.progress)
+    answers: dict[str, transcript_step.TranscriptResult | Exception] = {}
 
     def work(key: str) -> StepResult:
-        answer = next(answers)
+        while key not in answers:
+            done, result = next(results)
+            answers[done] = result
+        answer = answers.pop(key)
         if isinstance(answer, Exception):
             raise answer
         made, reused = answer

@@ -14,11 +14,12 @@ import dagster as dg
 from transcription_assets import media, models, wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.models import Located
+from transcription_assets.pipeline.decoding import Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
-from transcription_assets.speech import Engine, Speakers, Task
+from transcription_assets.speech import Speakers, Task
 from transcription_assets.storage import Store
 
 
@@ -86,9 +87,9 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
 
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
-    """The speech model."""
+    """The speech model, and the processes that decode with it."""
 
-    name: str
+    whisper_model: str
     models_dir: str
     device: str = "auto"
     compute_type: str = "auto"
@@ -100,15 +101,20 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     beam_size: int = 5
     task: Task = "transcribe"
     speakers: Speakers = "mixed"
+    launcher: str = "subprocess"
+    worker_processes: int = 1
+    shard_s: float = 3600.0
 
-    def open(self) -> Engine:
-        """Return the engine; the weights load on first use.
+    def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
+        """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run.
 
         Raises:
             PermanentFailure: The weights are not on this machine.
 
         """
-        return wiring.build_whisper(models.locate(self.name, "speech", Path(self.models_dir)), self)
+        chosen = wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
+        engine = wiring.build_whisper(models.locate(self.whisper_model, "speech", chosen.models_dir), chosen)
+        return wiring.build_transcriber(engine, chosen, ffmpeg, owner)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):

@@ -41,6 +41,13 @@ ACTIVE = [
 ]
 
 RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
+UNATTENDED = (
+    "dagster/sensor_name",
+    "dagster/from_automation_condition",
+    "dagster/auto_materialize",
+    "dagster/retry_number",
+)
+"""Tags of runs that no person launched."""
 """Tag that enables run retries for a failed run; `dagster.yaml` disables them for runs without it."""
 BATCH_RUN = "transcription_assets/batch_run"
 """Tag of a failed run: the ID of the run in which its recordings failed."""
@@ -162,6 +169,11 @@ def record_failed(context: dg.AssetExecutionContext, keys: Sequence[str], failur
             JobFailureData(None, RunFailureReason.STEP_FAILURE, event),
         )
         context.log.error(f"recorded as failed run {failed.run_id}: {', '.join(keys)}")
+
+
+def is_requested_by_a_person(run: dg.DagsterRun) -> bool:
+    """Return whether a person launched the run, and not the sensor, the automation or a retry."""
+    return not any(run.tags.get(tag) for tag in UNATTENDED)
 
 
 def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -16,7 +16,8 @@ from transcription_assets.defs.resources import DecoderResource, SpeechResource
 from transcription_assets.defs.runs import RETRY_RUN, keys_of
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import failure_notes
-from transcription_assets.speech import AudioSource, SpeechResult
+from transcription_assets.speech import DecodedWindow, WindowTask
+from transcription_assets.speech.engine import silent
 from transcription_assets_tests import recordings
 from transcription_assets_tests.defs.breaking import BAD, break_at_video, decoder, reasons
 from transcription_assets_tests.fakes import ScriptedEngine
@@ -63,7 +64,7 @@ def test_retry_of_a_transient_failure_records_each_recording_once(graph: Graph) 
     result = graph.run(batch)
     assert result.success
     assert retries(graph.instance, result) == 1
-    assert graph.engine.heard == [1, 2, 3, 2], "only the failed one is repeated"
+    assert graph.engine.decoded == [1, 2, 3, 2], "only the failed one is repeated"
     for asset in CHAIN:
         assert graph.materialised(asset) == batch
         assert graph.evaluations(result, asset) == Counter((check, key) for check in CHECKS[asset] for key in batch)
@@ -99,24 +100,25 @@ def test_reexecuted_run_skips_recordings_that_failed_before(graph: Graph, tmp_pa
     batch = graph.drop(1, 2, BAD, 4)
     good = [batch[0], batch[1], batch[3]]
     break_at_video(graph, tmp_path)
-    graph.speech = SpeechResource(name="base", models_dir=str(tmp_path / "nothing"))
+    graph.speech = SpeechResource(whisper_model="base", models_dir=str(tmp_path / "nothing"))
     result = graph.run(batch)
     assert not result.success, "without weights the whole step fails"
     graph.speech = None
     again = graph.run_again(result)
     assert again.step_keys_to_execute == ["transcript", "embeddings"]
     assert again.status == dg.DagsterRunStatus.SUCCESS
-    assert graph.engine.heard == [1, 2, 4]
+    assert graph.engine.decoded == [1, 2, 4]
     assert graph.passages()["media_key"].to_list() == good
 
 
 class ToldToLeave(ScriptedEngine):
     """FAKE: interrupted in the middle of each recording, as by Dagster when its pod gets SIGTERM."""
 
-    def transcribe(self, _sounds: Iterable[AudioSource]) -> Iterator[SpeechResult | Exception]:
+    def decode(
+        self, _windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent
+    ) -> list[DecodedWindow | Exception]:
         """Raise the exception of an interrupted step."""
         raise DagsterExecutionInterruptedError
-        yield from ()
 
 
 @pytest.fixture
@@ -210,12 +212,12 @@ def test_damaged_search_table_fails_the_step_and_can_be_rebuilt(graph: Graph) ->
     assert graph.run(batch).success
     assert [failure_notes.load(graph.store, key) for key in batch] == [None, None]
     assert graph.passages()["media_key"].to_list() == batch
-    assert graph.engine.heard == [1, 2]
+    assert graph.engine.decoded == [1, 2]
 
 
 def test_missing_model_is_not_retried_and_has_a_hint(graph: Graph, tmp_path: Path) -> None:
     (key,) = graph.drop(1)
-    graph.speech = SpeechResource(name="base", models_dir=str(tmp_path / "nothing"))
+    graph.speech = SpeechResource(whisper_model="base", models_dir=str(tmp_path / "nothing"))
     result = graph.run([key])
     assert retries(graph.instance, result) == 0, "a retry cannot find the weights either"
     description = graph.failure(result, "transcript").description

@@ -26,7 +26,7 @@ def test_second_run_reuses_all_artefacts(graph: Graph) -> None:
     before, encoded = artefact_times(graph), len(graph.encoder.encoded)
     assert graph.run(batch).success
     assert artefact_times(graph) == before
-    assert graph.engine.heard == [1, 2]
+    assert graph.engine.decoded == [1, 2]
     assert len(graph.encoder.encoded) == encoded
     assert all(graph.metadata(asset, key)["reused"] is True for asset in CHAIN for key in batch)
     assert graph.passages()["media_key"].to_list() == batch
@@ -38,7 +38,7 @@ def test_second_run_processes_only_the_failed_recording(graph: Graph) -> None:
     assert graph.run(batch).success
     assert graph.statuses("transcript", batch)[batch[1]] == "FAILED"
     assert graph.run(batch).success
-    assert graph.engine.heard == [1, 2, 3, 2]
+    assert graph.engine.decoded == [1, 2, 3, 2]
     assert all(graph.statuses(asset, batch) == dict.fromkeys(batch, "MATERIALIZED") for asset in CHAIN)
 
 
@@ -95,7 +95,7 @@ def test_changed_encoder_recomputes_only_embeddings(graph: Graph) -> None:
     assert graph.run(batch).success
     reused = {asset: graph.metadata(asset, batch[0])["reused"] for asset in CHAIN}
     assert reused == {"video": True, "audio": True, "transcript": True, "embeddings": False}
-    assert graph.engine.heard == [1, 2]
+    assert graph.engine.decoded == [1, 2]
     graph.refresh()
     assert set(graph.passages()["embedding_model"]) == {"hash@2"}
 
@@ -107,7 +107,7 @@ def test_changed_passage_length_recomputes_only_embeddings(graph: Graph) -> None
     assert graph.passages().height == 1
     graph.passage_s = 5.0
     assert graph.run(batch).success
-    assert graph.engine.heard == [20]
+    assert graph.engine.decoded == [20]
     assert graph.passages().height == 1, "the old table is searched until the new one is complete"
     assert graph.refresh()["building"] == "nothing"
     assert graph.passages().height > 1
@@ -131,7 +131,7 @@ def test_audio_file_without_its_record_is_extracted_again(graph: Graph) -> None:
     graph.store.write(media_keys.flac(key), b"half a fi")
     graph.store.delete(media_keys.audio_record(key), media_keys.transcript(key))
     assert graph.run([key]).success
-    assert graph.engine.heard == [2, 2], "a damaged FLAC would have another duration"
+    assert graph.engine.decoded == [2, 2], "a damaged FLAC would have another duration"
 
 
 @pytest.mark.parametrize(

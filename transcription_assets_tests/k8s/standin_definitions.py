@@ -16,7 +16,7 @@ from transcription_assets.defs import batch
 batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets use it
 
 from transcription_assets import definitions  # noqa: E402
-from transcription_assets.speech import SAMPLE_RATE, AudioSource, SpeechResult  # noqa: E402
+from transcription_assets.speech import DecodedWindow, PlannedWindow  # noqa: E402
 from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech  # noqa: E402
 
 
@@ -25,15 +25,16 @@ class WitnessedEngine(ScriptedEngine):
     """FAKE: a scripted engine that logs the recordings it transcribes."""
 
     folder: Path = Path()
+    group_s: float = 1.0
 
-    def _hear(self, sound: AudioSource) -> SpeechResult:
+    def _decode(self, plan: PlannedWindow) -> DecodedWindow:
         """Log the recording, wait while it is held, then return the scripted result."""
-        seconds = round(sum(len(block) for block in sound.read(0, 0.0)) / SAMPLE_RATE)
+        seconds = round(plan.length)
         with (self.folder / "heard").open("a", encoding="utf-8") as heard:
             heard.write(f"{seconds}\n")
         while (self.folder / f"hold-{seconds}").exists():
             time.sleep(0.02)
-        return ScriptedEngine._hear(self, sound)  # noqa: SLF001 -- slots: there is no `super()` without arguments
+        return ScriptedEngine._decode(self, plan)  # noqa: SLF001 -- slots: there is no `super()` without arguments
 
 
 chosen = settings.load()

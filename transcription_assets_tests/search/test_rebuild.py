@@ -30,7 +30,7 @@ def chain(tmp_path: Path) -> Chain:
 
 def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
     other = HashEncoder(model=EmbeddingModel("other", "2"), dimension=12)
-    table, heard = chain.tools.table, list(chain.engine.heard)
+    table, heard = chain.tools.table, list(chain.engine.decoded)
     before = table.maintain()
     *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert (sorted(report.done), report.failed) == (sorted(KEYS), {})
@@ -38,7 +38,7 @@ def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
     looked = table.look()
     assert looked
     assert looked.embedding_model == str(other.model)
-    assert chain.engine.heard == heard
+    assert chain.engine.decoded == heard
     hits = Searcher(table, lambda _model: other).search(Query("sentence of 20 seconds", mode=Mode.TEXT)).hits
     assert hits[0].media_key == "audio/b.wav"
     assert {state.role: state.recordings for state in table.status()} == {"served": 2, "before": 2}

@@ -1,0 +1,178 @@
+"""The coordinator: a transcriber that has the windows of a batch decoded by workers.
+
+It works in rounds. In each, the windows without a checkpoint are distributed over shards, and workers decode them. When
+all have ended, what a worker died of is set apart (see `quarantine`), and the next round decodes the rest.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.transcript import SpeechModel
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.pipeline import quarantine, shard_status
+from transcription_assets.pipeline.decoding import Backlog, DecodeRequest, Outcome, Progress
+from transcription_assets.speech import Engine, SpeechOptions
+from transcription_assets.speech.recognition import WindowJob
+from transcription_assets.storage import Store
+from transcription_assets.workers import manifest as manifests
+from transcription_assets.workers.launcher import Launched, Launcher, Phase, ShardState
+from transcription_assets.workers.manifest import Manifest, ManifestRecording
+
+MOST_IDLE_ROUNDS = 3
+"""Rounds without any decoded window, and without a recording that could be the cause, after which the batch fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTranscriber:
+    """Transcriber that launches workers; `engine` is asked for its model and options only, so its weights do not load.
+
+    `shard_s` is the length of a shard in seconds of audio; `owner` identifies the run.
+    """
+
+    engine: Engine
+    launcher: Launcher
+    ffmpeg: str
+    shard_s: float
+    owner: str = ""
+
+    @property
+    def model(self) -> SpeechModel:
+        """Model of the workers."""
+        return self.engine.model
+
+    @property
+    def options(self) -> SpeechOptions:
+        """Options of the workers."""
+        return self.engine.options
+
+    def prepare(self, store: Store) -> None:
+        """Start workers, which load their weights."""
+        self.launcher.prepare(store)
+
+    def decode(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> Iterator[Outcome]:
+        """Implement `Transcriber.decode`.
+
+        Raises:
+            TransientFailure: workers ended several times without having decoded anything.
+            TranscriptionError: the store cannot be read, or workers cannot be started.
+
+        """
+        if not requests:
+            return
+        self.prepare(store)
+        backlog = Backlog.of(store, requests, progress, self.owner)
+        yield from backlog.known
+        idle = 0
+        while groups := backlog.groups(self.ffmpeg, self.engine.group_s):
+            round_ = _Round(store, backlog, self._manifest(backlog, groups), groups)
+            yield from round_.run(self.launcher)
+            round_.raise_refusal()
+            deaths = round_.record_deaths()
+            yield from backlog.isolate()
+            idle = 0 if round_.progressed or deaths else idle + 1
+            if idle == MOST_IDLE_ROUNDS:
+                raise TransientFailure(f"the workers ended {idle} times and decoded nothing: {round_.reason}")
+
+    def _manifest(self, backlog: Backlog, groups: Sequence[Sequence[WindowJob]]) -> Manifest:
+        suspects = [group for group in groups if {job.recording for job in group} <= backlog.suspects]
+        together = [group for group in groups if group not in suspects]
+        planned = manifests.shards(together, self.shard_s, self.launcher.most) if together else []
+        planned += [[group] for group in suspects]  # each in a shard of its own: it may take its worker down
+        return Manifest(
+            identifier=uuid4().hex,
+            owner=self.owner,
+            model=self.model,
+            options=self.options.as_dict(),
+            recordings=tuple(
+                ManifestRecording(request.key, request.version, request.plan.sound, request.vocabulary)
+                for request in backlog.requests.values()
+            ),
+            shards=tuple(
+                tuple(tuple(shard_status.reference(job) for job in group) for group in shard) for shard in planned
+            ),
+        )
+
+
+class _Round:
+    """One manifest, from its launch until all its workers have ended."""
+
+    def __init__(
+        self, store: Store, backlog: Backlog, manifest: Manifest, groups: Sequence[Sequence[WindowJob]]
+    ) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._manifest = manifest
+        self._jobs = {shard_status.reference(job): job for group in groups for job in group}
+        self._seen: set[shard_status.WindowRef] = set()
+        self._failed: set[str] = set()
+        self._states: Mapping[int, ShardState] = {}
+        self._statuses: dict[int, shard_status.ShardStatus] = {}
+        self.progressed = False
+
+    @property
+    def reason(self) -> str:
+        """Why workers ended before their shard was done."""
+        reasons = (state.reason for state in self._states.values() if state.reason)
+        return "; ".join(dict.fromkeys(reasons)) or "unknown"
+
+    def run(self, launcher: Launcher) -> Iterator[Outcome]:
+        """Yield the outcomes of recordings until all workers have ended."""
+        self._manifest.write(self._store)
+        try:
+            with launcher.launch(self._store, self._manifest) as workers:
+                while not self._is_over(workers):
+                    workers.wait()
+                    yield from self._news()
+            yield from self._news()
+        finally:
+            self._store.delete_below(media_keys.work(self._manifest.identifier))
+
+    def raise_refusal(self) -> None:
+        """Raise the failure of workers that could not begin.
+
+        Raises:
+            PermanentFailure: the settings or the weights of the workers are wrong.
+
+        """
+        if any(state.phase is Phase.REFUSED for state in self._states.values()):
+            raise PermanentFailure(self.reason)
+
+    def record_deaths(self) -> int:
+        """Record what workers died of; return the number of recordings concerned.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        count = 0
+        for shard, state in self._states.items():
+            status = self._statuses.get(shard)
+            if state.phase is Phase.DIED and status and status.current:
+                quarantine.record(self._store, status, state.reason)
+                count += len(status.versions)
+        return count
+
+    def _is_over(self, workers: Launched) -> bool:
+        self._states = workers.states()
+        return all(state.is_final for state in self._states.values())
+
+    def _news(self) -> Iterator[Outcome]:
+        for shard in range(len(self._manifest.shards)):
+            status = shard_status.load(self._store, shard_status.path(self._manifest.identifier, shard))
+            if status is None or status == self._statuses.get(shard):
+                continue
+            self._statuses[shard] = status
+            for window in status.done:
+                if window not in self._seen:
+                    self._seen.add(window)
+                    self.progressed = True
+                    yield from self._backlog.finish(self._jobs[window], None)
+            for key, failure in status.failed.items():
+                if key not in self._failed:
+                    self._failed.add(key)
+                    self.progressed = True
+                    yield from self._backlog.fail(key, failure.error)
+            current = [self._jobs[window] for window in status.current if window[0] in self._backlog.requests]
+            self._backlog.tracker.decoding(current, status.share)

@@ -1,0 +1,96 @@
+"""The launcher protocol: start a worker for each shard of a manifest, watch them, and end them.
+
+A launcher knows processes, pods or jobs, not recordings: what was decoded is in the checkpoints and in the status of
+each shard.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import TracebackType
+from typing import Protocol, Self
+
+from transcription_assets.storage import Store
+from transcription_assets.workers.manifest import Manifest
+
+
+class Phase(Enum):
+    """Phase of a shard."""
+
+    WAITING = auto()
+    """No worker has it yet: it is queued, or its machine starts."""
+    RUNNING = auto()
+    ENDED = auto()
+    """The worker ended by itself; its status tells what it did."""
+    DIED = auto()
+    """The worker was killed or crashed while it decoded: what it decoded is a suspect."""
+    LOST = auto()
+    """The machine was taken away (eviction, preemption), or none was found: no recording caused it."""
+    REFUSED = auto()
+    """The worker could not begin, and no retry helps: its settings or weights are wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """Phase of a shard, and for DIED, LOST and REFUSED the reason in words."""
+
+    phase: Phase
+    reason: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no worker works on the shard any more."""
+        return self.phase not in {Phase.WAITING, Phase.RUNNING}
+
+
+class Launched(Protocol):
+    """The workers of one manifest. Leaving its context ends those that still run, and waits for that."""
+
+    def states(self) -> Mapping[int, ShardState]:
+        """Return the state of each shard.
+
+        Raises:
+            TranscriptionError: what runs the workers does not answer.
+
+        """
+        ...
+
+    def wait(self) -> None:
+        """Return when something may have changed; at the latest after a few seconds."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the workers."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers that still run."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts workers."""
+
+    @property
+    def most(self) -> int:
+        """Maximum number of workers at once."""
+        ...
+
+    def prepare(self, store: Store) -> None:
+        """Begin to start what can be started before a manifest exists; failures are raised by `launch`."""
+        ...
+
+    def launch(self, store: Store, manifest: Manifest) -> Launched:
+        """Start a worker for each shard of a manifest that is in the store; some may wait for others to end.
+
+        Raises:
+            TranscriptionError: workers cannot be started.
+
+        """
+        ...
+
+    def close(self) -> None:
+        """End what is kept for later batches."""
+        ...

@@ -1,0 +1,221 @@
+"""Launcher for workers that are processes of this machine; the default."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, Queue
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from transcription_assets.errors import TransientFailure
+from transcription_assets.storage import Store
+from transcription_assets.workers.launcher import Phase, ShardState
+from transcription_assets.workers.manifest import Manifest
+
+COMMAND = (sys.executable, "-m", "transcription_assets", "work", "--serve")
+WAIT_S = 1.0
+END_S = 10.0
+"""Seconds that a worker has to end after SIGTERM."""
+
+Event = dict[str, Any]
+"""A line of a worker's output, with the worker's number as `worker`; `event` is `ended` when its process has ended."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Process:
+    """A worker process; `shard` is what it works on, None while it is idle."""
+
+    popen: "subprocess.Popen[str]"
+    requests: IO[str]
+    shard: int | None = None
+
+    def send(self, identifier: str, shard: int) -> bool:
+        """Give it a shard; return False if it has ended."""
+        self.shard = shard
+        try:
+            self.requests.write(f"{identifier} {shard}\n")
+            self.requests.flush()
+        except OSError:
+            self.shard = None
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it, and wait for that. It ends by itself when its input is closed."""
+        with suppress(OSError):  # it may have ended already
+            self.requests.close()
+        self.popen.terminate()
+        try:
+            self.popen.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+
+
+@dataclass(eq=False)
+class SubprocessLauncher:
+    """Launcher of at most `most` processes, which are kept for later batches so that their model loads once.
+
+    `environments[n]` holds additional variables of worker n, such as the number of its GPU.
+    """
+
+    environments: Sequence[Mapping[str, str]] = ({},)
+    command: Sequence[str] = COMMAND
+    _processes: "dict[int, _Process]" = field(default_factory=dict)
+    _events: "Queue[Event]" = field(default_factory=Queue)
+
+    def __post_init__(self) -> None:
+        """End the processes when the launcher is no longer used, at the latest at exit."""
+        weakref.finalize(self, _end_all, self._processes)
+
+    @property
+    def most(self) -> int:
+        """Maximum number of processes."""
+        return len(self.environments)
+
+    def prepare(self, store: Store) -> None:
+        """Start the first process, which loads its model."""
+        with suppress(TransientFailure):
+            self._started(0, store)
+
+    def launch(self, store: Store, manifest: Manifest) -> "LaunchedProcesses":
+        """Give the shards of a manifest to processes, which are started if needed.
+
+        Raises:
+            TransientFailure: no process can be started.
+
+        """
+        return LaunchedProcesses(self, store, manifest)
+
+    def close(self) -> None:
+        """End all processes."""
+        _end_all(self._processes)
+
+    def _started(self, number: int, store: Store) -> _Process:
+        found = self._processes.get(number)
+        if found is not None and found.popen.poll() is None:
+            return found
+        if found is not None:
+            found.end()
+        environment = {**os.environ, "TRANSCRIPTION_STORE": store.url, **self.environments[number]}
+        try:
+            popen = subprocess.Popen(
+                self.command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                process_group=0,  # Ctrl-C is for the coordinator, which then ends its workers
+            )
+        except OSError as error:
+            raise TransientFailure(f"no worker process can be started: {error}") from error
+        requests, answers = cast("IO[str]", popen.stdin), cast("IO[str]", popen.stdout)
+        reading = (popen, answers, number, self._events)
+        threading.Thread(target=_read, args=reading, name="worker", daemon=True).start()
+        started = self._processes[number] = _Process(popen, requests)
+        return started
+
+
+class LaunchedProcesses:
+    """The shards of one manifest, and the processes that work on them."""
+
+    def __init__(self, launcher: SubprocessLauncher, store: Store, manifest: Manifest) -> None:
+        self._launcher = launcher
+        self._store = store
+        self._manifest = manifest
+        self._waiting = deque(range(len(manifest.shards)))
+        self._states = {shard: ShardState(Phase.WAITING) for shard in self._waiting}
+
+    def states(self) -> Mapping[int, ShardState]:
+        """Return the state of each shard, after shards were given to idle processes.
+
+        Raises:
+            TransientFailure: no process can be started.
+
+        """
+        for number in range(self._launcher.most):
+            if not self._waiting:
+                break
+            process = self._launcher._started(number, self._store)  # noqa: SLF001 -- two halves of one class
+            if process.shard is None:
+                shard = self._waiting[0]
+                if process.send(self._manifest.identifier, shard):
+                    self._states[shard] = ShardState(Phase.RUNNING)
+                    self._waiting.popleft()
+        return dict(self._states)
+
+    def wait(self) -> None:
+        """Return at the next event of a process, or after a second."""
+        try:
+            event = self._launcher._events.get(timeout=WAIT_S)  # noqa: SLF001
+            while True:
+                self._apply(event)
+                event = self._launcher._events.get_nowait()  # noqa: SLF001
+        except Empty:
+            return
+
+    def __enter__(self) -> Self:
+        """Return the workers."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes that still work on a shard; idle ones are kept."""
+        for process in self._launcher._processes.values():  # noqa: SLF001
+            if process.shard is not None:
+                process.end()
+                process.shard = None
+
+    def _apply(self, event: Event) -> None:
+        process = self._launcher._processes.get(event["worker"])  # noqa: SLF001
+        if process is None or process.popen.pid != event["pid"] or process.shard is None:
+            return  # of a process that is gone, or between two shards
+        shard = process.shard
+        if event["event"] == "done":
+            process.shard = None
+            self._states[shard] = ShardState(Phase.ENDED)
+        elif event["event"] == "error":
+            process.shard = None
+            phase = Phase.LOST if event["transient"] else Phase.REFUSED
+            self._states[shard] = ShardState(phase, event["reason"])
+        elif event["event"] == "ended":
+            process.shard = None
+            self._states[shard] = ShardState(Phase.DIED, _ending(event["code"]))
+
+
+def _read(popen: "subprocess.Popen[str]", answers: IO[str], number: int, events: "Queue[Event]") -> None:
+    """Pass the lines of a worker's output on, and its end."""
+    with answers:
+        for line in answers:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                log.info("worker %s: %s", number, line.rstrip())
+                continue
+            events.put({**event, "worker": number, "pid": popen.pid})
+    events.put({"event": "ended", "code": popen.wait(), "worker": number, "pid": popen.pid})
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in {item.value for item in signal.Signals} else f"signal {-code}"
+    return f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name
+
+
+def _end_all(processes: "dict[int, _Process]") -> None:
+    for process in processes.values():
+        process.end()
+    processes.clear()

@@ -1,0 +1,34 @@
+"""A real worker process with a FAKE engine: `python -m transcription_assets_tests.workers.scripted_worker`.
+
+It takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from transcription_assets import settings
+from transcription_assets.cli import work
+from transcription_assets.speech import DecodedWindow, PlannedWindow
+from transcription_assets.wiring import Services
+from transcription_assets_tests.chain import no_model, script
+from transcription_assets_tests.fakes import ScriptedEngine
+
+
+@dataclass(slots=True)
+class PoisonedEngine(ScriptedEngine):
+    """FAKE engine that dies of some windows."""
+
+    def _decode(self, plan: PlannedWindow) -> DecodedWindow:
+        time.sleep(float(os.environ.get("DECODE_S", "0")))
+        if str(round(plan.length)) == os.environ.get("POISON"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ScriptedEngine._decode(self, plan)  # noqa: SLF001 -- slots: there is no `super()` without arguments
+
+
+if __name__ == "__main__":
+    output = work.own_output()
+    services = Services(settings.load(), no_model)
+    services.__dict__.update(engine=PoisonedEngine(script()))
+    work.run(services, output, work.requested())
