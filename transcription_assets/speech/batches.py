@@ -1,7 +1,7 @@
-"""Batches for the decoder: the chunks of all loaded windows, sorted by length. Pure functions."""
+"""Batches for the decoder: the chunks of the windows that are decoded together, sorted by length."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,13 +9,31 @@ import numpy as np
 from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment
+from transcription_assets.speech import alignment, assembly
 from transcription_assets.speech.decoder import Chunk
-from transcription_assets.speech.engine import SAMPLE_RATE
+from transcription_assets.speech.engine import SAMPLE_RATE, WindowTask
 from transcription_assets.speech.languages import Probabilities
-from transcription_assets.speech.tasks import WindowState
+from transcription_assets.speech.windows import DecodedWindow
 
 SHORT_CHUNK_S = 6.0
 """The language of a shorter chunk cannot be detected reliably: it is chosen from those of longer chunks."""
+
+
+@dataclass(slots=True)
+class WindowState:
+    """A window that is decoded; `votes` (voiced seconds by language) are shared by the windows of its recording."""
+
+    task: WindowTask
+    votes: dict[str, float] = field(default_factory=dict)
+
+    def finished(
+        self, segments: Iterable[Segment], votes: Mapping[str, float], more: Iterable[Region] = ()
+    ) -> DecodedWindow:
+        """Return the result of the window. All times count from its start; `more` are regions that VAD left out."""
+        plan = self.task.plan
+        voiced = sorted([*plan.voiced, *more], key=lambda region: region.start)
+        timed = alignment.aligned(segments, self.task.samples, voiced)
+        return assembly.window(plan.start, plan.end, timed, voiced, votes)
 
 
 @dataclass(slots=True)
@@ -35,6 +53,12 @@ class ChunkTask:
     """Languages detected in the chunk, with probabilities."""
     unexplained: bool = False
     """Whether VAD found no speech in it."""
+
+
+def states(windows: Sequence[WindowTask]) -> list[WindowState]:
+    """Return new states of the windows, in the same order; those of one recording share their votes."""
+    votes: dict[str, dict[str, float]] = {}
+    return [WindowState(task, votes.setdefault(task.recording, {})) for task in windows]
 
 
 def chunk_tasks(work: WindowState) -> list[ChunkTask]:

@@ -20,8 +20,8 @@ from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.speech import batches, fallback, languages, quality, tasks
-from transcription_assets.speech.batches import ChunkTask
+from transcription_assets.speech import batches, fallback, languages, quality
+from transcription_assets.speech.batches import ChunkTask, WindowState
 from transcription_assets.speech.decoder import Chunk, ChunkDecoder, Decoded
 from transcription_assets.speech.engine import SpeechOptions, WindowTask, silent
 from transcription_assets.speech.hardware import (
@@ -31,7 +31,6 @@ from transcription_assets.speech.hardware import (
     resolve_device,
     share_memory,
 )
-from transcription_assets.speech.tasks import WindowState
 from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.speech.windows import DecodedWindow
 
@@ -163,7 +162,7 @@ class Whisper:
 
     def _decode(self, windows: Sequence[WindowTask], progress: "_Progress") -> list[DecodedWindow | Exception]:
         """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
-        works = tasks.states(windows)
+        works = batches.states(windows)
         jobs = [job for work in works for job in batches.chunk_tasks(work)]
         for alone in (True, False):
             group = [job for job in jobs if job.alone is alone]
