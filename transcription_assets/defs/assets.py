@@ -152,9 +152,9 @@ def transcript(
         with recording_failures(place, batch, "transcript"):
             ffmpeg = decoder.open().ffmpeg
             tools = transcript_step.TranscriptTools(speech.transcriber(ffmpeg, context.run_id), ffmpeg)
-    first = step_costs.FirstProgress()
+    decoding = step_costs.DecodingProgress(context.log.info)
     # All recordings are decoded together; their results come in any order, the calls of `work` in that of the batch.
-    results = transcript_step.materialise_each(place, batch, tools, first.progress)
+    results = transcript_step.materialise_each(place, batch, tools, decoding.report)
     answers: dict[str, transcript_step.TranscriptResult | Exception] = {}
 
     def work(key: str) -> StepResult:
@@ -168,7 +168,7 @@ def transcript(
         return StepResult(
             key,
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
-            {**metadata.transcript(made, place, reused=reused), **first.shown()},
+            {**metadata.transcript(made, place, reused=reused), **decoding.cold_start()},
             (
                 checks.speech_coverage(made, audio_step.load(place, key)),
                 checks.confidence(made),

@@ -103,7 +103,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     speakers: Speakers = "mixed"
     launcher: str = "subprocess"
     worker_processes: int = 1
-    shard_s: float = 3600.0
+    shard_s: float = 600.0
 
     def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
         """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run.

@@ -6,7 +6,7 @@ A step is timed from the request for its process. Queue and start times exist on
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ _LOADED = time.time()
 Metadata = dict[str, dg.MetadataValue]
 
 DAYS = 30
+PROGRESS_EVERY_S = 15.0
 PAGE = 1000
 STEPS = ("video", "audio", "transcript", "embeddings")
 BAR = 24
@@ -124,24 +125,29 @@ class StepTimer:
         return shown
 
 
-class FirstProgress:
-    """Time from the start of this process to its first decoded audio: the cost of a cold start."""
+class DecodingProgress:
+    """Progress of decoding: a message now and then, and the time from the start of the process to the first audio."""
 
-    def __init__(self) -> None:
-        self._after_s: float | None = None
-        self._told = False
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._logged = time.monotonic()
+        self._first_s: float | None = None
+        self._given = False
 
-    def progress(self, _key: str, _seconds: float) -> None:
-        """Accept a progress report of an engine."""
-        if self._after_s is None:
-            self._after_s = time.time() - process_start()
+    def report(self, key: str, done_s: float) -> None:
+        """Note the seconds of a recording that are decoded."""
+        if self._first_s is None:
+            self._first_s = time.time() - process_start()
+        if time.monotonic() - self._logged >= PROGRESS_EVERY_S:
+            self._logged = time.monotonic()
+            self._log(f"{key}: {done_s:.0f} s are decoded")
 
-    def shown(self) -> Metadata:
-        """Return the metadata for the first recording; empty in later calls."""
-        if self._after_s is None or self._told:
+    def cold_start(self) -> Metadata:
+        """Return the time to the first audio for the first recording; empty in later calls."""
+        if self._first_s is None or self._given:
             return {}
-        self._told = True
-        return {"first_decoded_s": _seconds(self._after_s)}
+        self._given = True
+        return {"first_decoded_s": _seconds(self._first_s)}
 
 
 def price_of(context: dg.AssetExecutionContext) -> Mapping[str, float]:
