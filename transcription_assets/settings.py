@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Worker processes that decode at once; they share the cores or the GPUs."
     )
     shard_s: float = Field(
-        3600.0, ge=60, le=360_000, description="Seconds of audio that one worker decodes if there are several."
+        600.0, ge=60, le=360_000, description="Seconds of audio for which another worker is used, if several may be."
     )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",

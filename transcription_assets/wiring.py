@@ -86,7 +86,7 @@ class SpeechSettings:
         """Return the variables of each worker process: these settings, with its share of the cores and GPUs."""
         count = self.worker_processes
         devices = self.device_index.split(",")
-        threads = self.cpu_threads or (max(1, usable_cores() // count) if count > 1 else 0)
+        threads = max(1, (self.cpu_threads or usable_cores()) // count) if count > 1 else self.cpu_threads
         own = {f"TRANSCRIPTION_{item.name.upper()}": str(getattr(self, item.name)) for item in fields(self)}
         shares = [devices[number::count] or [devices[number % len(devices)]] for number in range(count)]
         return [

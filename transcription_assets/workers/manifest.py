@@ -87,12 +87,12 @@ def shards(groups: Sequence[Sequence[WindowJob]], shard_s: float, most: int) -> 
 
     Args:
         groups: Groups of windows that are decoded together; none is divided, so the words do not depend on the shards.
-        shard_s: Seconds of audio in a shard, if `most` allows it.
+        shard_s: Seconds of audio in a shard at least, if there are several.
         most: Maximum number of shards.
 
     """
     lengths = [sum(job.plan.length for job in group) for group in groups]
-    count = min(most, len(groups), max(1, round(sum(lengths) / shard_s)))
+    count = min(most, len(groups), max(1, int(sum(lengths) / shard_s)))
     made: list[list[Sequence[WindowJob]]] = [[] for _ in range(count)]
     before = 0.0
     for group, length in zip(groups, lengths, strict=True):

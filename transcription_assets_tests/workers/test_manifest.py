@@ -31,7 +31,7 @@ def test_shards_hold_every_group_once_and_in_order(lengths: list[float], shard_s
     assert 1 <= len(made) <= most
     assert all(made)
     longest = max(sum(group[0].plan.length for group in shard) for shard in made)
-    assert longest <= sum(lengths) / min(most, max(1, round(sum(lengths) / shard_s)), len(lengths)) + max(lengths)
+    assert longest <= sum(lengths) / min(most, max(1, int(sum(lengths) / shard_s)), len(lengths)) + max(lengths)
 
 
 def manifest() -> Manifest:
