@@ -24,9 +24,13 @@ class Stopwatch:
         finally:
             self.seconds += time.monotonic() - started
 
+    def add(self, seconds: float) -> None:
+        """Add time that was measured elsewhere."""
+        self.seconds += seconds
+
 
 weights = Stopwatch()
-"""Loading time of all models of this process; they load on first use, so that it is subtracted from the work."""
+"""Loading time of all models of this process and its workers: models load on first use, and that is no work."""
 
 
 @dataclass(frozen=True, slots=True)

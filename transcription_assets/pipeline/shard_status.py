@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from transcription_assets.costs import timing
 from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import records
@@ -68,6 +69,8 @@ class ShardStatus:
     share: float = 0.0
     done: tuple[WindowRef, ...] = ()
     failed: dict[str, RecordingFailure] = field(default_factory=dict)
+    load_s: float = 0.0
+    """Seconds for which weights were loaded by its process so far."""
     version: str = VERSION
 
     def is_alive(self, owner: str) -> bool:
@@ -140,7 +143,7 @@ class StatusWriter:
         self.status = status
         if not now and time.monotonic() - self._written < self._interval_s:
             return
-        self.status = replace(status, beat=time.time())
+        self.status = replace(status, beat=time.time(), load_s=timing.weights.seconds)
         try:
             self._store.write(self._place, json.dumps(asdict(self.status)).encode())
             self._written = time.monotonic()

@@ -5,9 +5,10 @@ all have ended, what a worker died of is set apart (see `quarantine`), and the n
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
+from transcription_assets.costs import timing
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
@@ -24,6 +25,19 @@ MOST_IDLE_ROUNDS = 3
 """Rounds without any decoded window, and without a recording that could be the cause, after which the batch fails."""
 
 
+class _LoadingTime:
+    """Time for which workers loaded weights; each process reports the sum since its start."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], float] = {}
+
+    def note(self, status: shard_status.ShardStatus) -> None:
+        """Add what the process of a status has loaded since its last report to the loading time of this process."""
+        process = status.host, status.pid
+        timing.weights.add(status.load_s - self._known.get(process, 0.0))
+        self._known[process] = status.load_s
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerTranscriber:
     """Transcriber that launches workers; `engine` is asked for its model and options only, so its weights do not load.
@@ -36,6 +50,7 @@ class WorkerTranscriber:
     ffmpeg: str
     shard_s: float
     owner: str = ""
+    _loading: _LoadingTime = field(default_factory=_LoadingTime, repr=False)
 
     @property
     def model(self) -> SpeechModel:
@@ -66,7 +81,7 @@ class WorkerTranscriber:
         yield from backlog.known
         idle = 0
         while groups := backlog.groups(self.ffmpeg, self.engine.group_s):
-            round_ = _Round(store, backlog, self._manifest(backlog, groups), groups)
+            round_ = _Round(store, backlog, self._manifest(backlog, groups), groups, self._loading)
             yield from round_.run(self.launcher)
             round_.raise_refusal()
             deaths = round_.record_deaths()
@@ -99,11 +114,17 @@ class _Round:
     """One manifest, from its launch until all its workers have ended."""
 
     def __init__(
-        self, store: Store, backlog: Backlog, manifest: Manifest, groups: Sequence[Sequence[WindowJob]]
+        self,
+        store: Store,
+        backlog: Backlog,
+        manifest: Manifest,
+        groups: Sequence[Sequence[WindowJob]],
+        loading: _LoadingTime,
     ) -> None:
         self._store = store
         self._backlog = backlog
         self._manifest = manifest
+        self._loading = loading
         self._jobs = {shard_status.reference(job): job for group in groups for job in group}
         self._seen: set[shard_status.WindowRef] = set()
         self._failed: set[str] = set()
@@ -164,6 +185,7 @@ class _Round:
             if status is None or status == self._statuses.get(shard):
                 continue
             self._statuses[shard] = status
+            self._loading.note(status)
             for window in status.done:
                 if window not in self._seen:
                     self._seen.add(window)
