@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from transcription_assets import media, models
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
@@ -111,12 +112,15 @@ def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
     )
 
 
-def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str = "") -> Transcriber:
-    """Build what decodes recordings, in this process or in workers; `owner` identifies the run."""
+def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str) -> Transcriber:
+    """Build what decodes recordings, in this process or in workers.
+
+    `owner` identifies a run and its retries: they never work at the same time, so an earlier process of it is dead.
+    """
     if chosen.launcher == "in_process":
         return InProcessTranscriber(engine, ffmpeg, owner)
     launcher = SubprocessLauncher(chosen.environments())
-    return WorkerTranscriber(engine, launcher, ffmpeg, chosen.shard_s, owner)
+    return WorkerTranscriber(engine, launcher, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
@@ -221,7 +225,7 @@ class Services:
         """
         ffmpeg = self.decoder.ffmpeg
         chosen = SpeechSettings.of(self.settings)
-        return transcript.TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg), ffmpeg)
+        return transcript.TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg, uuid4().hex), ffmpeg)
 
     @property
     def choice(self) -> PassageOptions:

@@ -1,19 +1,20 @@
 """The worker command: decode a shard of a manifest; launchers start it."""
 
 import json
+import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from queue import Queue
 from typing import IO
 
 import click
 
 from transcription_assets import settings
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.wiring import Services, locate_installed
 from transcription_assets.workers import manifest as manifests
@@ -40,36 +41,50 @@ def work(manifest: str, shard: int | None, *, serve: bool) -> None:
     """
     if bool(manifest) == serve or (manifest and shard is None):
         raise click.UsageError("a worker needs a MANIFEST and --shard")
+    logging.getLogger().setLevel(logging.WARNING)
     output = own_output()
-    chosen = settings.load()
-    run(Services(chosen, locate_installed(chosen)), output, requested() if serve else iter([(manifest, shard or 0)]))
+    try:
+        chosen = settings.load()
+        services = Services(chosen, locate_installed(chosen))
+    except TranscriptionError as error:
+        write(output, event="error", reason=str(error), transient=error.transient)
+        sys.exit(ExitCode.TRANSIENT if error.transient else ExitCode.PERMANENT)
+    run(services, output, requested() if serve else iter([(manifest, shard or 0)]))
 
 
 def run(services: Services, output: IO[str], wanted: Iterator[Work]) -> None:
-    """Decode shards one after another, and exit with the code of the last one."""
-
-    def tell(**event: object) -> None:
-        output.write(f"{json.dumps(event)}\n")
-        output.flush()
-
-    def changed(status: ShardStatus) -> None:
-        current = sorted({key for key, _, _ in status.current})
-        failed = {key: asdict(item) for key, item in status.failed.items()}
-        done = {"share": round(status.share, 3), "windows": len(status.done), "failed": failed}
-        tell(event="progress", recordings=current, **done)
-
-    with suppress(Exception):  # the work raises the same again
+    """Decode shards one after another, and exit with the code of the last one; the weights load before the first."""
+    failure: TranscriptionError | None = None
+    try:
         services.engine.load()
+    except TranscriptionError as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001 -- of a library; every shard is refused with it
+        model = services.settings.whisper_model
+        failure = PermanentFailure(f"the speech model {model} cannot be loaded ({error}): download it again")
     code = ExitCode.DONE
     for identifier, shard in wanted:
         try:
+            if failure is not None:
+                raise failure
+            changed = partial(_progress, output)
             worker = Worker(services.store, services.engine, services.decoder.ffmpeg, changed)
             code = worker.run(manifests.load(services.store, identifier), shard)
-            tell(event="done", manifest=identifier, shard=shard, code=int(code))
+            write(output, event="done", code=int(code))
         except TranscriptionError as error:
             code = ExitCode.TRANSIENT if error.transient else ExitCode.PERMANENT
-            tell(event="error", manifest=identifier, shard=shard, reason=str(error), transient=error.transient)
+            write(output, event="error", reason=str(error), transient=error.transient)
     sys.exit(code)
+
+
+def write(output: IO[str], **event: object) -> None:
+    """Write an event as a line of JSON."""
+    output.write(f"{json.dumps(event)}\n")
+    output.flush()
+
+
+def _progress(output: IO[str], status: ShardStatus) -> None:
+    write(output, event="progress", status=asdict(status))
 
 
 def own_output() -> IO[str]:

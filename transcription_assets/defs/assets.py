@@ -151,7 +151,8 @@ def transcript(
             quarantine.lift(place, *batch)
         with recording_failures(place, batch, "transcript"):
             ffmpeg = decoder.open().ffmpeg
-            tools = transcript_step.TranscriptTools(speech.transcriber(ffmpeg, context.run_id), ffmpeg)
+            owner = context.run.root_run_id or context.run_id
+            tools = transcript_step.TranscriptTools(speech.transcriber(ffmpeg, owner), ffmpeg)
     decoding = step_costs.DecodingProgress(context.log.info)
     # All recordings are decoded together; their results come in any order, the calls of `work` in that of the batch.
     results = transcript_step.materialise_each(place, batch, tools, decoding.report)
@@ -177,7 +178,10 @@ def transcript(
             own_s=0.0 if reused else made.timing.wall_s,
         )
 
-    yield from materialise_each(context, batch, work)
+    try:
+        yield from materialise_each(context, batch, work)
+    finally:
+        tools.speech.close()
 
 
 @dg.asset(

@@ -106,7 +106,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     shard_s: float = 600.0
 
     def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
-        """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run.
+        """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run or its root run.
 
         Raises:
             PermanentFailure: The weights are not on this machine.

@@ -187,6 +187,7 @@ def artefacts(key: str) -> list[str]:
         thumbnail(key),
         audio_record(key),
         window_plan(key),
+        deaths(key),
         flac(key),
         *texts,
         passages(key),

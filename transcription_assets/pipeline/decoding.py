@@ -91,6 +91,10 @@ class Transcriber(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End what was started for decoding; another call of `decode` starts it again."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class InProcessTranscriber:
@@ -127,17 +131,13 @@ class InProcessTranscriber:
         groups = backlog.groups(self.ffmpeg, self.engine.group_s)
         if not groups:
             return
-        status = StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner)
-
-        def watch(group: Group, share: float) -> None:
-            status.progress(share)
-            backlog.tracker.decoding(group, share)
-
-        try:
-            for job, error in decode_windows(store, backlog.requests, self.engine, groups, status, progress=watch):
+        with StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner, keep=False) as status:
+            decoding, report = backlog.requests, backlog.tracker.decoding
+            for job, error in decode_windows(store, decoding, self.engine, groups, status, progress=report):
                 yield from backlog.finish(job, error)
-        finally:  # not after a kill: then it tells what the process died of
-            status.remove()
+
+    def close(self) -> None:
+        """Do nothing: the engine belongs to this process."""
 
 
 class Backlog:
@@ -194,15 +194,21 @@ class Backlog:
 
     def groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
         """Return the windows to decode in groups; each recording that a process died of is alone, after all others."""
-        innocent: list[WindowJob] = []
-        alone: list[list[WindowJob]] = []
-        for key, missing in self.missing.items():
-            jobs = self.requests[key].jobs(self._store, ffmpeg, missing)
-            if key in self.suspects:
-                alone += [[job] for job in jobs]
-            else:
-                innocent += jobs
-        return recognition.grouped(innocent, group_s) + alone
+        alone = [[job] for key in self.missing if key in self.suspects for job in self._jobs(key, ffmpeg)]
+        return self.innocent_groups(ffmpeg, group_s) + alone
+
+    def innocent_groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
+        """Return the windows of the recordings that no process died of, in groups."""
+        innocent = [job for key in self.missing if key not in self.suspects for job in self._jobs(key, ffmpeg)]
+        return recognition.grouped(innocent, group_s)
+
+    def suspect_groups(self, ffmpeg: str) -> list[list[WindowJob]]:
+        """Return the windows of the first recording that a process died of, each in a group of its own."""
+        first = next((key for key in self.missing if key in self.suspects), None)
+        return [[job] for job in self._jobs(first, ffmpeg)] if first else []
+
+    def _jobs(self, key: str, ffmpeg: str) -> list[WindowJob]:
+        return self.requests[key].jobs(self._store, ffmpeg, self.missing[key])
 
     def finish(self, job: WindowJob, error: Exception | None) -> list[Outcome]:
         """Note a window as decoded, or the failure of its recording; return the outcome of the recording if known.
@@ -282,7 +288,7 @@ def decode_windows(
     groups: Iterable[Group],
     status: StatusWriter,
     *,
-    progress: Callable[[Group, float], None],
+    progress: Callable[[Group, float], None] = lambda _group, _share: None,
 ) -> Iterator[tuple[WindowJob, Exception | None]]:
     """Decode the groups and write a checkpoint for each window; yield each window with its failure, None if done.
 
@@ -293,16 +299,22 @@ def decode_windows(
     def begin(group: Group) -> None:
         status.begin(group, {job.recording: requests[job.recording].version for job in group})
 
-    for job, answer in recognition.decode_groups(engine, groups, begin, progress):
+    def watch(group: Group, share: float) -> None:
+        status.progress(share)
+        progress(group, share)
+
+    for job, answer in recognition.decode_groups(engine, groups, begin, watch):
         error = answer if isinstance(answer, Exception) else None
         if not isinstance(answer, Exception):
             try:
                 requests[job.recording].checkpoints(store).put((job.channel, job.number), answer)
             except Exception as failed:  # noqa: BLE001 -- an error of one recording must not stop the others
                 error = failed
-        status.finish(job, error)
+        if error is None:
+            status.finish(shard_status.reference(job))
+        else:
+            status.fail(job.recording, error)
         yield job, error
-    status.end()
 
 
 def merged(store: Store, request: DecodeRequest, options: SpeechOptions) -> SpeechResult:

@@ -8,6 +8,7 @@ retries it. A window that is decoded clears the record, so that random kills nev
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,14 +16,17 @@ from importlib import metadata
 from pathlib import Path
 
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets.pipeline import records, shard_status
+from transcription_assets.pipeline.checkpoints import Checkpoints
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
 
 VERSION = "1"
 MOST_DEATHS = 2
 """Deaths alone at the same window after which a recording fails."""
+MOST_PROCESSES = 20
+ABANDONED_S = 86_400.0
 
 
 class WorkerDied(PermanentFailure):
@@ -31,29 +35,31 @@ class WorkerDied(PermanentFailure):
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """Processes that died while they decoded a recording; `alone` counts those that decoded only its `window`.
+    """Processes that died while they decoded a recording; `alone` counts those that decoded it alone, by window.
 
-    `applies_to` is the version of the recording, model and options, with the release and the memory.
+    `applies_to` is the version of the recording, model and options, with the release and the memory. `processes` are
+    those that were counted, so that no death is counted twice.
     """
 
     applies_to: str
-    window: tuple[int, int]
-    alone: int
+    alone: dict[str, int]
+    processes: tuple[str, ...]
     reason: str
     version: str = VERSION
 
     @property
     def is_final(self) -> bool:
         """Whether the recording must not be tried again."""
-        return self.alone >= MOST_DEATHS
+        return any(count >= MOST_DEATHS for count in self.alone.values())
 
     def error(self, key: str) -> WorkerDied:
         """Return the failure of the recording."""
+        hint = f"give it more memory, or run `transcription-assets retry {key}`"
         return WorkerDied(
-            f"{key}: the process that decoded it died {self.alone} times ({self.reason}); the other recordings are not "
-            f"affected. Give it more memory, or run `transcription-assets retry {key}`",
+            f"{key}: the process that decoded it alone died {max(self.alone.values())} times ({self.reason}); {hint}",
             key=key,
             step="transcript",
+            hint=hint,
         )
 
 
@@ -70,23 +76,31 @@ def load(store: Store, versions: Mapping[str, str]) -> dict[str, Deaths]:
     return {key: deaths for key, deaths in found.items() if deaths and deaths.applies_to == _applies_to(versions[key])}
 
 
-def record(store: Store, status: ShardStatus, reason: str) -> None:
-    """Record that the process of this status died.
+def record(store: Store, status: ShardStatus, reason: str) -> bool:
+    """Record that the process of this status died; return False if it was decoding nothing that is not stored.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    first: dict[str, tuple[int, int]] = {}
+    process = f"{status.host}:{status.pid}:{status.started}"
+    windows: dict[str, tuple[int, int]] = {}
     for key, channel, number in status.current:
-        first.setdefault(key, (channel, number))
+        version = status.versions.get(key, "")
+        if (channel, number) not in Checkpoints(store, key, version).present():
+            windows.setdefault(key, (channel, number))
     before = load(store, status.versions)
-    for key, window in first.items():
-        alone = int(len(first) == 1)
-        if alone and key in before and before[key].window == window:
-            alone += before[key].alone
-        deaths = Deaths(_applies_to(status.versions.get(key, "")), window, alone, reason)
+    for key, (channel, number) in windows.items():
+        known = before.get(key)
+        if known is not None and process in known.processes:
+            continue
+        alone = dict(known.alone) if known else {}
+        window = f"{channel}-{number}"
+        alone[window] = alone.get(window, 0) + int(len(windows) == 1)
+        processes = (*(known.processes if known else ()), process)[-MOST_PROCESSES:]
+        deaths = Deaths(_applies_to(status.versions.get(key, "")), alone, processes, reason)
         store.write(media_keys.deaths(key), json.dumps(asdict(deaths)).encode())
+    return bool(windows)
 
 
 def lift(store: Store, *keys: str) -> None:
@@ -115,20 +129,31 @@ def recover(store: Store, owner: str) -> None:
     for folder, paths in folders.items():
         states = [shard_status.load(store, path) for path in paths if "/shard-" in path]
         known = [status for status in states if status is not None]
-        if not known or any(status.is_alive(owner) for status in known):
+        if any(status.is_alive(owner) for status in known) or (not known and not _is_abandoned(store, folder)):
             continue
         for status in known:
             if status.current:
                 record(store, status, "it was killed, perhaps because memory ran out")
-        store.delete_below(f"{folder}/")
+        shard_status.remove(store, folder)
+
+
+def _is_abandoned(store: Store, folder: str) -> bool:
+    """Return whether a manifest that no worker has begun is older than a day, so that its run must have ended."""
+    try:
+        created = json.loads(store.read(f"{folder}/manifest.json"))["created"]
+        return time.time() - float(created) > ABANDONED_S
+    except NotFound:
+        return False
+    except (ValueError, KeyError, TypeError):
+        return True  # of another release
 
 
 def environment() -> str:
-    """Return the release and the memory that this process may use, in bytes."""
+    """Return the release and the memory that this process may use, in whole GiB."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return f"{metadata.version('transcription_assets')}|{memory}"
+    return f"{metadata.version('transcription_assets')}|{round(memory / (1 << 30))} GiB"
 
 
 def _applies_to(version: str) -> str:

@@ -8,10 +8,13 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from transcription_assets.costs import timing
 from transcription_assets.domain import media_keys
@@ -22,7 +25,7 @@ from transcription_assets.storage import Store
 
 VERSION = "1"
 HEARTBEAT_S = 30.0
-"""Seconds after which an unchanged status is written again."""
+"""Seconds between two writes of a status, also of one that does not change."""
 SILENT_S = 300.0
 """Seconds without a heartbeat after which a process on another machine counts as dead: more than clocks differ."""
 
@@ -56,6 +59,8 @@ class RecordingFailure:
 class ShardStatus:
     """State of a shard; `owner` identifies the run that it belongs to, `beat` is the time of writing (Unix, seconds).
 
+    `started` tells the process from others with the same number (`pid`) on the same `host`.
+
     `current` are the windows that are being decoded, of which `share` (0 to 1) is done. `versions` are those of the
     recordings of `current`, see `DecodeRequest`. `failed` are recordings by media key.
     """
@@ -63,6 +68,7 @@ class ShardStatus:
     owner: str
     host: str
     pid: int
+    started: str
     beat: float
     current: tuple[WindowRef, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
@@ -76,7 +82,7 @@ class ShardStatus:
     def is_alive(self, owner: str) -> bool:
         """Return whether its process may still be running. The steps of one run (`owner`) never run at once."""
         if self.host == socket.gethostname():
-            return process_exists(self.pid) and self.pid != os.getpid()
+            return process_start(self.pid) == self.started and self.pid != os.getpid()
         return self.owner != owner and time.time() - self.beat < SILENT_S
 
 
@@ -96,59 +102,88 @@ def path(identifier: str, shard: int) -> str:
 
 
 class StatusWriter:
-    """Writes the status of a shard: at once when a group begins or a recording fails, else every `interval_s`.
+    """Writes the status of a shard: when a group begins, when a recording fails, at the end, and every HEARTBEAT_S.
 
-    An error of the store is logged only, as the status is not part of the result.
+    An error of the store is logged only, as the status is not part of the result. Leaving its context ends the
+    heartbeat, and removes the status unless `keep` is set. `changed` is called after each change, also of the progress.
     """
 
-    def __init__(self, store: Store, place: str, owner: str, interval_s: float = HEARTBEAT_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        place: str,
+        owner: str,
+        *,
+        keep: bool,
+        changed: Callable[[ShardStatus], None] = lambda _status: None,
+    ) -> None:
         self._store = store
+        self._changed = changed
         self._place = place
-        self._interval_s = interval_s
-        self._written = 0.0
-        self.status = ShardStatus(owner, socket.gethostname(), os.getpid(), time.time())
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        pid = os.getpid()
+        self.status = ShardStatus(owner, socket.gethostname(), pid, process_start(pid), time.time())
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the heartbeat."""
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the heartbeat; this is not reached by a process that is killed, whose status then tells what it did."""
+        self._ended.set()
+        self._heart.join()
+        if self._keep:
+            self._change(current=(), versions={}, share=0.0, now=True)
+        else:
+            remove(self._store, self._place.rpartition("/")[0])
 
     def begin(self, group: Sequence[WindowJob], versions: dict[str, str]) -> None:
         """Note the windows that are decoded next."""
-        current = tuple(map(reference, group))
-        self._change(replace(self.status, current=current, versions=versions, share=0.0), now=True)
+        self._change(current=tuple(map(reference, group)), versions=versions, share=0.0, now=True)
 
     def progress(self, share: float) -> None:
         """Note the share of the current windows that is done."""
-        self._change(replace(self.status, share=share))
+        self._change(share=share)
 
-    def finish(self, job: WindowJob, error: Exception | None) -> None:
-        """Note a window that is done, or the failure of its recording."""
-        if error is not None:
-            self.fail(job.recording, error)
-            return
-        self._change(replace(self.status, done=(*self.status.done, reference(job))))
+    def finish(self, *windows: WindowRef) -> None:
+        """Note windows that are done."""
+        self._change(done=(*self.status.done, *windows))
 
     def fail(self, key: str, error: Exception) -> None:
         """Note the failure of a recording."""
-        self._change(replace(self.status, failed=self.status.failed | {key: RecordingFailure.of(error)}), now=True)
+        self._change(failed=self.status.failed | {key: RecordingFailure.of(error)}, now=True)
 
-    def end(self) -> None:
-        """Note that nothing is being decoded any more."""
-        self._change(replace(self.status, current=(), versions={}, share=0.0), now=True)
+    def _change(self, *, now: bool = False, **changes: Any) -> None:
+        self.status = replace(self.status, load_s=timing.weights.seconds, **changes)
+        self._changed(self.status)
+        if now:
+            self._write()
 
-    def remove(self) -> None:
-        """Delete the status with its folder."""
-        try:
-            self._store.delete_below(f"{self._place.rpartition('/')[0]}/")
-        except TranscriptionError as error:
-            log.warning("the status %s cannot be deleted: %s", self._place, error)
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            self._write()
 
-    def _change(self, status: ShardStatus, *, now: bool = False) -> None:
-        self.status = status
-        if not now and time.monotonic() - self._written < self._interval_s:
-            return
-        self.status = replace(status, beat=time.time(), load_s=timing.weights.seconds)
-        try:
-            self._store.write(self._place, json.dumps(asdict(self.status)).encode())
-            self._written = time.monotonic()
-        except TranscriptionError as error:
-            log.warning("the status %s cannot be written: %s", self._place, error)
+    def _write(self) -> None:
+        with self._lock:
+            status = replace(self.status, beat=time.time())
+            try:
+                self._store.write(self._place, json.dumps(asdict(status)).encode())
+            except TranscriptionError as error:
+                log.warning("the status %s cannot be written: %s", self._place, error)
+
+
+def remove(store: Store, folder: str) -> None:
+    """Delete a folder of statuses; an error of the store is logged only, as what is left is deleted later."""
+    try:
+        store.delete_below(f"{folder.rstrip('/')}/")
+    except TranscriptionError as error:
+        log.warning("%s cannot be deleted: %s", folder, error)
 
 
 def reference(job: WindowJob) -> WindowRef:
@@ -156,15 +191,19 @@ def reference(job: WindowJob) -> WindowRef:
     return job.recording, job.channel, job.number
 
 
-def process_exists(pid: int) -> bool:
-    """Return whether a process of this machine runs; one that ended and was not waited for does not."""
+def process_start(pid: int) -> str:
+    """Return the start of a process of this machine, in ticks after boot; empty if it does not run.
+
+    Without /proc (macOS) it is the same for all processes that run.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return ""
     except PermissionError:
-        return True
+        pass
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
-        return not Path("/proc/self").exists()  # without /proc (macOS) the signal is all that is known
+        return "" if Path("/proc/self").exists() else "running"
+    return "" if fields[0] == "Z" else fields[19]  # a zombie has ended

@@ -129,10 +129,6 @@ def materialise_each(
     """Yield each recording with its result, as soon as it is known; a failure is noted and yielded as an exception.
 
     Short recordings are decoded together. `progress` is called with a media key and the seconds done of it.
-
-    Raises:
-        Exception: nothing could be decoded; failures of single recordings are yielded.
-
     """
     for key, answer in _each(store, media_keys, tools, progress or _unwatched):
         if isinstance(answer, Exception):
@@ -159,8 +155,12 @@ def _each(store: Store, media_keys: Sequence[str], tools: TranscriptTools, progr
                 digests.add(digest)
         except Exception as error:  # noqa: BLE001 -- an error of one recording must not stop the others
             yield key, error
-    for asked, failure in tools.speech.decode(store, [asked for _, asked in wanted.values()], progress):
-        yield asked.key, failure or _attempted(store, *wanted[asked.key], tools.speech)
+    try:
+        for asked, failure in tools.speech.decode(store, [asked for _, asked in wanted.values()], progress):
+            request, _ = wanted.pop(asked.key)
+            yield asked.key, failure or _attempted(store, request, asked, tools.speech)
+    except Exception as error:  # noqa: BLE001 -- of what decodes: all recordings that are left have the same failure
+        yield from ((key, error) for key in wanted)
     if alike:
         yield from _each(store, alike, tools, progress)
 

@@ -89,7 +89,7 @@ def decode_groups(
     def read(group: Sequence[WindowJob]) -> list[tuple[WindowJob, Samples | Exception]]:
         return [(job, _read(job)) for job in group if job.recording not in failed]
 
-    for _, samples in _computed_ahead(read, groups):
+    for _, samples in _prefetched(read, groups):
         left = [(job, item) for job, item in samples if job.recording not in failed]
         for job, answer in _decode_group(engine, left, begin, progress):
             if isinstance(answer, Exception):
@@ -178,7 +178,7 @@ def _read(job: WindowJob) -> Samples | Exception:
         return error
 
 
-def _computed_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+def _prefetched(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
     """Yield each item with its result; the next one is computed in a background thread, one at a time."""
     left = iter(items)
     with ThreadPoolExecutor(1) as pool:

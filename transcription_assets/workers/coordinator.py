@@ -4,6 +4,7 @@ It works in rounds. In each, the windows without a checkpoint are distributed ov
 all have ended, what a worker died of is set apart (see `quarantine`), and the next round decodes the rest.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -21,6 +22,9 @@ from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.launcher import Launched, Launcher, Phase, ShardState
 from transcription_assets.workers.manifest import Manifest, ManifestRecording
 
+Shards = Sequence[Sequence[Sequence[WindowJob]]]
+"""Groups of windows by shard."""
+IDLE_WAIT_S = 2.0
 MOST_IDLE_ROUNDS = 3
 """Rounds without any decoded window, and without a recording that could be the cause, after which the batch fails."""
 
@@ -76,12 +80,12 @@ class WorkerTranscriber:
         """
         if not requests:
             return
-        self.prepare(store)
         backlog = Backlog.of(store, requests, progress, self.owner)
         yield from backlog.known
         idle = 0
-        while groups := backlog.groups(self.ffmpeg, self.engine.group_s):
-            round_ = _Round(store, backlog, self._manifest(backlog, groups), groups, self._loading)
+        while shards := self._shards(backlog):
+            time.sleep(idle * IDLE_WAIT_S)
+            round_ = _Round(store, backlog, self._manifest(backlog, shards), shards, self._loading)
             yield from round_.run(self.launcher)
             round_.raise_refusal()
             deaths = round_.record_deaths()
@@ -90,11 +94,23 @@ class WorkerTranscriber:
             if idle == MOST_IDLE_ROUNDS:
                 raise TransientFailure(f"the workers ended {idle} times and decoded nothing: {round_.reason}")
 
-    def _manifest(self, backlog: Backlog, groups: Sequence[Sequence[WindowJob]]) -> Manifest:
-        suspects = [group for group in groups if {job.recording for job in group} <= backlog.suspects]
-        together = [group for group in groups if group not in suspects]
-        planned = manifests.shards(together, self.shard_s, self.launcher.most) if together else []
-        planned += [[group] for group in suspects]  # each in a shard of its own: it may take its worker down
+    def close(self) -> None:
+        """End the workers."""
+        self.launcher.close()
+
+    def _shards(self, backlog: Backlog) -> Shards:
+        """Return the groups of each shard of the next round; what a worker died of comes last, one recording a round.
+
+        With others beside it, it could take their workers down as well, if memory runs out.
+        """
+        groups = backlog.innocent_groups(self.ffmpeg, self.engine.group_s)
+        if groups:
+            return manifests.shards(groups, self.shard_s, self.launcher.most)
+        alone = backlog.suspect_groups(self.ffmpeg)
+        return [alone] if alone else []
+
+    def _manifest(self, backlog: Backlog, shards: Shards) -> Manifest:
+        keys = {job.recording for shard in shards for group in shard for job in group}
         return Manifest(
             identifier=uuid4().hex,
             owner=self.owner,
@@ -103,10 +119,12 @@ class WorkerTranscriber:
             recordings=tuple(
                 ManifestRecording(request.key, request.version, request.plan.sound, request.vocabulary)
                 for request in backlog.requests.values()
+                if request.key in keys
             ),
             shards=tuple(
-                tuple(tuple(shard_status.reference(job) for job in group) for group in shard) for shard in planned
+                tuple(tuple(shard_status.reference(job) for job in group) for group in shard) for shard in shards
             ),
+            created=time.time(),
         )
 
 
@@ -118,14 +136,14 @@ class _Round:
         store: Store,
         backlog: Backlog,
         manifest: Manifest,
-        groups: Sequence[Sequence[WindowJob]],
+        shards: Shards,
         loading: _LoadingTime,
     ) -> None:
         self._store = store
         self._backlog = backlog
         self._manifest = manifest
         self._loading = loading
-        self._jobs = {shard_status.reference(job): job for group in groups for job in group}
+        self._jobs = {shard_status.reference(job): job for shard in shards for group in shard for job in group}
         self._seen: set[shard_status.WindowRef] = set()
         self._failed: set[str] = set()
         self._states: Mapping[int, ShardState] = {}
@@ -145,10 +163,10 @@ class _Round:
             with launcher.launch(self._store, self._manifest) as workers:
                 while not self._is_over(workers):
                     workers.wait()
-                    yield from self._news()
-            yield from self._news()
+                    yield from self._news(workers)
+                yield from self._news(workers)
         finally:
-            self._store.delete_below(media_keys.work(self._manifest.identifier))
+            shard_status.remove(self._store, media_keys.work(self._manifest.identifier))
 
     def raise_refusal(self) -> None:
         """Raise the failure of workers that could not begin.
@@ -161,7 +179,7 @@ class _Round:
             raise PermanentFailure(self.reason)
 
     def record_deaths(self) -> int:
-        """Record what workers died of; return the number of recordings concerned.
+        """Record what workers died of; return the number of workers that died while they decoded.
 
         Raises:
             TranscriptionError: the store refuses or does not answer.
@@ -170,19 +188,17 @@ class _Round:
         count = 0
         for shard, state in self._states.items():
             status = self._statuses.get(shard)
-            if state.phase is Phase.DIED and status and status.current:
-                quarantine.record(self._store, status, state.reason)
-                count += len(status.versions)
+            if state.phase is Phase.DIED and status and quarantine.record(self._store, status, state.reason):
+                count += 1
         return count
 
     def _is_over(self, workers: Launched) -> bool:
         self._states = workers.states()
         return all(state.is_final for state in self._states.values())
 
-    def _news(self) -> Iterator[Outcome]:
-        for shard in range(len(self._manifest.shards)):
-            status = shard_status.load(self._store, shard_status.path(self._manifest.identifier, shard))
-            if status is None or status == self._statuses.get(shard):
+    def _news(self, workers: Launched) -> Iterator[Outcome]:
+        for shard, status in workers.statuses().items():
+            if status == self._statuses.get(shard):
                 continue
             self._statuses[shard] = status
             self._loading.note(status)

@@ -10,6 +10,9 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Protocol, Self
 
+from transcription_assets.domain import media_keys
+from transcription_assets.pipeline import shard_status
+from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
 from transcription_assets.workers.manifest import Manifest
 
@@ -43,6 +46,19 @@ class ShardState:
         return self.phase not in {Phase.WAITING, Phase.RUNNING}
 
 
+def stored_statuses(store: Store, manifest: Manifest) -> dict[int, ShardStatus]:
+    """Return the statuses that workers have written to the store, by shard.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    paths = {shard_status.path(manifest.identifier, shard): shard for shard in range(len(manifest.shards))}
+    present = store.list(media_keys.work(manifest.identifier))
+    found = {paths[path]: shard_status.load(store, path) for path in present if path in paths}
+    return {shard: status for shard, status in found.items() if status is not None}
+
+
 class Launched(Protocol):
     """The workers of one manifest. Leaving its context ends those that still run, and waits for that."""
 
@@ -51,6 +67,15 @@ class Launched(Protocol):
 
         Raises:
             TranscriptionError: what runs the workers does not answer.
+
+        """
+        ...
+
+    def statuses(self) -> Mapping[int, ShardStatus]:
+        """Return the last known status of each shard that a worker began; `stored_statuses` reads those in the store.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
 
         """
         ...

@@ -34,7 +34,8 @@ class ManifestRecording:
 class Manifest:
     """The work of a batch; `shards[n]` are the groups of windows that worker n decodes, one after another.
 
-    `owner` identifies the run. The words depend on `model` and `options`, so a worker with others refuses the work.
+    `owner` identifies the run, `created` is Unix time in seconds. The words depend on `model` and `options`, so a
+    worker with others refuses the work.
     """
 
     identifier: str
@@ -43,6 +44,7 @@ class Manifest:
     options: dict[str, Any]
     recordings: tuple[ManifestRecording, ...]
     shards: tuple[tuple[tuple[WindowRef, ...], ...], ...]
+    created: float
     version: str = VERSION
 
     def write(self, store: Store) -> None:
@@ -87,12 +89,13 @@ def shards(groups: Sequence[Sequence[WindowJob]], shard_s: float, most: int) -> 
 
     Args:
         groups: Groups of windows that are decoded together; none is divided, so the words do not depend on the shards.
-        shard_s: Seconds of audio in a shard at least, if there are several.
+        shard_s: Seconds of audio in a shard at least, if there are several; 0 = as many shards as `most` allows.
         most: Maximum number of shards.
 
     """
     lengths = [sum(job.plan.length for job in group) for group in groups]
-    count = min(most, len(groups), max(1, int(sum(lengths) / shard_s)))
+    wanted = max(1, int(sum(lengths) / shard_s)) if shard_s else most
+    count = min(most, len(groups), wanted)
     made: list[list[Sequence[WindowJob]]] = [[] for _ in range(count)]
     before = 0.0
     for group, length in zip(groups, lengths, strict=True):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,16 +17,27 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
+from pydantic import TypeAdapter
+
 from transcription_assets.errors import TransientFailure
+from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
 from transcription_assets.workers.launcher import Phase, ShardState
 from transcription_assets.workers.manifest import Manifest
+from transcription_assets.workers.worker import ExitCode
 
-COMMAND = (sys.executable, "-m", "transcription_assets", "work", "--serve")
+COMMAND = (sys.executable, "-P", "-m", "transcription_assets", "work", "--serve")
 WAIT_S = 1.0
 END_S = 10.0
 """Seconds that a worker has to end after SIGTERM."""
+STALL_S = 1800.0
+"""Seconds without any progress after which a worker is killed: a batch of chunks takes minutes on a slow CPU."""
+STOPPED_BY = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals by which a person or the system ends a process that did nothing wrong."""
 
+EVENTS = {"progress": {"status"}, "done": set[str](), "error": {"reason", "transient"}}
+"""Fields of the events that a worker writes, by the name of the event."""
+_STATUS = TypeAdapter(ShardStatus)
 Event = dict[str, Any]
 """A line of a worker's output, with the worker's number as `worker`; `event` is `ended` when its process has ended."""
 
@@ -39,10 +51,13 @@ class _Process:
     popen: "subprocess.Popen[str]"
     requests: IO[str]
     shard: int | None = None
+    heard_at: float = 0.0
+    error: str = ""
+    """Why it could not begin, if it said so."""
 
     def send(self, identifier: str, shard: int) -> bool:
         """Give it a shard; return False if it has ended."""
-        self.shard = shard
+        self.shard, self.heard_at = shard, time.monotonic()
         try:
             self.requests.write(f"{identifier} {shard}\n")
             self.requests.flush()
@@ -104,8 +119,8 @@ class SubprocessLauncher:
 
     def _started(self, number: int, store: Store) -> _Process:
         found = self._processes.get(number)
-        if found is not None and found.popen.poll() is None:
-            return found
+        if found is not None and (found.shard is not None or found.popen.poll() is None):
+            return found  # also one that has ended, until that is taken note of
         if found is not None:
             found.end()
         environment = {**os.environ, "TRANSCRIPTION_STORE": store.url, **self.environments[number]}
@@ -116,6 +131,7 @@ class SubprocessLauncher:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                errors="replace",
                 process_group=0,  # Ctrl-C is for the coordinator, which then ends its workers
             )
         except OSError as error:
@@ -136,6 +152,7 @@ class LaunchedProcesses:
         self._manifest = manifest
         self._waiting = deque(range(len(manifest.shards)))
         self._states = {shard: ShardState(Phase.WAITING) for shard in self._waiting}
+        self._statuses: dict[int, ShardStatus] = {}
 
     def states(self) -> Mapping[int, ShardState]:
         """Return the state of each shard, after shards were given to idle processes.
@@ -155,6 +172,10 @@ class LaunchedProcesses:
                     self._waiting.popleft()
         return dict(self._states)
 
+    def statuses(self) -> Mapping[int, ShardStatus]:
+        """Return the last status of each shard that its process has sent."""
+        return dict(self._statuses)
+
     def wait(self) -> None:
         """Return at the next event of a process, or after a second."""
         try:
@@ -163,7 +184,7 @@ class LaunchedProcesses:
                 self._apply(event)
                 event = self._launcher._events.get_nowait()  # noqa: SLF001
         except Empty:
-            return
+            self._kill_stalled()
 
     def __enter__(self) -> Self:
         """Return the workers."""
@@ -180,39 +201,71 @@ class LaunchedProcesses:
 
     def _apply(self, event: Event) -> None:
         process = self._launcher._processes.get(event["worker"])  # noqa: SLF001
-        if process is None or process.popen.pid != event["pid"] or process.shard is None:
-            return  # of a process that is gone, or between two shards
-        shard = process.shard
-        if event["event"] == "done":
-            process.shard = None
+        if process is None or process.popen.pid != event["pid"]:
+            return  # of a process that is gone
+        process.heard_at = time.monotonic()
+        shard, kind = process.shard, event["event"]
+        if kind == "error":
+            process.error = event["reason"]
+        if shard is None:
+            return
+        if kind == "progress":
+            self._statuses[shard] = _STATUS.validate_python(event["status"])
+            return
+        process.shard = None
+        if kind == "done":
             self._states[shard] = ShardState(Phase.ENDED)
-        elif event["event"] == "error":
-            process.shard = None
+        elif kind == "error":
             phase = Phase.LOST if event["transient"] else Phase.REFUSED
             self._states[shard] = ShardState(phase, event["reason"])
-        elif event["event"] == "ended":
-            process.shard = None
-            self._states[shard] = ShardState(Phase.DIED, _ending(event["code"]))
+        else:
+            self._states[shard] = _ended(event["code"], process.error)
+
+    def _kill_stalled(self) -> None:
+        for process in self._launcher._processes.values():  # noqa: SLF001
+            if process.shard is not None and time.monotonic() - process.heard_at > STALL_S:
+                log.warning("worker %s made no progress for %.0f s: it is killed", process.popen.pid, STALL_S)
+                process.popen.kill()
+                process.heard_at = time.monotonic()
 
 
 def _read(popen: "subprocess.Popen[str]", answers: IO[str], number: int, events: "Queue[Event]") -> None:
-    """Pass the lines of a worker's output on, and its end."""
-    with answers:
-        for line in answers:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                log.info("worker %s: %s", number, line.rstrip())
-                continue
-            events.put({**event, "worker": number, "pid": popen.pid})
-    events.put({"event": "ended", "code": popen.wait(), "worker": number, "pid": popen.pid})
+    """Pass the events of a worker's output on, and its end."""
+    try:
+        with answers:
+            for line in answers:
+                event = _event(line)
+                if event is None:
+                    log.info("worker %s: %s", number, line.rstrip())
+                else:
+                    events.put({**event, "worker": number, "pid": popen.pid})
+    finally:
+        events.put({"event": "ended", "code": popen.wait(), "worker": number, "pid": popen.pid})
 
 
-def _ending(code: int) -> str:
+def _event(line: str) -> Event | None:
+    """Return the event of a line; None if a library printed it."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    fields = EVENTS.get(str(event.get("event"))) if isinstance(event, dict) else None
+    return event if fields is not None and fields <= event.keys() else None
+
+
+def _ended(code: int, error: str) -> ShardState:
+    """Return the state of a shard whose process ended before it was done."""
+    if code == ExitCode.PERMANENT:
+        return ShardState(Phase.REFUSED, error or f"the worker ended with exit code {code}; its log tells why")
+    if code == ExitCode.TRANSIENT:
+        return ShardState(Phase.LOST, error or f"the worker ended with exit code {code}; its log tells why")
     if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name if -code in {item.value for item in signal.Signals} else f"signal {-code}"
-    return f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name
+        return ShardState(Phase.DIED, f"exit code {code}")
+    known = {item.value: item.name for item in signal.Signals}
+    name = known.get(-code, f"signal {-code}")
+    if -code in STOPPED_BY:
+        return ShardState(Phase.LOST, f"the worker was stopped by {name}")
+    return ShardState(Phase.DIED, f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name)
 
 
 def _end_all(processes: "dict[int, _Process]") -> None:

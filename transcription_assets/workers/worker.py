@@ -1,10 +1,10 @@
 """The worker: decodes one shard of a manifest into checkpoints. It needs the store, the weights and its settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import shard_status, window_plan
 from transcription_assets.pipeline.decoding import DecodeRequest, Group, decode_windows
 from transcription_assets.pipeline.shard_status import ShardStatus, StatusWriter, WindowRef
@@ -12,7 +12,7 @@ from transcription_assets.speech import Engine
 from transcription_assets.storage import Store
 from transcription_assets.workers.manifest import Manifest
 
-STATUS_EVERY_S = 1.0
+Groups = tuple[tuple[WindowRef, ...], ...]
 
 
 class ExitCode(IntEnum):
@@ -46,26 +46,28 @@ class Worker:
         if not 0 <= shard < len(manifest.shards):
             raise PermanentFailure(f"the manifest {manifest.identifier} has no shard {shard}")
         place = shard_status.path(manifest.identifier, shard)
-        status = StatusWriter(self.store, place, manifest.owner, STATUS_EVERY_S)
         groups = manifest.shards[shard]
-        requests = dict(self._requests(manifest, groups, status))
+        with StatusWriter(self.store, place, manifest.owner, keep=True, changed=self.changed) as status:
+            requests = dict(self._requests(manifest, groups, status))
+            left = self._left(requests, groups, status)
+            for _ in decode_windows(self.store, requests, self.engine, left, status):
+                pass  # the status tells
+        failures = status.status.failed.values()
+        if not failures:
+            return ExitCode.DONE
+        return ExitCode.TRANSIENT if any(item.transient for item in failures) else ExitCode.PERMANENT
+
+    def _left(self, requests: Mapping[str, DecodeRequest], groups: Groups, status: StatusWriter) -> list[Group]:
+        """Return the windows without a checkpoint, in their groups; the others are done."""
         jobs = {
             shard_status.reference(job): job
             for request in requests.values()
             for job in request.jobs(self.store, self.ffmpeg, request.missing(self.store))
         }
+        wanted = [window for group in groups for window in group if window[0] in requests]
+        status.finish(*(window for window in wanted if window not in jobs))
         left = [[jobs[window] for window in group if window in jobs] for group in groups]
-
-        def watch(_group: Group, share: float) -> None:
-            status.progress(share)
-            self.changed(status.status)
-
-        for _ in decode_windows(self.store, requests, self.engine, filter(None, left), status, progress=watch):
-            self.changed(status.status)
-        failures = status.status.failed.values()
-        if not failures:
-            return ExitCode.DONE
-        return ExitCode.TRANSIENT if any(item.transient for item in failures) else ExitCode.PERMANENT
+        return [group for group in left if group]
 
     def _require_same_settings(self, manifest: Manifest) -> None:
         own, wanted = (self.engine.model, self.engine.options.as_dict()), (manifest.model, manifest.options)
@@ -76,7 +78,7 @@ class Worker:
             )
 
     def _requests(
-        self, manifest: Manifest, groups: tuple[tuple[WindowRef, ...], ...], status: StatusWriter
+        self, manifest: Manifest, groups: Groups, status: StatusWriter
     ) -> Iterator[tuple[str, DecodeRequest]]:
         wanted = {key for group in groups for key, _, _ in group}
         for item in manifest.recordings:
@@ -84,6 +86,6 @@ class Worker:
                 continue
             plan = window_plan.load(self.store, item.key, item.sound)
             if plan is None:
-                status.fail(item.key, PermanentFailure(f"{item.key}: its extracted audio changed; start its run again"))
+                status.fail(item.key, TransientFailure(f"{item.key}: its extracted audio changed meanwhile; try again"))
                 continue
             yield item.key, DecodeRequest(item.key, item.version, plan, item.vocabulary)

@@ -22,9 +22,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_retry_lifts_the_quarantine(store: Store) -> None:
-    status = ShardStatus("", "a machine", 1, 0.0, ((KEY, 0, 0),), {KEY: "1"})
-    for _ in range(2):
-        quarantine.record(store, status, "SIGKILL")
+    for pid in (1, 2):
+        status = ShardStatus("", "a machine", pid, "1", 0.0, ((KEY, 0, 0),), {KEY: "1"})
+        assert quarantine.record(store, status, "SIGKILL")
     assert quarantine.load(store, {KEY: "1"})[KEY].is_final
     assert CliRunner().invoke(main, ["retry", KEY]).exit_code == 0
     assert quarantine.load(store, {KEY: "1"}) == {}

@@ -38,7 +38,7 @@ def manifest() -> Manifest:
     engine = ScriptedEngine()
     recording = ManifestRecording("audio/a.wav", "1", "sound", ("Ada",))
     shards = (((("audio/a.wav", 0, 0), ("audio/a.wav", 0, 1)),), ((("audio/a.wav", 0, 2),),))
-    return Manifest("id", "run", engine.model, SpeechOptions().as_dict(), (recording,), shards)
+    return Manifest("id", "run", engine.model, SpeechOptions().as_dict(), (recording,), shards, 1.5)
 
 
 def test_manifest_round_trips_through_the_store(tmp_path: Path) -> None:
