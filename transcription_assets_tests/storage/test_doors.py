@@ -206,15 +206,15 @@ def diagnosis() -> doctor.Diagnosis:
     ("variables", "says"),
     [
         ({}, "readable and writable"),
-        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "is AWS_ENDPOINT_URL_S3 right"),
-        ({"TRANSCRIPTION_STORE": "s3://nobody-made-this/x"}, "no such bucket at http://"),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "correct or renew the credentials"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "AWS_ENDPOINT_URL_S3"),
+        ({"TRANSCRIPTION_STORE": "s3://nobody-made-this/x"}, "nobody-made-this"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "credentials"),
         (
             {
                 "AWS_ACCESS_KEY_ID": seaweed.READER.access_key,
                 "AWS_SECRET_ACCESS_KEY": seaweed.READER.secret_key,
             },
-            "can be read but not written",
+            "catalog/doctor",
         ),
     ],
     ids=["healthy", "endpoint", "bucket", "credentials", "read-only"],
