@@ -307,8 +307,7 @@ def test_unreadable_recordings_do_not_stop_the_others(store: Store, proxy: Fault
     proxy.fail(fault_proxy.GONE, path=itself(gone))
     report = chain.attempt(refused, gone, good)
     assert report.done == [good]
-    assert "Check credentials" in report.failed[refused]
-    assert "not in the store" in report.failed[gone]
+    assert report.failed.keys() == {refused, gone}
 
 
 # --- secrets
