@@ -299,8 +299,8 @@ def failure(result: ProcessResult, problem: str, *, name: str, url: str, limit_s
     if not exited(result):
         return _killed(result.code, quoted(output), name=name, remote=is_remote(url), limit_s=limit_s)
     if refusal := _refusal(output):
-        why, hint = refusal
-        return _explained(PermanentFailure, name, f"{problem}: {why}", hint)
+        cause, hint = refusal
+        return _explained(PermanentFailure, name, f"{problem}: {cause}", hint)
     reason = f"{problem}: {quoted(output) or f'ffmpeg exited with status {result.code} without a message'}"
     if is_remote(url):
         return _remote(output, reason, name)

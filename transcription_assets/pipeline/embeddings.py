@@ -225,10 +225,12 @@ def _recording_info(store: Store, transcript: Transcript) -> RecordingInfo:
     probed = video.load(store, transcript.media.key)
     name = PurePosixPath(media_keys.decode(transcript.media.key))
     title = (probed.probe.title if probed else "") or name.stem
-    return RecordingInfo(shown(title), recorded_on(str(name)) or recorded_on(probed.probe.created if probed else ""))
+    return RecordingInfo(
+        printable_name(title), recorded_on(str(name)) or recorded_on(probed.probe.created if probed else "")
+    )
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return the name as printable text."""
     return printable(name)
 

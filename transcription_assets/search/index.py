@@ -133,14 +133,14 @@ class Index:
         return awaited(retrieval.search_vectors(pinned, vector, filters, most))
 
     @explained
-    def search_words(self, pinned: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
+    def search_words(self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(pinned, wanted, filters, most))
+        return awaited(retrieval.search_words(pinned, parsed, filters, most))
 
     @explained
     def search_similar_words(

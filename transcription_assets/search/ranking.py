@@ -222,9 +222,11 @@ def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return the words of the candidates that are spelt like each unknown word."""
-    held = _NONE.union(*words_each(found)) if unknown else _NONE
+    vocabulary = _NONE.union(*words_each(found)) if unknown else _NONE
     # Similar words have the same first letter; checked here first, as it avoids most comparisons.
-    return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
+    return {
+        term: frozenset(word for word in vocabulary if word[0] == term[0] and is_like(word, term)) for term in unknown
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,22 +278,22 @@ class _Scorer:
         A question that consists of phrases only is located by its first phrase.
         """
         spelling = {word: term for term, words in self.alike.items() for word in words}
-        held = [token._replace(folded=spelling.get(token.folded, token.folded)) for token in tokens(text)]
+        words_held = [token._replace(folded=spelling.get(token.folded, token.folded)) for token in tokens(text)]
         typed = self.query.typed or next(iter(self.query.phrases), ())
-        if places := _runs(held, typed):
-            return Evidence.AS_TYPED, held[places[0]].start
+        if places := _runs(words_held, typed):
+            return Evidence.AS_TYPED, words_held[places[0]].start
         terms = self.query.terms
-        informative = [token for token in held if token.folded in terms or not is_frequent(token)]
+        informative = [token for token in words_held if token.folded in terms or not is_frequent(token)]
         if terms and (places := _runs(informative, terms)):
             return Evidence.IN_ORDER, informative[places[0]].start
         return Evidence.ALL, None
 
-    def _coverage(self, held: frozenset[str]) -> float:
+    def _coverage(self, words_held: frozenset[str]) -> float:
         """Return the share of the question's words in `held`; a similar word counts for an unknown one."""
         words = self.query.words
         if not words:
             return 0.0
-        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in words) / len(words)
+        return sum(word in words_held or bool(words_held & self.alike.get(word, _NONE)) for word in words) / len(words)
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
@@ -315,19 +317,19 @@ def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozense
     inflected = (word for word in words_of(text) for term in query.terms if is_inflected(word, term))
     found = set(spans(text, frozenset(query.terms).union(inflected, *(alike.get(term, _NONE) for term in query.terms))))
     if query.phrases:
-        held = list(tokens(text))
+        words_held = list(tokens(text))
         for phrase in query.phrases:
-            for first in _runs(held, phrase):
-                found.update((token.start, token.end) for token in held[first : first + len(phrase)])
+            for first in _runs(words_held, phrase):
+                found.update((token.start, token.end) for token in words_held[first : first + len(phrase)])
     return sorted(found)
 
 
-def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
+def _runs(words_held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     """Return the positions in `held` at which the phrase (not empty) begins."""
     if not phrase:
         return []
-    folded = [token.folded for token in held]
-    return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
+    folded = [token.folded for token in words_held]
+    return [at for at in range(len(words_held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 
 
 def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:

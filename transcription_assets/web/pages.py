@@ -123,8 +123,8 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
     form = Template(_read("sign-in.html").decode())
 
     def target(to: str, *, again: bool) -> Response:
-        shown = form.substitute(next=html.escape(safe_path(to)), hidden="" if again else "hidden")
-        return HTMLResponse(shown, 401 if again else 200)
+        page = form.substitute(next=html.escape(safe_path(to)), hidden="" if again else "hidden")
+        return HTMLResponse(page, 401 if again else 200)
 
     @routes.get(SIGN_IN)
     async def ask(to: Annotated[str, Query(alias="next")] = "/") -> Response:

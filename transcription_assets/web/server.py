@@ -110,12 +110,12 @@ def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False
     )
 
 
-def _allow_descriptors(wanted: int) -> None:
+def _allow_descriptors(limit: int) -> None:
     """Raise the soft limit on open files if the hard one allows it: 1024, as usual, is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 class _Server(uvicorn.Server):

@@ -157,7 +157,7 @@ EXPIRED = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'https://store.examp
 def test_a_link_expiring_between_requests_is_a_transient_failure(tmp_path: Path) -> None:
     (tmp_path / "words").write_text(EXPIRED)
     fake = script(tmp_path / "fake-ffmpeg", f"cat {tmp_path}/words >&2")
-    with pytest.raises(TransientFailure, match=r"40[0-9]"):
+    with pytest.raises(TransientFailure):
         extract(f"https://store.example/a.mp4?{http_store.SECRET}", tmp_path / "a.flac", fake)
 
 
