@@ -148,7 +148,7 @@ def test_no_message_is_received_while_no_run_can_be_asked_for(queue: Notified, d
 def test_a_queue_for_a_folder_is_refused_with_what_to_do(queue: Notified, daemon: Daemon, tmp_path: Path) -> None:
     queue.put("video/a.mp4")
     daemon.store = Store.open(str(tmp_path))
-    with pytest.raises(PermanentFailure, match="unset TRANSCRIPTION_INBOX_QUEUE"):
+    with pytest.raises(PermanentFailure, match="TRANSCRIPTION_INBOX_QUEUE"):
         daemon.tick()
 
 
