@@ -208,7 +208,10 @@ class Settings(BaseSettings):
         description="Number of worker processes that decode in parallel; they share the cores or the GPUs.",
     )
     shard_s: float = Field(
-        3600.0, ge=60, le=360_000, description="Maximum seconds of audio in one shard if there are several workers."
+        3600.0,
+        ge=60,
+        le=360_000,
+        description="Seconds of audio in one shard, the unit of work of a worker, if there are several.",
     )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",

@@ -379,7 +379,7 @@ class Store:
 
         """
         self.delete(*self.list(folder))
-        self._place.remove_empty(folder)
+        self._backend.remove_empty(folder)
 
     def list(self, prefix: str) -> list[str]:
         """Return the paths of all artefacts below a folder such as `transcripts/`, sorted; empty if it is missing.
