@@ -51,7 +51,7 @@ def test_an_overwritten_object_runs_again_once_its_run_is_over(archive: Archive,
     daemon.tick()
     archive.put("video/a.mp4", data=b"two")
     assert daemon.tick() == [], "the run in the queue reads the new version, or the next one does"
-    assert "1 of them changed while a run works on them" in daemon.message
+    assert "1 of them waiting for an active run" in daemon.message
     daemon.finish()
     assert daemon.tick() == [["video/a.mp4"]]
     daemon.finish()
@@ -190,7 +190,7 @@ def test_a_prefix_that_is_suddenly_nearly_empty_removes_nothing(archive: Archive
     daemon.finish()
     archive.remove(*names(2))
     daemon.tick()
-    assert "2 gone" in daemon.message
+    assert "2 missing" in daemon.message
     assert daemon.partitions() == names(3)
 
 

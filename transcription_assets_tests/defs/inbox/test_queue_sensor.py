@@ -106,7 +106,7 @@ def test_a_deleted_object_is_reported_and_only_a_listing_takes_it_out(queue: Not
     queue.tell("video/a.mp4", event="ObjectRemoved:Delete")
     queue.wait_until_visible(3)
     daemon.tick()
-    assert "1 gone" in daemon.message
+    assert "1 missing" in daemon.message
     assert len(daemon.partitions()) == 2
     assert queue.left() == 0
     _listed_long_ago(daemon)
