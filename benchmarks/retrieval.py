@@ -208,7 +208,7 @@ def _filled(folder: Path, made: Synthetic) -> Index:
 
 
 def _recall(table: Index, told: Told, questions: Sequence[str]) -> float:
-    looked = table.look()
+    looked = table.snapshot()
     assert looked
     truth = _exact(looked, np.stack([told.vectors[text] for text in questions]))
     found = []

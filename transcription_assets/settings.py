@@ -38,7 +38,7 @@ def _networks(text: str) -> str:
 def _hosts(text: str) -> str:
     for part in split(text):
         if not host_name(part):
-            raise ValueError(f"{part!r} is not the name of a host")
+            raise ValueError(f"{part!r} is not a host name")
     return text
 
 
@@ -52,15 +52,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
-    store: str = Field("store", min_length=1, description="Folder or `s3://bucket/prefix` that holds everything.")
+    store: str = Field(
+        "store", min_length=1, description="Folder or `s3://bucket/prefix` of all recordings and results."
+    )
     link_roots: str = Field(
         "",
         pattern=r"^(/[^:]*(:/[^:]*)*)?$",
-        description="Folders, joined by `:`, to which links in an inbox may lead; no other link out of the store is"
-        " followed.",
+        description="Folders, joined by `:`, into which links in an inbox may lead. Links to any other folder "
+        "outside the store are not followed.",
     )
-    models_dir: Path = Field(default_folder(), description="Where model weights are kept.")
-    ffmpeg: str = Field("", description="Path of ffmpeg; empty = from PATH, else the one that comes with the wheel.")
+    models_dir: Path = Field(default_folder(), description="Folder of the model weights.")
+    ffmpeg: str = Field("", description="Path of ffmpeg; empty = from PATH, else from the wheel imageio-ffmpeg.")
 
     whisper_model: str = Field(
         "base",
@@ -75,187 +77,226 @@ class Settings(BaseSettings):
     embedding_url: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
-        description="Base URL of an embedding service that speaks OpenAI's protocol (`https://host/v1`), which is then"
-        " asked for the vectors of `TRANSCRIPTION_ENCODER_MODEL`: texts leave the machine. Empty = the encoder runs"
-        " here.",
+        description="Base URL of an embedding service with the OpenAI protocol (`https://host/v1`), which then "
+        "encodes texts with `TRANSCRIPTION_ENCODER_MODEL`: texts leave the machine. Empty = the encoder"
+        " runs in this process.",
     )
-    embedding_key: SecretStr = Field(SecretStr(""), description="Key of that service; shown nowhere.")
+    embedding_key: SecretStr = Field(SecretStr(""), description="API key of the embedding service; never displayed.")
     embedding_dollars: float = Field(
-        0.0, ge=0, le=1000, description="What it charges for a million tokens, for the cost figure."
+        0.0, ge=0, le=1000, description="Price of the embedding service for a million tokens ($), for the cost report."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if there is one.")
     compute_type: Literal["auto", "int8", "int8_float16", "float16", "bfloat16", "float32"] = Field(
-        "auto", description="Whisper's arithmetic; `auto` = int8 on a CPU, float16 on a GPU."
+        "auto", description="Precision of Whisper's computation; `auto` = int8 on a CPU, float16 on a GPU."
     )
     device_index: str = Field(
-        "0", pattern=r"^\d+(,\d+)*$", description="Numbers of the GPUs to use at once, as in `0,1`; without one unused."
+        "0",
+        pattern=r"^\d+(,\d+)*$",
+        description="Indexes of the GPUs to use in parallel, such as `0,1`; ignored without a GPU.",
     )
-    cpu_threads: int = Field(0, ge=0, le=256, description="Threads of the speech model in all; 0 = all it may use.")
+    cpu_threads: int = Field(
+        0, ge=0, le=256, description="Threads of the speech model in total; 0 = all cores available to the process."
+    )
     workers: int = Field(
         0,
         ge=0,
         le=64,
-        description="Batches decoded at once, sharing the threads; 0 = one a core, or one a GPU.",
+        description="Batches decoded in parallel, which share the threads; 0 = one per core, or one per GPU.",
     )
     language: str = Field(
         "",
         pattern=r"^([a-z]{2,3})?$",
-        description="Language code of all recordings; empty = detected, and followed where it changes.",
+        description="Language code of all recordings; empty = the language is detected, and detected again where it"
+        " changes.",
     )
     task: Literal["transcribe", "translate"] = Field(
-        "transcribe", description="`translate` writes down in English what is said in any language."
+        "transcribe", description="`translate` writes the transcript in English, whatever language is spoken."
     )
     speakers: Literal["mixed", "channels"] = Field(
-        "mixed", description="`channels`: the two channels of a stereo recording are two speakers, decoded apart."
+        "mixed",
+        description="`channels`: the two channels of a stereo recording are two speakers and are decoded separately.",
     )
     audio_tracks: str = Field(
         "auto",
         pattern=r"^(auto|first|all|[1-9]\d?)$",
-        description="Audio tracks of a recording that are heard, mixed: `auto` (those on which somebody speaks; of"
-        " dubbed versions and second mixes the first), `first`, `all`, or the number of one, from 1.",
+        description="Audio tracks to transcribe, mixed: `auto` (those with speech; of dubbed versions and second "
+        "mixes only the first), `first`, `all`, or the number of one, from 1.",
     )
     beam_size: int = Field(
-        5, ge=1, le=20, description="Beams of the decoder where it is not sure at once: 1 is faster, 5 a little better."
+        5,
+        ge=1,
+        le=20,
+        description="Beam size of the decoder for chunks with a low confidence at first: 1 is faster, 5 slightly "
+        "more accurate.",
     )
     batch_size: int = Field(
-        0, ge=0, le=128, description="Chunks of up to 30 s that are decoded together; 0 = what fits into the memory."
+        0, ge=0, le=128, description="Chunks of up to 30 s that are decoded together; 0 = as many as fit into memory."
     )
-    passage_s: float = Field(30.0, ge=5, le=300, description="Seconds of speech in one searchable passage.")
-    search_low_confidence: bool = Field(
-        default=False, description="Whether words of low confidence can be found by the search."
+    passage_s: float = Field(
+        30.0, ge=5, le=300, description="Target length of a searchable passage in seconds of speech."
     )
+    search_low_confidence: bool = Field(default=False, description="Whether words of low confidence are searchable.")
 
     settle_s: float = Field(
         5.0,
         ge=0,
         le=3600,
-        description="A file of a local inbox is taken when it has not changed for so many seconds.",
+        description="Seconds without a change after which a file in a local inbox counts as complete.",
     )
-    sensor_interval_s: int = Field(15, ge=5, le=3600, description="Seconds between two looks at the inbox.")
-    sensor_max_adds: int = Field(300, ge=1, le=2000, description="New recordings that one look takes at most.")
+    sensor_interval_s: int = Field(15, ge=5, le=3600, description="Seconds between two ticks of the inbox sensor.")
+    sensor_max_adds: int = Field(300, ge=1, le=2000, description="Maximum number of new recordings per tick.")
     sensor_max_runs: int = Field(
-        100, ge=1, le=1000, description="Runs that may be queued or working; the sensor asks for no more above it."
+        100,
+        ge=1,
+        le=1000,
+        description="Maximum number of queued and active runs; above it the sensor requests no more.",
     )
     inbox_queue: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
-        description="URL of an SQS queue with the bucket's event notifications; empty = every look lists everything.",
+        description="URL of an SQS queue with the bucket's event notifications; empty = every tick lists the whole "
+        "inbox.",
     )
     list_every_s: int = Field(
-        3600, ge=60, le=604_800, description="With a queue: seconds between two complete listings, which are the truth."
+        3600,
+        ge=60,
+        le=604_800,
+        description="With a queue: seconds between two complete listings, which find changes without a notification.",
     )
-    run_max_files: int = Field(20, ge=1, le=500, description="Recordings in one run.")
+    run_max_files: int = Field(20, ge=1, le=500, description="Maximum number of recordings in one run.")
     run_max_gb: float = Field(
         20.0,
         gt=0,
         le=10_000,
-        description="Gigabytes of recordings in one run; they stand for hours, which only the probe finds out.",
+        description="Maximum gigabytes of recordings in one run; a proxy for their duration, which is unknown "
+        "before `video`.",
     )
     remove_gone: bool = Field(
-        default=False, description="Whether what left the inbox also leaves the search (partition, artefacts, rows)."
+        default=False,
+        description="Whether recordings deleted from the inbox are removed from the search too (partition, "
+        "artefacts, rows).",
     )
     remove_max_share: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="Largest share of all recordings that one look may remove, or a single one; more needs a person,"
-        " and so does an inbox that is empty.",
+        description="Maximum share of all recordings that one tick may remove (always at least one recording). "
+        "Above it, and if the inbox is empty, nothing is removed.",
     )
     done_prefix: bool = Field(
         default=False,
-        description="Whether a recording leaves the inbox when it is done, for `DONE_video/` or `DONE_audio/`, in place"
-        " of an older one of that name; its partition and its name in the search stay.",
+        description="Whether a processed recording is moved from the inbox to `DONE_video/` or `DONE_audio/`, where"
+        " it replaces an older one of the same name; its partition and its search results stay.",
     )
     longest_hours: float = Field(
-        48.0, gt=0, le=1_000, description="Hours that a recording may last; a longer one fails in `audio`."
+        48.0, gt=0, le=1_000, description="Maximum duration of a recording in hours; a longer one fails in `audio`."
     )
     decode_floor_s: float = Field(
-        120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording: so many seconds, plus …"
+        120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording in seconds: this constant, plus …"
     )
-    decode_per_second: float = Field(
-        0.5, ge=0, le=100, description="… so many seconds for each second that the recording lasts."
-    )
+    decode_per_second: float = Field(0.5, ge=0, le=100, description="… this factor times the recording's duration.")
     launcher: Literal["subprocess", "in_process"] = Field(
         "subprocess",
-        description="Where speech is decoded: `subprocess` in worker processes of the same machine, so that a recording"
-        " that exhausts the memory cannot stop the others; `in_process` in the process of the step.",
+        description="Where speech is decoded: `subprocess` = in worker processes of the same machine, so that a "
+        "recording that exhausts the memory does not stop the others; `in_process` = in the process of "
+        "the step.",
     )
     worker_processes: int = Field(
-        1, ge=1, le=64, description="Worker processes that decode at once; they share the cores or the GPUs."
+        1,
+        ge=1,
+        le=64,
+        description="Number of worker processes that decode in parallel; they share the cores or the GPUs.",
     )
     shard_s: float = Field(
-        600.0, ge=60, le=360_000, description="Seconds of audio for which another worker is used, if several may be."
+        600.0,
+        ge=60,
+        le=360_000,
+        description="Minimum seconds of audio in one shard, the unit of work of a worker that runs elsewhere.",
     )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",
-        description="How the steps of a run are executed; in_process loads each model once a run, k8s gives each step"
-        " a pod of its own.",
+        description="How the steps of a run are executed. `in_process` loads each model once per run; `k8s` runs "
+        "each step in its own pod.",
     )
     encoder_device: Literal["same", "auto", "cpu", "cuda"] = Field(
         "same",
-        description="Where sentences are encoded; `same` as `TRANSCRIPTION_DEVICE`. `cuda` on Kubernetes needs an image"
-        " with a torch that knows CUDA.",
+        description="Device of the sentence encoder; `same` = `TRANSCRIPTION_DEVICE`. `cuda` on Kubernetes needs an"
+        " image with a CUDA build of torch.",
     )
     k8s_service_account: str = Field(
-        "", pattern=r"^[a-z0-9.-]*$", description="Service account of step pods; empty = that of the run."
+        "", pattern=r"^[a-z0-9.-]*$", description="Service account of step pods; empty = that of the run's pod."
     )
-    k8s_gpu_image: str = Field("", description="Image of pods with a GPU; empty = that of the run.")
+    k8s_gpu_image: str = Field("", description="Image of pods with a GPU; empty = that of the run's pod.")
     k8s_gpu_node_selector: str = Field(
-        "", pattern=LABELS, description="Labels of nodes with a GPU, `key=value,key=value`; empty = any that has one."
+        "",
+        pattern=LABELS,
+        description="Labels of nodes for GPU steps, `key=value,key=value`; empty = any node with a GPU.",
     )
     k8s_cpu_node_selector: str = Field(
         "", pattern=LABELS, description="Labels of nodes for the other steps; empty = any node without taints."
     )
     k8s_spot: bool = Field(
-        default=False, description="Whether GPU nodes are spot nodes: their taints are tolerated, their price is lower."
+        default=False,
+        description="Whether GPU nodes are spot nodes: their taints are tolerated, and the cost report uses a lower"
+        " price.",
     )
     k8s_scale: float = Field(
         1.0,
         ge=0.05,
         le=16,
-        description="Factor on CPU, memory and disk of every pod; above 1 the nodes have to be larger too, GPU nodes as"
-        " well; less than 1 for a small cluster.",
+        description="Factor for the CPU, memory and disk requests of every pod. Above 1 the nodes must be larger "
+        "too, also those with a GPU; below 1 suits a small cluster.",
     )
     k8s_start_limit_s: float = Field(
-        900.0, ge=5, le=86_400, description="A pod that does not run after so many seconds fails its step, with why."
+        900.0,
+        ge=5,
+        le=86_400,
+        description="Seconds within which a pod must start; otherwise its step fails with the reason.",
     )
     step_floor_s: float = Field(
-        3600.0, ge=60, le=604_800, description="Time limit of a step's pod, once it is placed: so many seconds, plus …"
+        3600.0,
+        ge=60,
+        le=604_800,
+        description="Deadline of a step's pod in seconds from its placement on a node: this constant, plus …",
     )
     step_per_second: float = Field(
-        4.0, ge=0, le=1000, description="… so many seconds for each second that its recordings last."
+        4.0, ge=0, le=1000, description="… this factor times the duration of its recordings."
     )
 
     dagster_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
-        description="Names, separated by commas, under which Dagster's UI may be opened besides `localhost`, as in"
-        " `dagster.example.com`.",
+        description="Host names, separated by commas, under which Dagster's UI is served besides `localhost`, such "
+        "as `dagster.example.com`.",
     )
     serve_token: SecretStr = Field(
         SecretStr(""),
-        description="Who knows it may read the search page and its API (bearer token, or asked for by the page); empty"
-        " = everybody who reaches the port.",
+        description="Bearer token for the search page and its API (the page asks for it); empty = access without "
+        "authentication.",
     )
     serve_user_header: str = Field(
         "",
         pattern=r"^[A-Za-z0-9-]*$",
-        description="Header in which a proxy that signs people in names them, such as `X-Forwarded-Email`: who has none"
-        " is refused. Only where nobody reaches the port past the proxy.",
+        description="Header in which an authenticating proxy sends the user name, such as `X-Forwarded-Email`; "
+        "requests without it are rejected. Only safe if the port cannot be reached except through the "
+        "proxy.",
     )
     serve_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
-        description="Names, separated by commas, under which the search page may be opened besides `localhost`, as in"
-        " `search.example.com`. Needed with `TRANSCRIPTION_SERVE_USER_HEADER`.",
+        description="Host names, separated by commas, under which the search page is served besides `localhost`, "
+        "such as `search.example.com`. Required with `TRANSCRIPTION_SERVE_USER_HEADER`.",
     )
     serve_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         "",
-        description="Addresses or networks, separated by commas, of proxies whose `X-Forwarded-For` and"
-        " `X-Forwarded-Proto` are believed, as in `127.0.0.1,10.0.0.0/8`; empty = nobody's.",
+        description="Addresses or networks, separated by commas, of trusted proxies, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are used, such as `127.0.0.1,10.0.0.0/8`; empty = none.",
     )
     serve_searches_per_minute: int = Field(
-        120, ge=1, le=100_000, description="Searches of one visitor in a minute; of everything else ten times as many."
+        120,
+        ge=1,
+        le=100_000,
+        description="Maximum searches per client and minute; ten times as many of all other requests.",
     )
-    serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request is given up.")
+    serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request fails.")
 
     @property
     def link_folders(self) -> tuple[Path, ...]:
@@ -299,8 +340,9 @@ class WrongSettings(PermanentFailure):
     """
 
     def __init__(self, reasons: Mapping[str, str], nearest: Mapping[str, str]) -> None:
-        said = "; ".join(f"{name}{reason}" for name, reason in reasons.items())
-        super().__init__(f"wrong setting: {said}. docs/reference/settings.md lists all settings with their bounds.")
+        details = "; ".join(f"{name}{reason}" for name, reason in reasons.items())
+        hint = "see docs/reference/settings.md for all settings and their bounds"
+        super().__init__(f"invalid settings: {details}; {hint}", hint=hint)
         self.reasons = dict(reasons)
         self.nearest = dict(nearest)
 
@@ -314,17 +356,17 @@ def load() -> Settings:
     """
     nearest = unknown(os.environ)
     reasons = {
-        name: f" is not a setting{f', did you mean {meant}?' if meant else ''}" for name, meant in nearest.items()
+        name: f" is not a setting{f', did you mean {similar}?' if similar else ''}" for name, similar in nearest.items()
     }
     try:
-        chosen = Settings()
+        loaded = Settings()
     except ValidationError as error:
         for item in error.errors():
             reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = f"={item['input']!r}: {item['msg']}"
         raise WrongSettings(reasons, nearest) from error
     if nearest:
         raise WrongSettings(reasons, nearest)
-    return chosen
+    return loaded
 
 
 def unknown(environment: Mapping[str, str]) -> dict[str, str]:
@@ -335,14 +377,14 @@ def unknown(environment: Mapping[str, str]) -> dict[str, str]:
     """
     settings = {name.upper() for name in Settings.model_fields}
     services = [name.removesuffix("_SERVICE_HOST") for name in environment if name.endswith("_SERVICE_HOST")]
-    found = {}
+    suggestions = {}
     for name in environment:
-        own = name.upper().removeprefix(PREFIX)
+        suffix = name.upper().removeprefix(PREFIX)
         links = any(name.startswith(service) and SERVICE_LINK.fullmatch(name, len(service)) for service in services)
-        if name.upper().startswith(PREFIX) and own not in settings and not links:
-            meant = RENAMED.get(own) or next(iter(difflib.get_close_matches(own, sorted(settings), n=1)), "")
-            found[name] = meant and f"{PREFIX}{meant}"
-    return found
+        if name.upper().startswith(PREFIX) and suffix not in settings and not links:
+            similar = RENAMED.get(suffix) or next(iter(difflib.get_close_matches(suffix, sorted(settings), n=1)), "")
+            suggestions[name] = similar and f"{PREFIX}{similar}"
+    return suggestions
 
 
 def table() -> list[tuple[str, str, str]]:

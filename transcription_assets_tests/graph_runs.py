@@ -153,10 +153,10 @@ class Graph:
 
     def passages(self) -> pl.DataFrame:
         """Return all searchable rows, sorted by id."""
-        looked = Index(self.store.lancedb_uri).look()
-        if looked is None:
+        pinned = Index(self.store.lancedb_uri).snapshot()
+        if pinned is None:
             return pl.DataFrame(schema=polars_schema(1))
-        found: pl.DataFrame = looked.table.to_polars().collect().sort("id")
+        found: pl.DataFrame = pinned.table.to_polars().collect().sort("id")
         return found
 
     def _records(self, asset: str) -> Sequence[dg.EventLogRecord]:

@@ -25,9 +25,9 @@ IN_A_POD = {
     "database": "See Secret dagster-postgresql-secret for the password, ConfigMap transcription-settings for the rest.",
 }
 """Hints for problems that are fixed in the cluster instead of on the machine."""
-NO_GPU_HERE = (
-    "not checked here: this pod has no GPU, which is right for all but those of the steps. Where one of those says so, "
-    "its node does not run NVIDIA's device plugin"
+NO_GPU = (
+    "not checked: this pod has no GPU, as expected unless it is the pod of a step. If a step's pod reports this, its "
+    "node does not run NVIDIA's device plugin"
 )
 
 
@@ -37,7 +37,7 @@ class Diagnosis:
 
     name: str
     healthy: bool
-    says: str
+    detail: str
 
 
 def examine(settings: Settings) -> Iterator[Diagnosis]:
@@ -46,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     A failed check is reported as a `Diagnosis`; nothing is raised.
     """
     in_a_pod = settings.executor == "k8s"
-    looks: dict[str, Callable[[], str]] = {
+    checks: dict[str, Callable[[], str]] = {
         "ffmpeg": lambda: _ffmpeg(settings),
         "speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir),
         "encoder model": lambda: _encoder(settings),
@@ -56,48 +56,48 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
         "dagster": lambda: _dagster(webserver=not in_a_pod),
     }
     if (database := Database()).host:
-        looks["database"] = lambda: _database(database)
-    wrong = set()
-    for name, look in looks.items():
-        if name == "search table" and "store" in wrong:
+        checks["database"] = lambda: _database(database)
+    failed = set()
+    for name, check in checks.items():
+        if name == "search table" and "store" in failed:
             continue  # it would report the same problem again
-        found = _looked(name, look)
-        if not found.healthy:
-            wrong.add(name)
-        yield _with_hint(found) if in_a_pod else found
+        diagnosis = _run_check(name, check)
+        if not diagnosis.healthy:
+            failed.add(name)
+        yield _with_hint(diagnosis) if in_a_pod else diagnosis
 
 
-def _with_hint(found: Diagnosis) -> Diagnosis:
+def _with_hint(diagnosis: Diagnosis) -> Diagnosis:
     """Append the hint for the cluster, if there is one."""
-    if found.healthy or found.name not in IN_A_POD:
-        return found
-    stop = "" if found.says.endswith((".", "?")) else "."
-    return replace(found, says=f"{found.says}{stop} {IN_A_POD[found.name]}")
+    if diagnosis.healthy or diagnosis.name not in IN_A_POD:
+        return diagnosis
+    stop = "" if diagnosis.detail.endswith((".", "?")) else "."
+    return replace(diagnosis, detail=f"{diagnosis.detail}{stop} {IN_A_POD[diagnosis.name]}")
 
 
-def _looked(name: str, look: Callable[[], str]) -> Diagnosis:
+def _run_check(name: str, check: Callable[[], str]) -> Diagnosis:
     try:
-        return Diagnosis(name, healthy=True, says=look())
+        return Diagnosis(name, healthy=True, detail=check())
     except TranscriptionError as error:
-        return Diagnosis(name, healthy=False, says=str(error))
+        return Diagnosis(name, healthy=False, detail=str(error))
     except ModuleNotFoundError as error:
-        return Diagnosis(name, healthy=False, says=f"{error.name} is not installed here: what needs it runs elsewhere")
+        return Diagnosis(name, healthy=False, detail=f"{error.name} is not installed; only needed in other images")
     except Exception as error:  # noqa: BLE001 -- the doctor reports what is broken, whatever it is
-        return Diagnosis(name, healthy=False, says=f"{type(error).__name__}: {error}")
+        return Diagnosis(name, healthy=False, detail=f"{type(error).__name__}: {error}")
 
 
 def _ffmpeg(settings: Settings) -> str:
-    found = media.find_ffmpeg(settings.ffmpeg)
-    banner = subprocess.run([found, "-version"], capture_output=True, text=True, check=True, timeout=30).stdout
-    return f"{banner.splitlines()[0].partition(' Copyright')[0]} ({found})"
+    path = media.find_ffmpeg(settings.ffmpeg)
+    banner = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    return f"{banner.splitlines()[0].partition(' Copyright')[0]} ({path})"
 
 
 def _model(name: str, kind: str, folder: Path) -> str:
     located = models.locate(name, kind, folder)
-    wrong = models.verify(name, kind, folder)
-    if wrong:
-        raise TranscriptionError(f"{name}: {'; '.join(wrong)}. Pull it again: transcription-assets models pull")
-    return f"{located.name} at revision {located.revision[:12]}, digests right ({located.path})"
+    problems = models.verify(name, kind, folder)
+    if problems:
+        raise TranscriptionError(f"{name}: {'; '.join(problems)}. Run `transcription-assets models pull`")
+    return f"{located.name} at revision {located.revision[:12]}, digests verified ({located.path})"
 
 
 def _encoder(settings: Settings) -> str:
@@ -113,14 +113,14 @@ def _device(settings: Settings) -> str:
 
         if not ctranslate2.get_cuda_device_count():
             if settings.executor == "k8s":
-                return NO_GPU_HERE
+                return NO_GPU
             raise TranscriptionError(
-                "TRANSCRIPTION_DEVICE=cuda, but no GPU is visible: install its driver, or set auto"
+                "TRANSCRIPTION_DEVICE=cuda, but no GPU is visible: install its driver, or set TRANSCRIPTION_DEVICE=auto"
             )
         try:
             ctypes.CDLL("libcublas.so.12")
         except OSError as error:
-            raise TranscriptionError(f"a GPU, but no cuBLAS 12: pip install nvidia-cublas-cu12 ({error})") from error
+            raise TranscriptionError(f"cuBLAS 12 is missing: pip install nvidia-cublas-cu12 ({error})") from error
     return f"{device}, {resolve_compute_type(settings.compute_type, device)}"
 
 
@@ -132,29 +132,29 @@ def _store(settings: Settings) -> str:
         store.delete("catalog/doctor")
     except TranscriptionError as error:
         raise PermanentFailure(f"{store.url} can be read but not written: {error}") from error
-    says = f"{store.url}: readable and writable, {listing.frame.height} recordings"
+    detail = f"{store.url}: readable and writable, {listing.frame.height} recordings"
     if store.is_local and (free := shutil.disk_usage(store.url).free) < LOW_DISK_BYTES:
-        raise TranscriptionError(f"{says}, but only {free / 1e9:.1f} GB of disk are free: make room")
-    return says
+        raise TranscriptionError(f"{detail}, but only {free / 1e9:.1f} GB of disk are free; free some space")
+    return detail
 
 
 def _table(settings: Settings) -> str:
     store = Store.open(settings.store)
     rows = Index(store.lancedb_uri, store.lancedb_options).count()
-    return f"{rows} passages" if rows else "empty: nothing was processed yet"
+    return f"{rows} passages" if rows else "empty: no recording has been processed yet"
 
 
 def _dagster(*, webserver: bool) -> str:
     try:
         return f"{version('dagster')}, webserver {version('dagster-webserver')}" if webserver else version("dagster")
     except PackageNotFoundError as error:
-        raise TranscriptionError(f"{error.name} is not installed: make install") from error
+        raise TranscriptionError(f"{error.name} is not installed: run `make install`") from error
 
 
 def _database(database: Database) -> str:
     import psycopg2
 
-    where = f"{database.username}@{database.host}/{database.db}"
+    address = f"{database.username}@{database.host}/{database.db}"
     try:
         connection = psycopg2.connect(
             host=database.host,
@@ -164,6 +164,6 @@ def _database(database: Database) -> str:
             connect_timeout=DATABASE_ANSWERS_S,
         )
     except psycopg2.OperationalError as error:
-        raise TranscriptionError(f"{where}: {' '.join(str(error).split())}") from error
+        raise TranscriptionError(f"{address}: {' '.join(str(error).split())}") from error
     connection.close()
-    return f"{where} lets us in"
+    return f"{address}: connected"

@@ -52,15 +52,15 @@ def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
         TranscriptionError: the encoder failed.
 
     """
-    said = talks()
-    asked = questions(said)
-    with indexed(said, encoder, passage_s) as table:
+    recorded = talks()
+    labelled = questions(recorded)
+    with indexed(recorded, encoder, passage_s) as table:
         searcher = Searcher(table, lambda _model: encoder)
-        answers = {mode: [_answered(searcher, question, mode) for question in asked] for mode in Mode}
+        answers = {mode: [_answered(searcher, question, mode) for question in labelled] for mode in Mode}
         passages = table.count()
-    judged = {mode: list(map(judge, asked, hits)) for mode, hits in answers.items()}
+    judged = {mode: list(map(judge, labelled, hits)) for mode, hits in answers.items()}
     close = {
-        mode: figures([judge(*item, CLOSE_S) for item in zip(asked, hits, strict=True)])
+        mode: figures([judge(*item, CLOSE_S) for item in zip(labelled, hits, strict=True)])
         for mode, hits in answers.items()
     }
     kinds = {
@@ -72,7 +72,7 @@ def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
 
 
 @contextmanager
-def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
+def indexed(recorded: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
     """Index the talks in a temporary search table.
 
     Raises:
@@ -86,11 +86,11 @@ def indexed(said: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterato
             encoder,
             PassageOptions(passage_s),
         )
-        for talk in said
+        for talk in recorded
     ]
     with tempfile.TemporaryDirectory() as folder:
         table = Index(folder)
-        table.replace(pl.concat(rows), [talk.transcript.media.key for talk in said])
+        table.replace(pl.concat(rows), [talk.transcript.media.key for talk in recorded])
         table.maintain()
         yield table
 
@@ -99,25 +99,26 @@ def _answered(searcher: Searcher, question: Question, mode: Mode) -> Sequence[Hi
     return searcher.search(Query(question.text, limit=DEPTH, mode=mode)).hits
 
 
-def document(made: Evaluation) -> dict[str, Any]:
+def document(result: Evaluation) -> dict[str, Any]:
     """Return the whole evaluation as JSON values."""
     return {
-        "embedding_model": made.embedding_model,
-        "passages": made.passages,
-        "overall": {mode.value: asdict(found) for mode, found in made.overall.items()},
-        "close": {mode.value: asdict(found) for mode, found in made.close.items()},
+        "embedding_model": result.embedding_model,
+        "passages": result.passages,
+        "overall": {mode.value: asdict(metrics) for mode, metrics in result.overall.items()},
+        "close": {mode.value: asdict(metrics) for mode, metrics in result.close.items()},
         "by_kind": {
-            kind: {mode.value: asdict(found) for mode, found in modes.items()} for kind, modes in made.by_kind.items()
+            kind: {mode.value: asdict(metrics) for mode, metrics in modes.items()}
+            for kind, modes in result.by_kind.items()
         },
         "questions": [
             {
                 "kind": item.question.kind,
                 "text": item.question.text,
                 "media_key": item.question.media_key,
-                "ranks": {mode.value: made.judged[mode][place].rank for mode in Mode},
+                "ranks": {mode.value: result.judged[mode][place].rank for mode in Mode},
                 "seconds_off": item.off_s,
             }
-            for place, item in enumerate(made.judged[Mode.HYBRID])
+            for place, item in enumerate(result.judged[Mode.HYBRID])
         ],
     }
 
@@ -128,7 +129,7 @@ def evaluation() -> None:
 
 
 @evaluation.command("search")
-@click.option("--json", "as_json", is_flag=True, help="All figures, and each question's rank.")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics and the rank of each question as JSON.")
 def evaluate_search(*, as_json: bool) -> None:
     """Search the labelled questions by words, by vectors and by both, with the encoder of the settings.
 
@@ -138,33 +139,33 @@ def evaluate_search(*, as_json: bool) -> None:
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
-    made = evaluate(Services(chosen, locate_installed(chosen)).encoder, chosen.passage_s)
+    result = evaluate(Services(chosen, locate_installed(chosen)).encoder, chosen.passage_s)
     if as_json:
-        click.echo(json.dumps(document(made), ensure_ascii=False, indent=1))
+        click.echo(json.dumps(document(result), ensure_ascii=False, indent=1))
     else:
-        _show(made)
-    alone = (made.overall[Mode.VECTOR], made.overall[Mode.TEXT])
-    if made.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
+        _print(result)
+    alone = (result.overall[Mode.VECTOR], result.overall[Mode.TEXT])
+    if result.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
         raise click.exceptions.Exit(1)
 
 
-def _show(made: Evaluation) -> None:
-    rows = [("all", made.overall), (f"all, within {CLOSE_S:.0f} s", made.close), *made.by_kind.items()]
+def _print(result: Evaluation) -> None:
+    rows = [("all", result.overall), (f"all, within {CLOSE_S:.0f} s", result.close), *result.by_kind.items()]
     print_table(
         ("questions", "mode", "hit@1", "hit@5", "MRR", "seconds off", "none admitted"),
-        [_row(kind, mode, found) for kind, modes in rows for mode, found in modes.items()],
+        [_row(kind, mode, metrics) for kind, modes in rows for mode, metrics in modes.items()],
     )
     shown.print(
-        f"[dim]{plain(made.embedding_model)}, {made.passages} passages; found is what is at most {TOLERANCE_S:.0f} s "
-        "from the true sentence[/]"
+        f"[dim]{plain(result.embedding_model)}, {result.passages} passages; a hit is correct within "
+        f"{TOLERANCE_S:.0f} s of the true sentence[/]"
     )
 
 
-def _row(kind: str, mode: Mode, found: Figures) -> Sequence[str]:
-    ranks = (f"{found.hit_1:.2f}", f"{found.hit_5:.2f}", f"{found.mrr:.2f}", f"{found.off_s:.1f}")
+def _row(kind: str, mode: Mode, metrics: Figures) -> Sequence[str]:
+    ranks = (f"{metrics.hit_1:.2f}", f"{metrics.hit_5:.2f}", f"{metrics.mrr:.2f}", f"{metrics.off_s:.1f}")
     return (
-        f"{kind} ({found.questions})",
+        f"{kind} ({metrics.questions})",
         mode.value,
         *(ranks if kind != "none" else [""] * len(ranks)),
-        f"{found.admitted:.0%}" if kind in {"all", "none"} else "",
+        f"{metrics.admitted:.0%}" if kind in {"all", "none"} else "",
     )

@@ -20,12 +20,12 @@ def status() -> None:
     states = Services(chosen, locate_installed(chosen), read_only=True).table.status()
     for state in states:
         lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
-        made = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
+        recipe = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
         shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}", soft_wrap=True)
-        shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(made)}", soft_wrap=True)
+        shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(recipe)}", soft_wrap=True)
         shown.print(f"   indexes: {', '.join(state.indexes) or 'none'}", soft_wrap=True)
     if not states:
-        shown.print("no search table yet: transcription-assets process")
+        shown.print("no search table yet: run `transcription-assets process`")
 
 
 @index.command()
@@ -48,22 +48,22 @@ def rebuild() -> None:
     for reason in report.failed.values():
         shown.print(f" [bold red]failed[/] {plain(reason)}", soft_wrap=True)
     shown.print(
-        f"{len(report.done)} recordings done, {len(report.failed)} failed; served is {state.table or 'nothing'}"
+        f"{len(report.done)} recordings done, {len(report.failed)} failed; served table: {state.table or 'none'}"
     )
     if state.building:
         anyway = f"transcription-assets index switch {state.building} --incomplete"
-        shown.print(f"{state.building} is not complete and not served yet; to serve it so: {anyway}", soft_wrap=True)
+        shown.print(f"{state.building} is incomplete and not served yet; to serve it anyway: {anyway}", soft_wrap=True)
     if report.failed:
         raise click.exceptions.Exit(1)
 
 
 @index.command()
 @click.argument("table")
-@click.option("--incomplete", is_flag=True, help="Also where it lacks recordings: those are not found then.")
+@click.option("--incomplete", is_flag=True, help="Even if it lacks recordings, which searches will not find.")
 def switch(table: str, *, incomplete: bool) -> None:
     """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     Services(chosen, locate_installed(chosen)).table.switch(table, even_incomplete=incomplete)
-    shown.print(f"served is {plain(table)}")
+    shown.print(f"served table: {plain(table)}")

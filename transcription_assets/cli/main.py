@@ -49,7 +49,7 @@ class Command(Group):
 
 
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Say what the libraries say.")
+@click.option("-v", "--verbose", is_flag=True, help="Log messages of the libraries, too.")
 @click.version_option(package_name="transcription_assets")
 def main(*, verbose: bool) -> None:
     """Transcribe recordings and search them. Settings are TRANSCRIPTION_* variables; `doctor` checks them."""
@@ -58,7 +58,7 @@ def main(*, verbose: bool) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--into", default="", metavar="FOLDER", help="Folder below `video/` and `audio/`.")
+@click.option("--into", default="", metavar="FOLDER", help="Target folder below `video/` and `audio/`.")
 def put(paths: tuple[Path, ...], into: str) -> None:
     """Copy recordings, or all recordings in folders, into the inbox of the store."""
     from transcription_assets.cli import put as putting
@@ -66,13 +66,13 @@ def put(paths: tuple[Path, ...], into: str) -> None:
 
     chosen = settings.load()
     store = Services(chosen, locate_installed(chosen)).store
-    found = putting.found(paths, into, chosen.link_folders)
-    if not found:
-        raise PermanentFailure(f"no recordings, by their suffixes: {', '.join(map(str, paths))}")
-    for path in putting.left_out(paths, chosen.link_folders):
-        why = "a link out of its folder, see TRANSCRIPTION_LINK_ROOTS" if path.is_symlink() else "not a recording"
-        shown.print(f"[dim]left out ({why}):[/] {plain(str(path))}", soft_wrap=True)
-    for name, path in found.items():
+    selected = putting.select(paths, into, chosen.link_folders)
+    if not selected:
+        raise PermanentFailure(f"no file with the extension of a recording in {', '.join(map(str, paths))}")
+    for path in putting.ignored(paths, chosen.link_folders):
+        reason = "link out of its folder, see TRANSCRIPTION_LINK_ROOTS" if path.is_symlink() else "not a recording"
+        shown.print(f"[dim]ignored ({reason}):[/] {plain(str(path))}", soft_wrap=True)
+    for name, path in selected.items():
         shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
 
 
@@ -94,7 +94,7 @@ def process(media_keys: tuple[str, ...]) -> None:
     inbox = processing.look(tools, media_keys)
     todo = inbox.ready
     if not todo:
-        shown.print(f"nothing to do: put recordings into {plain(tools.store.url)}/video or /audio", soft_wrap=True)
+        shown.print(f"no recordings in {plain(tools.store.url)}/video and /audio", soft_wrap=True)
     started = time.monotonic()
     report, exit_code = processing.Report(), 0
     with _bar() as bar:
@@ -118,9 +118,9 @@ def process(media_keys: tuple[str, ...]) -> None:
             exit_code = interrupted.exit_code
         finally:  # also after an error that does not belong to one recording, such as a full disk
             bar.stop()
-            _say_how_it_ended(report, inbox, time.monotonic() - started)
+            _print_summary(report, inbox, time.monotonic() - started)
     if exit_code:
-        aside.print("interrupted; what is done stays done, `process` goes on with the rest")
+        aside.print("interrupted; run `process` again to continue with the remaining recordings")
         sys.exit(exit_code)
     if report.failed:
         sys.exit(FAILED)
@@ -140,16 +140,16 @@ def _bar() -> Progress:
     )
 
 
-def _say_how_it_ended(report: processing.Report, inbox: processing.Inbox, wall_s: float) -> None:
+def _print_summary(report: processing.Report, inbox: processing.Inbox, wall_s: float) -> None:
     lines = [("green", "done", key) for key in report.done]
     lines += [("dim", "unchanged", key) for key in report.reused]
     lines += [("yellow", "still being copied", key) for key in inbox.growing]
     lines += [("yellow", "incomplete", f"{key}: {reason}") for key, reason in report.incomplete.items()]
     for key, reason in report.failed.items():
         lines.append(("bold red", "failed", reason if reason.startswith(key) else f"{key}: {reason}"))
-    for style, state, says in lines:
-        shown.print(f" [{style}]{state:<9}[/] {plain(says)}", soft_wrap=True)
-    speed = f", {report.audio_s:.0f} s of sound at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
+    for style, state, detail in lines:
+        shown.print(f" [{style}]{state:<9}[/] {plain(detail)}", soft_wrap=True)
+    speed = f", {report.audio_s:.0f} s of audio at {report.audio_s / wall_s:.1f}× real time" if report.audio_s else ""
     ignored = f", {ignored_files(inbox.ignored)}" if inbox.ignored else ""
     shown.print(
         f"{len(report.done)} done, {len(report.reused)} unchanged, {len(report.failed)} failed{ignored}; "
@@ -175,10 +175,10 @@ def list_models() -> None:
     )
     shown.print(f"[dim]{plain(str(chosen.models_dir))}[/]", soft_wrap=True)
     print_table(
-        ("encoders by their Hub names", "about", "state"),
+        ("encoder (Hub name)", "description", "state"),
         (
-            (name, known.says, "" if known.tried else "[yellow]untried here[/]")
-            for name, known in PROFILES.items()
+            (name, profile.description, "" if profile.tried else "[yellow]not tested[/]")
+            for name, profile in PROFILES.items()
             if name not in CATALOGUE
         ),
     )
@@ -187,27 +187,27 @@ def list_models() -> None:
 def _state(item: models.ModelState) -> str:
     if item.verified:
         return "[green]verified[/]"
-    return "[red]wrong digest: pull again[/]" if item.present else "not here"
+    return "[red]wrong digest: pull again[/]" if item.present else "not installed"
 
 
 @weights.command("pull")
 @click.argument("names", nargs=-1)
 def pull_models(names: tuple[str, ...]) -> None:
-    """Download the models of the settings, or the catalogue models NAMES; models that are here are only verified."""
+    """Download the models of the settings, or the catalogue models NAMES; installed models are only verified."""
     chosen = settings.load()
-    wanted = [(chosen.whisper_model, "speech")]
+    requested = [(chosen.whisper_model, "speech")]
     if not chosen.embedding_url:
-        wanted.append((chosen.encoder_model, "encoder"))
+        requested.append((chosen.encoder_model, "encoder"))
     if names:
-        wanted = [(name, _kind(name)) for name in names]
-    for name, kind in wanted:
+        requested = [(name, _kind(name)) for name in names]
+    for name, kind in requested:
         located = _pulled(chosen, name, kind)
-        shown.print(f"{plain(located.name)} is here, verified: {plain(str(located.path))}", soft_wrap=True)
+        shown.print(f"{plain(located.name)} is installed and verified: {plain(str(located.path))}", soft_wrap=True)
 
 
 def _kind(name: str) -> str:
     if name not in CATALOGUE:
-        raise click.UsageError(f"{name} is not in the catalogue ({', '.join(CATALOGUE)}); others are set by settings")
+        raise click.UsageError(f"{name} is not in the catalogue ({', '.join(CATALOGUE)}); set others in the settings")
     return CATALOGUE[name].kind
 
 
@@ -235,14 +235,20 @@ def doctor() -> None:
     healthy = True
     for diagnosis in examination.examine(settings.load()):
         mark = "[green]ok   [/]" if diagnosis.healthy else "[bold red]wrong[/]"
-        shown.print(f"{mark} {diagnosis.name:<14} {plain(diagnosis.says)}", soft_wrap=True)
+        shown.print(f"{mark} {diagnosis.name:<14} {plain(diagnosis.detail)}", soft_wrap=True)
         healthy &= diagnosis.healthy
     sys.exit(0 if healthy else FAILED)
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 = all of them.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 = any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 = all addresses.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; 0 = any free port.",
+)
 @click.pass_context
 def serve(context: click.Context, host: str, port: int) -> None:
     """Serve the search page and its API, read-only, until Ctrl-C."""
@@ -257,12 +263,12 @@ def serve(context: click.Context, host: str, port: int) -> None:
         host,
         port,
         verbose=verbose,
-        listening=lambda address: shown.print(f"Search page on {address} - Ctrl-C ends it", soft_wrap=True),
+        listening=lambda address: shown.print(f"Search page on {address} (press Ctrl-C to quit)", soft_wrap=True),
     )
 
 
 def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
-    """Return the model; download it with a progress bar if it is not here."""
+    """Return the model; download it with a progress bar if it is not installed."""
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=aside, transient=True
     ) as bar:

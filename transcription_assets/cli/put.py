@@ -7,7 +7,7 @@ from transcription_assets.domain.media_keys import AUDIO_SUFFIXES, is_media
 from transcription_assets.errors import PermanentFailure
 
 
-def found(paths: Sequence[Path], into: str, link_roots: Sequence[Path] = ()) -> dict[str, Path]:
+def select(paths: Sequence[Path], into: str, link_roots: Sequence[Path] = ()) -> dict[str, Path]:
     """Return name in the store -> file, for these files and all recordings in these folders.
 
     Audio goes to `audio/`, everything else to `video/`, each below `into`; files of a folder keep their relative path.
@@ -19,19 +19,19 @@ def found(paths: Sequence[Path], into: str, link_roots: Sequence[Path] = ()) -> 
 
     """
     if ".." in into.split("/"):
-        raise PermanentFailure(f"{into}: would leave the inbox")
+        raise PermanentFailure(f"--into {into}: the folder is outside the inbox")
     names: dict[str, Path] = {}
     for path in paths:
         for file, place in _recordings(path, link_roots):
             name = "/".join(part for part in (_inbox(file), into.strip("/"), place) if part)
             if names.setdefault(name, file) != file:
                 raise PermanentFailure(
-                    f"{names[name]} and {file} would both become {name}; put them --into two folders"
+                    f"{names[name]} and {file} would both become {name}; put them into different folders with --into"
                 )
     return names
 
 
-def left_out(paths: Sequence[Path], link_roots: Sequence[Path] = ()) -> list[Path]:
+def ignored(paths: Sequence[Path], link_roots: Sequence[Path] = ()) -> list[Path]:
     """Return the given files that are not recordings, and the links that are not followed.
 
     Other files in folders are not listed.

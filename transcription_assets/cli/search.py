@@ -36,17 +36,21 @@ CONTEXT = 160
 
 @click.command()
 @click.argument("query")
-@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="How many moments.")
+@click.option(
+    "--limit", default=5, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="Maximum number of moments."
+)
 @click.option("--mode", default=Mode.HYBRID.value, show_default=True, type=click.Choice([mode.value for mode in Mode]))
-@click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key begins so: video/talks/")
-@click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language; may be repeated.")
-@click.option("--speaker", "speakers", multiple=True, help="Only this speaker; may be repeated.")
+@click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/")
+@click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable).")
+@click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable).")
 @click.option("--since", type=DAY, help="Recorded on this day or later.")
 @click.option("--until", type=DAY, help="Recorded on this day or earlier.")
-@click.option("--shortest", "shortest_s", type=float, metavar="S", help="Recordings of at least so many seconds.")
-@click.option("--longest", "longest_s", type=float, metavar="S", help="Recordings of at most so many seconds.")
-@click.option("--weak", "with_weak", is_flag=True, help="Also show moments that fit less well (JSON always has them).")
-@click.option("--json", "as_json", is_flag=True, help="A list of media_key, start, end, text, score, url and more.")
+@click.option("--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds.")
+@click.option("--longest", "longest_s", type=float, metavar="S", help="Maximum length of the recording in seconds.")
+@click.option("--weak", "with_weak", is_flag=True, help="Also print weak matches (JSON always has them).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON list: media_key, start, end, text, score, url and more."
+)
 def search(  # noqa: PLR0917 -- click passes options by name
     query: str,
     limit: int,
@@ -62,9 +66,9 @@ def search(  # noqa: PLR0917 -- click passes options by name
     with_weak: bool,
     as_json: bool,
 ) -> None:
-    """Find the moment in which something like QUERY was said; "in double quotes" it was said just so.
+    """Find the moments that match QUERY in words or meaning; text "in double quotes" must match exactly.
 
-    A recording in a bucket is shown by a signed link that plays it for one hour: whoever has it can open it.
+    For a recording in a bucket the link is a signed URL, valid for one hour: anyone who has it can play the recording.
     """
     from transcription_assets.wiring import Services, locate_installed
 
@@ -83,25 +87,25 @@ def search(  # noqa: PLR0917 -- click passes options by name
     links = {key: _link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
     urls = [_at(links[hit.media_key], hit.start) for hit in answer.hits]
     if as_json:
-        found = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
-        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        moments = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
+        click.echo(json.dumps(moments, ensure_ascii=False, indent=1))
         return
     if answer.note:
         aside.print(plain(answer.note), soft_wrap=True)
     if not answer.hits:
-        nothing = "nothing fits" if parse_query(query).words else "there is no word in the question"
+        reason = "no match" if parse_query(query).words else "the query has no words"
         if not answer.passages:
-            nothing = "nothing is indexed yet: transcription-assets process"
-        aside.print(f"nothing found: {nothing}")
+            reason = "nothing is indexed yet; run `transcription-assets process`"
+        aside.print(f"no results: {reason}")
     likely = [hit for hit in answer.hits if not hit.weak]
     if answer.hits and not likely:
-        aside.print("nothing fits well; the nearest is:")
+        aside.print("only weak matches:")
     visible = answer.hits if with_weak or not likely else likely
     for number, (hit, url) in enumerate(zip(answer.hits, urls, strict=True), 1):
         if hit in visible:
-            _show(number, hit, url)
+            _print(number, hit, url)
     if folded := len(answer.hits) - len(visible):
-        aside.print(f"{folded} less likely (--weak shows them)")
+        aside.print(f"{folded} weak matches hidden (use --weak)")
 
 
 def _link(store: Store, key: str) -> str:
@@ -136,7 +140,7 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
     }
 
 
-def _show(number: int, hit: Hit, url: str) -> None:
+def _print(number: int, hit: Hit, url: str) -> None:
     shown.print(
         f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{format_clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
     )
@@ -164,7 +168,7 @@ def around(text: str, sentence: Span, matches: Sequence[Span] = ()) -> list[High
         latest = max((at for at in line_breaks.word_breaks(text[end:]) if at <= CONTEXT), default=CONTEXT)
         last = end + len(text[end : end + latest].rstrip())
     inside = [(a - first, b - first) for a, b in matches if first <= a and b <= last]
-    found = split_highlights(text[first:last], (start - first, end - first), inside)
+    parts = split_highlights(text[first:last], (start - first, end - first), inside)
     cut_before = [HighlightPart("… ", sentence=False, match=False)] if first else []
     cut_after = [HighlightPart(" …", sentence=False, match=False)] if last < len(text) else []
-    return [*cut_before, *found, *cut_after]
+    return [*cut_before, *parts, *cut_after]

@@ -93,14 +93,14 @@ def interruptible() -> Iterator[None]:
         ValueError: this is not the main thread.
 
     """
-    asked = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _ignores_hangup(number)]
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _ignores_hangup(number)]
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        for each in asked:
+        for each in numbers:
             signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in asked}
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -71,7 +71,7 @@ class FailedRecording:
     @property
     def kind(self) -> str:
         """The kind of failure, with the action that it calls for."""
-        return "transient: a retry may help" if self.transient else "permanent: mend the recording"
+        return "transient: a retry may help" if self.transient else "permanent: correct the recording"
 
 
 @contextmanager
@@ -111,26 +111,26 @@ def materialise_each(
         dagster.RetryRequested: The pod is being evicted.
 
     """
-    meter = StepTimer.begin(context)
-    with _told_to_leave(context):
-        made, failed = _outcomes(context, keys, work, meter)
-        with dagster_failures(), meter.common():
+    timer = StepTimer.begin(context)
+    with _retry_on_eviction(context):
+        done, failed = _outcomes(context, keys, work, timer)
+        with dagster_failures(), timer.common():
             unfinished = publish()
     failed += [
         FailedRecording(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()
     ]
-    spent = meter.shown([item.key for item in made if item.key not in unfinished])
-    made = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in made if item.key in spent]
-    _retry_if_that_may_help(context, made, failed)
-    if len(made) == len(context.partition_keys):
-        for item in made:
+    spent = timer.metadata([item.key for item in done if item.key not in unfinished])
+    done = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in done if item.key in spent]
+    _retry_if_that_may_help(context, done, failed)
+    if len(done) == len(context.partition_keys):
+        for item in done:
             context.add_asset_metadata(item.metadata, asset_key=context.asset_key, partition_key=item.key)
-        yield dg.MaterializeResult(data_version=dg.DataVersion(_joint_version(made)))
-        _log_findings(context, made)
+        yield dg.MaterializeResult(data_version=dg.DataVersion(_joint_version(done)))
+        _log_check_results(context, done)
     else:
-        _log_outcomes(context, made, failed)
+        _log_outcomes(context, done, failed)
         _record_failures(context, failed, len(keys))
-        if made:  # without an output, Dagster skips the later steps
+        if done:  # without an output, Dagster skips the later steps
             yield dg.Output(None, metadata=WITHOUT_EVENTS)
     for name, spec in context.assets_def.check_specs_by_output_name.items():
         if spec.asset_key == context.asset_key:
@@ -143,7 +143,7 @@ def batch_keys(context: dg.AssetExecutionContext) -> list[str]:
 
 
 @contextmanager
-def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
+def _retry_on_eviction(context: dg.AssetExecutionContext) -> Iterator[None]:
     """Convert an interrupt of a step's pod to a retry, which skips the recordings that are already materialised.
 
     Dagster would fail the step without a retry. An interrupt in the run's own process means that a person stopped the
@@ -160,39 +160,39 @@ def _told_to_leave(context: dg.AssetExecutionContext) -> Iterator[None]:
         if context.retry_number >= RETRIES.max_retries:
             step = context.op_execution_context.get_step_execution_context().step
             # Several nodes are often lost at once, which uses up the retries of the step.
-            runs.ask_for_another_run(context.instance, context.run_id, step)
-        context.log.warning("this pod is told to leave its node; another one takes over the recordings that are left")
+            runs.request_run_retry(context.instance, context.run_id, step)
+        context.log.warning("this pod is being evicted; another pod continues with the remaining recordings")
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.delay) from interrupted
 
 
 def _outcomes(
-    context: dg.AssetExecutionContext, keys: Sequence[str], work: Callable[[str], StepResult], meter: StepTimer
+    context: dg.AssetExecutionContext, keys: Sequence[str], work: Callable[[str], StepResult], timer: StepTimer
 ) -> tuple[list[StepResult], list[FailedRecording]]:
-    made: list[StepResult] = []
+    done: list[StepResult] = []
     failed: list[FailedRecording] = []
     for number, key in enumerate(keys, 1):
         try:
-            with meter.recording(key):
-                made.append(work(key))
-            if (own_s := made[-1].own_s) is not None:
-                meter.owned(key, own_s)
+            with timer.recording(key):
+                done.append(work(key))
+            if (own_s := done[-1].own_s) is not None:
+                timer.owned(key, own_s)
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
-            failed.append(FailedRecording(key, _about(key, str(error)), isinstance(error, TransientFailure)))
+            failed.append(FailedRecording(key, _with_key(key, str(error)), isinstance(error, TransientFailure)))
             context.log.error(f"{number}/{len(keys)} {failed[-1].reason}")
         except Exception as error:  # noqa: BLE001 -- a bug that affects one file must not stop the others
-            failed.append(FailedRecording(key, _about(key, f"{type(error).__name__}: {error}"), transient=False))
+            failed.append(FailedRecording(key, _with_key(key, f"{type(error).__name__}: {error}"), transient=False))
             context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
-    return made, failed
+    return done, failed
 
 
-def _about(key: str, reason: str) -> str:
+def _with_key(key: str, reason: str) -> str:
     """Return the reason, prefixed with the media key unless it contains it."""
     return reason if key in reason else f"{key}: {reason}"
 
 
 def _retry_if_that_may_help(
-    context: dg.AssetExecutionContext, made: Sequence[StepResult], failed: Sequence[FailedRecording]
+    context: dg.AssetExecutionContext, done: Sequence[StepResult], failed: Sequence[FailedRecording]
 ) -> None:
     """Raise a failure that Dagster retries, if a failure is transient and retries are left.
 
@@ -200,7 +200,7 @@ def _retry_if_that_may_help(
     would trigger the downstream assets twice.
     """
     if any(item.transient for item in failed) and context.retry_number < RETRIES.max_retries:
-        raise _failure(failed, len(made) + len(failed))
+        raise _failure(failed, len(done) + len(failed))
 
 
 def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[FailedRecording], total: int) -> None:
@@ -213,7 +213,7 @@ def _record_failures(context: dg.AssetExecutionContext, failed: Sequence[FailedR
     step = context.op_execution_context.get_step_execution_context().step
     if failed and not runs.has_downstream(context):
         if any(item.transient for item in failed):
-            runs.ask_for_another_run(context.instance, context.run_id, step)
+            runs.request_run_retry(context.instance, context.run_id, step)
         raise _failure(failed, total, allow_retries=False)
     for transient in (False, True):
         if items := [item for item in failed if item.transient == transient]:
@@ -228,10 +228,10 @@ def _failure(failed: Sequence[FailedRecording], total: int, *, allow_retries: bo
 
 
 def _log_outcomes(
-    context: dg.AssetExecutionContext, made: Sequence[StepResult], failed: Sequence[FailedRecording]
+    context: dg.AssetExecutionContext, done: Sequence[StepResult], failed: Sequence[FailedRecording]
 ) -> None:
     """Log a materialisation for each recording that succeeded, and the reason for each that failed."""
-    for item in made:
+    for item in done:
         context.log_event(
             dg.AssetMaterialization(
                 context.asset_key,
@@ -240,11 +240,11 @@ def _log_outcomes(
                 tags={"dagster/data_version": item.version, **_code_version(context)},
             )
         )
-    _log_findings(context, made)
-    for lost in failed:
+    _log_check_results(context, done)
+    for failure in failed:
         # The partition's page shows observations, but not the reason of a failed run.
-        reason = {"reason": dg.MetadataValue.text(lost.reason), "kind": dg.MetadataValue.text(lost.kind)}
-        context.log_event(dg.AssetObservation(context.asset_key, partition=lost.key, metadata=reason))
+        reason = {"reason": dg.MetadataValue.text(failure.reason), "kind": dg.MetadataValue.text(failure.kind)}
+        context.log_event(dg.AssetObservation(context.asset_key, partition=failure.key, metadata=reason))
 
 
 def _code_version(context: dg.AssetExecutionContext) -> Mapping[str, str]:
@@ -257,7 +257,7 @@ def _summary(failed: Sequence[FailedRecording], total: int) -> str:
     if total == 1:
         return failed[0].reason
     reasons = "\n".join(f"- {item.reason}" for item in failed)
-    others = ", the others are materialised" if len(failed) < total else ""
+    others = "; the others are materialised" if len(failed) < total else ""
     return f"{len(failed)} of {total} recordings failed{others}:\n{reasons}"
 
 
@@ -267,32 +267,32 @@ def _table(failed: Sequence[FailedRecording]) -> dg.TableMetadataValue:
     )
 
 
-def _joint_version(made: Sequence[StepResult]) -> str:
+def _joint_version(done: Sequence[StepResult]) -> str:
     """Return one data version for all partitions of the run, as Dagster requires; it changes with any of theirs."""
-    if len(made) == 1:
-        return made[0].version
-    return hashlib.sha256("\n".join(item.version for item in made).encode()).hexdigest()[:32]
+    if len(done) == 1:
+        return done[0].version
+    return hashlib.sha256("\n".join(item.version for item in done).encode()).hexdigest()[:32]
 
 
-def _log_findings(context: dg.AssetExecutionContext, made: Sequence[StepResult]) -> None:
+def _log_check_results(context: dg.AssetExecutionContext, done: Sequence[StepResult]) -> None:
     materialised = context.instance.get_latest_storage_id_by_partition(
-        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, {item.key for item in made}
+        context.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, {item.key for item in done}
     )
-    for item in made:
+    for item in done:
         # Without its target materialisation the UI treats an evaluation as outdated and hides it.
         at = materialised.get(item.key)
         target = at and AssetCheckEvaluationTargetMaterializationData(
             storage_id=at, run_id=context.run_id, timestamp=time.time()
         )
-        for finding in item.findings:
+        for result in item.findings:
             context.log_event(
                 dg.AssetCheckEvaluation(
                     asset_key=context.asset_key,
-                    check_name=finding.name,
-                    passed=finding.passed,
-                    description=finding.description,
+                    check_name=result.name,
+                    passed=result.passed,
+                    description=result.description,
                     severity=dg.AssetCheckSeverity.WARN,
-                    metadata=finding.metadata,
+                    metadata=result.metadata,
                     partition=item.key,
                     target_materialization_data=target or None,
                 )

@@ -13,7 +13,7 @@ from transcription_assets.pipeline.video import Video
 
 COVERAGE_LIMIT = 0.85
 GAP_LIMIT_S = 10.0
-UNHEARD_FLOOR_S = 2.0
+UNCOVERED_FLOOR_S = 2.0
 """Seconds of voice activity without words that any recording may have: a cough or a chord can look like speech."""
 CONFIDENCE_LIMIT = 0.5
 LISTED = 5
@@ -37,7 +37,7 @@ AUDIBLE = _spec(
 COVERAGE = _spec(
     "speech_coverage",
     "transcript",
-    f"At least {COVERAGE_LIMIT:.0%} of the voice activity has words, or all but {UNHEARD_FLOOR_S:.0f} s of it; "
+    f"At least {COVERAGE_LIMIT:.0%} of the voice activity has words, or all but {UNCOVERED_FLOOR_S:.0f} s of it; "
     f"no gap (speech without words) is longer than {GAP_LIMIT_S:.0f} s.",
 )
 CONFIDENCE = _spec(
@@ -57,42 +57,46 @@ def playable(video: Video) -> CheckResult:
     """Check that the probe found a duration; a recording that cannot be opened fails the asset itself."""
     duration = video.probe.duration
     if duration is None:
-        return CheckResult("playable", passed=False, description="It plays, but the file does not say how long it is.")
-    return CheckResult("playable", passed=True, description=f"{video.probe.audio_codec} sound, {duration:.1f} s.")
+        return CheckResult(
+            "playable",
+            passed=False,
+            description="The recording can be decoded, but the file does not state its duration.",
+        )
+    return CheckResult("playable", passed=True, description=f"{video.probe.audio_codec} audio, {duration:.1f} s.")
 
 
 def whole(audio: Audio) -> CheckResult:
     """Compare the decoded duration with the container's."""
-    promised = "an unknown length" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
-    description = f"{audio.duration:.1f} s decoded, the file promises {promised}."
+    promised = "no duration" if audio.container_duration is None else f"{audio.container_duration:.1f} s"
+    description = f"{audio.duration:.1f} s decoded, the file states {promised}."
     if audio.truncation:
         description += f" {audio.shortfall[:1].upper()}{audio.shortfall[1:]}."
     if audio.warnings:
-        description += f" The decoder said: {'; '.join(audio.warnings[:3])}"
+        description += f" Decoder warnings: {'; '.join(audio.warnings[:3])}"
     return CheckResult("whole", passed=audio.is_whole, description=description)
 
 
 def audible(audio: Audio) -> CheckResult:
     """Report corrections that make the speech audible, and audio tracks that were left out."""
-    told = []
+    notes = []
     if audio.level_db is None:
-        told.append("There is digital silence only.")
+        notes.append("Digital silence only.")
     if audio.gain_db:
-        told.append(f"Very quiet ({audio.level_db} dB): amplified by {audio.gain_db} dB.")
+        notes.append(f"Very quiet ({audio.level_db} dB): amplified by {audio.gain_db} dB.")
     if audio.cancelled_s:
-        told.append(
-            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; they were turned around."
+        notes.append(
+            f"Channels of opposite phase cancel each other for {audio.cancelled_s:.1f} s; one was inverted."
             " Check the wiring of the microphones."
         )
-    if left := [number for number in range(1, audio.track_count + 1) if number not in audio.tracks]:
-        told.append(
-            f"Of {audio.track_count} audio tracks {_listed(audio.tracks)} were used, {_listed(left)} left out"
-            " (TRANSCRIPTION_AUDIO_TRACKS chooses)."
+    if unused := [number for number in range(1, audio.track_count + 1) if number not in audio.tracks]:
+        notes.append(
+            f"Audio tracks {_listed(audio.tracks)} of {audio.track_count} were used; {_listed(unused)} ignored"
+            " (see TRANSCRIPTION_AUDIO_TRACKS)."
         )
     return CheckResult(
         "audible",
-        passed=not told,
-        description=" ".join(told) or "Sound of a usual level.",
+        passed=not notes,
+        description=" ".join(notes) or "The audio has a usual level.",
         metadata={
             "level_db": dg.MetadataValue.float(-120.0 if audio.level_db is None else audio.level_db),
             "gain_db": dg.MetadataValue.float(audio.gain_db),
@@ -116,19 +120,19 @@ def speech_coverage(transcript: Transcript, audio: Audio | None = None) -> Check
         return CheckResult(
             "speech_coverage",
             passed=False,
-            description=f"There is very quiet sound ({audio.level_db} dB, amplified by {audio.gain_db} dB), but no"
-            " speech was understood in it. Listen to it, and record closer to the speaker.",
+            description=f"The audio is very quiet ({audio.level_db} dB, amplified by {audio.gain_db} dB), and no speech"
+            " was detected in it. Listen to it, and record closer to the speaker.",
         )
     if not speech.vad_seconds:
-        return CheckResult("speech_coverage", passed=True, description="Nobody speaks in this recording.")
-    enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNHEARD_FLOOR_S
-    understood = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s voiced time has words"
+        return CheckResult("speech_coverage", passed=True, description="No speech detected.")
+    enough = speech.coverage >= COVERAGE_LIMIT or speech.vad_seconds - speech.covered_seconds <= UNCOVERED_FLOOR_S
+    summary = f"{speech.coverage:.1%} of {speech.vad_seconds:.1f} s of voice activity has words"
     if not transcript.segments and speech.gaps:
-        understood = f"Somebody seems to speak for {speech.vad_seconds:.1f} s, but nothing was understood"
+        summary = f"Voice activity for {speech.vad_seconds:.1f} s, but no words were recognised"
     return CheckResult(
         "speech_coverage",
         passed=enough and speech.largest_gap <= GAP_LIMIT_S,
-        description=f"{understood}; the longest gap is {speech.largest_gap:.1f} s.",
+        description=f"{summary}; the longest gap is {speech.largest_gap:.1f} s.",
         metadata={"coverage": dg.MetadataValue.float(round(speech.coverage, 4))},
     )
 
@@ -137,7 +141,7 @@ def confidence(transcript: Transcript) -> CheckResult:
     """Check the mean probability of the words."""
     words = transcript.words
     if not words:
-        return CheckResult("confidence", passed=True, description="There are no words.")
+        return CheckResult("confidence", passed=True, description="No words.")
     mean = sum(word.probability for word in words) / len(words)
     return CheckResult(
         "confidence",
@@ -151,12 +155,12 @@ def no_hallucinations(transcript: Transcript) -> CheckResult:
     """Check for words outside voice activity and for segments with low confidence."""
     spans = transcript.speech.hallucinations
     unsure = [item for item in transcript.segments if item.low_confidence]
-    told = [f"words without speech at {format_clock(start)}" for start, _ in spans[:LISTED]]
-    told += [f"{item.low_confidence} at {format_clock(item.start)}" for item in unsure[:LISTED]]
+    findings = [f"words without speech at {format_clock(start)}" for start, _ in spans[:LISTED]]
+    findings += [f"{item.low_confidence} at {format_clock(item.start)}" for item in unsure[:LISTED]]
     return CheckResult(
         "no_hallucinations",
-        passed=not told,
-        description="; ".join(told) if told else "No words are suspect.",
+        passed=not findings,
+        description="; ".join(findings) if findings else "No hallucinations, no low confidence.",
         metadata={
             "hallucinated_s": dg.MetadataValue.float(float(round(sum(end - start for start, end in spans), 3))),
             "segments_of_low_confidence": dg.MetadataValue.int(len(unsure)),
@@ -169,5 +173,5 @@ def complete(embeddings: Embeddings) -> CheckResult:
     return CheckResult(
         "complete",
         passed=embeddings.is_complete,
-        description=f"{embeddings.sentences} sentences in {embeddings.rows.height} passages.",
+        description=f"{embeddings.sentences} sentences, {embeddings.rows.height} passages.",
     )

@@ -30,43 +30,47 @@ OPACITY = {EMPTY: 0x00, TRACK: 0x38}
 Pixels = NDArray[np.uint8]
 
 
-def coverage(made: Transcript, limit: int) -> str:
+def coverage(transcript: Transcript, limit: int) -> str:
     """Return a Markdown image with its legend, shorter than `limit` characters; empty if that is impossible."""
-    if not made.duration:
+    if not transcript.duration:
         return ""
-    told = legend(made)
+    caption = legend(transcript)
     for columns in COLUMNS:
-        data = base64.b64encode(png(_rows(made, columns))).decode()
-        shown = f"![speech and words](data:image/png;base64,{data})"
-        if len(shown) + len(told) + 4 < limit:
-            return f"{shown}\n\n{told}"
+        data = base64.b64encode(png(_rows(transcript, columns))).decode()
+        image = f"![speech and words](data:image/png;base64,{data})"
+        if len(image) + len(caption) + 4 < limit:
+            return f"{image}\n\n{caption}"
     return ""
 
 
-def legend(made: Transcript) -> str:
+def legend(transcript: Transcript) -> str:
     """Return the meaning of colours and ticks, and the times of the longest gaps."""
-    gaps = sorted(sorted(made.speech.gaps, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
+    gaps = sorted(sorted(transcript.speech.gaps, key=lambda span: span[0] - span[1])[:NAMED_GAPS])
     named = ", ".join(f"{format_clock(start)}–{format_clock(end)}" for start, end in gaps)
-    more = ", …" if len(made.speech.gaps) > NAMED_GAPS else "."
+    more = ", …" if len(transcript.speech.gaps) > NAMED_GAPS else "."
     missing = f"Red: no words at {named}{more}" if gaps else "No gaps."
-    tick = format_clock(_tick_s(made.duration))
-    return f"Above: speech. Below: words, orange of low confidence. A tick every {tick}. {missing}"
+    tick = format_clock(_tick_s(transcript.duration))
+    return f"Above: speech. Below: words (orange: low confidence). One tick every {tick}. {missing}"
 
 
 def _tick_s(duration: float) -> int:
     return next((step for step in TICKS_S if duration / step <= MOST_TICKS), TICKS_S[-1])
 
 
-def _rows(made: Transcript, columns: int) -> Pixels:
+def _rows(transcript: Transcript, columns: int) -> Pixels:
     """Return the palette indexes of all pixels, shape (height, columns)."""
-    unsure = [(item.start, item.end) for item in made.segments if item.low_confidence]
-    words = [(word.start, word.end) for word in made.words]
-    speech = _bar(made.duration, columns, ((SPEECH, made.speech.voiced), (HOLE, made.speech.gaps)))
-    spoken = _bar(made.duration, columns, ((WORDS, words), (SUSPECT, [*unsure, *made.speech.hallucinations])))
+    unsure = [(item.start, item.end) for item in transcript.segments if item.low_confidence]
+    words = [(word.start, word.end) for word in transcript.words]
+    speech = _bar(transcript.duration, columns, ((SPEECH, transcript.speech.voiced), (HOLE, transcript.speech.gaps)))
+    spoken = _bar(
+        transcript.duration, columns, ((WORDS, words), (SUSPECT, [*unsure, *transcript.speech.hallucinations]))
+    )
     gap = np.full((GAP_PX, columns), EMPTY, np.uint8)
     ticks = np.full((TICK_PX, columns), EMPTY, np.uint8)
-    step = _tick_s(made.duration)
-    ticks[:, [int(at / made.duration * (columns - 1)) for at in range(0, int(made.duration) + 1, step)]] = SPEECH
+    step = _tick_s(transcript.duration)
+    ticks[:, [int(at / transcript.duration * (columns - 1)) for at in range(0, int(transcript.duration) + 1, step)]] = (
+        SPEECH
+    )
     return np.concatenate([np.tile(speech, (BAR_PX, 1)), gap, np.tile(spoken, (BAR_PX, 1)), gap, ticks])
 
 

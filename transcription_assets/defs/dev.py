@@ -20,8 +20,8 @@ from pathlib import Path
 LOCATION = "transcription_assets"
 """Name of the code location; Dagster stores sensor cursors under it."""
 SOCKET = "code-server.sock"
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK_EVERY_S = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POLL_S = 0.2
 END_LIMIT_S = 20.0
 """Seconds from SIGTERM to SIGKILL for child processes."""
 
@@ -34,28 +34,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     """
     options = _parser().parse_args(arguments)
-    asked: list[int] = []
-    for number in ENDING:
+    signals: list[int] = []
+    for number in SIGNALS:
         # Also if the signal was ignored: children inherit ignored signals, but not handlers.
-        signal.signal(number, lambda received, _frame: asked.append(received))
+        signal.signal(number, lambda received, _frame: signals.append(received))
     children: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="dagster-") as folder:
         server, *clients = commands(Path(folder), options.host, options.port)
         try:
             children.append(subprocess.Popen(server, stdin=subprocess.DEVNULL, process_group=0))
-            while not asked and is_running(children) and not accepts(Path(folder) / SOCKET):
-                time.sleep(LOOK_EVERY_S)  # otherwise its clients show an error until their next attempt
+            while not signals and is_running(children) and not accepts(Path(folder) / SOCKET):
+                time.sleep(POLL_S)  # otherwise its clients show an error until their next attempt
             children += [
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
                 for command in clients
-                if is_running(children) and not asked
+                if is_running(children) and not signals
             ]
             print(f"Dagster on http://{options.host}:{options.port}", flush=True)  # noqa: T201
-            while not asked and is_running(children):
-                time.sleep(LOOK_EVERY_S)
+            while not signals and is_running(children):
+                time.sleep(POLL_S)
         finally:
             end(children)
-    return 128 + asked[0] if asked else 1
+    return 128 + signals[0] if signals else 1
 
 
 def commands(folder: Path, host: str, port: int) -> list[list[str]]:
@@ -113,8 +113,8 @@ def end(children: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m transcription_assets.defs.dev", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address that the webserver listens on")
-    parser.add_argument("--port", type=int, default=3000, help="its port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=3000, help="port to listen on")
     return parser
 
 

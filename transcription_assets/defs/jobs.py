@@ -8,7 +8,7 @@ recordings = dg.DynamicPartitionsDefinition(name="recordings")
 process_recordings = dg.define_asset_job(
     "process_recordings",
     selection=["video", "audio", "transcript", "embeddings"],
-    description="The whole chain for one recording or a range of them: from the file to rows in the search table.",
+    description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
 )
 
 refresh_search = dg.define_asset_job(

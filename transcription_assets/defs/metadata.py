@@ -32,20 +32,22 @@ Metadata = Mapping[str, dg.MetadataValue]
 PASSAGE_COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("id", "string", description="media key # index"),
-        dg.TableColumn("media_key", "string", description="the recording, also its partition"),
-        dg.TableColumn("title", "string", description="for people: the recording's title or file name"),
-        dg.TableColumn("start_s", "float", description="seconds from the start of the medium"),
-        dg.TableColumn("end_s", "float", description="seconds from the start of the medium"),
+        dg.TableColumn("media_key", "string", description="media key of the recording, also its partition key"),
+        dg.TableColumn("title", "string", description="title or file name, for display"),
+        dg.TableColumn("start_s", "float", description="seconds from the start of the recording"),
+        dg.TableColumn("end_s", "float", description="seconds from the start of the recording"),
         dg.TableColumn("text", "string", description="whole sentences, about 30 s of speech"),
         dg.TableColumn("language", "string", description="ISO 639-1 code"),
-        dg.TableColumn("speakers", "string[]", description="who speaks in it, where that is known"),
+        dg.TableColumn("speakers", "string[]", description="known speakers in the passage"),
         dg.TableColumn("recorded", "date", description="from the recording's name or tags"),
-        dg.TableColumn("duration_s", "float", description="length of the recording"),
+        dg.TableColumn("duration_s", "float", description="length of the recording in seconds"),
         dg.TableColumn("vector", "float32[]", description="unit length"),
         dg.TableColumn("embedding_model", "string", description="name and revision of the encoder"),
-        dg.TableColumn("recipe", "string", description="all that vectors depend on: one table holds one"),
-        dg.TableColumn("media_etag", "string", description="which version of the recording"),
-        dg.TableColumn("card", "string", description="JSON: all that a moment is shown with, sentence by sentence"),
+        dg.TableColumn(
+            "recipe", "string", description="everything that vectors depend on; the same in all rows of a table"
+        ),
+        dg.TableColumn("media_etag", "string", description="ETag of the recording"),
+        dg.TableColumn("card", "string", description="JSON for display: title, dates and sentences"),
         dg.TableColumn("near", "binary", description="float16: the passage's vector, then one for each sentence"),
     ]
 )
@@ -55,13 +57,13 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
     """Return poster, duration, codecs and size; `thumbnail` is a WebP image, empty if there is none."""
     probe = made.probe
     picture = f"{probe.video_codec} {probe.width}×{probe.height}" if probe.video_codec else "none"
-    shown: dict[str, dg.MetadataValue] = {}
+    entries: dict[str, dg.MetadataValue] = {}
     if thumbnail:
         encoded = base64.b64encode(thumbnail).decode()
-        shown["poster"] = dg.MetadataValue.md(f"![poster](data:image/webp;base64,{encoded})")
+        entries["poster"] = dg.MetadataValue.md(f"![poster](data:image/webp;base64,{encoded})")
     if probe.title:
-        shown["title"] = dg.MetadataValue.text(printable(probe.title))
-    shown |= {
+        entries["title"] = dg.MetadataValue.text(printable(probe.title))
+    entries |= {
         "duration": dg.MetadataValue.text(format_clock(probe.duration) if probe.duration else "not stated"),
         "picture": dg.MetadataValue.text(picture),
         "sound": dg.MetadataValue.text(f"{probe.audio_codec}, {probe.sample_rate} Hz, {probe.channels}"),
@@ -69,8 +71,8 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
         "recording": dg.MetadataValue.path(store.public_url(made.key)),
     }
     if made.has_poster:
-        shown["poster_file"] = dg.MetadataValue.path(store.artefact_url(media_keys.poster(made.key)))
-    return shown | {
+        entries["poster_file"] = dg.MetadataValue.path(store.artefact_url(media_keys.poster(made.key)))
+    return entries | {
         "duration_s": dg.MetadataValue.float(probe.duration or 0.0),
         "bytes_read": dg.MetadataValue.int(made.bytes_read),
         "etag": dg.MetadataValue.text(made.etag),
@@ -94,7 +96,7 @@ def audio(made: Audio, store: Store) -> Metadata:
 def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
     """Return excerpt, timeline, language, coverage and speed for readers, then the bare figures for plots."""
     key, speech, timing = made.media.key, made.speech, made.timing
-    covered = f"{speech.coverage:.1%} of the voiced time has words; the longest gap is {speech.largest_gap:.1f} s"
+    covered = f"{speech.coverage:.1%} of the voice activity has words; the longest gap is {speech.largest_gap:.1f} s"
     speed = f"{timing.rtfx:.1f}× real time ({format_clock(timing.audio_s)} in {timing.wall_s:.1f} s)"
     spoken = made.languages or ({made.language: made.language_probability} if made.language else {})
     language = ", ".join(f"{name} ({share:.0%})" for name, share in spoken.items()) or "none"
@@ -111,7 +113,7 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
         "timeline": dg.MetadataValue.md(timeline(made)),
         "language": dg.MetadataValue.text(language),
         "words": dg.MetadataValue.int(len(made.words)),
-        "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "nobody speaks"),
+        "speech": dg.MetadataValue.text(covered if speech.vad_seconds else "no speech"),
         "speed": dg.MetadataValue.text(speed),
         "model": dg.MetadataValue.text(f"{made.model.name} @ {made.model.revision[:12]}, {made.model.compute_type}"),
         **files,
@@ -141,13 +143,13 @@ def embeddings(made: Embeddings, store: Store) -> Metadata:
         dg.TableRecord({"start": format_clock(row["start_s"]), "end": format_clock(row["end_s"]), "text": row["text"]})
         for row in made.rows.head(TABLE_ROWS).iter_rows(named=True)
     ]
-    shown: dict[str, dg.MetadataValue] = {
+    entries: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(made.rows.height),
         "sentences": dg.MetadataValue.int(made.sentences),
     }
     if records:
-        shown["passages"] = dg.MetadataValue.table(records)
-    return shown | {
+        entries["passages"] = dg.MetadataValue.table(records)
+    return entries | {
         "parquet": dg.MetadataValue.path(store.artefact_url(media_keys.passages(made.key))),
         "reused": dg.MetadataValue.bool(made.reused),
     }
@@ -162,16 +164,16 @@ def search_index(state: IndexState) -> Metadata:
         "version": dg.MetadataValue.int(state.version),
         "vector_index": dg.MetadataValue.bool(state.vector_index),
         "table": dg.MetadataValue.text(state.table or "none"),
-        "building": dg.MetadataValue.text(state.building or "nothing"),
+        "building": dg.MetadataValue.text(state.building or "none"),
     }
 
 
 def excerpt(made: Transcript) -> str:
     """Return the first lines with their times, as Markdown that the UI shows inline."""
     if made.no_speech:
-        return "*Nobody speaks in this recording.*"
+        return "*No speech detected.*"
     if not made.segments:
-        return "*Somebody seems to speak in this recording, but nothing was understood.*"
+        return "*Voice activity, but no words were recognised.*"
     lines = [f"`{format_clock(segment.start)}` {_plain(segment.text)}" for segment in made.segments]
     return fitting(lines, "\n\n", most=EXCERPT_LINES)
 
@@ -192,12 +194,12 @@ def timeline(made: Transcript) -> str:
 def _shares(made: Transcript) -> list[float]:
     """Return the share of each slot that has words, in [0, 1]."""
     slot_s = made.duration / TIMELINE_SLOTS
-    held = [0.0] * TIMELINE_SLOTS
+    seconds_of = [0.0] * TIMELINE_SLOTS
     for word in made.words:
         first, last = (min(int(at / slot_s), TIMELINE_SLOTS - 1) for at in (word.start, word.end))
         for slot in range(first, last + 1):
-            held[slot] += max(0.0, min(word.end, (slot + 1) * slot_s) - max(word.start, slot * slot_s))
-    return [min(seconds / slot_s, 1.0) for seconds in held]
+            seconds_of[slot] += max(0.0, min(word.end, (slot + 1) * slot_s) - max(word.start, slot * slot_s))
+    return [min(seconds / slot_s, 1.0) for seconds in seconds_of]
 
 
 def _level(share: float) -> int:
@@ -207,12 +209,12 @@ def _level(share: float) -> int:
 
 def fitting(lines: Sequence[str], separator: str, most: int | None = None) -> str:
     """Return as many of the lines as the UI shows inline, with `…` in place of the rest."""
-    shown = list(lines[:most])
-    while shown and _length(separator.join([*shown, "…"])) >= INLINE_LIMIT:
-        shown.pop()
-    if lines and not shown:
-        shown = [lines[0][: INLINE_LIMIT // 2]]
-    return separator.join(shown if shown == list(lines) else [*shown, "…"])
+    visible = list(lines[:most])
+    while visible and _length(separator.join([*visible, "…"])) >= INLINE_LIMIT:
+        visible.pop()
+    if lines and not visible:
+        visible = [lines[0][: INLINE_LIMIT // 2]]
+    return separator.join(visible if visible == list(lines) else [*visible, "…"])
 
 
 def _length(text: str) -> int:

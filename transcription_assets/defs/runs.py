@@ -91,10 +91,10 @@ def range_tags(keys: Sequence[str], order: Sequence[str]) -> list[dict[str, str]
         order: All partitions, in their order.
 
     """
-    wanted, ranges = set(keys), []
-    for _, group in groupby(order, wanted.__contains__):
+    selected, ranges = set(keys), []
+    for _, group in groupby(order, selected.__contains__):
         members = list(group)
-        if members[0] not in wanted:
+        if members[0] not in selected:
             continue
         single = len(members) == 1
         ranges.append({PARTITION: members[0]} if single else {RANGE_START: members[0], RANGE_END: members[-1]})
@@ -123,8 +123,8 @@ def materialised_upstream(context: dg.AssetExecutionContext) -> list[str]:
     while run:
         logs = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         events = [entry.get_dagster_event() for entry in logs]
-        if made := {event.partition for event in events if event.asset_key in upstream}:
-            return sorted(made.intersection(context.partition_keys))
+        if materialised := {event.partition for event in events if event.asset_key in upstream}:
+            return sorted(materialised.intersection(context.partition_keys))
         run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
     return sorted(context.partition_keys)
 
@@ -165,7 +165,7 @@ def record_failed(context: dg.AssetExecutionContext, keys: Sequence[str], failur
         instance.report_dagster_event(event, failed.run_id)
         instance.report_run_failed(
             failed,
-            f"{failure.description}\nIt failed in run {run.run_id}, which went on with the other recordings.",
+            f"{failure.description}\nIt failed in run {run.run_id}, which continued with the other recordings.",
             JobFailureData(None, RunFailureReason.STEP_FAILURE, event),
         )
         context.log.error(f"recorded as failed run {failed.run_id}: {', '.join(keys)}")
@@ -176,7 +176,7 @@ def is_requested_by_a_person(run: dg.DagsterRun) -> bool:
     return not any(run.tags.get(tag) for tag in UNATTENDED)
 
 
-def ask_for_another_run(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
+def request_run_retry(instance: dg.DagsterInstance, run_id: str, step: ExecutionStep) -> None:
     """Tag the run for a retry if `is_first(step)`."""
     if is_first(step):
         instance.add_run_tags(run_id, {RETRY_RUN: "true"})
@@ -197,8 +197,8 @@ def _selected(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
 
 def _step_failure(context: StepExecutionContext, failure: dg.Failure) -> DagsterEvent:
     """Return a failure event of this step that can be reported to another run."""
-    shown = UserFailureData("intentional-failure", failure.description, failure.metadata)  # type: ignore[no-untyped-call]
-    data = StepFailureData(None, shown, ErrorSource.USER_CODE_ERROR)  # type: ignore[no-untyped-call]
+    user_failure = UserFailureData("intentional-failure", failure.description, failure.metadata)  # type: ignore[no-untyped-call]
+    data = StepFailureData(None, user_failure, ErrorSource.USER_CODE_ERROR)  # type: ignore[no-untyped-call]
     return DagsterEvent(
         event_type_value=dg.DagsterEventType.STEP_FAILURE.value,
         job_name=context.job_name,

@@ -58,11 +58,11 @@ class StepTimer:
     def begin(cls, context: dg.AssetExecutionContext) -> "StepTimer":
         """Start measuring; to be called where the body of the asset begins."""
         now, price = time.time(), price_of(context)
-        asked = _asked_for(context)
-        if asked is None:
+        requested = _requested_at(context)
+        if requested is None:
             return cls(0.0, 0.0, price)
-        began = max(process_start(), asked)  # the kernel's boot time is in whole seconds
-        return cls(began - asked, max(now - began, 0.0), price)
+        began = max(process_start(), requested)  # the kernel's boot time is in whole seconds
+        return cls(began - requested, max(now - began, 0.0), price)
 
     @contextmanager
     def recording(self, key: str) -> Iterator[None]:
@@ -105,24 +105,24 @@ class StepTimer:
         weights = [self._weights.get(key, 0.0) for key in keys]
         return [sum(own_s) * weight / sum(weights) for weight in weights] if sum(weights) else own_s
 
-    def shown(self, keys: Sequence[str]) -> dict[str, Metadata]:
+    def metadata(self, keys: Sequence[str]) -> dict[str, Metadata]:
         """Return the metadata of each of these recordings: its step timing, and its cost if the step has a price."""
-        return {key: self._shown(spent) for key, spent in self.spent(keys).items()}
+        return {key: self._metadata(spent) for key, spent in self.spent(keys).items()}
 
-    def _shown(self, spent: StepTime) -> Metadata:
-        shown: Metadata = {
+    def _metadata(self, spent: StepTime) -> Metadata:
+        metadata: Metadata = {
             "queue_s": _seconds(spent.queue_s),
             "start_s": _seconds(spent.start_s),
             "load_s": _seconds(spent.load_s),
             "compute_s": _seconds(spent.compute_s),
         }
         if self._price:
-            shown |= {
+            metadata |= {
                 "cpu_seconds": _seconds(spent.held_s * self._price["cpus"]),
                 "gpu_seconds": _seconds(spent.held_s * self._price["gpus"]),
                 "cost_usd": dg.MetadataValue.float(round(spent.usd(self._price["usd_per_hour"]), 8)),
             }
-        return shown
+        return metadata
 
 
 class DecodingProgress:
@@ -162,15 +162,15 @@ def _plain(value: object) -> float:
     return value.value if isinstance(value, dg.FloatMetadataValue | dg.IntMetadataValue) else value  # type: ignore[return-value]
 
 
-def _asked_for(context: dg.AssetExecutionContext) -> float | None:
+def _requested_at(context: dg.AssetExecutionContext) -> float | None:
     """Return when the executor requested a process for this attempt of the step, None if it uses the run's."""
     step = context.op_execution_context.get_step_execution_context().step.key
-    asked = [
+    times = [
         entry.timestamp
         for entry in context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTING)
         if entry.step_key == step
     ]
-    return max(asked, default=None)
+    return max(times, default=None)
 
 
 def _seconds(value: float) -> dg.MetadataValue:
@@ -181,9 +181,9 @@ def priced_steps(instance: dg.DagsterInstance, now: datetime) -> Iterator[Priced
     """Yield the cost of each materialisation of the last `DAYS` days that has a price, fetched in pages of `PAGE`."""
     since = (now - timedelta(days=DAYS)).timestamp()
     for step in STEPS:
-        wanted, cursor = dg.AssetRecordsFilter(dg.AssetKey(step), after_timestamp=since), None
+        records_filter, cursor = dg.AssetRecordsFilter(dg.AssetKey(step), after_timestamp=since), None
         while True:
-            found = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
+            found = instance.fetch_materializations(records_filter, limit=PAGE, cursor=cursor)
             yield from (item for record in found.records if (item := _priced(step, record)))
             cursor = found.cursor
             if not found.has_more:
@@ -191,12 +191,12 @@ def priced_steps(instance: dg.DagsterInstance, now: datetime) -> Iterator[Priced
 
 
 def _priced(step: str, record: dg.EventLogRecord) -> PricedStep | None:
-    made = record.asset_materialization
-    told = {name: value.value for name, value in made.metadata.items()} if made else {}
-    figures = {name: value for name, value in told.items() if isinstance(value, int | float)}
+    materialisation = record.asset_materialization
+    values = {name: value.value for name, value in materialisation.metadata.items()} if materialisation else {}
+    figures = {name: value for name, value in values.items() if isinstance(value, int | float)}
     if "cost_usd" not in figures:
         return None
-    heard = step == "transcript" and not figures.get("reused")
+    is_transcribed = step == "transcript" and not figures.get("reused")
     parts = StepTime(*(figures.get(part, 0.0) for part in ("queue_s", "start_s", "load_s", "compute_s")))
     return PricedStep(
         datetime.fromtimestamp(record.timestamp, UTC).date(),
@@ -205,7 +205,7 @@ def _priced(step: str, record: dg.EventLogRecord) -> PricedStep | None:
         figures.get("cpu_seconds", 0.0),
         figures.get("gpu_seconds", 0.0),
         figures["cost_usd"],
-        figures.get("duration_s", 0.0) if heard else 0.0,
+        figures.get("duration_s", 0.0) if is_transcribed else 0.0,
     )
 
 
@@ -233,19 +233,19 @@ def report_metadata(found: Sequence[DailyCost]) -> Metadata:
 
 
 NOTHING = (
-    "Nothing was paid by the hour in the last 30 days. With `TRANSCRIPTION_EXECUTOR=k8s` each step has a pod, and what "
-    "that reserves has a price."
+    "No costs in the last 30 days. Only steps in pods (`TRANSCRIPTION_EXECUTOR=k8s`) have a price, that of the "
+    "resources that the pod reserves."
 )
 BOUND = (
-    "By list prices; the wait for a node is priced as if it were booting for this pod. **Not in it**: what was done by "
-    "pods that died or were told to leave (their recordings count as reused, neither $ nor hours), `search_index` and "
-    "this report, the pods that watch runs, the servers, the bucket."
+    "By list prices; queue time is priced as if the node were booting for this pod. **Not included**: work of pods "
+    "that failed or were evicted (their recordings count as reused, without $ and hours), `search_index` and this "
+    "report, the pods of runs, the servers, the bucket."
 )
 
 
 def _summary(usd: float, audio_h: float, days: int) -> str:
-    price = f"**{usd / audio_h:.3f} $ for an hour of sound**" if audio_h else "**Nothing was heard**"
-    return f"{price}: {audio_h:.2f} h of sound on {days} days for {usd:.2f} $. {BOUND}"
+    price = f"**{usd / audio_h:.3f} $ per audio hour**" if audio_h else "**No audio was transcribed**"
+    return f"{price}: {audio_h:.2f} audio hours on {days} days for {usd:.2f} $. {BOUND}"
 
 
 def chart(found: Sequence[DailyCost]) -> str:
@@ -255,9 +255,9 @@ def chart(found: Sequence[DailyCost]) -> str:
     some Content-Security-Policies block it.
     """
     ours = [(f"{day.day:%d %b}", day.usd_per_audio_hour) for day in reversed(found)]
-    ours_known = [(name, value) for name, value in ours if value is not None][:7]
+    priced = [(name, value) for name, value in ours if value is not None][:7]
     theirs = [(item.service, item.usd_per_audio_hour) for item in HOSTED]
-    rows = [*ours_known, *theirs]
+    rows = [*priced, *theirs]
     most, width = max(value for _, value in rows), max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}} {_bar(value / most)} {value:.3f} $" for name, value in rows]
     return "\n".join(["```", *lines, "```"])
@@ -271,7 +271,7 @@ def _bar(share: float) -> str:
 
 def table(found: Sequence[DailyCost]) -> str:
     """Return the last days as a Markdown table, newest first, cut to the length that the UI shows inline."""
-    head = ["| day | sound | $ | $/h of sound | queue | start | load | compute |", "| --- |" + " ---: |" * 7]
+    head = ["| day | audio | $ | $/audio hour | queue | start | load | compute |", "| --- |" + " ---: |" * 7]
     rows = [
         f"| {day.day:%Y-%m-%d} | {day.audio_h:.2f} h | {day.usd:.3f} | {_or_dash(day.usd_per_audio_hour)} "
         f"| {day.usd_queue:.3f} | {day.usd_start:.3f} | {day.usd_load:.3f} | {day.usd_compute:.3f} |"

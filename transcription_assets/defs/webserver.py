@@ -23,9 +23,9 @@ from transcription_assets.domain.hosts import LOOPBACK, host_name, parse_hosts
 PROBE = "/server_info"
 """Path of Kubernetes' probes, sent to the pod's IP address; the answer contains only versions."""
 GRAPHQL = "/graphql"
-ASKED_FIRST = frozenset({"application/json", "application/graphql"})
+PREFLIGHTED = frozenset({"application/json", "application/graphql"})
 """Content types that require a CORS preflight from another origin, which Dagster never grants."""
-OWN = frozenset({"same-origin", "none"})
+OWN_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for requests of the UI itself and of the address bar."""
 
 HEADERS = {
@@ -74,17 +74,17 @@ class WebGuard:
         if method == "GET" and path == PROBE:
             return ""
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._is_ours(host_name(host)):
-            return f"this server does not answer for {host!r}; name it in TRANSCRIPTION_DAGSTER_HOSTS"
+        if not self._is_allowed_host(host_name(host)):
+            return f"host name {host!r} is not allowed; add it to TRANSCRIPTION_DAGSTER_HOSTS"
         if origin is not None and not self._is_own_origin(origin, host):
-            return f"a page of {origin!r} may not use this server"
+            return f"requests from pages of {origin!r} are not allowed"
         is_graphql = path.endswith(GRAPHQL)
         followed = method == "GET" and not is_graphql and _is_link(headers)
-        if headers.get("sec-fetch-site", "none") not in OWN and not followed:
-            return "a page of another origin may not use this server"
+        if headers.get("sec-fetch-site", "none") not in OWN_SITE and not followed:
+            return "requests from pages of another origin are not allowed"
         return _graphql_refusal(method, headers, scope) if is_graphql else ""
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_allowed_host(self, name: str) -> bool:
         return name in LOOPBACK or name in self.hosts
 
     def _is_own_origin(self, origin: str, host: str) -> bool:
@@ -101,9 +101,9 @@ def _is_link(headers: Headers) -> bool:
 def _graphql_refusal(method: str, headers: Headers, scope: Scope) -> str:
     """Return why a GraphQL request is refused, or an empty string."""
     if method in ("GET", "HEAD") and _may_change(QueryParams(scope["query_string"]).get("query", "")):
-        return "a change needs POST"
-    if method == "POST" and _content_type(headers) not in ASKED_FIRST:
-        return f"a query needs one of the content types {', '.join(sorted(ASKED_FIRST))}"
+        return "mutations require POST"
+    if method == "POST" and _content_type(headers) not in PREFLIGHTED:
+        return f"the content type must be one of {', '.join(sorted(PREFLIGHTED))}"
     return ""
 
 

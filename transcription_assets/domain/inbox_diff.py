@@ -150,15 +150,15 @@ def fit_partitions(todo: pl.DataFrame, order: Sequence[str], limit: int) -> pl.D
     return todo.filter(~new | (new.cum_sum() <= limit - len(order)))
 
 
-def exclude_keys(rows: pl.DataFrame, held: Collection[str]) -> pl.DataFrame:
-    """Return the rows whose keys are not in `held`."""
-    return rows.filter(~pl.col("key").is_in(list(held)))
+def exclude_keys(rows: pl.DataFrame, excluded: Collection[str]) -> pl.DataFrame:
+    """Return the rows whose keys are not in `excluded`."""
+    return rows.filter(~pl.col("key").is_in(list(excluded)))
 
 
-def advance(known: pl.DataFrame, taken: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
-    """Return the next known state, sorted by key: `taken` replaces known rows, `gone` is removed."""
-    kept = known.join(pl.concat([taken, gone]), on="key", how="anti")
-    return pl.concat([kept, taken]).sort("key")
+def advance(known: pl.DataFrame, processed: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+    """Return the next known state, sorted by key: `processed` replaces known rows, `gone` is removed."""
+    unchanged = known.join(pl.concat([processed, gone]), on="key", how="anti")
+    return pl.concat([unchanged, processed]).sort("key")
 
 
 def to_bytes(known: pl.DataFrame) -> bytes:
@@ -178,10 +178,8 @@ def from_bytes(data: bytes) -> pl.DataFrame:
     try:
         return pl.read_parquet(BytesIO(data)).select(SCHEMA.names()).cast(SCHEMA)
     except pl.exceptions.PolarsError as error:
-        raise PermanentFailure(
-            f"the sensor's snapshot cannot be read ({error}); reset the sensor's cursor: it then looks at"
-            " every recording anew, and those that are done are not done again"
-        ) from error
+        hint = "reset the sensor's cursor in the UI (recordings that are done are not processed again)"
+        raise PermanentFailure(f"damaged snapshot of the sensor ({error}); {hint}", hint=hint) from error
 
 
 def snapshot_name(known: pl.DataFrame) -> str:

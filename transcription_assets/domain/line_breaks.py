@@ -54,8 +54,8 @@ def _offsets(breaker: Any, text: str, locale: str) -> list[int]:
     found: set[int] = set()
     start = last = 0
     for segment in breaker(encodable, locale):
-        if said := len(segment.rstrip()):
-            last = start + said
+        if length := len(segment.rstrip()):
+            last = start + length
             found.add(last)
         start += len(segment)
     return sorted(found - {last})

@@ -44,17 +44,17 @@ def cut_sentences(segments: Iterable[Segment]) -> list[Sentence]:
     """
     return [
         _sentence(run, speaker)
-        for speaker, said in speaker_turns(segments)
-        for run in sentence_runs(spoken_words(said))
+        for speaker, turn in speaker_turns(segments)
+        for run in sentence_runs(spoken_words(turn))
     ]
 
 
 def _sentence(run: Sequence[Word], speaker: str) -> Sentence:
     text, words = "", []
     for word in run:
-        said = word.word if text else word.word.lstrip()
-        text += said
-        words.append((len(text) - len(said.lstrip()), word.start))
+        written = word.word if text else word.word.lstrip()
+        text += written
+        words.append((len(text) - len(written.lstrip()), word.start))
     return Sentence(run[0].start, run[-1].end, text.rstrip(), speaker, tuple(words))
 
 

@@ -71,7 +71,7 @@ class ApiEncoder:
         self._key = key.strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise PermanentFailure(
-                "TRANSCRIPTION_EMBEDDING_KEY holds characters that no HTTP header may hold; correct the key",
+                "TRANSCRIPTION_EMBEDDING_KEY contains characters that are invalid in an HTTP header; correct the key",
                 hint="correct TRANSCRIPTION_EMBEDDING_KEY",
             )
         self._price = dollars_per_million
@@ -108,10 +108,10 @@ class ApiEncoder:
         if not texts:
             return np.empty((0, self._dimension or len(self.encode_query("dimension"))), np.float32)
         prompted = [self._prompts.passage + text for text in texts]
-        found = np.concatenate([self._asked(batch, _Patience()) for batch in _batches(prompted)])
+        vectors = np.concatenate([self._encode(batch, _Deadline()) for batch in _batches(prompted)])
         if self._price:
             log.info("%s: %s tokens so far, $%.4f", self._model, self._spent.tokens, self._spent.dollars)
-        return found
+        return vectors
 
     def encode_query(self, text: str) -> Vectors:
         """Encode a question within QUERY_S: shape (dimension,), unit length.
@@ -121,22 +121,25 @@ class ApiEncoder:
             PermanentFailure: the service refused, redirected, or sent an invalid response.
 
         """
-        vector: Vectors = self._asked([self._prompts.query + text], _Patience(QUERY_S))[0]
+        vector: Vectors = self._encode([self._prompts.query + text], _Deadline(QUERY_S))[0]
         return vector
 
-    def _asked(self, texts: Sequence[str], patience: "_Patience") -> Vectors:
+    def _encode(self, texts: Sequence[str], deadline: "_Deadline") -> Vectors:
         # Most services refuse an empty text; its vector is meaningless anyway.
         document = {"model": self._model.name, "input": [text or " " for text in texts], "encoding_format": "float"}
-        answer = self._answered(json.dumps(document).encode(), patience)
+        answer = self._answered(json.dumps(document).encode(), deadline)
         try:
             items = sorted(answer["data"], key=lambda item: item["index"])
             vectors = np.array([item["embedding"] for item in items], np.float32)
             tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PermanentFailure(f"{self._url} does not answer as an embedding service does: {error}") from error
+            raise PermanentFailure(f"invalid response of the embedding service {self._url}: {error}") from error
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if vectors.ndim == 2 else np.zeros(1)  # noqa: PLR2004
         if len(vectors) != len(texts) or not np.isfinite(lengths).all() or not (lengths > 0).all():
-            raise PermanentFailure(f"{self._url} gave {len(vectors)} vectors for {len(texts)} texts, or empty ones")
+            raise PermanentFailure(
+                f"invalid response of the embedding service {self._url}: {len(vectors)} vectors for {len(texts)} texts,"
+                " or vectors of length 0"
+            )
         self._count(tokens)
         self._dimension = vectors.shape[1]
         unit: Vectors = vectors / lengths
@@ -148,57 +151,59 @@ class ApiEncoder:
             dollars = before.dollars + tokens * self._price / 1e6
             self._spent = ApiUsage(before.requests + 1, before.tokens + tokens, dollars)
 
-    def _answered(self, body: bytes, patience: "_Patience") -> Any:
+    def _answered(self, body: bytes, deadline: "_Deadline") -> Any:
         """Send the request, retry transient errors, and return the JSON document of the response."""
-        said = ""
+        reason = ""
         for attempt in range(ATTEMPTS):
             pause = random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, 2.0**attempt)  # noqa: S311 -- no secret
             try:
-                status, headers, data = self._sent(body, patience)
+                status, headers, data = self._sent(body, deadline)
                 if status == 200:  # noqa: PLR2004 -- the only one with vectors
                     return json.loads(data)
-                said = self._reason(status, headers, data)
-                pause = _told(headers) or pause
+                reason = self._reason(status, headers, data)
+                pause = _retry_after(headers) or pause
             except _Broken as error:
-                said = str(error)
+                reason = str(error)
             except (ValueError, RecursionError) as error:
-                said = f"its answer is no JSON ({error})"
-            if attempt + 1 == ATTEMPTS or pause >= patience.left:
+                reason = f"invalid JSON ({error})"
+            if attempt + 1 == ATTEMPTS or pause >= deadline.remaining_s:
                 break
-            log.warning("%s: %s; asked again in %.1f s", self._url, said, pause)
+            log.warning("%s: %s; retrying in %.1f s", self._url, reason, pause)
             self._sleep(pause)
-        raise TransientFailure(f"{self._url} gives no vectors after {attempt + 1} attempts: {said}", hint="try again")
+        raise TransientFailure(
+            f"the embedding service {self._url} failed {attempt + 1} times: {reason}; try again later",
+            hint="try again later",
+        )
 
     def _reason(self, status: int, headers: Mapping[str, str], data: bytes) -> str:
         """Return the reason given in a response that may be retried; raise if a retry cannot help."""
-        said = " ".join(data[:LONGEST_REASON].decode(errors="replace").split())
-        said = f"HTTP {status}: {said.replace(self._key, '***') if self._key else said}"
+        reason = " ".join(data[:LONGEST_REASON].decode(errors="replace").split())
+        reason = f"HTTP {status}: {reason.replace(self._key, '***') if self._key else reason}"
         if 300 <= status < 400:  # noqa: PLR2004 -- redirects
-            raise PermanentFailure(
-                f"{self._url} redirects to {headers.get('location', 'nowhere')}: set TRANSCRIPTION_EMBEDDING_URL to the"
-                " address that answers itself",
-                hint="set TRANSCRIPTION_EMBEDDING_URL to the address that answers itself",
-            )
+            hint = "set TRANSCRIPTION_EMBEDDING_URL to the target of the redirect"
+            raise PermanentFailure(f"{self._url} redirects to {headers.get('location', 'nowhere')}; {hint}", hint=hint)
         if status < 500 and status not in {408, 425, 429}:  # noqa: PLR2004 -- what a retry may mend
             raise Refused(
-                f"{self._url} refuses {self._model}: {said}. Check the model, the key and the URL",
+                f"the embedding service {self._url} rejects {self._model}: {reason}; check the model, the key and the"
+                " URL",
                 hint="check the model, the key and the URL",
             )
-        return said
+        return reason
 
-    def _sent(self, body: bytes, patience: "_Patience") -> tuple[int, Mapping[str, str], bytes]:
+    def _sent(self, body: bytes, deadline: "_Deadline") -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers and whole body of one response; raise `_Broken` if there is none."""
         import httpx2
 
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        limit = min(TIMEOUT_S, patience.left)
+        limit = min(TIMEOUT_S, deadline.remaining_s)
         until = time.monotonic() + limit
         timeout = httpx2.Timeout(limit, connect=min(CONNECT_S, limit))
         try:
             with self._client.stream("POST", self._url, content=body, headers=headers, timeout=timeout) as response:
                 return response.status_code, response.headers, _body(response, until)
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
-            raise PermanentFailure(f"{self._url} is no address of a service: {error}") from None
+            hint = "correct TRANSCRIPTION_EMBEDDING_URL"
+            raise PermanentFailure(f"invalid URL {self._url}: {error}; {hint}", hint=hint) from None
         except (httpx2.RequestError, OSError) as error:
             raise _Broken(f"{type(error).__name__}: {error}".replace(self._key or "\0", "***")) from None
 
@@ -217,14 +222,14 @@ class _Broken(Exception):
     """There was no response, or an incomplete one."""
 
 
-class _Patience:
+class _Deadline:
     """Deadline of a call, retries included."""
 
     def __init__(self, seconds: float = float("inf")) -> None:
         self._until = time.monotonic() + seconds
 
     @property
-    def left(self) -> float:
+    def remaining_s(self) -> float:
         """Seconds until the deadline, at least 0.1."""
         return max(0.1, self._until - time.monotonic())
 
@@ -235,11 +240,11 @@ def _body(response: "Response", until: float) -> bytes:
     for block in response.iter_bytes():
         data += block
         if len(data) > MOST_BYTES or time.monotonic() > until:
-            raise _Broken("its answer is too long, or comes too slowly")
+            raise _Broken("the response is too long or too slow")
     return bytes(data)
 
 
-def _told(headers: Mapping[str, str]) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds of the Retry-After header, 0.0 if it is missing or not a number."""
     try:
         return min(max(float(headers.get("retry-after", "0")), 0.0), LONGEST_PAUSE_S)

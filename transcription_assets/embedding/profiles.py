@@ -20,25 +20,25 @@ class Profile:
     passage: str = ""
     weak_below: float = 0.0
     tried: bool = False
-    says: str = ""
+    description: str = ""
 
 
 PROFILES: Mapping[str, Profile] = {
-    "all-MiniLM-L6-v2": Profile(weak_below=0.35, tried=True, says="English, 384 numbers, small and quick"),
-    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2": Profile(says="50 languages, 384 numbers"),
-    "intfloat/multilingual-e5-small": Profile("query: ", "passage: ", says="100 languages, 384 numbers"),
-    "intfloat/multilingual-e5-large": Profile("query: ", "passage: ", says="100 languages, 1024 numbers"),
-    "BAAI/bge-m3": Profile(says="100 languages, 1024 numbers"),
+    "all-MiniLM-L6-v2": Profile(weak_below=0.35, tried=True, description="English, 384 numbers, small and quick"),
+    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2": Profile(description="50 languages, 384 numbers"),
+    "intfloat/multilingual-e5-small": Profile("query: ", "passage: ", description="100 languages, 384 numbers"),
+    "intfloat/multilingual-e5-large": Profile("query: ", "passage: ", description="100 languages, 1024 numbers"),
+    "BAAI/bge-m3": Profile(description="100 languages, 1024 numbers"),
     "Qwen/Qwen3-Embedding-0.6B": Profile(
         "Instruct: Given a question, retrieve passages of transcripts that answer it\nQuery:",
-        says="100 languages, 1024 numbers; wants a GPU",
+        description="100 languages, 1024 numbers; wants a GPU",
     ),
     "google/embeddinggemma-300m": Profile(
-        "task: search result | query: ", "title: none | text: ", says="100 languages, 768 numbers; gated"
+        "task: search result | query: ", "title: none | text: ", description="100 languages, 768 numbers; gated"
     ),
-    "Alibaba-NLP/gte-modernbert-base": Profile(says="English, 768 numbers, ModernBERT"),
+    "Alibaba-NLP/gte-modernbert-base": Profile(description="English, 768 numbers, ModernBERT"),
     "nomic-ai/modernbert-embed-base": Profile(
-        "search_query: ", "search_document: ", says="English, 768 numbers, ModernBERT"
+        "search_query: ", "search_document: ", description="English, 768 numbers, ModernBERT"
     ),
 }
 

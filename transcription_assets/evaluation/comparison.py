@@ -20,7 +20,7 @@ class ReferenceRecording:
 
     path: Path
     seconds: float
-    said: str | None
+    reference: str | None
 
 
 @dataclass(slots=True)
@@ -43,18 +43,18 @@ class Result:
     @property
     def coverage(self) -> float | None:
         """Share of voiced time with words, averaged over the recordings; None if the system does not report it."""
-        known = [text.coverage for text in self.outcomes[-1].texts if text.coverage is not None]
-        return sum(known) / len(known) if known else None
+        reported = [text.coverage for text in self.outcomes[-1].texts if text.coverage is not None]
+        return sum(reported) / len(reported) if reported else None
 
     def errors(self, recordings: Sequence[ReferenceRecording]) -> list[Errors | None]:
         """Count the errors of each recording; None for those without a reference text."""
         return [
-            None if item.said is None else wer.errors(item.said, heard.text, heard.language)
-            for item, heard in zip(recordings, self.outcomes[-1].texts, strict=True)
+            None if item.reference is None else wer.errors(item.reference, recognised.text, recognised.language)
+            for item, recognised in zip(recordings, self.outcomes[-1].texts, strict=True)
         ]
 
 
-def found(paths: Sequence[Path], *, texts: bool) -> list[ReferenceRecording]:
+def find_recordings(paths: Sequence[Path], *, texts: bool) -> list[ReferenceRecording]:
     """Return the recordings in folders and files, with the text of `a.wav` from `a.txt` beside it.
 
     With `texts`, recordings without a text are left out.
@@ -65,22 +65,22 @@ def found(paths: Sequence[Path], *, texts: bool) -> list[ReferenceRecording]:
 
     """
     files = sorted({file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])})
-    taken = [file for file in files if file.is_file() and media_keys.is_media(file.name)]
-    said = {file: _said(file) for file in taken}
-    wanted = [file for file in taken if said[file] is not None or not texts]
-    if not wanted:
-        what = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
-        raise PermanentFailure(f"no {what} in {', '.join(map(str, paths))}")
+    recordings = [file for file in files if file.is_file() and media_keys.is_media(file.name)]
+    reference = {file: _reference_text(file) for file in recordings}
+    selected = [file for file in recordings if reference[file] is not None or not texts]
+    if not selected:
+        kind = "recordings with a text beside them (a.wav and a.txt)" if texts else "recordings"
+        raise PermanentFailure(f"no {kind} in {', '.join(map(str, paths))}", hint="name other files or folders")
     ffmpeg = media.find_ffmpeg()
-    return [ReferenceRecording(file, _seconds(file, ffmpeg), said[file]) for file in wanted]
+    return [ReferenceRecording(file, _seconds(file, ffmpeg), reference[file]) for file in selected]
 
 
-def _said(file: Path) -> str | None:
+def _reference_text(file: Path) -> str | None:
     text = file.with_suffix(".txt")
     try:
         return text.read_text(encoding="utf-8-sig") if text.is_file() else None
     except UnicodeDecodeError as error:
-        raise PermanentFailure(f"{text} is not a text in UTF-8: save it as UTF-8") from error
+        raise PermanentFailure(f"{text} is not valid UTF-8: save it as UTF-8", hint="save it as UTF-8") from error
 
 
 def _seconds(file: Path, ffmpeg: str) -> float:
@@ -88,7 +88,10 @@ def _seconds(file: Path, ffmpeg: str) -> float:
 
 
 def measure(
-    entries: Sequence[Configuration], recordings: Sequence[ReferenceRecording], rounds: int, say: Callable[[str], None]
+    entries: Sequence[Configuration],
+    recordings: Sequence[ReferenceRecording],
+    rounds: int,
+    report: Callable[[str], None],
 ) -> list[Result]:
     """Run every configuration once per round, in turns, so that other load on the machine affects all of them.
 
@@ -99,7 +102,7 @@ def measure(
     results = [Result(entry) for entry in entries]
     for number in range(rounds):
         for result in results:
-            say(f"round {number + 1} of {rounds}: {result.entry.name}")
+            report(f"round {number + 1} of {rounds}: {result.entry.name}")
             result.outcomes.append(competitors.run(result.entry, [item.path for item in recordings]))
     return results
 
@@ -120,9 +123,9 @@ def document(results: Sequence[Result], recordings: Sequence[ReferenceRecording]
                 "cpu_s": [round(outcome.cpu_s, 2) for outcome in result.outcomes],
                 "peak_mb": round(result.peak_mb),
                 "files": [
-                    {"path": str(item.path), "text": heard.text, "language": heard.language}
-                    | (_errors(wrong) if wrong else {})
-                    for item, heard, wrong in zip(
+                    {"path": str(item.path), "text": recognised.text, "language": recognised.language}
+                    | (_errors(errors_of_file) if errors_of_file else {})
+                    for item, recognised, errors_of_file in zip(
                         recordings, result.outcomes[-1].texts, result.errors(recordings), strict=True
                     )
                 ],

@@ -74,9 +74,11 @@ def require(systems: Sequence[str]) -> None:
     """
     for name in systems:
         if name not in SYSTEMS:
-            raise PermanentFailure(f"there is no system {name}: use one of {', '.join(SYSTEMS)}")
+            hint = f"use one of {', '.join(SYSTEMS)}"
+            raise PermanentFailure(f"unknown system {name}: {hint}", hint=hint)
         if name not in available():
-            raise PermanentFailure(f"{name} is not installed: pip install {name}, or leave out --system {name}")
+            hint = f"pip install {name}, or omit --system {name}"
+            raise PermanentFailure(f"{name} is not installed: {hint}", hint=hint)
 
 
 def run(entry: Configuration, paths: Sequence[Path]) -> Outcome:
@@ -106,10 +108,10 @@ def _cpu_s() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
-Listen = Callable[[Sequence[Path]], Iterator[Text]]
+Transcribe = Callable[[Sequence[Path]], Iterator[Text]]
 
 
-def _ours(entry: Configuration) -> Listen:
+def _ours(entry: Configuration) -> Transcribe:
     ffmpeg = media.find_ffmpeg()
     hardware = speech.Hardware("cpu", entry.compute_type, cpu_threads=entry.threads)
     options = speech.SpeechOptions(beam_size=entry.beam_size)
@@ -120,11 +122,11 @@ def _ours(entry: Configuration) -> Listen:
         return speech.AudioSource(lambda _channel, start: media.read_samples(path, ffmpeg=ffmpeg, start=start))
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
-        for heard in speech.transcribe(engine, map(sound, paths)):
-            if isinstance(heard, Exception):
-                raise heard
-            text = " ".join(segment.text for segment in heard.segments)
-            yield Text(text, heard.language, round(heard.speech.coverage, 4))
+        for transcript in speech.transcribe(engine, map(sound, paths)):
+            if isinstance(transcript, Exception):
+                raise transcript
+            text = " ".join(segment.text for segment in transcript.segments)
+            yield Text(text, transcript.language, round(transcript.speech.coverage, 4))
 
     return listen
 
@@ -137,7 +139,7 @@ def _model(entry: Configuration) -> Any:
     )
 
 
-def _listening(transcribe: Callable[[str], Any]) -> Listen:
+def _transcriber(transcribe: Callable[[str], Any]) -> Transcribe:
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
         for path in paths:
             segments, info = transcribe(str(path))
@@ -146,29 +148,29 @@ def _listening(transcribe: Callable[[str], Any]) -> Listen:
     return listen
 
 
-def _plain(entry: Configuration) -> Listen:
+def _plain(entry: Configuration) -> Transcribe:
     """Transcribe as the README of faster-whisper does: without voice activity detection and word times."""
     model = _model(entry)
-    return _listening(lambda path: model.transcribe(path, beam_size=entry.beam_size))
+    return _transcriber(lambda path: model.transcribe(path, beam_size=entry.beam_size))
 
 
-def _sequential(entry: Configuration) -> Listen:
+def _sequential(entry: Configuration) -> Transcribe:
     model = _model(entry)
-    return _listening(
+    return _transcriber(
         lambda path: model.transcribe(path, beam_size=entry.beam_size, vad_filter=True, word_timestamps=True)
     )
 
 
-def _batched(entry: Configuration) -> Listen:
+def _batched(entry: Configuration) -> Transcribe:
     from faster_whisper import BatchedInferencePipeline
 
     pipeline = BatchedInferencePipeline(_model(entry))
-    return _listening(
+    return _transcriber(
         lambda path: pipeline.transcribe(path, beam_size=entry.beam_size, batch_size=BATCH, word_timestamps=True)
     )
 
 
-def _whisper_ctranslate2(entry: Configuration) -> Listen:
+def _whisper_ctranslate2(entry: Configuration) -> Transcribe:
     """Run the command line; its time includes loading the model."""
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
@@ -192,7 +194,7 @@ def _whisper_ctranslate2(entry: Configuration) -> Listen:
     return listen
 
 
-def _whisperx(entry: Configuration) -> Listen:
+def _whisperx(entry: Configuration) -> Transcribe:
     import whisperx
 
     options = {"beam_size": entry.beam_size}
@@ -208,7 +210,7 @@ def _whisperx(entry: Configuration) -> Listen:
     return listen
 
 
-SYSTEMS: dict[str, tuple[Callable[[Configuration], Listen], str]] = {
+SYSTEMS: dict[str, tuple[Callable[[Configuration], Transcribe], str]] = {
     "ours": (_ours, "faster_whisper"),
     "plain": (_plain, "faster_whisper"),
     "sequential": (_sequential, "faster_whisper"),

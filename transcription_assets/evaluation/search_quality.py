@@ -54,11 +54,11 @@ class Question:
 def talks() -> list[Talk]:
     """Return all talks of the set, in a fixed order."""
     demo = json.loads((SET / "demo.json").read_text(encoding="utf-8"))
-    made = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((SET / "talks").glob("*.toml"))]
-    return [_recorded(item) for item in demo] + [_made(item) for item in made]
+    documents = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((SET / "talks").glob("*.toml"))]
+    return [_recorded(item) for item in demo] + [_synthetic(item) for item in documents]
 
 
-def questions(said: Sequence[Talk]) -> list[Question]:
+def questions(recorded: Sequence[Talk]) -> list[Question]:
     """Return all questions, with the times of their true moments.
 
     Raises:
@@ -67,26 +67,26 @@ def questions(said: Sequence[Talk]) -> list[Question]:
 
     """
     document = tomllib.loads((SET / "queries.toml").read_text(encoding="utf-8"))
-    return [_question(item, said) for item in document["queries"]]
+    return [_question(item, recorded) for item in document["queries"]]
 
 
-def _question(item: dict[str, Any], said: Sequence[Talk]) -> Question:
-    wanted = [item["said"]] if isinstance(item["said"], str) else item["said"]
-    places = [_place(words, said) for words in wanted if words]
+def _question(item: dict[str, Any], recorded: Sequence[Talk]) -> Question:
+    passages = [item["said"]] if isinstance(item["said"], str) else item["said"]
+    places = [_place(words, recorded) for words in passages if words]
     if len({key for key, _ in places}) > 1:
-        raise PermanentFailure(f"{item['text']!r} of the labelled set has its moments in several recordings")
+        raise PermanentFailure(f"{item['text']!r} of the labelled set has true moments in several recordings")
     return Question(item["kind"], item["text"], places[0][0] if places else "", tuple(start for _, start in places))
 
 
-def _place(words: str, said: Sequence[Talk]) -> tuple[str, float]:
+def _place(words: str, recorded: Sequence[Talk]) -> tuple[str, float]:
     places = [
         (talk.transcript.media.key, segment.start)
-        for talk in said
+        for talk in recorded
         for segment in talk.transcript.segments
         if words in segment.text
     ]
     if len(places) != 1:
-        raise PermanentFailure(f"{words!r} of the labelled set is said {len(places)} times in its talks, not once")
+        raise PermanentFailure(f"{words!r} of the labelled set occurs {len(places)} times in its talks, not once")
     return places[0]
 
 
@@ -99,7 +99,7 @@ def _recorded(item: dict[str, Any]) -> Talk:
     return _talk(item, f"video/{item['file']}", segments)
 
 
-def _made(item: dict[str, Any]) -> Talk:
+def _synthetic(item: dict[str, Any]) -> Talk:
     segments, clock = [], PAUSE_S
     for number, text in enumerate(item["spoken"]):
         end = clock + sum(WORD_S + LETTER_S * len(word) for word in text.split())
@@ -169,7 +169,7 @@ class Figures:
 
 def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANCE_S) -> Judged:
     """Compare the hits with the true moments of the question."""
-    ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_there(question, hit, tolerance_s)]
+    ranks = [rank for rank, hit in enumerate(hits[:DEPTH], 1) if _is_correct(question, hit, tolerance_s)]
     first = hits[0] if hits else None
     off_s = _off(question, first) if first and first.media_key == question.media_key else None
     return Judged(question, ranks[0] if ranks else 0, off_s, first is None or first.weak)
@@ -177,21 +177,21 @@ def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANC
 
 def figures(judged: Sequence[Judged]) -> Figures:
     """Compute the metrics of judged questions."""
-    asked = [item for item in judged if item.question.media_key]
-    nowhere = [item for item in judged if not item.question.media_key]
-    right = [item for item in asked if item.rank == 1]
+    answerable = [item for item in judged if item.question.media_key]
+    unanswerable = [item for item in judged if not item.question.media_key]
+    correct = [item for item in answerable if item.rank == 1]
     return Figures(
         questions=len(judged),
-        hit_1=_share([item.rank == 1 for item in asked]),
-        hit_5=_share([1 <= item.rank <= 5 for item in asked]),  # noqa: PLR2004 -- hit@5
-        mrr=_share([1 / item.rank if item.rank else 0.0 for item in asked]),
-        off_s=round(statistics.median([item.off_s for item in asked if item.off_s is not None] or [0.0]), 2),
-        admitted=_share([item.is_weak for item in nowhere]),
-        doubted=_share([item.is_weak for item in right]),
+        hit_1=_share([item.rank == 1 for item in answerable]),
+        hit_5=_share([1 <= item.rank <= 5 for item in answerable]),  # noqa: PLR2004 -- hit@5
+        mrr=_share([1 / item.rank if item.rank else 0.0 for item in answerable]),
+        off_s=round(statistics.median([item.off_s for item in answerable if item.off_s is not None] or [0.0]), 2),
+        admitted=_share([item.is_weak for item in unanswerable]),
+        doubted=_share([item.is_weak for item in correct]),
     )
 
 
-def _is_there(question: Question, hit: Hit, tolerance_s: float) -> bool:
+def _is_correct(question: Question, hit: Hit, tolerance_s: float) -> bool:
     return hit.media_key == question.media_key and _off(question, hit) <= tolerance_s
 
 

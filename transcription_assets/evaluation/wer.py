@@ -32,12 +32,12 @@ class Errors:
         )
 
 
-def errors(said: str, heard: str, language: str = "en") -> Errors:
-    """Count the word errors of the hypothesis `heard` against the reference `said`."""
+def errors(reference_text: str, text: str, language: str = "en") -> Errors:
+    """Count the word errors of the hypothesis `text` against `reference_text`."""
     import jiwer
 
     normalise = _normaliser(english=language == "en")
-    reference, hypothesis = normalise(said), normalise(heard)
+    reference, hypothesis = normalise(reference_text), normalise(text)
     if not reference:  # jiwer rejects an empty reference
         return Errors(insertions=len(hypothesis.split()))
     found = jiwer.process_words(reference, hypothesis)
@@ -53,7 +53,10 @@ def require() -> None:
     """
     missing = [name for name in ("jiwer", "whisper_normalizer") if find_spec(name) is None]
     if missing:
-        raise PermanentFailure(f"{' and '.join(missing)} missing, which count word errors: pip install '.[eval]'")
+        hint = "pip install '.[eval]'"
+        raise PermanentFailure(
+            f"{' and '.join(missing)} not installed (needed to count word errors): {hint}", hint=hint
+        )
 
 
 def total(parts: Iterable[Errors]) -> Errors:

@@ -75,16 +75,19 @@ def to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     try:
         return _to_parquet(store, table, folder)
     except OSError as error:
-        raise PermanentFailure(f"{folder} cannot be written to: {error}") from error
+        raise PermanentFailure(f"cannot write to {folder}: {error}", hint="choose a writable folder") from error
 
 
 def _to_parquet(store: Store, table: Index, folder: Path) -> Exported:
     folder.mkdir(parents=True, exist_ok=True)
-    with _whole(folder / "segments.parquet", SEGMENTS) as segments, _whole(folder / "words.parquet", WORDS) as words:
-        for made in _transcripts(store):
-            segments.add(_segments(made))
-            words.add(_words(made))
-    with _whole(folder / "passages.parquet", table.passage_schema(PASSAGES)) as passages:
+    with (
+        _replaced(folder / "segments.parquet", SEGMENTS) as segments,
+        _replaced(folder / "words.parquet", WORDS) as words,
+    ):
+        for document in _transcripts(store):
+            segments.add(_segments(document))
+            words.add(_words(document))
+    with _replaced(folder / "passages.parquet", table.passage_schema(PASSAGES)) as passages:
         for frame in passage_batches(table):
             passages.add(frame)
     return Exported(folder, {"segments": segments.rows, "words": words.rows, "passages": passages.rows})
@@ -107,40 +110,40 @@ def _transcripts(store: Store) -> Iterator[Transcript]:
             yield found
 
 
-def _segments(made: Transcript) -> pl.DataFrame:
+def _segments(document: Transcript) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                "media_key": made.media.key,
+                "media_key": document.media.key,
                 "segment": item.id,
                 "start_s": item.start,
                 "end_s": item.end,
                 "text": item.text,
-                "language": item.language or made.language,
+                "language": item.language or document.language,
                 "speaker": item.speaker or None,
                 "avg_logprob": item.avg_logprob,
                 "no_speech_prob": item.no_speech_prob,
                 "repaired": item.repaired,
                 "low_confidence": item.low_confidence or None,
             }
-            for item in made.segments
+            for item in document.segments
         ],
         schema=SEGMENTS,
     )
 
 
-def _words(made: Transcript) -> pl.DataFrame:
+def _words(document: Transcript) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                "media_key": made.media.key,
+                "media_key": document.media.key,
                 "segment": segment.id,
                 "start_s": word.start,
                 "end_s": word.end,
                 "word": word.word,
                 "probability": word.probability,
             }
-            for segment in made.segments
+            for segment in document.segments
             for word in segment.words
         ],
         schema=WORDS,
@@ -161,7 +164,7 @@ class _Growing:
 
 
 @contextmanager
-def _whole(path: Path, schema: Mapping[str, pl.DataType]) -> Iterator[_Growing]:
+def _replaced(path: Path, schema: Mapping[str, pl.DataType]) -> Iterator[_Growing]:
     """Write a file in a temporary folder beside its destination, and move it there if nothing failed."""
     from pyarrow import parquet
 

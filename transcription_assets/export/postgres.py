@@ -49,17 +49,20 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
         import psycopg2
         from psycopg2 import sql
     except ImportError as error:
-        raise PermanentFailure("psycopg2 is not installed: pip install '.[postgres]'") from error
+        hint = "pip install '.[postgres]'"
+        raise PermanentFailure(f"psycopg2 is not installed: {hint}", hint=hint) from error
 
     if not _NAME.fullmatch(table):
-        raise PermanentFailure(f"{table!r} cannot be a table's name here: small letters, digits and _, at most 51")
+        hint = "use lower-case letters, digits and _, at most 51 characters"
+        raise PermanentFailure(f"invalid table name {table!r}: {hint}", hint=hint)
     try:
         connection = psycopg2.connect(url)
     except psycopg2.OperationalError as error:
-        raise TransientFailure(f"Postgres cannot be reached: {str(error).strip()}") from None
+        raise TransientFailure(f"Postgres cannot be reached: {str(error).strip()}", hint="try again") from None
     except psycopg2.ProgrammingError:
         # The original message is not repeated: it quotes the URL, which may hold a password.
-        raise PermanentFailure("that is no address of a Postgres: postgresql://user@host/database") from None
+        hint = "use postgresql://user@host/database"
+        raise PermanentFailure(f"invalid Postgres URL: {hint}", hint=hint) from None
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -88,11 +91,12 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
             cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(name))
             return int(cursor.fetchone()[0])
     except psycopg2.errors.FeatureNotSupported as error:
-        raise PermanentFailure(f"this Postgres has no pgvector: {str(error).strip()}. Install the extension") from None
+        hint = "install the extension"
+        raise PermanentFailure(f"Postgres has no pgvector: {str(error).strip()}; {hint}", hint=hint) from None
     except psycopg2.OperationalError as error:
-        raise TransientFailure(f"Postgres went away: {str(error).strip()}") from None
+        raise TransientFailure(f"lost the connection to Postgres: {str(error).strip()}", hint="try again") from None
     except psycopg2.Error as error:
-        raise PermanentFailure(f"Postgres refuses the copy: {str(error).strip()}") from None
+        raise PermanentFailure(f"Postgres rejected the copy: {str(error).strip()}") from None
     finally:
         connection.close()
 
@@ -101,24 +105,25 @@ def _require_dimension(cursor: Any, table: str, dimension: int) -> None:
     cursor.execute(
         "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'vector'", (table,)
     )
-    held = cursor.fetchone()
-    if held and held[0] != dimension:
+    existing = cursor.fetchone()
+    if existing and existing[0] != dimension:
         raise PermanentFailure(
-            f"the table {table} holds vectors of {held[0]} numbers, these have {dimension}: give another --table"
+            f"table {table} has vectors of dimension {existing[0]}, not {dimension}: choose another with --table",
+            hint="choose another table with --table",
         )
 
 
 def _indexes(table: str, dimension: int) -> list[Any]:
     from psycopg2 import sql
 
-    wanted = {"words": "gin (to_tsvector('simple', text))", "media_key": "btree (media_key)"}
+    methods = {"words": "gin (to_tsvector('simple', text))", "media_key": "btree (media_key)"}
     if dimension <= INDEXED_DIMENSION:
-        wanted["vector"] = "hnsw (vector vector_ip_ops)"
+        methods["vector"] = "hnsw (vector vector_ip_ops)"
     return [
-        sql.SQL(f"CREATE INDEX IF NOT EXISTS {{}} ON {{}} USING {how}").format(
+        sql.SQL(f"CREATE INDEX IF NOT EXISTS {{}} ON {{}} USING {method}").format(
             sql.Identifier(f"{table}_{name}"), sql.Identifier(table)
         )
-        for name, how in wanted.items()
+        for name, method in methods.items()
     ]
 
 

@@ -55,15 +55,15 @@ def find_ffmpeg(configured: str = "") -> str:
     if found:
         return found
     if configured:
-        raise PermanentFailure(f"there is no program {configured}: correct the setting, or leave it empty")
+        hint = "correct TRANSCRIPTION_FFMPEG, or leave it empty"
+        raise PermanentFailure(f"no program {configured}: {hint}", hint=hint)
     try:
         import imageio_ffmpeg
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
-        raise PermanentFailure(
-            "there is no ffmpeg: apt install ffmpeg, brew install ffmpeg, or pip install imageio-ffmpeg"
-        ) from error
+        hint = "apt install ffmpeg, brew install ffmpeg, or pip install imageio-ffmpeg"
+        raise PermanentFailure(f"ffmpeg is not installed: {hint}", hint=hint) from error
 
 
 def decode_limit(duration: float | None, size: int, *, floor_s: float, per_second: float) -> float:
@@ -86,31 +86,31 @@ def probe(source: str, name: str, *, ffmpeg: str, limit_s: float) -> Probe:
         TransientFailure: the store answers 5xx or too slowly, or drops the connection; or no process can be started.
 
     """
-    where = address(source)
-    ending, header = _first_frames(where, ["0:a:0"], ffmpeg, limit_s)
-    if header is not None and ffmpeg_output.ended(ending) and not ending.decoded_s and header.audio_tracks > 1:
+    url = address(source)
+    result, header = _first_frames(url, ["0:a:0"], ffmpeg, limit_s)
+    if header is not None and ffmpeg_output.exited(result) and not result.decoded_s and header.audio_tracks > 1:
         # The first track may be empty or have a codec that ffmpeg lacks, such as the spatial audio of phones.
         others = [f"0:a:{track.number}" for track in header.tracks[1:MOST_TRACKS] if track.codec != "none"]
-        ending, header = _first_frames(where, others, ffmpeg, limit_s) if others else (ending, header)
-    if header is None or not ffmpeg_output.ended(ending):
-        raise ffmpeg_output.failure(ending, "it cannot be opened", name=name, where=where, limit_s=limit_s)
+        result, header = _first_frames(url, others, ffmpeg, limit_s) if others else (result, header)
+    if header is None or not ffmpeg_output.exited(result):
+        raise ffmpeg_output.failure(result, "it cannot be opened", name=name, url=url, limit_s=limit_s)
     if not header.audio_tracks:
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
-    if not ending.decoded_s:
-        raise ffmpeg_output.failure(ending, "none of its audio can be decoded", name=name, where=where, limit_s=limit_s)
+    if not result.decoded_s:
+        raise ffmpeg_output.failure(result, "none of its audio can be decoded", name=name, url=url, limit_s=limit_s)
     if header.sample_rate < LOWEST_RATE:
-        raise PermanentFailure(f"{name}: its sound has {header.sample_rate} samples a second, too few for speech")
+        raise PermanentFailure(f"{name}: the sample rate of {header.sample_rate} Hz is too low for speech")
     return header
 
 
 def _first_frames(
-    where: str, streams: Sequence[str], ffmpeg: str, limit_s: float
+    url: str, streams: Sequence[str], ffmpeg: str, limit_s: float
 ) -> tuple[ffmpeg_process.ProcessResult, Probe | None]:
     """Decode some frames of any timestamp: with a time limit, ffmpeg would stop before a track that begins late."""
     maps = [argument for stream in streams for argument in ("-map", stream)]
     output = f"-frames:a {_PROBED_FRAMES} -progress pipe:1 -f null -"
-    ending = ffmpeg_process.run([ffmpeg, *input_arguments(where), *maps, *output.split()], limit_s)
-    return ending, ffmpeg_output.header(ffmpeg_output.text(ending.printed, where))
+    result = ffmpeg_process.run([ffmpeg, *input_arguments(url), *maps, *output.split()], limit_s)
+    return result, ffmpeg_output.header(ffmpeg_output.text(result.printed, url))
 
 
 def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float, width: int) -> Poster:
@@ -127,9 +127,9 @@ def poster(source: str, target: Path, *, ffmpeg: str, limit_s: float, at: float,
     read = 0
     # A seek may end after the last frame: the second attempt is the beginning, the third an embedded cover.
     for stream, start in dict.fromkeys([("0:V:0", max(at, 0.0)), ("0:V:0", 0.0), ("0:v:0", 0.0)]):
-        left = deadline - time.monotonic()
+        remaining_s = deadline - time.monotonic()
         arguments = ["-map", stream, "-frames:v", "1", "-vf", _picture_filter(width)]
-        header = _picture(address(source), target, arguments, start=start, ffmpeg=ffmpeg, limit_s=left)
+        header = _picture(address(source), target, arguments, start=start, ffmpeg=ffmpeg, limit_s=remaining_s)
         read += header.bytes_read if header else 0
         if target.is_file() and target.stat().st_size:
             return Poster(taken=True, bytes_read=read)
@@ -146,22 +146,22 @@ def _picture_filter(width: int) -> str:
 
 
 def _picture(
-    where: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
+    url: str, target: Path, arguments: list[str], *, start: float, ffmpeg: str, limit_s: float
 ) -> Probe | None:
     """Try to write the picture; return the header, or None if further attempts cannot succeed."""
     seek = ("-noaccurate_seek", "-ss", f"{start:.3f}", "-t", "20")
     jpeg = "-c:v mjpeg -q:v 4 -map_metadata -1 -bitexact -f mjpeg -y"
-    command = [ffmpeg, *input_arguments(where, *seek), *arguments, *jpeg.split(), address(target)]
+    command = [ffmpeg, *input_arguments(url, *seek), *arguments, *jpeg.split(), address(target)]
     try:
-        ending = ffmpeg_process.run(command, limit_s)
+        result = ffmpeg_process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no poster: %s", error)
         return None
-    if not ffmpeg_output.ended(ending):
+    if not ffmpeg_output.exited(result):
         target.unlink(missing_ok=True)
-        _log.warning("no poster of %s: ffmpeg was stopped or crashed", ffmpeg_output.shown(where))
+        _log.warning("no poster of %s: ffmpeg was killed or crashed", ffmpeg_output.display_url(url))
         return None
-    return ffmpeg_output.header(ffmpeg_output.text(ending.printed, where))
+    return ffmpeg_output.header(ffmpeg_output.text(result.printed, url))
 
 
 def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_bytes: int) -> bool:
@@ -178,11 +178,11 @@ def thumbnail(picture: Path, target: Path, *, ffmpeg: str, limit_s: float, max_b
         webp = f"-vf scale={width}:-2 -c:v libwebp -compression_level 6 -quality {quality} -map_metadata -1 -f webp -y"
         command += [*webp.split(), address(path)]
     try:
-        ending = ffmpeg_process.run(command, limit_s)
+        result = ffmpeg_process.run(command, limit_s)
     except TranscriptionError as error:
         _log.warning("no thumbnail: %s", error)
         return False
-    small = [path for path in tries if ending.code == 0 and path.stat().st_size <= max_bytes]
+    small = [path for path in tries if result.code == 0 and path.stat().st_size <= max_bytes]
     if small:
         small[0].replace(target)
     for path in tries:
@@ -209,15 +209,15 @@ def read_samples(
         TransientFailure: the store fails, the disk is not available, or no process can be started.
 
     """
-    where = address(path)
+    url = address(path)
     # ffmpeg 9 finds no frame in the last fraction of a second of a FLAC: read from earlier on, and drop the rest.
     lead = min(start, SEEK_LEAD_S)
     begin, length = start - lead, None if duration is None else duration + lead
     span = ["-ss", f"{begin:.6f}"] + ([] if length is None else ["-t", f"{length:.6f}"])
     one = "-ac 1" if channel is None else f"-af pan=mono|c0=c{channel}"
     raw = f"-map 0:a:0 {one} -ar {SAMPLE_RATE} -f s16le -"
-    command = [ffmpeg, *input_arguments(where, *span), *raw.split()]
-    return _without_first(_blocks(command, where, begin, length), round(lead * SAMPLE_RATE))
+    command = [ffmpeg, *input_arguments(url, *span), *raw.split()]
+    return _without_first(_blocks(command, url, begin, length), round(lead * SAMPLE_RATE))
 
 
 def _without_first(blocks: Generator[NDArray[np.float32]], count: int) -> Generator[NDArray[np.float32]]:
@@ -229,27 +229,27 @@ def _without_first(blocks: Generator[NDArray[np.float32]], count: int) -> Genera
             count = max(0, count - len(block))
 
 
-def _blocks(command: list[str], where: str, start: float, duration: float | None) -> Generator[NDArray[np.float32]]:
+def _blocks(command: list[str], url: str, start: float, duration: float | None) -> Generator[NDArray[np.float32]]:
     printed = ffmpeg_process.Printed()
     pending = bytearray()
-    given = 0
+    received = 0
     code: int | None = None
     with ffmpeg_process.started(command) as running, suppress(subprocess.TimeoutExpired):
         for data in ffmpeg_process.output(running, printed, lambda: _STALL_S):
             pending += data
-            given += len(data)
+            received += len(data)
             while len(pending) >= _BLOCK_BYTES:
                 yield _samples(pending[:_BLOCK_BYTES])
                 del pending[:_BLOCK_BYTES]
         code = running.wait(_STALL_S)
     if len(pending) > 1:
         yield _samples(pending[: len(pending) // 2 * 2])
-    said = ffmpeg_output.text(bytes(printed), where)
-    given_s = given / 2 / SAMPLE_RATE
-    if code != 0 or is_cut_off(given_s, _expected(ffmpeg_output.header(said), start, duration), said, where):
-        ending = ffmpeg_process.ProcessResult(code, bytes(printed))
-        what = f"decoding stopped after {given_s:.1f} s"
-        raise ffmpeg_output.failure(ending, what, name=ffmpeg_output.shown(where), where=where, limit_s=_STALL_S)
+    output = ffmpeg_output.text(bytes(printed), url)
+    received_s = received / 2 / SAMPLE_RATE
+    if code != 0 or is_cut_off(received_s, _expected(ffmpeg_output.header(output), start, duration), output, url):
+        result = ffmpeg_process.ProcessResult(code, bytes(printed))
+        problem = f"decoding stopped after {received_s:.1f} s"
+        raise ffmpeg_output.failure(result, problem, name=ffmpeg_output.display_url(url), url=url, limit_s=_STALL_S)
 
 
 def _expected(header: Probe | None, start: float, duration: float | None) -> float | None:

@@ -27,7 +27,7 @@ from transcription_assets.storage import temporary
 
 LENGTH_TOLERANCE_S = 1.0
 LONGEST_S = 48 * 3600.0
-NO_AUDIO = "no audio stream, so there is nothing to transcribe"
+NO_AUDIO = "no audio stream, nothing to transcribe"
 
 _GAP_WORTH_A_WORD_S = 0.5
 _ENCODE_S_PER_SECOND = 0.02  # 20 times what a busy core needs
@@ -96,17 +96,17 @@ def extract_speech(
 
     """
     chosen = tuple(tracks) or (Track(0),)
-    where = address(source)
+    url = address(source)
     limits = _Limits(name, longest_s, most_disk)
-    with temporary.folder() as folder, ExitStack() as held, ExitStack() as unfinished:
+    with temporary.folder() as folder, ExitStack() as stack, ExitStack() as unfinished:
         unfinished.callback(target.unlink, missing_ok=True)
         spools = [_spool(folder, item, apart=channels > 1) for item in chosen]
         for spool in spools:
-            held.callback(spool.close)
-        command = [ffmpeg, *input_arguments(where, size=size)]
-        ending = _decoded(command, chosen, spools, limits, limit_s=limit_s)
-        said = ffmpeg_output.text(ending.printed, where)
-        header = _require_all_of_it(ending, said, where, name=name, limit_s=limit_s, size=size)
+            stack.callback(spool.close)
+        command = [ffmpeg, *input_arguments(url, size=size)]
+        result = _decoded(command, chosen, spools, limits, limit_s=limit_s)
+        output = ffmpeg_output.text(result.printed, url)
+        header = _require_complete(result, output, url, name=name, limit_s=limit_s, size=size)
         languages = [item.language for item in chosen]
         used = with_speech(spools, languages, detector) if detector and len(spools) > 1 else list(range(len(spools)))
         for number in set(range(len(spools))) - set(used):
@@ -118,7 +118,7 @@ def extract_speech(
         limits.require_disk(spools, target.stat().st_size)
         unfinished.pop_all()
         return _described(
-            [spools[number] for number in used], [chosen[number].number for number in used], gains, header, said
+            [spools[number] for number in used], [chosen[number].number for number in used], gains, header, output
         )
 
 
@@ -137,8 +137,11 @@ class _Limits:
     def require_length(self, samples: int) -> None:
         if samples > self.longest_s * SAMPLE_RATE:
             raise PermanentFailure(
-                f"{self.name}: it lasts, or its timestamps jump, beyond {self.longest_s / 3600:.0f} h. Cut it into"
-                " parts, or repair its timestamps"
+                f"{self.name}: its duration or its timestamps exceed {self.longest_s / 3600:.0f} h. Cut it into parts,"
+                " or repair its timestamps",
+                key=self.name,
+                step="audio",
+                hint="cut it into parts, or repair its timestamps",
             )
 
     def require_disk(self, spools: Sequence[Spool], written: int = 0) -> None:
@@ -174,7 +177,7 @@ def _decoded(
             try:
                 frame = next(frames)
             except StopIteration as stop:
-                ending: ProcessResult = stop.value
+                result: ProcessResult = stop.value
                 break
             spool = spools[frame.track]
             limits.require_length(max(frame.at, spool.length))
@@ -184,7 +187,7 @@ def _decoded(
     with _local_disk(limits.name):
         for spool in spools:
             spool.finish()
-    return replace(ending, decoded_s=max(spool.length for spool in spools) / SAMPLE_RATE)
+    return replace(result, decoded_s=max(spool.length for spool in spools) / SAMPLE_RATE)
 
 
 @contextmanager
@@ -194,41 +197,46 @@ def _local_disk(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise TransientFailure(
-            f"{name}: its sound cannot be written to the temporary folder ({error.strerror}). Free some space there",
+            f"{name}: the decoded audio cannot be written to the temporary folder ({error.strerror}). Free some space"
+            " there",
             key=name,
             step="audio",
             hint="free some space in the temporary folder",
         ) from error
 
 
-def _require_all_of_it(
-    ending: ProcessResult, said: str, where: str, *, name: str, limit_s: float, size: int | None
+def _require_complete(
+    result: ProcessResult, output: str, url: str, *, name: str, limit_s: float, size: int | None
 ) -> Probe:
     """Return the header; fail if nothing was decoded or the store sent less than the whole object."""
-    header = ffmpeg_output.header(said)
-    if header is not None and not header.audio_tracks and ffmpeg_output.ended(ending):
+    header = ffmpeg_output.header(output)
+    if header is not None and not header.audio_tracks and ffmpeg_output.exited(result):
         raise PermanentFailure(f"{name}: {NO_AUDIO}")
-    usable = ffmpeg_output.ended(ending) and ending.decoded_s > 0
-    cut_off = header is not None and is_cut_off(ending.decoded_s, header.promised_s, said, where)
-    if header is None or not usable or cut_off or _is_unread(header, said, where, size):
-        what = f"decoding stopped after {ending.decoded_s:.1f} s"
-        if header is None and size and is_remote(where) and ffmpeg_output.is_garbled(said):
-            raise TransientFailure(f"{name}: it could be opened before, what the store gives now cannot: {what}")
-        raise ffmpeg_output.failure(ending, what, name=name, where=where, limit_s=limit_s)
+    usable = ffmpeg_output.exited(result) and result.decoded_s > 0
+    cut_off = header is not None and is_cut_off(result.decoded_s, header.promised_s, output, url)
+    if header is None or not usable or cut_off or _is_unread(header, output, url, size):
+        problem = f"decoding stopped after {result.decoded_s:.1f} s"
+        if header is None and size and is_remote(url) and ffmpeg_output.is_garbled(output):
+            raise TransientFailure(
+                f"{name}: {problem}: the store returned other data than to the probe. Try again", hint="try again"
+            )
+        raise ffmpeg_output.failure(result, problem, name=name, url=url, limit_s=limit_s)
     return header
 
 
-def is_cut_off(decoded_s: float, stated_s: float | None, said: str, where: str) -> bool:
+def is_cut_off(decoded_s: float, stated_s: float | None, output: str, url: str) -> bool:
     """Return whether a retry may decode more: ffmpeg exits with status 0 if the connection breaks half-way."""
-    short = stated_s is None or decoded_s < stated_s - LENGTH_TOLERANCE_S
-    return ffmpeg_output.disk_away(said) or (short and is_remote(where) and ffmpeg_output.store_away(said))
+    is_short = stated_s is None or decoded_s < stated_s - LENGTH_TOLERANCE_S
+    return ffmpeg_output.is_disk_unavailable(output) or (
+        is_short and is_remote(url) and ffmpeg_output.is_store_unavailable(output)
+    )
 
 
-def _is_unread(header: Probe, said: str, where: str, size: int | None) -> bool:
+def _is_unread(header: Probe, output: str, url: str, size: int | None) -> bool:
     """Return whether a second or more was not received: formats without an index take that for the end of the file."""
-    if not size or not is_remote(where) or not ffmpeg_output.store_away(said):
+    if not size or not is_remote(url) or not ffmpeg_output.is_store_unavailable(output):
         return False
-    return ffmpeg_output.broken_off(said) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
+    return ffmpeg_output.is_broken_off(output) or header.bytes_read < size - size / max(header.duration or 0.0, 1.0)
 
 
 def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[np.int16]]:
@@ -281,10 +289,11 @@ def _encode(
             watchdog.cancel()
     written = _flac_samples(target)
     if running.returncode or written != length:
-        said = complaint.decode(errors="replace").strip()[-300:]
+        output = complaint.decode(errors="replace").strip()[-300:]
         raise TransientFailure(
-            f"{name}: its sound could not be written to local disk ({written} of {length} samples,"
-            f" {said or 'no message'}). Free some space, then retry"
+            f"{name}: the FLAC could not be written to local disk ({written} of {length} samples,"
+            f" {output or 'no message'}). Free some space, then retry",
+            hint="free some space, then retry",
         )
 
 
@@ -305,7 +314,7 @@ def _flac_samples(path: Path) -> int:
 
 
 def _described(
-    spools: Sequence[Spool], tracks: Sequence[int], gains: Sequence[int], header: Probe, said: str
+    spools: Sequence[Spool], tracks: Sequence[int], gains: Sequence[int], header: Probe, output: str
 ) -> Extraction:
     seconds = max(spool.length for spool in spools) / SAMPLE_RATE
     level = max(mixing.loudness(spool.powers) for spool in spools)
@@ -314,7 +323,7 @@ def _described(
     )
     return Extraction(
         seconds,
-        _warnings(seconds, header, said),
+        _warnings(seconds, header, output),
         header.bytes_read,
         level_db=round(level, 1) if level > mixing.SILENT_DB else None,
         gain_db=mixing.decibels(max(gains)),
@@ -322,15 +331,15 @@ def _described(
         continuous=not jumps,
         rescued_s=round(max(spool.rescued for spool in spools) / SAMPLE_RATE, 1),
         truncation=Truncation("the file ends within a frame", certain=False)
-        if ffmpeg_output.ends_early(said)
+        if ffmpeg_output.ends_early(output)
         else None,
     )
 
 
-def _warnings(decoded_s: float, header: Probe, said: str) -> tuple[str, ...]:
+def _warnings(decoded_s: float, header: Probe, output: str) -> tuple[str, ...]:
     warnings = []
-    if quote := ffmpeg_output.quoted(said):
-        warnings.append(f"stepped over what could not be decoded: {quote}")
+    if quote := ffmpeg_output.quoted(output):
+        warnings.append(f"skipped data that cannot be decoded: {quote}")
     if header.promised_s is not None and abs(decoded_s - header.promised_s) > LENGTH_TOLERANCE_S:
         warnings.append(f"decoded {decoded_s:.1f} s of audio, the container states {header.promised_s:.1f} s")
     return tuple(warnings)

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.errors import NotFound, PermanentFailure, Refused, TranscriptionError, TransientFailure
 from transcription_assets.media.ffmpeg_process import MEMORY_BYTES, ProcessResult, is_remote
 
 _LEVEL = re.compile(r"^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] ?)*\[(panic|fatal|error|warning|info|verbose)\] ?")
 _URL = re.compile(rb"https?://\S*")
-_PLACE = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
+_ADDRESS = re.compile(r"^(?:https?://\S* |the file: |Error opening input: )")
 _INPUT = re.compile(r"^\[info\] Input #0, (?P<format>.*?), from '", re.MULTILINE)
 _AFTER_INPUT = re.compile(r"^\[info\] (?:Stream mapping:|Output #0)|^.*matches no streams", re.MULTILINE)
 # ffmpeg indents its own facts by two spaces (four in a group of streams), tags by four or, after the duration, six.
@@ -36,7 +36,7 @@ _RATE = re.compile(r"(\d+) Hz(?:, ([^,]+))?")
 # is at the end of a line; data of the file (tags, names of codecs and fonts) may be quoted within one.
 _LINK_EXPIRED = re.compile(r"^HTTP error 40[013]", re.MULTILINE)
 _HTTP_STATUS = re.compile(r"^HTTP error (\d{3})", re.MULTILINE)
-_STORE_AWAY = re.compile(
+_STORE_UNAVAILABLE = re.compile(
     r"^HTTP error (?:5\d\d|429|408)|Server returned 5XX[\w ]*$|^Connection (?:to|attempt to) \S+ (?:port \d+ )?failed"
     r"|^Stream ends prematurely|^Unexpected offset|^Failed to resolve hostname"
     r"|(?:^|: |=)(?:Connection (?:reset|refused|timed out)(?: by peer)?|Operation timed out|Input/output error"
@@ -50,15 +50,17 @@ _BROKEN_OFF = re.compile(
 )
 # Messages for a Matroska file that ends within an element, and for an MP4 that ends within a packet.
 _ENDS_EARLY = re.compile(r"File ended prematurely|stream \d+, offset 0x[0-9a-f]+: partial file")
-_UNTRUSTED = re.compile(r"certificate verify failed|Peer certificate failed")
-_DISK_AWAY = re.compile(
+_UNTRUSTED_CERTIFICATE = re.compile(r"certificate verify failed|Peer certificate failed")
+_DISK_UNAVAILABLE = re.compile(
     r"(?:^|: )(?:Stale file handle|Transport endpoint is not connected|Remote I/O error|No space left on device)\.?$",
     re.MULTILINE,
 )
 _MISSING = re.compile(r"(?:^|: )No such file or directory\.?$", re.MULTILINE)
 _DENIED = re.compile(r"(?:^|: )Permission denied\.?$", re.MULTILINE)
 _GARBLED = re.compile(r"(?:^|: )Invalid data found when processing input\.?$", re.MULTILINE)
-_UNFIT = re.compile(r"^Option \S+ not found|^Unrecognized option|(?:^|: )Protocol not found\.?$", re.MULTILINE)
+_UNSUPPORTED_OPTION = re.compile(
+    r"^Option \S+ not found|^Unrecognized option|(?:^|: )Protocol not found\.?$", re.MULTILINE
+)
 _NOISE = re.compile(
     r"^(?:Error opening (?:input|output) file|Error while decoding stream|Error submitting packet"
     r"|Failed to compensate for timestamp delta|Conversion failed"
@@ -71,7 +73,7 @@ _BARE = frozenset({"aac", "loas", "mp3", "ac3", "eac3", "dts", "amr", "amrnb", "
 _ESTIMATED = "Estimating duration from bitrate"
 _TIMESTAMPED = frozenset({_MOV, _MATROSKA, "wav", "flac", "ogg"})
 _SANITISED = bytes(63 if code < ord("\b") or ord("\r") < code < ord(" ") else code for code in range(256))
-_FOREIGN = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
+_UNSUPPORTED_INPUT = re.compile(r"^(?:Format|Protocol \S+) not on whitelist", re.MULTILINE)
 _UNKNOWN_CODEC = re.compile(r"(?:Codec \((?=\w+\) not on whitelist)|no decoder found for: )(\w+)")
 _OUT_OF_MEMORY = re.compile(r"Cannot allocate memory|Error code: -12\b")
 _INTERRUPTED = 255  # exit status of ffmpeg after SIGTERM or SIGINT, and if a file made it fail with code -1
@@ -147,18 +149,18 @@ class Probe:
         return self.format in _TIMESTAMPED
 
 
-def text(printed: bytes, where: str) -> str:
+def text(printed: bytes, url: str) -> str:
     """Return the printed text without the address (a name may contain line breaks) and without secrets of URLs."""
-    if not is_remote(where):
-        printed = printed.replace(os.fsencode(where).translate(_SANITISED), b"the file")
+    if not is_remote(url):
+        printed = printed.replace(os.fsencode(url).translate(_SANITISED), b"the file")
     return _URL.sub(lambda match: _without_secrets(match[0]), printed).decode(errors="replace")
 
 
-def shown(where: str) -> str:
+def display_url(url: str) -> str:
     """Return the address in the form for messages, without secrets."""
-    if is_remote(where):
-        return _without_secrets(where.encode()).decode(errors="replace")
-    return os.fsencode(where).decode(errors="replace").removeprefix("file:")
+    if is_remote(url):
+        return _without_secrets(url.encode()).decode(errors="replace")
+    return os.fsencode(url).decode(errors="replace").removeprefix("file:")
 
 
 def _without_secrets(url: bytes) -> bytes:
@@ -168,16 +170,16 @@ def _without_secrets(url: bytes) -> bytes:
     return scheme + b"://" + host.rpartition(b"@")[2] + slash + path
 
 
-def header(said: str) -> Probe | None:
+def header(output: str) -> Probe | None:
     """Return the facts about the input, None if ffmpeg could not open it. Without audio, `audio_tracks` is 0."""
-    opened = _INPUT.search(said)
+    opened = _INPUT.search(output)
     if not opened:
         return None
-    end = _AFTER_INPUT.search(said, opened.start())
-    about = said[opened.start() : end.start() if end else None]
-    stated = _DURATION.search(about)
-    tags = {tag: value.strip() for tag, value in _TAG.findall(about[: stated.start()] if stated else about)}
-    streams: list[tuple[str, str, str]] = _STREAM.findall(about[stated.end() :] if stated else about)
+    end = _AFTER_INPUT.search(output, opened.start())
+    section = output[opened.start() : end.start() if end else None]
+    stated = _DURATION.search(section)
+    tags = {tag: value.strip() for tag, value in _TAG.findall(section[: stated.start()] if stated else section)}
+    streams: list[tuple[str, str, str]] = _STREAM.findall(section[stated.end() :] if stated else section)
     audio = [(language, facts) for language, kind, facts in streams if kind == "Audio"]
     pictures = [facts for _, kind, facts in streams if kind == "Video"]
     video = [facts for facts in pictures if "(attached pic)" not in facts]
@@ -197,16 +199,16 @@ def header(said: str) -> Probe | None:
         audio_tracks=len(tracks),
         title=tags.get("title", ""),
         created=tags.get("creation_time") or tags.get("date", ""),
-        bytes_read=bytes_read(said),
+        bytes_read=bytes_read(output),
         start=float(stated["start"] or 0.0) if stated else 0.0,
         tracks=tracks,
-        is_estimate=any(text.startswith(_ESTIMATED) for text in _said_at(said, "warning")),
+        is_estimate=any(text.startswith(_ESTIMATED) for text in _messages(output, "warning")),
     )
 
 
-def bytes_read(said: str) -> int:
+def bytes_read(output: str) -> int:
     """Return the number of bytes that ffmpeg reports to have read; a store may have sent slightly more."""
-    return sum(map(int, _BYTES_READ.findall(said)))
+    return sum(map(int, _BYTES_READ.findall(output)))
 
 
 def _duration(stated: re.Match[str] | None) -> float | None:
@@ -226,109 +228,117 @@ def _codec(facts: str) -> str:
     return re.split(r"[ ,]", facts, maxsplit=1)[0]
 
 
-def _said_at(said: str, *levels: str) -> Iterator[str]:
+def _messages(output: str, *levels: str) -> Iterator[str]:
     """Yield ffmpeg's messages at these levels, without addresses; lines of a multi-line tag are not messages."""
-    for line in said.split("\n"):
+    for line in output.split("\n"):
         match = _LEVEL.match(line)
         if match and match[1] in levels:
-            yield _PLACE.sub("", line[match.end() :]).strip()
+            yield _ADDRESS.sub("", line[match.end() :]).strip()
 
 
-def _own_words(said: str) -> str:
+def _problems(output: str) -> str:
     """Return ffmpeg's warnings and errors, from which causes are derived."""
-    return "\n".join(_said_at(said, "warning", "error", "fatal", "panic"))
+    return "\n".join(_messages(output, "warning", "error", "fatal", "panic"))
 
 
-def complaints(said: str) -> list[str]:
+def error_messages(output: str) -> list[str]:
     """Return the distinct messages at level error or worse, without addresses and without generic messages."""
-    messages = _said_at(said, "error", "fatal", "panic")
+    messages = _messages(output, "error", "fatal", "panic")
     return list(dict.fromkeys(message for message in messages if message and not _NOISE.match(message)))
 
 
-def quoted(said: str) -> str:
-    """Return the first three of the complaints and the number of the others, for use in a message."""
-    all_of_them = complaints(said)
-    more = f"; and {len(all_of_them) - 3} more complaints" if len(all_of_them) > 3 else ""  # noqa: PLR2004
-    return "; ".join(all_of_them[:3]) + more
+def quoted(output: str) -> str:
+    """Return the first three error messages and the number of the others, for use in a message."""
+    messages = error_messages(output)
+    more = f"; and {len(messages) - 3} more errors" if len(messages) > 3 else ""  # noqa: PLR2004
+    return "; ".join(messages[:3]) + more
 
 
-def ended(ending: ProcessResult) -> bool:
+def exited(result: ProcessResult) -> bool:
     """Return whether ffmpeg exited by itself, with any status: it was not killed and did not crash."""
-    return ending.code is not None and ending.code >= 0 and not _is_interrupted(ending)
+    return result.code is not None and result.code >= 0 and not _is_interrupted(result)
 
 
-def _is_interrupted(ending: ProcessResult) -> bool:
-    if ending.code != _INTERRUPTED:
+def _is_interrupted(result: ProcessResult) -> bool:
+    if result.code != _INTERRUPTED:
         return False
-    said = ending.printed.decode(errors="replace")
-    return any(_RECEIVED.match(words) for words in _said_at(said, "info"))
+    output = result.printed.decode(errors="replace")
+    return any(_RECEIVED.match(message) for message in _messages(output, "info"))
 
 
-def disk_away(said: str) -> bool:
+def is_disk_unavailable(output: str) -> bool:
     """Return whether a disk was full or not available."""
-    return _DISK_AWAY.search(_own_words(said)) is not None
+    return _DISK_UNAVAILABLE.search(_problems(output)) is not None
 
 
-def store_away(said: str) -> bool:
+def is_store_unavailable(output: str) -> bool:
     """Return whether the store failed, the connection broke or the signed link expired, even temporarily."""
-    words = _own_words(said)
-    return _STORE_AWAY.search(words) is not None or _LINK_EXPIRED.search(words) is not None
+    words = _problems(output)
+    return _STORE_UNAVAILABLE.search(words) is not None or _LINK_EXPIRED.search(words) is not None
 
 
-def broken_off(said: str) -> bool:
+def is_broken_off(output: str) -> bool:
     """Return whether reading ended with an error instead of the end of the recording."""
-    return any(_BROKEN_OFF.match(complaint) for complaint in complaints(said))
+    return any(_BROKEN_OFF.match(message) for message in error_messages(output))
 
 
-def ends_early(said: str) -> bool:
+def ends_early(output: str) -> bool:
     """Return whether the file ends within an element or a packet."""
-    return any(_ENDS_EARLY.match(complaint) for complaint in complaints(said))
+    return any(_ENDS_EARLY.match(message) for message in error_messages(output))
 
 
-def is_garbled(said: str) -> bool:
+def is_garbled(output: str) -> bool:
     """Return whether the source responded, but with data that cannot be opened."""
-    words = _own_words(said)
-    return bool(_GARBLED.search(words)) and not _HTTP_STATUS.search(words) and not _FOREIGN.search(words)
+    words = _problems(output)
+    return bool(_GARBLED.search(words)) and not _HTTP_STATUS.search(words) and not _UNSUPPORTED_INPUT.search(words)
 
 
-def failure(ending: ProcessResult, what: str, *, name: str, where: str, limit_s: float) -> TranscriptionError:
+def failure(result: ProcessResult, problem: str, *, name: str, url: str, limit_s: float) -> TranscriptionError:
     """Return the exception for a failed run: what failed, why, and what to do. It is transient if a retry may help."""
-    said = text(ending.printed, where)
-    if not ended(ending):
-        return _killed(ending.code, quoted(said), name=name, remote=is_remote(where), limit_s=limit_s)
-    if refusal := _refusal(said):
-        return PermanentFailure(f"{name}: {what}: {refusal}")
-    why = f"{what}: {quoted(said) or f'ffmpeg ended with code {ending.code} and no word'}"
-    if is_remote(where):
-        return _remote(said, why, name)
-    return _local(said, why, name, Path(where.removeprefix("file:")))
+    output = text(result.printed, url)
+    if not exited(result):
+        return _killed(result.code, quoted(output), name=name, remote=is_remote(url), limit_s=limit_s)
+    if refusal := _refusal(output):
+        cause, hint = refusal
+        return _explained(PermanentFailure, name, f"{problem}: {cause}", hint)
+    reason = f"{problem}: {quoted(output) or f'ffmpeg exited with status {result.code} without a message'}"
+    if is_remote(url):
+        return _remote(output, reason, name)
+    return _local(output, reason, name, Path(url.removeprefix("file:")))
 
 
-def _refusal(said: str) -> str:
-    """Return why this ffmpeg with our limits can never decode such a file and what to do, empty if it might."""
-    words = _own_words(said)
-    if _UNFIT.search(words):
-        return f"ffmpeg is older than 4.4 or knows no https ({quoted(said)}). Install another"
-    if _FOREIGN.search(words):
-        return "it is a playlist, a picture or text, not a recording"
+def _explained(kind: type[TranscriptionError], name: str, reason: str, hint: str) -> TranscriptionError:
+    """Return an error whose message ends with the hint."""
+    return kind(f"{name}: {reason}. {hint[:1].upper()}{hint[1:]}", hint=hint)
+
+
+def _refusal(output: str) -> tuple[str, str] | None:
+    """Return why this ffmpeg with our limits can never decode such a file, and what to do; None if it might."""
+    words = _problems(output)
+    if _UNSUPPORTED_OPTION.search(words):
+        return f"ffmpeg is older than 4.4 or has no https support ({quoted(output)})", "install another ffmpeg"
+    if _UNSUPPORTED_INPUT.search(words):
+        return "not a recording, but a playlist, a picture or text", "remove it from the inbox"
     if _OUT_OF_MEMORY.search(words):
-        return f"it needs more than {MEMORY_BYTES >> 30} GiB of memory to decode. Convert the file"
+        return f"decoding needs more than {MEMORY_BYTES >> 30} GiB of memory", "convert the file"
     if codec := _UNKNOWN_CODEC.search(words):
-        return f"codec {codec[1]} is not decoded here. Convert the file"
-    return ""
+        return f"unsupported codec {codec[1]}", "convert the file"
+    return None
 
 
 def _killed(code: int | None, quote: str, *, name: str, remote: bool, limit_s: float) -> TranscriptionError:
-    said = f" ({quote})" if quote else ""
+    output = f" ({quote})" if quote else ""
     if code is None:
-        late = f"{name}: stopped after its time limit of {limit_s:.0f} s"
+        late = f"ffmpeg exceeded its time limit of {limit_s:.0f} s{output}"
         if remote:
-            return TransientFailure(f"{late}: the store is too slow, or the decoder hangs on this file{said}")
-        return PermanentFailure(f"{late}: the decoder hangs on it. Convert the file, or raise the limit{said}")
+            hint = "try again; if it repeats, the store is too slow, or the decoder hangs on this file"
+            return _explained(TransientFailure, name, late, hint)
+        return _explained(PermanentFailure, name, late, "convert the file, or raise TRANSCRIPTION_DECODE_FLOOR_S")
     number = signal.SIGTERM if code == _INTERRUPTED else -code
     if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-        return TransientFailure(f"{name}: decoding was killed from outside: out of memory, or a shutdown{said}")
-    return PermanentFailure(f"{name}: the decoder crashed on it ({_signal(number)}). Convert the file{said}")
+        reason = f"ffmpeg was killed by {_signal(number)} (out of memory, or a shutdown){output}"
+        return _explained(TransientFailure, name, reason, "try again")
+    return _explained(PermanentFailure, name, f"ffmpeg crashed ({_signal(number)}){output}", "convert the file")
 
 
 def _signal(number: int) -> str:
@@ -338,37 +348,38 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _local(said: str, why: str, name: str, path: Path) -> TranscriptionError:
-    if disk_away(said):
-        return TransientFailure(f"{name}: {why}. Free some space or mount the store again, then retry")
-    words = _own_words(said)
+def _local(output: str, reason: str, name: str, path: Path) -> TranscriptionError:
+    if is_disk_unavailable(output):
+        return _explained(TransientFailure, name, reason, "free some space or mount the store again, then retry")
+    words = _problems(output)
     if _MISSING.search(words) and not path.exists():
-        return NotFound(f"{name}: it is not there (any more)")
+        return NotFound(f"{name}: the file does not exist (any more)")
     if _DENIED.search(words):
-        return PermanentFailure(f"{name}: permission denied. Give the user of this process the right to read it")
+        return _explained(PermanentFailure, name, "permission denied", "let the user of this process read the file")
     with suppress(OSError):
         if not path.stat().st_size:
-            return PermanentFailure(f"{name}: the file is empty (0 bytes). Copy it again ({why})")
-    return PermanentFailure(f"{name}: {why}. The file is broken or incomplete: copy it again")
+            return _explained(PermanentFailure, name, f"the file is empty (0 bytes; {reason})", "copy it again")
+    return _explained(PermanentFailure, name, f"{reason} (damaged or incomplete file)", "copy it again")
 
 
-def _remote(said: str, why: str, name: str) -> TranscriptionError:
-    words = _own_words(said)
-    if _UNTRUSTED.search(words):
-        return PermanentFailure(f"{name}: {why}. Let SSL_CERT_FILE name the certificates of the store's authority")
-    if _STORE_AWAY.search(words):
-        return TransientFailure(f"{name}: the store failed while it was read: {why}")
+def _remote(output: str, reason: str, name: str) -> TranscriptionError:
+    words = _problems(output)
+    if _UNTRUSTED_CERTIFICATE.search(words):
+        hint = "set SSL_CERT_FILE to the certificates of the store's authority"
+        return _explained(PermanentFailure, name, reason, hint)
+    if _STORE_UNAVAILABLE.search(words):
+        return _explained(TransientFailure, name, f"the store failed during reading: {reason}", "try again")
     statuses = _HTTP_STATUS.findall(words)
     if "404" in statuses:
-        return NotFound(f"{name}: it is not in the store (any more)")
-    if "416" in statuses and not _INPUT.search(said):
-        return PermanentFailure(f"{name}: the object is empty (0 bytes). Upload it again")
+        return NotFound(f"{name}: the object does not exist (any more)")
+    if "416" in statuses and not _INPUT.search(output):
+        return _explained(PermanentFailure, name, "the object is empty (0 bytes)", "upload it again")
     if "401" in statuses or "403" in statuses:
-        return _refused(said, why, name)
-    return PermanentFailure(f"{name}: {why}. The object is broken or incomplete: upload it again")
+        return _refused(output, reason, name)
+    return _explained(PermanentFailure, name, f"{reason} (damaged or incomplete object)", "upload it again")
 
 
-def _refused(said: str, why: str, name: str) -> TranscriptionError:
-    if _INPUT.search(said):
-        return TransientFailure(f"{name}: the signed link expired while it was read: {why}")
-    return PermanentFailure(f"{name}: the store refuses to have it read: {why}. Check credentials and policies")
+def _refused(output: str, reason: str, name: str) -> TranscriptionError:
+    if _INPUT.search(output):
+        return _explained(TransientFailure, name, f"the signed URL expired during reading: {reason}", "try again")
+    return _explained(Refused, name, f"the store denies access: {reason}", "check credentials and policies")

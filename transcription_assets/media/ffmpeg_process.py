@@ -85,34 +85,34 @@ def address(source: Path | str) -> str:
     return f"file:{Path(source).absolute()}"
 
 
-def is_remote(where: str) -> bool:
+def is_remote(url: str) -> bool:
     """Return whether the address is an http(s) URL."""
-    return where.startswith(("http://", "https://"))
+    return url.startswith(("http://", "https://"))
 
 
-def input_arguments(where: str, *options: str, size: int | None = None) -> list[str]:
-    """Return the arguments up to and including `-i`: one thread, formats of recordings only, no address but `where`.
+def input_arguments(url: str, *options: str, size: int | None = None) -> list[str]:
+    """Return the arguments up to and including `-i`: one thread, formats of recordings only, no address but `url`.
 
     `size` (bytes) is the size that the store states for a remote source; a response that ends earlier is then an error.
     """
     common = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+verbose", "-threads", "1"]
-    known = ["-format_whitelist", _FORMATS, "-codec_whitelist", f"{_SOUND},{_PICTURES}"]
-    bounded = [*known, "-max_pixels", str(MOST_PIXELS)]
-    return [*common, *_transport(where, size), *bounded, *options, "-i", where]
+    allowed = ["-format_whitelist", _FORMATS, "-codec_whitelist", f"{_SOUND},{_PICTURES}"]
+    bounded = [*allowed, "-max_pixels", str(MOST_PIXELS)]
+    return [*common, *_transport(url, size), *bounded, *options, "-i", url]
 
 
-def _transport(where: str, size: int | None) -> list[str]:
-    if not is_remote(where):
+def _transport(url: str, size: int | None) -> list[str]:
+    if not is_remote(url):
         return ["-protocol_whitelist", "file"]
-    again = ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "429,5xx"]
+    reconnect = ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "429,5xx"]
     waits = ["-reconnect_delay_max", str(RECONNECT_S), "-rw_timeout", str(STALL_S * 1_000_000)]
     end = ["-end_offset", str(size)] if size else []
-    return ["-protocol_whitelist", "http,https,tcp,tls,httpproxy", *again, *waits, *end, *_trust(where)]
+    return ["-protocol_whitelist", "http,https,tcp,tls,httpproxy", *reconnect, *waits, *end, *_trust(url)]
 
 
-def _trust(where: str) -> list[str]:
+def _trust(url: str) -> list[str]:
     """Return options to verify the store with Python's CAs: by default, old ffmpegs trust all, static builds none."""
-    if not where.startswith("https:"):
+    if not url.startswith("https:"):
         return []
     authorities = ssl.get_default_verify_paths().cafile
     if authorities is None:
@@ -166,7 +166,8 @@ def run(command: list[str], limit_s: float) -> ProcessResult:
     progress = b""
     if shutil.which(command[0]) is None:  # with a prefix before it, starting it would not fail
         raise PermanentFailure(
-            f"cannot start {command[0]}: it is not there or may not be executed. Correct the path of ffmpeg"
+            f"cannot start {command[0]}: it does not exist or is not executable. Correct the path of ffmpeg",
+            hint="correct TRANSCRIPTION_FFMPEG",
         )
     code: int | None = None
     with started([*bound_to_parent(), *command]) as process, suppress(subprocess.TimeoutExpired):
@@ -197,7 +198,7 @@ def started(
 
     """
     pipe = subprocess.PIPE
-    kept = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
+    environment = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
     try:
         process = subprocess.Popen(
             command,
@@ -206,13 +207,16 @@ def started(
             stderr=pipe,
             bufsize=0,
             start_new_session=True,
-            env=kept,
+            env=environment,
             pass_fds=pass_fds,
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise PermanentFailure(f"cannot start {command[0]}: {error.strerror}. Correct the path of ffmpeg") from error
+        raise PermanentFailure(
+            f"cannot start {command[0]}: {error.strerror}. Correct the path of ffmpeg",
+            hint="correct TRANSCRIPTION_FFMPEG",
+        ) from error
     except OSError as error:
-        raise TransientFailure(f"cannot start {command[0]}: {error.strerror}") from error
+        raise TransientFailure(f"cannot start {command[0]}: {error.strerror}; try again", hint="try again") from error
     with process:
         _limit_memory(process.pid)
         try:
@@ -244,10 +248,10 @@ def bound_to_parent() -> list[str]:
     return [found, "--pdeathsig", "KILL", "--"] if found and Path(found).resolve().name == "setpriv" else []
 
 
-def output(process: subprocess.Popen[bytes], printed: Printed, patience: Callable[[], float]) -> Generator[bytes]:
+def output(process: subprocess.Popen[bytes], printed: Printed, remaining_s: Callable[[], float]) -> Generator[bytes]:
     """Yield standard output as it arrives, and feed standard error to `printed`.
 
-    `patience` returns how many seconds to wait for more.
+    `remaining_s` returns how many seconds to wait for more.
 
     Raises:
         subprocess.TimeoutExpired: these seconds have passed without any output.
@@ -258,7 +262,7 @@ def output(process: subprocess.Popen[bytes], printed: Printed, patience: Callabl
             if pipe is not None:
                 selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            wait = patience()
+            wait = remaining_s()
             ready = selector.select(wait) if wait > 0 else []
             if not ready:
                 raise subprocess.TimeoutExpired(process.args, wait)

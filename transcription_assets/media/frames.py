@@ -76,25 +76,25 @@ class _Track:
 class _Outputs:
     """Two pipes for each track, and the selector for everything that ffmpeg writes."""
 
-    def __init__(self, tracks: Sequence[int], held: ExitStack) -> None:
-        self.selector = held.enter_context(selectors.DefaultSelector())
+    def __init__(self, tracks: Sequence[int], stack: ExitStack) -> None:
+        self.selector = stack.enter_context(selectors.DefaultSelector())
         self.printed = ffmpeg_process.Printed()
-        self.theirs: list[int] = []
+        self.write_ends: list[int] = []
         self.arguments: list[str] = []
         for number, track in enumerate(tracks):
             state = _Track()
-            samples = self._pipe(held, partial(self._take_samples, number, state))
-            lines = self._pipe(held, partial(self._take_lines, number, state))
+            samples = self._pipe(stack, partial(self._take_samples, number, state))
+            lines = self._pipe(stack, partial(self._take_lines, number, state))
             self.arguments += ["-map", f"0:a:{track}", "-af", f"aresample={SAMPLE_RATE}", "-c:a", "pcm_f32le"]
             self.arguments += ["-bitexact", "-f", "tee", f"[f=f32le]pipe:{samples}|[f=framecrc]pipe:{lines}"]
 
-    def _pipe(self, held: ExitStack, take: _Take) -> int:
+    def _pipe(self, stack: ExitStack, take: _Take) -> int:
         """Create a pipe whose data goes to `take`, and return the file descriptor that ffmpeg writes to."""
-        reading, writing = os.pipe()
-        held.callback(os.close, reading)
-        self.theirs.append(writing)
-        self.selector.register(reading, selectors.EVENT_READ, take)
-        return writing
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, read_end)
+        self.write_ends.append(write_end)
+        self.selector.register(read_end, selectors.EVENT_READ, take)
+        return write_end
 
     def listen(self, running: "subprocess.Popen[bytes]") -> None:
         """Read ffmpeg's messages as well."""
@@ -148,14 +148,14 @@ def decode(
     """
     deadline = time.monotonic() + limit_s
     code: int | None = None
-    with ExitStack() as held:
-        outputs = _Outputs(tracks, held)
+    with ExitStack() as stack:
+        outputs = _Outputs(tracks, stack)
         try:
-            running = held.enter_context(
-                ffmpeg_process.started([*command, *outputs.arguments], pass_fds=outputs.theirs)
+            running = stack.enter_context(
+                ffmpeg_process.started([*command, *outputs.arguments], pass_fds=outputs.write_ends)
             )
         finally:
-            for pipe in outputs.theirs:
+            for pipe in outputs.write_ends:
                 os.close(pipe)
         outputs.listen(running)
         with suppress(subprocess.TimeoutExpired):

@@ -49,14 +49,14 @@ class Timeline:
             The number of samples of silence to write before it, and the number of its first samples to drop.
 
         """
-        ahead = at + self._set_back - self.position
+        offset = at + self._set_back - self.position
         tolerance = TOLERANCE if self._started else 0
-        silence = ahead if ahead > tolerance else 0
-        drop = min(-ahead, count) if ahead < -tolerance else 0
+        silence = offset if offset > tolerance else 0
+        drop = min(-offset, count) if offset < -tolerance else 0
         if self._started and drop:
             self._dropped_in_a_row += drop
             if not self.timed or self._set_back or self._dropped_in_a_row > LONGEST_OVERLAP:
-                self._set_back -= ahead
+                self._set_back -= offset
                 drop = 0
         if not drop:
             self._dropped_in_a_row = 0
@@ -89,7 +89,7 @@ class Spool:
         self._layout, self._apart = layout, apart
         self._shares: Sequence[float] = ()
         self._pending: list[Samples] = []
-        self._held = 0
+        self._pending_count = 0
         self._doublings: list[int | None] = []
         self._powers: list[NDArray[np.float32]] = []
         self.channels = 2 if apart else 1
@@ -128,9 +128,9 @@ class Spool:
             OSError: the disk is full or not available.
 
         """
-        if self._held:
+        if self._pending_count:
             self._write(np.concatenate(self._pending))
-            self._pending, self._held = [], 0
+            self._pending, self._pending_count = [], 0
 
     def close(self) -> None:
         """Close the file."""
@@ -178,11 +178,11 @@ class Spool:
 
     def _append(self, samples: Samples) -> None:
         while len(samples):
-            part = samples[: BLOCK - self._held]
+            part = samples[: BLOCK - self._pending_count]
             self._pending.append(part)
-            self._held += len(part)
+            self._pending_count += len(part)
             samples = samples[len(part) :]
-            if self._held == BLOCK:
+            if self._pending_count == BLOCK:
                 self.finish()
 
     def _skip(self, silence: int) -> None:
@@ -190,32 +190,32 @@ class Spool:
         if not silence:
             return
         width = len(self._shares)
-        first = min(silence, (BLOCK - self._held) % BLOCK)
+        first = min(silence, (BLOCK - self._pending_count) % BLOCK)
         self._append(np.zeros((first, width), np.float32))
         for _ in range((silence - first) // BLOCK):
-            self._hole(BLOCK)
+            self._skip_block(BLOCK)
         self._append(np.zeros(((silence - first) % BLOCK, width), np.float32))
 
-    def _hole(self, count: int) -> None:
+    def _skip_block(self, count: int) -> None:
         self._file.seek(count * self.channels * 2, 1)
         self._doublings.append(None)
         self._powers.append(np.zeros(-(-count // FRAME), np.float32))
 
     def _write(self, block: Samples) -> None:
         if self._apart:
-            kept = block[:, :2] if block.shape[1] > 1 else np.repeat(block, 2, axis=1)
+            channels = block[:, :2] if block.shape[1] > 1 else np.repeat(block, 2, axis=1)
         else:
             mix = mixed(block, self._shares)
-            kept = mix.samples[:, None]
+            channels = mix.samples[:, None]
             self.rescued += len(block) if mix.rescued else 0
-        peak = float(np.abs(kept).max())
+        peak = float(np.abs(channels).max())
         if not peak:
-            self._hole(len(block))
+            self._skip_block(len(block))
             return
         doublings = max(min(int(-np.log2(peak)), _MOST_DOUBLINGS), 0)
-        self.size += self._file.write(to_16_bits(kept, doublings).tobytes())
+        self.size += self._file.write(to_16_bits(channels, doublings).tobytes())
         self._doublings.append(doublings)
-        self._powers.append(levels(kept))
+        self._powers.append(levels(channels))
 
 
 def to_16_bits(samples: Samples, doublings: int) -> NDArray[np.int16]:

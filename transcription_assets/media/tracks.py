@@ -23,7 +23,7 @@ _FRAME_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _Examined:
     """Loudness of one track, and the voiced 0.1 s frames of each examined block by its number."""
 
     track: int
@@ -48,18 +48,18 @@ def with_speech(spools: Sequence[Spool], languages: Sequence[str], detector: Det
     audible = [number for number, spool in enumerate(spools) if loudness(spool.powers) > SILENT_DB]
     if len(audible) < 2:  # noqa: PLR2004 -- a choice needs two
         return audible or [0]
-    wanted = {number: _loudest_blocks(spools[number]) for number in audible}
-    heard = [_hear(number, spools[number], set().union(*wanted.values()), detector) for number in audible]
-    speaking = [item for item in heard if item.seconds >= _LEAST_VOICED_S]
+    blocks_of = {number: _loudest_blocks(spools[number]) for number in audible}
+    examined = [_examine(number, spools[number], set().union(*blocks_of.values()), detector) for number in audible]
+    speaking = [item for item in examined if item.seconds >= _LEAST_VOICED_S]
     if not speaking:
-        return [max(heard, key=lambda item: item.level).track]
+        return [max(examined, key=lambda item: item.level).track]
     chosen = [speaking[0]]
     for item in speaking[1:]:
         foreign = all(
             languages[item.track] and languages[other.track] and languages[item.track] != languages[other.track]
             for other in chosen
         )
-        if not foreign and _new_share(item, chosen, spools, wanted[item.track]) >= _LEAST_NEW_SHARE:
+        if not foreign and _new_share(item, chosen, spools, blocks_of[item.track]) >= _LEAST_NEW_SHARE:
             chosen.append(item)
     return [item.track for item in chosen]
 
@@ -71,7 +71,7 @@ def _loudest_blocks(spool: Spool) -> set[int]:
     return {int(number) for number in np.argsort(-peaks, kind="stable")[:LOUDEST_BLOCKS]}
 
 
-def _hear(number: int, spool: Spool, blocks: set[int], detector: Detector) -> _Heard:
+def _examine(number: int, spool: Spool, blocks: set[int], detector: Detector) -> _Examined:
     level = loudness(spool.powers)
     gain = np.float32(2 ** gain_steps(level))
     voiced = {}
@@ -83,28 +83,28 @@ def _hear(number: int, spool: Spool, blocks: set[int], detector: Detector) -> _H
         for start, end in detector(samples):
             frames[round(start / _FRAME_S) : round(end / _FRAME_S)] = True
         voiced[index] = frames
-    return _Heard(number, level, voiced)
+    return _Examined(number, level, voiced)
 
 
-def _new_share(item: _Heard, chosen: Sequence[_Heard], spools: Sequence[Spool], blocks: set[int]) -> float:
+def _new_share(item: _Examined, chosen: Sequence[_Examined], spools: Sequence[Spool], blocks: set[int]) -> float:
     """Return the share of the voiced frames of a track in which the chosen tracks are silent or much quieter."""
     has_word = total = 0
     for index in blocks & item.voiced.keys():
         voiced = item.voiced[index]
-        own = _levels(item, spools, index, len(voiced))
+        levels = _levels(item, spools, index, len(voiced))
         free = voiced.copy()
         for other in chosen:
-            taken = np.resize(other.voiced.get(index, np.zeros(1, np.bool_)), len(voiced))
-            free &= ~taken | (_levels(other, spools, index, len(voiced)) < own - _LOUDER_DB)
+            covered = np.resize(other.voiced.get(index, np.zeros(1, np.bool_)), len(voiced))
+            free &= ~covered | (_levels(other, spools, index, len(voiced)) < levels - _LOUDER_DB)
         has_word += int(free.sum())
         total += int(voiced.sum())
     return has_word / total if total else 0.0
 
 
-def _levels(item: _Heard, spools: Sequence[Spool], index: int, count: int) -> NDArray[np.float64]:
+def _levels(item: _Examined, spools: Sequence[Spool], index: int, count: int) -> NDArray[np.float64]:
     """Return the levels (dB) of the 0.1 s frames of a block, relative to the loudness of its track."""
     frames = int(BLOCK / SAMPLE_RATE / _FRAME_S)
     powers = np.zeros(count)
-    own = spools[item.track].powers[index * frames : index * frames + count]
-    powers[: len(own)] = own
+    stored = spools[item.track].powers[index * frames : index * frames + count]
+    powers[: len(stored)] = stored
     return 10 * np.log10(np.maximum(powers, 1e-12)) - item.level

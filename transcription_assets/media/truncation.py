@@ -126,10 +126,10 @@ def _avi_end(head: bytes, read: Read, size: int) -> int | None:
 
 def _asf_end(head: bytes) -> int | None:
     at = head.find(_ASF_FILE)
-    about = head[at : at + _ASF_END] if at >= 0 else b""
-    if len(about) < _ASF_END or _little(about[_ASF_FLAGS:]) & _BROADCAST:
+    properties = head[at : at + _ASF_END] if at >= 0 else b""
+    if len(properties) < _ASF_END or _little(properties[_ASF_FLAGS:]) & _BROADCAST:
         return None
-    return _filled(_little(about[_ASF_SIZE : _ASF_SIZE + 8]))
+    return _filled(_little(properties[_ASF_SIZE : _ASF_SIZE + 8]))
 
 
 def _ogg(tail: bytes) -> Truncation | None:
@@ -138,12 +138,12 @@ def _ogg(tail: bytes) -> Truncation | None:
     while (at := tail.rfind(b"OggS", 0, at)) >= 0:
         page = tail[at:]
         if len(page) < _OGG_HEADER or len(page) < _OGG_HEADER + page[26]:
-            return Truncation("the last page of the Ogg file is not all there")
+            return Truncation("the last page of the Ogg file is incomplete")
         if page[4] or page[5] > 7:  # noqa: PLR2004 -- not a page, but four bytes of audio
             continue
         lacing = page[_OGG_HEADER : _OGG_HEADER + page[26]]
         if _OGG_HEADER + len(lacing) + sum(lacing) > len(page):
-            return Truncation("the last page of the Ogg file is not all there")
+            return Truncation("the last page of the Ogg file is incomplete")
         if not page[5] & _LAST_PAGE:
             return Truncation("the Ogg file has no end-of-stream page", certain=False)
         return None
@@ -174,7 +174,7 @@ def _ts(head: bytes, packet: int, size: int) -> Truncation | None:
     """Check that the last packet is complete; a cut between two packets cannot be detected."""
     start = (_ts_start(head, packet) or 0) - (4 if packet == _TS_PACKETS[1] else 0)
     if (size - start) % packet:
-        return Truncation("the last packet of the transport stream is not all there", certain=False)
+        return Truncation("the last packet of the transport stream is incomplete", certain=False)
     return None
 
 

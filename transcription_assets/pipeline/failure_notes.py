@@ -97,7 +97,7 @@ def forget(store: Store, key: str) -> None:
     try:
         store.delete(keys.failure(key))
     except TranscriptionError as error:
-        log.warning("%s: the note of its last failure cannot be removed: %s", key, error)
+        log.warning("%s: the failure record cannot be deleted: %s", key, error)
 
 
 def note_each(store: Store, media_keys: Sequence[str], step: str, error: Exception) -> None:
@@ -120,7 +120,7 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
-        log.warning("the store takes too long: the failure of %s is not noted for every recording", step)
+        log.warning("the store does not answer in time: the failure of %s is not recorded for all recordings", step)
         waiting.clear()
 
 
@@ -134,4 +134,4 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.
-        log.info("%s: its failure is not noted: %s", key, second)
+        log.info("%s: the failure is not recorded: %s", key, second)

@@ -20,11 +20,11 @@ def move(store: Store, table: Index, made: Sequence[Embeddings]) -> Mapping[str,
         TranscriptionError: the search table cannot be read.
 
     """
-    found = table.held([item.key for item in made])
+    row_counts = table.row_counts([item.key for item in made])
     failed: dict[str, TranscriptionError] = {}
     for item in made:
         try:
-            _require_outputs(store, item, found.get((item.key, item.etag), 0))
+            _require_outputs(store, item, row_counts.get((item.key, item.etag), 0))
             store.move_when_done(item.key, item.etag)
         except TranscriptionError as error:
             failed[item.key] = error
@@ -35,17 +35,22 @@ def _require_outputs(store: Store, item: Embeddings, rows: int) -> None:
     """Raise PermanentFailure unless transcript, subtitles, passages and rows of this version are all there."""
     texts = [media_keys.transcript(item.key, suffix) for suffix in transcript.TEXTS]
     missing = [path for path in texts if not store.exists(path)]
-    said = transcript.load(store, item.key)
-    if said is None or said.media.etag != item.etag:
+    stored = transcript.load(store, item.key)
+    if stored is None or stored.media.etag != item.etag:
         missing.append(media_keys.transcript(item.key))
     if not embeddings.is_stored(store, item):
         missing.append(media_keys.passages(item.key))
     if missing:
         raise PermanentFailure(
-            f"{item.key} stays in the inbox: {', '.join(missing)} went missing or was replaced; materialise it again"
+            f"{item.key}: not moved from the inbox, as {', '.join(missing)} is missing or was replaced; materialise it"
+            " again",
+            key=item.key,
+            hint="materialise it again",
         )
     if rows != item.rows.height:
         raise PermanentFailure(
-            f"{item.key} stays in the inbox: the search table holds {rows} of its {item.rows.height} passages; "
-            "materialise `embeddings` again"
+            f"{item.key}: not moved from the inbox, as the search table has {rows} of {item.rows.height} passages;"
+            " materialise `embeddings` again",
+            key=item.key,
+            hint="materialise `embeddings` again",
         )

@@ -38,17 +38,17 @@ def link(store: Store, key: str) -> str:
 
     """
     try:
-        if _is_heard_extracted(store, key):
+        if _plays_extracted(store, key):
             return store.playable_artefact_url(media_keys.flac(key))
     except TranscriptionError as error:
         log.info("%s", error)
     return store.playable_url(key)
 
 
-def _is_heard_extracted(store: Store, key: str) -> bool:
+def _plays_extracted(store: Store, key: str) -> bool:
     """Return whether the extracted audio exists and has to be played instead of the recording."""
-    seen, sound = video.load(store, key), audio.load(store, key)
-    is_known = seen is not None and sound is not None and seen.etag == sound.etag
+    probed, sound = video.load(store, key), audio.load(store, key)
+    is_known = probed is not None and sound is not None and probed.etag == sound.etag
     return bool(
-        seen and sound and is_known and not plays_itself(seen.probe, sound) and store.exists(media_keys.flac(key))
+        probed and sound and is_known and not plays_itself(probed.probe, sound) and store.exists(media_keys.flac(key))
     )

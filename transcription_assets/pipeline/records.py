@@ -61,4 +61,4 @@ def require_unchanged(store: Store, source: MediaObject) -> None:
 
     """
     if store.stat(source.key).etag != source.etag:
-        raise TransientFailure(f"{source.key} was replaced while it was read; the new version is read next")
+        raise TransientFailure(f"{source.key}: replaced during reading; materialise it again", key=source.key)

@@ -49,16 +49,16 @@ def rebuild(store: Store, table: Index, encoder: Encoder, choice: PassageOptions
         TranscriptionError: the store cannot be listed, or the table cannot be written.
 
     """
-    known = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
-    said = [key for key in known if store.exists(media_keys.transcript(key))]
-    report = Rebuilt(len(said))
+    all_keys = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
+    keys = [key for key in all_keys if store.exists(media_keys.transcript(key))]
+    report = Rebuilt(len(keys))
     waiting: list[embeddings.Embeddings] = []
-    for number, key in enumerate(said, 1):
+    for number, key in enumerate(keys, 1):
         try:
             waiting.append(embeddings.materialise(store, key, encoder, choice))
         except TranscriptionError as error:
             report.failed[key] = str(error)
-        if len(waiting) >= PUBLISH_EVERY or number == len(said):
+        if len(waiting) >= PUBLISH_EVERY or number == len(keys):
             embeddings.publish(store, table, waiting)
             report.done += [item.key for item in waiting]
             waiting = []

@@ -75,9 +75,9 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Video:
 
     """
     source = store.stat(key)
-    known = load(store, key)
-    if known and known.etag == source.etag:
-        return known
+    stored = load(store, key)
+    if stored and stored.etag == source.etag:
+        return stored
     store.delete(media_keys.video_record(key))
     url = store.media_url(key)
     probe = media.probe(url, key, ffmpeg=decoder.ffmpeg, limit_s=decoder.limit(0.0, source.size))
@@ -98,12 +98,12 @@ def _take_picture(store: Store, source: MediaObject, url: str, probe: Probe, dec
     limit = decoder.limit(0.0, source.size)
     with temporary.folder() as folder:
         picture, small = folder / "picture.jpg", folder / "small.webp"
-        made = media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=POSTER_WIDTH)
-        if not made.taken:
-            return made
+        poster = media.poster(url, picture, ffmpeg=decoder.ffmpeg, limit_s=limit, at=at, width=POSTER_WIDTH)
+        if not poster.taken:
+            return poster
         store.upload(media_keys.poster(source.key), picture)
         if media.thumbnail(picture, small, ffmpeg=decoder.ffmpeg, limit_s=limit, max_bytes=THUMBNAIL_BYTES):
             store.upload(media_keys.thumbnail(source.key), small)
         else:
             store.delete(media_keys.thumbnail(source.key))
-    return made
+    return poster

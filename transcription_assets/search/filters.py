@@ -41,14 +41,14 @@ class Filters:
         """Check the limits, so that no filter costs more than a scan of the table."""
         for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
             if len(values) > MAX_VALUES:
-                raise InvalidQuery(f"at most {MAX_VALUES} {name} in a filter, not {len(values)}")
+                raise InvalidQuery(f"too many {name} in the filter: {len(values)}, at most {MAX_VALUES}")
             if any(len(value) > MAX_VALUE for value in values):
-                raise InvalidQuery(f"a value of the filter {name} is longer than {MAX_VALUE} characters")
+                raise InvalidQuery(f"a value of the filter {name} exceeds {MAX_VALUE} characters")
             if any(not is_encodable(value) for value in values):
-                raise InvalidQuery(f"the filter {name} holds characters that are none (lone surrogates)")
+                raise InvalidQuery(f"the filter {name} contains invalid characters (lone surrogates)")
         for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
             if seconds is not None and not 0 <= seconds < float("inf"):
-                raise InvalidQuery(f"{name} is a number of seconds from 0, not {seconds}")
+                raise InvalidQuery(f"invalid {name} {seconds}, expected seconds of at least 0")
 
 
 def is_encodable(text: str) -> bool:
@@ -58,22 +58,22 @@ def is_encodable(text: str) -> bool:
 
 def expression(filters: Filters) -> str | None:
     """Return the filters as a LanceDB filter (SQL) of dates, numbers and `quoted` text; None if there are none."""
-    said: list[str] = []
+    clauses: list[str] = []
     if filters.prefix:
-        said.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+        clauses.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
     if filters.languages:
-        said.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
+        clauses.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
     if filters.speakers:
-        said.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
+        clauses.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
     if filters.since:
-        said.append(f"recorded >= DATE '{filters.since.isoformat()}'")
+        clauses.append(f"recorded >= DATE '{filters.since.isoformat()}'")
     if filters.until:
-        said.append(f"recorded <= DATE '{filters.until.isoformat()}'")
+        clauses.append(f"recorded <= DATE '{filters.until.isoformat()}'")
     if filters.shortest_s is not None:
-        said.append(f"duration_s >= {float(filters.shortest_s)!r}")
+        clauses.append(f"duration_s >= {float(filters.shortest_s)!r}")
     if filters.longest_s is not None:
-        said.append(f"duration_s <= {float(filters.longest_s)!r}")
-    return " AND ".join(said) or None
+        clauses.append(f"duration_s <= {float(filters.longest_s)!r}")
+    return " AND ".join(clauses) or None
 
 
 def quoted(text: str) -> str:

@@ -37,7 +37,7 @@ class Index:
         self._tables = Tables(uri, dict(storage_options or {}))
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
-        self._looked: dict[str, Snapshot] = {}
+        self._snapshots: dict[str, Snapshot] = {}
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -52,18 +52,18 @@ class Index:
         """
         recipes = rows["recipe"].unique().to_list()
         if len(recipes) > 1:
-            raise PermanentFailure(f"rows of {len(recipes)} recipes at once: vectors of two models do not mix")
+            raise PermanentFailure(f"rows of {len(recipes)} recipes in one call; all must have the same")
         if not recipes:
             self._remove(media_keys)
             return 0
-        own = schema.table_name(recipes[0])
-        self._named(own)
-        if self._tables.newest(own) is None:
-            self._tables.make(own, schema.keyed(rows.clear()).schema)
-        version = self._merged(own, rows, media_keys)
+        own_table = schema.table_name(recipes[0])
+        self._named(own_table)
+        if self._tables.newest(own_table) is None:
+            self._tables.make(own_table, schema.keyed(rows.clear()).schema)
+        version = self._merged(own_table, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
-        served = self._named(own)
-        if served != own:
+        served = self._named(own_table)
+        if served != own_table:
             self._beside(served, rows, media_keys)
         return version
 
@@ -95,7 +95,7 @@ class Index:
         self._remove(media_keys)
 
     @explained
-    def look(self) -> Snapshot | None:
+    def snapshot(self) -> Snapshot | None:
         """Return a snapshot of the served table, or None if nothing has been indexed.
 
         The snapshot does not change, so that several queries for one answer agree whatever is written meanwhile.
@@ -106,21 +106,21 @@ class Index:
 
         """
         served = self._served_name()
-        table = self._tables.held(served) if served else None
+        table = self._tables.open_cached(served) if served else None
         if table is None:
             return None
-        looked, version = self._looked.get(served), int(table.version)
-        if looked is None or looked.version != version:
-            looked = self._looked[served] = self._pinned(served, version)
-        return looked
+        pinned, version = self._snapshots.get(served), int(table.version)
+        if pinned is None or pinned.version != version:
+            pinned = self._snapshots[served] = self._pinned(served, version)
+        return pinned
 
     def forget(self) -> None:
         """Discard all open tables and snapshots: the tables may have been deleted and created again."""
-        self._looked.clear()
+        self._snapshots.clear()
         self._tables.forget()
 
     @explained
-    def search_vectors(self, looked: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+    def search_vectors(self, pinned: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
         """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
 
         Raises:
@@ -128,23 +128,23 @@ class Index:
             TransientFailure: the store does not answer.
 
         """
-        if len(vector) != looked.dimension:
-            raise ValueError(f"it holds vectors of {looked.dimension} numbers, the question's has {len(vector)}")
-        return awaited(retrieval.search_vectors(looked, vector, filters, most))
+        if len(vector) != pinned.dimension:
+            raise ValueError(f"the table has vectors of dimension {pinned.dimension}, the query has {len(vector)}")
+        return awaited(retrieval.search_vectors(pinned, vector, filters, most))
 
     @explained
-    def search_words(self, looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
+    def search_words(self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(looked, wanted, filters, most))
+        return awaited(retrieval.search_words(pinned, parsed, filters, most))
 
     @explained
     def search_similar_words(
-        self, looked: Snapshot, words: Sequence[str], filters: Filters, most: int
+        self, pinned: Snapshot, words: Sequence[str], filters: Filters, most: int
     ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds a word spelt like one of `words`.
 
@@ -152,27 +152,27 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_similar_words(looked, words, filters, most))
+        return awaited(retrieval.search_similar_words(pinned, words, filters, most))
 
     @explained
-    def is_said(self, looked: Snapshot, word: str, filters: Filters) -> bool:
+    def has_word(self, pinned: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.is_said(looked, word, filters))
+        return awaited(retrieval.has_word(pinned, word, filters))
 
     @explained
-    def read(self, looked: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
+    def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
         """Return the passages with these row ids.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.read(looked, rows))
+        return awaited(retrieval.read(pinned, rows))
 
     @explained
     def facets(self) -> Facets:
@@ -182,11 +182,11 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        looked = self.look()
-        if looked is None:
+        pinned = self.snapshot()
+        if pinned is None:
             return Facets(0, {}, {}, {}, None, None)
-        search = looked.table.search().select(["media_key", "language", "speakers", "recorded"])
-        rows = pl.from_arrow(search.limit(looked.passages or 1).to_arrow())
+        search = pinned.table.search().select(["media_key", "language", "speakers", "recorded"])
+        rows = pl.from_arrow(search.limit(pinned.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
         return facets(rows)
 
@@ -208,17 +208,17 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        return sum(count for (key, _), count in self._held([media_key]).items() if key == media_key)
+        return sum(count for (key, _), count in self._row_counts([media_key]).items() if key == media_key)
 
     @explained
-    def held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+    def row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
         """Return the number of served passages by (media key, ETag); recordings without passages are left out.
 
         Raises:
             TranscriptionError: the tables cannot be read.
 
         """
-        return self._held(media_keys)
+        return self._row_counts(media_keys)
 
     @explained
     def count(self) -> int:
@@ -228,8 +228,8 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        looked = self.look()
-        return 0 if looked is None else looked.passages
+        pinned = self.snapshot()
+        return 0 if pinned is None else pinned.passages
 
     @explained
     def dimension(self) -> int:
@@ -239,8 +239,8 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        looked = self.look()
-        return looked.dimension if looked else 0
+        pinned = self.snapshot()
+        return pinned.dimension if pinned else 0
 
     def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
         """Return the Polars types of these columns.
@@ -259,11 +259,11 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        looked = self.look()
-        if looked is None:
+        pinned = self.snapshot()
+        if pinned is None:
             return
         types = self.passage_schema(columns)
-        for batch in self._batches(looked, columns):
+        for batch in self._batches(pinned, columns):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
             yield frame.select(pl.col(name).cast(types[name]) for name in columns)
@@ -284,7 +284,7 @@ class Index:
         if building in names and not self._missing(building, served):
             self._switched(building, instead_of=served)
             building = ""
-        self._dropped_old(names)
+        self._drop_old(names)
         return self._state(building if building in names else "")
 
     @explained
@@ -310,22 +310,21 @@ class Index:
 
         """
         if table not in self._tables.names():
-            there = ", ".join(self._tables.names())
-            raise PermanentFailure(
-                f"there is no table {table}: " + (f"take one of {there}" if there else "nothing is indexed yet")
-            )
+            names = ", ".join(self._tables.names())
+            hint = f"use one of {names}" if names else "run `transcription-assets process` first"
+            raise PermanentFailure(f"no table {table}: {hint}", hint=hint)
         missing = sorted(key for key, _ in self._missing(table, self._served_now()))
         if missing and not even_incomplete:
             some = ", ".join(missing[:NAMED]) + (" …" if missing[NAMED:] else "")
+            hint = "run `transcription-assets index rebuild`, or use --incomplete to serve the table without them"
             raise PermanentFailure(
-                f"{table} lacks {len(missing)} recordings of the served table ({some}): run "
-                "`transcription-assets index rebuild`, or switch with --incomplete, and they are not found any more"
+                f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
         self._switched(table)
 
-    def _batches(self, looked: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
+    def _batches(self, pinned: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
         with translated(self.uri):
-            search = looked.table.search().select(list(columns)).limit(looked.passages or 1)
+            search = pinned.table.search().select(list(columns)).limit(pinned.passages or 1)
             yield from search.to_batches(BATCH_ROWS)
 
     def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -338,19 +337,23 @@ class Index:
 
         return self._tables.written(name, merge)
 
-    def _named(self, own: str) -> str:
+    def _named(self, own_table: str) -> str:
         """Record `own` as served if no table is, else as under construction; return the name of the served table.
 
         Called before the table is created and again afterwards: `maintain` drops tables without a role.
         """
         first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
-        is_there = self._tables.newest(own) is not None
+        exists = self._tables.newest(own_table) is not None
 
-        def named(said: dict[str, str]) -> dict[str, str]:
-            served = said.get("table") or first
+        def named(pointer: dict[str, str]) -> dict[str, str]:
+            served = pointer.get("table") or first
             if not served:
-                return {"table": own} if is_there else said
-            return said if own in {served, said.get("building")} else {**said, "table": served, "building": own}
+                return {"table": own_table} if exists else pointer
+            return (
+                pointer
+                if own_table in {served, pointer.get("building")}
+                else {**pointer, "table": served, "building": own_table}
+            )
 
         return self._tables.point(named).get("table", "") or first
 
@@ -363,8 +366,8 @@ class Index:
         if table is None or not has_cards(table):
             return
         found = table.search().where(_of(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
-        held, made = schema.contents(found), schema.contents(rows)
-        changed = [key for key in media_keys if held.get(key) != made.get(key)]
+        x, made = schema.contents(found), schema.contents(rows)
+        changed = [key for key in media_keys if x.get(key) != made.get(key)]
         if changed:
             guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
             self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
@@ -373,11 +376,11 @@ class Index:
         for name in self._tables.names():
             self._tables.written(name, lambda table: table.delete(_of(media_keys)))
 
-    def _held(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
-        looked = self.look()
-        if looked is None or not media_keys:
+    def _row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
+        pinned = self.snapshot()
+        if pinned is None or not media_keys:
             return {}
-        found = looked.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
+        found = pinned.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
 
     def _pinned(self, name: str, version: int) -> Snapshot:
@@ -385,10 +388,8 @@ class Index:
         table = self._tables.newest(name)
         table.checkout(version)
         if not has_cards(table):
-            raise PermanentFailure(
-                f"the search table {name} was made by an earlier version of this program and cannot be searched: "
-                "run `transcription-assets index rebuild`; nothing is transcribed again"
-            )
+            hint = "run `transcription-assets index rebuild` (nothing is transcribed again)"
+            raise PermanentFailure(f"search table {name} has the columns of an earlier version; {hint}", hint=hint)
         return Snapshot(
             table=table,
             reading=self._tables.reading(name, version),
@@ -400,8 +401,8 @@ class Index:
 
     def _served_name(self) -> str:
         """Return the served table, "" if there is none, cached for POINTER_S seconds: recent enough for readers."""
-        asked, name = self._served
-        if name and time.monotonic() - asked < POINTER_S:
+        read_at, name = self._served
+        if name and time.monotonic() - read_at < POINTER_S:
             return name
         return self._served_now()
 
@@ -416,23 +417,23 @@ class Index:
     def _switched(self, table: str, *, instead_of: str | None = None) -> None:
         """Serve this table; if `instead_of` is given, only if that one is still served."""
 
-        def switched(said: dict[str, str]) -> dict[str, str]:
-            served = said.get("table") or first
+        def switched(pointer: dict[str, str]) -> dict[str, str]:
+            served = pointer.get("table") or first
             if served == table or instead_of not in {None, served}:
-                return said
-            others = {"building": building} if (building := said.get("building", table)) != table else {}
+                return pointer
+            others = {"building": building} if (building := pointer.get("building", table)) != table else {}
             return {"table": table, "before": served, **others}
 
         first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         self._tables.point(switched)
         self._served = (float("-inf"), "")
 
-    def _dropped_old(self, names: Sequence[str]) -> None:
+    def _drop_old(self, names: Sequence[str]) -> None:
         """Drop the tables that are not served, under construction, or the one served before."""
         pointer = self._tables.pointer()
-        kept = {pointer.get(role, "") for role in ("table", "building", "before")}
+        in_use = {pointer.get(role, "") for role in ("table", "building", "before")}
         for name in names:
-            if name.startswith(schema.FIRST_TABLE) and name not in kept and pointer:
+            if name.startswith(schema.FIRST_TABLE) and name not in in_use and pointer:
                 self._tables.drop(name)
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
@@ -472,14 +473,14 @@ class Index:
 
     def _version(self, name: str, role: str, served: str) -> VersionState:
         table = self._tables.newest(name)
-        own = []
+        recipes = []
         if has_cards(table):
-            own = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
+            recipes = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
         return VersionState(
             table=name,
             role=role,
             embedding_model=self._model_of(name, table),
-            recipe=own[0]["recipe"] if own else "",
+            recipe=recipes[0]["recipe"] if recipes else "",
             rows=int(table.count_rows()),
             recordings=len(self._recordings(name)),
             missing=len(self._missing(name, served)),

@@ -89,10 +89,10 @@ def translated(uri: str) -> Iterator[None]:
 
 def _failure(error: Exception, what: str) -> TranscriptionError:
     if is_lost_race(error):
-        return TransientFailure(f"{what}: others write to it at the same time ({error_text(error)})", hint="try again")
-    known = classify(error, what)
-    if isinstance(known, NotFound) or (known is None and "not found" in error_text(error).lower()):
+        return TransientFailure(f"{what}: concurrent writes ({error_text(error)}); try again", hint="try again")
+    failure = classify(error, what)
+    if isinstance(failure, NotFound) or (failure is None and "not found" in error_text(error).lower()):
         return FilesGone(f"{what}: {error_text(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
-    if known is not None:
-        return known
+    if failure is not None:
+        return failure
     return PermanentFailure(f"{what}: {error_text(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)

@@ -30,7 +30,7 @@ _SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.cat
 _WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
 _QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
 # English, German, French, Spanish and Italian stop words: they say little about a moment.
-_FREQUENT = """
+_STOP_WORD_LISTS = """
 a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
 its me my no not of on one or our out she should so some than that the their them then there these they this to up
 us was we were what when where which who why will with would you your aber als am auf aus bei bin bis das dass dem
@@ -41,7 +41,7 @@ par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous al co
 era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una uno y yo che chi ci come cui da dal
 dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
 """
-_STOP_WORDS = frozenset(_FREQUENT.split())
+_STOP_WORDS = frozenset(_STOP_WORD_LISTS.split())
 # Latin letters that Unicode does not decompose into a letter and an accent, replaced as LanceDB does.
 _LETTERS = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
@@ -76,11 +76,11 @@ class Query:
     def __post_init__(self) -> None:
         """Check the limits, so that no question delays the others."""
         if len(self.text) > MAX_TEXT:
-            raise InvalidQuery(f"a question has at most {MAX_TEXT} characters, not {len(self.text)}")
+            raise InvalidQuery(f"the query is too long: {len(self.text)} characters, at most {MAX_TEXT}")
         if not 1 <= self.limit <= MAX_LIMIT:
-            raise InvalidQuery(f"limit is 1 to {MAX_LIMIT}, not {self.limit}")
+            raise InvalidQuery(f"invalid limit {self.limit}, expected 1 to {MAX_LIMIT}")
         if not 0 <= self.offset <= MAX_OFFSET:
-            raise InvalidQuery(f"offset is 0 to {MAX_OFFSET}, not {self.offset}")
+            raise InvalidQuery(f"invalid offset {self.offset}, expected 0 to {MAX_OFFSET}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,10 @@ def parse_query(text: str) -> ParsedQuery:
     plain = unicodedata.normalize("NFC", clean)
     phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
     loose = tuple(tokens(_QUOTED.sub(" ", plain)))
-    telling = tuple(token for token in loose if not is_frequent(token))
-    kept = telling or (() if phrases else loose)
-    terms = tuple(dict.fromkeys(token.folded for token in kept))[:MAX_TERMS]
-    kept = tuple(token for token in kept if token.folded in terms)
+    informative = tuple(token for token in loose if not is_frequent(token))
+    used = informative or (() if phrases else loose)
+    terms = tuple(dict.fromkeys(token.folded for token in used))[:MAX_TERMS]
+    used = tuple(token for token in used if token.folded in terms)
     meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
     return ParsedQuery(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
@@ -164,15 +164,15 @@ def parse_query(text: str) -> ParsedQuery:
         typed=tuple(token.folded for token in loose),
         meaning=meaning if _WORD.search(meaning) else "",
         quoted=tuple(map(_typed, phrases)),
-        loose=_typed(kept),
-        spelt={token.folded: token.folded if token.folded.isascii() else token.text.lower() for token in kept},
+        loose=_typed(used),
+        spelt={token.folded: token.folded if token.folded.isascii() else token.text.lower() for token in used},
     )
 
 
-def _typed(said: Sequence[Token]) -> str:
+def _typed(words: Sequence[Token]) -> str:
     """Join words as they were typed; characters without a space between them stay together."""
     text, end = "", -1
-    for token in said:
+    for token in words:
         text += token.text if token.start == end else f" {token.text}"
         end = token.end
     return text.strip()

@@ -84,13 +84,13 @@ class _Scored:
     score: float
     closeness: float
     coverage: float
-    near: Vector | None
+    similarities: Vector | None
     evidence: Evidence
 
 
 def rank_moments(
     found: Sequence[Candidate],
-    wanted: ParsedQuery,
+    query: ParsedQuery,
     vector: Vector | None,
     mode: Mode,
     *,
@@ -105,9 +105,9 @@ def rank_moments(
     closeness is below `weak_below` and it does not hold most of the words. With `speakers`, moments start in a sentence
     of theirs.
     """
-    fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in wanted.phrases)]
+    fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
-        wanted=wanted,
+        query=query,
         alike=_alike(fitting, unknown),
         vector=vector,
         mode=mode,
@@ -120,17 +120,17 @@ def rank_moments(
     for item in sorted(
         scored, key=lambda one: (-one.evidence, -one.score, one.candidate.media_key, one.candidate.start)
     ):
-        near = of_recording.setdefault(item.candidate.media_key, [])
-        home = next((group for group in near if _adjoin(group[0].candidate, item.candidate)), None)
+        neighbours = of_recording.setdefault(item.candidate.media_key, [])
+        home = next((group for group in neighbours if _adjoin(group[0].candidate, item.candidate)), None)
         if home is None:
             home = []
-            near.append(home)
+            neighbours.append(home)
             groups.append(home)
         home.append(item)
     # The sort is stable: among equals the order by score is preserved.
     groups.sort(key=lambda group: _is_weak(group[0], weak_below))
-    found_each = [(group[0], said) for group, said in zip(groups, _shared_out(groups), strict=True)]
-    return RankedMoments(found_each, scorer, weak_below, frozenset(speakers))
+    moments = [(group[0], context) for group, context in zip(groups, _shared_out(groups), strict=True)]
+    return RankedMoments(moments, scorer, weak_below, frozenset(speakers))
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
@@ -144,17 +144,17 @@ def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
     Two moments may have a neighbour between them, or overlapping neighbours: a common sentence goes to the better
     moment.
     """
-    taken: set[tuple[str, float, float, str]] = set()
-    shown: list[list[Sentence]] = [[] for _ in groups]
+    assigned: set[tuple[str, float, float, str]] = set()
+    contexts: list[list[Sentence]] = [[] for _ in groups]
     for members in (slice(0, 1), slice(1, None)):
-        for group, said in zip(groups, shown, strict=True):
+        for group, context in zip(groups, contexts, strict=True):
             for item in group[members]:
                 for one in item.candidate.sentences:
                     place = (item.candidate.media_key, one.start, one.end, one.text)
-                    if place not in taken:
-                        taken.add(place)
-                        said.append(one)
-    return [sorted(said, key=lambda one: (one.start, one.end, one.text)) for said in shown]
+                    if place not in assigned:
+                        assigned.add(place)
+                        context.append(one)
+    return [sorted(context, key=lambda one: (one.start, one.end, one.text)) for context in contexts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,22 +180,22 @@ class RankedMoments:
 
     def _scores(self) -> list[float]:
         """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
-        own = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
-        return list(accumulate(own, max))[::-1]
+        scores = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
+        return list(accumulate(scores, max))[::-1]
 
     def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
         item = best.candidate
-        found = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        best_sentence = item.sentences[self.scorer.best_sentence(best, self.speakers)]
         text, places = join_sentences(context)
-        place = places[context.index(found)]
-        matches = highlight_ranges(text, self.scorer.wanted, self.scorer.alike)
+        place = places[context.index(best_sentence)]
+        matches = highlight_ranges(text, self.scorer.query, self.scorer.alike)
         inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
-        words_at = self.scorer.place(found.text)[1]
+        words_at = self.scorer.place(best_sentence.text)[1]
         return Hit(
             media_key=item.media_key,
             recording=item.title,
-            start=_second(found, words_at if words_at is not None else min(inside, default=0)),
-            end=found.end,
+            start=_second(best_sentence, words_at if words_at is not None else min(inside, default=0)),
+            end=best_sentence.end,
             text=text,
             sentence=place,
             matches=tuple(matches),
@@ -204,15 +204,15 @@ class RankedMoments:
             score=round(score, 4),
             weak=_is_weak(best, self.weak_below),
             language=item.language,
-            speaker=found.speaker or None,
+            speaker=best_sentence.speaker or None,
             recorded=item.recorded,
             duration_s=item.duration_s,
         )
 
 
-def unknown_words(found: Sequence[Candidate], wanted: ParsedQuery) -> tuple[str, ...]:
+def unknown_words(found: Sequence[Candidate], query: ParsedQuery) -> tuple[str, ...]:
     """Return the terms that no candidate holds."""
-    return tuple(term for term in wanted.terms if not any(term in words_of(item.text) for item in found))
+    return tuple(term for term in query.terms if not any(term in words_of(item.text) for item in found))
 
 
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
@@ -222,14 +222,16 @@ def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return the words of the candidates that are spelt like each unknown word."""
-    held = _NONE.union(*words_each(found)) if unknown else _NONE
+    vocabulary = _NONE.union(*words_each(found)) if unknown else _NONE
     # Similar words have the same first letter; checked here first, as it avoids most comparisons.
-    return {term: frozenset(word for word in held if word[0] == term[0] and is_like(word, term)) for term in unknown}
+    return {
+        term: frozenset(word for word in vocabulary if word[0] == term[0] and is_like(word, term)) for term in unknown
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    wanted: ParsedQuery
+    query: ParsedQuery
     alike: Mapping[str, frozenset[str]]
     vector: Vector | None
     mode: Mode
@@ -239,11 +241,11 @@ class _Scorer:
     def scored(self, item: Candidate) -> _Scored:
         coverage = self._coverage(words_of(item.text))
         # A passage without a vector yet is scored as neither close nor far.
-        closeness, by_meaning, near = 0.0, self.unmeasured, None
+        closeness, by_meaning, similarities = 0.0, self.unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
-            whole, near = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
-            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(near.max())
-            closeness = max(whole, float(near.max()))
+            whole, similarities = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
+            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(similarities.max())
+            closeness = max(whole, float(similarities.max()))
         by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
         score = {
             Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
@@ -251,12 +253,12 @@ class _Scorer:
             Mode.TEXT: FULL_SCORE * by_words,
         }[self.mode]
         evidence = max(map(self._evidence, item.sentences), default=Evidence.SOME)
-        return _Scored(item, score, closeness, coverage, near, evidence)
+        return _Scored(item, score, closeness, coverage, similarities, evidence)
 
-    def best_sentence(self, found: _Scored, speakers: frozenset[str]) -> int:
+    def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
         """Return the index of the sentence to start at: of these speakers (if any), most evidence, then closest."""
-        spoken = found.candidate.sentences
-        fit = np.zeros(len(spoken)) if found.near is None else found.near.astype(np.float64)
+        spoken = scored.candidate.sentences
+        fit = np.zeros(len(spoken)) if scored.similarities is None else scored.similarities.astype(np.float64)
         if self.mode is not Mode.VECTOR:
             fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
         ranks = [
@@ -275,23 +277,23 @@ class _Scorer:
 
         A question that consists of phrases only is located by its first phrase.
         """
-        meant = {word: term for term, words in self.alike.items() for word in words}
-        held = [token._replace(folded=meant.get(token.folded, token.folded)) for token in tokens(text)]
-        typed = self.wanted.typed or next(iter(self.wanted.phrases), ())
-        if places := _runs(held, typed):
-            return Evidence.AS_TYPED, held[places[0]].start
-        terms = self.wanted.terms
-        telling = [token for token in held if token.folded in terms or not is_frequent(token)]
-        if terms and (places := _runs(telling, terms)):
-            return Evidence.IN_ORDER, telling[places[0]].start
+        spelling = {word: term for term, words in self.alike.items() for word in words}
+        words_held = [token._replace(folded=spelling.get(token.folded, token.folded)) for token in tokens(text)]
+        typed = self.query.typed or next(iter(self.query.phrases), ())
+        if places := _runs(words_held, typed):
+            return Evidence.AS_TYPED, words_held[places[0]].start
+        terms = self.query.terms
+        informative = [token for token in words_held if token.folded in terms or not is_frequent(token)]
+        if terms and (places := _runs(informative, terms)):
+            return Evidence.IN_ORDER, informative[places[0]].start
         return Evidence.ALL, None
 
-    def _coverage(self, held: frozenset[str]) -> float:
+    def _coverage(self, words_held: frozenset[str]) -> float:
         """Return the share of the question's words in `held`; a similar word counts for an unknown one."""
-        words = self.wanted.words
+        words = self.query.words
         if not words:
             return 0.0
-        return sum(word in held or bool(held & self.alike.get(word, _NONE)) for word in words) / len(words)
+        return sum(word in words_held or bool(words_held & self.alike.get(word, _NONE)) for word in words) / len(words)
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:
@@ -310,26 +312,24 @@ def _second(sentence: Sentence, offset: int) -> float:
     return max(sentence.start, min(earlier))
 
 
-def highlight_ranges(text: str, wanted: ParsedQuery, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
+def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
-    inflected = (word for word in words_of(text) for term in wanted.terms if is_inflected(word, term))
-    found = set(
-        spans(text, frozenset(wanted.terms).union(inflected, *(alike.get(term, _NONE) for term in wanted.terms)))
-    )
-    if wanted.phrases:
-        held = list(tokens(text))
-        for phrase in wanted.phrases:
-            for first in _runs(held, phrase):
-                found.update((token.start, token.end) for token in held[first : first + len(phrase)])
+    inflected = (word for word in words_of(text) for term in query.terms if is_inflected(word, term))
+    found = set(spans(text, frozenset(query.terms).union(inflected, *(alike.get(term, _NONE) for term in query.terms))))
+    if query.phrases:
+        words_held = list(tokens(text))
+        for phrase in query.phrases:
+            for first in _runs(words_held, phrase):
+                found.update((token.start, token.end) for token in words_held[first : first + len(phrase)])
     return sorted(found)
 
 
-def _runs(held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
+def _runs(words_held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     """Return the positions in `held` at which the phrase (not empty) begins."""
     if not phrase:
         return []
-    folded = [token.folded for token in held]
-    return [at for at in range(len(held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
+    folded = [token.folded for token in words_held]
+    return [at for at in range(len(words_held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
 
 
 def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:

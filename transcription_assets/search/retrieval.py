@@ -44,79 +44,83 @@ class Snapshot:
     dimension: int
 
 
-async def search_vectors(looked: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
+async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
     """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
 
     LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
     """
-    search = looked.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
+    search = snapshot.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
     return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
-async def search_words(looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
+async def search_words(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
     """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
 
     If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
     if these reach the limit too, up to `most` rows that hold the question as it was typed.
     """
-    found = await _holding(looked, wanted, filters, most, _queries().MatchQuery(wanted.loose, "text"))
-    if len(found) < most or not wanted.terms[1:]:
+    found = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
+    if len(found) < most or not parsed.terms[1:]:
         return found
-    every = _queries().MatchQuery(wanted.loose, "text", operator=_queries().FullTextOperator.AND)
-    together = await _holding(looked, wanted, filters, most, every)
+    every = _queries().MatchQuery(parsed.loose, "text", operator=_queries().FullTextOperator.AND)
+    together = await _holding(snapshot, parsed, filters, most, every)
     if len(together) == most:
-        typed = wanted.loose if wanted.phrases else wanted.meaning
-        beside = await _holding(looked, wanted, filters, most, _queries().PhraseQuery(typed, "text"))
+        typed = parsed.loose if parsed.phrases else parsed.meaning
+        beside = await _holding(snapshot, parsed, filters, most, _queries().PhraseQuery(typed, "text"))
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
 
 
-async def _holding(looked: Snapshot, wanted: ParsedQuery, filters: Filters, most: int, terms: Any) -> dict[int, float]:
+async def _holding(
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, terms: Any
+) -> dict[int, float]:
     """Return the rows that hold all quoted phrases (if any); `terms` is the query for the terms."""
-    ask = _queries()
+    queries = _queries()
     clauses: list[tuple[Any, Any]] = [
-        (ask.Occur.MUST, ask.PhraseQuery(typed, "text") if said[1:] else ask.MatchQuery(typed, "text"))
-        for said, typed in zip(wanted.phrases, wanted.quoted, strict=True)
+        (queries.Occur.MUST, queries.PhraseQuery(typed, "text") if phrase[1:] else queries.MatchQuery(typed, "text"))
+        for phrase, typed in zip(parsed.phrases, parsed.quoted, strict=True)
     ]
-    if wanted.terms:
-        clauses.append((ask.Occur.SHOULD, terms))
+    if parsed.terms:
+        clauses.append((queries.Occur.SHOULD, terms))
     if not clauses:
         return {}
-    query = clauses[0][1] if len(clauses) == 1 else ask.BooleanQuery(clauses)
-    return await _found(looked.reading.query().nearest_to_text(query), filters, most, "_score")
+    query = clauses[0][1] if len(clauses) == 1 else queries.BooleanQuery(clauses)
+    return await _found(snapshot.reading.query().nearest_to_text(query), filters, most, "_score")
 
 
-async def search_similar_words(looked: Snapshot, words: Sequence[str], filters: Filters, most: int) -> dict[int, float]:
+async def search_similar_words(
+    snapshot: Snapshot, words: Sequence[str], filters: Filters, most: int
+) -> dict[int, float]:
     """Return the BM25 scores of the rows that hold a word spelt like one of `words`.
 
     Rows that are not in the index yet are not found (LanceDB 0.40); they are after the next refresh.
     """
-    ask = _queries()
+    queries = _queries()
     found: dict[int, float] = {}
     for word in words:
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
-            query = ask.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
-            search = looked.reading.query().nearest_to_text(query)
+            query = queries.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
+            search = snapshot.reading.query().nearest_to_text(query)
             found = {**await _found(search, filters, most, "_score"), **found}
     return found
 
 
-async def is_said(looked: Snapshot, word: str, filters: Filters) -> bool:
+async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
-    search = looked.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
+    search = snapshot.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
     return bool(await _found(search, filters, 1, "_score"))
 
 
-async def read(looked: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
+async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
     """Return the passages with these row ids."""
     if not rows:
         return {}
-    held = await looked.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
-    each = zip(held[ROW].to_pylist(), held["card"].to_pylist(), held["near"].to_pylist(), strict=True)
-    return {number: candidate(number, card, near, looked.dimension) for number, card, near in each}
+    rows_read = await snapshot.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
+    each = zip(rows_read[ROW].to_pylist(), rows_read["card"].to_pylist(), rows_read["near"].to_pylist(), strict=True)
+    return {number: candidate(number, card, vectors, snapshot.dimension) for number, card, vectors in each}
 
 
 def _queries() -> Any:

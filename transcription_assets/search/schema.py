@@ -119,12 +119,12 @@ def encode_card(
     sentences: Sequence[Sentence],
 ) -> str:
     """Return the JSON for display of a passage; only long sentences include the times of their words."""
-    said = [
+    rows = [
         [one.start, one.end, one.text, one.speaker, [[at, round(when, 2)] for at, when in one.words if is_long(one)]]
         for one in sentences
     ]
     day = recorded.isoformat() if recorded else None
-    return json.dumps([media_key, title, language, day, duration_s, said], ensure_ascii=False, separators=(",", ":"))
+    return json.dumps([media_key, title, language, day, duration_s, rows], ensure_ascii=False, separators=(",", ":"))
 
 
 def is_long(sentence: Sentence) -> bool:
@@ -156,15 +156,15 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
     """Return the content of each recording in `rows` by media key, however it is cut into passages."""
     found: dict[str, tuple[str, set[tuple[float, str]]]] = {}
     for row in rows.iter_rows(named=True):
-        _, said = found.setdefault(row["media_key"], (row["media_etag"], set()))
-        said |= {(one.start, one.text) for one in decode_sentences(row["card"])}
-    return {key: (etag, frozenset(said)) for key, (etag, said) in found.items()}
+        _, sentences = found.setdefault(row["media_key"], (row["media_etag"], set()))
+        sentences |= {(one.start, one.text) for one in decode_sentences(row["card"])}
+    return {key: (etag, frozenset(sentences)) for key, (etag, sentences) in found.items()}
 
 
 def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
     """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
-    media_key, title, language, day, duration_s, said = json.loads(written)
-    sentences = _sentences(said)
+    media_key, title, language, day, duration_s, stored = json.loads(written)
+    sentences = _sentences(stored)
     vectors = None if pressed is None else decode_vectors(pressed, dimension)
     return Candidate(
         row=row,
@@ -182,7 +182,7 @@ def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> 
     )
 
 
-def _sentences(said: Sequence[Any]) -> tuple[Sentence, ...]:
+def _sentences(rows: Sequence[Any]) -> tuple[Sentence, ...]:
     return tuple(
-        Sentence(start, end, text, speaker, tuple(map(tuple, words))) for start, end, text, speaker, words in said
+        Sentence(start, end, text, speaker, tuple(map(tuple, words))) for start, end, text, speaker, words in rows
     )

@@ -28,7 +28,7 @@ Encoders = Callable[[str], Encoder]
 log = logging.getLogger(__name__)
 
 
-class _Said:
+class _WordCache:
     """Cache of words seen in passages, which need no query of their own; cleared when it is full."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Searcher:
         self._index = table
         self._encoders = encoders
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
-        self._said = _Said()
+        self._known_words = _WordCache()
 
     def search(self, query: Query) -> Answer:
         """Return the moments that match the question, best first.
@@ -72,39 +72,39 @@ class Searcher:
             return self._answered(query)
 
     def _answered(self, query: Query) -> Answer:
-        wanted = parse_query(query.text)
-        looked = self._index.look()
-        if looked is None or not looked.passages or not (wanted.meaning or wanted.terms):
-            return Answer((), more=False, passages=looked.passages if looked else 0, mode=query.mode)
+        parsed = parse_query(query.text)
+        snapshot = self._index.snapshot()
+        if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
+            return Answer((), more=False, passages=snapshot.passages if snapshot else 0, mode=query.mode)
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        find_words = partial(self._index.search_words, looked, wanted, query.filters, most)
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most)
         # Submitted before the question is encoded, so that both run at the same time.
-        words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or wanted.phrases else None
-        mode, vector, weak_below, note = self._means(query.mode, wanted.meaning, looked)
+        words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
+        mode, vector, weak_below, note = self._means(query.mode, parsed.meaning, snapshot)
         if words is None and mode is not Mode.VECTOR:
             words = self._pool.submit(find_words)
-        near: Sequence[int] = ()
+        nearest_rows: Sequence[int] = ()
         if vector is not None:
-            near = self._index.search_vectors(looked, vector, query.filters, most)
+            nearest_rows = self._index.search_vectors(snapshot, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
-        held = dict(self._index.read(looked, [*{*near, *scores}]))
-        unknown = ranking.unknown_words([held[row] for row in scores or near], wanted)
-        if words and (len(scores) == most or wanted.phrases):
+        passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
+        unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
+        if words and (len(scores) == most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
-            unknown = tuple(word for word in unknown if not self._is_said(looked, wanted.spelt[word], query.filters))
+            unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))
         if words and unknown:
-            spelt = tuple(wanted.spelt[word] for word in unknown)
-            scores = {**self._index.search_similar_words(looked, spelt, query.filters, most), **scores}
-            held |= self._index.read(looked, [row for row in scores if row not in held])
+            spelt = tuple(parsed.spelt[word] for word in unknown)
+            scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
+            passages |= self._index.read(snapshot, [row for row in scores if row not in passages])
         if words:
-            self._said.add(held.values())
-        found = {row: replace(held[row], bm25=score) for row, score in scores.items()}
+            self._known_words.add(passages.values())
+        found = {row: replace(passages[row], bm25=score) for row, score in scores.items()}
         if vector is not None:
-            others = ranking.nearest((held[row] for row in near), vector, most)
+            others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
             found = {item.row: item for item in others} | found
         moments = ranking.rank_moments(
             list(found.values()),
-            wanted,
+            parsed,
             vector,
             mode,
             unknown=unknown,
@@ -112,7 +112,7 @@ class Searcher:
             speakers=query.filters.speakers,
         )
         hits = moments.hits(query.offset, query.limit)
-        return Answer(hits, len(moments) > query.offset + query.limit, looked.passages, mode, note)
+        return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, mode, note)
 
     def facets(self) -> Facets:
         """Return the values that can be filtered by.
@@ -123,27 +123,27 @@ class Searcher:
         """
         return self._index.facets()
 
-    def _means(self, mode: Mode, meaning: str, looked: Snapshot) -> tuple[Mode, Vector | None, float, str]:
+    def _means(self, mode: Mode, meaning: str, snapshot: Snapshot) -> tuple[Mode, Vector | None, float, str]:
         """Return the mode that is possible, the question's vector, the cosine below which a hit is weak, and a note."""
         if mode is Mode.TEXT:
             return mode, None, WORDS_ONLY, ""
-        why = "a table with the vectors is being built"
+        reason = "a table with vectors of the current encoder is under construction"
         try:
-            if looked.embedding_model:
-                encoder = self._encoders(looked.embedding_model)
+            if snapshot.embedding_model:
+                encoder = self._encoders(snapshot.embedding_model)
                 vector = encoder.encode_query(meaning)
-                if len(vector) == looked.dimension:
+                if len(vector) == snapshot.dimension:
                     return mode, vector, encoder.weak_below, ""
-                why = f"the encoder gives {len(vector)} numbers, the table holds vectors of {looked.dimension}"
+                reason = f"the encoder has dimension {len(vector)}, the table {snapshot.dimension}"
         except TranscriptionError as error:
-            why = str(error)
+            reason = str(error)
         except Exception as error:  # for any reason (no memory on the GPU, a bug): a search by words is still possible
-            log.exception("the question cannot be encoded")
-            why = f"the encoder failed ({type(error).__name__})"
-        return Mode.TEXT, None, WORDS_ONLY, f"only words are compared: {why}"
+            log.exception("the query cannot be encoded")
+            reason = f"the encoder failed ({type(error).__name__})"
+        return Mode.TEXT, None, WORDS_ONLY, f"searched by words only: {reason}"
 
-    def _is_said(self, looked: Snapshot, word: str, filters: Filters) -> bool:
+    def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
-        if filters == Filters() and word in self._said:
+        if filters == Filters() and word in self._known_words:
             return True
-        return self._index.is_said(looked, word, filters)
+        return self._index.has_word(snapshot, word, filters)

@@ -84,11 +84,11 @@ class Tables:
         try:
             return self._connection.open_table(name)
         except ValueError as error:
-            if "not found" not in str(error):
+            if "not found" not in str(error):  # LanceDB 0.40 raises a plain ValueError for a missing table
                 raise
         return None
 
-    def held(self, name: str) -> Any:
+    def open_cached(self, name: str) -> Any:
         """Return the table from the cache of open tables; None if there is none."""
         table = self._opened.get(name)
         if table is None:
@@ -154,7 +154,7 @@ class Tables:
             try:
                 obstore.put(self._files, path, content, mode="create")
             except (AlreadyExistsError, PreconditionError):
-                log.info("%s: another process made %s", self.uri, path)
+                log.info("%s: another process created %s", self.uri, path)
                 return False
         return True
 
@@ -179,9 +179,9 @@ class Tables:
             PermanentFailure: the file is damaged, or the store refuses.
 
         """
-        known = self.pointer()
-        if change(known) == known:
-            return known
+        current = self.pointer()
+        if change(current) == current:
+            return current
         for attempt in range(ATTEMPTS):
             with self._one_at_a_time():
                 before, etag = self._pointer()
@@ -189,7 +189,7 @@ class Tables:
                 if after == before or self._put_pointer(after, etag):
                     return after
             time.sleep(_pause(attempt))
-        raise TransientFailure(f"{self.uri}: others keep changing {POINTER}", hint="try again")
+        raise TransientFailure(f"{self.uri}: too many concurrent changes of {POINTER}; try again", hint="try again")
 
     def _pointer(self) -> tuple[dict[str, str], str | None]:
         """Return the content of the pointer file and its ETag, which is None if there is no file."""
@@ -198,21 +198,21 @@ class Tables:
         with translated(self.uri):
             try:
                 found = obstore.get(self._files, POINTER)
-                said = json.loads(bytes(found.bytes()))
+                content = json.loads(bytes(found.bytes()))
             except (NotFoundError, FileNotFoundError):
                 return {}, None
             except (json.JSONDecodeError, UnicodeDecodeError):
-                said = None
-        if not isinstance(said, dict):
+                content = None
+        if not isinstance(content, dict):
             raise PermanentFailure(
                 f"{self.uri}/{POINTER} is damaged: remove it, and run `transcription-assets index switch TABLE`",
                 hint="remove it, and run `transcription-assets index switch TABLE`",
             )
-        return said, found.meta["e_tag"]
+        return content, found.meta["e_tag"]
 
-    def _put_pointer(self, said: dict[str, str], etag: str | None) -> bool:
+    def _put_pointer(self, pointer: dict[str, str], etag: str | None) -> bool:
         """Write the pointer file; return False if it has changed since `etag` was read."""
-        content = json.dumps(said, indent=1).encode()
+        content = json.dumps(pointer, indent=1).encode()
         if etag is None:
             return self.put_new(POINTER, content)
         with translated(self.uri):
@@ -236,7 +236,9 @@ class Tables:
             try:
                 lock = FileLock(f"{self.uri}/{POINTER}.lock").acquire(timeout=LOCK_S)
             except Timeout:
-                raise TransientFailure(f"{self.uri}: others keep {POINTER} locked", hint="try again") from None
+                raise TransientFailure(
+                    f"{self.uri}: {POINTER} is locked by another process; try again", hint="try again"
+                ) from None
         with lock:
             yield
 
@@ -256,9 +258,9 @@ class Tables:
                 if not is_lost_race(error):
                     raise
                 lost = error_text(error)
-            log.info("others write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
+            log.info("concurrent write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)
             time.sleep(_pause(attempt))
-        raise TransientFailure(f"others keep writing to the search table: {lost}", hint="try again")
+        raise TransientFailure(f"too many concurrent writes to the search table: {lost}; try again", hint="try again")
 
     def maintain(self, name: str) -> None:
         """Build the indexes that pay, add new rows to them, compact, and drop old versions, without blocking readers.
@@ -273,9 +275,9 @@ class Tables:
         if table is None or not has_cards(table):
             return  # dropped meanwhile by the maintenance of another process, or not searched any more
         rows = int(table.count_rows())
-        there = {column for item in table.list_indices() for column in item.columns}
+        indexed = {column for item in table.list_indices() for column in item.columns}
         for column, config in _worthwhile(rows):
-            if column not in there:
+            if column not in indexed:
                 self._indexed(name, column, config)
         self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
@@ -327,11 +329,11 @@ def _worthwhile(rows: int) -> list[tuple[str, Any]]:
 
     if not rows:
         return []
-    wanted: list[tuple[str, Any]] = [("text", _of_words())]
+    indexes: list[tuple[str, Any]] = [("text", _of_words())]
     if rows >= VECTOR_INDEX_ROWS:
-        wanted += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
-        wanted += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
-    return wanted
+        indexes += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
+        indexes += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
+    return indexes
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,7 @@ class Whisper:
         try:
             step(batch)
         except RuntimeError as error:
+            # CTranslate2 raises RuntimeError for everything; only its text tells that memory ran out.
             if "out of memory" not in str(error).lower() or len(batch) == 1:
                 raise
             half = len(batch) // 2

@@ -169,14 +169,13 @@ def listing(entries: Sequence[ObjectEntry]) -> Listing:
     return Listing(pl.DataFrame(rows, SCHEMA, orient="row"), len(entries) - len(rows))
 
 
-def check_length(name: str, limit: int, shown: str) -> None:
-    """Check the length of an artefact's name, in bytes; `shown` is the recording's name for the message.
+def check_length(name: str, limit: int, location: str) -> None:
+    """Check the length of an artefact's name, in bytes; `location` is the recording for the message.
 
     Raises:
         PermanentFailure: the name is longer than `limit`.
 
     """
     if (excess := len(name.encode()) - limit) > 0:
-        raise PermanentFailure(
-            f"{shown}: too long for the files that are made from it; shorten the name by {excess} bytes"
-        )
+        hint = f"shorten the name by {excess} bytes"
+        raise PermanentFailure(f"{location}: the name is too long for the names of its artefacts; {hint}", hint=hint)

@@ -40,7 +40,14 @@ _NOTHING = pl.DataFrame(
     schema={"name": pl.String(), **{name: inbox_diff.SCHEMA[name] for name in ("etag", "size", "last_modified")}}
 )
 _COPY_PART = 256 << 20  # S3 copies at most 5 GB in one part, which takes a minute
-_KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
+_COPIED_HEADERS = (
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "ContentType",
+    "Metadata",
+)
 _AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com/?")
 
 
@@ -63,7 +70,7 @@ class Bucket:
 
     """
 
-    def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, patience: Timeouts) -> None:
+    def __init__(self, bucket: str, prefix: str, session: Any | None, endpoint: str | None, timeouts: Timeouts) -> None:
         import boto3
         from botocore.config import Config
 
@@ -72,23 +79,23 @@ class Bucket:
         self._prefix = f"{prefix}/" if prefix else ""
         with translated(self.url):
             self._session = session or boto3.Session()
-        self._patience = patience
+        self._timeouts = timeouts
         config = Config(
             signature_version="s3v4",
-            retries={"mode": "standard", "total_max_attempts": patience.attempts},
-            connect_timeout=patience.connect_s,
-            read_timeout=patience.silence_s,
+            retries={"mode": "standard", "total_max_attempts": timeouts.attempts},
+            connect_timeout=timeouts.connect_s,
+            read_timeout=timeouts.silence_s,
         )
-        hasty = Config(
+        probe_config = Config(
             signature_version="s3v4",
             retries={"total_max_attempts": 1},
-            connect_timeout=min(patience.connect_s, PROBE_S),
-            read_timeout=min(patience.silence_s, PROBE_S),
+            connect_timeout=min(timeouts.connect_s, PROBE_S),
+            read_timeout=min(timeouts.silence_s, PROBE_S),
         )
         self._availability = Availability(self._answers)
         with self.answered(self.url):
             self._client = self._session.client("s3", endpoint_url=endpoint, config=config)
-            self._probe = self._session.client("s3", endpoint_url=endpoint, config=hasty)
+            self._probe = self._session.client("s3", endpoint_url=endpoint, config=probe_config)
         self._region = self._check() or self._client.meta.region_name
         self.objects: ObjectStore = self._connect()
 
@@ -141,10 +148,10 @@ class Bucket:
             TransientFailure: the bucket does not answer.
 
         """
-        shown = f"{self.url}/{encode(name)}"
-        with self.answered(shown):
+        location = f"{self.url}/{encode(name)}"
+        with self.answered(location):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
-        check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, shown)
+        check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, location)
         return ObjectEntry(name, head["ETag"], head["ContentLength"], head["LastModified"])
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
@@ -177,12 +184,15 @@ class Bucket:
         """
         if self.entry(source).etag != etag or not self._copied(source, target, etag):
             return False
-        here, there = self.entry(source), self.entry(target)
-        if here.etag != etag:
+        original, copied = self.entry(source), self.entry(target)
+        if original.etag != etag:
             return False
-        if there.size != here.size:
-            raise TransientFailure(f"{self.url}/{encode(target)}: {there.size} bytes were copied of {here.size}")
-        arrived(there)
+        if copied.size != original.size:
+            raise TransientFailure(
+                f"{self.url}/{encode(target)}: incomplete copy ({copied.size} of {original.size} bytes); try again",
+                hint="try again",
+            )
+        arrived(copied)
         with self.answered(f"{self.url}/{encode(source)}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + source, IfMatch=etag)
         return True
@@ -245,13 +255,13 @@ class Bucket:
         original = {"Bucket": self._bucket, "Key": self._prefix + source}
         with self.answered(f"{self.url}/{encode(source)}"):
             head = self._client.head_object(**original)
-            kept = {name: head[name] for name in _KEPT if head.get(name)}
+            headers = {name: head[name] for name in _COPIED_HEADERS if head.get(name)}
             try:
                 self._client.copy(
                     original,
                     self._bucket,
                     self._prefix + target,
-                    ExtraArgs={"CopySourceIfMatch": etag, "MetadataDirective": "REPLACE", **kept},
+                    ExtraArgs={"CopySourceIfMatch": etag, "MetadataDirective": "REPLACE", **headers},
                     Config=TransferConfig(multipart_threshold=_COPY_PART, multipart_chunksize=_COPY_PART),
                 )
             except self._client.exceptions.ClientError as error:
@@ -295,13 +305,13 @@ class Bucket:
                 credential_provider=Boto3CredentialProvider(self._session),
                 client_options={
                     "allow_http": bool(endpoint and endpoint.startswith("http://")),
-                    "connect_timeout": timedelta(seconds=self._patience.connect_s),
-                    "read_timeout": timedelta(seconds=self._patience.silence_s),
+                    "connect_timeout": timedelta(seconds=self._timeouts.connect_s),
+                    "read_timeout": timedelta(seconds=self._timeouts.silence_s),
                     "timeout": timedelta(minutes=10),
                 },
                 retry_config={
-                    "max_retries": self._patience.attempts,
-                    "retry_timeout": timedelta(seconds=self._patience.retries_s),
+                    "max_retries": self._timeouts.attempts,
+                    "retry_timeout": timedelta(seconds=self._timeouts.retries_s),
                 },
             )
 
@@ -317,8 +327,10 @@ class Bucket:
                 head = self._client.head_bucket(Bucket=self._bucket)
             except self._client.exceptions.ClientError as error:
                 if status(error) == HTTPStatus.NOT_FOUND:
-                    where = self._client.meta.endpoint_url
-                    raise PermanentFailure(f"{self.url}: there is no such bucket at {where}; make it first") from None
+                    endpoint = self._client.meta.endpoint_url
+                    raise PermanentFailure(
+                        f"{self.url}: no such bucket at {endpoint}; create it first", hint="create it first"
+                    ) from None
                 raise
         region: str | None = head.get("BucketRegion")
         return region
@@ -330,7 +342,7 @@ class Bucket:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)
                 pages = [_NOTHING, *(pl.DataFrame(page).select(_OBJECT).cast(_NOTHING.schema) for page in stream)]
             except InvalidPathError as error:
-                log.warning("%s/%s: listed by boto3, %s", self.url, folder, error_text(error))
+                log.warning("%s/%s: listing with boto3 instead of obstore: %s", self.url, folder, error_text(error))
                 return None
         return pl.concat(pages)
 

@@ -35,12 +35,12 @@ LONGEST_READ = 10_000
 """Maximum number of characters searched: the patterns take quadratic time, and a name may be part of the text."""
 
 _Kind = type[TranscriptionError]
-_FREE_SPACE = (StoreFull, "no space left; free disk space")
+_FREE_SPACE = (StoreFull, "no space left; free some space")
 _SYSTEM: Mapping[int, tuple[_Kind, str]] = {
-    errno.EACCES: (Refused, "access refused; correct the permissions"),
-    errno.EPERM: (Refused, "access refused; correct the permissions"),
+    errno.EACCES: (Refused, "access denied; correct the permissions"),
+    errno.EPERM: (Refused, "access denied; correct the permissions"),
     errno.EROFS: (TransientFailure, "the disk is read-only; mount it writable"),
-    errno.ENAMETOOLONG: (PermanentFailure, "the file system cannot hold so long a name; shorten the name"),
+    errno.ENAMETOOLONG: (PermanentFailure, "the file name is too long; shorten it"),
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
     errno.EFBIG: _FREE_SPACE,
@@ -57,15 +57,15 @@ _UNREACHABLE = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-_HOPEFUL_STATUS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+_RETRYABLE_STATUS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 _DOCUMENT = re.compile(r"<\?xml|<Error>")
 _STATUS = re.compile(r"\bstatus(?: code)?: (?P<number>\d{3})\b(?P<phrase>(?: [A-Z][\w-]*)*)")
 _CODE = re.compile(r"<Code>(.*?)</Code>")
 _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
-_ASKED_BY_HEAD = re.compile(r"\bHead(?:Object|Bucket)\b|\bHEAD\b")
+_HEAD_REQUEST = re.compile(r"\bHead(?:Object|Bucket)\b|\bHEAD\b")
 _EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
-_HOPEFUL_CODES = re.compile(r"RequestTimeout|SlowDown")
-_AWAY = re.compile(
+_RETRYABLE_CODES = re.compile(r"RequestTimeout|SlowDown")
+_UNREACHABLE_TEXT = re.compile(
     r"error sending request|(?<!retry_)time[ds]? ?out|tcp connect|client error \(connect\)|dns error|dispatch failure|"
     r"connection (?:refused|reset|closed|aborted)|could not connect",
     re.IGNORECASE,
@@ -77,7 +77,7 @@ _SECRET = re.compile(
     r"(\s*[=:]\s*)(?:AWS4-\S+\s+|Bearer\s+)?[^\s,;&)]+",
     re.IGNORECASE,
 )
-_FOREIGN = ("botocore.", "boto3.", "s3transfer.")
+_BOTO_MODULES = ("botocore.", "boto3.", "s3transfer.")
 
 
 @contextmanager
@@ -93,24 +93,24 @@ def translated(what: str) -> Iterator[None]:
     except TranscriptionError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError | ValueError | BaseError) and not _is_of_boto(error):
+        if not isinstance(error, OSError | ValueError | BaseError) and not _is_boto_error(error):
             raise
         raise to_failure(error, what) from None
 
 
 def to_failure(error: Exception, what: str) -> TranscriptionError:
     """Return the failure for `error`; an unknown error is transient, unless it reports an invalid value."""
-    known = classify(error, what)
-    if known is not None:
-        return known
-    hopeless = isinstance(error, ValueError | InvalidPathError | NotSupportedError)
-    return (PermanentFailure if hopeless else TransientFailure)(f"{what}: {error_text(error)}")
+    failure = classify(error, what)
+    if failure is not None:
+        return failure
+    is_permanent = isinstance(error, ValueError | InvalidPathError | NotSupportedError)
+    return (PermanentFailure if is_permanent else TransientFailure)(f"{what}: {error_text(error)}")
 
 
 def classify(error: Exception, what: str) -> TranscriptionError | None:
     """Return the failure if the type, the errno, the HTTP status or the text identifies it, else None."""
     text, number, status = error_text(error), error_number(error), http_status(error)
-    if _is_of_boto(error):
+    if _is_boto_error(error):
         return _by_boto(error, text, what)
     is_refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or "AccessDenied" in text
     if is_refused and number is None:  # a refusal inside the response to a bulk deletion has no status
@@ -121,15 +121,15 @@ def classify(error: Exception, what: str) -> TranscriptionError | None:
         return _by_status(status, text, what)
     if number is not None:
         return _by_number(number, text, what)
-    return StoreAway(f"{what}: {text}") if _AWAY.search(text) else None
+    return StoreAway(f"{what}: {text}") if _UNREACHABLE_TEXT.search(text) else None
 
 
 def error_text(error: Exception) -> str:
     """Return the text of an error in one line without secrets; of an XML response only its code and message."""
     text = str(error)[:LONGEST_READ]
     if document := _DOCUMENT.search(text):
-        told = text[document.start() :]
-        sentences = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(told))]
+        body = text[document.start() :]
+        sentences = [found[1] for pattern in (_CODE, _MESSAGE) if (found := pattern.search(body))]
         if found := _STATUS.search(text):
             sentences = [f"{found['number']}{found['phrase']}", *sentences]
         text = ": ".join(sentences) or text[: document.start()]
@@ -161,34 +161,34 @@ def _by_number(number: int, text: str, what: str) -> TranscriptionError:
     if number == errno.ENOENT:
         return NotFound(f"{what}: not found")
     kind, sentence = _SYSTEM.get(number, (StoreAway if number in _UNREACHABLE else TransientFailure, ""))
-    return _made(kind, sentence, text, what)
+    return _failure(kind, sentence, text, what)
 
 
 def _by_status(number: int, text: str, what: str) -> TranscriptionError:
     kind: _Kind = PermanentFailure
     sentence = ""
     if "NoSuchBucket" in text:
-        sentence = "there is no such bucket; make it first"
+        sentence = "no such bucket; create it first"
     elif number == HTTPStatus.NOT_FOUND:
         return NotFound(f"{what}: not found")
     elif _EXPIRED.search(text):
         kind, sentence = TransientFailure, "the credentials have expired; renew them"
     elif number in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        kind, sentence = Refused, "access refused; grant it, or correct or renew the credentials"
-    elif number == HTTPStatus.BAD_REQUEST and _ASKED_BY_HEAD.search(text):  # a response to HEAD has no body
-        kind, sentence = Refused, "refused without a reason; have the credentials expired?"
+        kind, sentence = Refused, "access denied; grant access, or correct or renew the credentials"
+    elif number == HTTPStatus.BAD_REQUEST and _HEAD_REQUEST.search(text):  # a response to HEAD has no body
+        kind, sentence = Refused, "access denied without a reason; check whether the credentials have expired"
     elif number == HTTPStatus.INSUFFICIENT_STORAGE:
         kind, sentence = _FREE_SPACE
     elif number >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = StoreAway
-    elif number in _HOPEFUL_STATUS or _HOPEFUL_CODES.search(text):
+    elif number in _RETRYABLE_STATUS or _RETRYABLE_CODES.search(text):
         kind = TransientFailure
-    return _made(kind, sentence, text, what)
+    return _failure(kind, sentence, text, what)
 
 
-def _made(kind: _Kind, sentence: str, text: str, what: str) -> TranscriptionError:
-    told = f"{sentence} ({text})" if sentence else text
-    return kind(f"{what}: {told}", hint=sentence.partition("; ")[2])
+def _failure(kind: _Kind, sentence: str, text: str, what: str) -> TranscriptionError:
+    detail = f"{sentence} ({text})" if sentence else text
+    return kind(f"{what}: {detail}", hint=sentence.partition("; ")[2])
 
 
 def _by_boto(error: Exception, text: str, what: str) -> TranscriptionError:
@@ -197,15 +197,17 @@ def _by_boto(error: Exception, text: str, what: str) -> TranscriptionError:
     if isinstance(error, boto.ClientError):
         return _by_status(status(error), text, what)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return PermanentFailure(f"{what}: no AWS credentials; give a key, a profile or a role", hint="give credentials")
+        hint = "configure an access key, a profile or a role"
+        return PermanentFailure(f"{what}: no AWS credentials; {hint}", hint=hint)
     if isinstance(error, boto.ProfileNotFound | boto.ConfigParseError):
         return PermanentFailure(f"{what}: {text}; correct AWS_PROFILE or ~/.aws/config", hint="correct AWS_PROFILE")
     if isinstance(error, boto.ParamValidationError):
         return PermanentFailure(f"{what}: {text}")
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
-        return StoreAway(f"{what}: {text}; does the store run, is AWS_ENDPOINT_URL_S3 right?")
+        hint = "check that the store is running and that AWS_ENDPOINT_URL_S3 is correct"
+        return StoreAway(f"{what}: {text}; {hint}", hint=hint)
     return TransientFailure(f"{what}: {text}")
 
 
-def _is_of_boto(error: Exception) -> bool:
-    return any(f"{kind.__module__}.".startswith(_FOREIGN) for kind in type(error).__mro__)
+def _is_boto_error(error: Exception) -> bool:
+    return any(f"{kind.__module__}.".startswith(_BOTO_MODULES) for kind in type(error).__mro__)

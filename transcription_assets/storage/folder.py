@@ -46,8 +46,8 @@ class Folder:
         with translated(self.url):
             if read_only and not self._root.is_dir():
                 raise PermanentFailure(
-                    f"there is no store at {self.url}: set TRANSCRIPTION_STORE to the folder or bucket of the"
-                    " recordings, or put the first ones there (transcription-assets put)",
+                    f"no store at {self.url}: set TRANSCRIPTION_STORE to the folder or bucket of the recordings, or"
+                    " create the store with `transcription-assets put`",
                     hint="set TRANSCRIPTION_STORE",
                 )
             if not read_only:
@@ -75,20 +75,20 @@ class Folder:
 
         """
         if ".." in path.split("/"):
-            raise PermanentFailure(f"{self.url}/{path}: no path in a store")
+            raise PermanentFailure(f"{self.url}/{path}: invalid path: it contains `..`")
         self._require_inside(path)
         if Path(f"{self.url}/{path}").is_dir():
             raise Occupied(
-                f"{self.url}/{path}: a folder has the name of this file; rename the folder or the recording",
+                f"{self.url}/{path}: a folder of this name exists; rename the folder or the recording",
                 hint="rename the folder or the recording",
             )
 
     def _require_inside(self, path: str) -> None:
         if not self._is_inside(f"{self.url}/{path}"):
             raise Refused(
-                f"{self.url}/{encode(path)}: a link out of the store; add the folder that it leads to to"
+                f"{self.url}/{encode(path)}: the link leads out of the store; add its target folder to"
                 " TRANSCRIPTION_LINK_ROOTS, or copy the file",
-                hint="add its target to TRANSCRIPTION_LINK_ROOTS",
+                hint="add its target folder to TRANSCRIPTION_LINK_ROOTS, or copy the file",
             )
 
     def entries(self, folder: str) -> list[ObjectEntry]:
@@ -100,7 +100,7 @@ class Folder:
             Refused: access to `folder` is denied.
 
         """
-        return self._found(folder)[0]
+        return self._list(folder)[0]
 
     def remove_empty(self, folder: str) -> None:
         """Remove a folder and the empty folders below it."""
@@ -119,7 +119,7 @@ class Folder:
         """
         if self._read_only and not (self._root / folder).exists():
             return listing([])  # inboxes are not created in a read-only store
-        entries, unread = self._found(folder)
+        entries, unread = self._list(folder)
         return replace(listing(entries), unread=unread)
 
     def entry(self, name: str) -> ObjectEntry:
@@ -131,13 +131,13 @@ class Folder:
             TransientFailure: the file cannot be looked up now.
 
         """
-        shown = f"{self.url}/{encode(name)}"
+        location = f"{self.url}/{encode(name)}"
         path = self._path(name)
-        with translated(shown):
+        with translated(location):
             self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
         if found is None:
-            raise NotRegular(f"{shown}: not a regular file")
+            raise NotRegular(f"{location}: not a regular file")
         return found
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
@@ -165,26 +165,26 @@ class Folder:
             TransientFailure: the disk is full or cannot be written.
 
         """
-        here, there = Path(self._path(source)), Path(self._path(target))
+        original, destination = Path(self._path(source)), Path(self._path(target))
         if self.entry(source).etag != etag:
             return False
-        if here.resolve() != self._root.resolve() / source:
-            log.warning("%s/%s: reached by way of a link, so it stays where it is", self.url, encode(source))
+        if original.resolve() != self._root.resolve() / source:
+            log.warning("%s/%s: not moved, as its path contains a link", self.url, encode(source))
             return False
         with translated(f"{self.url}/{encode(target)}"):
-            there.parent.mkdir(parents=True, exist_ok=True)
+            destination.parent.mkdir(parents=True, exist_ok=True)
             try:
-                here.replace(there)
+                original.replace(destination)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                return self._carry(source, target, etag, arrived)
+                return self._copy_across_disks(source, target, etag, arrived)
         if self.entry(target).etag == etag:
             return True
         with suppress(FileExistsError):
             # The file was replaced just before the rename: move it back. Unlike a rename, a hard link replaces no file.
-            here.hardlink_to(there)
-            there.unlink()
+            original.hardlink_to(destination)
+            destination.unlink()
         return False
 
     def readable_url(self, name: str) -> str:
@@ -238,19 +238,19 @@ class Folder:
 
     def _path(self, name: str) -> str:
         if {"", ".", ".."} & set(name.split("/")):
-            raise NotFound(f"{self.url}/{encode(name)}: not the name of a file")
+            raise NotFound(f"{self.url}/{encode(name)}: invalid file name")
         return f"{self.url}/{name}"
 
-    def _carry(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
-        here, there = Path(self._path(source)), Path(self._path(target))
+    def _copy_across_disks(self, source: str, target: str, etag: str, arrived: Callable[[ObjectEntry], None]) -> bool:
+        original, destination = Path(self._path(source)), Path(self._path(target))
         try:
-            with temporary.published(there) as file:
-                _copy(here, file)
+            with temporary.published(destination) as file:
+                _copy(original, file)
                 self._require_version(source, etag)
         except _Replaced:
             return False
         arrived(self.entry(target))
-        here.unlink()
+        original.unlink()
         return True
 
     def _require_version(self, name: str, etag: str) -> None:
@@ -264,11 +264,11 @@ class Folder:
         """Return whether the path is inside the store or an allowed root after links are resolved."""
         folder, below, _ = path.removeprefix(f"{self.url}/").partition("/")
         top = f"{self.url}/{folder}"
-        own = [os.path.realpath(top)] if below or Path(top).is_dir() else []
+        links = [os.path.realpath(top)] if below or Path(top).is_dir() else []
         real = os.path.realpath(path)
-        return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *own))
+        return any(real == root or real.startswith(f"{root.rstrip('/')}/") for root in (*self._allowed, *links))
 
-    def _found(self, folder: str) -> tuple[list[ObjectEntry], int]:
+    def _list(self, folder: str) -> tuple[list[ObjectEntry], int]:
         """Return the files, and the number of links that are broken or lead out of the store."""
         top = self._root / folder
         with translated(str(top)):
@@ -289,7 +289,7 @@ class Folder:
             try:
                 identity = _identity(Path(directory).stat())
                 if identity in seen:
-                    log.warning("%r: a link to a folder that is listed already, not followed", directory)
+                    log.warning("%r: not followed, as this link leads to a folder that is already listed", directory)
                     continue
                 seen.add(identity)
                 with os.scandir(directory) as scan:
@@ -298,7 +298,9 @@ class Folder:
                 raise self._unreadable(directory, error) from error
             for item in found:
                 if item.is_symlink() and not self._is_inside(item.path):
-                    log.warning("%r: a link out of the store, left out; see TRANSCRIPTION_LINK_ROOTS", item.path)
+                    log.warning(
+                        "%r: ignored, as this link leads out of the store (see TRANSCRIPTION_LINK_ROOTS)", item.path
+                    )
                     if is_media(item.name) or _is_folder(item):
                         yield None
                 elif _is_folder(item):
@@ -322,11 +324,12 @@ class Folder:
         """Log a file that vanished or a broken link; raise for any other error, which may affect more files."""
         if error.errno != errno.ENOENT and not item.is_symlink():
             raise self._unreadable(item.path, error) from error
-        log.warning("%r: left out, %s", item.path, error.strerror)
+        log.warning("%r: ignored: %s", item.path, error.strerror)
 
     def _unreadable(self, path: str, error: OSError) -> TransientFailure:
-        shown = f"{self.url}/{encode(self._name(path))}"
-        return TransientFailure(f"{shown}: cannot be read ({error.strerror}); mend its mount or permissions")
+        location = f"{self.url}/{encode(self._name(path))}"
+        hint = "check its mount and its permissions"
+        return TransientFailure(f"{location}: cannot be read ({error.strerror}); {hint}", hint=hint)
 
 
 class _Replaced(Exception):
@@ -349,13 +352,13 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False
 
 
-def _identity(about: os.stat_result) -> tuple[int, int]:
-    return about.st_dev, about.st_ino
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
-def _local_entry(name: str, about: os.stat_result) -> ObjectEntry | None:
+def _local_entry(name: str, status: os.stat_result) -> ObjectEntry | None:
     """Return the entry of a regular file, else None; ctime is its last change, since mtime can be set by users."""
-    if not stat.S_ISREG(about.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return None
-    etag = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
-    return ObjectEntry(name, etag, about.st_size, datetime.fromtimestamp(about.st_ctime, UTC))
+    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    return ObjectEntry(name, etag, status.st_size, datetime.fromtimestamp(status.st_ctime, UTC))

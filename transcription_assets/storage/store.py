@@ -50,10 +50,10 @@ class MediaObject:
 class Store:
     """A folder or a bucket. Paths are relative to its root; media keys are those of `media_keys.encode`."""
 
-    def __init__(self, place: Backend, *, read_only: bool = False) -> None:
-        self._place = place
+    def __init__(self, backend: Backend, *, read_only: bool = False) -> None:
+        self._backend = backend
         self._read_only = read_only
-        self.url = place.url
+        self.url = backend.url
 
     @classmethod
     def open(
@@ -62,7 +62,7 @@ class Store:
         *,
         s3_session: Any | None = None,
         s3_endpoint: str | None = None,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         link_roots: Sequence[Path] = (),
         read_only: bool = False,
     ) -> Self:
@@ -86,14 +86,15 @@ class Store:
             return cls(Folder(path, link_roots, read_only=read_only), read_only=read_only)
         bucket, _, prefix = rest.partition("/")
         if scheme == "s3" and bucket:
-            place = Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, patience or Timeouts())
-            return cls(place, read_only=read_only)
-        raise PermanentFailure(f"{url}: not a store; give a folder, file:///folder or s3://bucket/prefix")
+            backend = Bucket(bucket, prefix.strip("/"), s3_session, s3_endpoint, timeouts or Timeouts())
+            return cls(backend, read_only=read_only)
+        hint = "use a folder, file:///folder or s3://bucket/prefix"
+        raise PermanentFailure(f"invalid store URL {url}; {hint}", hint=hint)
 
     @property
     def is_local(self) -> bool:
         """Whether the store is a local folder."""
-        return isinstance(self._place, Folder)
+        return isinstance(self._backend, Folder)
 
     def list_media(self) -> Listing:
         """List all recordings in the inboxes.
@@ -106,9 +107,10 @@ class Store:
 
         """
         try:
-            found = [self._place.recordings(inbox) for inbox in INBOXES]
+            found = [self._backend.recordings(inbox) for inbox in INBOXES]
         except NotFound as error:
-            raise TransientFailure(f"{error}; is the store mounted?") from error
+            hint = "check that the store is mounted"
+            raise TransientFailure(f"{error}; {hint}", hint=hint) from error
         return Listing(
             pl.concat(part.frame for part in found).sort("key"),
             ignored=sum(part.ignored for part in found),
@@ -127,7 +129,7 @@ class Store:
         found = [pl.DataFrame(schema=SCHEMA)]
         for inbox in INBOXES:
             with suppress(NotFound):
-                found.append(self._place.recordings(DONE + inbox).frame)
+                found.append(self._backend.recordings(DONE + inbox).frame)
         return pl.concat(found).with_columns(pl.col("key").str.strip_prefix(DONE)).sort("key")
 
     def stat(self, key: str) -> MediaObject:
@@ -142,7 +144,7 @@ class Store:
 
         """
         try:
-            found = self._place.entry(decode(key))
+            found = self._backend.entry(decode(key))
         except NotFound:
             if (done := self._done(key)) is None:
                 raise
@@ -164,12 +166,12 @@ class Store:
         self._require_writable(key)
         name = decode(key)
 
-        def arrived(there: ObjectEntry) -> None:
-            if there.etag != etag:
-                self.write(moved(key), json.dumps({"etag": etag, "etag_when_moved": there.etag}).encode())
+        def arrived(moved_entry: ObjectEntry) -> None:
+            if moved_entry.etag != etag:
+                self.write(moved(key), json.dumps({"etag": etag, "etag_when_moved": moved_entry.etag}).encode())
 
         try:
-            return self._place.move(name, DONE + name, etag, arrived)
+            return self._backend.move(name, DONE + name, etag, arrived)
         except NotFound:
             if self._done(key) is None:
                 raise
@@ -182,7 +184,7 @@ class Store:
             TranscriptionError: a link leads out of the store, or the store denies access or does not answer.
 
         """
-        return self._place.readable_url(self._name(key))
+        return self._backend.readable_url(self._name(key))
 
     def read_media(self, key: str, start: int, length: int) -> bytes:
         """Return up to `length` (at least 1) bytes of the recording from `start` on; empty if it ends before.
@@ -193,7 +195,7 @@ class Store:
             TransientFailure: the store does not answer.
 
         """
-        return self._place.read_range(self._name(key), start, length)
+        return self._backend.read_range(self._name(key), start, length)
 
     def public_url(self, key: str) -> str:
         """Return the location of the recording for display: a `file://` or `s3://` URL.
@@ -202,7 +204,7 @@ class Store:
             TranscriptionError: the recording cannot be looked up.
 
         """
-        return self._place.public_url(self._name(key))
+        return self._backend.public_url(self._name(key))
 
     def playable_url(self, key: str) -> str:
         """Return a URL that a browser plays: `file://`, or a signed URL that is valid for one hour.
@@ -214,7 +216,7 @@ class Store:
             TranscriptionError: the recording cannot be looked up, or the URL cannot be signed.
 
         """
-        return self._place.playable_url(self._name(key))
+        return self._backend.playable_url(self._name(key))
 
     def put_media(self, name: str, source: Path) -> str:
         """Copy a local recording into the store as `name` (`video/talks/a.mp4`) and return its media key.
@@ -225,7 +227,7 @@ class Store:
 
         """
         self._require_writable(name)
-        self._place.put(name, source)
+        self._backend.put(name, source)
         return encode(name)
 
     def artefact_url(self, path: str) -> str:
@@ -235,7 +237,7 @@ class Store:
             NotFound: `path` has an empty, `.` or `..` segment (local folders only).
 
         """
-        return self._place.public_url(path)
+        return self._backend.public_url(path)
 
     def playable_artefact_url(self, path: str) -> str:
         """Return a URL that a browser opens, as `playable_url` does for a recording.
@@ -244,7 +246,7 @@ class Store:
             TranscriptionError: `path` is invalid, or the URL cannot be signed.
 
         """
-        return self._place.playable_url(path)
+        return self._backend.playable_url(path)
 
     def readable_url(self, path: str) -> str:
         """Return ffmpeg's input for an artefact, as `media_url` does for a recording.
@@ -253,7 +255,7 @@ class Store:
             TranscriptionError: `path` is invalid or leads out of the store, or the URL cannot be signed.
 
         """
-        return self._place.readable_url(path)
+        return self._backend.readable_url(path)
 
     def exists(self, path: str) -> bool:
         """Return whether the artefact exists.
@@ -264,7 +266,7 @@ class Store:
         """
         try:
             with self._answered(path):
-                obstore.head(self._place.objects, path)
+                obstore.head(self._backend.objects, path)
         except NotFound:
             return False
         return True
@@ -278,7 +280,7 @@ class Store:
         """
         try:
             with self._answered(path):
-                return obstore.head(self._place.objects, path)["e_tag"] or ""
+                return obstore.head(self._backend.objects, path)["e_tag"] or ""
         except NotFound:
             return ""
 
@@ -292,9 +294,9 @@ class Store:
 
         """
         with self._answered(path):
-            found, size = self._got(path)
+            found, size = self._get(path)
             data = bytes(found.bytes())
-            _require_all_of_it(len(data), size)
+            _require_complete(len(data), size)
         return data
 
     def read_small(self, path: str, most_bytes: int) -> bytes:
@@ -307,9 +309,10 @@ class Store:
             TransientFailure: the store does not answer, or ended its answer early.
 
         """
-        found = self._place.entry(path)
+        found = self._backend.entry(path)
         if found.size > most_bytes:
-            raise TooLarge(f"{self.url}/{path}: {found.size} bytes, at most {most_bytes} are read; make it smaller")
+            hint = f"reduce it to at most {most_bytes} bytes"
+            raise TooLarge(f"{self.url}/{path}: too large ({found.size} bytes); {hint}", hint=hint)
         return self.read(path)
 
     def fetch(self, path: str, target: Path) -> None:
@@ -322,10 +325,10 @@ class Store:
 
         """
         with self._answered(path):
-            found, size = self._got(path)
+            found, size = self._get(path)
             with target.open("wb") as file:
                 file.writelines(found.stream(min_chunk_size=_BLOCK))
-                _require_all_of_it(file.tell(), size)
+                _require_complete(file.tell(), size)
 
     def write(self, path: str, data: bytes) -> None:
         """Write an artefact atomically: readers get the old content or the new content.
@@ -337,7 +340,7 @@ class Store:
         """
         self._require_writable(path)
         with self._answered(path):
-            obstore.put(self._place.objects, path, data)
+            obstore.put(self._backend.objects, path, data)
 
     def upload(self, path: str, source: Path) -> None:
         """Write an artefact from a local file, block by block, as atomically as `write`.
@@ -349,7 +352,7 @@ class Store:
         """
         self._require_writable(path)
         with self._answered(path):
-            obstore.put(self._place.objects, path, source)
+            obstore.put(self._backend.objects, path, source)
 
     def delete(self, *paths: str) -> None:
         """Delete artefacts; missing ones are ignored.
@@ -363,7 +366,7 @@ class Store:
             self._require_writable(path)
             try:
                 with self._answered(path):
-                    obstore.delete(self._place.objects, path)
+                    obstore.delete(self._backend.objects, path)
             except (NotFound, Occupied):
                 continue
 
@@ -376,7 +379,7 @@ class Store:
 
         """
         self.delete(*self.list(folder))
-        self._place.remove_empty(folder)
+        self._backend.remove_empty(folder)
 
     def list(self, prefix: str) -> list[str]:
         """Return the paths of all artefacts below a folder such as `transcripts/`, sorted; empty if it is missing.
@@ -386,7 +389,7 @@ class Store:
 
         """
         try:
-            names = [entry.name for entry in self._place.entries(prefix)]
+            names = [entry.name for entry in self._backend.entries(prefix)]
         except NotFound:
             return []
         return sorted(name for name in names if not (self.is_local and _BEING_WRITTEN.search(name)))
@@ -399,7 +402,7 @@ class Store:
 
         """
         try:
-            found = {entry.name: entry.etag for entry in self._place.entries(prefix)}
+            found = {entry.name: entry.etag for entry in self._backend.entries(prefix)}
         except NotFound:
             return {}
         return {name: etag for name, etag in found.items() if not (self.is_local and _BEING_WRITTEN.search(name))}
@@ -412,7 +415,7 @@ class Store:
             TranscriptionError: the store denies access or does not answer.
 
         """
-        entries = sorted(self._place.entries(prefix), key=attrgetter("last_modified", "name"))
+        entries = sorted(self._backend.entries(prefix), key=attrgetter("last_modified", "name"))
         return [entry.name for entry in entries if not (self.is_local and _BEING_WRITTEN.search(entry.name))]
 
     @property
@@ -423,22 +426,22 @@ class Store:
     @property
     def lancedb_options(self) -> dict[str, str]:
         """LanceDB's `storage_options` with the current credentials, which expire: read them for each connection."""
-        return self._place.lancedb_options()
+        return self._backend.lancedb_options()
 
     @contextmanager
     def _answered(self, path: str) -> Iterator[None]:
         """Wrap a request for an artefact: require that it is inside the store, and translate errors."""
-        with self._place.answered(f"{self.url}/{path}"):
-            self._place.check(path)
+        with self._backend.answered(f"{self.url}/{path}"):
+            self._backend.check(path)
             yield
 
     def _require_writable(self, path: str) -> None:
         if self._read_only:
-            raise PermanentFailure(f"{self.url}/{path}: the store was opened for reading only")
+            raise PermanentFailure(f"{self.url}/{path}: the store is opened read-only")
 
-    def _got(self, path: str) -> "tuple[GetResult, int]":
+    def _get(self, path: str) -> "tuple[GetResult, int]":
         """Request an object and return it with its size; a range request makes the response itself state the size."""
-        objects = self._place.objects
+        objects = self._backend.objects
         if self.is_local:
             found = obstore.get(objects, path)
             return found, found.meta["size"]
@@ -453,7 +456,7 @@ class Store:
     def _name(self, key: str) -> str:
         """Return the current name of the recording; the name in the inbox if it does not exist."""
         try:
-            return self._place.entry(decode(key)).name
+            return self._backend.entry(decode(key)).name
         except NotFound:
             done = self._done(key)
             return decode(key) if done is None else done.name
@@ -463,7 +466,7 @@ class Store:
         if not key.startswith(INBOXES):
             return None
         try:
-            return self._place.entry(DONE + decode(key))
+            return self._backend.entry(DONE + decode(key))
         except NotFound:
             return None
 
@@ -476,7 +479,7 @@ class Store:
             return etag
 
 
-def _require_all_of_it(given: int, size: int) -> None:
+def _require_complete(received: int, size: int) -> None:
     """Check the length of a response, which some stores truncate without an error."""
-    if given < size:
-        raise OSError(f"the store gave {given} bytes of {size}; try again")
+    if received < size:
+        raise OSError(f"incomplete response ({received} of {size} bytes); try again")

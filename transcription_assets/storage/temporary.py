@@ -35,16 +35,16 @@ def folder() -> Iterator[Path]:
 
     """
     clear()
-    with ExitStack() as held:
-        yield _created(held)
+    with ExitStack() as stack:
+        yield _created(stack)
 
 
-def _created(held: ExitStack) -> Path:
-    """Make a folder and lock it for as long as `held` lasts."""
+def _created(stack: ExitStack) -> Path:
+    """Create a folder and lock it for as long as `stack` is open."""
     while True:
-        made = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
-        if locked(held.enter_context((made / LOCK).open("w"))):
-            return made
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
+        if locked(stack.enter_context((path / LOCK).open("w"))):
+            return path
 
 
 def locked(file: IO[Any]) -> bool:
@@ -64,17 +64,17 @@ def clear() -> None:
 @cache
 def clear_abandoned(directory: Path) -> None:
     """Remove the folders of killed processes of this user in `directory`, once in a process."""
-    for left in directory.glob(f"{PREFIX}*"):
+    for abandoned in directory.glob(f"{PREFIX}*"):
         # Without a lock file its process is about to make one, or it is not ours. Locked: in use.
         with suppress(OSError):
-            if left.lstat().st_uid == os.geteuid() and not left.is_symlink():
-                _remove(left)
+            if abandoned.lstat().st_uid == os.geteuid() and not abandoned.is_symlink():
+                _remove(abandoned)
 
 
-def _remove(left: Path) -> None:
-    with (left / LOCK).open("r+") as lock:
+def _remove(abandoned: Path) -> None:
+    with (abandoned / LOCK).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)  # locked: its process may be about to lock it, see `locked`
+        shutil.rmtree(abandoned, ignore_errors=True)  # locked: its process may be about to lock it, see `locked`
 
 
 @contextmanager

@@ -39,7 +39,7 @@ KINDS = {
     "vtt": "text/vtt; charset=utf-8",
 }
 
-Key = Annotated[str, Path(max_length=LONGEST_KEY, description="The recording's name in the store.")]
+Key = Annotated[str, Path(max_length=LONGEST_KEY, description="Media key of the recording.")]
 Kind = Literal["json", "txt", "srt", "vtt"]
 
 _TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
@@ -52,16 +52,16 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
 
     @routes.get("/search")
-    async def search(asked: Annotated[SearchParameters, Query()]) -> SearchResults:
+    async def search(parameters: Annotated[SearchParameters, Query()]) -> SearchResults:
         """Search for the moments that match a query; the best match is first."""
         started = time.monotonic()
         # Early requests await the encoder here, without blocking a thread. Without an encoder only words are compared.
         with suppress(PermanentFailure):
             await workers.within(archive.encoder_ready)
-        answer = await workers.run(archive.search, _question(asked))
+        answer = await workers.run(archive.search, _question(parameters))
         pictured = await workers.run(library.pictured, {hit.media_key for hit in answer.hits})
         return SearchResults(
-            query=asked.q,
+            query=parameters.q,
             moments=[_moment(hit, has_picture=hit.media_key in pictured) for hit in answer.hits],
             more=answer.more,
             passages=answer.passages,
@@ -77,8 +77,10 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
 
     @routes.get("/media")
     async def media(
-        state: Annotated[State | None, Query(description="Only those of this state.")] = None,
-        name: Annotated[str, Query(max_length=LONGEST_NAME, description="Only those with this in their name.")] = "",
+        state: Annotated[State | None, Query(description="Only recordings in this state.")] = None,
+        name: Annotated[
+            str, Query(max_length=LONGEST_NAME, description="Only recordings whose key contains this text.")
+        ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> RecordingPage:
@@ -95,9 +97,9 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     @routes.get("/media/{key:path}/words", response_model=TranscriptWords)
     async def words(key: Key, request: Request) -> Response:
         """Return the transcript as paragraphs of timed words, as the page displays it beside the player."""
-        smaller = "gzip" in request.headers.get("accept-encoding", "")
-        headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if smaller else {})
-        data = await workers.run(_words, archive, key, smaller=smaller)
+        compressed = "gzip" in request.headers.get("accept-encoding", "")
+        headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if compressed else {})
+        data = await workers.run(_words, archive, key, compressed=compressed)
         return Response(data, media_type="application/json", headers=headers)
 
     @routes.get("/media/{key:path}")
@@ -109,17 +111,17 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     return routes
 
 
-def _question(asked: SearchParameters) -> Question:
+def _question(parameters: SearchParameters) -> Question:
     filters = Filters(
-        asked.prefix,
-        tuple(asked.language),
-        tuple(asked.speaker),
-        asked.since,
-        asked.until,
-        asked.shortest,
-        asked.longest,
+        parameters.prefix,
+        tuple(parameters.language),
+        tuple(parameters.speaker),
+        parameters.since,
+        parameters.until,
+        parameters.shortest,
+        parameters.longest,
     )
-    return Question(asked.q, asked.limit, asked.offset, filters=filters)
+    return Question(parameters.q, parameters.limit, parameters.offset, filters=filters)
 
 
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:
@@ -142,16 +144,16 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     )
 
 
-def _words(archive: Archive, key: str, *, smaller: bool) -> bytes:
-    """Return the document as JSON, gzipped if `smaller`; called in a worker, as ten hours make a few megabytes."""
-    said = archive.said(key)
+def _words(archive: Archive, key: str, *, compressed: bool) -> bytes:
+    """Return the document as JSON, gzipped if `compressed`; called in a worker, as ten hours make a few megabytes."""
+    transcript = archive.parsed_transcript(key)
     document = TranscriptWords(
         key=key,
         title=recordings.title(key),
-        language=said.language,
-        duration=said.duration,
-        silence=silence(said, with_low_confidence=True),
-        paragraphs=[Paragraph.model_validate(item) for item in paragraphs.paragraphs(said)],
+        language=transcript.language,
+        duration=transcript.duration,
+        silence=silence(transcript, with_low_confidence=True),
+        paragraphs=[Paragraph.model_validate(item) for item in paragraphs.paragraphs(transcript)],
     )
     data = document.model_dump_json().encode()
-    return gzip.compress(data, 5) if smaller else data
+    return gzip.compress(data, 5) if compressed else data

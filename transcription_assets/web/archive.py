@@ -37,7 +37,7 @@ FRESH_S = 2.0
 CREDENTIALS_S = 900.0
 """Seconds after which the table is opened again: the credentials of a pod are valid for about an hour."""
 
-AGAIN_S = 30.0
+RETRY_S = 30.0
 """Seconds after which a failed load of the encoder is retried: its service or the models' volume may be back."""
 
 
@@ -116,7 +116,7 @@ class Archive:
         """
         return self.searcher.search(query)
 
-    def look(self) -> None:
+    def check_store(self) -> None:
         """Check that the store can be read.
 
         Raises:
@@ -185,7 +185,7 @@ class Archive:
             TranscriptionError: the store cannot be opened, or does not answer.
 
         """
-        if not is_known_form(key):
+        if not is_media_key(key):
             raise NotFound(f"{key}: no such recording")
         store = self.store
         try:
@@ -205,7 +205,7 @@ class Archive:
         """
         self.media(key)
         if not self.store.exists(artefact):
-            raise NotFound(f"{key}: not available yet")
+            raise NotFound(f"{key}: this file does not exist yet")
 
     def poster(self, key: str) -> bytes:
         """Return the poster frame (JPEG).
@@ -215,7 +215,7 @@ class Archive:
             TranscriptionError: the store cannot be opened or read.
 
         """
-        return self._made(key, media_keys.poster(key), "no poster frame")
+        return self._read_artefact(key, media_keys.poster(key), "no poster frame")
 
     def transcript(self, key: str, suffix: str) -> bytes:
         """Return the file of the transcript with this suffix, unchanged.
@@ -225,9 +225,9 @@ class Archive:
             TranscriptionError: the store cannot be opened or read.
 
         """
-        return self._made(key, media_keys.transcript(key, suffix), "no transcript yet")
+        return self._read_artefact(key, media_keys.transcript(key, suffix), "no transcript yet")
 
-    def said(self, key: str) -> Transcript:
+    def parsed_transcript(self, key: str) -> Transcript:
         """Return the parsed transcript.
 
         Raises:
@@ -239,14 +239,15 @@ class Archive:
         try:
             return from_json(self.transcript(key, ".json"))
         except ValueError as error:
-            raise PermanentFailure(f"{key}: the transcript cannot be read ({error}); materialise it again") from error
+            hint = "materialise `transcript` again"
+            raise PermanentFailure(f"{key}: the transcript is damaged ({error}); {hint}", key=key, hint=hint) from error
 
-    def _made(self, key: str, artefact: str, otherwise: str) -> bytes:
+    def _read_artefact(self, key: str, artefact: str, missing: str) -> bytes:
         self.media(key)
         try:
             return self.store.read(artefact)
         except NotFound:
-            raise NotFound(f"{key}: {otherwise}") from None
+            raise NotFound(f"{key}: {missing}") from None
 
     def _encoder_of(self, embedding_model: str) -> Encoder:
         self.require_encoder()
@@ -259,19 +260,19 @@ class Archive:
             if not threading.main_thread().is_alive():
                 return  # the process ended during loading
             log.exception("the sentence encoder cannot be loaded")
-            said = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
             self._encoder = (time.monotonic(), ready)
-            ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {said}"))
+            ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {reason}"))
         else:
             self._encoder = (time.monotonic(), ready)
             ready.set_result(None)
 
 
 def _is_worth_a_try(since: float, loaded: "Future[None]") -> bool:
-    return loaded.done() and loaded.exception() is not None and time.monotonic() - since > AGAIN_S
+    return loaded.done() and loaded.exception() is not None and time.monotonic() - since > RETRY_S
 
 
-def is_known_form(key: str) -> bool:
+def is_media_key(key: str) -> bool:
     """Return whether this can be a media key: in an inbox, with a media suffix, encoded by `media_keys.encode`."""
     if len(key) > LONGEST_KEY:
         return False

@@ -38,7 +38,7 @@ class Cached(Generic[Value]):
                 return self._last
             if self._making is None:
                 self._making = Future()
-                threading.Thread(target=self._make, args=(self._making,), name="kept", daemon=True).start()
+                threading.Thread(target=self._compute, args=(self._making,), name="cache", daemon=True).start()
             return self._making
 
     def get(self) -> Value:
@@ -60,7 +60,7 @@ class Cached(Generic[Value]):
         """Future of a value of any age, else of the first one; callers can await it without blocking a thread."""
         return self._last or self.soon()
 
-    def _make(self, making: "Future[Value]") -> None:
+    def _compute(self, making: "Future[Value]") -> None:
         started = self.now()
         try:
             value = self.make()

@@ -17,7 +17,7 @@ from transcription_assets.web.thread_pool import ThreadPool
 
 PASSIVE = {"content-security-policy": "default-src 'none'; sandbox"}
 """Headers that disable scripts: a file in an inbox can have any content, and may be opened as a page."""
-KEPT_S = 300
+CACHE_S = 300
 _TYPES = {
     ".m2ts": "video/mp2t",
     ".m4a": "audio/mp4",
@@ -28,10 +28,10 @@ _TYPES = {
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 _RANGED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
-    304: {"description": "The recording is the one that the asker has."},
-    206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
-    307: {"description": "Where it can be read for an hour at most."},
-    416: {"description": "There is no such range."},
+    304: {"description": "The recording has not changed."},
+    206: {"content": {"application/octet-stream": {}}, "description": "The requested range."},
+    307: {"description": "Redirect to a signed URL that is valid for one hour."},
+    416: {"description": "The range is not satisfiable."},
 }
 
 
@@ -40,7 +40,7 @@ class FileLocation:
     """Location of a file: a local path with its `stat` result, or a URL that is signed for one hour."""
 
     path: str = ""
-    about: os.stat_result | None = None
+    status: os.stat_result | None = None
     link: str = ""
 
 
@@ -52,8 +52,8 @@ def router(archive: Archive, workers: ThreadPool) -> APIRouter:
     @routes.get("/media/{key:path}", responses=_RANGED, response_class=Response)
     async def media(key: Key, request: Request) -> Response:
         """Return the recording, or redirect to a signed URL of it that is valid for one hour."""
-        place = await workers.run(_recording, archive, key)
-        return _answered(place, content_type(media_keys.decode(key)), request)
+        location = await workers.run(_recording, archive, key)
+        return _answered(location, content_type(media_keys.decode(key)), request)
 
     @routes.head("/sound/{key:path}", include_in_schema=False)
     @routes.get("/sound/{key:path}", responses=_RANGED, response_class=Response)
@@ -65,8 +65,8 @@ def router(archive: Archive, workers: ThreadPool) -> APIRouter:
     async def poster(key: Key) -> Response:
         """Return the poster frame of the recording (JPEG)."""
         data = await workers.run(archive.poster, key)
-        kept = {"cache-control": f"private, max-age={KEPT_S}"}
-        return Response(data, media_type="image/jpeg", headers=PASSIVE | kept)
+        headers = {"cache-control": f"private, max-age={CACHE_S}"}
+        return Response(data, media_type="image/jpeg", headers=PASSIVE | headers)
 
     return routes
 
@@ -81,26 +81,26 @@ def content_type(name: str) -> str:
 def _recording(archive: Archive, key: str) -> FileLocation:
     archive.media(key)
     store = archive.store
-    return _here(store.media_url(key)) if store.is_local else FileLocation(link=store.playable_url(key))
+    return _local_file(store.media_url(key)) if store.is_local else FileLocation(link=store.playable_url(key))
 
 
 def _sound(archive: Archive, key: str) -> FileLocation:
     archive.require(key, media_keys.flac(key))
     store = archive.store
-    found = store.readable_url(media_keys.flac(key))
-    return _here(found) if store.is_local else FileLocation(link=found)
+    location = store.readable_url(media_keys.flac(key))
+    return _local_file(location) if store.is_local else FileLocation(link=location)
 
 
-def _here(url: str) -> FileLocation:
+def _local_file(url: str) -> FileLocation:
     # The store has checked where links in this path lead, so the resolved path is opened.
     path = os.path.realpath(url.removeprefix("file:"))
     return FileLocation(path, Path(path).stat())
 
 
-def _answered(place: FileLocation, media_type: str, request: Request) -> Response:
-    if place.link:
-        return RedirectResponse(place.link, 307, {"cache-control": "no-store"})
-    found = FileResponse(place.path, headers=PASSIVE, media_type=media_type, stat_result=place.about)
-    if found.headers["etag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"etag": found.headers["etag"]})
-    return found
+def _answered(location: FileLocation, media_type: str, request: Request) -> Response:
+    if location.link:
+        return RedirectResponse(location.link, 307, {"cache-control": "no-store"})
+    response = FileResponse(location.path, headers=PASSIVE, media_type=media_type, stat_result=location.status)
+    if response.headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": response.headers["etag"]})
+    return response

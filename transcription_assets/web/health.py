@@ -13,10 +13,10 @@ from transcription_assets.web.thread_pool import ThreadPool, TooSlow
 FRESH_S = 1.0
 
 
-def router(archive: Archive, workers: ThreadPool, *, may_tell: bool) -> APIRouter:
-    """Return the routes `/healthz` and `/readyz`, which need no token, so reasons are included only if `may_tell`.
+def router(archive: Archive, workers: ThreadPool, *, show_reasons: bool) -> APIRouter:
+    """Return the routes `/healthz` and `/readyz`, which need no token, so reasons are included only if `show_reasons`.
 
-    The server is ready if it can search: without an encoder only words are compared, and the answer says so.
+    The server is ready if it can search: without an encoder searches use words only, with a note in the answer.
     """
     routes = APIRouter(include_in_schema=False)
     # Cached: probes have no rate limit, and each check sends requests to the store.
@@ -29,15 +29,15 @@ def router(archive: Archive, workers: ThreadPool, *, may_tell: bool) -> APIRoute
     @routes.get("/readyz")
     async def ready() -> Response:
         try:
-            wrong = await workers.within(problem.soon())
+            found = await workers.within(problem.soon())
         except TooSlow as error:
-            wrong = Problem("store", str(error), may_answer=False)
-        if wrong is None:
+            found = Problem("store", str(error), may_answer=False)
+        if found is None:
             return PlainTextResponse("ready\n")
-        said = f"{wrong.part}{f': {wrong.reason}' if may_tell else ''}\n"
-        if wrong.may_answer:
-            return PlainTextResponse(f"ready\ndegraded: {said}")
-        return PlainTextResponse(f"not ready: {said}", 503)
+        detail = f"{found.part}{f': {found.reason}' if show_reasons else ''}\n"
+        if found.may_answer:
+            return PlainTextResponse(f"ready\ndegraded: {detail}")
+        return PlainTextResponse(f"not ready: {detail}", 503)
 
     return routes
 
@@ -53,7 +53,7 @@ class Problem:
 
 def _problem(archive: Archive) -> Problem | None:
     """Return the first problem, None if everything works."""
-    checks = {"store": archive.look, "search table": archive.count, "encoder": archive.require_encoder}
+    checks = {"store": archive.check_store, "search table": archive.count, "encoder": archive.require_encoder}
     for part, check in checks.items():
         try:
             check()

@@ -59,7 +59,7 @@ class RecordReader(Generic[Result]):
 
     read: Callable[[str], Result]
     settles: bool = True
-    _known: dict[str, tuple[str, Result | TranscriptionError]] = field(default_factory=dict)
+    _cached: dict[str, tuple[str, Result | TranscriptionError]] = field(default_factory=dict)
     """ETag and value by media key, the least recently read first."""
 
     def of(self, versions: Mapping[str, str]) -> dict[str, Result | TranscriptionError]:
@@ -68,14 +68,16 @@ class RecordReader(Generic[Result]):
         At most MOST_READ artefacts are read: first those that are new, then the least recently read, so that each is
         read at some time. The result of an artefact that cannot be read is its error.
         """
-        known = {key: held for key, held in self._known.items() if held[0] == versions.get(key)}
-        again = [key for key, (_, value) in known.items() if not self.settles or isinstance(value, TranscriptionError)]
-        due = [*sorted(versions.keys() - known.keys()), *again][:MOST_READ]
+        cached = {key: artefacts for key, artefacts in self._cached.items() if artefacts[0] == versions.get(key)}
+        to_retry = [
+            key for key, (_, value) in cached.items() if not self.settles or isinstance(value, TranscriptionError)
+        ]
+        due = [*sorted(versions.keys() - cached.keys()), *to_retry][:MOST_READ]
         for key, value in zip(due, each(guarded(self.read), due), strict=True):
-            known.pop(key, None)
-            known[key] = versions[key], value
-        self._known = known
-        return {key: value for key, (_, value) in known.items()}
+            cached.pop(key, None)
+            cached[key] = versions[key], value
+        self._cached = cached
+        return {key: value for key, (_, value) in cached.items()}
 
 
 @dataclass(slots=True)
@@ -109,11 +111,11 @@ class Library:
         """
         if found := self._details.get((key, etag)):
             return found
-        seen = video.load(self.archive.store, key)
-        if seen is None or seen.etag != etag:
+        probed = video.load(self.archive.store, key)
+        if probed is None or probed.etag != etag:
             return None
-        _remember(self._details, (key, etag), seen)
-        return seen
+        _remember(self._details, (key, etag), probed)
+        return probed
 
     def sound(self, key: str, etag: str) -> Audio | None:
         """Return the record of the extracted sound of this version, if there is one.
@@ -124,24 +126,24 @@ class Library:
         """
         if found := self._sounds.get((key, etag)):
             return found
-        heard = audio.load(self.archive.store, key)
-        if heard is None or heard.etag != etag:
+        extracted = audio.load(self.archive.store, key)
+        if extracted is None or extracted.etag != etag:
             return None
-        _remember(self._sounds, (key, etag), heard)
-        return heard
+        _remember(self._sounds, (key, etag), extracted)
+        return extracted
 
-    def held(self, key: str, etag: str) -> ArtefactState:
+    def artefacts(self, key: str, etag: str) -> ArtefactState:
         """Return the artefacts of this version that precede its passages.
 
         Raises:
             TranscriptionError: the store cannot be opened or read.
 
         """
-        said = self._transcript(key)
+        transcript_state = self._transcript(key)
         return ArtefactState(
             video=self.details(key, etag) is not None,
             audio=self.sound(key, etag) is not None,
-            silence=said.silence if said and said.etag == etag else None,
+            silence=transcript_state.silence if transcript_state and transcript_state.etag == etag else None,
         )
 
     def pictured(self, media_keys: Collection[str]) -> set[str]:
@@ -151,7 +153,7 @@ class Library:
             TranscriptionError: the store cannot be opened.
 
         """
-        store, asked = self.archive.store, sorted(media_keys)
+        store, sorted_keys = self.archive.store, sorted(media_keys)
 
         def is_pictured(key: str) -> bool:
             try:
@@ -159,7 +161,7 @@ class Library:
             except TranscriptionError:
                 return False
 
-        return {key for key, found in zip(asked, each(is_pictured, asked), strict=True) if found}
+        return {key for key, found in zip(sorted_keys, each(is_pictured, sorted_keys), strict=True) if found}
 
     def _overview(self) -> Overview:
         rows_each = self._searchable()
@@ -169,22 +171,22 @@ class Library:
         is_current = (pl.col("media_etag") == pl.col("etag")) | (pl.col("moved") & (pl.col("passages") > 0))
         todo = frame.filter(~is_current.fill_null(value=False))
         inside = frame.filter(pl.col("key").str.contains(".json/", literal=True))["key"]
-        held, notes = self._unpublished(todo, {key.rpartition("/")[0] for key in inside})
+        artefacts, notes = self._unpublished(todo, {key.rpartition("/")[0] for key in inside})
         if rows_each is None:
             # Without the table, recordings that have passages count as published; only the current batch may not be.
-            held = {
+            artefacts = {
                 key: replace(one, rows="current" if one.passages and one.silence is not None else "")
-                for key, one in held.items()
+                for key, one in artefacts.items()
             }
-        rows = [(key, recording_state(of_it)[0], of_it.silence or "") for key, of_it in held.items()]
+        rows = [(key, recording_state(of_it)[0], of_it.silence or "") for key, of_it in artefacts.items()]
         states = pl.DataFrame(rows, {"key": pl.String, "state": pl.String, "silence": pl.String}, orient="row")
-        shown = frame.join(states, on="key", how="left").with_columns(
+        rows_shown = frame.join(states, on="key", how="left").with_columns(
             pl.col("state").fill_null("done"),
             pl.col("passages").fill_null(0),
             pl.col("language", "silence").fill_null(""),
         )
         failed = {key: notes[key] for key, state, _ in rows if state == "failed"}
-        return Overview(shown.sort("last_modified", "key", descending=[True, False]), failed)
+        return Overview(rows_shown.sort("last_modified", "key", descending=[True, False]), failed)
 
     def _unpublished(
         self, todo: pl.DataFrame, folders: Collection[str]
@@ -201,10 +203,10 @@ class Library:
         passages = self._versions("embeddings/", ".parquet", etags)
         probed, transcripts = self._probed.of(records), self._embedded.of(passages)
         notes = self._notes(etags, folders)
-        exact = dict(zip(notes, each(guarded(lambda key: self.held(key, etags[key])), [*notes]), strict=True))
+        exact = dict(zip(notes, each(guarded(lambda key: self.artefacts(key, etags[key])), [*notes]), strict=True))
 
-        def held(key: str, etag: str) -> ArtefactState:
-            said, found = transcripts.get(key), exact.get(key)
+        def artefacts(key: str, etag: str) -> ArtefactState:
+            transcript_state, found = transcripts.get(key), exact.get(key)
             if isinstance(found, TranscriptionError):
                 notes[key] = unreadable(etag, found)
             if key in notes and not notes[key].at:
@@ -212,11 +214,15 @@ class Library:
                     ArtefactState()
                 )  # without other artefacts, so that no later step makes the unreadable record outdated
             elif not isinstance(found, ArtefactState):
-                is_of_this = isinstance(said, TranscriptState) and (said.etag == etag or key in moved)
+                is_of_this = isinstance(transcript_state, TranscriptState) and (
+                    transcript_state.etag == etag or key in moved
+                )
                 found = ArtefactState(
                     # A record that has not been read yet counts as one of this version.
                     video=key in records and probed.get(key, etag) == etag,
-                    silence=said.silence if isinstance(said, TranscriptState) and is_of_this else None,
+                    silence=transcript_state.silence
+                    if isinstance(transcript_state, TranscriptState) and is_of_this
+                    else None,
                 )
             return replace(
                 found,
@@ -225,13 +231,15 @@ class Library:
                 failed=notes[key].step if key in notes else "",
             )
 
-        return {key: held(key, etag) for key, etag in etags.items()}, notes
+        return {key: artefacts(key, etag) for key, etag in etags.items()}, notes
 
     def _notes(self, etags: Mapping[str, str], folders: Collection[str]) -> dict[str, FailureNote]:
         """Return the failures of these versions, also of keys for which no failure record can be stored."""
-        noted = self._failed.of(self._versions("failures/", ".json", etags))
-        notes = {key: note for key, note in noted.items() if isinstance(note, FailureNote) and note.etag == etags[key]}
-        errors = {key: note for key, note in noted.items() if isinstance(note, TranscriptionError)}
+        records_read = self._failed.of(self._versions("failures/", ".json", etags))
+        notes = {
+            key: note for key, note in records_read.items() if isinstance(note, FailureNote) and note.etag == etags[key]
+        }
+        errors = {key: note for key, note in records_read.items() if isinstance(note, TranscriptionError)}
         odd = {
             key: etag
             for key, etag in etags.items()
@@ -249,15 +257,15 @@ class Library:
         if failure_notes.load(self.archive.store, key) is None:
             self.archive.store.stat(key)
 
-    def _versions(self, prefix: str, suffix: str, wanted: Collection[str]) -> dict[str, str]:
+    def _versions(self, prefix: str, suffix: str, media_keys: Collection[str]) -> dict[str, str]:
         """Return the ETags of the artefacts `<prefix><key><suffix>` of the wanted media keys."""
-        if not wanted:
+        if not media_keys:
             return {}
         found = self.archive.store.versions(prefix).items()
         by_name = {
             name.removeprefix(prefix).removesuffix(suffix): etag for name, etag in found if name.endswith(suffix)
         }
-        return {key: by_name[keys.bounded(key)] for key in wanted if keys.bounded(key) in by_name}
+        return {key: by_name[keys.bounded(key)] for key in media_keys if keys.bounded(key) in by_name}
 
     def _transcript(self, key: str) -> TranscriptState | None:
         """Return the part of the transcript that decides on the state, read again only if its ETag has changed."""
@@ -267,8 +275,8 @@ class Library:
         return self._spoken.get((key, version)) if version else None
 
     def _probed_etag(self, key: str) -> str:
-        seen = video.load(self.archive.store, key)
-        return seen.etag if seen else ""
+        probed = video.load(self.archive.store, key)
+        return probed.etag if probed else ""
 
     def _read_transcript(self, key: str) -> TranscriptState | None:
         found = transcript.load(self.archive.store, key)
@@ -287,9 +295,9 @@ class Library:
 
 def _all(store: Store) -> pl.DataFrame:
     """Return the recordings of the inboxes and those moved out of them when done; new versions hide moved ones."""
-    here = store.list_media().frame.with_columns(moved=pl.lit(value=False))
-    done = store.list_done().join(here, on="key", how="anti").with_columns(moved=pl.lit(value=True))
-    return pl.concat([here, done])
+    in_inboxes = store.list_media().frame.with_columns(moved=pl.lit(value=False))
+    done = store.list_done().join(in_inboxes, on="key", how="anti").with_columns(moved=pl.lit(value=True))
+    return pl.concat([in_inboxes, done])
 
 
 def _remember(cache: OrderedDict[tuple[str, str], Item], name: tuple[str, str], value: Item) -> None:

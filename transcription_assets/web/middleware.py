@@ -90,7 +90,7 @@ class Guard:
         if path in PROBES:
             return None
         if not self.access.is_own_name(request.headers.get("host", "")):
-            return _said(400, "This host name is not allowed. Add it to TRANSCRIPTION_SERVE_HOSTS.")
+            return _problem(400, "This host name is not allowed. Add it to TRANSCRIPTION_SERVE_HOSTS.")
         address = address_block(request.client.host if request.client else "")
         offers_token = self.access.offers_token(request.headers)
         # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
@@ -108,17 +108,17 @@ class Guard:
         if not self.access.token:
             return PlainTextResponse("Not signed in. Open this page through the proxy that signs users in.\n", 401)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"{SIGN_IN}?next={quote(here, safe='')}", 303)
-        return _said(
+            path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"{SIGN_IN}?next={quote(path, safe='')}", 303)
+        return _problem(
             401, "Authentication required. Send the header Authorization: Bearer TOKEN.", {"www-authenticate": "Bearer"}
         )
 
 
 def _too_many(wait_s: int) -> Response:
     unit = "second" if wait_s == 1 else "seconds"
-    return _said(429, f"Too many requests. Try again in {wait_s} {unit}.", {"retry-after": str(wait_s)})
+    return _problem(429, f"Too many requests. Try again in {wait_s} {unit}.", {"retry-after": str(wait_s)})
 
 
-def _said(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"detail": detail}, status, headers=headers)

@@ -122,30 +122,30 @@ def _add_static(routes: APIRouter, statics: Mapping[str, Static]) -> None:
 def _add_sign_in(routes: APIRouter, access: Access) -> None:
     form = Template(_read("sign-in.html").decode())
 
-    def asked(to: str, *, again: bool) -> Response:
-        shown = form.substitute(next=html.escape(own_path(to)), hidden="" if again else "hidden")
-        return HTMLResponse(shown, 401 if again else 200)
+    def target(to: str, *, again: bool) -> Response:
+        page = form.substitute(next=html.escape(safe_path(to)), hidden="" if again else "hidden")
+        return HTMLResponse(page, 401 if again else 200)
 
     @routes.get(SIGN_IN)
     async def ask(to: Annotated[str, Query(alias="next")] = "/") -> Response:
-        return asked(to, again=False) if access.token else RedirectResponse("/", 303)
+        return target(to, again=False) if access.token else RedirectResponse("/", 303)
 
     @routes.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
         fields = parse_qs((await _body(request)).decode(errors="replace"))
         token, to = (fields.get(name, [""])[0] for name in ("token", "next"))
         if not access.opens(token):
-            return asked(to, again=True)
-        answer = RedirectResponse(own_path(to), 303)
+            return target(to, again=True)
+        answer = RedirectResponse(safe_path(to), 303)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, access.cookie, SIGNED_IN_S, secure=secure, httponly=True, samesite="lax")
         return answer
 
 
-def own_path(asked: str) -> str:
+def safe_path(target: str) -> str:
     """Return the path to redirect to after signing in; "/" if `asked` could lead to another site."""
-    is_own = asked.startswith("/") and not asked.startswith("//") and "\\" not in asked and asked.isprintable()
-    return asked if is_own else "/"
+    is_safe = target.startswith("/") and not target.startswith("//") and "\\" not in target and target.isprintable()
+    return target if is_safe else "/"
 
 
 async def _body(request: Request) -> bytes:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5
 
-_WHY = {
+_DESCRIPTIONS = {
     400: "The request is malformed, or its host name is not allowed.",
     401: "Authentication is required.",
     404: "The recording, or the requested file of it, does not exist.",
@@ -25,7 +25,7 @@ _WHY = {
     503: "The store or the search table is not available.",
 }
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": why} for status, why in _WHY.items()
+    status: {"model": Problem, "description": description} for status, description in _DESCRIPTIONS.items()
 }
 
 
@@ -48,14 +48,14 @@ async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidQuery):
         return answer(422, str(error))
     log.warning("%s", error)
-    again = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None
-    return answer(503, str(error), again)
+    headers = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None
+    return answer(503, str(error), headers)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for this type
-    said = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
-    return answer(422, said)
+    detail = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
+    return answer(422, detail)
 
 
 async def _answered(_request: Request, error: Exception) -> Response:

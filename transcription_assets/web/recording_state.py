@@ -46,23 +46,23 @@ class ArtefactState:
         return bool(self.silence) and self.passages and not self.rows
 
 
-def recording_state(held: ArtefactState) -> tuple[State, str]:
+def recording_state(artefacts: ArtefactState) -> tuple[State, str]:
     """Return the state, and the step that failed or is next ("" if all are done).
 
     A recording is done once it is searchable, or if it has nothing to search. A failure is outdated as soon as a later
     step has a result.
     """
-    if held.rows == "current":
+    if artefacts.rows == "current":
         return "done", ""
-    if held.failed and not _is_overtaken(held):
-        return "failed", held.failed
-    if held.has_nothing_to_publish:
+    if artefacts.failed and not _is_overtaken(artefacts):
+        return "failed", artefacts.failed
+    if artefacts.has_nothing_to_publish:
         return "done", ""
-    return ("working" if held.video else "waiting"), held.next_step
+    return ("working" if artefacts.video else "waiting"), artefacts.next_step
 
 
-def _is_overtaken(held: ArtefactState) -> bool:
-    return held.failed in STEPS and STEPS.index(held.failed) < STEPS.index(held.next_step)
+def _is_overtaken(artefacts: ArtefactState) -> bool:
+    return artefacts.failed in STEPS and STEPS.index(artefacts.failed) < STEPS.index(artefacts.next_step)
 
 
 def spoken(transcript: Transcript, *, with_low_confidence: bool) -> TranscriptState:

@@ -58,7 +58,9 @@ def page(library: Library, *, state: State | None, name: str, offset: int, limit
     if name.strip():
         frame = frame.filter(pl.col("key").str.to_lowercase().str.contains(name.strip().lower(), literal=True))
     rows = list(frame.slice(offset, limit).iter_rows(named=True))
-    recordings = [RecordingSummary(**shown) for shown in each(lambda row: _shown(library, overview.notes, row), rows)]
+    recordings = [
+        RecordingSummary(**summary) for summary in each(lambda row: _summary(library, overview.notes, row), rows)
+    ]
     return RecordingPage(recordings=recordings, total=frame.height, counts=overview.counts)
 
 
@@ -73,52 +75,52 @@ def one(library: Library, key: str) -> RecordingDetails:
     source = library.archive.media(key)
     overview = library.overview.get()
     found = overview.frame.filter(pl.col("key") == key)
-    row = found.row(0, named=True) if found.height else _new(overview, source)
-    shown = _shown(library, overview.notes, row)
+    row = found.row(0, named=True) if found.height else _new_row(overview, source)
+    summary = _summary(library, overview.notes, row)
     plays = _plays(library, key, row["media_etag"] or row["etag"])
-    return RecordingDetails(**shown, plays=plays, links=_links(key, shown["poster"]))
+    return RecordingDetails(**summary, plays=plays, links=_links(key, summary["poster"]))
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
     """Return which file to play: the recording, unless browsers are known to play it differently (`plays_itself`)."""
     with suppress(TranscriptionError):
-        seen, sound = library.details(key, etag), library.sound(key, etag)
-        if seen and sound and not plays_itself(seen.probe, sound):
+        probed, sound = library.details(key, etag), library.sound(key, etag)
+        if probed and sound and not plays_itself(probed.probe, sound):
             return "sound"
     return "recording"
 
 
-def _new(overview: Overview, source: MediaObject) -> dict[str, Any]:
+def _new_row(overview: Overview, source: MediaObject) -> dict[str, Any]:
     """Return the row of a recording that is newer than the overview."""
     row: dict[str, Any] = dict.fromkeys(overview.frame.columns)
-    known = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
-    return row | known | {"state": "waiting", "passages": 0, "language": "", "silence": ""}
+    current = {"key": source.key, "etag": source.etag, "size": source.size, "last_modified": source.last_modified}
+    return row | current | {"state": "waiting", "passages": 0, "language": "", "silence": ""}
 
 
-def _shown(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
-    seen, sound, step = None, None, note.step if note else ""
+    probed, sound, step = None, None, note.step if note else ""
     try:
-        seen, sound = library.details(key, row["media_etag"] or etag), library.sound(key, row["media_etag"] or etag)
+        probed, sound = library.details(key, row["media_etag"] or etag), library.sound(key, row["media_etag"] or etag)
         if not note and state != "done":
-            step = library.held(key, etag).next_step
+            step = library.artefacts(key, etag).next_step
     except TranscriptionError as error:
         if state != "done":
             note = note or unreadable(etag, error)
             state, step = "failed", note.step
-    has_picture = bool(seen and seen.has_poster)
+    has_picture = bool(probed and probed.has_poster)
     return {
         "key": key,
-        "title": printable(seen.probe.title if seen else "") or title(key),
+        "title": printable(probed.probe.title if probed else "") or title(key),
         "folder": folder(key),
         "state": state,
         "step": step,
         "reason": note.reason if note else "",
         "transient": bool(note and note.transient),
         "failed_at": _time(note.at) if note else None,
-        "duration": sound.duration if sound else seen.probe.promised_s if seen else None,
-        "has_picture": bool(seen and seen.probe.video_codec),
+        "duration": sound.duration if sound else probed.probe.promised_s if probed else None,
+        "has_picture": bool(probed and probed.probe.video_codec),
         "language": row["language"],
         "passages": row["passages"],
         "silence": row["silence"] if state == "done" else "",
@@ -137,11 +139,11 @@ def _time(text: str) -> datetime | None:
 
 
 def _links(key: str, poster: str) -> Links:
-    here = f"/api/media/{key}"
+    base = f"/api/media/{key}"
     return Links(
         media=path("/media", key),
         sound=path("/sound", key),
         poster=poster,
-        words=path(here, "words"),
-        transcripts={kind: path(here, f"transcript.{kind}") for kind in KINDS},
+        words=path(base, "words"),
+        transcripts={kind: path(base, f"transcript.{kind}") for kind in KINDS},
     )

@@ -22,7 +22,7 @@ Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 def _written_out(day: object) -> object:
     """Reject days in other forms: Pydantic would parse `0` as 1970-01-01, which the schema does not allow."""
     if isinstance(day, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII):
-        raise ValueError("a day is written like 2024-12-31")
+        raise ValueError("invalid date, expected YYYY-MM-DD")
     return day
 
 
@@ -38,22 +38,22 @@ class Schema(BaseModel):
 class Problem(Schema):
     """An error response."""
 
-    detail: str = Field(description="What is wrong, and how to mend it.")
+    detail: str = Field(description="What failed, and what to do.")
 
 
 class SearchParameters(Schema):
     """A query with filters, all of which must match."""
 
-    q: str = Field(max_length=MAX_TEXT, description='Words, a question, or an "exact phrase".')
-    prefix: str = Field("", max_length=MAX_VALUE, description="Keys that begin so.")
-    language: list[Language] = Field([], max_length=MAX_VALUES, description="One of these codes.")
-    speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="One of these.")
+    q: str = Field(max_length=MAX_TEXT, description="Words or a question; text in double quotes must match exactly.")
+    prefix: str = Field("", max_length=MAX_VALUE, description="Prefix of the media key.")
+    language: list[Language] = Field([], max_length=MAX_VALUES, description="Language codes, any of which must match.")
+    speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="Speakers, any of whom must match.")
     since: Day = Field(None, description="Recorded on this day or later.")
     until: Day = Field(None, description="Recorded on this day or earlier.")
-    shortest: Length = Field(None, description="Seconds that the recording lasts at least.")
-    longest: Length = Field(None, description="Seconds that the recording lasts at most.")
-    limit: int = Field(10, ge=1, le=MAX_LIMIT, description="How many moments.")
-    offset: int = Field(0, ge=0, le=MAX_OFFSET, description="How many to leave out.")
+    shortest: Length = Field(None, description="Minimum length of the recording in seconds.")
+    longest: Length = Field(None, description="Maximum length of the recording in seconds.")
+    limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Maximum number of moments.")
+    offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Number of moments to skip.")
 
 
 class TextPart(Schema):
@@ -62,28 +62,28 @@ class TextPart(Schema):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
     text: str
-    sentence: bool = Field(description="Whether it is in the sentence that fits best.")
-    match: bool = Field(description="Whether it is a word of the question.")
+    sentence: bool = Field(description="Whether it is in the best matching sentence.")
+    match: bool = Field(description="Whether it matches a word of the query.")
 
 
 class Moment(Schema):
     """A moment that matches the query, with the text around it."""
 
-    key: str = Field(description="The recording's name in the store.")
-    title: str = Field(description="The recording's name for people.")
+    key: str = Field(description="Media key of the recording.")
+    title: str = Field(description="Title for display.")
     folder: str
     start: Seconds
     end: Seconds
-    text: str = Field(description="What was said around it.")
-    parts: list[TextPart] = Field(description="The same in parts, which are marked.")
-    score: float = Field(description="How well it fits; to be compared within one answer only.")
-    weak: bool = Field(description="Whether neither words nor meaning fit well.")
-    language: str = Field(description="Code of the language; empty where unknown.")
+    text: str = Field(description="Text around the moment.")
+    parts: list[TextPart] = Field(description="The same text, split at its highlights.")
+    score: float = Field(description="Relevance in [0, 1]; comparable within one answer only.")
+    weak: bool = Field(description="Whether the match is weak, in words and in meaning.")
+    language: str = Field(description="Language code; empty if unknown.")
     speaker: str | None
     recorded: date | None
     duration: float | None = Field(description="Length of the recording in seconds.")
-    url: str = Field(description="The page that plays the recording from this second.")
-    poster: str = Field(description="Address of its picture; empty where it has none.")
+    url: str = Field(description="URL path of the page that plays the recording from this moment.")
+    poster: str = Field(description="URL path of the poster frame; empty if there is none.")
 
 
 class SearchResults(Schema):
@@ -91,10 +91,10 @@ class SearchResults(Schema):
 
     query: str
     moments: list[Moment]
-    more: bool = Field(description="Whether a larger `offset` brings more.")
-    passages: int = Field(description="How many passages can be found at all; 0 = nothing was processed yet.")
+    more: bool = Field(description="Whether there are more moments at a larger `offset`.")
+    passages: int = Field(description="Number of searchable passages; 0 = nothing is indexed yet.")
     took_ms: float
-    note: str = Field(description="For people: why this is not the answer that it could be; mostly empty.")
+    note: str = Field(description="Why the search was limited, for display; usually empty.")
 
 
 class FacetCounts(Schema):
@@ -117,29 +117,31 @@ class RecordingSummary(Schema):
     title: str
     folder: str
     state: State
-    step: str = Field(description="The step that is running, waited for, or failed; empty where all are done.")
-    reason: str = Field(description="Why it failed.")
-    transient: bool = Field(description="Whether trying again may help.")
+    step: str = Field(description="The step that is next or failed; empty if all are done.")
+    reason: str = Field(description="Reason of the failure; empty if there is none.")
+    transient: bool = Field(description="Whether a retry may succeed.")
     failed_at: datetime | None
-    duration: float | None = Field(description="Seconds that were decoded; before that, what the file claims.")
+    duration: float | None = Field(
+        description="Decoded duration in seconds; before decoding, the duration that the file states."
+    )
     has_picture: bool
     language: str
     passages: int
     silence: Silence = Field(
-        description="Why nothing of it can be found although it is done: nobody speaks, or no words were understood."
+        description="Why a processed recording has nothing to search: no speech, or speech without recognised words."
     )
-    size: int = Field(description="In bytes.")
+    size: int = Field(description="Size in bytes.")
     modified: datetime
-    poster: str = Field(description="Address of its picture; empty where it has none.")
-    url: str = Field(description="The page that plays it.")
+    poster: str = Field(description="URL path of the poster frame; empty if there is none.")
+    url: str = Field(description="URL path of the page that plays the recording.")
 
 
 class RecordingPage(Schema):
     """A page of the library."""
 
     recordings: list[RecordingSummary]
-    total: int = Field(description="How many there are with this filter.")
-    counts: dict[State, int] = Field(description="How many there are of each state, without any filter.")
+    total: int = Field(description="Number of recordings that match the filter.")
+    counts: dict[State, int] = Field(description="Number of recordings by state, without the filter.")
 
 
 class Links(Schema):
@@ -147,7 +149,7 @@ class Links(Schema):
 
     media: str
     sound: str
-    poster: str = Field(description="Empty where it has no picture.")
+    poster: str = Field(description="Empty if there is no poster frame.")
     words: str
     transcripts: dict[str, str]
 
@@ -157,8 +159,8 @@ class RecordingDetails(RecordingSummary):
 
     links: Links
     plays: Literal["recording", "sound"] = Field(
-        description="Which link plays at the seconds of the transcript: browsers play some recordings at other seconds,"
-        " or without their sound."
+        description="The link that plays in sync with the transcript: browsers play some recordings out of sync, or"
+        " without sound."
     )
 
 
@@ -179,5 +181,5 @@ class TranscriptWords(Schema):
     title: str
     language: str
     duration: float
-    silence: Silence = Field(description="Why there are no words: nobody speaks, or none were understood.")
+    silence: Silence = Field(description="Why there are no words: no speech, or speech without recognised words.")
     paragraphs: list[Paragraph]

@@ -44,7 +44,7 @@ def access_rules(chosen: Settings, host: str) -> Access:
 def build(archive: Archive, host: str) -> Guard:
     """Return the application for an archive; `host` is the address that the server will listen on."""
     chosen = archive.settings
-    doorkeeper = access_rules(chosen, host)
+    access = access_rules(chosen, host)
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
 
@@ -58,7 +58,7 @@ def build(archive: Archive, host: str) -> Guard:
 
     app = FastAPI(
         title="transcription_assets",
-        summary="Find the second in which something was said.",
+        summary="Search transcripts and play recordings from the matching moment.",
         version="1",
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
@@ -66,11 +66,11 @@ def build(archive: Archive, host: str) -> Guard:
         redoc_url=None,
     )
     problems.install(app)
-    app.include_router(health.router(archive, workers, may_tell=doorkeeper.is_open))
+    app.include_router(health.router(archive, workers, show_reasons=access.is_open))
     app.include_router(api.router(archive, library, workers))
     app.include_router(files.router(archive, workers))
-    app.include_router(pages.router(archive, workers, doorkeeper))
-    return Guard(app, doorkeeper, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
+    app.include_router(pages.router(archive, workers, access))
+    return Guard(app, access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
@@ -87,7 +87,7 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     address = f"http://{bracketed(name)}:{number}"
     access = access_rules(archive.settings, host)
     if access.is_open and not access.is_local:
-        address += " (open to everybody who reaches it: TRANSCRIPTION_SERVE_TOKEN closes it)"
+        address += " (without authentication: set TRANSCRIPTION_SERVE_TOKEN)"
     config = configured(build(archive, host), archive.settings.proxies, verbose=verbose)
     _allow_descriptors(DESCRIPTORS)
     with suppress(KeyboardInterrupt):
@@ -110,12 +110,12 @@ def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False
     )
 
 
-def _allow_descriptors(wanted: int) -> None:
+def _allow_descriptors(limit: int) -> None:
     """Raise the soft limit on open files if the hard one allows it: 1024, as usual, is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 class _Server(uvicorn.Server):

@@ -35,8 +35,8 @@ def said(name: str) -> Diagnosis:
 def test_missing_model_in_a_pod_names_the_job_that_pulls_it(name: str) -> None:
     found = said(name)
     assert not found.healthy
-    assert "fill-models" in found.says
-    assert "\n" not in found.says
+    assert "fill-models" in found.detail
+    assert "\n" not in found.detail
 
 
 def test_missing_gpu_is_healthy_where_only_steps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +44,9 @@ def test_missing_gpu_is_healthy_where_only_steps_have_one(monkeypatch: pytest.Mo
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cuda")
     found = said("device")
     assert found.healthy
-    assert "not checked here" in found.says
-    assert "device plugin" in found.says
-    assert "\n" not in found.says
+    assert "not checked" in found.detail
+    assert "device plugin" in found.detail
+    assert "\n" not in found.detail
 
 
 def test_missing_gpu_is_unhealthy_if_selected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +65,9 @@ def test_missing_bucket_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
         monkeypatch.delenv(variable, raising=False)
     found = said("store")
     assert not found.healthy
-    assert "no AWS credentials" in found.says
-    assert "transcription-secrets" in found.says
-    assert "\n" not in found.says
+    assert "AWS credentials" in found.detail
+    assert "transcription-secrets" in found.detail
+    assert "\n" not in found.detail
 
 
 def test_unreachable_database_is_named_without_its_password(
@@ -77,10 +77,10 @@ def test_unreachable_database_is_named_without_its_password(
         monkeypatch.setenv(f"DAGSTER_PG_{name}", value)
     found = said("database")
     assert not found.healthy
-    assert f"dagster@{nobody_listens}/runs" in found.says
-    assert "dagster-postgresql-secret" in found.says
-    assert "hush" not in found.says
-    assert "\n" not in found.says
+    assert f"dagster@{nobody_listens}/runs" in found.detail
+    assert "dagster-postgresql-secret" in found.detail
+    assert "hush" not in found.detail
+    assert "\n" not in found.detail
 
 
 def test_database_is_not_checked_if_dagster_has_none() -> None:
@@ -90,4 +90,4 @@ def test_database_is_not_checked_if_dagster_has_none() -> None:
 def test_healthy_part_has_no_hint() -> None:
     found = said("store")
     assert found.healthy
-    assert "Secret" not in found.says
+    assert "Secret" not in found.detail

@@ -186,7 +186,7 @@ def test_reexecuting_the_recorded_failure_tries_it_again(machine: Machine) -> No
 @pytest.mark.daemon
 def test_sigterm_ends_all_processes_if_sigint_is_ignored(machine: Machine) -> None:
     assert machine.process
-    assert len(machine.left_behind()) > len(dev.ENDING), "the supervisor and its children"
+    assert len(machine.left_behind()) > len(dev.SIGNALS), "the supervisor and its children"
     machine.process.terminate()
     assert machine.process.wait(dev.END_LIMIT_S * 6) == 128 + signal.SIGTERM
     assert machine.left_behind() == []

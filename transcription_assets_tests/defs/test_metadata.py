@@ -59,4 +59,4 @@ def test_pause_needs_silence_on_both_channels() -> None:
 def test_recording_without_speech_has_a_timeline_and_an_excerpt() -> None:
     silent = dataclasses.replace(transcript("x"), segments=())
     assert metadata.timeline(silent) == "no words"
-    assert "Nobody speaks" in metadata.excerpt(silent)
+    assert "No speech" in metadata.excerpt(silent)

@@ -185,13 +185,15 @@ def test_the_snapshot_name_is_stable_between_releases() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"PAR1" * 4])
 def test_an_unreadable_snapshot_error_contains_a_remedy(data: bytes) -> None:
-    with pytest.raises(PermanentFailure, match="reset the sensor's cursor"):
+    with pytest.raises(PermanentFailure) as caught:
         inbox_diff.from_bytes(data)
+    assert caught.value.hint
 
 
 def test_a_snapshot_with_another_schema_contains_a_remedy() -> None:
-    with pytest.raises(PermanentFailure, match="reset the sensor's cursor"):
+    with pytest.raises(PermanentFailure) as caught:
         inbox_diff.from_bytes(inbox_diff.to_bytes(pl.DataFrame({"key": ["a"]})))
+    assert caught.value.hint
 
 
 def test_a_restored_older_version_runs_again() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.errors import NotFound, PermanentFailure, Refused, TransientFailure
 from transcription_assets_tests import recordings
 from transcription_assets_tests.media import http_store
 from transcription_assets_tests.media.calls import extract, probe, samples, script, take_picture
@@ -39,14 +39,14 @@ def test_reading_the_end_does_not_download_the_whole_recording(ffmpeg: str, tmp_
 
 def test_a_missing_object_is_not_found(ffmpeg: str, store: HttpStore) -> None:
     store.answer(404)
-    with pytest.raises(NotFound, match="it is not in the store") as caught:
+    with pytest.raises(NotFound) as caught:
         probe(store.url("gone.mp4"), ffmpeg)
     assert_no_secret(str(caught.value))
 
 
 def test_an_empty_object_is_a_permanent_failure(ffmpeg: str, tmp_path: Path, store: HttpStore) -> None:
     (tmp_path / "empty.mp4").touch()
-    with pytest.raises(PermanentFailure, match=r"empty \(0 bytes\)"):
+    with pytest.raises(PermanentFailure, match=r"\b0 bytes"):
         probe(store.url("empty.mp4"), ffmpeg)
 
 
@@ -90,8 +90,9 @@ def test_an_unreachable_store_is_a_transient_failure(ffmpeg: str) -> None:
 
 def test_a_refused_link_suggests_checking_the_credentials(ffmpeg: str, store: HttpStore) -> None:
     store.answer(403)
-    with pytest.raises(PermanentFailure, match=r"refuses.*Check credentials") as caught:
+    with pytest.raises(Refused) as caught:
         probe(store.url("a.mp4"), ffmpeg)
+    assert caught.value.hint
     assert_no_secret(str(caught.value))
 
 
@@ -111,8 +112,9 @@ def test_https_requires_a_trusted_certificate(
     ffmpeg: str, film: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with http_store.serving(film.parent, certificate) as secure:
-        with pytest.raises(PermanentFailure, match="Let SSL_CERT_FILE name") as caught:
+        with pytest.raises(PermanentFailure) as caught:
             probe(secure.url(film.name), ffmpeg)
+        assert "SSL_CERT_FILE" in caught.value.hint
         assert_no_secret(str(caught.value))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
         assert probe(secure.url(film.name), ffmpeg) == probe(film, ffmpeg)
@@ -120,7 +122,7 @@ def test_https_requires_a_trusted_certificate(
 
 def test_an_ffmpeg_older_than_4_4_is_named_in_the_error(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Option reconnect_on_http_error not found.' >&2; exit 1")
-    with pytest.raises(PermanentFailure, match=r"ffmpeg is older than 4.4.*reconnect_on_http_error"):
+    with pytest.raises(PermanentFailure, match="reconnect_on_http_error"):
         probe("https://store.example/a.mp4", fake)
 
 
@@ -139,7 +141,7 @@ def test_a_link_expiring_during_a_read_is_a_transient_failure(ffmpeg: str, tmp_p
         lambda: extract(store.url("a.flac"), tmp_path / "b.flac", ffmpeg),
     ):
         store.answer("close half-way", 403)
-        with pytest.raises(TransientFailure, match="failed while it was read"):
+        with pytest.raises(TransientFailure):
             attempt()
 
 
@@ -155,7 +157,7 @@ EXPIRED = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'https://store.examp
 def test_a_link_expiring_between_requests_is_a_transient_failure(tmp_path: Path) -> None:
     (tmp_path / "words").write_text(EXPIRED)
     fake = script(tmp_path / "fake-ffmpeg", f"cat {tmp_path}/words >&2")
-    with pytest.raises(TransientFailure, match="the signed link expired"):
+    with pytest.raises(TransientFailure):
         extract(f"https://store.example/a.mp4?{http_store.SECRET}", tmp_path / "a.flac", fake)
 
 

@@ -74,7 +74,7 @@ def test_a_codec_that_is_not_allowed_is_named_in_the_error(
 ) -> None:
     recording = recordings.tone(tmp_path / "a.flac")
     monkeypatch.setattr(ffmpeg_process, "_SOUND", "aac,opus")
-    with pytest.raises(PermanentFailure, match="codec flac"):
+    with pytest.raises(PermanentFailure, match="flac"):
         probe(recording, ffmpeg)
 
 
@@ -101,7 +101,7 @@ def test_a_sample_rate_of_1_hz_is_refused_before_decoding(ffmpeg: str, tmp_path:
     with wave.open(str(tmp_path / "slow.wav"), "wb") as slow:
         slow.setparams((1, 2, 1, 0, "NONE", ""))
         slow.writeframes(bytes(48_000))  # 6.7 hours
-    with pytest.raises(PermanentFailure, match="1 samples a second"):
+    with pytest.raises(PermanentFailure, match=r"\b1 Hz"):
         probe(tmp_path / "slow.wav", ffmpeg)
 
 
@@ -171,7 +171,7 @@ def test_the_address_space_of_ffmpeg_is_bounded(tmp_path: Path) -> None:
 
 def test_running_out_of_memory_is_a_permanent_failure(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] Error: Cannot allocate memory' >&2; exit 1")
-    with pytest.raises(PermanentFailure, match="GiB of memory"):
+    with pytest.raises(PermanentFailure, match=r"\bGiB\b"):
         probe(tmp_path / "a.mp4", fake)
 
 

@@ -29,13 +29,14 @@ def test_the_wheel_is_used_if_there_is_no_ffmpeg_on_the_path(tmp_path: Path, mon
 
 
 def test_a_missing_configured_ffmpeg_is_an_error() -> None:
-    with pytest.raises(PermanentFailure, match=r"/opt/nowhere/ffmpeg.*correct the setting"):
+    with pytest.raises(PermanentFailure, match="/opt/nowhere/ffmpeg") as caught:
         media.find_ffmpeg("/opt/nowhere/ffmpeg")
+    assert caught.value.hint
 
 
 def test_a_missing_ffmpeg_is_named_in_the_error(tmp_path: Path) -> None:
     recording = recordings.tone(tmp_path / "a.wav")
-    with pytest.raises(PermanentFailure, match=r"cannot start .*/gone/ffmpeg"):
+    with pytest.raises(PermanentFailure, match="/gone/ffmpeg"):
         probe(recording, str(tmp_path / "gone" / "ffmpeg"))
 
 
@@ -68,7 +69,7 @@ def test_a_hanging_ffmpeg_is_killed_with_its_children(call: str, tmp_path: Path)
     if call == "poster":
         assert not media.poster("/in.mp4", target, ffmpeg=fake, limit_s=2.0, at=0.0, width=640).taken
     else:
-        with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: stopped after its time limit of 2 s.*hangs"):
+        with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: .* 2 s"):
             probe("/in.mp4", fake, limit_s=2.0) if call == "probe" else extract("/in.mp4", target, fake, limit_s=2.0)
     assert time.monotonic() - begin < 60
     for pid in pids.read_text().split():
@@ -78,7 +79,7 @@ def test_a_hanging_ffmpeg_is_killed_with_its_children(call: str, tmp_path: Path)
 
 def test_an_ffmpeg_that_only_closes_its_pipes_is_killed(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; exec >&- 2>&-; sleep 300; true")
-    with pytest.raises(PermanentFailure, match="time limit"):
+    with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: .* 2 s"):
         probe("/in.mp4", fake, limit_s=2.0)
     assert_gone(int((tmp_path / "pid").read_text()))
 
@@ -92,7 +93,7 @@ def test_an_orphaned_child_does_not_block_the_caller(tmp_path: Path) -> None:
 
 def test_a_crash_of_ffmpeg_is_a_permanent_failure(tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", "echo '[error] overread of 12' >&2; kill -SEGV $$")
-    with pytest.raises(PermanentFailure, match=r"talks/a.mp4: the decoder crashed on it \(SIGSEGV\).*overread of 12"):
+    with pytest.raises(PermanentFailure, match=r"^talks/a.mp4: .*SIGSEGV.*overread of 12"):
         probe("/in.mp4", fake)
     with pytest.raises(PermanentFailure, match="SIGSEGV"):
         samples("/in.mp4", fake)
@@ -111,7 +112,7 @@ def test_exit_code_255_is_a_permanent_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["kill -KILL $$", "kill -TERM $$", INTERRUPTED])
 def test_an_ffmpeg_killed_from_outside_is_a_transient_failure(how: str, tmp_path: Path) -> None:
     fake = script(tmp_path / "fake-ffmpeg", how)
-    with pytest.raises(TransientFailure, match="killed from outside"):
+    with pytest.raises(TransientFailure, match=r"SIGKILL|SIGTERM"):
         extract("/in.mp4", tmp_path / "a.flac", fake)
 
 
@@ -120,7 +121,7 @@ def test_a_stalled_ffmpeg_does_not_block_the_reader(tmp_path: Path, monkeypatch:
     fake = script(tmp_path / "fake-ffmpeg", f"echo $$ > {tmp_path}/pid; head -c 32000 /dev/zero; sleep 300; true")
     blocks = media.read_samples("/in.flac", ffmpeg=fake)
     assert len(next(blocks)) == 16_000
-    with pytest.raises(PermanentFailure, match="time limit of 2 s"):
+    with pytest.raises(PermanentFailure, match=" 2 s"):
         next(blocks)
     assert_gone(int((tmp_path / "pid").read_text()))
 

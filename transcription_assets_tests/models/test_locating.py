@@ -8,6 +8,7 @@ import pytest
 from transcription_assets import models
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import CATALOGUE, Model
+from transcription_assets.models.weights import PULL
 from transcription_assets_tests.models.hub import COMMIT, CONTENT, REPOSITORY, WEIGHTS, Hub
 from transcription_assets_tests.models.pulls import kept, run
 
@@ -28,8 +29,9 @@ def test_another_repository_stays_at_its_first_pulled_commit(hub: Hub, folder: P
 
 def test_a_missing_model_error_names_the_pull_command(folder: Path) -> None:
     for name in ("base", REPOSITORY, f"{REPOSITORY}@{COMMIT}"):
-        with pytest.raises(PermanentFailure, match="`transcription-assets models pull`"):
+        with pytest.raises(PermanentFailure) as caught:
             models.locate(name, "speech", folder)
+        assert PULL in caught.value.hint
         assert models.verify(name, "speech", folder)
 
 
@@ -40,8 +42,9 @@ def test_a_model_of_the_other_kind_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bse", "", "/no/such/folder", "../up", "a/b/c", "a/b@", "owner/name; rm"])
 def test_an_invalid_name_error_lists_valid_names(name: str, folder: Path) -> None:
-    with pytest.raises(PermanentFailure, match=r"take one of .*base.*owner/name"):
+    with pytest.raises(PermanentFailure) as caught:
         models.locate(name, "speech", folder)
+    assert "base" in caught.value.hint
 
 
 def test_a_hub_name_means_the_same_catalogue_model(hub: Hub, folder: Path, toy: Model) -> None:

@@ -58,7 +58,7 @@ class Assassin:
 
         def call(store: Store, path: str, data: bytes | Path) -> None:
             if self.is_due(f"{name} {path}"):
-                objects = store._place.objects  # noqa: SLF001 - the object store that it writes to
+                objects = store._backend.objects  # noqa: SLF001 - the object store that it writes to
                 obstore.put(objects, path, half(data if isinstance(data, bytes) else data.read_bytes()))
             work(store, path, data)
 

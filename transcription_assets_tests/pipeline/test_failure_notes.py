@@ -37,9 +37,9 @@ def opening(proxy: FaultProxy, s3_server: seaweed.S3Server, tmp_path: Path, monk
     """Return a function that opens a store with a batch; a silent store is probed once, however slow the machine is."""
     monkeypatch.setattr(circuit_breaker, "PAUSE_S", float("inf"))
 
-    def opened(patience: Timeouts | None = None) -> Store:
+    def opened(timeouts: Timeouts | None = None) -> Store:
         url = f"s3://{s3_server.bucket}/notes/{tmp_path.name}"
-        return Store.open(url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint, patience=patience)
+        return Store.open(url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint, timeouts=timeouts)
 
     patient = opened()
     for key in BATCH:

@@ -96,7 +96,7 @@ def require_whole(found: dict[str, bytes], *wholes: dict[str, bytes]) -> None:
 
 def require_one_version(store: Store, *lengths: int) -> None:
     """Assert that the rows of the recording, if any, are all rows of one version, each present once."""
-    held = Index(store.lancedb_uri, store.lancedb_options).held([KEY])
+    held = Index(store.lancedb_uri, store.lancedb_options).row_counts([KEY])
     assert list(held.values()) in [[], *([len(sentences(length))] for length in lengths)]
 
 
@@ -109,7 +109,7 @@ def require_done(store: Store, etag: str, data: bytes, seconds: int, paths: set[
     assert {path for path in artefacts(store) if not path.startswith("heard/")} == paths
     said = json.loads(store.read(media_keys.transcript(KEY)))
     assert said["media"]["etag"] == etag
-    held = Index(store.lancedb_uri, store.lancedb_options).held([KEY])
+    held = Index(store.lancedb_uri, store.lancedb_options).row_counts([KEY])
     assert held == {(KEY, etag): len(sentences(seconds))}
     rows = Chain(store).rows()
     assert rows["id"].to_list() == sorted(f"{KEY}#{number}" for number in range(len(sentences(seconds))))

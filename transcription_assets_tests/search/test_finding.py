@@ -175,9 +175,9 @@ def test_hit_has_a_speaker_only_if_the_speaker_is_known(tmp_path: Path) -> None:
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "draw", Mode.TEXT).hits[0].speaker == "Anna"
     assert ask(searcher, "mast", Mode.TEXT).hits[0].speaker is None
-    looked = table.look()
-    assert looked
-    found = table.read(looked, list(table.search_words(looked, parse_query("mast"), Filters(), 10)))
+    pinned = table.snapshot()
+    assert pinned
+    found = table.read(pinned, list(table.search_words(pinned, parse_query("mast"), Filters(), 10)))
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
@@ -191,7 +191,7 @@ def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         Index,
         "search_similar_words",
-        lambda self, looked, words, *rest: (looked_up.append(words), like(self, looked, words, *rest))[1],
+        lambda self, pinned, words, *rest: (looked_up.append(words), like(self, pinned, words, *rest))[1],
     )
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "zebra station", Mode.TEXT).hits

@@ -103,8 +103,8 @@ def test_read_only_folder_is_refused_until_it_is_writable(tmp_path: Path, name: 
 @pytest.mark.parametrize("method", ["names", "pointer"])
 def test_reading_a_missing_folder_does_not_create_it(tmp_path: Path, method: str) -> None:
     table = Index(str(tmp_path / "lancedb"))
-    assert (table.look(), table.count(), table.recordings(), table.status()) == (None, 0, set(), [])
-    assert table.held(["video/a.mp4"]) == {}
+    assert (table.snapshot(), table.count(), table.recordings(), table.status()) == (None, 0, set(), [])
+    assert table.row_counts(["video/a.mp4"]) == {}
     assert not getattr(table._tables, method)()  # noqa: SLF001 -- used by all methods
     assert not (tmp_path / "lancedb").exists()
 

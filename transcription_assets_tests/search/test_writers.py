@@ -100,7 +100,7 @@ def test_concurrent_embedding_runs_write_every_row_once(case: Case, ready: list[
     assert [process.wait() for process in ready] == [0] * WRITERS
     table = Index(case.store.lancedb_uri, case.store.lancedb_options)
     own = [f"video/{writer}-{turn}.mp4" for writer in range(WRITERS) for turn in range(ROUNDS)]
-    held = table.held([*own, SHARED])
+    held = table.row_counts([*own, SHARED])
     assert {key: count for (key, _), count in held.items() if key != SHARED} == dict.fromkeys(own, PASSAGES)
     # All rows of the shared recording belong to the last writer.
     ((_, etag), count), *others = [item for item in held.items() if item[0][0] == SHARED]

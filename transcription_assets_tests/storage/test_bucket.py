@@ -18,8 +18,10 @@ from transcription_assets_tests.stores import bucket_case, listed
 
 @pytest.mark.usefixtures("s3_endpoint")
 def test_opening_a_missing_bucket_fails() -> None:
-    with pytest.raises(PermanentFailure, match="no such bucket"):
+    with pytest.raises(PermanentFailure) as caught:
         Store.open("s3://nobody-made-this", s3_session=seaweed.session())
+    assert type(caught.value) is PermanentFailure
+    assert caught.value.hint
 
 
 def test_deleted_bucket_is_not_an_empty_bucket(s3_endpoint: seaweed.S3Server) -> None:
@@ -27,14 +29,17 @@ def test_deleted_bucket_is_not_an_empty_bucket(s3_endpoint: seaweed.S3Server) ->
     store = Store.open("s3://shortlived", s3_session=seaweed.session())
     assert listed(store) == []
     s3_endpoint.client().delete_bucket(Bucket="shortlived")
-    with pytest.raises(PermanentFailure, match="no such bucket"):
+    with pytest.raises(PermanentFailure) as caught:
         store.list_media()
+    assert type(caught.value) is PermanentFailure
+    assert caught.value.hint
 
 
 def test_wrong_credentials_are_refused_with_a_hint(s3_endpoint: seaweed.S3Server) -> None:
     stranger = seaweed.session(seaweed.Account("owner", "wrong"))
-    with pytest.raises(PermanentFailure, match=r"access refused.*credentials"):
+    with pytest.raises(Refused) as caught:
         Store.open(f"s3://{s3_endpoint.bucket}", s3_session=stranger)
+    assert caught.value.hint
 
 
 @pytest.mark.usefixtures("s3_endpoint")
@@ -44,8 +49,9 @@ def test_missing_credentials_are_a_permanent_failure(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    with pytest.raises(PermanentFailure, match="no AWS credentials"):
+    with pytest.raises(PermanentFailure) as caught:
         Store.open("s3://media")
+    assert caught.value.hint
 
 
 def test_writing_with_read_only_credentials_fails_permanently(
@@ -53,9 +59,9 @@ def test_writing_with_read_only_credentials_fails_permanently(
 ) -> None:
     store = Store.open(f"s3://{s3_endpoint.bucket}/reader", s3_session=seaweed.session(seaweed.READER))
     assert listed(store) == []
-    with pytest.raises(PermanentFailure, match="access refused"):
+    with pytest.raises(Refused):
         store.write("transcripts/a.json", b"{}")
-    with pytest.raises(PermanentFailure, match="access refused"):
+    with pytest.raises(Refused):
         store.delete("transcripts/a.json")
 
 
@@ -88,7 +94,7 @@ def test_name_too_long_for_s3_artefacts_is_refused_early(
     assert case.store.stat(name).size == 1
     long = "/".join(["video", *["x" * 100] * 9, "x" * 70 + ".mp4"])
     case.put(long, b"x")
-    with pytest.raises(PermanentFailure, match=r"shorten the name by \d+ bytes"):
+    with pytest.raises(PermanentFailure, match=r"\d+ bytes"):
         case.store.stat(long)
 
 

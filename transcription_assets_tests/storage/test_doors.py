@@ -165,11 +165,11 @@ def test_put_refuses_other_files_and_name_collisions(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     said = CliRunner().invoke(main.main, ["put", str(tmp_path / "notes.txt")])
     assert said.exit_code == 1
-    assert "no recordings, by their suffixes" in said.output
-    with pytest.raises(PermanentFailure, match=r"both become video/x\.mp4"):
-        put.found([tmp_path / "a", tmp_path / "b"], "")
-    with pytest.raises(PermanentFailure, match="leave the inbox"):
-        put.found([tmp_path / "a"], "../transcripts")
+    assert "notes.txt" in said.output
+    with pytest.raises(PermanentFailure, match=r"video/x\.mp4"):
+        put.select([tmp_path / "a", tmp_path / "b"], "")
+    with pytest.raises(PermanentFailure, match=r"\.\./transcripts"):
+        put.select([tmp_path / "a"], "../transcripts")
 
 
 def test_put_skips_other_files_and_names_them(tmp_path: Path) -> None:
@@ -203,30 +203,30 @@ def diagnosis() -> doctor.Diagnosis:
 
 
 @pytest.mark.parametrize(
-    ("variables", "says"),
+    ("variables", "named"),
     [
         ({}, "readable and writable"),
-        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "is AWS_ENDPOINT_URL_S3 right"),
-        ({"TRANSCRIPTION_STORE": "s3://nobody-made-this/x"}, "no such bucket at http://"),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "correct or renew the credentials"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "AWS_ENDPOINT_URL_S3"),
+        ({"TRANSCRIPTION_STORE": "s3://nobody-made-this/x"}, "nobody-made-this"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "credentials"),
         (
             {
                 "AWS_ACCESS_KEY_ID": seaweed.READER.access_key,
                 "AWS_SECRET_ACCESS_KEY": seaweed.READER.secret_key,
             },
-            "can be read but not written",
+            "catalog/doctor",
         ),
     ],
     ids=["healthy", "endpoint", "bucket", "credentials", "read-only"],
 )
 @pytest.mark.usefixtures("environment")
 def test_doctor_explains_bucket_problems_in_one_line(
-    variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     found = diagnosis()
-    assert says in found.says
-    assert "\n" not in found.says
+    assert named in found.detail
+    assert "\n" not in found.detail
     assert found.healthy == (not variables)
-    assert "secret" not in json.dumps(found.says)
+    assert "secret" not in json.dumps(found.detail)

@@ -56,16 +56,16 @@ INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "replace": lambda index, _: index.replace(rows(SHARED, "2"), [SHARED]),
     "holds": lambda index, _: index.holds(rows(SHARED, "2"), SHARED),
     "remove": lambda index, _: index.remove([SHARED]),
-    "look": lambda index, _: index.look(),
-    "search_vectors": lambda index, looked: index.search_vectors(looked, np.ones(4, np.float32), NONE, 3),
-    "search_words": lambda index, looked: index.search_words(looked, parse_query("something else"), NONE, 3),
-    "search_similar_words": lambda index, looked: index.search_similar_words(looked, ["something"], NONE, 3),
-    "is_said": lambda index, looked: index.is_said(looked, "something", NONE),
-    "read": lambda index, looked: index.read(looked, [0, 1]),
+    "snapshot": lambda index, _: index.snapshot(),
+    "search_vectors": lambda index, pinned: index.search_vectors(pinned, np.ones(4, np.float32), NONE, 3),
+    "search_words": lambda index, pinned: index.search_words(pinned, parse_query("something else"), NONE, 3),
+    "search_similar_words": lambda index, pinned: index.search_similar_words(pinned, ["something"], NONE, 3),
+    "has_word": lambda index, pinned: index.has_word(pinned, "something", NONE),
+    "read": lambda index, pinned: index.read(pinned, [0, 1]),
     "facets": lambda index, _: index.facets(),
     "recordings": lambda index, _: index.recordings(),
     "rows": lambda index, _: index.rows(SHARED),
-    "held": lambda index, _: index.held([SHARED]),
+    "row_counts": lambda index, _: index.row_counts([SHARED]),
     "count": lambda index, _: index.count(),
     "dimension": lambda index, _: index.dimension(),
     "passage_schema": lambda index, _: index.passage_schema(["id"]),
@@ -155,12 +155,12 @@ def test_index_method_does_not_repeat_echoed_request(
 ) -> None:
     caplog.set_level(logging.INFO, "transcription_assets")
     index = Index(store.lancedb_uri, store.lancedb_options)
-    looked = index.look()
-    assert looked
+    pinned = index.snapshot()
+    assert pinned
     fresh = Index(store.lancedb_uri, store.lancedb_options)
     proxy.behave()
     proxy.fail(Answer(403, code), methods=EVERY)
-    failure = refusal(lambda: INDEX[name](fresh, looked))
+    failure = refusal(lambda: INDEX[name](fresh, pinned))
     assert failure or not proxy.requests, "the method sent requests but raised no refusal"
     assert not echoed(caplog.text)
 

@@ -94,16 +94,18 @@ def test_files_appearing_and_vanishing_do_not_stop_a_listing(folder: Path) -> No
 def test_missing_inbox_is_a_transient_failure(folder: Path) -> None:
     store = Store.open(str(folder))
     shutil.rmtree(folder / "audio")
-    with pytest.raises(TransientFailure, match=r"audio: .*mounted"):
+    with pytest.raises(TransientFailure, match="audio: ") as caught:
         store.list_media()
+    assert caught.value.hint
 
 
 def test_unreadable_inbox_is_a_transient_failure(folder: Path) -> None:
     store = Store.open(str(folder))
     (folder / "audio").rmdir()
     (folder / "audio").write_bytes(b"not a folder")
-    with pytest.raises(TransientFailure, match="audio: cannot be read"):
+    with pytest.raises(TransientFailure, match="audio: ") as caught:
         store.list_media()
+    assert caught.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every folder")
@@ -114,7 +116,7 @@ def test_folder_without_permission_is_a_transient_failure(folder: Path, mode: in
     closed.mkdir()
     (closed / "a.mp4").write_bytes(b"x")
     closed.chmod(mode)
-    with pytest.raises(TransientFailure, match=r"closed.*: cannot be read"):
+    with pytest.raises(TransientFailure, match="closed"):
         store.list_media()
 
 

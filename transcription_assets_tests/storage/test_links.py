@@ -133,12 +133,12 @@ def test_put_skips_links_out_of_its_folder(tmp_path: Path, outside: Path) -> Non
     (here / "good.mp4").write_bytes(b"x")
     (here / "inside.mp4").symlink_to("good.mp4")
     (here / "passwd.mp4").symlink_to(outside / "a.mp4")
-    assert list(put.found([here], "")) == ["video/good.mp4", "video/inside.mp4"]
-    assert put.left_out([here]) == [here / "passwd.mp4"]
-    assert list(put.found([here / "passwd.mp4"], "")) == ["video/passwd.mp4"], (
+    assert list(put.select([here], "")) == ["video/good.mp4", "video/inside.mp4"]
+    assert put.ignored([here]) == [here / "passwd.mp4"]
+    assert list(put.select([here / "passwd.mp4"], "")) == ["video/passwd.mp4"], (
         "a link that is named explicitly must be copied"
     )
-    assert len(put.found([here], "", [outside])) == 3
+    assert len(put.select([here], "", [outside])) == 3
 
 
 def test_read_only_store_is_never_created_or_changed(tmp_path: Path) -> None:

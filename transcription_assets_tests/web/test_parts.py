@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transcription_assets.domain import media_keys
 from transcription_assets.search.query import split_highlights
 from transcription_assets.web import recordings
-from transcription_assets.web.archive import is_known_form
+from transcription_assets.web.archive import is_media_key
 from transcription_assets.web.rate_limit import MOST_VISITORS, RateLimit
 
 PROGRAM = Path(sys.executable).with_name("transcription-assets")
@@ -47,15 +47,15 @@ def test_matches_are_highlighted_inside_and_outside_the_sentence() -> None:
 def test_every_recording_has_a_title_and_a_url(name: str) -> None:
     assume(media_keys.is_media(f"video/{name}.mp4"))
     key = media_keys.encode(f"video/{name}.mp4")
-    assert is_known_form(key)
+    assert is_media_key(key)
     assert recordings.title(key).encode()
     assert recordings.folder(key).encode() is not None
     assert recordings.watch(key, 1.5).isascii()
 
 
 def test_key_longer_than_any_store_allows_is_rejected() -> None:
-    assert is_known_form(f"video/{'a' * 1000}.mp4")
-    assert not is_known_form(f"video/{'a' * 60_000}.mp4")
+    assert is_media_key(f"video/{'a' * 1000}.mp4")
+    assert not is_media_key(f"video/{'a' * 60_000}.mp4")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Deadlines:
         return int(self.start_s + work_s)
 
     @property
-    def look_every_s(self) -> int:
+    def health_check_s(self) -> int:
         """Seconds between health checks, short enough to notice the start deadline soon after it."""
         return max(1, min(10, int(self.start_s / 4)))
 

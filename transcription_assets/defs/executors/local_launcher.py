@@ -31,7 +31,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.FAILED,
-            f"the process of this run ({pid}) is gone: it was killed, or the machine stopped",
+            f"the process of this run (PID {pid}) no longer exists: it was killed, or the machine stopped",
         )
 
     def _pid(self, run: dg.DagsterRun) -> int | None:

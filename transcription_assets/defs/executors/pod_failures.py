@@ -11,23 +11,23 @@ ERROR_LIMIT_S = 120.0
 LEAVING_LIMIT_S = 120.0
 """Seconds after which a pod that is still terminating is taken to be on a lost node."""
 
-HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
+NEVER_STARTS = {"InvalidImageName", "ErrImageNeverPull"}
 ERRORS = {
-    "CreateContainerConfigError": "a Secret or ConfigMap that it names is missing",
-    "CreateContainerError": "its container cannot be made",
-    "CrashLoopBackOff": "its container does not stay up",
-    "ErrImageNeverPull": "its image is not on the node, and must not be pulled",
+    "CreateContainerConfigError": "a Secret or ConfigMap that it refers to is missing",
+    "CreateContainerError": "its container cannot be created",
+    "CrashLoopBackOff": "its container exits again and again",
+    "ErrImageNeverPull": "its image is not on the node, and the pull policy is Never",
     "ErrImagePull": "its image cannot be pulled",
     "ImagePullBackOff": "its image cannot be pulled",
-    "InvalidImageName": "its image has no valid name",
+    "InvalidImageName": "the name of its image is invalid",
     "RunContainerError": "its container cannot be started",
 }
-NODE_SAYS = {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
+NODE_FAILURES = {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
 """Pod reasons that mean the node failed, not the pod; so does `OutOf...` (cpu, memory, nvidia.com/gpu)."""
 CANNOT_START = {"ContainerCannotRun", "StartError"}
 TOO_LONG = (
-    "DeadlineExceeded, it worked for longer than its recordings allow. A decoder hangs, or this node is slow: then "
-    "raise TRANSCRIPTION_STEP_PER_SECOND"
+    "DeadlineExceeded, it exceeded the time limit for its recordings. A decoder hangs, or the node is slow: in the "
+    "latter case raise TRANSCRIPTION_STEP_PER_SECOND"
 )
 
 
@@ -44,7 +44,7 @@ class PodOutcome:
     """The reason why the step cannot continue in this pod, and the retry that can help."""
 
     reason: str
-    again: Retry
+    retry: Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ class Pod:
 class JobObservation:
     """State of a step's Job.
 
-    `asked` is when it was created, `erring_s` how long its pod has been reporting a container error.
+    `created` is its time of creation, `erring_s` how long its pod has been reporting a container error.
     """
 
-    asked: datetime
+    created: datetime
     failed: bool
     succeeded: bool
     pods: Sequence[Pod]
@@ -118,62 +118,60 @@ class JobObservation:
         return self.failed or self.succeeded or any(pod.phase != "Pending" for pod in self.pods)
 
 
-def job_outcome(seen: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
+def job_outcome(observation: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
     """Return why the step cannot continue, or None if it may; `start_limit_s` is the deadline for a pod to start."""
-    pod = max(seen.pods, key=lambda item: item.created, default=None)
+    pod = max(observation.pods, key=lambda item: item.created, default=None)
     if pod is None:
-        return _without_pod(seen, now, start_limit_s)
+        return _without_pod(observation, now, start_limit_s)
     if pod.phase == "Failed" or pod.exit_code:
-        return _dead(pod)
-    if seen.failed:
-        return PodOutcome(f"pod {pod.name} is being taken away{_said(pod.disrupted)}", Retry.STEP)
-    if seen.succeeded or pod.phase == "Succeeded":
+        return _failed(pod)
+    if observation.failed:
+        return PodOutcome(f"pod {pod.name} is being evicted{_suffix(pod.disrupted)}", Retry.STEP)
+    if observation.succeeded or pod.phase == "Succeeded":
         return PodOutcome(
-            f"pod {pod.name} is done, but never said how the step ended: it was told to stop, or it lost the database",
+            f"pod {pod.name} exited without an event that ends the step: it was interrupted, or it lost the database",
             Retry.STEP,
         )
     if pod.leaving is not None and (now - pod.leaving).total_seconds() > LEAVING_LIMIT_S:
-        return PodOutcome(
-            f"pod {pod.name} was told to leave and does not: its node is lost{_said(pod.disrupted)}", Retry.STEP
-        )
-    return _not_begun(pod, seen, now, start_limit_s)
+        return PodOutcome(f"pod {pod.name} does not terminate: its node is lost{_suffix(pod.disrupted)}", Retry.STEP)
+    return _not_begun(pod, observation, now, start_limit_s)
 
 
-def _without_pod(seen: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
-    if seen.failed or seen.succeeded:
-        return PodOutcome("its pod is gone: somebody deleted it, or its node was lost", Retry.STEP)
-    if (now - seen.asked).total_seconds() > start_limit_s:
+def _without_pod(observation: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
+    if observation.failed or observation.succeeded:
+        return PodOutcome("its pod no longer exists: it was deleted, or its node was lost", Retry.STEP)
+    if (now - observation.created).total_seconds() > start_limit_s:
         return PodOutcome(
-            f"no pod was made for it within {start_limit_s:.0f} s: a quota or an admission policy forbids it",
+            f"no pod was created for it within {start_limit_s:.0f} s: a quota or an admission policy forbids it",
             Retry.NEVER,
         )
     return None
 
 
-def _dead(pod: Pod) -> PodOutcome:
+def _failed(pod: Pod) -> PodOutcome:
     if pod.ended == "OOMKilled":
         return PodOutcome(
-            f"pod {pod.name}: OOMKilled, it needed more than its memory limit of {pod.memory_limit or 'the node'}, and "
-            "would again. Raise TRANSCRIPTION_K8S_SCALE or the step's size in costs/prices.py; less is needed with a "
-            "smaller TRANSCRIPTION_BATCH_SIZE or model",
+            f"pod {pod.name}: OOMKilled, it exceeded its memory limit of {pod.memory_limit or 'the node'}, and would "
+            "again. Raise TRANSCRIPTION_K8S_SCALE or the step's size in costs/prices.py, or use a smaller "
+            "TRANSCRIPTION_BATCH_SIZE or model",
             Retry.NEVER,
         )
     if pod.reason == "DeadlineExceeded":
         return PodOutcome(f"pod {pod.name}: {TOO_LONG}", Retry.NEVER)
-    if pod.disrupted or pod.reason in NODE_SAYS or pod.reason.startswith("OutOf"):
-        why = pod.reason or "disrupted"
-        return PodOutcome(f"pod {pod.name}: {why}{_said(pod.message or pod.disrupted)}", Retry.STEP)
+    if pod.disrupted or pod.reason in NODE_FAILURES or pod.reason.startswith("OutOf"):
+        reason = pod.reason or "disrupted"
+        return PodOutcome(f"pod {pod.name}: {reason}{_suffix(pod.message or pod.disrupted)}", Retry.STEP)
     if pod.ended in CANNOT_START:
         return PodOutcome(f"pod {pod.name}: {pod.ended}, its command cannot be run in this image", Retry.NEVER)
     what = f"exit code {pod.exit_code}" if pod.exit_code is not None else pod.reason or "failed"
-    killed = ", killed from outside: its node was lost or preempted" if pod.exit_code in KILLED else ""
-    return PodOutcome(f"pod {pod.name}: {what}{killed}{_said(pod.message)}", Retry.STEP)
+    killed = ", killed by a signal: its node was lost or preempted" if pod.exit_code in KILLED_BY_SIGNAL else ""
+    return PodOutcome(f"pod {pod.name}: {what}{killed}{_suffix(pod.message)}", Retry.STEP)
 
 
-KILLED = {137, 143}
+KILLED_BY_SIGNAL = {137, 143}
 
 
-def _not_begun(pod: Pod, seen: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
+def _not_begun(pod: Pod, observation: JobObservation, now: datetime, start_limit_s: float) -> PodOutcome | None:
     if pod.phase != "Pending":
         return None
     if pod.placed is None:
@@ -181,20 +179,21 @@ def _not_begun(pod: Pod, seen: JobObservation, now: datetime, start_limit_s: flo
             return None
         return PodOutcome(
             f"pod {pod.name}: Unschedulable for {start_limit_s:.0f} s (TRANSCRIPTION_K8S_START_LIMIT_S)"
-            f"{_said(pod.unplaced)}",
+            f"{_suffix(pod.unplaced)}",
             Retry.RUN,
         )
     placed_s = (now - pod.placed).total_seconds()
-    patience_s = 0.0 if pod.waiting in HOPELESS else ERROR_LIMIT_S
-    if pod.waiting in ERRORS and (seen.erring_s >= patience_s or placed_s > start_limit_s):
+    limit_s = 0.0 if pod.waiting in NEVER_STARTS else ERROR_LIMIT_S
+    if pod.waiting in ERRORS and (observation.erring_s >= limit_s or placed_s > start_limit_s):
         return PodOutcome(
-            f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_said(pod.waiting_message)}", Retry.NEVER
+            f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_suffix(pod.waiting_message)}", Retry.NEVER
         )
     if placed_s > start_limit_s:
         what = pod.waiting or "ContainerCreating"
         return PodOutcome(
-            f"pod {pod.name}: {what} for {start_limit_s:.0f} s after it was placed: a volume, or a very large image"
-            f"{_said(pod.waiting_message)}",
+            f"pod {pod.name}: {what} for {start_limit_s:.0f} s after it was scheduled: check its volumes and the size"
+            " of its image"
+            f"{_suffix(pod.waiting_message)}",
             Retry.NEVER,
         )
     return None
@@ -205,5 +204,5 @@ def is_erring(pods: Sequence[Pod]) -> bool:
     return any(pod.waiting in ERRORS for pod in pods)
 
 
-def _said(message: str) -> str:
+def _suffix(message: str) -> str:
     return f": {message.strip()}" if message.strip() else ""

@@ -39,10 +39,10 @@ from transcription_assets.defs.executors.pod_failures import (
     job_outcome,
 )
 from transcription_assets.defs.jobs import recordings
-from transcription_assets.defs.runs import ask_for_another_run, keys_of
+from transcription_assets.defs.runs import keys_of, request_run_retry
 from transcription_assets.errors import PermanentFailure
 
-LENGTH_KNOWN = {"transcript", "embeddings"}
+DURATION_KNOWN = {"transcript", "embeddings"}
 """Steps that follow `audio`, which records the durations."""
 VERSIONS = 4
 """Average number of materialisations of each recording that are searched for the newest one."""
@@ -58,19 +58,19 @@ class PodStepHandler(K8sStepHandler):
         self.__dict__.update(vars(configured))
         self._deadlines = deadlines
         self._work_s: dict[str, float] = {}
-        self._endings: dict[str, PodOutcome] = {}
+        self._outcomes: dict[str, PodOutcome] = {}
         self._erring: dict[str, float] = {}
         self._done: set[str] = set()
 
     def outcome_of(self, step_key: str) -> PodOutcome | None:
         """Return how the step's last pod failed, None if no health check has detected a failure."""
-        return self._endings.get(step_key)
+        return self._outcomes.get(step_key)
 
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
         """Return the context with the pod's deadline for this batch; a Job's would include the wait for a node."""
         step = self._get_step_key(step_handler_context)
         if step not in self._work_s:
-            length = sounds_s(step_handler_context) if step in LENGTH_KNOWN else None
+            length = sounds_s(step_handler_context) if step in DURATION_KNOWN else None
             self._work_s[step] = self._deadlines.work_s(length)
         work_s = self._work_s[step]
         limit = UserDefinedDagsterK8sConfig(
@@ -83,31 +83,31 @@ class PodStepHandler(K8sStepHandler):
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Return unhealthy if the pod failed, did not start in time, or exited without an event that ends the step."""
         step = self._get_step_key(step_handler_context)
-        self._endings.pop(step, None)
+        self._outcomes.pop(step, None)
         job = self._get_k8s_step_job_name(step_handler_context)
         namespace = self._get_container_context(step_handler_context).namespace
         status = self._api_client.get_job_status(job_name=job, namespace=namespace)
         if status is None:
-            return self._ended(step, PodOutcome(f"its Job {job} is gone: somebody deleted it", Retry.STEP), "")
+            return self._ended(step, PodOutcome(f"its Job {job} no longer exists: it was deleted", Retry.STEP), "")
         pods = self._api_client.get_pods_in_job(job_name=job, namespace=namespace)
-        seen = self._seen(job, status, [Pod.of(pod) for pod in pods])
-        found = job_outcome(seen, datetime.now(UTC), self._deadlines.start_s)
-        if found is None or (seen.has_begun and self._is_news(job)):
+        observation = self._observe(job, status, [Pod.of(pod) for pod in pods])
+        found = job_outcome(observation, datetime.now(UTC), self._deadlines.start_s)
+        if found is None or (observation.has_begun and self._is_news(job)):
             return CheckStepHealthResult.healthy()
-        about = [job, *(pod.name for pod in seen.pods)]
-        result = self._ended(step, found, self._warnings(namespace, about))
-        if not seen.failed:
+        names = [job, *(pod.name for pod in observation.pods)]
+        result = self._ended(step, found, self._warnings(namespace, names))
+        if not observation.failed:
             # Otherwise it might still start, concurrently with the pod of the retry.
             self._api_client.delete_job(job_name=job, namespace=namespace)
         return result
 
-    def _seen(self, job: str, status: Any, pods: list[Pod]) -> JobObservation:
+    def _observe(self, job: str, status: Any, pods: list[Pod]) -> JobObservation:
         if is_erring(pods):
             self._erring.setdefault(job, time.monotonic())
         else:
             self._erring.pop(job, None)
         return JobObservation(
-            asked=status.start_time or datetime.now(UTC),
+            created=status.start_time or datetime.now(UTC),
             failed=bool(status.failed),
             succeeded=bool(status.succeeded),
             pods=pods,
@@ -129,24 +129,24 @@ class PodStepHandler(K8sStepHandler):
             events = [event for name in names for event in self._api_client.retrieve_pod_events(name, namespace or "")]
         except ApiException:
             return ""  # warnings are optional: Dagster would only log this error, and the step would never end
-        said = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
-        return "; ".join(list(dict.fromkeys(said))[-WARNINGS:])
+        messages = [f"{event.reason}: {event.message}" for event in events if event.type == "Warning"]
+        return "; ".join(list(dict.fromkeys(messages))[-WARNINGS:])
 
     def _ended(self, step: str, found: PodOutcome, warnings: str) -> CheckStepHealthResult:
-        self._endings[step] = found
-        return CheckStepHealthResult.unhealthy(found.reason + (f". The cluster says: {warnings}" if warnings else ""))
+        self._outcomes[step] = found
+        return CheckStepHealthResult.unhealthy(found.reason + (f". Events: {warnings}" if warnings else ""))
 
 
 class PodExecutor(StepDelegatingExecutor):
     """A step-delegating executor that retries a step only if another pod can help."""
 
-    def __init__(self, handler: PodStepHandler, made: StepDelegatingExecutor, look_every_s: int) -> None:
+    def __init__(self, handler: PodStepHandler, configured: StepDelegatingExecutor, health_check_s: int) -> None:
         super().__init__(
             handler,
-            retries=made.retries,
-            check_step_health_interval_seconds=look_every_s,
+            retries=configured.retries,
+            check_step_health_interval_seconds=health_check_s,
             should_verify_step=True,
-            step_dependency_config=made.step_dependency_config,
+            step_dependency_config=configured.step_dependency_config,
         )
         self._pods = handler
 
@@ -155,10 +155,10 @@ class PodExecutor(StepDelegatingExecutor):
     ) -> DagsterEvent:
         """Fail the step at once if another pod cannot help, and tag the run for a retry if a later run can."""
         found = self._pods.outcome_of(step_context.step.key)
-        if found is not None and found.again is not Retry.NEVER:
-            # Tagged for Again.STEP too: its retries may not suffice, since often many nodes are lost at once.
-            ask_for_another_run(step_context.instance, step_context.run_id, step_context.step)
-        if found is None or found.again is Retry.STEP:
+        if found is not None and found.retry is not Retry.NEVER:
+            # Tagged for Retry.STEP too: its retries may not suffice, since often many nodes are lost at once.
+            request_run_retry(step_context.instance, step_context.run_id, step_context.step)
+        if found is None or found.retry is Retry.STEP:
             return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
         failure = StepFailureData(err_info, user_failure_data=None)  # type: ignore[no-untyped-call]
         return DagsterEvent.step_failure_event(step_context, failure)
@@ -173,9 +173,9 @@ def sounds_s(context: StepHandlerContext) -> float | None:
     )
     lengths: dict[str, float] = {}
     for record in found.records:  # the newest first
-        told = record.asset_materialization and record.asset_materialization.metadata.get("duration_s")
-        if record.partition_key and isinstance(told, dg.FloatMetadataValue):
-            lengths.setdefault(record.partition_key, told.value or 0.0)
+        duration = record.asset_materialization and record.asset_materialization.metadata.get("duration_s")
+        if record.partition_key and isinstance(duration, dg.FloatMetadataValue):
+            lengths.setdefault(record.partition_key, duration.value or 0.0)
     return sum(lengths.values()) if keys and lengths.keys() >= set(keys) else None
 
 
@@ -193,18 +193,19 @@ def executor(context: InitExecutorContext, pods: Mapping[str, Mapping[str, Any]]
     """
     if not isinstance(context.instance.run_launcher, K8sRunLauncher):
         raise PermanentFailure(
-            "TRANSCRIPTION_EXECUTOR=k8s needs K8sRunLauncher in dagster.yaml, for a step gets what it gives: see "
-            "k8s/, or choose in_process"
+            "TRANSCRIPTION_EXECUTOR=k8s requires K8sRunLauncher in dagster.yaml, whose pod settings the steps inherit:"
+            " see k8s/, or use in_process",
+            hint="configure K8sRunLauncher as in k8s/, or use in_process",
         )
-    wanted = {
+    step_config = {
         "per_step_k8s_config": {step: dict(config) for step, config in pods.items()},
         "enable_owner_references": True,  # deleting a run's Job deletes those of its steps
     }
-    checked = process_config(k8s_job_executor.config_schema.config_type, wanted)
+    checked = process_config(k8s_job_executor.config_schema.config_type, step_config)
     if not checked.success:
-        raise PermanentFailure(f"dagster-k8s refuses the pods of this release: {checked.errors}")
-    made: Any = k8s_job_executor.executor_creation_fn(  # type: ignore[misc]
+        raise PermanentFailure(f"dagster-k8s rejects the pod configuration: {checked.errors}")
+    configured: Any = k8s_job_executor.executor_creation_fn(  # type: ignore[misc]
         InitExecutorContext(context.job, context.executor_def, checked.value or {}, context.instance)
     )
     # The handler has no public accessor.
-    return PodExecutor(PodStepHandler(made._step_handler, deadlines), made, deadlines.look_every_s)  # noqa: SLF001
+    return PodExecutor(PodStepHandler(configured._step_handler, deadlines), configured, deadlines.health_check_s)  # noqa: SLF001

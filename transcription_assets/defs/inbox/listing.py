@@ -15,7 +15,7 @@ from transcription_assets.storage import MediaObject, Store
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 10  # size of boto3's connection pool
+PARALLEL_REQUESTS = 10  # size of boto3's connection pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class InboxView:
     unread: int = 0
 
 
-def list_inbox(place: Store, known: pl.DataFrame) -> InboxView:
+def list_inbox(store: Store, known: pl.DataFrame) -> InboxView:
     """List the whole inbox; the result is complete unless it contains a broken link.
 
     Recordings that were moved to `DONE_` are left out of the known state, so that they do not count as gone. If one of
@@ -42,17 +42,17 @@ def list_inbox(place: Store, known: pl.DataFrame) -> InboxView:
         TranscriptionError: The inbox cannot be listed.
 
     """
-    listing = place.list_media()
-    again = inbox_diff.find_rewritten(listing.frame, known)
-    if not (again.is_empty() and inbox_diff.compare(listing.frame, known).gone.is_empty()):
-        done = place.list_done()
-        done = pl.concat([done.join(listing.frame, on="key", how="anti"), done.join(again, on="key", how="semi")])
+    listing = store.list_media()
+    rewritten = inbox_diff.find_rewritten(listing.frame, known)
+    if not (rewritten.is_empty() and inbox_diff.compare(listing.frame, known).gone.is_empty()):
+        done = store.list_done()
+        done = pl.concat([done.join(listing.frame, on="key", how="anti"), done.join(rewritten, on="key", how="semi")])
         known = known.join(done, on="key", how="anti")
     return InboxView(listing.frame, known, listing.unread == 0, listing.ignored, listing.unread)
 
 
 def read_notifications(
-    place: Store, known: pl.DataFrame, messages: Sequence[Message]
+    store: Store, known: pl.DataFrame, messages: Sequence[Message]
 ) -> tuple[InboxView, list[Message]]:
     """Look up the recordings that these messages name, and return them with the messages that can be deleted.
 
@@ -63,39 +63,40 @@ def read_notifications(
         PermanentFailure: The store is a folder, which has no notifications.
 
     """
-    named = [_named(place, message) for message in messages]
-    wanted = sorted({key for each in named for key in each})
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(wanted, pool.map(partial(_looked_at, place), wanted), strict=True))
+    named = [_named(store, message) for message in messages]
+    keys = sorted({key for each in named for key in each})
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        found = dict(zip(keys, pool.map(partial(_stat, store), keys), strict=True))
     rows = [astuple(each) for each in found.values() if isinstance(each, MediaObject)]
     unread = {key for key, each in found.items() if isinstance(each, TranscriptionError)}
     frame = pl.DataFrame(rows, inbox_diff.SCHEMA, orient="row")
-    known_of_them = known.filter(pl.col("key").is_in([key for key in wanted if key not in unread]))
+    known_of_named = known.filter(pl.col("key").is_in([key for key in keys if key not in unread]))
     unknown = frame.join(known, on=["key", "etag"], how="anti")["key"]
     open_keys = unread.union(unknown)
     served = [message for message, each in zip(messages, named, strict=True) if open_keys.isdisjoint(each)]
-    return InboxView(frame, known_of_them, complete=False, unread=len(unread)), served
+    return InboxView(frame, known_of_named, complete=False, unread=len(unread)), served
 
 
-def _named(place: Store, message: Message) -> list[str]:
+def _named(store: Store, message: Message) -> list[str]:
     """Return the media keys of the recordings in the inboxes that the message names."""
-    if place.is_local:
+    if store.is_local:
         raise PermanentFailure(
-            f"{place.url}: a folder has no event notifications; unset TRANSCRIPTION_INBOX_QUEUE, or give an s3:// store"
+            f"{store.url}: a folder has no event notifications; unset TRANSCRIPTION_INBOX_QUEUE, or use an s3:// store",
+            hint="unset TRANSCRIPTION_INBOX_QUEUE, or use an s3:// store",
         )
-    bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
+    bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
     names = object_names(message.body, bucket, prefix)
     return [
         media_keys.encode(name) for name in names if name.startswith(media_keys.INBOXES) and media_keys.is_media(name)
     ]
 
 
-def _looked_at(place: Store, key: str) -> MediaObject | TranscriptionError | None:
+def _stat(store: Store, key: str) -> MediaObject | TranscriptionError | None:
     """Return the recording, None if it does not exist, or the error, so that one failure does not affect the others."""
     try:
-        return place.stat(key)
+        return store.stat(key)
     except NotFound:
         return None
     except TranscriptionError as error:
-        log.warning("%s; the message that names it comes again", error)
+        log.warning("%s; the message that names it will be received again", error)
         return error

@@ -14,11 +14,11 @@ from urllib.parse import unquote_plus
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
 
-AT_ONCE = 10  # messages in one request, SQS's limit
+BATCH = 10  # messages in one request, SQS's limit
 WAIT_S = 1  # wait for a first message (long polling); with 0, SQS queries only some of its servers
 
 _REGION = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
-_HOPEFUL = re.compile(r"Throttl|TooMany|Expired|Internal|Unavailable|Timeout")
+_RETRYABLE = re.compile(r"Throttl|TooMany|Expired|Internal|Unavailable|Timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Queue:
             with self._answered():
                 answer = self._client.receive_message(
                     QueueUrl=self.url,
-                    MaxNumberOfMessages=min(AT_ONCE, most - len(found)),
+                    MaxNumberOfMessages=min(BATCH, most - len(found)),
                     VisibilityTimeout=hidden_s,
                     WaitTimeSeconds=0 if found else WAIT_S,
                 )
@@ -82,10 +82,10 @@ class Queue:
             TransientFailure: The queue does not answer, or throttles requests.
 
         """
-        for first in range(0, len(messages), AT_ONCE):
+        for first in range(0, len(messages), BATCH):
             entries = [
                 {"Id": str(number), "ReceiptHandle": message.receipt}
-                for number, message in enumerate(messages[first : first + AT_ONCE])
+                for number, message in enumerate(messages[first : first + BATCH])
             ]
             with self._answered():
                 self._client.delete_message_batch(QueueUrl=self.url, Entries=entries)
@@ -98,16 +98,18 @@ class Queue:
         try:
             yield
         except (NoCredentialsError, NoRegionError, ProfileNotFound) as error:
-            raise PermanentFailure(f"{self.url}: {error}; give a key, a profile or a role, and a region") from error
+            hint = "configure an access key, a profile or a role, and a region"
+            raise PermanentFailure(f"{self.url}: {error}; {hint}", hint=hint) from error
         except BotoCoreError as error:
             raise TransientFailure(f"{self.url}: {error}") from error
         except ClientError as error:
-            if _HOPEFUL.search(error.response.get("Error", {}).get("Code", "")):
+            if _RETRYABLE.search(error.response.get("Error", {}).get("Code", "")):
                 raise TransientFailure(f"{self.url}: {error}") from error
-            raise PermanentFailure(
-                f"{self.url}: {error}; the queue has to exist, in the region of the session, and to allow"
-                " sqs:ReceiveMessage and sqs:DeleteMessage"
-            ) from error
+            hint = (
+                "check that the queue exists in the region of the session and allows sqs:ReceiveMessage and"
+                " sqs:DeleteMessage"
+            )
+            raise PermanentFailure(f"{self.url}: {error}; {hint}", hint=hint) from error
 
 
 def object_names(body: str, bucket: str, prefix: str) -> list[str]:

@@ -59,7 +59,7 @@ class TickPlan:
     removed: pl.DataFrame
     partitions: int
     todo: int
-    in_flight: int
+    busy: int
     no_room: int
 
 
@@ -75,26 +75,26 @@ def inbox_sensor(pace: SensorLimits) -> dg.SensorDefinition:
         job=process_recordings,
         minimum_interval_seconds=pace.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Detects new and changed recordings in the inbox and requests runs for them; a file that is "
-        "still being copied waits.",
+        description="Detects new and changed recordings in the inbox and requests runs for them, once their files "
+        "are complete.",
     )
     def inbox_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         place, cursor = store.open(), inbox_diff.Cursor.parse(context.cursor)
         known = _known(place, cursor.snapshot)
-        flight = find_active_runs(context.instance, pace.max_runs)
-        look = _look(place, known, cursor, pace, free=pace.max_runs - len(flight.runs))
-        found = inbox_diff.compare(look.frame, look.known)
+        active = find_active_runs(context.instance, pace.max_runs)
+        view = _read_inbox(place, known, cursor, pace, free=pace.max_runs - len(active.runs))
+        found = inbox_diff.compare(view.frame, view.known)
         todo, growing = _settled(place, _oldest_first(found), pace.settle_s)
-        plan = _plan(context.instance, todo, _removable(context, found.gone, known, look, pace), flight, pace)
-        message = _message(plan, look, growing=growing.height, gone=found.gone.height, full=_full(flight, pace))
+        plan = _plan(context.instance, todo, _removable(context, found.gone, known, view, pace), active, pace)
+        message = _message(plan, view, growing=growing.height, gone=found.gone.height, full=_full(active, pace))
         if plan.partitions + len(plan.added) >= PARTITIONS_MANY:
-            context.log.warning(_crowded(plan))
-        nothing_left = look.complete and plan.todo == plan.taken.height and growing.is_empty()
-        listed = datetime.now(UTC) if nothing_left and pace.queue_url else cursor.listed
+            context.log.warning(_partition_warning(plan))
+        all_taken = view.complete and plan.todo == plan.taken.height and growing.is_empty()
+        listed = datetime.now(UTC) if all_taken and pace.queue_url else cursor.listed
         if plan.taken.is_empty() and plan.removed.is_empty():
             return dg.SensorResult(skip_reason=message, cursor=str(replace(cursor, listed=listed)))
         context.log.info(message)
-        _take_out(store, plan.removed)
+        _remove_artefacts(store, plan.removed)
         snapshot = inbox_diff.advance(known, plan.taken, plan.removed)
         name = inbox_diff.snapshot_name(snapshot)
         reset = cursor.reset if cursor.snapshot else last_ended_run(context.instance)
@@ -116,12 +116,13 @@ def _known(place: Store, snapshot: str) -> pl.DataFrame:
         return inbox_diff.from_bytes(place.read(snapshot))
     except NotFound as error:
         # After a reset, the steps reuse the results of all recordings that are done.
-        raise TranscriptionError(
-            f"the catalogue {snapshot} is gone from the store: reset the sensor's cursor in the UI to start afresh"
-        ) from error
+        hint = "reset the sensor's cursor in the UI to start from an empty snapshot"
+        raise TranscriptionError(f"snapshot {snapshot} is missing in the store: {hint}", hint=hint) from error
 
 
-def _look(place: Store, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: SensorLimits, *, free: int) -> InboxView:
+def _read_inbox(
+    place: Store, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: SensorLimits, *, free: int
+) -> InboxView:
     """Return the whole inbox or, between two complete listings, the recordings that messages in the queue name."""
     age = datetime.now(UTC) - cursor.listed if cursor.listed else timedelta.max
     if not pace.queue_url or age >= timedelta(seconds=pace.list_every_s):
@@ -130,9 +131,9 @@ def _look(place: Store, known: pl.DataFrame, cursor: inbox_diff.Cursor, pace: Se
         return InboxView(known.clear(), known.clear(), complete=False)
     queue = Queue(pace.queue_url)
     # Messages are invisible until the next tick, which finds the recordings of this one known and deletes them.
-    look, served = read_notifications(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
+    view, served = read_notifications(place, known, queue.receive(pace.max_adds, hidden_s=pace.interval_s))
     queue.delete(served)
-    return look
+    return view
 
 
 def _oldest_first(found: inbox_diff.Difference) -> pl.DataFrame:
@@ -146,18 +147,18 @@ def _settled(place: Store, todo: pl.DataFrame, settle_s: float) -> tuple[pl.Data
 
 
 def _plan(
-    instance: dg.DagsterInstance, todo: pl.DataFrame, removable: pl.DataFrame, flight: ActiveRuns, pace: SensorLimits
+    instance: dg.DagsterInstance, todo: pl.DataFrame, removable: pl.DataFrame, active: ActiveRuns, pace: SensorLimits
 ) -> TickPlan:
     if todo.is_empty() and removable.is_empty():
-        return TickPlan([], todo, [], removable, partitions=0, todo=0, in_flight=0, no_room=0)
+        return TickPlan([], todo, [], removable, partitions=0, todo=0, busy=0, no_room=0)
     order = instance.get_dynamic_partitions(str(recordings.name))
-    busy = flight.keys(order)
+    busy = active.keys(order)
     waiting = inbox_diff.exclude_keys(todo, busy)
     fitting = inbox_diff.fit_partitions(waiting, order, PARTITIONS_MOST)
     chosen = fitting.head(pace.max_adds)
     extended = [*order, *inbox_diff.exclude_keys(chosen, order)["key"]]
     runs = inbox_diff.runs(chosen, extended, pace.run_max_files, pace.run_max_bytes)
-    runs = runs[: max(0, min(RUNS_A_TICK, pace.max_runs - len(flight.runs)))]
+    runs = runs[: max(0, min(RUNS_A_TICK, pace.max_runs - len(active.runs)))]
     taken = pl.concat([todo.clear(), *runs])
     return TickPlan(
         runs=runs,
@@ -166,7 +167,7 @@ def _plan(
         removed=inbox_diff.exclude_keys(removable, busy).head(pace.max_adds),
         partitions=len(order),
         todo=todo.height,
-        in_flight=todo.height - waiting.height,
+        busy=todo.height - waiting.height,
         no_room=waiting.height - fitting.height,
     )
 
@@ -199,21 +200,21 @@ def _partition_requests(
 
 
 def _removable(
-    context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, look: InboxView, pace: SensorLimits
+    context: dg.SensorEvaluationContext, gone: pl.DataFrame, known: pl.DataFrame, view: InboxView, pace: SensorLimits
 ) -> pl.DataFrame:
     """Return the recordings to remove with their artefacts, none unless `remove_gone` is set."""
-    if gone.is_empty() or not look.complete or not pace.remove_gone:
+    if gone.is_empty() or not view.complete or not pace.remove_gone:
         return gone.clear()
-    if inbox_diff.removable(gone, known, look.frame, max_share=pace.remove_max_share):
+    if inbox_diff.removable(gone, known, view.frame, max_share=pace.remove_max_share):
         return gone
     context.log.warning(
-        f"{gone.height} of {known.height} recordings are gone from the inbox: more than TRANSCRIPTION_REMOVE_MAX_SHARE"
-        " allows at once, or the inbox is empty, so nothing was removed. Is the right folder mounted?"
+        f"{gone.height} of {known.height} recordings are missing in the inbox: more than TRANSCRIPTION_REMOVE_MAX_SHARE"
+        " allows per tick, or the inbox is empty, so nothing was removed. Check that the right folder is mounted."
     )
     return gone.clear()
 
 
-def _take_out(store: StoreResource, removed: pl.DataFrame) -> None:
+def _remove_artefacts(store: StoreResource, removed: pl.DataFrame) -> None:
     """Delete the artefacts and the rows of the removed recordings."""
     if removed.is_empty():
         return
@@ -230,29 +231,29 @@ def _clean(place: Store, keep: set[str]) -> None:
             place.delete(name)
 
 
-def _full(flight: ActiveRuns, pace: SensorLimits) -> bool:
-    return len(flight.runs) >= pace.max_runs
+def _full(active: ActiveRuns, pace: SensorLimits) -> bool:
+    return len(active.runs) >= pace.max_runs
 
 
-def _crowded(plan: TickPlan) -> str:
+def _partition_warning(plan: TickPlan) -> str:
     return (
-        f"{plan.partitions + len(plan.added)} recordings are partitions now; Dagster is made for {PARTITIONS_MOST} of "
-        "one asset, and none is added beyond. docs/how-to/scale.md says what to do"
+        f"{plan.partitions + len(plan.added)} partitions exist; no more than {PARTITIONS_MOST} are added, the number"
+        " that Dagster is designed for. See docs/how-to/scale.md"
     )
 
 
-def _message(plan: TickPlan, look: InboxView, *, growing: int, gone: int, full: bool) -> str:
+def _message(plan: TickPlan, view: InboxView, *, growing: int, gone: int, full: bool) -> str:
     taken, removed, more = plan.taken.height, plan.removed.height, plan.todo - plan.taken.height
     parts = [
         f"{taken} recordings requested" if taken else "nothing new" if not more else "nothing requested",
-        f"{more} more wait for the next tick" if more else "",
-        f"{plan.in_flight} of them changed while a run works on them or is queued" if plan.in_flight else "",
-        f"{plan.no_room} of them find no room among {PARTITIONS_MOST} partitions" if plan.no_room else "",
-        "as many runs as TRANSCRIPTION_SENSOR_MAX_RUNS allows are queued or working" if full else "",
+        f"{more} more waiting for the next tick" if more else "",
+        f"{plan.busy} of them waiting for an active run of an older version" if plan.busy else "",
+        f"{plan.no_room} of them over the limit of {PARTITIONS_MOST} partitions" if plan.no_room else "",
+        "limit of active runs reached (TRANSCRIPTION_SENSOR_MAX_RUNS)" if full else "",
         f"{growing} still being copied" if growing else "",
-        f"{gone} gone from the inbox" if gone else "",
+        f"{gone} missing in the inbox" if gone else "",
         f"{removed} removed" if removed else "",
-        f"{look.unread} could not be looked at" if look.unread else "",
-        media_keys.ignored_files(look.ignored),
+        f"{view.unread} could not be read" if view.unread else "",
+        media_keys.ignored_files(view.ignored),
     ]
     return "; ".join(part for part in parts if part)

@@ -51,7 +51,7 @@ def test_an_overwritten_object_runs_again_once_its_run_is_over(archive: Archive,
     daemon.tick()
     archive.put("video/a.mp4", data=b"two")
     assert daemon.tick() == [], "the run in the queue reads the new version, or the next one does"
-    assert "1 of them changed while a run works on them" in daemon.message
+    assert "1 of them waiting for an active run" in daemon.message
     daemon.finish()
     assert daemon.tick() == [["video/a.mp4"]]
     daemon.finish()
@@ -63,7 +63,7 @@ def test_a_backlog_is_requested_in_bounded_ticks_and_named(archive: Archive, dae
     daemon.pace = replace(PACE, max_adds=5, run_max_files=2, max_runs=3)
     assert daemon.tick() == [["video/000.mp4", "video/001.mp4"], ["video/002.mp4", "video/003.mp4"], ["video/004.mp4"]]
     assert daemon.tick() == []
-    assert "2 more wait" in daemon.message
+    assert "2 more waiting" in daemon.message
     assert "TRANSCRIPTION_SENSOR_MAX_RUNS" in daemon.message
     daemon.finish()
     assert daemon.tick() == [["video/005.mp4", "video/006.mp4"]]
@@ -150,8 +150,9 @@ def test_a_snapshot_that_is_gone_is_not_taken_for_an_empty_catalogue(archive: Ar
     archive.put("video/a.mp4")
     daemon.tick()
     daemon.store.delete(*daemon.store.list("catalog/"))
-    with pytest.raises(TranscriptionError, match="reset the sensor's cursor"):
+    with pytest.raises(TranscriptionError) as caught:
         daemon.tick()
+    assert "cursor" in caught.value.hint
 
 
 def test_what_is_gone_is_reported_and_stays_searchable_unless_that_is_turned_on(
@@ -162,7 +163,7 @@ def test_what_is_gone_is_reported_and_stays_searchable_unless_that_is_turned_on(
     archive.remove("video/001.mp4")
     daemon.finish()
     assert daemon.tick() == []
-    assert "1 gone from the inbox" in daemon.message
+    assert "1 missing in the inbox" in daemon.message
     assert daemon.partitions() == names(3)
 
 
@@ -189,7 +190,7 @@ def test_a_prefix_that_is_suddenly_nearly_empty_removes_nothing(archive: Archive
     daemon.finish()
     archive.remove(*names(2))
     daemon.tick()
-    assert "2 gone" in daemon.message
+    assert "2 missing" in daemon.message
     assert daemon.partitions() == names(3)
 
 
@@ -210,7 +211,7 @@ def test_dagsters_limit_of_partitions_is_kept_and_announced(
     assert daemon.tick() == [["video/000.mp4"]], "what is a partition already is followed as ever"
     daemon.finish()
     assert daemon.tick() == []
-    assert "2 of them find no room among 5 partitions" in daemon.message
+    assert "2 of them over the limit of 5 partitions" in daemon.message
 
 
 def test_a_recording_that_was_moved_when_it_was_done_is_not_gone(archive: Archive, daemon: Daemon) -> None:

@@ -247,7 +247,7 @@ def test_a_full_inbox_is_taken_in_bites_and_the_backlog_is_said(
     assert sorted(taken) == sorted(inbox.partitions())
     assert len(taken) == 10
     assert "nothing new" in reason(inbox.tick())
-    said = re.findall(r"4 recordings requested; (\d+) more wait for the next tick", "".join(capfd.readouterr()))
+    said = re.findall(r"4 recordings requested; (\d+) more waiting", "".join(capfd.readouterr()))
     assert said[:1] + said[-1:] == ["6", "2"]
 
 
@@ -272,7 +272,7 @@ def test_what_left_the_inbox_is_said_and_nothing_of_it_is_removed_by_itself(inbo
     asked(inbox.tick())
     inbox.store.open().write(media_keys.transcript("video/a.mp4"), b"{}")
     (inbox.root / "video/a.mp4").unlink()
-    assert "1 gone from the inbox" in reason(inbox.tick())
+    assert "1 missing in the inbox" in reason(inbox.tick())
     assert "video/a.mp4" in inbox.partitions()
     assert inbox.store.open().exists(media_keys.transcript("video/a.mp4"))
 
@@ -304,7 +304,7 @@ def test_more_than_the_share_at_once_is_rather_a_wrong_folder_and_nothing_is_rem
     asked(inbox.tick())
     (inbox.root / "video").rename(inbox.root / "moved")
     (inbox.root / "video").mkdir()
-    assert "3 gone from the inbox" in reason(inbox.tick())
+    assert "3 missing in the inbox" in reason(inbox.tick())
     assert len(inbox.partitions()) == 3
     assert "TRANSCRIPTION_REMOVE_MAX_SHARE" in "".join(capfd.readouterr())
 
@@ -316,8 +316,8 @@ def test_what_lies_behind_a_link_that_leads_nowhere_may_be_away_for_a_while_and_
     asked(inbox.tick())
     (inbox.root / "disk").rename(inbox.root / "unmounted")
     said = reason(inbox.tick())
-    assert "1 gone from the inbox" in said
-    assert "1 could not be looked at" in said
+    assert "1 missing in the inbox" in said
+    assert "1 could not be read" in said
     assert len(inbox.partitions()) == 3
 
 
@@ -342,7 +342,7 @@ def test_an_inbox_that_is_away_fails_the_tick_and_removes_nothing(
         raise PermissionError(13, "Permission denied")  # root, who runs tests in containers, may read everything
 
     monkeypatch.setattr(os, "scandir", away)
-    with pytest.raises(TransientFailure, match="cannot be read"):
+    with pytest.raises(TransientFailure):
         inbox.look()
     monkeypatch.undo()
     assert "nothing new" in reason(inbox.tick())
@@ -354,8 +354,9 @@ def test_a_catalogue_that_is_gone_is_said_with_what_to_do(inbox: Inbox) -> None:
     snapshot = inbox_diff.Cursor.parse(inbox.cursor).snapshot
     assert snapshot
     inbox.store.open().delete(snapshot)
-    with pytest.raises(TranscriptionError, match="reset the sensor's cursor"):
+    with pytest.raises(TranscriptionError) as caught:
         inbox.look()
+    assert "cursor" in caught.value.hint
     inbox.cursor = None
     assert asked(inbox.tick()), "a fresh start looks at everything again"
 

@@ -62,7 +62,7 @@ def test_a_message_that_somebody_else_deleted_stops_nothing(sqs: SqsServer) -> N
 
 def test_a_queue_that_is_not_there_is_said_to_be_wrong_with_its_url(sqs: SqsServer) -> None:
     url = f"{sqs.endpoint}/123456789012/nothing"
-    with pytest.raises(PermanentFailure, match=r"123456789012/nothing.*has to exist"):
+    with pytest.raises(PermanentFailure, match="123456789012/nothing"):
         Queue(url).receive(1, hidden_s=1)
 
 

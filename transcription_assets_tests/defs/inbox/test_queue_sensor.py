@@ -106,7 +106,7 @@ def test_a_deleted_object_is_reported_and_only_a_listing_takes_it_out(queue: Not
     queue.tell("video/a.mp4", event="ObjectRemoved:Delete")
     queue.wait_until_visible(3)
     daemon.tick()
-    assert "1 gone" in daemon.message
+    assert "1 missing" in daemon.message
     assert len(daemon.partitions()) == 2
     assert queue.left() == 0
     _listed_long_ago(daemon)
@@ -148,7 +148,7 @@ def test_no_message_is_received_while_no_run_can_be_asked_for(queue: Notified, d
 def test_a_queue_for_a_folder_is_refused_with_what_to_do(queue: Notified, daemon: Daemon, tmp_path: Path) -> None:
     queue.put("video/a.mp4")
     daemon.store = Store.open(str(tmp_path))
-    with pytest.raises(PermanentFailure, match="unset TRANSCRIPTION_INBOX_QUEUE"):
+    with pytest.raises(PermanentFailure, match="TRANSCRIPTION_INBOX_QUEUE"):
         daemon.tick()
 
 
