@@ -72,7 +72,7 @@ def test_one_bad_recording_does_not_stop_the_other_four(
 
     failure = graph.failure(result, asset)
     assert failure.description
-    assert "1 of 5 recordings failed, the others are materialised" in failure.description
+    assert "1 of 5 recordings failed; the others are materialised" in failure.description
     assert bad in failure.description
     assert said in failure.description
     reason, kind = reasons(failure)[bad]
@@ -237,5 +237,5 @@ def test_search_index_refreshes_empty_and_filled_stores(graph: Graph) -> None:
         "version": 0,
         "vector_index": False,
         "table": "",
-        "building": "nothing",
+        "building": "none",
     }

