@@ -175,10 +175,11 @@ class Settings(BaseSettings):
     decode_per_second: float = Field(
         0.5, ge=0, le=100, description="… so many seconds for each second that the recording lasts."
     )
-    launcher: Literal["subprocess", "in_process"] = Field(
+    launcher: Literal["subprocess", "in_process", "kubernetes"] = Field(
         "subprocess",
         description="Where speech is decoded: `subprocess` in worker processes of the same machine, so that a recording"
-        " that exhausts the memory cannot stop the others; `in_process` in the process of the step.",
+        " that exhausts the memory cannot stop the others; `in_process` in the process of the step; `kubernetes` in"
+        " pods of their own, for steps that are pods.",
     )
     worker_processes: int = Field(
         1, ge=1, le=64, description="Worker processes that decode at once; they share the cores or the GPUs."
@@ -198,6 +199,19 @@ class Settings(BaseSettings):
     )
     k8s_service_account: str = Field(
         "", pattern=r"^[a-z0-9.-]*$", description="Service account of step pods; empty = that of the run."
+    )
+    k8s_coordinator_account: str = Field(
+        "",
+        pattern=r"^[a-z0-9.-]*$",
+        description="With `TRANSCRIPTION_LAUNCHER=kubernetes`: service account of the transcript step, which creates"
+        " Jobs; empty = that of the run.",
+    )
+    k8s_workers: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="With `TRANSCRIPTION_LAUNCHER=kubernetes`: pods that decode at once for one run. The pool `gpu`"
+        " bounds the number of runs that have such pods.",
     )
     k8s_gpu_image: str = Field("", description="Image of pods with a GPU; empty = that of the run.")
     k8s_gpu_node_selector: str = Field(
