@@ -298,6 +298,23 @@ class Database(BaseSettings):
     db: str = ""
 
 
+class OwnPod(BaseSettings):
+    """What a pod knows about itself; the executor sets name and namespace for the coordinator of workers."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    pod_name: str = ""
+    pod_namespace: str = ""
+    hostname: str = ""
+    kubernetes_service_host: str = Field("", description="Set in every pod.")
+    kubeconfig: str = Field("", description="How to reach the API server from outside of a pod.")
+
+    @property
+    def name(self) -> str:
+        """Name of the pod, which is also its host name unless that is too long."""
+        return self.pod_name or self.hostname
+
+
 def folders(joined: str) -> tuple[Path, ...]:
     """Split the value of `TRANSCRIPTION_LINK_ROOTS`."""
     return tuple(Path(folder) for folder in joined.split(":") if folder)

@@ -1,7 +1,6 @@
 """Launcher for workers that are pods: one Indexed Job for each manifest. The coordinator must be a pod itself."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import shard_status
+from transcription_assets.settings import OwnPod
 from transcription_assets.storage import Store
 from transcription_assets.workers.kubernetes_job import API_TOKENS, MANIFEST_LABEL, OWNER_LABEL, Json, WorkerJob, label
 from transcription_assets.workers.launcher import Phase, ShardState
@@ -41,11 +41,12 @@ class Api:
         from kubernetes import client, config  # type: ignore[import-untyped]
 
         configuration = client.Configuration()
+        self._own = OwnPod()
         try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            if self._own.kubernetes_service_host:
                 config.load_incluster_config(client_configuration=configuration)
             else:
-                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
+                config.load_kube_config(self._own.kubeconfig or None, client_configuration=configuration)
         except config.ConfigException as error:
             raise PermanentFailure(
                 "TRANSCRIPTION_LAUNCHER=kubernetes needs a coordinator that is a pod with a service account token: see "
@@ -55,7 +56,7 @@ class Api:
         self._client = client.ApiClient(configuration)
         self._jobs = client.BatchV1Api(self._client)
         self._pods = client.CoreV1Api(self._client)
-        self.namespace = os.environ.get("POD_NAMESPACE") or _namespace()
+        self.namespace = self._own.pod_namespace or _namespace()
 
     def own_pod(self) -> Json:
         """Return the pod of this process.
@@ -64,8 +65,8 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        name = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME", "")
-        found = self._asked(self._pods.read_namespaced_pod, name)
+        name = self._own.name
+        found = self._asked(self._pods.read_namespaced_pod, name) if name else None
         if found is None:
             raise PermanentFailure(
                 f"there is no pod {name} in {self.namespace}: TRANSCRIPTION_LAUNCHER=kubernetes needs a coordinator "
