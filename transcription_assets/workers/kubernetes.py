@@ -1,6 +1,7 @@
 """Launcher for workers that are pods: one Indexed Job for each manifest. The coordinator must be a pod itself."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from typing import Any, Self
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import shard_status
+from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.settings import OwnPod
 from transcription_assets.storage import Store
 from transcription_assets.workers.kubernetes_job import API_TOKENS, MANIFEST_LABEL, OWNER_LABEL, Json, WorkerJob, label
-from transcription_assets.workers.launcher import Phase, ShardState
+from transcription_assets.workers.launcher import Phase, ShardState, stored_statuses
 from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nodes import Cluster
 from transcription_assets.workers.pod_phases import JobProgress, Patience, failed_state, indexes, live_state
@@ -22,6 +24,8 @@ from transcription_assets.workers.pods import ERROR_LIMIT_S, ERRORS, Pod
 
 COMMAND = ("transcription-assets", "work")
 WAIT_S = 2.0
+STATUSES_S = 5.0
+"""Seconds between two reads of what workers have written about themselves to the store."""
 END_S = 90.0
 """Seconds that pods have to end; a pod on a lost node does not, and must not hold up the others."""
 REQUEST_S = 30.0
@@ -165,6 +169,7 @@ class KubernetesLauncher:
     start_limit_s: float = 900.0
     command: Sequence[str] = COMMAND
     wait_s: float = WAIT_S
+    statuses_s: float = STATUSES_S
     _api: list[Api] = field(default_factory=list)
 
     def prepare(self, store: Store) -> None:
@@ -216,6 +221,9 @@ class LaunchedPods:
         self._states = {shard: ShardState(Phase.WAITING) for shard in range(len(manifest.shards))}
         self._since: dict[tuple[int, str], float] = {}
         self._answered = time.monotonic()
+        self._statuses: dict[int, ShardStatus] = {}
+        self._read_at = -math.inf
+        self._is_last_read = False
 
     def states(self) -> Mapping[int, ShardState]:
         """Return the state of each shard; while the API server does not answer, the one that was last known.
@@ -243,6 +251,27 @@ class LaunchedPods:
         if any(state.phase is Phase.REFUSED for state in self._states.values()):
             self._give_up()
         return dict(self._states)
+
+    def statuses(self) -> Mapping[int, ShardStatus]:
+        """Return the statuses in the store; they are read every few seconds, and once after the last worker has ended.
+
+        Raises:
+            TranscriptionError: the store refuses, or does not answer after the last worker has ended.
+
+        """
+        is_over = all(state.is_final for state in self._states.values())
+        is_due = time.monotonic() - self._read_at >= self._launcher.statuses_s
+        if self._is_last_read or not (is_over or is_due):
+            return dict(self._statuses)
+        try:
+            self._statuses |= stored_statuses(self._store, self._manifest)
+            self._is_last_read = is_over
+        except TransientFailure as error:
+            if is_over:
+                raise
+            log.warning("%s", error)
+        self._read_at = time.monotonic()
+        return dict(self._statuses)
 
     def wait(self) -> None:
         """Return after a few seconds."""

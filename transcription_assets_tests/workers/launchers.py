@@ -3,6 +3,7 @@
 Workers are real processes with a FAKE engine, started by the launcher in a place that the fixture `place` prepares.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ def work(
             for number, request in enumerate(requests)
         ),
         shards=tuple(tuple((shard_status.reference(job),) for job in group) for group in jobs),
+        created=time.time(),
     )
     manifest.write(store)
     return Work(store, manifest, requests, (*WORKER, str(marker)))
@@ -123,6 +125,10 @@ class LauncherTests:
         launcher.close()
         assert {shard: state.phase for shard, state in states.items()} == {0: Phase.ENDED, 1: Phase.ENDED}
         assert all(map(given.is_done, range(2)))
+        done = {shard: sorted(status.done) for shard, status in launched.statuses().items()}
+        wanted = {n: sorted(w for group in shard for w in group) for n, shard in enumerate(given.manifest.shards)}
+        assert done == wanted
+        assert not any(status.current for status in launched.statuses().values())
         assert not processes(str(tmp_path))
 
     def test_more_shards_than_workers_are_done_in_turn(self, place: Place, store: Store, tmp_path: Path) -> None:
@@ -147,8 +153,7 @@ class LauncherTests:
         launcher.close()
         assert [states[shard].phase for shard in range(2)] == [Phase.ENDED, Phase.DIED]
         assert states[1].reason
-        status = shard_status.load(store, shard_status.path(given.manifest.identifier, 1))
-        assert status
+        status = launched.statuses()[1]
         assert [key for key, _, _ in status.current] == [given.requests[1].key], "the suspect"
 
     def test_failed_recording_is_a_normal_end(self, place: Place, store: Store, tmp_path: Path) -> None:
@@ -158,8 +163,7 @@ class LauncherTests:
             states = watched(launched, all_final)
         launcher.close()
         assert states[0].phase is Phase.ENDED
-        status = shard_status.load(store, shard_status.path(given.manifest.identifier, 0))
-        assert status
+        status = launched.statuses()[0]
         assert set(status.failed) == {given.requests[0].key}
 
     def test_worker_with_other_settings_is_refused(self, place: Place, store: Store, tmp_path: Path) -> None:
@@ -177,6 +181,8 @@ class LauncherTests:
         with launcher.launch(store, given.manifest) as launched:
             watched(launched, lambda _states: len(store.list("work/")) == 3)  # the manifest, and the status of two
             assert [state.phase for state in launched.states().values()].count(Phase.RUNNING) == 2
+            watched(launched, lambda _states: len(launched.statuses()) == 2)
+            assert all(status.current for status in launched.statuses().values())
             assert processes(str(tmp_path))
         assert not processes(str(tmp_path))
         launcher.close()

@@ -78,7 +78,7 @@ class PodPlace:
         }
         self.cluster.secrets["transcription-secrets"] = {}
         self.cluster.add_pod(own)
-        return KubernetesLauncher(Nodes(), most, start_limit_s, command, wait_s=0.2)
+        return KubernetesLauncher(Nodes(), most, start_limit_s, command, wait_s=0.2, statuses_s=0.5)
 
     def pods(self) -> list[Pod]:
         """Return the pods of workers."""
