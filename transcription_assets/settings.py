@@ -195,11 +195,11 @@ class Settings(BaseSettings):
         120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording in seconds: this constant, plus …"
     )
     decode_per_second: float = Field(0.5, ge=0, le=100, description="… this factor times the recording's duration.")
-    launcher: Literal["subprocess", "in_process"] = Field(
+    launcher: Literal["subprocess", "in_process", "kubernetes"] = Field(
         "subprocess",
         description="Where speech is decoded: `subprocess` = in worker processes of the same machine, so that a "
         "recording that exhausts the memory does not stop the others; `in_process` = in the process of "
-        "the step.",
+        "the step; `kubernetes` = in pods of their own, for steps that are pods.",
     )
     worker_processes: int = Field(
         1,
@@ -225,6 +225,19 @@ class Settings(BaseSettings):
     )
     k8s_service_account: str = Field(
         "", pattern=r"^[a-z0-9.-]*$", description="Service account of step pods; empty = that of the run's pod."
+    )
+    k8s_coordinator_account: str = Field(
+        "",
+        pattern=r"^[a-z0-9.-]*$",
+        description="With `TRANSCRIPTION_LAUNCHER=kubernetes`: service account of the transcript step, which creates"
+        " Jobs; empty = that of the run.",
+    )
+    k8s_workers: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="With `TRANSCRIPTION_LAUNCHER=kubernetes`: pods that decode at once for one run. The pool `gpu`"
+        " bounds the number of runs that have such pods.",
     )
     k8s_gpu_image: str = Field("", description="Image of pods with a GPU; empty = that of the run's pod.")
     k8s_gpu_node_selector: str = Field(
@@ -323,6 +336,23 @@ class Database(BaseSettings):
     username: str = ""
     password: SecretStr = SecretStr("")
     db: str = ""
+
+
+class OwnPod(BaseSettings):
+    """What a pod knows about itself; the executor sets name and namespace for the coordinator of workers."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    pod_name: str = ""
+    pod_namespace: str = ""
+    hostname: str = ""
+    kubernetes_service_host: str = Field("", description="Set in every pod.")
+    kubeconfig: str = Field("", description="How to reach the API server from outside of a pod.")
+
+    @property
+    def name(self) -> str:
+        """Name of the pod, which is also its host name unless that is too long."""
+        return self.pod_name or self.hostname
 
 
 def folders(joined: str) -> tuple[Path, ...]:

@@ -23,6 +23,8 @@ from transcription_assets.settings import Settings
 from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper, usable_cores
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import WorkerTranscriber
+from transcription_assets.workers.kubernetes import KubernetesLauncher
+from transcription_assets.workers.nodes import Cluster, selector
 from transcription_assets.workers.subprocesses import SubprocessLauncher
 
 Locate = Callable[[str, str], Located]
@@ -48,6 +50,14 @@ class SpeechSettings:
     launcher: str
     worker_processes: int
     shard_s: float
+    k8s_workers: int
+    k8s_service_account: str
+    k8s_gpu_image: str
+    k8s_gpu_node_selector: str
+    k8s_cpu_node_selector: str
+    k8s_spot: bool
+    k8s_scale: float
+    k8s_start_limit_s: float
     ffmpeg: str = ""
 
     @classmethod
@@ -82,6 +92,19 @@ class SpeechSettings:
     def options(self) -> SpeechOptions:
         """The options that affect the words."""
         return SpeechOptions(self.language, self.beam_size, self.task, self.speakers)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where worker pods run."""
+        return Cluster(
+            gpu_steps=frozenset({"transcript"} if self.device == "cuda" else ()),
+            service_account=self.k8s_service_account,
+            gpu_image=self.k8s_gpu_image,
+            gpu_nodes=selector(self.k8s_gpu_node_selector),
+            cpu_nodes=selector(self.k8s_cpu_node_selector),
+            spot=self.k8s_spot,
+            scale=self.k8s_scale,
+        )
 
     def environments(self) -> list[dict[str, str]]:
         """Return the variables of each worker process: these settings, with its share of the cores and GPUs."""
@@ -119,8 +142,11 @@ def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner
     """
     if chosen.launcher == "in_process":
         return InProcessTranscriber(engine, ffmpeg, owner)
-    launcher = SubprocessLauncher(chosen.environments())
-    return WorkerTranscriber(engine, launcher, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
+    if chosen.launcher == "kubernetes":
+        pods = KubernetesLauncher(chosen.cluster, chosen.k8s_workers, chosen.k8s_start_limit_s)
+        return WorkerTranscriber(engine, pods, ffmpeg, chosen.shard_s, owner)
+    processes = SubprocessLauncher(chosen.environments())
+    return WorkerTranscriber(engine, processes, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:

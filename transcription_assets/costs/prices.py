@@ -57,6 +57,9 @@ Disk does: `audio` writes 0.107 GiB for each hour and track, and a FLAC of the m
 are 10.3 GiB; a recording that needs more (eight tracks: after 13 h) fails before its pod is evicted.
 """
 
+COORDINATOR = _on_cpu(0.5, 2.0, 2.0)
+"""Size of a step whose work is done by worker pods: it waits for them, and merges their checkpoints."""
+
 GPU_SIZES: Mapping[str, Size] = {"transcript": _GPU_NODE, "embeddings": _GPU_NODE}
 """Size of the steps that can use a GPU, if they get one."""
 

@@ -104,6 +104,14 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     launcher: str = "subprocess"
     worker_processes: int = 1
     shard_s: float = 600.0
+    k8s_workers: int = 4
+    k8s_service_account: str = ""
+    k8s_gpu_image: str = ""
+    k8s_gpu_node_selector: str = ""
+    k8s_cpu_node_selector: str = ""
+    k8s_spot: bool = False
+    k8s_scale: float = 1.0
+    k8s_start_limit_s: float = 900.0
 
     def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
         """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run or its root run.

@@ -1,8 +1,8 @@
 """STAND-IN for a Kubernetes API server, for tests in which no cluster can run: it speaks HTTP to the real client.
 
-It implements the parts of Jobs, pods and events that dagster-k8s uses. A pod is a process of this machine with the
-pod's real command and environment; scheduling, image pulls and mounted secrets are only reported in its status.
-Cluster failures (no node, no image, out of memory, eviction) happen to the pods that a test selects.
+It implements the parts of Jobs, pods and events that dagster-k8s and the launcher of workers use. A pod is a process of
+this machine with the pod's real command and environment; scheduling, image pulls and mounted secrets are only reported
+in its status. Cluster failures (no node, no image, out of memory, eviction) happen to the pods that a test selects.
 """
 
 import json
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from transcription_assets.workers.kubernetes_job import MANIFEST_LABEL
 from transcription_assets_tests.demo import ROOT
 from transcription_assets_tests.k8s.cluster_instance import NAMESPACE, write_kubeconfig
 from transcription_assets_tests.k8s.forked import Forked
@@ -30,6 +31,10 @@ GRACE_S = 10.0
 POD = "pod-of-"
 
 Json = dict[str, Any]
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+DISRUPTIONS = {"Evicted": "TerminationByKubelet", "Preempting": "PreemptionByScheduler"}
+"""Reason of a pod -> reason of its condition DisruptionTarget."""
 
 
 def now() -> str:
@@ -71,6 +76,15 @@ class Pod:
         return found
 
     @property
+    def index(self) -> int:
+        """Return the index in an Indexed Job, -1 in another."""
+        return int(self.body["metadata"].get("annotations", {}).get(INDEX, -1))
+
+    @property
+    def has_ended(self) -> bool:
+        return self.body["status"]["phase"] in {"Succeeded", "Failed"}
+
+    @property
     def step(self) -> str:
         """Return the step, or an empty string for the pod of a run."""
         return self.labels.get("dagster/op", "")
@@ -108,21 +122,94 @@ class Cluster:
             body["metadata"] |= {"creationTimestamp": now(), "uid": f"uid-{name}", "namespace": NAMESPACE}
             body["status"] = {"startTime": now(), "active": 1}
             self.jobs[name] = body
-            self._add_pod(body)
+            if body["spec"].get("completionMode") == "Indexed":
+                self._fill(body)
+            else:
+                self._add_pod(body)
         return body
+
+    def add_pod(self, body: Json) -> None:
+        """Add a pod without a process: that of the test, which is a coordinator."""
+        body["metadata"] |= {"uid": f"uid-{body['metadata']['name']}", "namespace": NAMESPACE}
+        body["metadata"] |= {"creationTimestamp": now(), "labels": {"job-name": ""}}
+        body["status"] = {"phase": "Running", "conditions": [], "startTime": now()}
+        self.pods[body["metadata"]["name"]] = Pod(body)
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod, and the Jobs that it owns."""
+        with self.lock:
+            uid = self.pods.pop(name).body["metadata"]["uid"]
+            owned = [
+                job
+                for job, body in self.jobs.items()
+                if uid in [owner["uid"] for owner in body["metadata"].get("ownerReferences", [])]
+            ]
+        for job in owned:
+            self.delete_job(job)
+
+    def _fill(self, job: Json) -> None:
+        """Start pods of an Indexed Job, in the order of their indexes, as many as its parallelism allows."""
+        name, spec, status = job["metadata"]["name"], job["spec"], job["status"]
+        if "deletionTimestamp" in job["metadata"]:
+            return
+        ended = _indexes(status, "completedIndexes") | _indexes(status, "failedIndexes")
+        live = {pod.index for pod in self.pods.values() if pod.job == name and not pod.has_ended}
+        for index in range(spec["completions"]):
+            if len(live) < spec["parallelism"] and index not in ended | live:
+                live.add(index)
+                self._add_pod(job, index)
+        status["active"] = len(live)
+        if len(ended) == spec["completions"]:
+            failed = bool(status.get("failedIndexes"))
+            status["conditions"] = [
+                {"type": "Failed", "status": "True", "reason": "FailedIndexes", "message": ""}
+                if failed
+                else {"type": "Complete", "status": "True"}
+            ]
+
+    def _index_ended(self, pod: Pod, job: Json, *, failed: bool) -> None:
+        """Apply backoffLimitPerIndex and the podFailurePolicy."""
+        spec, status = job["spec"], job["status"]
+        assert spec["template"]["spec"]["restartPolicy"] == "Never"
+        rules = spec.get("podFailurePolicy", {}).get("rules", [])
+        met = {(item["type"], item["status"]) for item in pod.body["status"]["conditions"]}
+        wanted = [{(item["type"], item["status"]) for item in rule.get("onPodConditions", [])} for rule in rules]
+        ignored = any(rule["action"] == "Ignore" and kinds & met for rule, kinds in zip(rules, wanted, strict=True))
+        if not ignored:
+            assert spec["backoffLimitPerIndex"] == 0, "the stand-in retries no index"
+            which = "failedIndexes" if failed else "completedIndexes"
+            found = _indexes(status, which) | {pod.index}
+            status[which] = ",".join(map(str, sorted(found)))
+        self._fill(job)
 
     def delete_job(self, name: str) -> Json:
         with self.lock:
-            self.jobs.pop(name, None)
+            job = self.jobs.get(name, {"spec": {}, "metadata": {}})
             gone = [pod for pod in self.pods.values() if pod.job == name]
             for pod in gone:
                 self._stop(pod)
-                self.pods.pop(pod.name, None)
+            if job["spec"].get("completionMode") == "Indexed":
+                job["metadata"]["deletionTimestamp"] = now()
+                threading.Thread(target=self._deleted, args=(name, gone), daemon=True).start()
+            else:
+                self._deleted(name, ())
+                for pod in gone:
+                    self.pods.pop(pod.name, None)
         return {"kind": "Status", "status": "Success"}
+
+    def _deleted(self, name: str, pods: Sequence[Pod]) -> None:
+        """Remove a Job when its pods have ended."""
+        for pod in pods:
+            if pod.waiter:
+                pod.waiter.join()
+        with self.lock:
+            self.jobs.pop(name, None)
+            for pod in pods:
+                self.pods.pop(pod.name, None)
 
     # --- actions of the cluster
 
-    def _add_pod(self, job: Json) -> None:
+    def _add_pod(self, job: Json, index: int | None = None) -> None:
         name = job["metadata"]["name"]
         template = json.loads(json.dumps(job["spec"]["template"]))
         number = sum(1 for pod in self.pods.values() if pod.job == name)
@@ -133,6 +220,9 @@ class Cluster:
             "creationTimestamp": now(),
         }
         template["metadata"]["labels"] |= {"job-name": name}
+        if index is not None:
+            template["metadata"].setdefault("annotations", {})[INDEX] = str(index)
+            template["spec"]["containers"][0]["env"].append({"name": "JOB_COMPLETION_INDEX", "value": str(index)})
         template["status"] = {"phase": "Pending", "conditions": []}
         pod = Pod(template)
         self.pods[pod.name] = pod
@@ -221,6 +311,9 @@ class Cluster:
         job = self.jobs.get(pod.job)
         if job is None:
             return
+        if pod.index >= 0:
+            self._index_ended(pod, job, failed=failed)
+            return
         status = job["status"]
         if not failed:
             job["status"] = {"startTime": status["startTime"], "succeeded": 1, "completionTime": now()}
@@ -236,6 +329,8 @@ class Cluster:
         with self.lock:
             if pod.is_running:
                 pod.body["status"]["standinReason"] = reason
+                if reason in DISRUPTIONS:
+                    self._condition(pod, "DisruptionTarget", "True", DISRUPTIONS[reason], reason)
                 pod.kill(how)
 
     def lose(self, pod: Pod) -> None:
@@ -302,7 +397,7 @@ class Cluster:
     def close(self) -> None:
         """Kill all processes and wait for them."""
         with self.lock:
-            running = [pod for pod in self.pods.values() if pod.is_running]
+            running = [pod for pod in self.pods.values() if pod.is_running and pod.process]
             for pod in running:
                 pod.kill()
         for pod in running:
@@ -313,6 +408,16 @@ class Cluster:
 def _field(query: Mapping[str, list[str]], name: str) -> str:
     """Return the value of a selector `…=value`."""
     return query.get(name, ["="])[0].rpartition("=")[2]
+
+
+def _selected(query: Mapping[str, list[str]], metadata: Json) -> bool:
+    """Return whether the label selector `name=value` matches an object."""
+    name, _, value = query["labelSelector"][0].partition("=")
+    return bool(metadata.get("labels", {}).get(name) == value)
+
+
+def _indexes(status: Json, which: str) -> set[int]:
+    return {int(part) for part in status.get(which, "").split(",") if part}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -341,7 +446,10 @@ class Handler(BaseHTTPRequestHandler):
                 self._one(cluster.jobs.get(job[1]))
             elif path.endswith("/jobs"):
                 wanted = _field(query, "fieldSelector")
-                self._list([body for name, body in cluster.jobs.items() if name == wanted])
+                if wanted:
+                    self._list([body for name, body in cluster.jobs.items() if name == wanted])
+                else:
+                    self._list([body for body in cluster.jobs.values() if _selected(query, body["metadata"])])
             elif log := re.fullmatch(r".*/pods/([^/]+)/log", path):
                 file = cluster.pods[log[1]].log
                 self._answer(200, file.read_bytes() if file else b"")
@@ -350,7 +458,10 @@ class Handler(BaseHTTPRequestHandler):
                 self._one(found.body if found else None)
             elif path.endswith("/pods"):
                 job_name, name = _field(query, "labelSelector"), _field(query, "fieldSelector")
-                self._list([pod.body for pod in cluster.pods.values() if {job_name, name} & {pod.job, pod.name}])
+                if MANIFEST_LABEL in query.get("labelSelector", [""])[0]:
+                    self._list([pod.body for pod in cluster.pods.values() if _selected(query, pod.body["metadata"])])
+                else:
+                    self._list([pod.body for pod in cluster.pods.values() if {job_name, name} & {pod.job, pod.name}])
             elif path.endswith("/events"):
                 wanted = _field(query, "fieldSelector")
                 self._list([event for event in cluster.events if event["involvedObject"]["name"] == wanted])

@@ -19,7 +19,8 @@ from kubernetes.client import (
     V1ResourceRequirements,
 )
 
-from transcription_assets.defs.executors.pod_failures import ERRORS, JobObservation, Pod, Retry, is_erring, job_outcome
+from transcription_assets.defs.executors.pod_failures import JobObservation, Retry, is_erring, job_outcome
+from transcription_assets.workers.pods import ERRORS, Pod
 
 T0 = datetime(2026, 11, 21, tzinfo=UTC)
 LIMIT_S = 900.0

@@ -1,10 +1,12 @@
 """A real worker process with a FAKE engine: `python -m transcription_assets_tests.workers.scripted_worker`.
 
-It takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
+It serves requests, or decodes one shard of the manifest that is its last argument if it is in an Indexed Job. It takes
+`DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
 """
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -31,4 +33,6 @@ if __name__ == "__main__":
     output = work.own_output()
     services = Services(settings.load(), no_model)
     services.__dict__.update(engine=PoisonedEngine(script()))
-    work.run(services, output, work.requested())
+    index = os.environ.get("JOB_COMPLETION_INDEX")
+    wanted = work.requested() if index is None else iter([(sys.argv[-1], int(index))])
+    work.run(services, output, wanted)

@@ -32,7 +32,6 @@ from transcription_assets.defs.dagster_internals import (
 from transcription_assets.defs.executors.kubernetes import WORK_LIMIT, Deadlines
 from transcription_assets.defs.executors.pod_failures import (
     JobObservation,
-    Pod,
     PodOutcome,
     Retry,
     is_erring,
@@ -41,6 +40,7 @@ from transcription_assets.defs.executors.pod_failures import (
 from transcription_assets.defs.jobs import recordings
 from transcription_assets.defs.runs import keys_of, request_run_retry
 from transcription_assets.errors import PermanentFailure
+from transcription_assets.workers.pods import Pod
 
 DURATION_KNOWN = {"transcript", "embeddings"}
 """Steps that follow `audio`, which records the durations."""
