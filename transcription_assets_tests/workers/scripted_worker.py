@@ -1,10 +1,12 @@
 """A real worker process with a FAKE engine: `python -m transcription_assets_tests.workers.scripted_worker`.
 
-It takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
+With the arguments of a job (`work MANIFEST --shard N`) it decodes one shard, otherwise those that it is asked for. It
+takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
 """
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -31,4 +33,6 @@ if __name__ == "__main__":
     output = work.own_output()
     services = Services(settings.load(), no_model)
     services.__dict__.update(engine=PoisonedEngine(script()))
-    work.run(services, output, work.requested())
+    arguments = sys.argv[1:]
+    of_job = "--shard" in arguments
+    work.run(services, output, iter([(arguments[1], int(arguments[3]))]) if of_job else work.requested())
