@@ -109,8 +109,7 @@ def test_job_that_never_runs_is_given_up_and_deleted(store: Store, stage: str) -
     batch = extracted(store, 5)
     limits = {"provision_limit_s": 0.5, "pull_limit_s": 0.5}
     with served(stuck=stage) as service, launcher(service, **limits) as made:
-        with pytest.raises(TransientFailure):
-            batch.transcribe(tools(made))
+        assert [type(item) for item in batch.transcribe(tools(made)).values()] == [TransientFailure]
         assert service.jobs == {}
         assert made.dollars == 0
     assert store.list(media_keys.work()) == []
@@ -119,8 +118,7 @@ def test_job_that_never_runs_is_given_up_and_deleted(store: Store, stage: str) -
 def test_failed_image_pull_is_permanent(store: Store) -> None:
     batch = extracted(store, 5)
     with served(image_fails=True) as service, launcher(service) as made:
-        with pytest.raises(PermanentFailure):
-            batch.transcribe(tools(made))
+        assert [type(item) for item in batch.transcribe(tools(made)).values()] == [PermanentFailure]
         assert len(service.created) == 1
 
 
@@ -178,7 +176,9 @@ def test_jobs_of_a_killed_coordinator_are_ended_by_the_next(store: Store) -> Non
 def _manifest(keys: Any, owner: str) -> Manifest:
     model = ScriptedEngine(script()).model
     options = ScriptedEngine(script()).options.as_dict()
-    return Manifest(f"m-{owner.replace(' ', '-')}", owner, model, options, (), tuple((((key, 0, 0),),) for key in keys))
+    return Manifest(
+        f"m-{owner.replace(' ', '-')}", owner, model, options, (), tuple((((key, 0, 0),),) for key in keys), 0.0
+    )
 
 
 @pytest.mark.parametrize("method", ["Create", "Get", "Delete"])
@@ -196,8 +196,7 @@ def test_busy_service_is_asked_again(store: Store, method: str) -> None:
 def test_refusal_of_the_service_is_permanent(store: Store, code: grpc.StatusCode) -> None:
     batch = extracted(store, 5)
     with served(errors={"Create": [code]}) as service, launcher(service) as made:
-        with pytest.raises(PermanentFailure):
-            batch.transcribe(tools(made))
+        assert [type(item) for item in batch.transcribe(tools(made)).values()] == [PermanentFailure]
         assert service.created == []
 
 
@@ -247,7 +246,7 @@ def test_jobs_have_the_speech_settings_without_paths_of_this_machine(monkeypatch
         monkeypatch.setenv(f"TRANSCRIPTION_NEBIUS_{name}", value)
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "cpu")
     chosen = SpeechSettings.of(settings(launcher="nebius", language="de", worker_processes=3))
-    made = build_transcriber(ScriptedEngine(script()), chosen, FFMPEG)
+    made = build_transcriber(ScriptedEngine(script()), chosen, FFMPEG, "run")
     assert isinstance(made, WorkerTranscriber)
     assert isinstance(made.launcher, NebiusLauncher)
     variables = made.launcher.environment
