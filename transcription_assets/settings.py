@@ -26,6 +26,8 @@ SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UD
 """Suffixes of the variables that Kubernetes adds to every pod for each Service of its namespace."""
 RENAMED = {"SEARCH_DOUBTFUL": "SEARCH_LOW_CONFIDENCE"}
 """Earlier names of settings."""
+VARIABLES = r"^([A-Za-z_]\w*=[^,]*(,[A-Za-z_]\w*=[^,]*)*)?$"
+SECRETS = r"^([A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?(,[A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?)*)?$"
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
@@ -195,11 +197,12 @@ class Settings(BaseSettings):
         120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording in seconds: this constant, plus …"
     )
     decode_per_second: float = Field(0.5, ge=0, le=100, description="… this factor times the recording's duration.")
-    launcher: Literal["subprocess", "in_process", "kubernetes"] = Field(
+    launcher: Literal["subprocess", "in_process", "kubernetes", "nebius"] = Field(
         "subprocess",
         description="Where speech is decoded: `subprocess` = in worker processes of the same machine, so that a "
         "recording that exhausts the memory does not stop the others; `in_process` = in the process of "
-        "the step; `kubernetes` = in pods of their own, for steps that are pods.",
+        "the step; `kubernetes` = in pods of their own, for steps that are pods; `nebius` = in "
+        "serverless jobs of Nebius.",
     )
     worker_processes: int = Field(
         1,
@@ -274,6 +277,68 @@ class Settings(BaseSettings):
     )
     step_per_second: float = Field(
         4.0, ge=0, le=1000, description="… this factor times the duration of its recordings."
+    )
+
+    nebius_image: str = Field("", description="Image of the jobs; `TRANSCRIPTION_LAUNCHER=nebius` needs it.")
+    nebius_platform: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="Platform of the jobs, as in `gpu-l40s-a` or `cpu-d3`; needed."
+    )
+    nebius_preset: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="Preset of the platform, as in `1gpu-8vcpu-32gb`; needed."
+    )
+    nebius_project: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="ID of the project of the jobs; empty = that of the credentials."
+    )
+    nebius_subnet: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="ID of the subnet of the jobs; empty = the default of the project."
+    )
+    nebius_disk_gib: int = Field(100, ge=10, le=4096, description="Disk of a job, in GiB.")
+    nebius_preemptible: bool = Field(
+        default=False,
+        description="Whether jobs run on preemptible machines at the spot price; what one loses is decoded again.",
+    )
+    nebius_jobs: int = Field(4, ge=1, le=64, description="Jobs of one batch at once.")
+    nebius_provision_limit_s: float = Field(
+        1200.0, ge=1, le=86_400, description="A job that has no machine after so many seconds is given up."
+    )
+    nebius_pull_limit_s: float = Field(
+        900.0, ge=1, le=86_400, description="A job that pulls its image for longer is given up."
+    )
+    nebius_timeout_s: float = Field(
+        7200.0,
+        ge=60,
+        le=604_800,
+        description="Time limit of a job from its start; what it has decoded by then stays.",
+    )
+    nebius_dollars_per_hour: float = Field(
+        0.0, ge=0, le=1000, description="Price of a job an hour, for the cost in the log."
+    )
+    nebius_keep_failed: bool = Field(
+        default=False, description="Whether jobs that failed are kept, with their logs, until a person deletes them."
+    )
+    nebius_registry_secret: str = Field(
+        "",
+        pattern=r"^[a-z0-9-]*$",
+        description="ID of a version of a secret with `REGISTRY_USERNAME` and `REGISTRY_PASSWORD`, for a private"
+        " image.",
+    )
+    nebius_credentials_file: str = Field(
+        "",
+        description="Credentials file of a service account that may manage jobs; empty = `NEBIUS_IAM_TOKEN`, else the"
+        " profile of the command `nebius`.",
+    )
+    nebius_models_dir: str = Field("/opt/models", min_length=1, description="Where the image has its weights.")
+    nebius_environment: str = Field(
+        "",
+        pattern=VARIABLES,
+        description="More variables of the jobs, `NAME=value,NAME=value`, such as `AWS_REGION`; whoever may see a job"
+        " reads them, so none may be a secret.",
+    )
+    nebius_secrets: str = Field(
+        "",
+        pattern=SECRETS,
+        description="Variables of the jobs whose values are secrets of MysteryBox, `NAME=secret-id` or"
+        " `NAME=secret-id@version-id`, separated by commas.",
     )
 
     dagster_hosts: Annotated[str, AfterValidator(_hosts)] = Field(

@@ -1,13 +1,13 @@
 """Composition root: builds stores, engines and encoders from settings, for commands, web server and Dagster."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from transcription_assets import media, models
+from transcription_assets import media, models, settings
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.embedding.profiles import profile
@@ -24,6 +24,8 @@ from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOption
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.kubernetes import KubernetesLauncher
+from transcription_assets.workers.launcher import Launcher
+from transcription_assets.workers.nebius import NebiusLauncher, NebiusOptions
 from transcription_assets.workers.nodes import Cluster, selector
 from transcription_assets.workers.subprocesses import SubprocessLauncher
 
@@ -139,14 +141,28 @@ def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner
     """Build what decodes recordings, in this process or in workers.
 
     `owner` identifies a run and its retries: they never work at the same time, so an earlier process of it is dead.
+
+    Raises:
+        PermanentFailure: a setting that the workers need is missing.
+
     """
     if chosen.launcher == "in_process":
         return InProcessTranscriber(engine, ffmpeg, owner)
     if chosen.launcher == "kubernetes":
         pods = KubernetesLauncher(chosen.cluster, chosen.k8s_workers, chosen.k8s_start_limit_s)
         return WorkerTranscriber(engine, pods, ffmpeg, chosen.shard_s, owner)
+    if chosen.launcher == "nebius":
+        return WorkerTranscriber(engine, _nebius_launcher(chosen), ffmpeg, chosen.shard_s, owner)
     processes = SubprocessLauncher(chosen.environments())
     return WorkerTranscriber(engine, processes, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
+
+
+def _nebius_launcher(chosen: SpeechSettings) -> Launcher:
+    """Build the launcher of serverless jobs; what else they need comes from the settings of this process."""
+    own = replace(chosen, worker_processes=1).environments()[0]
+    left_out = {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG", "TRANSCRIPTION_LAUNCHER"}  # of this machine
+    environment = {name: value for name, value in own.items() if name not in left_out}
+    return NebiusLauncher(NebiusOptions.of(settings.load()), environment)
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:

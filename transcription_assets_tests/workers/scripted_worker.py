@@ -1,7 +1,7 @@
 """A real worker process with a FAKE engine: `python -m transcription_assets_tests.workers.scripted_worker`.
 
-It serves requests, or decodes one shard of the manifest that is its last argument if it is in an Indexed Job. It takes
-`DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
+It serves requests; in an Indexed Job, and with the arguments of a job (`work MANIFEST --shard N`), it decodes one shard. It
+takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
 """
 
 import os
@@ -33,6 +33,9 @@ if __name__ == "__main__":
     output = work.own_output()
     services = Services(settings.load(), no_model)
     services.__dict__.update(engine=PoisonedEngine(script()))
-    index = os.environ.get("JOB_COMPLETION_INDEX")
-    wanted = work.requested() if index is None else iter([(sys.argv[-1], int(index))])
+    index, arguments = os.environ.get("JOB_COMPLETION_INDEX"), sys.argv[1:]
+    if "--shard" in arguments:
+        wanted = iter([(arguments[1], int(arguments[3]))])
+    else:
+        wanted = work.requested() if index is None else iter([(arguments[-1], int(index))])
     work.run(services, output, wanted)
