@@ -1,6 +1,6 @@
 """A real worker process with a FAKE engine: `python -m transcription_assets_tests.workers.scripted_worker`.
 
-It serves requests; in an Indexed Job, and with the arguments of a job (`work MANIFEST --shard N`), it decodes one shard.
+It serves requests; in an Indexed Job, and with the arguments of a job (`work MANIFEST --shard N`), it decodes a shard.
 It takes `DECODE_S` seconds for a window, and kills itself while it decodes one of `POISON` seconds.
 """
 
