@@ -53,7 +53,12 @@ def work(manifest: str, shard: int | None, *, serve: bool) -> None:
 
 
 def run(services: Services, output: IO[str], wanted: Iterator[Work]) -> None:
-    """Decode shards one after another, and exit with the code of the last one; the weights load before the first."""
+    """Decode shards one after another, and exit with the code of the last one; the weights load before the first.
+
+    Raises:
+        SystemExit: the work ended.
+
+    """
     failure: TranscriptionError | None = None
     try:
         services.engine.load()
