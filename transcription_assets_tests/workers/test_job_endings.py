@@ -6,8 +6,8 @@ from transcription_assets.pipeline.shard_status import RecordingFailure, ShardSt
 from transcription_assets.workers.job_endings import Ending, state
 from transcription_assets.workers.launcher import Phase
 
-BEGAN = ShardStatus("run", "host", 1, 0.0)
-FAILED = ShardStatus("run", "host", 1, 0.0, failed={"audio/a.wav": RecordingFailure("broken", transient=False)})
+BEGAN = ShardStatus("run", "host", 1, "1", 0.0)
+FAILED = ShardStatus("run", "host", 1, "1", 0.0, failed={"audio/a.wav": RecordingFailure("broken", transient=False)})
 
 
 def exited(code: int, **more: bool) -> Ending:
