@@ -21,7 +21,7 @@ from transcription_assets.defs.resources import (
 from transcription_assets.models.catalogue import CATALOGUE
 from transcription_assets.pipeline import audio, embeddings, video
 from transcription_assets.settings import Settings
-from transcription_assets.workers import nodes
+from transcription_assets.workers.nodes import Cluster, threads
 
 EXECUTORS = {
     "in_process": resources.fixed_executor(dg.in_process_executor),
@@ -55,27 +55,11 @@ def _store(chosen: Settings) -> StoreResource:
     return BucketResource(url=chosen.store, done_prefix=chosen.done_prefix, s3=S3Resource())
 
 
-def cluster(chosen: Settings) -> nodes.Cluster:
-    """Return the placement of steps on Kubernetes; a step gets a GPU if its device is `cuda`, not if it is `auto`."""
-    devices = {"transcript": chosen.device, "embeddings": chosen.encodes_on}
-    return nodes.Cluster(
-        gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
-        coordinated=frozenset({"transcript"} if chosen.launcher == "kubernetes" else ()),
-        service_account=chosen.k8s_service_account,
-        coordinator_account=chosen.k8s_coordinator_account,
-        gpu_image=chosen.k8s_gpu_image,
-        gpu_nodes=nodes.selector(chosen.k8s_gpu_node_selector),
-        cpu_nodes=nodes.selector(chosen.k8s_cpu_node_selector),
-        spot=chosen.k8s_spot,
-        scale=chosen.k8s_scale,
-    )
-
-
 def _executor(chosen: Settings) -> dg.ExecutorDefinition:
     """Return the executor that the settings choose."""
     if chosen.executor != "k8s":
         return EXECUTORS[chosen.executor]
-    placed = cluster(chosen)
+    placed = Cluster.of(chosen)
     return kubernetes.executor(
         {step: placement.pod_config(step, placed) for step in STEPS},
         Deadlines(chosen.k8s_start_limit_s, chosen.step_floor_s, chosen.step_per_second),
@@ -84,7 +68,7 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
 
 def _prices(chosen: Settings) -> dict[str, dict[str, float]]:
     """Return the resources and the price of the pod that does each step's work; empty if steps do not run in pods."""
-    placed = cluster(chosen)
+    placed = Cluster.of(chosen)
     return {step: placement.price_tag(placed.work_size(step)) for step in STEPS} if chosen.executor == "k8s" else {}
 
 
@@ -92,7 +76,7 @@ def _threads(chosen: Settings) -> int:
     """Return the threads of the speech model; by default the cores of its pod, which sees all those of its node."""
     if chosen.cpu_threads or chosen.executor != "k8s":
         return chosen.cpu_threads
-    return nodes.threads(cluster(chosen).work_size("transcript"))
+    return threads(Cluster.of(chosen).work_size("transcript"))
 
 
 def _described(
@@ -148,7 +132,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
             longest_hours=chosen.longest_hours,
-            disk_gib=cluster(chosen).size("audio").disk_gib if chosen.executor == "k8s" else 0.0,
+            disk_gib=Cluster.of(chosen).size("audio").disk_gib if chosen.executor == "k8s" else 0.0,
         ),
         "speech": SpeechResource(
             whisper_model=chosen.whisper_model,
@@ -166,14 +150,6 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             launcher=chosen.launcher,
             worker_processes=chosen.worker_processes,
             shard_s=chosen.shard_s,
-            k8s_workers=chosen.k8s_workers,
-            k8s_service_account=chosen.k8s_service_account,
-            k8s_gpu_image=chosen.k8s_gpu_image,
-            k8s_gpu_node_selector=chosen.k8s_gpu_node_selector,
-            k8s_cpu_node_selector=chosen.k8s_cpu_node_selector,
-            k8s_spot=chosen.k8s_spot,
-            k8s_scale=chosen.k8s_scale,
-            k8s_start_limit_s=chosen.k8s_start_limit_s,
         ),
         "encoder": EncoderResource(
             name=chosen.encoder_model,

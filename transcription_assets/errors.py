@@ -14,7 +14,7 @@ class TranscriptionError(Exception):
     """
 
     transient: ClassVar[bool] = False
-    """Whether a later retry may succeed."""
+    """True if a later retry may succeed."""
 
     def __init__(self, message: str = "", *, key: str = "", step: str = "", hint: str = "") -> None:
         super().__init__(message)

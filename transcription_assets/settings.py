@@ -404,7 +404,7 @@ class Database(BaseSettings):
 
 
 class OwnPod(BaseSettings):
-    """What a pod knows about itself; the executor sets name and namespace for the coordinator of workers."""
+    """The identity of this pod; the executor sets name and namespace for the coordinator of workers."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 

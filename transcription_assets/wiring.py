@@ -26,7 +26,7 @@ from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.kubernetes import KubernetesLauncher
 from transcription_assets.workers.launcher import Launcher
 from transcription_assets.workers.nebius import NebiusLauncher, NebiusOptions
-from transcription_assets.workers.nodes import Cluster, selector
+from transcription_assets.workers.nodes import Cluster
 from transcription_assets.workers.subprocesses import SubprocessLauncher
 
 Locate = Callable[[str, str], Located]
@@ -52,14 +52,6 @@ class SpeechSettings:
     launcher: str
     worker_processes: int
     shard_s: float
-    k8s_workers: int
-    k8s_service_account: str
-    k8s_gpu_image: str
-    k8s_gpu_node_selector: str
-    k8s_cpu_node_selector: str
-    k8s_spot: bool
-    k8s_scale: float
-    k8s_start_limit_s: float
     ffmpeg: str = ""
 
     @classmethod
@@ -95,19 +87,6 @@ class SpeechSettings:
         """The options that affect the words."""
         return SpeechOptions(self.language, self.beam_size, self.task, self.speakers)
 
-    @property
-    def cluster(self) -> Cluster:
-        """Where worker pods run."""
-        return Cluster(
-            gpu_steps=frozenset({"transcript"} if self.device == "cuda" else ()),
-            service_account=self.k8s_service_account,
-            gpu_image=self.k8s_gpu_image,
-            gpu_nodes=selector(self.k8s_gpu_node_selector),
-            cpu_nodes=selector(self.k8s_cpu_node_selector),
-            spot=self.k8s_spot,
-            scale=self.k8s_scale,
-        )
-
     def environments(self) -> list[dict[str, str]]:
         """Return the variables of each worker process: these settings, with its share of the cores and GPUs."""
         count = self.worker_processes
@@ -138,7 +117,7 @@ def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
 
 
 def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str) -> Transcriber:
-    """Build what decodes recordings, in this process or in workers.
+    """Build the transcriber: in this process, or with workers.
 
     `owner` identifies a run and its retries: they never work at the same time, so an earlier process of it is dead.
 
@@ -148,21 +127,21 @@ def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner
     """
     if chosen.launcher == "in_process":
         return InProcessTranscriber(engine, ffmpeg, owner)
+    if chosen.launcher == "subprocess":
+        processes = SubprocessLauncher(chosen.environments())
+        return WorkerTranscriber(engine, processes, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
+    return WorkerTranscriber(engine, _remote_launcher(chosen), ffmpeg, chosen.shard_s, owner)
+
+
+def _remote_launcher(chosen: SpeechSettings) -> Launcher:
+    """Build the launcher of pods or jobs; where they run comes from the settings of this process."""
+    remote = settings.load()
     if chosen.launcher == "kubernetes":
-        pods = KubernetesLauncher(chosen.cluster, chosen.k8s_workers, chosen.k8s_start_limit_s)
-        return WorkerTranscriber(engine, pods, ffmpeg, chosen.shard_s, owner)
-    if chosen.launcher == "nebius":
-        return WorkerTranscriber(engine, _nebius_launcher(chosen), ffmpeg, chosen.shard_s, owner)
-    processes = SubprocessLauncher(chosen.environments())
-    return WorkerTranscriber(engine, processes, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
-
-
-def _nebius_launcher(chosen: SpeechSettings) -> Launcher:
-    """Build the launcher of serverless jobs; what else they need comes from the settings of this process."""
+        return KubernetesLauncher(Cluster.of(remote), remote.k8s_workers, remote.k8s_start_limit_s)
     own = replace(chosen, worker_processes=1).environments()[0]
-    left_out = {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG", "TRANSCRIPTION_LAUNCHER"}  # of this machine
-    environment = {name: value for name, value in own.items() if name not in left_out}
-    return NebiusLauncher(NebiusOptions.of(settings.load()), environment)
+    local = {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG", "TRANSCRIPTION_LAUNCHER"}
+    environment = {name: value for name, value in own.items() if name not in local}
+    return NebiusLauncher(NebiusOptions.of(remote), environment)
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:

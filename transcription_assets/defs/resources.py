@@ -66,7 +66,7 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     audio_tracks: str = "auto"
     longest_hours: float = media.LONGEST_S / 3600
     disk_gib: float = 0.0
-    """What a pod may use of its node's disk; 0 where there is no such bound."""
+    """Disk that a pod may use of its node, in GiB; 0 = unlimited."""
 
     def open(self) -> MediaDecoder:
         """Return the decoder.
@@ -104,17 +104,9 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     launcher: str = "subprocess"
     worker_processes: int = 1
     shard_s: float = 600.0
-    k8s_workers: int = 4
-    k8s_service_account: str = ""
-    k8s_gpu_image: str = ""
-    k8s_gpu_node_selector: str = ""
-    k8s_cpu_node_selector: str = ""
-    k8s_spot: bool = False
-    k8s_scale: float = 1.0
-    k8s_start_limit_s: float = 900.0
 
     def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
-        """Return what decodes recordings; the weights load on first use. `owner` is the ID of the run or its root run.
+        """Build the transcriber; the weights load on first use. `owner` is the ID of the run or its root run.
 
         Raises:
             PermanentFailure: The weights are not on this machine.

@@ -134,25 +134,26 @@ class InProcessTranscriber:
         with StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner, keep=False) as status:
             decoding, report = backlog.requests, backlog.tracker.decoding
             for job, error in decode_windows(store, decoding, self.engine, groups, status, progress=report):
-                yield from backlog.finish(job, error)
+                yield from backlog.fail(job.recording, error) if error else backlog.finish(job)
 
     def close(self) -> None:
         """Do nothing: the engine belongs to this process."""
 
 
 class Backlog:
-    """The requests of a batch: those whose outcome is known at once, and the windows of the others without checkpoint.
+    """The requests of a batch whose outcome is not known yet.
 
-    `known` are outcomes, `requests` the others by media key, `missing` their windows.
+    `requests` are by media key, `missing` are their windows without a checkpoint. `suspects` are those that a process
+    died of. `known` are the outcomes that were known from the beginning.
     """
 
     def __init__(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> None:
         self._store = store
-        self.tracker = ProgressTracker(requests, progress)
+        self.tracker = ProgressTracker(progress)
         self.requests = {request.key: request for request in requests}
-        self.known: list[Outcome] = []
         self.missing: dict[str, set[WindowId]] = {}
         self.suspects: set[str] = set()
+        self.known: list[Outcome] = []
 
     @classmethod
     def of(cls, store: Store, requests: Sequence[DecodeRequest], progress: Progress, owner: str) -> "Backlog":
@@ -162,22 +163,18 @@ class Backlog:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        backlog = cls(store, requests, progress)
         quarantine.recover(store, owner)
-        backlog.isolate()
-        for request in backlog.requests.values():
-            missing = backlog.tracker.resume(request, request.checkpoints(store).present())
-            if missing:
-                backlog.missing[request.key] = missing
-        known = {request.key for request, _ in backlog.known}
-        backlog.known += [
-            (request, None) for key, request in backlog.requests.items() if key not in known | backlog.missing.keys()
-        ]
-        backlog.requests = {key: backlog.requests[key] for key in backlog.missing}
+        backlog = cls(store, requests, progress)
+        backlog.known = backlog.isolate()
+        for key, request in list(backlog.requests.items()):
+            missing = backlog.missing[key] = request.missing(store)
+            backlog.tracker.begin(request, missing)
+            if not missing:
+                backlog.known += backlog._drop(key, None)
         return backlog
 
     def isolate(self) -> list[Outcome]:
-        """Read the recordings that a process died of; return the failures of those that must not be tried again.
+        """Read which recordings a process died of; return the failures of those that must not be tried again.
 
         Raises:
             TranscriptionError: the store refuses or does not answer.
@@ -186,21 +183,18 @@ class Backlog:
         versions = {key: request.version for key, request in self.requests.items()}
         deaths = quarantine.load(self._store, versions) if versions else {}
         self.suspects = set(deaths)
-        final: list[Outcome] = [(self.requests[key], item.error(key)) for key, item in deaths.items() if item.is_final]
-        for request, _ in final:
-            self._drop(request.key)
-        self.known += final
-        return final
+        final = {key: item.error(key) for key, item in deaths.items() if item.is_final}
+        return [outcome for key, error in final.items() for outcome in self._drop(key, error)]
 
     def groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
         """Return the windows to decode in groups; each recording that a process died of is alone, after all others."""
         alone = [[job] for key in self.missing if key in self.suspects for job in self._jobs(key, ffmpeg)]
-        return self.innocent_groups(ffmpeg, group_s) + alone
+        return self.pooled_groups(ffmpeg, group_s) + alone
 
-    def innocent_groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
+    def pooled_groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
         """Return the windows of the recordings that no process died of, in groups."""
-        innocent = [job for key in self.missing if key not in self.suspects for job in self._jobs(key, ffmpeg)]
-        return recognition.grouped(innocent, group_s)
+        pooled = [job for key in self.missing if key not in self.suspects for job in self._jobs(key, ffmpeg)]
+        return recognition.grouped(pooled, group_s)
 
     def suspect_groups(self, ffmpeg: str) -> list[list[WindowJob]]:
         """Return the windows of the first recording that a process died of, each in a group of its own."""
@@ -210,75 +204,67 @@ class Backlog:
     def _jobs(self, key: str, ffmpeg: str) -> list[WindowJob]:
         return self.requests[key].jobs(self._store, ffmpeg, self.missing[key])
 
-    def finish(self, job: WindowJob, error: Exception | None) -> list[Outcome]:
-        """Note a window as decoded, or the failure of its recording; return the outcome of the recording if known.
+    def finish(self, job: WindowJob) -> list[Outcome]:
+        """Note a window as decoded; return the outcome of its recording if that was the last one.
 
         Raises:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        if error is not None:
-            return self.fail(job.recording, error)
-        request = self.requests.get(job.recording)
-        if request is None:
+        key = job.recording
+        if key not in self.requests:
             return []
-        if request.key in self.suspects:
-            quarantine.lift(self._store, request.key)
-        self.missing[request.key].discard((job.channel, job.number))
-        if not self.tracker.finish(job):
-            return []
-        self._drop(request.key)
-        return [(request, None)]
+        if key in self.suspects:
+            quarantine.lift(self._store, key)
+        self.missing[key].discard((job.channel, job.number))
+        self.tracker.finish(job)
+        return [] if self.missing[key] else self._drop(key, None)
 
     def fail(self, key: str, error: Exception) -> list[Outcome]:
         """Note the failure of a recording; return its outcome, unless it was known before."""
-        request = self.requests.get(key)
-        self._drop(key)
-        return [(request, error)] if request else []
+        return self._drop(key, error)
 
-    def _drop(self, key: str) -> None:
-        self.requests.pop(key, None)
+    def _drop(self, key: str, error: Exception | None) -> list[Outcome]:
         self.missing.pop(key, None)
+        request = self.requests.pop(key, None)
+        return [(request, error)] if request else []
 
 
 class ProgressTracker:
-    """Decoded windows and seconds of each recording; seconds are the mean over the channels and never decrease."""
+    """Decoded seconds of each recording: the mean over its channels, which never decreases."""
 
-    def __init__(self, requests: Sequence[DecodeRequest], report: Progress) -> None:
+    def __init__(self, report: Progress) -> None:
         self._report = report
-        self._missing = {request.key: request.windows for request in requests}
-        self._plans = {request.key: request.plan.channels for request in requests}
+        self._channels: dict[str, int] = {}
         self._done_s: dict[str, float] = defaultdict(float)
         self._reported_s: dict[str, float] = defaultdict(float)
 
-    def resume(self, request: DecodeRequest, present: set[WindowId]) -> set[WindowId]:
-        """Count the windows that have checkpoints; return those that have none."""
-        missing = self._missing[request.key] = request.windows - present
-        for channel, number in request.windows - missing:
-            self._done_s[request.key] += self._seconds(request.key, channel, number)
-        return missing
+    def begin(self, request: DecodeRequest, missing: set[WindowId]) -> None:
+        """Count the windows of a recording that are decoded already."""
+        channels = request.plan.channels
+        self._channels[request.key] = len(channels)
+        lengths = (channels[channel][number].length for channel, number in request.windows - missing)
+        self._done_s[request.key] = sum(lengths) / max(1, len(channels))
 
     def decoding(self, group: Group, share: float) -> None:
         """Report the seconds done of the recordings in a group, of which this share is decoded."""
         partly: dict[str, float] = defaultdict(float)
         for job in group:
-            partly[job.recording] += share * self._seconds(job.recording, job.channel, job.number)
+            partly[job.recording] += share * self._seconds(job)
         for key, seconds in partly.items():
             self._tell(key, self._done_s[key] + seconds)
 
-    def finish(self, job: WindowJob) -> bool:
-        """Count a window as done, and return whether it was the last one of its recording."""
-        self._done_s[job.recording] += self._seconds(job.recording, job.channel, job.number)
-        self._missing[job.recording].discard((job.channel, job.number))
+    def finish(self, job: WindowJob) -> None:
+        """Count a window as decoded."""
+        self._done_s[job.recording] += self._seconds(job)
         self._tell(job.recording, self._done_s[job.recording])
-        return not self._missing[job.recording]
 
     def _tell(self, key: str, seconds: float) -> None:
         self._reported_s[key] = max(self._reported_s[key], seconds)
         self._report(key, self._reported_s[key])
 
-    def _seconds(self, key: str, channel: int, number: int) -> float:
-        return self._plans[key][channel][number].length / len(self._plans[key])
+    def _seconds(self, job: WindowJob) -> float:
+        return job.plan.length / self._channels[job.recording]
 
 
 def decode_windows(

@@ -49,7 +49,7 @@ class Deaths:
 
     @property
     def is_final(self) -> bool:
-        """Whether the recording must not be tried again."""
+        """True if the recording must not be tried again."""
         return any(count >= MOST_DEATHS for count in self.alone.values())
 
     def error(self, key: str) -> WorkerDied:

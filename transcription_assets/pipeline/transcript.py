@@ -87,7 +87,7 @@ VOCABULARY_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class TranscriptTools:
-    """What decodes the recordings, and the ffmpeg that plans those without a window plan."""
+    """The transcriber, and the ffmpeg that plans recordings without a window plan."""
 
     speech: Transcriber
     ffmpeg: str

@@ -52,7 +52,7 @@ class ChunkTask:
     told: Probabilities = ()
     """Languages detected in the chunk, with probabilities."""
     unexplained: bool = False
-    """Whether VAD found no speech in it."""
+    """True if VAD found no speech in it."""
 
 
 def states(windows: Sequence[WindowTask]) -> list[WindowState]:

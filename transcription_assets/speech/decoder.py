@@ -290,7 +290,7 @@ class Hypothesis:
 
     @property
     def sure(self) -> bool:
-        """Whether the result is accepted without a beam search."""
+        """True if the result is accepted without a beam search."""
         return self.avg_logprob >= SURE_LOGPROB and not is_loop(self.text)
 
 

@@ -24,7 +24,7 @@ class Hardware:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the device is a GPU, with `auto` resolved."""
+        """True if the device is a GPU, with `auto` resolved."""
         return resolve_device(self.device) == "cuda"
 
     @property

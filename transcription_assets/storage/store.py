@@ -93,7 +93,7 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether the store is a local folder."""
+        """True if the store is a local folder."""
         return isinstance(self._backend, Folder)
 
     def list_media(self) -> Listing:

@@ -33,11 +33,11 @@ class _LoadingTime:
     """Time for which workers loaded weights; each process reports the sum since its start."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], float] = {}
+        self._known: dict[tuple[str, int, str], float] = {}
 
     def note(self, status: shard_status.ShardStatus) -> None:
         """Add what the process of a status has loaded since its last report to the loading time of this process."""
-        process = status.host, status.pid
+        process = status.host, status.pid, status.started
         timing.weights.add(status.load_s - self._known.get(process, 0.0))
         self._known[process] = status.load_s
 
@@ -103,7 +103,7 @@ class WorkerTranscriber:
 
         With others beside it, it could take their workers down as well, if memory runs out.
         """
-        groups = backlog.innocent_groups(self.ffmpeg, self.engine.group_s)
+        groups = backlog.pooled_groups(self.ffmpeg, self.engine.group_s)
         if groups:
             return manifests.shards(groups, self.shard_s, self.launcher.most)
         alone = backlog.suspect_groups(self.ffmpeg)
@@ -206,7 +206,7 @@ class _Round:
                 if window not in self._seen:
                     self._seen.add(window)
                     self.progressed = True
-                    yield from self._backlog.finish(self._jobs[window], None)
+                    yield from self._backlog.finish(self._jobs[window])
             for key, failure in status.failed.items():
                 if key not in self._failed:
                     self._failed.add(key)

@@ -1,6 +1,6 @@
-"""What the end of a serverless job says about its shard.
+"""The state of a shard after its serverless job has ended. Pure decisions.
 
-The service tells a state, and in words why; the exit code of the worker is in these words only. What the words leave
+The service gives a state and a message; the exit code of the worker is in the message only. What the message leaves
 open is taken from the status that the worker left in the store.
 """
 
@@ -9,8 +9,7 @@ import signal
 from dataclasses import dataclass
 
 from transcription_assets.pipeline.shard_status import ShardStatus
-from transcription_assets.workers.launcher import Phase, ShardState
-from transcription_assets.workers.worker import ExitCode
+from transcription_assets.workers.launcher import Phase, ShardState, exit_state
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "ERROR"})
 _EXIT_CODE = re.compile(
@@ -21,7 +20,6 @@ _IMAGE = re.compile(r"image|manifest unknown|registry|pull", re.IGNORECASE)
 _MEMORY = re.compile(r"\boom|out of memory", re.IGNORECASE)
 _NOT_STARTED = frozenset({2, 126, 127})
 """Exit codes of a command that is wrong, not executable, or not found."""
-_ENDED_FROM_OUTSIDE = frozenset({128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +60,24 @@ def state(ending: Ending, status: ShardStatus | None) -> ShardState:
 
 def _by_service(ending: Ending) -> ShardState | None:
     """Return the state if the service or the machine ended the job, not the worker."""
-    said = ending.text
-    if _PREEMPTED.search(said) or (ending.machine_taken and ending.exit_code is None):
-        return ShardState(Phase.LOST, f"the machine was preempted ({said})")
-    if not ending.began and ending.state != "CANCELLED" and _IMAGE.search(said):
-        return ShardState(Phase.REFUSED, f"the image cannot be pulled ({said}): see TRANSCRIPTION_NEBIUS_IMAGE")
+    text = ending.text
+    if _PREEMPTED.search(text) or (ending.machine_taken and ending.exit_code is None):
+        return ShardState(Phase.LOST, f"the machine was preempted ({text})")
+    if not ending.began and ending.state != "CANCELLED" and _IMAGE.search(text):
+        return ShardState(Phase.REFUSED, f"the image cannot be pulled ({text}): see TRANSCRIPTION_NEBIUS_IMAGE")
     if ending.over_time:
-        return ShardState(Phase.DIED, f"the job reached its time limit, TRANSCRIPTION_NEBIUS_TIMEOUT_S ({said})")
+        return ShardState(Phase.DIED, f"the job reached its time limit, TRANSCRIPTION_NEBIUS_TIMEOUT_S ({text})")
     if ending.state == "CANCELLED":
-        return ShardState(Phase.LOST, f"the job was cancelled, not by its run ({said})")
+        return ShardState(Phase.LOST, f"the job was cancelled, not by its run ({text})")
     if ending.state == "ERROR" or not ending.began:
-        return ShardState(Phase.LOST, f"Nebius could not run the job ({said})")
+        return ShardState(Phase.LOST, f"Nebius could not run the job ({text})")
     return None
 
 
-def _by_exit_code(code: int | None, status: ShardStatus | None, said: str) -> ShardState:
+def _by_exit_code(code: int | None, status: ShardStatus | None, detail: str) -> ShardState:
     """Return the state after a worker that ended by itself or was killed."""
     if code is None:  # the status decides: what it was decoding is a suspect
-        return ShardState(Phase.DIED, f"the job failed ({said})")
-    if code == ExitCode.DONE or (code in {ExitCode.PERMANENT, ExitCode.TRANSIENT} and status and status.failed):
-        return ShardState(Phase.ENDED)
-    if code == ExitCode.TRANSIENT or code in _ENDED_FROM_OUTSIDE:
-        return ShardState(Phase.LOST, f"the worker could not go on ({said})")
-    if code == ExitCode.PERMANENT or code in _NOT_STARTED or (code == 1 and status is None):
-        return ShardState(Phase.REFUSED, f"the worker could not begin ({said}): see the log of the job")
-    name = next((item.name for item in signal.Signals if item == code - 128), "")
-    perhaps = ", perhaps because memory ran out" if name == "SIGKILL" else ""
-    return ShardState(Phase.DIED, f"exit code {code} {name}{perhaps} ({said})")
+        return ShardState(Phase.DIED, f"the job failed ({detail})")
+    if code in _NOT_STARTED or (code == 1 and status is None):
+        return ShardState(Phase.REFUSED, f"the worker cannot begin ({detail}): see the log of the job")
+    return exit_state(code, detail, is_reported=bool(status and status.failed))

@@ -4,8 +4,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ from transcription_assets.workers.kubernetes_job import API_TOKENS, MANIFEST_LAB
 from transcription_assets.workers.launcher import Phase, ShardState, stored_statuses
 from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nodes import Cluster
-from transcription_assets.workers.pod_phases import JobProgress, Patience, failed_state, indexes, live_state
+from transcription_assets.workers.pod_phases import Durations, JobProgress, failed_state, indexes, live_state
 from transcription_assets.workers.pods import ERROR_LIMIT_S, ERRORS, Pod
 
 COMMAND = ("transcription-assets", "work")
@@ -70,7 +71,7 @@ class Api:
 
         """
         name = self._own.name
-        found = self._asked(self._pods.read_namespaced_pod, name) if name else None
+        found = self._request(self._pods.read_namespaced_pod, name) if name else None
         if found is None:
             raise PermanentFailure(
                 f"there is no pod {name} in {self.namespace}: TRANSCRIPTION_LAUNCHER=kubernetes needs a coordinator "
@@ -86,7 +87,7 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        self._asked(self._jobs.create_namespaced_job, body=body)
+        self._request(self._jobs.create_namespaced_job, body=body)
 
     def job(self, name: str) -> Any:
         """Return a Job, None if it does not exist.
@@ -95,7 +96,7 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        return self._asked(self._jobs.read_namespaced_job, name)
+        return self._request(self._jobs.read_namespaced_job, name)
 
     def jobs_of(self, owner: str) -> list[str]:
         """Return the names of the Jobs of a run.
@@ -104,7 +105,7 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        found = self._asked(self._jobs.list_namespaced_job, label_selector=f"{OWNER_LABEL}={owner}")
+        found = self._request(self._jobs.list_namespaced_job, label_selector=f"{OWNER_LABEL}={owner}")
         return [job.metadata.name for job in found.items] if found else []
 
     def pods(self, identifier: str) -> dict[int, Pod]:
@@ -114,7 +115,7 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        found = self._asked(self._pods.list_namespaced_pod, label_selector=f"{MANIFEST_LABEL}={identifier}")
+        found = self._request(self._pods.list_namespaced_pod, label_selector=f"{MANIFEST_LABEL}={identifier}")
         newest: dict[int, Pod] = {}
         for item in found.items if found else ():
             known = {**(item.metadata.labels or {}), **(item.metadata.annotations or {})}
@@ -127,7 +128,7 @@ class Api:
     def log(self, pod: str) -> str:
         """Return the end of a pod's log; empty if it cannot be read, since it explains a failure only."""
         try:
-            return str(self._asked(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES) or "")
+            return str(self._request(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES) or "")
         except TranscriptionError as error:
             log.info("the log of pod %s cannot be read: %s", pod, error)
             return ""
@@ -139,23 +140,23 @@ class Api:
             TranscriptionError: the API server refuses or does not answer.
 
         """
-        self._asked(self._jobs.delete_namespaced_job, job, propagation_policy="Foreground")
+        self._request(self._jobs.delete_namespaced_job, job, propagation_policy="Foreground")
 
-    def _asked(self, request: Callable[..., Any], *named: str, **options: Any) -> Any:
+    def _request(self, method: Callable[..., Any], *names: str, **options: Any) -> Any:
         """Return the answer to a request, None if the object does not exist."""
         from kubernetes.client import ApiException  # type: ignore[import-untyped]
         from urllib3.exceptions import HTTPError
 
         try:
-            return request(*named, namespace=self.namespace, _request_timeout=REQUEST_S, **options)
+            return method(*names, namespace=self.namespace, _request_timeout=REQUEST_S, **options)
         except ApiException as error:
             if error.status == NOT_FOUND:
                 return None
-            said = f"the cluster's API answered {error.status} {error.reason} to {request.__name__}"
+            message = f"the cluster's API answered {error.status} {error.reason} to {method.__name__}"
             if error.status in DENIED:
-                said += ": the service account of the coordinator lacks a right, see k8s/components/workers"
+                message += ": the service account of the coordinator lacks a right, see k8s/components/workers"
             permanent = bool(error.status) and error.status < 500 and error.status != 429  # noqa: PLR2004 -- HTTP
-            raise (PermanentFailure if permanent else TransientFailure)(f"{said} ({error.body})") from error
+            raise (PermanentFailure if permanent else TransientFailure)(f"{message} ({error.body})") from error
         except (HTTPError, OSError) as error:
             raise TransientFailure(f"the cluster's API does not answer: {error}") from error
 
@@ -170,7 +171,6 @@ class KubernetesLauncher:
     command: Sequence[str] = COMMAND
     wait_s: float = WAIT_S
     statuses_s: float = STATUSES_S
-    _api: list[Api] = field(default_factory=list)
 
     def prepare(self, store: Store) -> None:
         """Do nothing: a pod starts for a shard."""
@@ -196,7 +196,7 @@ class KubernetesLauncher:
     def close(self) -> None:
         """Do nothing: no pod is kept."""
 
-    @property
+    @cached_property
     def api(self) -> Api:
         """The API server.
 
@@ -204,9 +204,7 @@ class KubernetesLauncher:
             PermanentFailure: this process is not in a pod.
 
         """
-        if not self._api:
-            self._api.append(Api())
-        return self._api[0]
+        return Api()
 
 
 class LaunchedPods:
@@ -245,7 +243,7 @@ class LaunchedPods:
         for shard, known in self._states.items():
             if not known.is_final:
                 pod = pods.get(shard)
-                since = self._patience(shard, pod, is_busy=is_busy)
+                since = self._durations(shard, pod, is_busy=is_busy)
                 state = live_state(shard, pod, progress, since, self._launcher.start_limit_s)
                 self._states[shard] = state or self._failed(shard, pod)
         if any(state.phase is Phase.REFUSED for state in self._states.values()):
@@ -296,11 +294,11 @@ class LaunchedPods:
     def _failed(self, shard: int, pod: Pod | None) -> ShardState:
         if pod is None:
             return ShardState(Phase.LOST, "its pod is gone")
-        said = self._api.log(pod.name)
+        output = self._api.log(pod.name)
         place = shard_status.path(self._manifest.identifier, shard)
-        state = failed_state(pod, said, has_status=shard_status.load(self._store, place) is not None)
+        state = failed_state(pod, output, has_status=shard_status.load(self._store, place) is not None)
         if state.reason:
-            log.warning("shard %s: %s\n%s", shard, state.reason, said)
+            log.warning("shard %s: %s\n%s", shard, state.reason, output)
         return state
 
     def _give_up(self) -> None:
@@ -309,12 +307,12 @@ class LaunchedPods:
             if not state.is_final:
                 self._states[shard] = ShardState(Phase.LOST, "the worker of another shard refused the work")
 
-    def _patience(self, shard: int, pod: Pod | None, *, is_busy: bool) -> Patience:
+    def _durations(self, shard: int, pod: Pod | None, *, is_busy: bool) -> Durations:
         pending = pod is not None and pod.phase == "Pending"
         placed = pod is not None and pod.placed is not None
         # A shard waits for the others of its Job as long as they work.
         unplaced = not is_busy and (pod is None or (pending and not placed))
-        return Patience(
+        return Durations(
             unplaced_s=self._lasting(shard, "unplaced", holds=unplaced),
             starting_s=self._lasting(shard, "starting", holds=pending and placed),
             erring_s=self._lasting(shard, "erring", holds=pod is not None and pod.waiting in ERRORS),

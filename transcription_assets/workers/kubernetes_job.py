@@ -37,7 +37,7 @@ CONTAINER_FIELDS = ("image", "imagePullPolicy", "securityContext", "workingDir")
 
 @dataclass(frozen=True, slots=True)
 class WorkerJob:
-    """What all Jobs of a launcher have in common; at most `parallelism` pods run at once."""
+    """Template of the Jobs of a launcher; at most `parallelism` pods run at once."""
 
     cluster: Cluster
     parallelism: int

@@ -4,6 +4,7 @@ A launcher knows processes, pods or jobs, not recordings: what was decoded is in
 each shard.
 """
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,6 +16,11 @@ from transcription_assets.pipeline import shard_status
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
 from transcription_assets.workers.manifest import Manifest
+from transcription_assets.workers.worker import ExitCode
+
+STOPPED_BY = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals by which a person or the system ends a process that did nothing wrong."""
+_SIGNALS = {item.value: item.name for item in signal.Signals}
 
 
 class Phase(Enum):
@@ -42,8 +48,31 @@ class ShardState:
 
     @property
     def is_final(self) -> bool:
-        """Whether no worker works on the shard any more."""
+        """True if no worker works on the shard any more."""
         return self.phase not in {Phase.WAITING, Phase.RUNNING}
+
+
+def exit_state(code: int, detail: str = "", *, is_reported: bool = False) -> ShardState:
+    """Return the state of a shard whose worker ended.
+
+    Args:
+        code: Its exit code; 128 + n after signal n.
+        detail: What is known besides.
+        is_reported: Whether its status tells the failures that it ended with.
+
+    """
+    if code == ExitCode.DONE or (code in {ExitCode.PERMANENT, ExitCode.TRANSIENT} and is_reported):
+        return ShardState(Phase.ENDED)
+    if code == ExitCode.PERMANENT:
+        return ShardState(Phase.REFUSED, f"the worker cannot begin: {detail or 'its log tells why'}")
+    if code == ExitCode.TRANSIENT:
+        return ShardState(Phase.LOST, f"the worker could not go on: {detail or 'its log tells why'}")
+    name = _SIGNALS.get(code - 128, f"exit code {code}")
+    suffix = f": {detail}" if detail else ""
+    if code - 128 in STOPPED_BY:
+        return ShardState(Phase.LOST, f"the worker was stopped by {name}{suffix}")
+    cause = ", perhaps because memory ran out" if code - 128 == signal.SIGKILL else ""
+    return ShardState(Phase.DIED, f"{name}{cause}{suffix}")
 
 
 def stored_statuses(store: Store, manifest: Manifest) -> dict[int, ShardStatus]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from transcription_assets.costs import prices
+from transcription_assets.settings import Settings
 
 PART_OF = "transcription-assets"
 GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -36,6 +37,22 @@ class Cluster:
     cpu_nodes: Mapping[str, str] = field(default_factory=dict)
     spot: bool = False
     scale: float = 1.0
+
+    @classmethod
+    def of(cls, chosen: Settings) -> "Cluster":
+        """Return the configuration of the settings; a step gets a GPU if its device is `cuda`, not if it is `auto`."""
+        devices = {"transcript": chosen.device, "embeddings": chosen.encodes_on}
+        return cls(
+            gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
+            coordinated=frozenset({"transcript"} if chosen.launcher == "kubernetes" else ()),
+            service_account=chosen.k8s_service_account,
+            coordinator_account=chosen.k8s_coordinator_account,
+            gpu_image=chosen.k8s_gpu_image,
+            gpu_nodes=selector(chosen.k8s_gpu_node_selector),
+            cpu_nodes=selector(chosen.k8s_cpu_node_selector),
+            spot=chosen.k8s_spot,
+            scale=chosen.k8s_scale,
+        )
 
     def size(self, step: str) -> prices.Size:
         """Return the resources of the step's pod; only GPU nodes are spot nodes.

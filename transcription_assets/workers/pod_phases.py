@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from transcription_assets.workers.launcher import Phase, ShardState
+from transcription_assets.workers.launcher import Phase, ShardState, exit_state
 from transcription_assets.workers.pods import (
     CANNOT_START,
     ERROR_LIMIT_S,
@@ -14,11 +14,7 @@ from transcription_assets.workers.pods import (
     NODE_FAILURES,
     Pod,
 )
-from transcription_assets.workers.worker import ExitCode
 
-SIGTERM_CODE = 143
-SIGNALS = {134: "SIGABRT", 137: "SIGKILL, perhaps because memory ran out", 139: "SIGSEGV"}
-"""Exit codes of processes that a signal ended."""
 PULLS = {"ErrImagePull", "ImagePullBackOff", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 """Errors before the start that may pass; the others of `ERRORS` are those of a setting."""
 LOG_LINES = 5
@@ -35,8 +31,8 @@ class JobProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """For how long (s) a shard has been in a state that must not last, 0 if it is not in it."""
+class Durations:
+    """Seconds for which a shard has been in each state that must not last; 0 if it is not in it."""
 
     unplaced_s: float = 0.0
     starting_s: float = 0.0
@@ -53,7 +49,7 @@ def indexes(text: str | None) -> frozenset[int]:
     return frozenset(found)
 
 
-def live_state(index: int, pod: Pod | None, job: JobProgress, since: Patience, limit_s: float) -> ShardState | None:
+def live_state(index: int, pod: Pod | None, job: JobProgress, since: Durations, limit_s: float) -> ShardState | None:
     """Return the state of a shard, or None if its pod failed: then `failed_state` tells how.
 
     Args:
@@ -74,8 +70,7 @@ def live_state(index: int, pod: Pod | None, job: JobProgress, since: Patience, l
     if pod is None:
         return _without_pod(index, job, since, limit_s)
     if since.leaving_s > LEAVING_LIMIT_S:
-        said = f"pod {pod.name} was told to leave and does not: its node is lost{_said(pod.disrupted)}"
-        return ShardState(Phase.LOST, said)
+        return _lost(f"pod {pod.name} does not terminate: its node is lost{_suffix(pod.disrupted)}")
     return ShardState(Phase.RUNNING) if pod.phase == "Running" else _pending(pod, since, limit_s)
 
 
@@ -85,37 +80,25 @@ def failed_state(pod: Pod, log: str, *, has_status: bool) -> ShardState:
     Args:
         pod: A pod whose phase is Failed.
         log: The end of its log.
-        has_status: Whether the worker left a status of its shard; asked where the log does not tell the end.
+        has_status: Whether the worker left a status of its shard; used if the log does not tell the end.
 
     """
     if pod.ended == "OOMKilled":
-        return _died(f"pod {pod.name}: OOMKilled, more than its limit of {pod.memory_limit or 'the node'}", log)
-    if (
-        pod.disrupted
-        or pod.reason in NODE_FAILURES
-        or pod.reason.startswith("OutOf")
-        or pod.reason == "DeadlineExceeded"
-    ):
-        return _lost(f"pod {pod.name}: {pod.reason or 'disrupted'}{_said(pod.message or pod.disrupted)}")
+        limit = pod.memory_limit or "the node"
+        return ShardState(Phase.DIED, f"pod {pod.name}: OOMKilled, more than its limit of {limit}{_suffix(_tail(log))}")
+    is_of_node = pod.reason in NODE_FAILURES or pod.reason.startswith("OutOf")
+    if pod.disrupted or is_of_node or pod.reason == "DeadlineExceeded":
+        return _lost(f"pod {pod.name}: {pod.reason or 'disrupted'}{_suffix(pod.message or pod.disrupted)}")
     if pod.ended in CANNOT_START:
         reason = f"pod {pod.name}: {pod.ended}, its command cannot be run in this image"
         return ShardState(Phase.REFUSED, reason)
-    if pod.exit_code in {ExitCode.PERMANENT, ExitCode.TRANSIENT}:
-        return _ended(pod, log, has_status=has_status)
-    if pod.exit_code is None or pod.exit_code == SIGTERM_CODE:
-        return _lost(f"pod {pod.name}: {pod.reason or 'ended from outside'}{_said(pod.message)}")
-    how = SIGNALS.get(pod.exit_code, f"exit code {pod.exit_code}")
-    return _died(f"pod {pod.name}: {how}{_said(pod.message)}", log)
-
-
-def _ended(pod: Pod, log: str, *, has_status: bool) -> ShardState:
-    """Return the state after a worker's own exit code: its last event tells whether it had begun."""
+    if pod.exit_code is None:
+        return _lost(f"pod {pod.name}: {pod.reason or 'it was ended'}{_suffix(pod.message)}")
     event = last_event(log)
-    if event.get("event") == "done" or (not event and has_status):
-        return ShardState(Phase.ENDED)
-    said = str(event.get("reason", "")) or _tail(log) or f"exit code {pod.exit_code}"
-    permanent = pod.exit_code == ExitCode.PERMANENT
-    return ShardState(Phase.REFUSED if permanent else Phase.LOST, f"pod {pod.name}: {said}")
+    detail = str(event.get("reason", "")) or " | ".join(filter(None, (pod.message.strip(), _tail(log))))
+    is_reported = event.get("event") == "done" or (not event and has_status)
+    state = exit_state(pod.exit_code, detail, is_reported=is_reported)
+    return replace(state, reason=f"pod {pod.name}: {state.reason}") if state.reason else state
 
 
 def last_event(log: str) -> Mapping[str, object]:
@@ -130,7 +113,7 @@ def last_event(log: str) -> Mapping[str, object]:
     return {}
 
 
-def _without_pod(index: int, job: JobProgress, since: Patience, limit_s: float) -> ShardState:
+def _without_pod(index: int, job: JobProgress, since: Durations, limit_s: float) -> ShardState:
     if index in job.failed:
         return _lost("its pod is gone: somebody deleted it, or its node was lost")
     if since.unplaced_s > limit_s:
@@ -138,19 +121,20 @@ def _without_pod(index: int, job: JobProgress, since: Patience, limit_s: float) 
     return ShardState(Phase.WAITING)
 
 
-def _pending(pod: Pod, since: Patience, limit_s: float) -> ShardState:
+def _pending(pod: Pod, since: Durations, limit_s: float) -> ShardState:
     if pod.placed is None:
         if since.unplaced_s <= limit_s:
             return ShardState(Phase.WAITING)
         return _lost(
-            f"pod {pod.name}: Unschedulable for {limit_s:.0f} s (TRANSCRIPTION_K8S_START_LIMIT_S){_said(pod.unplaced)}"
+            f"pod {pod.name}: Unschedulable for {limit_s:.0f} s (see TRANSCRIPTION_K8S_START_LIMIT_S)"
+            f"{_suffix(pod.unplaced)}"
         )
     if pod.waiting in ERRORS and (pod.waiting in NEVER_STARTS or since.erring_s > ERROR_LIMIT_S):
         phase = Phase.LOST if pod.waiting in PULLS else Phase.REFUSED
-        return ShardState(phase, f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_said(pod.waiting_message)}")
+        return ShardState(phase, f"pod {pod.name}: {pod.waiting}, {ERRORS[pod.waiting]}{_suffix(pod.waiting_message)}")
     if since.starting_s > limit_s:
         what = pod.waiting or "ContainerCreating"
-        return _lost(f"pod {pod.name}: {what} for {limit_s:.0f} s after it was placed{_said(pod.waiting_message)}")
+        return _lost(f"pod {pod.name}: {what} for {limit_s:.0f} s after it was placed{_suffix(pod.waiting_message)}")
     return ShardState(Phase.WAITING)
 
 
@@ -158,14 +142,10 @@ def _lost(reason: str) -> ShardState:
     return ShardState(Phase.LOST, reason)
 
 
-def _died(reason: str, log: str) -> ShardState:
-    return ShardState(Phase.DIED, f"{reason}{_said(_tail(log))}")
-
-
 def _tail(log: str) -> str:
     """Return the last lines that are not events."""
     return " | ".join([line for line in log.splitlines() if line.strip() and not line.startswith("{")][-LOG_LINES:])
 
 
-def _said(message: str) -> str:
+def _suffix(message: str) -> str:
     return f": {message.strip()}" if message.strip() else ""

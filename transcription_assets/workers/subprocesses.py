@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,9 +21,8 @@ from pydantic import TypeAdapter
 from transcription_assets.errors import TransientFailure
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
-from transcription_assets.workers.launcher import Phase, ShardState
+from transcription_assets.workers.launcher import Phase, ShardState, exit_state
 from transcription_assets.workers.manifest import Manifest
-from transcription_assets.workers.worker import ExitCode
 
 COMMAND = (sys.executable, "-P", "-m", "transcription_assets", "work", "--serve")
 WAIT_S = 1.0
@@ -32,8 +30,6 @@ END_S = 10.0
 """Seconds that a worker has to end after SIGTERM."""
 STALL_S = 1800.0
 """Seconds without any progress after which a worker is killed: a batch of chunks takes minutes on a slow CPU."""
-STOPPED_BY = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals by which a person or the system ends a process that did nothing wrong."""
 
 EVENTS = {"progress": {"status"}, "done": set[str](), "error": {"reason", "transient"}}
 """Fields of the events that a worker writes, by the name of the event."""
@@ -51,13 +47,13 @@ class _Process:
     popen: "subprocess.Popen[str]"
     requests: IO[str]
     shard: int | None = None
-    heard_at: float = 0.0
+    last_event_at: float = 0.0
     error: str = ""
-    """Why it could not begin, if it said so."""
+    """Reason that it gave for not being able to begin."""
 
     def send(self, identifier: str, shard: int) -> bool:
         """Give it a shard; return False if it has ended."""
-        self.shard, self.heard_at = shard, time.monotonic()
+        self.shard, self.last_event_at = shard, time.monotonic()
         try:
             self.requests.write(f"{identifier} {shard}\n")
             self.requests.flush()
@@ -203,7 +199,7 @@ class LaunchedProcesses:
         process = self._launcher._processes.get(event["worker"])  # noqa: SLF001
         if process is None or process.popen.pid != event["pid"]:
             return  # of a process that is gone
-        process.heard_at = time.monotonic()
+        process.last_event_at = time.monotonic()
         shard, kind = process.shard, event["event"]
         if kind == "error":
             process.error = event["reason"]
@@ -219,14 +215,15 @@ class LaunchedProcesses:
             phase = Phase.LOST if event["transient"] else Phase.REFUSED
             self._states[shard] = ShardState(phase, event["reason"])
         else:
-            self._states[shard] = _ended(event["code"], process.error)
+            code = event["code"]
+            self._states[shard] = exit_state(code if code >= 0 else 128 - code, process.error)
 
     def _kill_stalled(self) -> None:
         for process in self._launcher._processes.values():  # noqa: SLF001
-            if process.shard is not None and time.monotonic() - process.heard_at > STALL_S:
+            if process.shard is not None and time.monotonic() - process.last_event_at > STALL_S:
                 log.warning("worker %s made no progress for %.0f s: it is killed", process.popen.pid, STALL_S)
                 process.popen.kill()
-                process.heard_at = time.monotonic()
+                process.last_event_at = time.monotonic()
 
 
 def _read(popen: "subprocess.Popen[str]", answers: IO[str], number: int, events: "Queue[Event]") -> None:
@@ -251,21 +248,6 @@ def _event(line: str) -> Event | None:
         return None
     fields = EVENTS.get(str(event.get("event"))) if isinstance(event, dict) else None
     return event if fields is not None and fields <= event.keys() else None
-
-
-def _ended(code: int, error: str) -> ShardState:
-    """Return the state of a shard whose process ended before it was done."""
-    if code == ExitCode.PERMANENT:
-        return ShardState(Phase.REFUSED, error or f"the worker ended with exit code {code}; its log tells why")
-    if code == ExitCode.TRANSIENT:
-        return ShardState(Phase.LOST, error or f"the worker ended with exit code {code}; its log tells why")
-    if code >= 0:
-        return ShardState(Phase.DIED, f"exit code {code}")
-    known = {item.value: item.name for item in signal.Signals}
-    name = known.get(-code, f"signal {-code}")
-    if -code in STOPPED_BY:
-        return ShardState(Phase.LOST, f"the worker was stopped by {name}")
-    return ShardState(Phase.DIED, f"{name}, perhaps because memory ran out" if -code == signal.SIGKILL else name)
 
 
 def _end_all(processes: "dict[int, _Process]") -> None:

@@ -14,6 +14,7 @@ import yaml
 from transcription_assets import definitions, settings
 from transcription_assets.defs.executors.placement import pod_config
 from transcription_assets.workers.kubernetes_job import COMPONENT
+from transcription_assets.workers.nodes import Cluster
 from transcription_assets_tests.k8s import rendered
 from transcription_assets_tests.k8s.rendered import K8S, OVERLAYS, Document, selects
 from transcription_assets_tests.k8s.test_jobs import built, pod
@@ -82,11 +83,11 @@ def test_component_chooses_the_launcher(documents: list[Document], monkeypatch: 
         monkeypatch.setenv(name, value)
     chosen = settings.load()
     assert chosen.launcher == "kubernetes"
-    config = pod_config("transcript", definitions.cluster(chosen))
+    config = pod_config("transcript", Cluster.of(chosen))
     assert config["pod_spec_config"]["service_account_name"] == "coordinator"
     assert config["pod_spec_config"]["automount_service_account_token"] is True
     assert "nvidia.com/gpu" not in config["container_config"]["resources"]["limits"]
-    others = [pod_config(step, definitions.cluster(chosen)) for step in definitions.STEPS if step != "transcript"]
+    others = [pod_config(step, Cluster.of(chosen)) for step in definitions.STEPS if step != "transcript"]
     assert not any(item["pod_spec_config"]["automount_service_account_token"] for item in others)
 
 

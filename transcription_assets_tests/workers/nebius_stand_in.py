@@ -39,7 +39,7 @@ from nebius.base.options import INSECURE
 from nebius.base.resolver import Constant
 from nebius.sdk import SDK
 
-from transcription_assets.workers.nebius import CHANNEL_OPTIONS, USER_AGENT
+from transcription_assets.workers.nebius_service import CHANNEL_OPTIONS, USER_AGENT
 
 STAGES = ("PROVISIONING", "STARTING", "IMAGE_PULLING")
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "ERROR")

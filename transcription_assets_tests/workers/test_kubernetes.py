@@ -18,7 +18,7 @@ from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.kubernetes_job import COMPONENT, WorkerJob, label
 from transcription_assets.workers.launcher import Phase, ShardState
 from transcription_assets.workers.nodes import Cluster
-from transcription_assets.workers.pod_phases import JobProgress, Patience, failed_state, indexes, live_state
+from transcription_assets.workers.pod_phases import Durations, JobProgress, failed_state, indexes, live_state
 from transcription_assets.workers.pods import Pod
 from transcription_assets_tests import waiting
 from transcription_assets_tests.chain import script
@@ -156,26 +156,31 @@ PENDING = pod("Pending", placed=None)
 @pytest.mark.parametrize(
     ("found", "job", "since", "expected"),
     [
-        (None, JobProgress(), Patience(), Phase.WAITING),
-        (None, JobProgress(), Patience(unplaced_s=99), Phase.LOST),
-        (None, JobProgress(failed=frozenset({0})), Patience(), Phase.LOST),
-        (None, JobProgress(completed=frozenset({0})), Patience(), Phase.ENDED),
-        (None, JobProgress(failure="DeadlineExceeded"), Patience(), Phase.LOST),
-        (PENDING, JobProgress(), Patience(), Phase.WAITING),
-        (PENDING, JobProgress(), Patience(unplaced_s=99), Phase.LOST),
-        (pod("Pending"), JobProgress(), Patience(starting_s=99), Phase.LOST),
-        (pod("Pending", waiting="ErrImagePull"), JobProgress(), Patience(), Phase.WAITING),
-        (pod("Pending", waiting="ErrImagePull"), JobProgress(), Patience(erring_s=999), Phase.LOST),
-        (pod("Pending", waiting="InvalidImageName"), JobProgress(), Patience(), Phase.REFUSED),
-        (pod("Pending", waiting="CreateContainerConfigError"), JobProgress(), Patience(erring_s=999), Phase.REFUSED),
-        (pod("Running"), JobProgress(), Patience(), Phase.RUNNING),
-        (pod("Running"), JobProgress(), Patience(leaving_s=999), Phase.LOST),
-        (pod("Succeeded"), JobProgress(), Patience(), Phase.ENDED),
-        (pod(disrupted="Evicted"), JobProgress(), Patience(), Phase.WAITING),
+        (None, JobProgress(), Durations(), Phase.WAITING),
+        (None, JobProgress(), Durations(unplaced_s=99), Phase.LOST),
+        (None, JobProgress(failed=frozenset({0})), Durations(), Phase.LOST),
+        (None, JobProgress(completed=frozenset({0})), Durations(), Phase.ENDED),
+        (None, JobProgress(failure="DeadlineExceeded"), Durations(), Phase.LOST),
+        (PENDING, JobProgress(), Durations(), Phase.WAITING),
+        (PENDING, JobProgress(), Durations(unplaced_s=99), Phase.LOST),
+        (pod("Pending"), JobProgress(), Durations(starting_s=99), Phase.LOST),
+        (pod("Pending", waiting="ErrImagePull"), JobProgress(), Durations(), Phase.WAITING),
+        (pod("Pending", waiting="ErrImagePull"), JobProgress(), Durations(erring_s=999), Phase.LOST),
+        (pod("Pending", waiting="InvalidImageName"), JobProgress(), Durations(), Phase.REFUSED),
+        (
+            pod("Pending", waiting="CreateContainerConfigError"),
+            JobProgress(),
+            Durations(erring_s=999),
+            Phase.REFUSED,
+        ),
+        (pod("Running"), JobProgress(), Durations(), Phase.RUNNING),
+        (pod("Running"), JobProgress(), Durations(leaving_s=999), Phase.LOST),
+        (pod("Succeeded"), JobProgress(), Durations(), Phase.ENDED),
+        (pod(disrupted="Evicted"), JobProgress(), Durations(), Phase.WAITING),
     ],
 )
 def test_pod_that_did_not_fail_has_a_phase(
-    found: Pod | None, job: JobProgress, since: Patience, expected: Phase
+    found: Pod | None, job: JobProgress, since: Durations, expected: Phase
 ) -> None:
     state = live_state(0, found, job, since, 50.0)
     assert state
@@ -183,7 +188,7 @@ def test_pod_that_did_not_fail_has_a_phase(
 
 
 def test_failed_pod_is_judged_by_its_end() -> None:
-    assert live_state(0, pod(exit_code=137), JobProgress(), Patience(), 50.0) is None
+    assert live_state(0, pod(exit_code=137), JobProgress(), Durations(), 50.0) is None
 
 
 @pytest.fixture

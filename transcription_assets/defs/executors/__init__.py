@@ -1,1 +1,1 @@
-"""Where steps run: executors, pods, deadlines."""
+"""Execution of steps: executors, pods, deadlines."""

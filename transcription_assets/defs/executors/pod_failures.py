@@ -52,7 +52,7 @@ class JobObservation:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a process of it may have run."""
+        """True if a process of it may have run."""
         return self.failed or self.succeeded or any(pod.phase != "Pending" for pod in self.pods)
 
 
