@@ -279,8 +279,9 @@ def _encode(
     command = [ffmpeg, *pcm.split(), *flac.split(), address(target)]
     with ffmpeg_process.started(command, stdin=subprocess.PIPE) as running:
         watchdog = threading.Timer(encode_limit(limit_s, length), running.kill)
-        watchdog.start()
+        watchdog.daemon = True  # a signal may interrupt `start` before the block that cancels it
         try:
+            watchdog.start()
             with suppress(BrokenPipeError):
                 for block in blocks:
                     _write(running, block.tobytes())

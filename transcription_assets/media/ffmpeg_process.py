@@ -11,11 +11,13 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
 
@@ -197,17 +199,24 @@ def started(
         TransientFailure: the system cannot start a process now.
 
     """
-    pipe = subprocess.PIPE
-    environment = {name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT}
+    with ExitStack() as stack:
+        with _signals_deferred():  # one that raises inside `Popen` would leave a process that nobody ends
+            process = stack.enter_context(_popen(command, stdin, pass_fds))
+            stack.callback(_kill, process)
+        _limit_memory(process.pid)
+        yield process
+
+
+def _popen(command: list[str], stdin: int, pass_fds: Collection[int]) -> "subprocess.Popen[bytes]":
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=stdin,
-            stdout=pipe,
-            stderr=pipe,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            env=environment,
+            env={name: value for name, value in os.environ.items() if name.upper() in _ENVIRONMENT},
             pass_fds=pass_fds,
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -217,13 +226,32 @@ def started(
         ) from error
     except OSError as error:
         raise TransientFailure(f"cannot start {command[0]}: {error.strerror}; try again", hint="try again") from error
-    with process:
-        _limit_memory(process.pid)
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process with its group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Run the Python handlers of signals that end a process after the block; they run in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[tuple[Any, ...]] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    deferred = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in deferred:
+        signal.signal(number, lambda *call: received.append(call))
+    try:
+        yield
+    finally:
+        for number, handler in deferred.items():
+            signal.signal(number, handler)
+        for number, frame in received:
+            deferred[number](number, frame)
 
 
 def _limit_memory(pid: int) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,3 +156,32 @@ def test_the_time_limit_has_a_minimum_and_grows_with_length(
 def test_the_time_limit_without_a_duration_depends_on_the_size() -> None:
     hour_of_speech = 4_000 * 3_600
     assert media.decode_limit(None, hour_of_speech, floor_s=60, per_second=0.5) == 60 + 1_800
+
+
+class Ended(BaseException):
+    """Raised by the handler of a signal."""
+
+
+def test_signal_while_a_process_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler runs between two bytecodes, so also before `Popen` has returned the process."""
+    pids = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            pids.append(self.pid)
+            signal.raise_signal(signal.SIGTERM)
+
+    def end(_number: int, _frame: object) -> None:
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(Ended):
+            patched.setattr(ffmpeg_process.subprocess, "Popen", Interrupted)
+            with ffmpeg_process.started(["sleep", "600"]):
+                pytest.fail("the block must not begin")
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert_gone(pids[0])

@@ -133,6 +133,13 @@ class NebiusStandIn:
     def running(self) -> list[LocalJob]:
         return [job for job in self.jobs.values() if job.popen is not None and job.popen.poll() is None]
 
+    def end(self) -> None:
+        """End all jobs; one whose machine is still being provisioned does not start."""
+        with self._lock:
+            for job in self.jobs.values():
+                job.end("CANCELLED")
+                job.kill()
+
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         return {name: self._handler(name, request) for name, request in METHODS.items()}
 
@@ -188,6 +195,7 @@ class NebiusStandIn:
 
     def _delete(self, request: DeleteJobRequest, context: grpc.ServicerContext) -> Operation:
         job = self._found(request.id, context)
+        job.end("CANCELLED")
         job.kill()
         del self.jobs[job.identifier]
         return Operation(id="operation-delete", resource_id=job.identifier)
@@ -255,5 +263,4 @@ def serve(command: tuple[str, ...] = WORKER, **faults: Any) -> Iterator[NebiusSt
         yield service
     finally:
         server.stop(None).wait()
-        for job in service.jobs.values():
-            job.kill()
+        service.end()
