@@ -177,9 +177,9 @@ def test_signal_while_a_process_starts_leaves_none_behind(monkeypatch: pytest.Mo
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        with monkeypatch.context() as patched, pytest.raises(Ended):
+        with monkeypatch.context() as patched:
             patched.setattr(ffmpeg_process.subprocess, "Popen", Interrupted)
-            with ffmpeg_process.started(["sleep", "600"]):
+            with pytest.raises(Ended), ffmpeg_process.started(["sleep", "600"]):
                 pytest.fail("the block must not begin")
         assert signal.getsignal(signal.SIGTERM) is end
     finally:
