@@ -4,6 +4,7 @@ It works in rounds. In each, the windows without a checkpoint are distributed ov
 all have ended, what a worker died of is set apart (see `quarantine`), and the next round decodes the rest.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from transcription_assets.storage import Store
 from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.launcher import Launched, Launcher, Phase, ShardState
 from transcription_assets.workers.manifest import Manifest, ManifestRecording
+
+log = logging.getLogger(__name__)
 
 Shards = Sequence[Sequence[Sequence[WindowJob]]]
 """Groups of windows by shard."""
@@ -87,6 +90,10 @@ class WorkerTranscriber:
             time.sleep(idle * IDLE_WAIT_S)
             round_ = _Round(store, backlog, self._manifest(backlog, shards), shards, self._loading)
             yield from round_.run(self.launcher)
+            for shard, state in round_.unfinished():
+                log.warning(
+                    "the worker of shard %s ended early (%s): what is left is decoded again", shard, state.reason
+                )
             round_.raise_refusal()
             deaths = round_.record_deaths()
             yield from backlog.isolate()
@@ -167,6 +174,10 @@ class _Round:
                 yield from self._news(workers)
         finally:
             shard_status.remove(self._store, media_keys.work(self._manifest.identifier))
+
+    def unfinished(self) -> list[tuple[int, ShardState]]:
+        """Return the shards whose worker did not end by itself."""
+        return [(shard, state) for shard, state in self._states.items() if state.phase is not Phase.ENDED]
 
     def raise_refusal(self) -> None:
         """Raise the failure of workers that could not begin.
