@@ -30,6 +30,8 @@ END_S = 10.0
 """Seconds that a worker has to end after SIGTERM."""
 STALL_S = 1800.0
 """Seconds without any progress after which a worker is killed: a batch of chunks takes minutes on a slow CPU."""
+START_S = 1800.0
+"""Seconds that a worker has to load its weights and begin with a shard."""
 
 EVENTS = {"progress": {"status"}, "done": set[str](), "error": {"reason", "transient"}}
 """Fields of the events that a worker writes, by the name of the event."""
@@ -220,8 +222,9 @@ class LaunchedProcesses:
 
     def _kill_stalled(self) -> None:
         for process in self._launcher._processes.values():  # noqa: SLF001
-            if process.shard is not None and time.monotonic() - process.last_event_at > STALL_S:
-                log.warning("worker %s made no progress for %.0f s: it is killed", process.popen.pid, STALL_S)
+            limit = STALL_S if process.shard in self._statuses else START_S
+            if process.shard is not None and time.monotonic() - process.last_event_at > limit:
+                log.warning("worker %s made no progress for %.0f s: it is killed", process.popen.pid, limit)
                 process.popen.kill()
                 process.last_event_at = time.monotonic()
 
