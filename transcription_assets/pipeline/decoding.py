@@ -274,11 +274,12 @@ def decode_windows(
     groups: Iterable[Group],
     status: StatusWriter,
     *,
+    parallel: int = 0,
     progress: Callable[[Group, float], None] = lambda _group, _share: None,
 ) -> Iterator[tuple[WindowJob, Exception | None]]:
     """Decode the groups and write a checkpoint for each window; yield each window with its failure, None if done.
 
-    The `status` says at any time what is being decoded.
+    The `status` says at any time what is being decoded; for `parallel` see `Engine.decode`.
     """
     requests = dict(requests)
 
@@ -289,7 +290,7 @@ def decode_windows(
         status.progress(share)
         progress(group, share)
 
-    for job, answer in recognition.decode_groups(engine, groups, begin, watch):
+    for job, answer in recognition.decode_groups(engine, groups, begin, watch, parallel):
         error = answer if isinstance(answer, Exception) else None
         if not isinstance(answer, Exception):
             try:

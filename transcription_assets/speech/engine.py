@@ -115,12 +115,23 @@ class Engine(Protocol):
         """Seconds of audio to decode together: more makes batches more even, but a kill loses all of it."""
         ...
 
+    @property
+    def parallel(self) -> int:
+        """Number of batches that it decodes at once."""
+        ...
+
     def decode(
-        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent
+        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent, parallel: int = 0
     ) -> list[DecodedWindow | Exception]:
         """Return one result for each window, in the same order; a failure is returned as an exception in its place.
 
-        The result of a window depends only on the windows that are decoded together with it. `progress` is called with
-        the share (0 to 1) of the windows that is decoded.
+        The result of a window depends only on the windows that are decoded together with it, and on `parallel`.
+
+        Args:
+            windows: Windows to decode together.
+            progress: Called with the share (0 to 1) of the windows that is decoded.
+            parallel: Number of parallel batches for which the windows are divided evenly, 0 for that of this engine.
+                Engines that decode parts of the same recordings take the same number.
+
         """
         ...

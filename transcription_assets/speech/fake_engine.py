@@ -23,12 +23,13 @@ class ScriptedEngine:
     model: SpeechModel = field(default_factory=lambda: SpeechModel("scripted", "1", "none", "fake"))
     decoded: list[int] = field(default_factory=list)
     group_s: float = 480.0
+    parallel: int = 1
 
     def load(self) -> None:
         """Do nothing: there are no weights."""
 
     def decode(
-        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent
+        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent, _parallel: int = 0
     ) -> list[DecodedWindow | Exception]:
         """Return the sentences of each window, with words evenly distributed over its length."""
         answers: list[DecodedWindow | Exception] = []

@@ -74,11 +74,13 @@ def decode_groups(
     groups: Iterable[Sequence[WindowJob]],
     begin: Callable[[Sequence[WindowJob]], None] = lambda _group: None,
     progress: Callable[[Sequence[WindowJob], float], None] = lambda _group, _share: None,
+    parallel: int = 0,
 ) -> Iterator[Decoded]:
     """Yield each window with its result; a failure is yielded as an exception in its place.
 
     The next group is read in a background thread while one is decoded. `begin` is called before a group is decoded,
     `progress` with the share (0 to 1) of it that is done. After a recording failed, its later windows are left out.
+    For `parallel` see `Engine.decode`.
 
     Raises:
         Exception: any exception of `begin`.
@@ -91,7 +93,7 @@ def decode_groups(
 
     for _, samples in _prefetched(read, groups):
         left = [(job, item) for job, item in samples if job.recording not in failed]
-        for job, answer in _decode_group(engine, left, begin, progress):
+        for job, answer in _decode_group(engine, left, begin, progress, parallel):
             if isinstance(answer, Exception):
                 failed.add(job.recording)
             yield job, answer
@@ -146,6 +148,7 @@ def _decode_group(
     group: Sequence[tuple[WindowJob, Samples | Exception]],
     begin: Callable[[Sequence[WindowJob]], None],
     progress: Callable[[Sequence[WindowJob], float], None],
+    parallel: int,
 ) -> Iterator[Decoded]:
     jobs = [job for job, samples in group if not isinstance(samples, Exception)]
     windows = [
@@ -158,7 +161,7 @@ def _decode_group(
         return
     begin(jobs)
     started = time.monotonic()
-    answers = engine.decode(windows, lambda share: progress(jobs, share))
+    answers = engine.decode(windows, lambda share: progress(jobs, share), parallel)
     seconds = time.monotonic() - started
     work = [1.0 + sum(region.length for region in job.plan.voiced) for job in jobs]
     for job, answer, share in zip(jobs, answers, work, strict=True):

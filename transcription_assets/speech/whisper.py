@@ -142,36 +142,43 @@ class Whisper:
             return EARLIEST_SHARE * WINDOW_S
         return max(WINDOW_S, 2 * self._batch_size * chunking.CHUNK_S)
 
+    @property
+    def parallel(self) -> int:
+        """Number of batches that it decodes at once."""
+        return self._hardware.at_once
+
     def decode(
-        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent
+        self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent, parallel: int = 0
     ) -> list[DecodedWindow | Exception]:
         """Implement `Engine.decode`: if decoding together fails, decode each window separately, so only one is lost."""
         if not windows:
             return []
         try:
             self.load()
-            found = self._decode(windows, _Progress(windows, progress))
+            found = self._decode(windows, _Progress(windows, progress), parallel or self.parallel)
         except Exception as error:
             if len(windows) == 1 or self._unloadable is not None:
                 return [_blamed(error)] * len(windows)
             log.exception("decoding %s windows together failed, each is tried by itself", len(windows))
-            return [answer for window in windows for answer in self.decode([window])]
+            return [answer for window in windows for answer in self.decode([window], parallel=parallel)]
         finally:
             give_memory_back()  # after each group: glibc retained 2.3 GB after three hours of audio
         return found
 
-    def _decode(self, windows: Sequence[WindowTask], progress: "_Progress") -> list[DecodedWindow | Exception]:
+    def _decode(
+        self, windows: Sequence[WindowTask], progress: "_Progress", parallel: int
+    ) -> list[DecodedWindow | Exception]:
         """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
         works = batches.states(windows)
         jobs = [job for work in works for job in batches.chunk_tasks(work)]
         for alone in (True, False):
             group = [job for job in jobs if job.alone is alone]
-            self._work_off(group, progress)
+            self._work_off(group, progress, parallel)
             for job in group:
                 languages.count(job.work.votes, job.votes)
         if not self._options.language:
             self._try_neighbours(jobs)
-        done = jobs + self._second_opinion(works, jobs, progress)
+        done = jobs + self._second_opinion(works, jobs, progress, parallel)
         return [_finished(work, [job for job in done if job.work is work]) for work in works]
 
     def _try_neighbours(self, jobs: Sequence[ChunkTask]) -> None:
@@ -196,7 +203,7 @@ class Whisper:
                     break
 
     def _second_opinion(
-        self, works: Sequence[WindowState], answered: Sequence[ChunkTask], progress: "_Progress"
+        self, works: Sequence[WindowState], answered: Sequence[ChunkTask], progress: "_Progress", parallel: int
     ) -> list[ChunkTask]:
         """Decode regions that VAD left out, if both their energy and Whisper's no-speech probability indicate speech.
 
@@ -212,7 +219,7 @@ class Whisper:
 
         for batch in batches.batches(asked, size):
             self._in_memory(ask, batch)
-        self._work_off(spoken, progress)
+        self._work_off(spoken, progress, parallel)
         for job in spoken:
             job.unexplained = True
             if not quality.is_certain(job.answer):
@@ -220,8 +227,8 @@ class Whisper:
             languages.count(job.work.votes, job.votes)
         return spoken
 
-    def _work_off(self, jobs: Sequence[ChunkTask], progress: "_Progress") -> None:
-        size = batches.even_size(len(jobs), self._batch_size, self._hardware.at_once)
+    def _work_off(self, jobs: Sequence[ChunkTask], progress: "_Progress", parallel: int) -> None:
+        size = batches.even_size(len(jobs), self._batch_size, parallel)
         cut = list(batches.batches(jobs, size))
         answer = partial(self._answer, progress)
         if len(cut) < 2:  # noqa: PLR2004 -- a single batch needs no thread

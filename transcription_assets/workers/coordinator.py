@@ -132,6 +132,7 @@ class WorkerTranscriber:
                 tuple(tuple(shard_status.reference(job) for job in group) for group in shard) for shard in shards
             ),
             created=time.time(),
+            parallel=self.engine.parallel,
         )
 
 

@@ -17,7 +17,7 @@ from transcription_assets.pipeline.shard_status import WindowRef
 from transcription_assets.speech.recognition import WindowJob
 from transcription_assets.storage import Store
 
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Manifest:
     """The work of a batch; `shards[n]` are the groups of windows that worker n decodes, one after another.
 
     `owner` identifies the run, `created` is Unix time in seconds. The words depend on `model` and `options`, so a
-    worker with others refuses the work.
+    worker with others refuses the work; they also depend on `parallel` (see `Engine.decode`), which every worker takes
+    from here, so they are the same for any number of workers.
     """
 
     identifier: str
@@ -45,6 +46,7 @@ class Manifest:
     recordings: tuple[ManifestRecording, ...]
     shards: tuple[tuple[tuple[WindowRef, ...], ...], ...]
     created: float
+    parallel: int = 0
     version: str = VERSION
 
     def write(self, store: Store) -> None:

@@ -50,7 +50,7 @@ class Worker:
         with StatusWriter(self.store, place, manifest.owner, keep=True, changed=self.changed) as status:
             requests = dict(self._requests(manifest, groups, status))
             left = self._left(requests, groups, status)
-            for _ in decode_windows(self.store, requests, self.engine, left, status):
+            for _ in decode_windows(self.store, requests, self.engine, left, status, parallel=manifest.parallel):
                 pass  # the status tells
         failures = status.status.failed.values()
         if not failures:

@@ -115,7 +115,7 @@ class ToldToLeave(ScriptedEngine):
     """FAKE: interrupted in the middle of each recording, as by Dagster when its pod gets SIGTERM."""
 
     def decode(
-        self, _windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent
+        self, _windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent, _parallel: int = 0
     ) -> list[DecodedWindow | Exception]:
         """Raise the exception of an interrupted step."""
         raise DagsterExecutionInterruptedError

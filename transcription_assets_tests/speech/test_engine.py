@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
@@ -105,6 +105,21 @@ def test_batches_are_bounded_and_spread_evenly_over_workers(jobs: int, most: int
     size = even_size(jobs, most, workers)
     assert 1 <= size <= most
     assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 6))
+def test_batches_do_not_depend_on_the_threads(phrases: int, threads: int, parallel: int) -> None:
+    """Words may differ between batches, so workers with any number of threads must make the same ones."""
+    samples = spelling(said(phrases * 3.0, pause=2.0), phrases * 3.0)
+    task = WindowTask("a", PlannedWindow(0.0, phrases * 3.0, tuple(loud(samples))), samples)
+
+    def batches(cpu_threads: int) -> list[list[float]]:
+        decoder = SpellingDecoder()
+        engine(decoder, cpu_threads=cpu_threads).decode([task], parallel=parallel)
+        return sorted(decoder.batches)
+
+    assert batches(threads) == batches(parallel)
 
 
 def test_the_engine_version_contains_our_version() -> None:

@@ -47,7 +47,7 @@ def test_manifest_round_trips_through_the_store(tmp_path: Path) -> None:
     assert manifests.load(store, "id") == manifest()
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"version": "0"}', b'{"version": "1"}'])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"version": "0"}', b'{"version": "2"}'])
 def test_damaged_or_foreign_manifest_is_a_permanent_failure(tmp_path: Path, damage: bytes) -> None:
     store = Store.open(str(tmp_path))
     with pytest.raises(PermanentFailure):

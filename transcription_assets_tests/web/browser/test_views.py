@@ -42,12 +42,13 @@ class PromptedEngine:
     model: SpeechModel = field(default_factory=lambda: SpeechModel("prompted", "1", "none", "fake"))
 
     group_s: float = 480.0
+    parallel: int = 1
 
     def load(self) -> None:
         """Do nothing: there are no weights."""
 
     def decode(
-        self, windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent
+        self, windows: Sequence[WindowTask], _progress: Callable[[float], None] = silent, _parallel: int = 0
     ) -> list[DecodedWindow | Exception]:
         """Return the sentences of the demo recordings, and no segments for any other recording."""
         return [self._decode(window.plan) for window in windows]
