@@ -67,9 +67,9 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
 
 
 def _prices(chosen: Settings) -> dict[str, dict[str, float]]:
-    """Return the resources and the price of the pod that does each step's work; empty if steps do not run in pods."""
+    """Return the resources and the price of each step's own pod; empty if steps do not run in pods."""
     placed = Cluster.of(chosen)
-    return {step: placement.price_tag(placed.work_size(step)) for step in STEPS} if chosen.executor == "k8s" else {}
+    return {step: placement.price_tag(placed.size(step)) for step in STEPS} if chosen.executor == "k8s" else {}
 
 
 def _threads(chosen: Settings) -> int:

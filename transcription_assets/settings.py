@@ -26,6 +26,7 @@ SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UD
 """Suffixes of the variables that Kubernetes adds to every pod for each Service of its namespace."""
 RENAMED = {"SEARCH_DOUBTFUL": "SEARCH_LOW_CONFIDENCE"}
 """Earlier names of settings."""
+LauncherName = Literal["subprocess", "in_process", "kubernetes", "nebius"]
 VARIABLES = r"^([A-Za-z_]\w*=[^,]*(,[A-Za-z_]\w*=[^,]*)*)?$"
 SECRETS = r"^([A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?(,[A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?)*)?$"
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
@@ -197,18 +198,24 @@ class Settings(BaseSettings):
         120.0, ge=1, le=86_400, description="Time limit of ffmpeg for one recording in seconds: this constant, plus …"
     )
     decode_per_second: float = Field(0.5, ge=0, le=100, description="… this factor times the recording's duration.")
-    launcher: Literal["subprocess", "in_process", "kubernetes", "nebius"] = Field(
+    launcher: LauncherName = Field(
         "subprocess",
         description="Where speech is decoded: `subprocess` = in worker processes of the same machine, so that a "
         "recording that exhausts the memory does not stop the others; `in_process` = in the process of "
         "the step; `kubernetes` = in pods of their own, for steps that are pods; `nebius` = in "
         "serverless jobs of Nebius.",
     )
+    audio_launcher: LauncherName = Field(
+        "in_process", description="Where audio is extracted; values as of `TRANSCRIPTION_LAUNCHER`."
+    )
+    embeddings_launcher: LauncherName = Field(
+        "in_process", description="Where passages are encoded; values as of `TRANSCRIPTION_LAUNCHER`."
+    )
     worker_processes: int = Field(
         1,
         ge=1,
         le=64,
-        description="Number of worker processes that decode in parallel; they share the cores or the GPUs.",
+        description="Number of worker processes that work in parallel; they share the cores or the GPUs.",
     )
     shard_s: float = Field(
         600.0,
@@ -286,6 +293,13 @@ class Settings(BaseSettings):
     nebius_preset: str = Field(
         "", pattern=r"^[a-z0-9-]*$", description="Preset of the platform, as in `1gpu-8vcpu-32gb`; needed."
     )
+    nebius_cpu_platform: str = Field(
+        "",
+        pattern=r"^[a-z0-9-]*$",
+        description="Platform of jobs that extract audio; empty = that of all jobs, with its preset and price.",
+    )
+    nebius_cpu_preset: str = Field("", pattern=r"^[a-z0-9-]*$", description="Preset of that platform.")
+    nebius_cpu_dollars_per_hour: float = Field(0.0, ge=0, le=1000, description="Price of such a job an hour.")
     nebius_project: str = Field(
         "", pattern=r"^[a-z0-9-]*$", description="ID of the project of the jobs; empty = that of the credentials."
     )

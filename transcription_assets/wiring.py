@@ -1,6 +1,7 @@
 """Composition root: builds stores, engines and encoders from settings, for commands, web server and Dagster."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
-from transcription_assets.pipeline import transcript
+from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.video import MediaDecoder
@@ -22,12 +23,17 @@ from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
 from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper, usable_cores
 from transcription_assets.storage import Store
-from transcription_assets.workers.coordinator import WorkerTranscriber
+from transcription_assets.workers.coordinator import Announce, WorkerTranscriber
 from transcription_assets.workers.kubernetes import KubernetesLauncher
 from transcription_assets.workers.launcher import Launcher
+from transcription_assets.workers.manifest import Stage
 from transcription_assets.workers.nebius import NebiusLauncher, NebiusOptions
 from transcription_assets.workers.nodes import Cluster
-from transcription_assets.workers.subprocesses import SubprocessLauncher
+from transcription_assets.workers.recordings import RecordingWorkers
+from transcription_assets.workers.subprocesses import COMMAND, SubprocessLauncher
+from transcription_assets.workers.worker import Decoding, StageWork, WholeRecordings
+
+log = logging.getLogger(__name__)
 
 Locate = Callable[[str, str], Located]
 """Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
@@ -116,10 +122,13 @@ def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
     )
 
 
-def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str) -> Transcriber:
+def build_transcriber(
+    engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner: str, announce: Announce = log.info
+) -> Transcriber:
     """Build the transcriber: in this process, or with workers.
 
     `owner` identifies a run and its retries: they never work at the same time, so an earlier process of it is dead.
+    `announce` is called with the changes of shards.
 
     Raises:
         PermanentFailure: a setting that the workers need is missing.
@@ -129,19 +138,64 @@ def build_transcriber(engine: Engine, chosen: SpeechSettings, ffmpeg: str, owner
         return InProcessTranscriber(engine, ffmpeg, owner)
     if chosen.launcher == "subprocess":
         processes = SubprocessLauncher(chosen.environments())
-        return WorkerTranscriber(engine, processes, ffmpeg, shard_s=0.0, owner=owner)  # idle processes cost nothing
-    return WorkerTranscriber(engine, _remote_launcher(chosen), ffmpeg, chosen.shard_s, owner)
-
-
-def _remote_launcher(chosen: SpeechSettings) -> Launcher:
-    """Build the launcher of pods or jobs; where they run comes from the settings of this process."""
-    remote = settings.load()
-    if chosen.launcher == "kubernetes":
-        return KubernetesLauncher(Cluster.of(remote), remote.k8s_workers, remote.k8s_start_limit_s)
+        # Idle processes cost nothing, so no shard is too short.
+        return WorkerTranscriber(engine, processes, 0.0, owner, announce)
     own = replace(chosen, worker_processes=1).environments()[0]
+    launcher = _remote_launcher(chosen.launcher, "transcript", own, settings.load())
+    return WorkerTranscriber(engine, launcher, chosen.shard_s, owner, announce)
+
+
+def _remote_launcher(name: str, stage: Stage, environment: Mapping[str, str], chosen: Settings) -> Launcher:
+    """Build the launcher of pods or jobs; `environment` holds the settings of a stage, for jobs."""
+    if name == "kubernetes":
+        return KubernetesLauncher(Cluster.of(chosen), chosen.k8s_workers, chosen.k8s_start_limit_s)
     local = {"TRANSCRIPTION_MODELS_DIR", "TRANSCRIPTION_FFMPEG", "TRANSCRIPTION_LAUNCHER"}
-    environment = {name: value for name, value in own.items() if name not in local}
-    return NebiusLauncher(NebiusOptions.of(remote), environment)
+    remote = {name: value for name, value in environment.items() if name not in local}
+    return NebiusLauncher(NebiusOptions.of(chosen, stage), remote)
+
+
+STAGE_SETTINGS: Mapping[Stage, Sequence[str]] = {
+    "audio": ("decode_floor_s", "decode_per_second", "speakers", "audio_tracks", "longest_hours"),
+    "embeddings": (
+        "device",
+        "encoder_device",
+        "encoder_model",
+        "passage_s",
+        "search_low_confidence",
+        "embedding_url",
+        "embedding_dollars",
+    ),
+}
+"""Settings that a worker needs besides the store and folders, by stage; see also `SpeechSettings`."""
+
+
+def build_recording_workers(
+    stage: Stage,
+    options: Mapping[str, Any],
+    owner: str,
+    chosen: Settings | None = None,
+    announce: Announce = log.info,
+) -> RecordingWorkers:
+    """Build the workers that do a step for whole recordings; none if the step does it in its own process.
+
+    `options` are those that the results depend on; `owner` and `announce` are as of `build_transcriber`.
+
+    Raises:
+        PermanentFailure: a setting that the workers need is missing.
+
+    """
+    chosen = chosen or settings.load()
+    name: str = getattr(chosen, f"{stage}_launcher")
+    if name == "in_process":
+        return RecordingWorkers(stage)
+    own = {f"TRANSCRIPTION_{field.upper()}": str(getattr(chosen, field)) for field in STAGE_SETTINGS[stage]}
+    if name == "subprocess":
+        command = (*COMMAND, "--stage", stage)
+        local = own | {"TRANSCRIPTION_MODELS_DIR": str(chosen.models_dir), "TRANSCRIPTION_FFMPEG": chosen.ffmpeg}
+        launcher: Launcher = SubprocessLauncher([local] * chosen.worker_processes, command)
+        return RecordingWorkers(stage, launcher, options, 0.0, f"{owner}-{stage}", announce)
+    launcher = _remote_launcher(name, stage, own, chosen)
+    return RecordingWorkers(stage, launcher, options, chosen.shard_s, f"{owner}-{stage}", announce)
 
 
 def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
@@ -247,6 +301,46 @@ class Services:
         ffmpeg = self.decoder.ffmpeg
         chosen = SpeechSettings.of(self.settings)
         return transcript.TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg, uuid4().hex), ffmpeg)
+
+    @cached_property
+    def audio_workers(self) -> RecordingWorkers:
+        """The workers that extract audio, kept until the end of the command.
+
+        Raises:
+            TranscriptionError: ffmpeg is missing, or a setting that they need.
+
+        """
+        return build_recording_workers("audio", audio.options(self.decoder), uuid4().hex, self.settings)
+
+    @cached_property
+    def embeddings_workers(self) -> RecordingWorkers:
+        """The workers that encode passages, kept until the end of the command.
+
+        Raises:
+            TranscriptionError: the encoder cannot be built, or a setting that they need is missing.
+
+        """
+        options = embeddings.options(self.encoder, self.choice)
+        return build_recording_workers("embeddings", options, uuid4().hex, self.settings)
+
+    def stage_work(self, stage: Stage) -> StageWork:
+        """Return what a worker of this stage does.
+
+        Raises:
+            TranscriptionError: ffmpeg or a model is missing.
+
+        """
+        if stage == "audio":
+            extract: Callable[[Store, str], object] = lambda store, key: audio.materialise(store, key, self.decoder)  # noqa: E731
+            return WholeRecordings(stage, audio.options(self.decoder), extract)
+        if stage == "embeddings":
+            encoder, choice = self.encoder, self.choice
+            return WholeRecordings(
+                stage,
+                embeddings.options(encoder, choice),
+                lambda store, key: embeddings.materialise(store, key, encoder, choice),
+            )
+        return Decoding(self.engine, self.decoder.ffmpeg)
 
     @property
     def choice(self) -> PassageOptions:

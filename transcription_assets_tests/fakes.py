@@ -11,6 +11,7 @@ from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel, Vectors
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.speech.fake_engine import ScriptedEngine
+from transcription_assets.workers.coordinator import Announce
 
 __all__ = ["HashEncoder", "HashEncoding", "ScriptedEngine", "ScriptedSpeech"]
 
@@ -48,7 +49,7 @@ class ScriptedSpeech(SpeechResource):
     models_dir: str = ""
     engine: dg.ResourceDependency[ScriptedEngine]
 
-    def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
+    def transcriber(self, ffmpeg: str, owner: str, _announce: Announce) -> Transcriber:
         """Return a transcriber with the same engine each time, so that a test can inspect its calls."""
         return InProcessTranscriber(self.engine, ffmpeg, owner)
 

@@ -1,7 +1,7 @@
 """Process everything in the inbox without a UI: the same steps as the assets, one group of recordings after another."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio, embeddings, failure_notes, move_done, search_index, transcript, video
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.wiring import Services
+from transcription_assets.workers.recordings import Elsewhere
 
 PUBLISH_EVERY = 20
 """Recordings between two commits to the search table: a commit for each would leave many small fragments."""
@@ -87,9 +88,14 @@ def process(tools: Services, media_keys: Sequence[str], progress: Progress, repo
     for start in range(0, len(media_keys), PUBLISH_EVERY):
         group = media_keys[start : start + PUBLISH_EVERY]
         waiting: list[Embeddings] = []
-        for key, reused in _transcribed(tools, group, progress, report):
-            with _noted(key, report):
-                waiting.append(_embedded(tools, key, progress, report, reused=reused))
+        ready: Iterable[tuple[str, bool]] = _transcribed(tools, group, progress, report)
+        if tools.settings.embeddings_launcher != "in_process":
+            ready = list(ready)  # workers get all of them at once
+            _encode_elsewhere(tools, [key for key, _ in ready], progress, report)
+        for key, reused in ready:
+            if key not in report.failed:
+                with _noted(key, report):
+                    waiting.append(_embedded(tools, key, progress, report, reused=reused))
             yield
         if waiting:
             _publish(tools, waiting, report)
@@ -114,9 +120,9 @@ def _transcribed(
 ) -> Iterator[tuple[str, bool]]:
     """Yield the recordings with a transcript, and whether it was there before."""
     lengths: dict[str, float] = {}
-    for key in group:
+    for key, elsewhere in _probed(tools, group, progress, report):
         with _noted(key, report):
-            lengths[key] = _extracted(tools, key, progress, report)
+            lengths[key] = _extracted(tools, key, report, elsewhere)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
@@ -130,17 +136,53 @@ def _transcribed(
             yield key, reused
 
 
-def _extracted(tools: Services, key: str, progress: Progress, report: Report) -> float:
-    progress(Step(key, "video"))
-    seen = video.materialise(tools.store, key, tools.decoder)
-    progress(Step(key, "audio", 0.0, seen.probe.duration))
+def _probed(
+    tools: Services, group: Sequence[str], progress: Progress, report: Report
+) -> Iterator[tuple[str, Elsewhere]]:
+    """Probe the recordings, and yield those that can be played, with the work that workers do on them."""
+    lengths: dict[str, float | None] = {}
+    for key in group:
+        progress(Step(key, "video"))
+        with _noted(key, report):
+            lengths[key] = video.materialise(tools.store, key, tools.decoder).probe.duration
+    watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "audio", done_s, lengths[key]))  # noqa: E731
+    with failure_notes.recording_failures(tools.store, list(lengths), "audio"):
+        elsewhere = tools.audio_workers.begin(
+            tools.store, list(lengths), lambda key: audio.pending(tools.store, key, tools.decoder), watch
+        )
+    with elsewhere:
+        for key, length in lengths.items():
+            progress(Step(key, "audio", 0.0, length))
+            yield key, elsewhere
+        elsewhere.end()
+
+
+def _extracted(tools: Services, key: str, report: Report, elsewhere: Elsewhere) -> float:
+    is_new = elsewhere.finish(key)
     made = audio.materialise(tools.store, key, tools.decoder)
-    if not made.reused:
+    if is_new or not made.reused:
         with suppress(TranscriptionError):  # `transcript` raises the same again
             tools.transcript_tools.speech.prepare(tools.store)
     if made.shortfall:
         report.incomplete[key] = made.shortfall
     return made.duration
+
+
+def _encode_elsewhere(tools: Services, keys: Sequence[str], progress: Progress, report: Report) -> None:
+    """Have workers encode the recordings; the failures are in the report."""
+    with failure_notes.recording_failures(tools.store, keys, "embeddings"):
+        elsewhere = tools.embeddings_workers.begin(
+            tools.store,
+            keys,
+            lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.choice),
+            lambda key, done_s: progress(Step(key, "embeddings", done_s)),
+        )
+    with elsewhere:
+        for key in keys:
+            progress(Step(key, "embeddings"))
+            with _noted(key, report):
+                elsewhere.finish(key)
+        elsewhere.end()
 
 
 def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:

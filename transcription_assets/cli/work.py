@@ -1,11 +1,11 @@
-"""The worker command: decode a shard of a manifest; launchers start it."""
+"""The worker command: do a shard of a manifest; launchers start it."""
 
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from queue import Queue
@@ -16,9 +16,11 @@ import click
 from transcription_assets import settings
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.pipeline.shard_status import ShardStatus
+from transcription_assets.storage import Store
 from transcription_assets.wiring import Services, locate_installed
 from transcription_assets.workers import manifest as manifests
-from transcription_assets.workers.worker import ExitCode, Worker
+from transcription_assets.workers.manifest import STAGES, Stage
+from transcription_assets.workers.worker import ExitCode, StageWork, Worker
 
 Work = tuple[str, int]
 """Identifier of a manifest, and number of a shard."""
@@ -32,9 +34,16 @@ Work = tuple[str, int]
     envvar="JOB_COMPLETION_INDEX",
     help="Number of the shard; by default the index that Kubernetes gives a pod of an Indexed Job.",
 )
+@click.option(
+    "--stage",
+    type=click.Choice(STAGES),
+    default="transcript",
+    show_default=True,
+    help="Step that the manifest is for: `audio` extracts, `transcript` decodes, `embeddings` encodes.",
+)
 @click.option("--serve", is_flag=True, hidden=True, help="Read `MANIFEST SHARD` lines from the input until it ends.")
-def work(manifest: str, shard: int | None, *, serve: bool) -> None:
-    """Decode one shard of a MANIFEST into checkpoints, as a worker of a run; progress is written as JSON lines.
+def work(manifest: str, shard: int | None, stage: Stage, *, serve: bool) -> None:
+    """Do one shard of a MANIFEST, as a worker of a run; progress is written as JSON lines.
 
     Exit code 0: all of it is done; 65: a recording failed, and a retry does not help; 75: a retry may help. It needs
     the store, the weights, and the settings of the run.
@@ -46,14 +55,16 @@ def work(manifest: str, shard: int | None, *, serve: bool) -> None:
     try:
         chosen = settings.load()
         services = Services(chosen, locate_installed(chosen))
+        store = services.store
     except TranscriptionError as error:
         write(output, event="error", reason=str(error), transient=error.transient)
         sys.exit(ExitCode.TRANSIENT if error.transient else ExitCode.PERMANENT)
-    run(services, output, requested() if serve else iter([(manifest, shard or 0)]))
+    wanted = requested() if serve else iter([(manifest, shard or 0)])
+    run(store, partial(services.stage_work, stage), output, wanted)
 
 
-def run(services: Services, output: IO[str], wanted: Iterator[Work]) -> None:
-    """Decode shards one after another, and exit with the code of the last one; the weights load before the first.
+def run(store: Store, stage_work: Callable[[], StageWork], output: IO[str], wanted: Iterator[Work]) -> None:
+    """Work on shards one after another, and exit with the code of the last; the weights load before the first.
 
     Raises:
         SystemExit: the work ended.
@@ -61,20 +72,19 @@ def run(services: Services, output: IO[str], wanted: Iterator[Work]) -> None:
     """
     failure: TranscriptionError | None = None
     try:
-        services.engine.load()
+        what = stage_work()
+        what.load()
     except TranscriptionError as error:
         failure = error
     except Exception as error:  # noqa: BLE001 -- of a library; every shard is refused with it
-        model = services.settings.whisper_model
-        failure = PermanentFailure(f"the speech model {model} cannot be loaded ({error}): download it again")
+        failure = PermanentFailure(f"the model cannot be loaded ({error}): download it again")
     code = ExitCode.DONE
     for identifier, shard in wanted:
         try:
             if failure is not None:
                 raise failure
             changed = partial(_progress, output)
-            worker = Worker(services.store, services.engine, services.decoder.ffmpeg, changed)
-            code = worker.run(manifests.load(services.store, identifier), shard)
+            code = Worker(store, what, changed).run(manifests.load(store, identifier), shard)
             write(output, event="done", code=int(code))
         except TranscriptionError as error:
             code = ExitCode.TRANSIENT if error.transient else ExitCode.PERMANENT

@@ -57,6 +57,26 @@ class StepTime:
         return self.priced_s / HOUR_S * usd_per_hour
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerUse:
+    """Machines that workers held beside that of the step: seconds of machines, cores and GPUs, and their price in $."""
+
+    held_s: float = 0.0
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    usd: float = 0.0
+
+    def __add__(self, other: "WorkerUse") -> "WorkerUse":
+        """Return the sum."""
+        return WorkerUse(
+            self.held_s + other.held_s, self.cpu_s + other.cpu_s, self.gpu_s + other.gpu_s, self.usd + other.usd
+        )
+
+    def __mul__(self, share: float) -> "WorkerUse":
+        """Return a share."""
+        return WorkerUse(self.held_s * share, self.cpu_s * share, self.gpu_s * share, self.usd * share)
+
+
 def share_time(own_s: Sequence[float], common: StepTime) -> list[StepTime]:
     """Return the time of each recording of a batch: its own work, and a share of `common` in proportion to it.
 

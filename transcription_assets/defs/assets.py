@@ -3,12 +3,15 @@
 The UI shows the docstrings of the assets as their descriptions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from transcription_assets.costs.report import daily_costs
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.defs import checks, metadata, runs, step_costs
 from transcription_assets.defs.batch import (
     NO_VALUE,
@@ -35,6 +38,7 @@ from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
 from transcription_assets.pipeline.failure_notes import recording_failures
+from transcription_assets.storage import Store
 
 OWNERS = ["team:transcription"]
 GROUP = "recordings"
@@ -115,13 +119,29 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
     batch = batch_keys(context)
     with dagster_failures():
         place, ffmpeg = store.open(), decoder.open()
+        _lift_quarantine(context, place, batch)
+        with recording_failures(place, batch, "audio"):
+            workers = decoder.workers(ffmpeg, _owner(context), context.log.info)
+    progress = step_costs.StepProgress(context.log.info, "extracted")
+    elsewhere = workers.begin(place, batch, lambda key: audio_step.pending(place, key, ffmpeg), progress.report)
+
+    def use() -> WorkerUse:
+        elsewhere.end()
+        return workers.use
 
     def work(key: str) -> StepResult:
+        is_new = elsewhere.finish(key)
         made = audio_step.materialise(place, key, ffmpeg)
+        if is_new:
+            made = replace(made, reused=False)
         results = (checks.whole(made), checks.audible(made))
         return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), results)
 
-    yield from materialise_each(context, batch, work)
+    try:
+        with elsewhere:
+            yield from materialise_each(context, batch, work, use=use)
+    finally:
+        workers.close()
 
 
 @dg.asset(
@@ -149,16 +169,19 @@ def transcript(
     batch = batch_keys(context)
     with dagster_failures():
         place = store.open()
-        if context.retry_number == 0 and runs.is_requested_by_a_person(context.run):
-            quarantine.lift(place, *batch)
+        _lift_quarantine(context, place, batch)
         with recording_failures(place, batch, "transcript"):
             ffmpeg = decoder.open().ffmpeg
-            owner = context.run.root_run_id or context.run_id
-            tools = transcript_step.TranscriptTools(speech.transcriber(ffmpeg, owner), ffmpeg)
-    decoding = step_costs.DecodingProgress(context.log.info)
+            transcriber = speech.transcriber(ffmpeg, _owner(context), context.log.info)
+            tools = transcript_step.TranscriptTools(transcriber, ffmpeg)
+    decoding = step_costs.StepProgress(context.log.info, "decoded")
     # All recordings are decoded together; their results come in any order, the calls of `work` in that of the batch.
     results = transcript_step.materialise_each(place, batch, tools, decoding.report)
     answers: dict[str, transcript_step.TranscriptResult | Exception] = {}
+
+    def use() -> WorkerUse:
+        answers.update(results)  # workers may end some time after their last recording
+        return transcriber.use
 
     def work(key: str) -> StepResult:
         while key not in answers:
@@ -181,9 +204,10 @@ def transcript(
         )
 
     try:
-        yield from materialise_each(context, batch, work)
+        with closing(results):
+            yield from materialise_each(context, batch, work, use=use)
     finally:
-        tools.speech.close()
+        transcriber.close()
 
 
 @dg.asset(
@@ -213,9 +237,20 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
         place = store.open()
         with recording_failures(place, batch, "embeddings"):
             table, model = store.table(), encoder.open()
+            workers = encoder.workers(model, _owner(context), context.log.info)
+        _lift_quarantine(context, place, batch)
+    progress = step_costs.StepProgress(context.log.info, "encoded")
+    elsewhere = workers.begin(
+        place, batch, lambda key: embeddings_step.pending(place, key, model, encoder.choice), progress.report
+    )
     results: list[embeddings_step.Embeddings] = []
 
+    def use() -> WorkerUse:
+        elsewhere.end()
+        return workers.use
+
     def work(key: str) -> StepResult:
+        elsewhere.finish(key)
         made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
         return StepResult(key, made.fingerprint, metadata.embeddings(made, place), (checks.complete(made),))
@@ -224,7 +259,27 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
         embeddings_step.publish(place, table, results)
         return move_done.move(place, table, results) if store.done_prefix else {}
 
-    yield from materialise_each(context, batch, work, publish)
+    try:
+        with elsewhere:
+            yield from materialise_each(context, batch, work, publish, use)
+    finally:
+        workers.close()
+
+
+def _owner(context: dg.AssetExecutionContext) -> str:
+    """Return the ID that a run shares with its retries."""
+    return context.run.root_run_id or context.run_id
+
+
+def _lift_quarantine(context: dg.AssetExecutionContext, place: Store, batch: Sequence[str]) -> None:
+    """Try recordings again that a process died of, if a person asks for them.
+
+    Raises:
+        TranscriptionError: The store refuses or does not answer.
+
+    """
+    if context.retry_number == 0 and runs.is_requested_by_a_person(context.run):
+        quarantine.lift(place, *batch)
 
 
 @dg.asset(

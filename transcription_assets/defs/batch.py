@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.defs import runs
 from transcription_assets.defs.dagster_internals import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
@@ -96,6 +97,7 @@ def materialise_each(
     keys: Sequence[str],
     work: Callable[[str], StepResult],
     publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
+    use: Callable[[], WorkerUse] = WorkerUse,
 ) -> Events:
     """Call `work` for each recording, `publish` once afterwards, and materialise the recordings that succeeded.
 
@@ -104,6 +106,7 @@ def materialise_each(
         keys: Media keys, from `batch_keys`.
         work: Materialises one recording.
         publish: Publishes all results of `work`; returns the errors of recordings that it could not complete.
+        use: Returns what the step's workers have held of other machines.
 
     Raises:
         dagster.Failure: Recordings failed, and a retry of the step may help or no later step follows; `publish` failed;
@@ -119,7 +122,7 @@ def materialise_each(
     failed += [
         FailedRecording(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()
     ]
-    spent = timer.metadata([item.key for item in done if item.key not in unfinished])
+    spent = timer.metadata([item.key for item in done if item.key not in unfinished], use())
     done = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in done if item.key in spent]
     _retry_if_that_may_help(context, done, failed)
     if len(done) == len(context.partition_keys):

@@ -14,6 +14,7 @@ import dagster as dg
 from transcription_assets import media, models, wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.models import Located
+from transcription_assets.pipeline import audio, embeddings
 from transcription_assets.pipeline.decoding import Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.video import MediaDecoder
@@ -21,6 +22,8 @@ from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
 from transcription_assets.speech import Speakers, Task
 from transcription_assets.storage import Store
+from transcription_assets.workers.coordinator import Announce
+from transcription_assets.workers.recordings import RecordingWorkers
 
 
 class StoreResource(dg.ConfigurableResource["StoreResource"]):
@@ -85,6 +88,15 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
             int(self.disk_gib * DISK_SHARE * (1 << 30)) or None,
         )
 
+    def workers(self, decoder: MediaDecoder, owner: str, announce: Announce) -> RecordingWorkers:
+        """Build the workers that extract audio, if the settings ask for some; see `SpeechResource.transcriber`.
+
+        Raises:
+            PermanentFailure: A setting that they need is missing.
+
+        """
+        return wiring.build_recording_workers("audio", audio.options(decoder), owner, announce=announce)
+
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     """The speech model, and the processes that decode with it."""
@@ -105,8 +117,10 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     worker_processes: int = 1
     shard_s: float = 600.0
 
-    def transcriber(self, ffmpeg: str, owner: str) -> Transcriber:
-        """Build the transcriber; the weights load on first use. `owner` is the ID of the run or its root run.
+    def transcriber(self, ffmpeg: str, owner: str, announce: Announce) -> Transcriber:
+        """Build the transcriber; the weights load on first use.
+
+        `owner` is the ID of the run or its root run; `announce` logs a line in the run.
 
         Raises:
             PermanentFailure: The weights are not on this machine.
@@ -114,7 +128,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
         """
         chosen = wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
         engine = wiring.build_whisper(models.locate(self.whisper_model, "speech", chosen.models_dir), chosen)
-        return wiring.build_transcriber(engine, chosen, ffmpeg, owner)
+        return wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
@@ -144,6 +158,16 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
         if self.url:
             return wiring.build_api_encoder(self.url, self.name, self.key, self.dollars_per_million)
         return wiring.build_encoder(self._located, self.name, self.device)
+
+    def workers(self, encoder: Encoder, owner: str, announce: Announce) -> RecordingWorkers:
+        """Build the workers that encode passages, if the settings ask for some; see `SpeechResource.transcriber`.
+
+        Raises:
+            PermanentFailure: A setting that they need is missing.
+
+        """
+        options = embeddings.options(encoder, self.choice)
+        return wiring.build_recording_workers("embeddings", options, owner, announce=announce)
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))

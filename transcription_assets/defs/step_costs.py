@@ -16,7 +16,7 @@ import dagster as dg
 from transcription_assets.costs import timing
 from transcription_assets.costs.prices import HOSTED
 from transcription_assets.costs.report import DailyCost, PricedStep
-from transcription_assets.costs.timing import StepTime, share_time
+from transcription_assets.costs.timing import StepTime, WorkerUse, share_time
 from transcription_assets.defs.metadata import fitting
 
 PROC = Path("/proc")
@@ -105,42 +105,52 @@ class StepTimer:
         weights = [self._weights.get(key, 0.0) for key in keys]
         return [sum(own_s) * weight / sum(weights) for weight in weights] if sum(weights) else own_s
 
-    def metadata(self, keys: Sequence[str]) -> dict[str, Metadata]:
-        """Return the metadata of each of these recordings: its step timing, and its cost if the step has a price."""
-        return {key: self._metadata(spent) for key, spent in self.spent(keys).items()}
+    def metadata(self, keys: Sequence[str], use: WorkerUse | None = None) -> dict[str, Metadata]:
+        """Return the metadata of each of these recordings: its step timing, and its cost if the step has a price.
 
-    def _metadata(self, spent: StepTime) -> Metadata:
+        What workers used (`use`) is shared out as the time of the step is.
+        """
+        spent = self.spent(keys)
+        total = sum(self._weights.get(key, 0.0) for key in keys)
+        shares = {key: self._weights.get(key, 0.0) / total if total else 1 / len(keys) for key in keys}
+        return {key: self._metadata(time_, (use or WorkerUse()) * shares[key]) for key, time_ in spent.items()}
+
+    def _metadata(self, spent: StepTime, use: WorkerUse) -> Metadata:
         metadata: Metadata = {
             "queue_s": _seconds(spent.queue_s),
             "start_s": _seconds(spent.start_s),
             "load_s": _seconds(spent.load_s),
             "compute_s": _seconds(spent.compute_s),
         }
-        if self._price:
+        if use.held_s:
+            metadata["worker_s"] = _seconds(use.held_s)
+        if self._price or use.usd:
+            price = self._price or {"cpus": 0.0, "gpus": 0.0, "usd_per_hour": 0.0}
             metadata |= {
-                "cpu_seconds": _seconds(spent.held_s * self._price["cpus"]),
-                "gpu_seconds": _seconds(spent.held_s * self._price["gpus"]),
-                "cost_usd": dg.MetadataValue.float(round(spent.usd(self._price["usd_per_hour"]), 8)),
+                "cpu_seconds": _seconds(spent.held_s * price["cpus"] + use.cpu_s),
+                "gpu_seconds": _seconds(spent.held_s * price["gpus"] + use.gpu_s),
+                "cost_usd": dg.MetadataValue.float(round(spent.usd(price["usd_per_hour"]) + use.usd, 8)),
             }
         return metadata
 
 
-class DecodingProgress:
-    """Progress of decoding: a message now and then, and the time from the start of the process to the first audio."""
+class StepProgress:
+    """Progress of a step: a message now and then, and the time from the start of the process to the first audio."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None], done: str) -> None:
         self._log = log
+        self._done = done
         self._logged = time.monotonic()
         self._first_s: float | None = None
         self._given = False
 
     def report(self, key: str, done_s: float) -> None:
-        """Note the seconds of a recording that are decoded."""
+        """Note the seconds of a recording that are done."""
         if self._first_s is None:
             self._first_s = time.time() - process_start()
         if time.monotonic() - self._logged >= PROGRESS_EVERY_S:
             self._logged = time.monotonic()
-            self._log(f"{key}: {done_s:.0f} s are decoded")
+            self._log(f"{key}: {done_s:.0f} s are {self._done}")
 
     def cold_start(self) -> Metadata:
         """Return the time to the first audio for the first recording; empty in later calls."""

@@ -13,11 +13,12 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.media import Extraction, Probe, Track, Truncation
 from transcription_assets.pipeline import records, video, window_plan
+from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.records import require_unchanged, write
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speech import vad
-from transcription_assets.storage import Store, temporary
+from transcription_assets.storage import MediaObject, Store, temporary
 
 VERSION = "3"
 TOLERANCE = 0.02
@@ -105,16 +106,12 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
 
     """
     source = store.stat(key)
-    known = load(store, key)
     seen = video.load(store, key)
-    channels = 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
-    if known and known.etag == source.etag and store.exists(media_keys.flac(key)):
-        same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
-        if known.channels == channels and same_tracks:
-            window_plan.ensure(
-                store, key, known.sha256, channels=channels, duration=known.duration, ffmpeg=decoder.ffmpeg
-            )
-            return known
+    channels = _channels(seen, decoder)
+    known = _current(store, source, seen, decoder)
+    if known is not None:
+        window_plan.ensure(store, key, known.sha256, channels=channels, duration=known.duration, ffmpeg=decoder.ffmpeg)
+        return known
     if seen is None:
         raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
     if seen.etag != source.etag:
@@ -150,6 +147,44 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))
     return audio
+
+
+def pending(store: Store, key: str, decoder: MediaDecoder) -> WholeRecording | None:
+    """Return what is to be extracted, for workers; None if the speech of this version is in the store.
+
+    Raises:
+        NotFound: the recording does not exist.
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    source, seen = store.stat(key), video.load(store, key)
+    if _current(store, source, seen, decoder) is not None:
+        return None
+    length = seen.probe.duration if seen and seen.probe.duration else 0.0
+    return WholeRecording(key, f"audio|{source.etag}|{options(decoder)}", length)
+
+
+def options(decoder: MediaDecoder) -> dict[str, Any]:
+    """Return the options that the result depends on, as values for JSON."""
+    return {
+        "keep_channels": decoder.keep_channels,
+        "audio_tracks": decoder.audio_tracks,
+        "longest_s": decoder.longest_s,
+        "version": VERSION,
+    }
+
+
+def _channels(seen: video.Video | None, decoder: MediaDecoder) -> int:
+    return 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
+
+
+def _current(store: Store, source: MediaObject, seen: video.Video | None, decoder: MediaDecoder) -> Audio | None:
+    """Return the record if it is of this version of the recording and of the decoder's options, and the FLAC exists."""
+    known = load(store, source.key)
+    if known is None or known.etag != source.etag or not store.exists(media_keys.flac(source.key)):
+        return None
+    same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
+    return known if same_tracks and known.channels == _channels(seen, decoder) else None
 
 
 def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:

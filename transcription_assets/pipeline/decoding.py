@@ -5,15 +5,16 @@ checkpoints, and reports each recording when its last one is written. `InProcess
 run the same `decode_windows` elsewhere.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import TransientFailure
-from transcription_assets.pipeline import quarantine, shard_status, window_plan
+from transcription_assets.pipeline import shard_status, window_plan
+from transcription_assets.pipeline.backlog import Backlog, Progress
 from transcription_assets.pipeline.checkpoints import Checkpoints, WindowId
 from transcription_assets.pipeline.shard_status import StatusWriter
 from transcription_assets.pipeline.window_plan import WindowPlan
@@ -21,8 +22,6 @@ from transcription_assets.speech import Engine, SpeechOptions, SpeechResult, ass
 from transcription_assets.speech.recognition import WindowJob
 from transcription_assets.storage import Store
 
-Progress = Callable[[str, float], None]
-"""Function that is called with a media key and the seconds of the recording that are decoded."""
 Group = Sequence[WindowJob]
 
 
@@ -40,9 +39,18 @@ class DecodeRequest:
         return Checkpoints(store, self.key, self.version)
 
     @property
-    def windows(self) -> set[WindowId]:
-        """All windows of the recording."""
-        return {(channel, number) for channel, plans in enumerate(self.plan.channels) for number in range(len(plans))}
+    def lengths(self) -> Mapping[WindowId, float]:
+        """Length of each window in seconds, by channel and time."""
+        return {
+            (channel, number): window.length
+            for channel, windows in enumerate(self.plan.channels)
+            for number, window in enumerate(windows)
+        }
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that are decoded separately."""
+        return len(self.plan.channels)
 
     def missing(self, store: Store) -> set[WindowId]:
         """Return the windows that have no checkpoint.
@@ -51,7 +59,7 @@ class DecodeRequest:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        return self.windows - self.checkpoints(store).present()
+        return self.lengths.keys() - self.checkpoints(store).present()
 
     def jobs(self, store: Store, ffmpeg: str, wanted: Iterable[WindowId]) -> list[WindowJob]:
         """Return the windows of `wanted`, by channel and time."""
@@ -76,6 +84,11 @@ class Transcriber(Protocol):
     @property
     def options(self) -> SpeechOptions:
         """Options stored in every transcript."""
+        ...
+
+    @property
+    def use(self) -> WorkerUse:
+        """Machines that were held for it so far, beside that of this process."""
         ...
 
     def prepare(self, store: Store) -> None:
@@ -114,6 +127,11 @@ class InProcessTranscriber:
         """Options of the engine."""
         return self.engine.options
 
+    @property
+    def use(self) -> WorkerUse:
+        """Nothing: it decodes here."""
+        return WorkerUse()
+
     def prepare(self, _store: Store) -> None:
         """Do nothing: the weights load in this process when the first recording is decoded."""
 
@@ -128,143 +146,30 @@ class InProcessTranscriber:
             return
         backlog = Backlog.of(store, requests, progress, self.owner)
         yield from backlog.known
-        groups = backlog.groups(self.ffmpeg, self.engine.group_s)
+        groups = _jobs_of(store, backlog, self.ffmpeg, self.engine.group_s)
         if not groups:
             return
+
+        def report(group: Group, share: float) -> None:
+            backlog.tracker.working([shard_status.reference(job) for job in group], share)
+
         with StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner, keep=False) as status:
-            decoding, report = backlog.requests, backlog.tracker.decoding
-            for job, error in decode_windows(store, decoding, self.engine, groups, status, progress=report):
-                yield from backlog.fail(job.recording, error) if error else backlog.finish(job)
+            for job, error in decode_windows(store, backlog.requests, self.engine, groups, status, progress=report):
+                window = shard_status.reference(job)
+                yield from backlog.fail(job.recording, error) if error else backlog.finish(window)
 
     def close(self) -> None:
         """Do nothing: the engine belongs to this process."""
 
 
-class Backlog:
-    """The requests of a batch whose outcome is not known yet.
-
-    `requests` are by media key, `missing` are their windows without a checkpoint. `suspects` are those that a process
-    died of. `known` are the outcomes that were known from the beginning.
-    """
-
-    def __init__(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> None:
-        self._store = store
-        self.tracker = ProgressTracker(progress)
-        self.requests = {request.key: request for request in requests}
-        self.missing: dict[str, set[WindowId]] = {}
-        self.suspects: set[str] = set()
-        self.known: list[Outcome] = []
-
-    @classmethod
-    def of(cls, store: Store, requests: Sequence[DecodeRequest], progress: Progress, owner: str) -> "Backlog":
-        """Return the backlog; processes that died earlier are taken into account.
-
-        Raises:
-            TranscriptionError: the store refuses or does not answer.
-
-        """
-        quarantine.recover(store, owner)
-        backlog = cls(store, requests, progress)
-        backlog.known = backlog.isolate()
-        for key, request in list(backlog.requests.items()):
-            missing = backlog.missing[key] = request.missing(store)
-            backlog.tracker.begin(request, missing)
-            if not missing:
-                backlog.known += backlog._drop(key, None)
-        return backlog
-
-    def isolate(self) -> list[Outcome]:
-        """Read which recordings a process died of; return the failures of those that must not be tried again.
-
-        Raises:
-            TranscriptionError: the store refuses or does not answer.
-
-        """
-        versions = {key: request.version for key, request in self.requests.items()}
-        deaths = quarantine.load(self._store, versions) if versions else {}
-        self.suspects = set(deaths)
-        final = {key: item.error(key) for key, item in deaths.items() if item.is_final}
-        return [outcome for key, error in final.items() for outcome in self._drop(key, error)]
-
-    def groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
-        """Return the windows to decode in groups; each recording that a process died of is alone, after all others."""
-        alone = [[job] for key in self.missing if key in self.suspects for job in self._jobs(key, ffmpeg)]
-        return self.pooled_groups(ffmpeg, group_s) + alone
-
-    def pooled_groups(self, ffmpeg: str, group_s: float) -> list[list[WindowJob]]:
-        """Return the windows of the recordings that no process died of, in groups."""
-        pooled = [job for key in self.missing if key not in self.suspects for job in self._jobs(key, ffmpeg)]
-        return recognition.grouped(pooled, group_s)
-
-    def suspect_groups(self, ffmpeg: str) -> list[list[WindowJob]]:
-        """Return the windows of the first recording that a process died of, each in a group of its own."""
-        first = next((key for key in self.missing if key in self.suspects), None)
-        return [[job] for job in self._jobs(first, ffmpeg)] if first else []
-
-    def _jobs(self, key: str, ffmpeg: str) -> list[WindowJob]:
-        return self.requests[key].jobs(self._store, ffmpeg, self.missing[key])
-
-    def finish(self, job: WindowJob) -> list[Outcome]:
-        """Note a window as decoded; return the outcome of its recording if that was the last one.
-
-        Raises:
-            TranscriptionError: the store refuses or does not answer.
-
-        """
-        key = job.recording
-        if key not in self.requests:
-            return []
-        if key in self.suspects:
-            quarantine.lift(self._store, key)
-        self.missing[key].discard((job.channel, job.number))
-        self.tracker.finish(job)
-        return [] if self.missing[key] else self._drop(key, None)
-
-    def fail(self, key: str, error: Exception) -> list[Outcome]:
-        """Note the failure of a recording; return its outcome, unless it was known before."""
-        return self._drop(key, error)
-
-    def _drop(self, key: str, error: Exception | None) -> list[Outcome]:
-        self.missing.pop(key, None)
-        request = self.requests.pop(key, None)
-        return [(request, error)] if request else []
-
-
-class ProgressTracker:
-    """Decoded seconds of each recording: the mean over its channels, which never decreases."""
-
-    def __init__(self, report: Progress) -> None:
-        self._report = report
-        self._channels: dict[str, int] = {}
-        self._done_s: dict[str, float] = defaultdict(float)
-        self._reported_s: dict[str, float] = defaultdict(float)
-
-    def begin(self, request: DecodeRequest, missing: set[WindowId]) -> None:
-        """Count the windows of a recording that are decoded already."""
-        channels = request.plan.channels
-        self._channels[request.key] = len(channels)
-        lengths = (channels[channel][number].length for channel, number in request.windows - missing)
-        self._done_s[request.key] = sum(lengths) / max(1, len(channels))
-
-    def decoding(self, group: Group, share: float) -> None:
-        """Report the seconds done of the recordings in a group, of which this share is decoded."""
-        partly: dict[str, float] = defaultdict(float)
-        for job in group:
-            partly[job.recording] += share * self._seconds(job)
-        for key, seconds in partly.items():
-            self._tell(key, self._done_s[key] + seconds)
-
-    def finish(self, job: WindowJob) -> None:
-        """Count a window as decoded."""
-        self._done_s[job.recording] += self._seconds(job)
-        self._tell(job.recording, self._done_s[job.recording])
-
-    def _tell(self, key: str, seconds: float) -> None:
-        self._reported_s[key] = max(self._reported_s[key], seconds)
-        self._report(key, self._reported_s[key])
-
-    def _seconds(self, job: WindowJob) -> float:
-        return job.plan.length / self._channels[job.recording]
+def _jobs_of(store: Store, backlog: Backlog[DecodeRequest], ffmpeg: str, group_s: float) -> list[Group]:
+    """Return the windows that are not decoded, in groups."""
+    jobs = {
+        shard_status.reference(job): job
+        for key, request in backlog.requests.items()
+        for job in request.jobs(store, ffmpeg, backlog.missing[key])
+    }
+    return [[jobs[window] for window in group] for group in backlog.groups(group_s)]
 
 
 def decode_windows(
@@ -284,7 +189,8 @@ def decode_windows(
     requests = dict(requests)
 
     def begin(group: Group) -> None:
-        status.begin(group, {job.recording: requests[job.recording].version for job in group})
+        windows = [shard_status.reference(job) for job in group]
+        status.begin(windows, {job.recording: requests[job.recording].version for job in group})
 
     def watch(group: Group, share: float) -> None:
         status.progress(share)

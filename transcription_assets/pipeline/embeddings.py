@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from transcription_assets.domain.transcript import Segment, Transcript, from_jso
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.pipeline import audio, failure_notes, video
+from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.search.index import Index
 from transcription_assets.search.schema import decode_sentences, encode_card, encode_vectors, polars_schema
 from transcription_assets.storage import Store
@@ -67,6 +69,47 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
             answer.
 
     """
+    source = _source(store, key, encoder, choice)
+    sentences = passages.cut_sentences(_searchable(source.transcript, choice))
+    count, etag = len({(item.start, item.text) for item in sentences}), source.transcript.media.etag
+    stored = _load(store, key, source.fingerprint)
+    if stored is not None:
+        return Embeddings(key, etag, stored, count, source.fingerprint, reused=True)
+    rows = rows_of(source.transcript, source.info, encoder, choice)
+    target = io.BytesIO()
+    rows.write_parquet(target, metadata={FINGERPRINT: source.fingerprint})
+    store.write(media_keys.passages(key), target.getvalue())
+    return Embeddings(key, etag, rows, count, source.fingerprint, reused=False)
+
+
+def pending(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> WholeRecording | None:
+    """Return what is to be encoded, for workers; None if the passages are in the store.
+
+    Raises:
+        TranscriptionError: as `materialise` does.
+
+    """
+    source = _source(store, key, encoder, choice)
+    if _load(store, key, source.fingerprint) is not None:
+        return None
+    return WholeRecording(key, f"embeddings|{source.fingerprint}", source.transcript.duration)
+
+
+def options(encoder: Encoder, choice: PassageOptions) -> dict[str, Any]:
+    """Return the options that the result depends on, as values for JSON."""
+    return {"recipe": recipe_of(str(encoder.model), choice.passage_s), "low_confidence": choice.low_confidence}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the passages of a recording are made from; `fingerprint` identifies all of it, with the options."""
+
+    transcript: Transcript
+    info: "RecordingInfo"
+    fingerprint: str
+
+
+def _source(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> _Source:
     try:
         document = store.read(media_keys.transcript(key))
     except NotFound as error:
@@ -89,16 +132,8 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
         )
     recipe = recipe_of(str(encoder.model), choice.passage_s)
     info = _recording_info(store, transcript)
-    fingerprint = hashlib.sha256(document + f"{recipe}|{info}|{choice.low_confidence}".encode()).hexdigest()[:32]
-    sentence_count = len({(item.start, item.text) for item in passages.cut_sentences(_searchable(transcript, choice))})
-    stored = _load(store, key, fingerprint)
-    if stored is not None:
-        return Embeddings(key, transcript.media.etag, stored, sentence_count, fingerprint, reused=True)
-    rows = rows_of(transcript, info, encoder, choice)
-    target = io.BytesIO()
-    rows.write_parquet(target, metadata={FINGERPRINT: fingerprint})
-    store.write(media_keys.passages(key), target.getvalue())
-    return Embeddings(key, transcript.media.etag, rows, sentence_count, fingerprint, reused=False)
+    text = f"{recipe}|{info}|{choice.low_confidence}"
+    return _Source(transcript, info, hashlib.sha256(document + text.encode()).hexdigest()[:32])
 
 
 def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:

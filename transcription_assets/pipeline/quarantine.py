@@ -1,9 +1,9 @@
-"""Quarantine of recordings that kill the process that decodes them (out of memory, a crash in a native library).
+"""Quarantine of recordings that kill the process that works on them (out of memory, a crash in a native library).
 
-A killed process cannot say what it died of, but the status of its shard can. Each recording that was being decoded then
-is a suspect: it is decoded after all others, and alone. A recording whose process dies twice while it decodes the same
-window alone fails with that reason, until the recording, the settings, the release or the memory changes, or a person
-retries it. A window that is decoded clears the record, so that random kills never add up.
+A killed process cannot say what it died of, but the status of its shard can. Each recording that was in hand then is a
+suspect: it is tried after all others, and alone. A recording whose process dies twice alone at the same window fails
+with that reason, until the recording, the settings, the release or the memory changes, or a person retries it. A window
+that is done clears the record, so that random kills never add up.
 """
 
 import json
@@ -30,14 +30,14 @@ ABANDONED_S = 86_400.0
 
 
 class WorkerDied(PermanentFailure):
-    """The process that decoded this recording died more than once."""
+    """The process that worked on this recording died more than once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """Processes that died while they decoded a recording; `alone` counts those that decoded it alone, by window.
+    """Processes that died while they worked on a recording; `alone` counts those that had it alone, by window.
 
-    `applies_to` is the version of the recording, model and options, with the release and the memory. `processes` are
+    `applies_to` is the version of the recording and the options, with the release and the memory. `processes` are
     those that were counted, so that no death is counted twice.
     """
 
@@ -45,6 +45,7 @@ class Deaths:
     alone: dict[str, int]
     processes: tuple[str, ...]
     reason: str
+    step: str = "transcript"
     version: str = VERSION
 
     @property
@@ -56,9 +57,9 @@ class Deaths:
         """Return the failure of the recording."""
         hint = f"give it more memory, or run `transcription-assets retry {key}`"
         return WorkerDied(
-            f"{key}: the process that decoded it alone died {max(self.alone.values())} times ({self.reason}); {hint}",
+            f"{key}: the process that had it alone died {max(self.alone.values())} times ({self.reason}); {hint}",
             key=key,
-            step="transcript",
+            step=self.step,
             hint=hint,
         )
 
@@ -77,7 +78,7 @@ def load(store: Store, versions: Mapping[str, str]) -> dict[str, Deaths]:
 
 
 def record(store: Store, status: ShardStatus, reason: str) -> bool:
-    """Record that the process of this status died; return False if it was decoding nothing that is not stored.
+    """Record that the process of this status died; return False if what it worked on is stored.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
@@ -87,7 +88,7 @@ def record(store: Store, status: ShardStatus, reason: str) -> bool:
     windows: dict[str, tuple[int, int]] = {}
     for key, channel, number in status.current:
         version = status.versions.get(key, "")
-        if (channel, number) not in Checkpoints(store, key, version).present():
+        if status.step != "transcript" or (channel, number) not in Checkpoints(store, key, version).present():
             windows.setdefault(key, (channel, number))
     before = load(store, status.versions)
     for key, (channel, number) in windows.items():
@@ -98,7 +99,7 @@ def record(store: Store, status: ShardStatus, reason: str) -> bool:
         window = f"{channel}-{number}"
         alone[window] = alone.get(window, 0) + int(len(windows) == 1)
         processes = (*(known.processes if known else ()), process)[-MOST_PROCESSES:]
-        deaths = Deaths(_applies_to(status.versions.get(key, "")), alone, processes, reason)
+        deaths = Deaths(_applies_to(status.versions.get(key, "")), alone, processes, reason, status.step)
         store.write(media_keys.deaths(key), json.dumps(asdict(deaths)).encode())
     return bool(windows)
 

@@ -1,7 +1,7 @@
-"""The status of a shard in the store (`work/<id>/shard-<n>.json`): what a process decodes now, and what is done.
+"""The status of a shard in the store (`work/<id>/shard-<n>.json`): what a process works on now, and what is done.
 
-The process that decodes a shard writes it, the coordinator reads it. A process that is killed leaves its status behind,
-which tells the recordings that it died of.
+The process that works on a shard writes it, the coordinator reads it. A process that is killed leaves its status
+behind, which tells the recordings that it died of.
 """
 
 import json
@@ -59,9 +59,10 @@ class RecordingFailure:
 class ShardStatus:
     """State of a shard; `owner` identifies the run that it belongs to, `beat` is the time of writing (Unix, seconds).
 
-    `started` tells the process from others with the same number (`pid`) on the same `host`.
+    `started` tells the process from others with the same number (`pid`) on the same `host`. `step` is the asset that it
+    works for; a step that cannot be divided has the window 0-0 for each recording.
 
-    `current` are the windows that are being decoded, of which `share` (0 to 1) is done. `versions` are those of the
+    `current` are the windows that are being worked on, of which `share` (0 to 1) is done. `versions` are those of the
     recordings of `current`, see `DecodeRequest`. `failed` are recordings by media key.
     """
 
@@ -77,6 +78,7 @@ class ShardStatus:
     failed: dict[str, RecordingFailure] = field(default_factory=dict)
     load_s: float = 0.0
     """Seconds for which weights were loaded by its process so far."""
+    step: str = "transcript"
     version: str = VERSION
 
     def is_alive(self, owner: str) -> bool:
@@ -115,6 +117,7 @@ class StatusWriter:
         owner: str,
         *,
         keep: bool,
+        step: str = "transcript",
         changed: Callable[[ShardStatus], None] = lambda _status: None,
     ) -> None:
         self._store = store
@@ -124,7 +127,7 @@ class StatusWriter:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         pid = os.getpid()
-        self.status = ShardStatus(owner, socket.gethostname(), pid, process_start(pid), time.time())
+        self.status = ShardStatus(owner, socket.gethostname(), pid, process_start(pid), time.time(), step=step)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -139,13 +142,17 @@ class StatusWriter:
         self._ended.set()
         self._heart.join()
         if self._keep:
-            self._change(current=(), versions={}, share=0.0, now=True)
+            self.leave()
         else:
             remove(self._store, self._place.rpartition("/")[0])
 
-    def begin(self, group: Sequence[WindowJob], versions: dict[str, str]) -> None:
-        """Note the windows that are decoded next."""
-        self._change(current=tuple(map(reference, group)), versions=versions, share=0.0, now=True)
+    def begin(self, windows: Sequence[WindowRef], versions: dict[str, str]) -> None:
+        """Note the windows that are worked on next."""
+        self._change(current=tuple(windows), versions=versions, share=0.0, now=True)
+
+    def leave(self) -> None:
+        """Note that nothing is worked on, so that no recording is blamed for the end of this process."""
+        self._change(current=(), versions={}, share=0.0, now=True)
 
     def progress(self, share: float) -> None:
         """Note the share of the current windows that is done."""

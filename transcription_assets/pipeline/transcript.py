@@ -6,7 +6,7 @@ each combination of audio, model and options to the recording that has its words
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import PurePosixPath
@@ -18,7 +18,8 @@ from transcription_assets.domain.transcript import Media, Timing, Transcript, fr
 from transcription_assets.errors import NotFound, NotRegular, PermanentFailure, TransientFailure
 from transcription_assets.pipeline import audio, decoding, failure_notes, window_plan
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.decoding import DecodeRequest, Progress, Transcriber
+from transcription_assets.pipeline.backlog import Progress
+from transcription_assets.pipeline.decoding import DecodeRequest, Transcriber
 from transcription_assets.speech import SpeechResult
 from transcription_assets.storage import Store
 
@@ -125,7 +126,7 @@ def materialise(store: Store, key: str, tools: TranscriptTools, progress: Progre
 
 def materialise_each(
     store: Store, media_keys: Sequence[str], tools: TranscriptTools, progress: Progress | None = None
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Yield each recording with its result, as soon as it is known; a failure is noted and yielded as an exception.
 
     Short recordings are decoded together. `progress` is called with a media key and the seconds done of it.

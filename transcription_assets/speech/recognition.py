@@ -56,16 +56,16 @@ def window_jobs(recording: str, source: AudioSource, plans: ChannelPlans) -> lis
     ]
 
 
-def grouped(jobs: Iterable[WindowJob], group_s: float) -> list[list[WindowJob]]:
+def grouped(items: Iterable[Item], length_of: Callable[[Item], float], group_s: float) -> list[list[Item]]:
     """Return groups of consecutive windows to decode together, each of at least `group_s` seconds except the last."""
-    groups: list[list[WindowJob]] = []
+    groups: list[list[Item]] = []
     length = group_s
-    for job in jobs:
+    for item in items:
         if length >= group_s:
             groups.append([])
             length = 0.0
-        groups[-1].append(job)
-        length += job.plan.length
+        groups[-1].append(item)
+        length += length_of(item)
     return groups
 
 
@@ -118,7 +118,7 @@ def transcribe(engine: Engine, sources: Iterable[AudioSource]) -> list[SpeechRes
             continue
         jobs += window_jobs(name, source, plans[name])
     done: dict[tuple[str, int], list[DecodedWindow]] = {}
-    for job, answer in decode_groups(engine, grouped(jobs, engine.group_s)):
+    for job, answer in decode_groups(engine, grouped(jobs, lambda job: job.plan.length, engine.group_s)):
         if isinstance(answer, Exception):
             answers[job.recording] = answer
             plans.pop(job.recording, None)

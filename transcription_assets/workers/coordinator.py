@@ -1,38 +1,44 @@
-"""The coordinator: a transcriber that has the windows of a batch decoded by workers.
+"""The coordinator: has workers do a stage for a batch of recordings.
 
-It works in rounds. In each, the windows without a checkpoint are distributed over shards, and workers decode them. When
-all have ended, what a worker died of is set apart (see `quarantine`), and the next round decodes the rest.
+It works in rounds. In each, the windows that are not done are distributed over shards, and workers work on them. When
+all have ended, what a worker died of is set apart (see `quarantine`), and the next round does the rest.
 """
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from transcription_assets.costs import timing
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import quarantine, shard_status
-from transcription_assets.pipeline.decoding import Backlog, DecodeRequest, Outcome, Progress
+from transcription_assets.pipeline.backlog import Backlog, Progress, Request
+from transcription_assets.pipeline.decoding import DecodeRequest, Outcome
 from transcription_assets.speech import Engine, SpeechOptions
-from transcription_assets.speech.recognition import WindowJob
 from transcription_assets.storage import Store
 from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.launcher import Launched, Launcher, Phase, ShardState
-from transcription_assets.workers.manifest import Manifest, ManifestRecording
+from transcription_assets.workers.manifest import Manifest, ManifestRecording, Stage
+from transcription_assets.workers.worker import speech_settings
+
+R = TypeVar("R", bound=Request)
 
 log = logging.getLogger(__name__)
 
-Shards = Sequence[Sequence[Sequence[WindowJob]]]
-"""Groups of windows by shard."""
+Announce = Callable[[str], None]
+"""Function that is called with a line for the log of the run."""
+
 IDLE_WAIT_S = 2.0
 MOST_IDLE_ROUNDS = 3
 """Rounds without any decoded window, and without a recording that could be the cause, after which the batch fails."""
 
 
-class _LoadingTime:
+class LoadingTime:
     """Time for which workers loaded weights; each process reports the sum since its start."""
 
     def __init__(self) -> None:
@@ -46,6 +52,77 @@ class _LoadingTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinator(Generic[R]):
+    """Has workers of one stage work on a batch, in rounds.
+
+    `settings` is what the results depend on, `describe` says of a request what a worker needs. Groups have at least
+    `group_s` seconds of audio, shards `shard_s`. `owner` identifies the run. For `parallel` see `Engine.decode`.
+    `announce` is called with a line when the state of a shard changes.
+    """
+
+    stage: Stage
+    settings: Mapping[str, Any]
+    describe: Callable[[R], ManifestRecording]
+    launcher: Launcher
+    shard_s: float
+    owner: str
+    group_s: float = 0.0
+    parallel: int = 0
+    loading: LoadingTime = field(default_factory=LoadingTime, repr=False)
+    announce: Announce = log.info
+
+    def run(self, store: Store, requests: Sequence[R], progress: Progress) -> Iterator[tuple[R, Exception | None]]:
+        """Yield the outcome of each request, as soon as it is known, in any order.
+
+        Raises:
+            PermanentFailure: the settings or the weights of the workers are wrong.
+            TransientFailure: workers ended several times without having done anything.
+            TranscriptionError: the store cannot be read, or workers cannot be started.
+
+        """
+        if not requests:
+            return
+        backlog = Backlog.of(store, requests, progress, self.owner)
+        yield from backlog.known
+        idle = 0
+        while shards := self._shards(backlog):
+            time.sleep(idle * IDLE_WAIT_S)
+            round_ = _Round(store, backlog, self._manifest(backlog, shards), self.loading, self.announce)
+            yield from round_.run(self.launcher)
+            round_.raise_refusal()
+            deaths = round_.record_deaths()
+            yield from backlog.isolate()
+            idle = 0 if round_.progressed or deaths else idle + 1
+            if idle == MOST_IDLE_ROUNDS:
+                raise TransientFailure(f"the workers ended {idle} times and did nothing: {round_.reason}")
+
+    def _shards(self, backlog: Backlog[R]) -> manifests.Shards:
+        """Return the groups of each shard of the next round; what a worker died of comes last, one recording a round.
+
+        With others beside it, it could take their workers down as well, if memory runs out.
+        """
+        groups = backlog.pooled_groups(self.group_s)
+        if groups:
+            lengths = [sum(map(backlog.length, group)) for group in groups]
+            return manifests.shards(groups, lengths, self.shard_s, self.launcher.most)
+        alone = backlog.suspect_groups()
+        return [list(alone)] if alone else []
+
+    def _manifest(self, backlog: Backlog[R], shards: manifests.Shards) -> Manifest:
+        keys = {window[0] for shard in shards for group in shard for window in group}
+        return Manifest(
+            identifier=uuid4().hex,
+            owner=self.owner,
+            stage=self.stage,
+            settings=dict(self.settings),
+            recordings=tuple(self.describe(request) for request in backlog.requests.values() if request.key in keys),
+            shards=tuple(tuple(tuple(group) for group in shard) for shard in shards),
+            created=time.time(),
+            parallel=self.parallel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerTranscriber:
     """Transcriber that launches workers; `engine` is asked for its model and options only, so its weights do not load.
 
@@ -54,10 +131,10 @@ class WorkerTranscriber:
 
     engine: Engine
     launcher: Launcher
-    ffmpeg: str
     shard_s: float
     owner: str = ""
-    _loading: _LoadingTime = field(default_factory=_LoadingTime, repr=False)
+    announce: Announce = log.info
+    _loading: LoadingTime = field(default_factory=LoadingTime, repr=False)
 
     @property
     def model(self) -> SpeechModel:
@@ -69,89 +146,57 @@ class WorkerTranscriber:
         """Options of the workers."""
         return self.engine.options
 
+    @property
+    def use(self) -> WorkerUse:
+        """Machines that the workers have held."""
+        return self.launcher.use
+
     def prepare(self, store: Store) -> None:
         """Start workers, which load their weights."""
         self.launcher.prepare(store)
 
     def decode(self, store: Store, requests: Sequence[DecodeRequest], progress: Progress) -> Iterator[Outcome]:
-        """Implement `Transcriber.decode`.
+        """Implement `Transcriber.decode`, see `Coordinator.run`.
 
         Raises:
-            TransientFailure: workers ended several times without having decoded anything.
-            TranscriptionError: the store cannot be read, or workers cannot be started.
+            TranscriptionError: nothing could be decoded.
 
         """
-        if not requests:
-            return
-        backlog = Backlog.of(store, requests, progress, self.owner)
-        yield from backlog.known
-        idle = 0
-        while shards := self._shards(backlog):
-            time.sleep(idle * IDLE_WAIT_S)
-            round_ = _Round(store, backlog, self._manifest(backlog, shards), shards, self._loading)
-            yield from round_.run(self.launcher)
-            for shard, state in round_.unfinished():
-                log.warning(
-                    "the worker of shard %s ended early (%s): what is left is decoded again", shard, state.reason
-                )
-            round_.raise_refusal()
-            deaths = round_.record_deaths()
-            yield from backlog.isolate()
-            idle = 0 if round_.progressed or deaths else idle + 1
-            if idle == MOST_IDLE_ROUNDS:
-                raise TransientFailure(f"the workers ended {idle} times and decoded nothing: {round_.reason}")
+        coordinator = Coordinator(
+            "transcript",
+            speech_settings(self.engine),
+            _decoded,
+            self.launcher,
+            self.shard_s,
+            self.owner,
+            group_s=self.engine.group_s,
+            parallel=self.engine.parallel,
+            loading=self._loading,
+            announce=self.announce,
+        )
+        yield from coordinator.run(store, requests, progress)
 
     def close(self) -> None:
         """End the workers."""
         self.launcher.close()
 
-    def _shards(self, backlog: Backlog) -> Shards:
-        """Return the groups of each shard of the next round; what a worker died of comes last, one recording a round.
 
-        With others beside it, it could take their workers down as well, if memory runs out.
-        """
-        groups = backlog.pooled_groups(self.ffmpeg, self.engine.group_s)
-        if groups:
-            return manifests.shards(groups, self.shard_s, self.launcher.most)
-        alone = backlog.suspect_groups(self.ffmpeg)
-        return [alone] if alone else []
-
-    def _manifest(self, backlog: Backlog, shards: Shards) -> Manifest:
-        keys = {job.recording for shard in shards for group in shard for job in group}
-        return Manifest(
-            identifier=uuid4().hex,
-            owner=self.owner,
-            model=self.model,
-            options=self.options.as_dict(),
-            recordings=tuple(
-                ManifestRecording(request.key, request.version, request.plan.sound, request.vocabulary)
-                for request in backlog.requests.values()
-                if request.key in keys
-            ),
-            shards=tuple(
-                tuple(tuple(shard_status.reference(job) for job in group) for group in shard) for shard in shards
-            ),
-            created=time.time(),
-            parallel=self.engine.parallel,
-        )
+def _decoded(request: DecodeRequest) -> ManifestRecording:
+    return ManifestRecording(request.key, request.version, request.plan.sound, request.vocabulary)
 
 
-class _Round:
+class _Round(Generic[R]):
     """One manifest, from its launch until all its workers have ended."""
 
     def __init__(
-        self,
-        store: Store,
-        backlog: Backlog,
-        manifest: Manifest,
-        shards: Shards,
-        loading: _LoadingTime,
+        self, store: Store, backlog: Backlog[R], manifest: Manifest, loading: LoadingTime, announce: Announce
     ) -> None:
         self._store = store
         self._backlog = backlog
         self._manifest = manifest
         self._loading = loading
-        self._jobs = {shard_status.reference(job): job for shard in shards for group in shard for job in group}
+        self._announce = announce
+        self._windows = {window for shard in manifest.shards for group in shard for window in group}
         self._seen: set[shard_status.WindowRef] = set()
         self._failed: set[str] = set()
         self._states: Mapping[int, ShardState] = {}
@@ -164,21 +209,20 @@ class _Round:
         reasons = (state.reason for state in self._states.values() if state.reason)
         return "; ".join(dict.fromkeys(reasons)) or "unknown"
 
-    def run(self, launcher: Launcher) -> Iterator[Outcome]:
+    def run(self, launcher: Launcher) -> Iterator[tuple[R, Exception | None]]:
         """Yield the outcomes of recordings until all workers have ended."""
         self._manifest.write(self._store)
         try:
-            with launcher.launch(self._store, self._manifest) as workers:
+            with (
+                manifests.Heartbeat(self._store, self._manifest.identifier),
+                launcher.launch(self._store, self._manifest) as workers,
+            ):
                 while not self._is_over(workers):
                     workers.wait()
                     yield from self._news(workers)
                 yield from self._news(workers)
         finally:
             shard_status.remove(self._store, media_keys.work(self._manifest.identifier))
-
-    def unfinished(self) -> list[tuple[int, ShardState]]:
-        """Return the shards whose worker did not end by itself."""
-        return [(shard, state) for shard, state in self._states.items() if state.phase is not Phase.ENDED]
 
     def raise_refusal(self) -> None:
         """Raise the failure of workers that could not begin.
@@ -205,24 +249,40 @@ class _Round:
         return count
 
     def _is_over(self, workers: Launched) -> bool:
-        self._states = workers.states()
+        before, self._states = self._states, workers.states()
+        for shard, state in self._states.items():
+            if state != before.get(shard):
+                self._announce(self._line(shard, state))
         return all(state.is_final for state in self._states.values())
 
-    def _news(self, workers: Launched) -> Iterator[Outcome]:
+    def _line(self, shard: int, state: ShardState) -> str:
+        """Return the state of a shard as a line for the log of the run."""
+        status = self._statuses.get(shard)
+        host = f" on {status.host}" if status else ""
+        words = {
+            Phase.WAITING: "waits",
+            Phase.RUNNING: "is at work",
+            Phase.ENDED: "has ended",
+            Phase.DIED: f"ended early: its worker died ({state.reason}); what is left is done again",
+            Phase.LOST: f"ended early: its worker was lost ({state.reason}); what is left is done again",
+            Phase.REFUSED: f"was refused: {state.reason}",
+        }
+        return f"{self._manifest.stage}: shard {shard + 1} of {len(self._manifest.shards)}{host} {words[state.phase]}"
+
+    def _news(self, workers: Launched) -> Iterator[tuple[R, Exception | None]]:
         for shard, status in workers.statuses().items():
             if status == self._statuses.get(shard):
                 continue
             self._statuses[shard] = status
             self._loading.note(status)
-            for window in status.done:
-                if window not in self._seen:
-                    self._seen.add(window)
-                    self.progressed = True
-                    yield from self._backlog.finish(self._jobs[window])
+            for window in self._windows.intersection(status.done) - self._seen:
+                self._seen.add(window)
+                self.progressed = True
+                yield from self._backlog.finish(window)
             for key, failure in status.failed.items():
                 if key not in self._failed:
                     self._failed.add(key)
                     self.progressed = True
                     yield from self._backlog.fail(key, failure.error)
-            current = [self._jobs[window] for window in status.current if window[0] in self._backlog.requests]
-            self._backlog.tracker.decoding(current, status.share)
+            current = [window for window in status.current if window[0] in self._backlog.requests]
+            self._backlog.tracker.working(current, status.share)

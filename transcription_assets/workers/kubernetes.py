@@ -4,13 +4,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from transcription_assets.costs.timing import HOUR_S, WorkerUse
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import shard_status
 from transcription_assets.pipeline.shard_status import ShardStatus
@@ -171,6 +172,8 @@ class KubernetesLauncher:
     command: Sequence[str] = COMMAND
     wait_s: float = WAIT_S
     statuses_s: float = STATUSES_S
+    use: WorkerUse = field(default_factory=WorkerUse, init=False)
+    """Time from the placement to the end of all pods so far, with their cores, GPUs and price."""
 
     def prepare(self, store: Store) -> None:
         """Do nothing: a pod starts for a shard."""
@@ -189,7 +192,7 @@ class KubernetesLauncher:
                 api.delete(name)
         own = api.own_pod()
         job = WorkerJob(self.cluster, self.most, self.command)
-        body = job.body(manifest.identifier, manifest.owner, len(manifest.shards), own, _time_left(own))
+        body = job.body(manifest, own, _time_left(own))
         api.create(body)
         return LaunchedPods(self, api, store, manifest, body["metadata"]["name"])
 
@@ -220,6 +223,7 @@ class LaunchedPods:
         self._since: dict[tuple[int, str], float] = {}
         self._answered = time.monotonic()
         self._statuses: dict[int, ShardStatus] = {}
+        self._placed: dict[int, float] = {}
         self._read_at = -math.inf
         self._is_last_read = False
 
@@ -246,6 +250,10 @@ class LaunchedPods:
                 since = self._durations(shard, pod, is_busy=is_busy)
                 state = live_state(shard, pod, progress, since, self._launcher.start_limit_s)
                 self._states[shard] = state or self._failed(shard, pod)
+                if pod is not None and pod.placed is not None:
+                    self._placed.setdefault(shard, time.monotonic())
+                if self._states[shard].is_final:
+                    self._account(shard)
         if any(state.phase is Phase.REFUSED for state in self._states.values()):
             self._give_up()
         return dict(self._states)
@@ -283,6 +291,8 @@ class LaunchedPods:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Delete the Job with its pods, and wait until they have ended."""
+        for shard in list(self._placed):
+            self._account(shard)
         try:
             self._api.delete(self._job)
             ends = time.monotonic() + END_S
@@ -290,6 +300,14 @@ class LaunchedPods:
                 time.sleep(min(0.5, self._launcher.wait_s))
         except TranscriptionError as failure:  # the cluster deletes it with the coordinator's pod, or at its deadline
             log.warning("the Job %s cannot be deleted: %s", self._job, failure)
+
+    def _account(self, shard: int) -> None:
+        """Add the time of the shard's pod, measured here because clocks of nodes differ."""
+        if (placed := self._placed.pop(shard, None)) is None:
+            return
+        size, held_s = self._launcher.cluster.work_size(self._manifest.stage), time.monotonic() - placed
+        usd = held_s / HOUR_S * size.usd_per_hour
+        self._launcher.use += WorkerUse(held_s, held_s * size.cpus, held_s * size.gpus, usd)
 
     def _failed(self, shard: int, pod: Pod | None) -> ShardState:
         if pod is None:

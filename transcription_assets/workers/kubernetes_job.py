@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nodes import NOT_MOVED, PART_OF, Cluster, resources, threads
 from transcription_assets.workers.worker import ExitCode
 
@@ -20,7 +21,6 @@ POD_ENVIRONMENT: Sequence[Json] = (
 """Variables that tell a coordinator its own pod (in dagster-k8s's spelling)."""
 COMPONENT = "speech_worker"
 CONTAINER = "worker"
-STEP = "transcript"
 MANIFEST_LABEL = f"{PART_OF}/manifest"
 OWNER_LABEL = f"{PART_OF}/run"
 GRACE_S = 5
@@ -43,7 +43,7 @@ class WorkerJob:
     parallelism: int
     command: Sequence[str]
 
-    def body(self, identifier: str, owner: str, shards: int, own: Mapping[str, Any], deadline_s: int) -> Json:
+    def body(self, manifest: Manifest, own: Mapping[str, Any], deadline_s: int) -> Json:
         """Return the Job of a manifest.
 
         `backoffLimitPerIndex` is 0, because a second pod would overwrite the status that tells what the first one
@@ -51,26 +51,26 @@ class WorkerJob:
         ends the other shards, since a shard with a broken recording fails too.
 
         Args:
-            identifier: The manifest.
-            owner: The run; its earlier Jobs are found by it.
-            shards: Number of shards of the manifest.
+            manifest: The manifest; the Job has an index for each shard, and names the run, so that its earlier Jobs can
+                be found.
             own: The coordinator's pod; when that is deleted, the cluster deletes the Job.
             deadline_s: Seconds after which the cluster ends the Job.
 
         """
+        shards = len(manifest.shards)
         labels = {
             "app.kubernetes.io/part-of": PART_OF,
             "app.kubernetes.io/component": COMPONENT,
-            f"{PART_OF}/step": STEP,
-            MANIFEST_LABEL: identifier,
-            OWNER_LABEL: label(owner),
+            f"{PART_OF}/step": manifest.stage,
+            MANIFEST_LABEL: manifest.identifier,
+            OWNER_LABEL: label(manifest.owner),
         }
-        template = {"metadata": {"labels": labels, "annotations": dict(NOT_MOVED)}, "spec": self._pod(identifier, own)}
+        template = {"metadata": {"labels": labels, "annotations": dict(NOT_MOVED)}, "spec": self._pod(manifest, own)}
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
             "metadata": {
-                "name": f"speech-{identifier}",
+                "name": f"work-{manifest.identifier}",
                 "labels": labels,
                 "ownerReferences": [
                     {
@@ -107,9 +107,9 @@ class WorkerJob:
             },
         }
 
-    def _pod(self, identifier: str, own: Mapping[str, Any]) -> Json:
+    def _pod(self, manifest: Manifest, own: Mapping[str, Any]) -> Json:
         spec, container = own["spec"], own["spec"]["containers"][0]
-        size = self.cluster.work_size(STEP)
+        size = self.cluster.work_size(manifest.stage)
         secrets = database_secrets(container)
         volumes = [item for item in spec.get("volumes", ()) if _is_for_workers(item, secrets)]
         names = {item["name"] for item in volumes}
@@ -129,7 +129,7 @@ class WorkerJob:
                     **{name: container[name] for name in CONTAINER_FIELDS if name in container},
                     **({"image": self.cluster.gpu_image} if size.gpus and self.cluster.gpu_image else {}),
                     "name": CONTAINER,
-                    "args": [*self.command, identifier],
+                    "args": [*self.command, manifest.identifier, "--stage", manifest.stage],
                     "env": [
                         *(item for item in container.get("env", ()) if not item["name"].startswith(NOT_FOR_WORKERS)),
                         {"name": "OMP_NUM_THREADS", "value": limits},

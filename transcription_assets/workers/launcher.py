@@ -11,6 +11,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Protocol, Self
 
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.domain import media_keys
 from transcription_assets.pipeline import shard_status
 from transcription_assets.pipeline.shard_status import ShardStatus
@@ -130,6 +131,11 @@ class Launcher(Protocol):
     @property
     def most(self) -> int:
         """Maximum number of workers at once."""
+        ...
+
+    @property
+    def use(self) -> WorkerUse:
+        """Machines that its workers have held so far; nothing if they share the machine of the coordinator."""
         ...
 
     def prepare(self, store: Store) -> None:

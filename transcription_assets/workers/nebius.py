@@ -13,10 +13,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings, split
 from transcription_assets.storage import Store
-from transcription_assets.workers.manifest import Manifest
+from transcription_assets.workers.manifest import Manifest, Stage
 from transcription_assets.workers.nebius_jobs import LaunchedJobs
 from transcription_assets.workers.nebius_service import connect, failures
 
@@ -54,25 +55,26 @@ class NebiusOptions:
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, chosen: Settings) -> "NebiusOptions":
-        """Return the options of the settings.
+    def of(cls, chosen: Settings, stage: Stage) -> "NebiusOptions":
+        """Return the options of the settings for jobs of a stage; extraction runs on the CPU platform if one is set.
 
         Raises:
             PermanentFailure: one that is needed is missing, or a secret is given in clear text.
 
         """
-        for name in ("image", "platform", "preset"):
+        kind = "cpu_" if stage == "audio" and chosen.nebius_cpu_platform else ""
+        for name in ("image", f"{kind}platform", f"{kind}preset"):
             if not getattr(chosen, f"nebius_{name}"):
-                raise PermanentFailure(f"TRANSCRIPTION_LAUNCHER=nebius needs TRANSCRIPTION_NEBIUS_{name.upper()}")
-        if chosen.device == "auto":
+                raise PermanentFailure(f"the launcher nebius needs TRANSCRIPTION_NEBIUS_{name.upper()}")
+        if stage == "transcript" and chosen.device == "auto":
             raise PermanentFailure(
                 "TRANSCRIPTION_LAUNCHER=nebius needs TRANSCRIPTION_DEVICE=cuda or cpu, that of the jobs: `auto` would "
                 "be the device of this machine"
             )
         return cls(
             image=chosen.nebius_image,
-            platform=chosen.nebius_platform,
-            preset=chosen.nebius_preset,
+            platform=getattr(chosen, f"nebius_{kind}platform"),
+            preset=getattr(chosen, f"nebius_{kind}preset"),
             project=chosen.nebius_project,
             subnet=chosen.nebius_subnet,
             disk_gib=chosen.nebius_disk_gib,
@@ -81,7 +83,7 @@ class NebiusOptions:
             provision_limit_s=chosen.nebius_provision_limit_s,
             pull_limit_s=chosen.nebius_pull_limit_s,
             timeout_s=chosen.nebius_timeout_s,
-            dollars_per_hour=chosen.nebius_dollars_per_hour,
+            dollars_per_hour=getattr(chosen, f"nebius_{kind}dollars_per_hour"),
             keep_failed=chosen.nebius_keep_failed,
             registry_secret=chosen.nebius_registry_secret,
             credentials_file=chosen.nebius_credentials_file,
@@ -124,8 +126,8 @@ class NebiusLauncher:
     connect: "Callable[[], SDK] | None" = None
     local_store: bool = False
     poll_s: float = POLL_S
-    dollars: float = field(default=0.0, init=False)
-    """Cost of all jobs so far, estimated from their start, their end and the price an hour."""
+    use: WorkerUse = field(default_factory=WorkerUse, init=False)
+    """Time from the start to the end of all jobs so far, and its price."""
     _thread: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -213,7 +215,7 @@ class NebiusLauncher:
         spec = JobSpec(
             image=chosen.image,
             container_command=COMMAND,
-            args=shlex.join(["work", manifest.identifier, "--shard", str(shard)]),
+            args=shlex.join(["work", manifest.identifier, "--shard", str(shard), "--stage", manifest.stage]),
             environment_variables=variables,
             platform=chosen.platform,
             preset=chosen.preset,

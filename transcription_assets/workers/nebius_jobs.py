@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from transcription_assets.costs.timing import HOUR_S, WorkerUse
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import shard_status
 from transcription_assets.pipeline.shard_status import ShardStatus
@@ -62,8 +63,6 @@ class LaunchedJobs:
         self._states = {shard: ShardState(Phase.WAITING) for shard in self._waiting}
         self._active: dict[int, _Watch] = {}
         self._answered = time.monotonic()
-        self.dollars: dict[int, float] = {}
-        """Estimated cost of the job of each shard that has ended."""
 
     def states(self) -> Mapping[int, ShardState]:
         """Return the state of each shard, after jobs were created for those that waited.
@@ -225,9 +224,9 @@ class LaunchedJobs:
 
     def _account(self, shard: int, job: "Job") -> None:
         seconds = worked_s(job.status.started_at, job.status.finished_at)
-        self.dollars[shard] = seconds / 3600 * self._launcher.options.dollars_per_hour
-        self._launcher.dollars += self.dollars[shard]
-        log.info("shard %s: job %s worked %.0f s, $%.4f", shard, job.metadata.id, seconds, self.dollars[shard])
+        usd = seconds / HOUR_S * self._launcher.options.dollars_per_hour
+        self._launcher.use += WorkerUse(held_s=seconds, usd=usd)
+        log.info("shard %s: job %s worked %.0f s, $%.4f", shard, job.metadata.id, seconds, usd)
 
     async def _end_active(self) -> None:
         """End the active jobs; it runs after calls that were interrupted, so it sees what they created."""

@@ -42,9 +42,14 @@ class Cluster:
     def of(cls, chosen: Settings) -> "Cluster":
         """Return the configuration of the settings; a step gets a GPU if its device is `cuda`, not if it is `auto`."""
         devices = {"transcript": chosen.device, "embeddings": chosen.encodes_on}
+        launchers = {
+            "audio": chosen.audio_launcher,
+            "transcript": chosen.launcher,
+            "embeddings": chosen.embeddings_launcher,
+        }
         return cls(
             gpu_steps=frozenset(step for step, device in devices.items() if device == "cuda"),
-            coordinated=frozenset({"transcript"} if chosen.launcher == "kubernetes" else ()),
+            coordinated=frozenset(step for step, name in launchers.items() if name == "kubernetes"),
             service_account=chosen.k8s_service_account,
             coordinator_account=chosen.k8s_coordinator_account,
             gpu_image=chosen.k8s_gpu_image,

@@ -18,6 +18,7 @@ from typing import IO, Any, Self, cast
 
 from pydantic import TypeAdapter
 
+from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.errors import TransientFailure
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
@@ -25,6 +26,7 @@ from transcription_assets.workers.launcher import Phase, ShardState, exit_state
 from transcription_assets.workers.manifest import Manifest
 
 COMMAND = (sys.executable, "-P", "-m", "transcription_assets", "work", "--serve")
+"""Command of a worker of the stage `transcript`; others add `--stage`."""
 WAIT_S = 1.0
 END_S = 10.0
 """Seconds that a worker has to end after SIGTERM."""
@@ -96,6 +98,11 @@ class SubprocessLauncher:
     def most(self) -> int:
         """Maximum number of processes."""
         return len(self.environments)
+
+    @property
+    def use(self) -> WorkerUse:
+        """Nothing: the processes share this machine."""
+        return WorkerUse()
 
     def prepare(self, store: Store) -> None:
         """Start the first process, which loads its model."""

@@ -112,7 +112,7 @@ def test_next_run_decodes_only_lost_windows(store: Store) -> None:
     lost = SpellingDecoder(failing_on=frozenset({len(words) // 4}))
     assert isinstance(run(store, lost, request)[request.key], ValueError)
     before = request.checkpoints(store).present()
-    assert 0 < len(before) < len(request.windows)
+    assert 0 < len(before) < len(request.lengths)
     assert run(store, SpellingDecoder(), request) == {request.key: None}
     assert texts(result(store, request)) == [word.word for word in words]
 

@@ -68,6 +68,6 @@ def workers(
     launcher = SubprocessLauncher([own] * count, command)
     engine = ScriptedEngine(script(), group_s=group_s)
     try:
-        yield TranscriptTools(WorkerTranscriber(engine, launcher, FFMPEG, shard_s, owner), FFMPEG)
+        yield TranscriptTools(WorkerTranscriber(engine, launcher, shard_s, owner), FFMPEG)
     finally:
         launcher.close()

@@ -11,16 +11,17 @@ from typing import Protocol
 
 import pytest
 
-from transcription_assets.pipeline import audio, shard_status, window_plan
+from transcription_assets.pipeline import audio, window_plan
 from transcription_assets.pipeline.decoding import DecodeRequest
 from transcription_assets.speech import windowing
 from transcription_assets.storage import Store
 from transcription_assets.workers.launcher import Launched, Launcher, Phase, ShardState
 from transcription_assets.workers.manifest import Manifest, ManifestRecording
+from transcription_assets.workers.worker import speech_settings
 from transcription_assets_tests import waiting
 from transcription_assets_tests.chain import script
 from transcription_assets_tests.fakes import ScriptedEngine
-from transcription_assets_tests.workers.batch import FFMPEG, WORKER, extracted
+from transcription_assets_tests.workers.batch import WORKER, extracted
 
 
 class Place(Protocol):
@@ -52,17 +53,19 @@ def work(
     engine = ScriptedEngine(script())
     plans = [window_plan.load(store, key, audio.load(store, key).sha256) for key in batch.keys]
     requests = tuple(DecodeRequest(key, "1", plan) for key, plan in zip(batch.keys, plans, strict=True) if plan)
-    jobs = [request.jobs(store, FFMPEG, request.windows) for request in requests]
+    settings = speech_settings(engine)
+    if beam_size:
+        settings["options"]["beam_size"] = beam_size
     manifest = Manifest(
         identifier=identifier,
         owner="run",
-        model=engine.model,
-        options=engine.options.as_dict() | ({"beam_size": beam_size} if beam_size else {}),
+        stage="transcript",
+        settings=settings,
         recordings=tuple(
             ManifestRecording(request.key, request.version, "0" * 64 if number == changed else request.plan.sound)
             for number, request in enumerate(requests)
         ),
-        shards=tuple(tuple((shard_status.reference(job),) for job in group) for group in jobs),
+        shards=tuple(tuple(((request.key, *window),) for window in request.lengths) for request in requests),
         created=time.time(),
     )
     manifest.write(store)

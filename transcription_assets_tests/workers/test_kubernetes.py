@@ -17,6 +17,7 @@ from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.kubernetes_job import COMPONENT, WorkerJob, label
 from transcription_assets.workers.launcher import Phase, ShardState
+from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nodes import Cluster
 from transcription_assets.workers.pod_phases import Durations, JobProgress, failed_state, indexes, live_state
 from transcription_assets.workers.pods import Pod
@@ -40,7 +41,8 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def gpu_job(shards: int = 7) -> dict[str, Any]:
-    return WorkerJob(GPU, 3, ("transcription-assets", "work")).body("0" * 32, "run-1", shards, OWN, 3600)
+    work = Manifest("0" * 32, "run-1", "transcript", {}, (), ((),) * shards, 0.0)
+    return WorkerJob(GPU, 3, ("transcription-assets", "work")).body(work, OWN, 3600)
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
@@ -69,7 +71,7 @@ def test_worker_pods_are_on_gpu_nodes_like_the_coordinator() -> None:
     assert "nodeName" not in pod
     assert [item["key"] for item in pod["tolerations"]] == ["nvidia.com/gpu"]
     assert container["image"] == "transcription-assets:gpu"
-    assert container["args"] == ["transcription-assets", "work", "0" * 32]
+    assert container["args"] == ["transcription-assets", "work", "0" * 32, "--stage", "transcript"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert pod["securityContext"] == OWN["spec"]["securityContext"]
     assert container["securityContext"] == OWN["spec"]["containers"][0]["securityContext"]
@@ -281,7 +283,7 @@ def test_poisoned_recording_fails_alone_in_pods(pods: PodPlace, store: Store, tm
     batch = extracted(store, 5, 10, 15)
     launcher = pods.launcher(2, (*WORKER, str(tmp_path)), POISON="10")
     engine = ScriptedEngine(script(), group_s=8.0)
-    tools = TranscriptTools(WorkerTranscriber(engine, launcher, FFMPEG, 10.0, "run"), FFMPEG)
+    tools = TranscriptTools(WorkerTranscriber(engine, launcher, 10.0, "run"), FFMPEG)
     answers = batch.transcribe(tools)
     poisoned = answers.pop(batch.keys[1])
     assert isinstance(poisoned, WorkerDied)

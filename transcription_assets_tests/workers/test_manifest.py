@@ -7,16 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.speech import PlannedWindow, SpeechOptions, audio_source
-from transcription_assets.speech.recognition import WindowJob
 from transcription_assets.storage import Store
 from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.manifest import Manifest, ManifestRecording
+from transcription_assets.workers.worker import speech_settings
 from transcription_assets_tests.fakes import ScriptedEngine
-
-
-def job(number: int, seconds: float) -> WindowJob:
-    return WindowJob("audio/a.wav", 0, number, PlannedWindow(0.0, seconds), audio_source([]))  # type: ignore[arg-type]
 
 
 @given(
@@ -25,20 +20,19 @@ def job(number: int, seconds: float) -> WindowJob:
     st.integers(1, 12),
 )
 def test_shards_hold_every_group_once_and_in_order(lengths: list[float], shard_s: float, most: int) -> None:
-    groups = [[job(number, seconds)] for number, seconds in enumerate(lengths)]
-    made = manifests.shards(groups, shard_s, most)
+    groups = [[("audio/a.wav", 0, number)] for number in range(len(lengths))]
+    made = manifests.shards(groups, lengths, shard_s, most)
     assert [group for shard in made for group in shard] == groups
     assert 1 <= len(made) <= most
     assert all(made)
-    longest = max(sum(group[0].plan.length for group in shard) for shard in made)
+    longest = max(sum(lengths[group[0][2]] for group in shard) for shard in made)
     assert longest <= sum(lengths) / min(most, max(1, int(sum(lengths) / shard_s)), len(lengths)) + max(lengths)
 
 
 def manifest() -> Manifest:
-    engine = ScriptedEngine()
     recording = ManifestRecording("audio/a.wav", "1", "sound", ("Ada",))
     shards = (((("audio/a.wav", 0, 0), ("audio/a.wav", 0, 1)),), ((("audio/a.wav", 0, 2),),))
-    return Manifest("id", "run", engine.model, SpeechOptions().as_dict(), (recording,), shards, 1.5)
+    return Manifest("id", "run", "transcript", speech_settings(ScriptedEngine()), (recording,), shards, 1.5)
 
 
 def test_manifest_round_trips_through_the_store(tmp_path: Path) -> None:

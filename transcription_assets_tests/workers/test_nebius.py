@@ -11,8 +11,10 @@ import pytest
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript
 from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.pipeline import audio, video
 from transcription_assets.pipeline.quarantine import WorkerDied
 from transcription_assets.pipeline.transcript import TranscriptTools
+from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.settings import Settings
 from transcription_assets.speech import windowing
 from transcription_assets.storage import Store
@@ -21,7 +23,9 @@ from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.launcher import Phase
 from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nebius import NebiusLauncher, NebiusOptions
-from transcription_assets_tests import waiting
+from transcription_assets.workers.recordings import RecordingWorkers
+from transcription_assets.workers.worker import speech_settings
+from transcription_assets_tests import recordings, waiting
 from transcription_assets_tests.chain import script
 from transcription_assets_tests.fakes import ScriptedEngine
 from transcription_assets_tests.workers.batch import FFMPEG, extracted, in_process
@@ -70,7 +74,11 @@ def served(**faults: Any) -> Iterator["NebiusStandIn"]:
 
 def tools(made: NebiusLauncher, *, group_s: float = 480.0, owner: str = "") -> TranscriptTools:
     engine = ScriptedEngine(script(), group_s=group_s)
-    return TranscriptTools(WorkerTranscriber(engine, made, FFMPEG, 20.0, owner), FFMPEG)
+    return TranscriptTools(WorkerTranscriber(engine, made, 20.0, owner), FFMPEG)
+
+
+def unwatched(_key: str, _seconds: float) -> None:
+    """Ignore progress."""
 
 
 def words(answers: dict[str, Transcript | Exception]) -> dict[str, object]:
@@ -90,7 +98,7 @@ def test_batch_through_jobs_has_the_words_of_one_process(
     batch = extracted(store, *lengths)
     with served() as service, launcher(service) as made:
         assert words(batch.transcribe(tools(made, group_s=8.0))) == expected
-        assert made.dollars > 0
+        assert made.use.usd > 0
         assert service.jobs == {}, "jobs that have ended are deleted"
         assert service.tokens == {"Bearer token of the test"}
     assert left_behind(store) == []
@@ -104,6 +112,31 @@ def test_batch_through_jobs_has_the_words_of_one_process(
     assert variables["AWS_SECRET_ACCESS_KEY"].mysterybox_secret.version_id == "mbsecver-2"
 
 
+def test_audio_is_extracted_in_jobs(store: Store) -> None:
+    decoder = MediaDecoder(FFMPEG)
+    keys = [f"audio/{number}.wav" for number in (1, 2, 3)]
+    for number, key in enumerate(keys):
+        recordings.tone(Path(store.url) / key, 2 + number, rate=8_000)
+        video.materialise(store, key, decoder)
+    with served() as service, launcher(service) as made:
+        extraction = RecordingWorkers("audio", made, audio.options(decoder), 2.0)
+        with extraction.begin(store, keys, lambda key: audio.pending(store, key, decoder), unwatched) as elsewhere:
+            assert all(elsewhere.finish(key) for key in keys)
+            elsewhere.end()
+        assert extraction.use.usd > 0
+    assert len(service.created) > 1
+    assert all("--stage audio" in spec.args for spec in service.created)
+    assert all(audio.materialise(store, key, decoder).reused for key in keys)
+
+
+def test_audio_jobs_run_on_the_cpu_platform_if_one_is_set() -> None:
+    chosen = settings(nebius_cpu_platform="cpu-e2", nebius_cpu_preset="2vcpu-8gb", nebius_cpu_dollars_per_hour=0.1)
+    made = NebiusOptions.of(chosen, "audio")
+    assert (made.platform, made.preset, made.dollars_per_hour) == ("cpu-e2", "2vcpu-8gb", 0.1)
+    assert NebiusOptions.of(chosen, "transcript").platform == chosen.nebius_platform
+    assert NebiusOptions.of(settings(), "audio").platform == settings().nebius_platform
+
+
 @pytest.mark.parametrize("stage", ["PROVISIONING", "IMAGE_PULLING"])
 def test_job_that_never_runs_is_given_up_and_deleted(store: Store, stage: str) -> None:
     batch = extracted(store, 5)
@@ -111,7 +144,7 @@ def test_job_that_never_runs_is_given_up_and_deleted(store: Store, stage: str) -
     with served(stuck=stage) as service, launcher(service, **limits) as made:
         assert [type(item) for item in batch.transcribe(tools(made)).values()] == [TransientFailure]
         assert service.jobs == {}
-        assert made.dollars == 0
+        assert made.use.usd == 0
     assert store.list(media_keys.work()) == []
 
 
@@ -174,11 +207,9 @@ def test_jobs_of_a_killed_coordinator_are_ended_by_the_next(store: Store) -> Non
 
 
 def _manifest(keys: Any, owner: str) -> Manifest:
-    model = ScriptedEngine(script()).model
-    options = ScriptedEngine(script()).options.as_dict()
-    return Manifest(
-        f"m-{owner.replace(' ', '-')}", owner, model, options, (), tuple((((key, 0, 0),),) for key in keys), 0.0
-    )
+    settings = speech_settings(ScriptedEngine(script()))
+    shards = tuple((((key, 0, 0),),) for key in keys)
+    return Manifest(f"m-{owner.replace(' ', '-')}", owner, "transcript", settings, (), shards, 0.0)
 
 
 @pytest.mark.parametrize("method", ["Create", "Get", "Delete"])
@@ -216,7 +247,7 @@ def test_launcher_works_within_a_running_event_loop(store: Store) -> None:
 def test_missing_credentials_are_permanent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NEBIUS_IAM_TOKEN", raising=False)
-    made = NebiusLauncher(NebiusOptions.of(settings()))
+    made = NebiusLauncher(NebiusOptions.of(settings(), "transcript"))
     with pytest.raises(PermanentFailure):
         _ = made.sdk
     made.close()
@@ -224,7 +255,7 @@ def test_missing_credentials_are_permanent(tmp_path: Path, monkeypatch: pytest.M
 
 def test_token_of_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEBIUS_IAM_TOKEN", "token of the test")
-    made = NebiusLauncher(NebiusOptions.of(settings()))
+    made = NebiusLauncher(NebiusOptions.of(settings(), "transcript"))
     assert made.sdk.get_token_sync(10.0).token == "token of the test"
     made.close()
 
@@ -236,7 +267,7 @@ def settings(**changes: Any) -> Settings:
 
 def test_settings_become_options_of_jobs() -> None:
     chosen = settings(nebius_secrets="A=mbsec-1,B=mbsec-2@mbsecver-3", nebius_environment="AWS_REGION=eu-north1")
-    options = NebiusOptions.of(chosen)
+    options = NebiusOptions.of(chosen, "transcript")
     assert options.secrets == {"A": "mbsec-1", "B": "mbsec-2@mbsecver-3"}
     assert options.environment == {"TRANSCRIPTION_MODELS_DIR": "/opt/models", "AWS_REGION": "eu-north1"}
 
@@ -267,10 +298,10 @@ def test_jobs_have_the_speech_settings_without_paths_of_this_machine(monkeypatch
 )
 def test_wrong_settings_of_jobs_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(PermanentFailure):
-        NebiusOptions.of(settings(**changes))
+        NebiusOptions.of(settings(**changes), "transcript")
 
 
 def test_folder_as_store_is_refused(store: Store) -> None:
-    made = NebiusLauncher(NebiusOptions.of(settings()))
+    made = NebiusLauncher(NebiusOptions.of(settings(), "transcript"))
     with pytest.raises(PermanentFailure):
         made.launch(store, _manifest(["audio/a.wav"], ""))
