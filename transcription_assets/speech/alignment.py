@@ -20,8 +20,8 @@ INSIDE_WORD_S = 0.3
 """Longest silence that may be inside a word with speech on both sides of it."""
 REACH_S = 0.25
 """Longest distance by which the edge of a word is extended over voiced audio to the adjacent pause."""
-BLOCK_S = 30.0
-"""Length of the blocks for which the noise floor is estimated."""
+BLOCK_S = 10.0
+"""Length of the blocks for which the noise floor is estimated: joined recordings have floors of their own."""
 FLOOR_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 LOWEST_FLOOR_DB = 55.0
 """Maximum distance of the floor below the speech level: digital silence is no measure of what is audible."""
@@ -137,12 +137,16 @@ def _silent(loudness: NDArray[np.float32], outside: NDArray[np.bool_]) -> NDArra
     silent = np.zeros(len(loudness), bool)
     size = int(BLOCK_S / FRAME_S)
     for first in range(0, len(loudness), size):
-        block = loudness[first : first + size]
+        # The last block has full length: a word alone in a short block would be its own floor.
+        start = max(0, min(first, len(loudness) - size))
+        block = loudness[start : start + size]
         floor, speech = np.percentile(block, [FLOOR_PERCENTILE, SPEECH_PERCENTILE])
         if floor < speech - LOWEST_FLOOR_DB:
-            noise = block[outside[first : first + size] & (block > DIGITAL_SILENCE_DB)]
+            noise = block[outside[start : start + size] & (block > DIGITAL_SILENCE_DB)]
             if len(noise) >= FEWEST_NOISE_FRAMES:
                 floor = np.percentile(noise, FLOOR_PERCENTILE)
         floor = max(floor, speech - LOWEST_FLOOR_DB)
-        silent[first : first + size] = block < floor + min(SILENCE_SHARE * (speech - floor), SILENCE_DB)
+        silent[first : first + size] = block[first - start :] < floor + min(
+            SILENCE_SHARE * (speech - floor), SILENCE_DB
+        )
     return silent
