@@ -60,7 +60,10 @@ def main(*, verbose: bool) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--into", default="", metavar="FOLDER", help="Target folder below `video/` and `audio/`.")
 def put(paths: tuple[Path, ...], into: str) -> None:
-    """Copy recordings, or all recordings in folders, into the inbox of the store."""
+    """Copy recordings, or all recordings in folders, into the inbox of the store.
+
+    Exit code 129, 130 or 143: interrupted by SIGHUP, Ctrl-C or SIGTERM; complete copies are kept.
+    """
     from transcription_assets.cli import put as putting
     from transcription_assets.wiring import Services, locate_installed
 
@@ -72,8 +75,13 @@ def put(paths: tuple[Path, ...], into: str) -> None:
     for path in putting.ignored(paths, chosen.link_folders):
         reason = "link out of its folder, see TRANSCRIPTION_LINK_ROOTS" if path.is_symlink() else "not a recording"
         shown.print(f"[dim]ignored ({reason}):[/] {plain(str(path))}", soft_wrap=True)
-    for name, path in selected.items():
-        shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
+    try:
+        with interruptible():
+            for name, path in selected.items():
+                shown.print(f"[green]put[/] {plain(store.put_media(name, path))}", soft_wrap=True)
+    except Interrupted as interrupted:
+        aside.print("interrupted; run `put` again to copy the remaining recordings")
+        sys.exit(interrupted.exit_code)
 
 
 @main.command()

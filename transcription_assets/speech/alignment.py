@@ -20,11 +20,14 @@ INSIDE_WORD_S = 0.3
 """Longest silence that may be inside a word with speech on both sides of it."""
 REACH_S = 0.25
 """Longest distance by which the edge of a word is extended over voiced audio to the adjacent pause."""
-BLOCK_S = 30.0
-"""Length of the blocks for which the noise floor is estimated."""
+BLOCK_S = 10.0
+"""Length of the blocks for which the noise floor is estimated: joined recordings have floors of their own."""
 FLOOR_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 LOWEST_FLOOR_DB = 55.0
 """Maximum distance of the floor below the speech level: digital silence is no measure of what is audible."""
+DIGITAL_SILENCE_DB = -90.0
+FEWEST_NOISE_FRAMES = 15
+"""Minimum number of frames outside of voices from which the noise of a block is estimated: 150 ms."""
 SILENCE_SHARE, SILENCE_DB = 0.25, 8.0
 """Silence is below floor + min(share of the distance from floor to speech level, decibels)."""
 ALONE_S = 0.5
@@ -47,11 +50,11 @@ def aligned(segments: Iterable[Segment], samples: Samples, voiced: Sequence[Regi
 def pauses(samples: Samples, voiced: Sequence[Region]) -> list[Region]:
     """Return the pauses in order: at least SHORTEST_PAUSE_S without speech, or shorter at the start or end."""
     seconds = len(samples) / SAMPLE_RATE
-    silent = _silent(_loudness(samples))
-    outside = np.ones(len(silent), bool)
+    loudness = _loudness(samples)
+    outside = np.ones(len(loudness), bool)
     for region in voiced:
         outside[int(region.start / FRAME_S) : int(np.ceil(region.end / FRAME_S))] = False
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], silent | outside, [False]])))
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], _silent(loudness, outside) | outside, [False]])))
     found = [Region(float(a) * FRAME_S, float(b) * FRAME_S) for a, b in edges.reshape(-1, 2)]
     long = [item for item in found if item.length >= SHORTEST_PAUSE_S or item.start == 0 or item.end >= seconds]
     return [item for item in long if item.length > 0]
@@ -125,13 +128,25 @@ def _loudness(samples: Samples) -> NDArray[np.float32]:
     return (10 * np.log10(smooth + 1e-10)).astype(np.float32)
 
 
-def _silent(loudness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return a mask of the frames that are about as quiet as the noise floor of their block."""
+def _silent(loudness: NDArray[np.float32], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask of the frames that are about as quiet as the noise floor of their block.
+
+    `outside` marks the frames outside the voiced regions. If digital silence hides the noise of a block (sound that
+    begins late, a join), these frames tell how loud the noise is.
+    """
     silent = np.zeros(len(loudness), bool)
     size = int(BLOCK_S / FRAME_S)
     for first in range(0, len(loudness), size):
-        block = loudness[first : first + size]
+        # The last block has full length: a word alone in a short block would be its own floor.
+        start = max(0, min(first, len(loudness) - size))
+        block = loudness[start : start + size]
         floor, speech = np.percentile(block, [FLOOR_PERCENTILE, SPEECH_PERCENTILE])
+        if floor < speech - LOWEST_FLOOR_DB:
+            noise = block[outside[start : start + size] & (block > DIGITAL_SILENCE_DB)]
+            if len(noise) >= FEWEST_NOISE_FRAMES:
+                floor = np.percentile(noise, FLOOR_PERCENTILE)
         floor = max(floor, speech - LOWEST_FLOOR_DB)
-        silent[first : first + size] = block < floor + min(SILENCE_SHARE * (speech - floor), SILENCE_DB)
+        silent[first : first + size] = block[first - start :] < floor + min(
+            SILENCE_SHARE * (speech - floor), SILENCE_DB
+        )
     return silent

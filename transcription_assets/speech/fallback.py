@@ -8,6 +8,7 @@ marked with the reason for low confidence.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
@@ -28,6 +29,8 @@ TURNS_IN_PIECE = 4
 SHORTEST_PIECE_S, LONGEST_PIECE_S = 2.0, 10.0
 CONFIRMED_SHARE = 0.7
 FEWEST_CONFIRMED = 3
+SAME_WORDS = 0.85
+"""Minimum share of words that a chunk and its pieces have in common, so that they say the same."""
 CLEAR_NO_SPEECH = 0.4
 
 log = logging.getLogger(__name__)
@@ -82,14 +85,17 @@ def _repeated_aloud(first: Segment, chunk: Chunk, in_pieces: InPieces) -> Answer
     """Return the words of a chunk in which a phrase is repeated by the speaker; [] if the decoder loops.
 
     A spoken repetition is in the audio: each turn has a voiced region of its own, or pieces with a few turns, decoded
-    separately, together contain the phrase as often as the whole chunk.
+    separately, together contain the phrase as often as the whole chunk. Longer phrases that are said twice, with other
+    words between them or not, only have to be in the pieces.
     """
+    if first.no_speech_prob > quality.NO_SPEECH_LIMIT or first.avg_logprob < quality.LOGPROB_LIMIT:
+        return []
     said = [(token, word) for word in first.words for token in quality.tokens(word.word)]
     repeated = quality.repetition(
         [token for token, _ in said], quality.SENTENCE_SIZES, least_turns=quality.SENTENCE_TURNS
     )
-    if repeated is None or first.no_speech_prob > quality.NO_SPEECH_LIMIT or first.avg_logprob < quality.LOGPROB_LIMIT:
-        return []
+    if repeated is None:
+        return [first] if _is_in_pieces(first, chunk, in_pieces) else []
     span = Region(said[repeated.first][1].start, said[repeated.last - 1][1].end)
     voices = [region.length for region in chunk.voiced if span.start <= (region.start + region.end) / 2 <= span.end]
     if quality.fits_voices(repeated, voices):
@@ -131,6 +137,20 @@ def _confirmed(
     if confirmed < FEWEST_CONFIRMED:
         return []
     return [replace(shifted(answer, span.start), repaired=True) for span, answer in spoken]
+
+
+def _is_in_pieces(first: Segment, chunk: Chunk, in_pieces: InPieces) -> bool:
+    """Return whether short pieces of the chunk, decoded separately, contain nearly the same words in the same order."""
+    spans = chunking.pack(chunk.voiced, longest_s=LONGEST_PIECE_S)
+    parts = [chunk.part(span) for span in spans]
+    answers = in_pieces(parts, first.language) if len(parts) > 1 else []
+    said = [
+        token
+        for part, answer in zip(parts, answers, strict=False)
+        if _is_said(answer, part)
+        for token in quality.tokens(answer.text)
+    ]
+    return SequenceMatcher(None, quality.tokens(first.text), said, autojunk=False).ratio() >= SAME_WORDS
 
 
 def _is_said(answer: Segment, part: Chunk) -> bool:

@@ -1,4 +1,4 @@
-"""`process` ended by signals: its exit code and output, and the clean-up of its temporary folders."""
+"""`process` and `put` ended by signals: exit code and output, and the clean-up of temporary folders and files."""
 
 import errno
 import fcntl
@@ -62,6 +62,24 @@ def test_signals_end_process_with_a_summary_and_clean_up(
     assert "0 done, 0 unchanged, 0 failed" in out
     assert not list((tmp_path / "tmp").iterdir())
     assert_gone(decoder)
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_signals_end_put_without_a_part_of_a_file(number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.truncate(4 << 30)  # sparse: the signal arrives while it is copied
+    command = [sys.executable, "-c", "from transcription_assets.cli.main import main; main()", "put"]
+    environment = os.environ | {"TRANSCRIPTION_STORE": str(tmp_path / "store")}
+    process = subprocess.Popen([*command, str(tmp_path / "long.wav")], env=environment, stderr=subprocess.PIPE)
+    while not list(tmp_path.glob("store/audio/.*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    assert process.returncode == exit_code
+    assert not list((tmp_path / "store/audio").iterdir())
 
 
 def test_process_under_nohup_ignores_sighup(tmp_path: Path) -> None:

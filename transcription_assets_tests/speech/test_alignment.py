@@ -73,6 +73,31 @@ def test_a_quiet_speaker_after_a_loud_one_is_not_a_pause() -> None:
     assert align(np.concatenate([loud, quiet]), (0.3, 2.0), (2.5, 3.5)) == [(0.3, 2.0), (2.8, 3.5)]
 
 
+@pytest.mark.parametrize("silence_s", [1.5, 20.0])
+def test_digital_silence_does_not_hide_a_noisy_pause(silence_s: float) -> None:
+    noisy = spoken((0.3, 2.0), (3.3, 4.4), seconds=5.0)
+    samples = np.concatenate([np.zeros(int(silence_s * SAMPLE_RATE), np.float32), noisy])
+    voiced = [Region(silence_s + 0.2, silence_s + 2.4), Region(silence_s + 2.9, silence_s + 4.5)]
+    said = segment((silence_s + 0.3, silence_s + 2.2), (silence_s + 2.2, silence_s + 4.4))
+    [found] = aligned([said], samples, voiced)
+    assert [word.start - silence_s for word in found.words] == [
+        pytest.approx(0.3, abs=0.02),
+        pytest.approx(3.3, abs=0.02),
+    ]
+
+
+def test_a_noisy_pause_after_a_clean_recording_is_found() -> None:
+    clean = spoken((1.0, 4.0), (6.0, 8.0), seconds=10.0, noise_db=-75.0)
+    noisy = spoken((0.3, 4.0), (5.3, 9.4), seconds=10.0, noise_db=-42.0)
+    found = align(np.concatenate([clean, noisy]), (1.0, 4.0), (6.0, 8.0), (10.2, 14.2), (14.2, 19.5))
+    assert found == [(1.0, 4.0), (6.0, 8.0), (10.3, 14.0), (15.3, 19.4)]
+
+
+def test_a_last_word_alone_is_not_its_own_noise() -> None:
+    samples = spoken((0.3, 4.0), (5.0, 9.0), (10.0, 11.0), seconds=11.0)
+    assert align(samples, (0.3, 4.0), (5.0, 9.0), (10.1, 10.9))[-1] == (10.0, 10.9)
+
+
 def test_a_word_far_from_any_speech_is_not_moved() -> None:
     samples = spoken((0.3, 1.0), (5.0, 5.5), seconds=6.0)
     assert align(samples, (0.3, 1.0), (2.6, 3.0), (5.0, 5.5)) == [(0.3, 1.0), (2.6, 3.0), (5.0, 5.5)]

@@ -342,6 +342,38 @@ def test_too_many_repetitions_are_replaced_by_the_pieces() -> None:
     assert len(found) * 2 < 20
 
 
+VERSE = " And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
+
+
+@dataclass
+class Halves:
+    """Fake fast decoder: each piece gives the next half of the text."""
+
+    text: str
+
+    def __call__(self, parts: Sequence[Chunk], _language: str) -> list[Segment]:
+        said = self.text.split()
+        step = -(-len(said) // len(parts))
+        runs = [" ".join(said[at * step :][:step]) for at in range(len(parts))]
+        return [segment(run, part.length) for run, part in zip(runs, parts, strict=True)]
+
+
+def test_a_sentence_spoken_twice_is_speech() -> None:
+    twice = segment(VERSE * 2, 22.0, compression_ratio=2.6)
+    careful = Careful()
+    [kept] = checked(decoded(twice), chunk(22.0), careful, may_change_language=False, in_pieces=Halves(VERSE * 2))
+    assert (kept.text, kept.low_confidence) == (VERSE * 2, "")
+    assert careful.asked == []
+
+
+@pytest.mark.parametrize("pieces", [Halves(VERSE), Pieces(""), Pieces(" It rained")])
+def test_a_sentence_that_the_pieces_lack_is_a_loop(pieces: Halves | Pieces) -> None:
+    twice = segment(VERSE * 2, 22.0, compression_ratio=2.6)
+    careful = Careful({"en": [twice]})
+    found = checked(decoded(twice), chunk(22.0), careful, may_change_language=False, in_pieces=pieces)
+    assert {item.low_confidence for item in found} == {"loop"}
+
+
 def test_repetitions_are_counted_wherever_they_begin() -> None:
     assert repetition(tokens("Well, good morning." + GREETINGS)) == Repetition(("good", "morning"), 9, 1, 19)
     assert repetition(tokens(TEXT)) is None
