@@ -132,7 +132,7 @@ def test_coordinating_step_runs_on_cpu_and_knows_its_pod(tmp_path: Path) -> None
         if isinstance(asset, dg.AssetsDefinition)
         for spec in asset.specs
     }
-    assert specs["transcript"].metadata["gpus"] == 1, "the price is that of a worker"
+    assert specs["transcript"].metadata["gpus"] == 0, "workers are priced by what they hold"
 
 
 def test_workers_are_known_to_no_overlay_without_the_component() -> None:
