@@ -17,7 +17,7 @@ from transcription_assets.media.extraction import LONGEST_S, Extraction, extract
 from transcription_assets.media.ffmpeg_output import Probe, Track
 from transcription_assets.media.ffmpeg_process import SAMPLE_RATE
 from transcription_assets.media.tracks import Detector
-from transcription_assets.media.truncation import Truncation, find_truncation
+from transcription_assets.media.truncation import Truncation, find_truncation, is_complete
 
 __all__ = [
     "LONGEST_S",
@@ -33,6 +33,7 @@ __all__ = [
     "extract_speech",
     "find_ffmpeg",
     "find_truncation",
+    "is_complete",
     "poster",
     "probe",
     "read_samples",

@@ -324,7 +324,7 @@ def _described(
     )
     return Extraction(
         seconds,
-        _warnings(seconds, header, output),
+        _warnings(output),
         header.bytes_read,
         level_db=round(level, 1) if level > mixing.SILENT_DB else None,
         gain_db=mixing.decibels(max(gains)),
@@ -337,10 +337,6 @@ def _described(
     )
 
 
-def _warnings(decoded_s: float, header: Probe, output: str) -> tuple[str, ...]:
-    warnings = []
-    if quote := ffmpeg_output.quoted(output):
-        warnings.append(f"skipped data that cannot be decoded: {quote}")
-    if header.promised_s is not None and abs(decoded_s - header.promised_s) > LENGTH_TOLERANCE_S:
-        warnings.append(f"decoded {decoded_s:.1f} s of audio, the container states {header.promised_s:.1f} s")
-    return tuple(warnings)
+def _warnings(output: str) -> tuple[str, ...]:
+    quote = ffmpeg_output.quoted(output)
+    return (f"skipped data that cannot be decoded: {quote}",) if quote else ()

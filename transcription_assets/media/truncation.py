@@ -25,6 +25,8 @@ _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_SIZE, _ASF_FLAGS, _ASF_END = 40, 88, 92  # offsets in the file properties object
 _BROADCAST = 1
+_EBML = bytes.fromhex("1a45dfa3")
+_SEGMENT = bytes.fromhex("18538067")
 _OGG_HEADER = 27
 _LAST_PAGE = 4
 _TS_PACKETS = (188, 192, 204)
@@ -63,6 +65,58 @@ def find_truncation(read: Read, size: int) -> Truncation | None:
         return Truncation(f"the file states {stated} bytes, and has {size}", certain=certain) if is_short else None
     packet = _ts_packet(head)
     return _ts(head, packet, size) if packet else None
+
+
+def is_complete(read: Read, size: int) -> bool:
+    """Return whether an MP4, MOV or Matroska file of `size` bytes states where it ends, and reaches that.
+
+    Then sound that is shorter than the file is no loss. False for files written in fragments, of which some may lack.
+
+    Raises:
+        Exception: any exception of `read`.
+
+    """
+    head = read(0, min(HEAD_BYTES, size))
+    if head[4:8] == b"ftyp":
+        return _mp4_is_complete(read, size)
+    if head.startswith(_EBML):
+        return _matroska_is_complete(head, size)
+    return False
+
+
+def _mp4_is_complete(read: Read, size: int) -> bool:
+    offset, names = 0, set[bytes]()
+    for _ in range(_MOST_CHUNKS):
+        header = read(offset, min(16, size - offset))
+        length, name = int.from_bytes(header[:4]), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16])
+        if length < 8 or offset + length > size or name == b"moof":  # noqa: PLR2004 -- the length of a header
+            return False
+        names.add(name)
+        offset += length
+        if offset == size:
+            return {b"moov", b"mdat"} <= names
+    return False
+
+
+def _matroska_is_complete(head: bytes, size: int) -> bool:
+    number, width = _ebml_number(head, len(_EBML))
+    start = len(_EBML) + width + number
+    if number < 0 or head[start : start + len(_SEGMENT)] != _SEGMENT:
+        return False
+    number, width = _ebml_number(head, start + len(_SEGMENT))
+    return number >= 0 and start + len(_SEGMENT) + width + number <= size
+
+
+def _ebml_number(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number of EBML and its length in bytes; -1 if it is unknown or not there."""
+    first = data[at] if at < len(data) else 0
+    width = 9 - first.bit_length()
+    if not first or at + width > len(data):
+        return -1, 1
+    value = int.from_bytes(data[at : at + width]) & ((1 << 7 * width) - 1)
+    return (-1 if value == (1 << 7 * width) - 1 else value), width
 
 
 def _stated_size(head: bytes, read: Read, size: int) -> int | None:

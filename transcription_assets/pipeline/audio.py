@@ -39,7 +39,7 @@ class Audio:
     `level_db` is the loudness before `gain_db` was applied, None for digital silence. `tracks` are the numbers (from 1)
     of the audio tracks that were used, of `track_count`; `audio_tracks` is the setting that chose them.
     `cancelled_s` is the number of seconds in which an ordinary mix would have cancelled the channels. `truncation` is
-    set if the file is truncated.
+    set if the file is truncated; `complete` is True if the container states where it ends and the file reaches that.
     """
 
     key: str
@@ -59,6 +59,7 @@ class Audio:
     audio_tracks: str = "auto"
     cancelled_s: float = 0.0
     truncation: Truncation | None = None
+    complete: bool = False
     version: str = VERSION
     reused: bool = False
 
@@ -66,7 +67,8 @@ class Audio:
     def is_whole(self) -> bool:
         """True if the file is not truncated, and no less was decoded than the container states.
 
-        2 % of the stated duration, at least 1 s, may be missing.
+        2 % of the stated duration, at least 1 s, may be missing. A complete file that was decoded without a warning may
+        have less sound than picture.
         """
         return not self.shortfall
 
@@ -77,6 +79,8 @@ class Audio:
             verdict = "it was cut off" if self.truncation.certain else "it may have been cut off"
             return f"{verdict}: {self.truncation.reason}; copy or upload it again"
         promised = self.container_duration
+        if self.complete and not self.warnings:
+            return ""
         if promised is None or self.duration >= promised - max(TOLERANCE_FLOOR_S, TOLERANCE * promised):
             return ""
         return f"{self.duration:.1f} s of the {promised:.1f} s that the file promises were decoded"
@@ -135,6 +139,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         )
         found = media.find_truncation(partial(store.read_media, key), source.size)
         truncation = found if found and found.certain else extraction.truncation or found
+        complete = media.is_complete(partial(store.read_media, key), source.size)
         require_unchanged(store, source)
         with flac.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -143,7 +148,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         )
         store.upload(media_keys.flac(key), flac)
     window_plan.write(store, key, plan)
-    about = _described(extraction, seen.probe) | {"truncation": truncation}
+    about = _described(extraction, seen.probe) | {"truncation": truncation, "complete": complete}
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))
     return audio

@@ -65,13 +65,12 @@ def test_a_film_without_audio_fails_permanently(ffmpeg: str, tmp_path: Path) -> 
             attempt()
 
 
-def test_half_a_file_is_decoded_with_a_warning(ffmpeg: str, streamable: Path, tmp_path: Path) -> None:
+def test_half_a_file_is_decoded_as_far_as_it_goes(ffmpeg: str, streamable: Path, tmp_path: Path) -> None:
     half = recordings.cut(streamable, tmp_path / "half.mp4", 0.5)
     assert probe(half, ffmpeg).duration == pytest.approx(10.0, abs=0.1)
     extraction = extract(half, tmp_path / "a.flac", ffmpeg)
     assert 2.0 < extraction.duration < 8.0
     assert len(samples(tmp_path / "a.flac", ffmpeg)) / 16_000 == pytest.approx(extraction.duration, abs=0.01)
-    assert f"decoded {extraction.duration:.1f} s of audio, the container states 10.0 s" in extraction.warnings
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "mp4", "ogg", "flac", "ts"])

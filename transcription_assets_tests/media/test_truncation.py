@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.media import Truncation, find_truncation
+from transcription_assets.media import Truncation, find_truncation, is_complete
 from transcription_assets.pipeline import audio, video
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.video import MediaDecoder
@@ -191,3 +191,33 @@ def test_a_truncation_before_the_index_fails(suffix: str, ffmpeg: str, tmp_path:
     data = whole(suffix, tmp_path, *SOUND, "-c:a", "aac")
     with pytest.raises(PermanentFailure):
         processed(data[: len(data) // 2], suffix, ffmpeg, tmp_path)
+
+
+LONG_PICTURE = ("-f", "lavfi", "-i", "testsrc=s=96x64:r=25:d=9", *SOUND, *H264, "-c:a", "aac")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+def test_only_a_file_that_reaches_its_stated_end_is_complete(suffix: str, tmp_path: Path) -> None:
+    data = whole(suffix, tmp_path, *LONG_PICTURE)
+    assert is_complete(lambda start, length: data[start : start + length], len(data))
+    for end in (1, 3, 5, 40, len(data) // 2, len(data) - 1):
+        assert not is_complete(lambda start, length, end=end: data[:end][start : start + length], end)
+
+
+def test_fragments_and_streams_are_not_known_to_be_complete(tmp_path: Path) -> None:
+    fragments = whole("mp4", tmp_path, *LONG_PICTURE, "-movflags", "frag_keyframe+empty_moov")
+    assert not is_complete(lambda start, length: fragments[start : start + length], len(fragments))
+    stream = piped(*FILM, *H264, "-c:a", "aac", "-f", "matroska")
+    assert not is_complete(lambda start, length: stream[start : start + length], len(stream))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_picture_may_last_longer_than_the_sound(suffix: str, ffmpeg: str, tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    key = f"video/long.{suffix}"
+    recordings.make(Path(store.url) / key, *LONG_PICTURE)
+    decoder = MediaDecoder(ffmpeg)
+    video.materialise(store, key, decoder)
+    made = audio.materialise(store, key, decoder)
+    assert made.duration == pytest.approx(SECONDS, abs=0.1)
+    assert made.is_whole

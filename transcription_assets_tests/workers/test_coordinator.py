@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -194,7 +194,8 @@ def killing(marker: str, times: int, number: signal.Signals = signal.SIGKILL) ->
     def kill() -> None:
         while len(killed) < times and not ended.wait(chance.uniform(0.0, 0.3)):
             for pid in children(marker):
-                os.kill(pid, number)
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(pid, number)
                 killed.append(pid)
 
     thread = threading.Thread(target=kill)
