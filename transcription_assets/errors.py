@@ -50,7 +50,7 @@ class Refused(PermanentFailure):
 
 
 class Occupied(PermanentFailure):
-    """A folder has the name of a file that should be written."""
+    """A folder has the name of a file that should be written, or a file that of a folder."""
 
 
 class StoreFull(TransientFailure):

@@ -21,6 +21,7 @@ from obstore.exceptions import (
 
 from transcription_assets.errors import (
     NotFound,
+    Occupied,
     PermanentFailure,
     Refused,
     StoreAway,
@@ -36,6 +37,7 @@ LONGEST_READ = 10_000
 
 _Kind = type[TranscriptionError]
 _FREE_SPACE = (StoreFull, "no space left; free some space")
+_NAME_TAKEN = (Occupied, "a file and a folder have the same name there; rename one of them")
 _SYSTEM: Mapping[int, tuple[_Kind, str]] = {
     errno.EACCES: (Refused, "access denied; correct the permissions"),
     errno.EPERM: (Refused, "access denied; correct the permissions"),
@@ -44,7 +46,9 @@ _SYSTEM: Mapping[int, tuple[_Kind, str]] = {
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
     errno.EFBIG: _FREE_SPACE,
-} | dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENOTEMPTY), (PermanentFailure, ""))
+    errno.EISDIR: _NAME_TAKEN,
+    errno.ENOTDIR: _NAME_TAKEN,
+} | dict.fromkeys((errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY), (PermanentFailure, ""))
 """Failure type and message for each errno; the text after the semicolon is the hint."""
 
 _UNREACHABLE = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.errors import NotFound, Occupied, PermanentFailure, TransientFailure
 from transcription_assets.storage import Store
 from transcription_assets_tests.stores import content, listed
 
@@ -51,6 +51,18 @@ def test_link_to_an_allowed_folder_is_followed(folder: Path, tmp_path: Path) -> 
     (folder / "video" / "archive").symlink_to(tmp_path / "archive")
     assert listed(store) == ["video/archive/a.mp4", "video/b.mp4"]
     assert content(store.media_url("video/b.mp4")) == b"abc"
+
+
+def test_folder_in_place_of_a_file_is_no_artefact(folder: Path) -> None:
+    """A folder `q.mp3.json/` beside `q.mp3` has the name of records of that recording; in a bucket both can exist."""
+    store = Store.open(str(folder))
+    store.write("failures/audio/q.mp3.json/r.wav.json", b"{}")
+    store.write("posters/audio/q.mp3.json", b"{}")
+    for path in ("failures/audio/q.mp3.json", "posters/audio/q.mp3.json/r.wav.json"):
+        with pytest.raises(NotFound):
+            store.read(path)
+        with pytest.raises(Occupied):
+            store.write(path, b"{}")
 
 
 def test_invalid_entries_do_not_stop_a_listing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
