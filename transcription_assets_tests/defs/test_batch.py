@@ -37,6 +37,18 @@ def test_batch_records_each_recording_once_with_its_metadata(graph: Graph) -> No
     assert graph.passages()["media_key"].to_list() == batch
 
 
+def test_workers_extract_the_audio_of_a_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes with the real command; the log of the run tells what they do."""
+    monkeypatch.setenv("TRANSCRIPTION_AUDIO_LAUNCHER", "subprocess")
+    batch = graph.drop(1, 2)
+    result = graph.run(batch)
+    assert result.success
+    assert graph.materialised("audio") == batch
+    logged = [entry.user_message for entry in graph.instance.all_logs(result.run_id) if entry.step_key == "audio"]
+    assert any(line.startswith("audio: shard 1 of 1") for line in logged)
+    assert graph.passages()["media_key"].to_list() == batch
+
+
 @pytest.mark.parametrize(
     ("asset", "break_it", "said"),
     [
