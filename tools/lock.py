@@ -25,7 +25,7 @@ PYTHON = "3.11"  # the oldest supported version; markers in the lock files cover
 HEADER = "# Written by `make lock`; do not edit.\n"
 
 # The GPU image runs the transcript step only: no search, no sentence encoder, no web server.
-NOT_IN_GPU_IMAGE = frozenset({"dagster-webserver", "lancedb", "sentence-transformers"})
+NOT_IN_GPU_IMAGE = frozenset({"dagster-webserver", "lancedb", "scipy", "sentence-transformers"})
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # needed by the CUDA build of torch, and by nothing else
 
 Lock = dict[str, str]
@@ -44,6 +44,10 @@ def parse(text: str) -> Lock:
     return {name_of(entry): entry for entry in entries}
 
 
+NOT_LOCKED = {"pyannote"}
+"""Extras that no test and no image uses."""
+
+
 def wanted() -> dict[str, set[str]]:
     """Return the direct requirements of each layer, including those of the layer below it."""
     config = ConfigParser()
@@ -54,7 +58,7 @@ def wanted() -> dict[str, set[str]]:
         "base": product - NOT_IN_GPU_IMAGE,
         "product": product,
         "local": product | extras["local"],
-        "dev": product.union(*extras.values()),
+        "dev": product.union(*(needed for name, needed in extras.items() if name not in NOT_LOCKED)),
     }
 
 

@@ -48,7 +48,8 @@ def test_layers_lock_all_requirements_of_setup_cfg() -> None:
     with_torch = set(locked("torch", "base", "product"))
     assert product <= with_torch
     assert normal(extras["local"]) <= with_torch | set(locked("local"))
-    assert set().union(*map(normal, extras.values())) <= with_torch | set(locked("local", "dev"))
+    tested = [needed for name, needed in extras.items() if name != "pyannote"]
+    assert set().union(*map(normal, tested)) <= with_torch | set(locked("local", "dev"))
 
 
 def test_a_package_is_locked_in_one_layer() -> None:

@@ -1,0 +1,1 @@
+"""Speakers: diarisation and voiceprints."""
