@@ -33,11 +33,12 @@ STEPS = tuple(CPU_SIZES)
 def code_versions(chosen: Settings) -> dict[str, str]:
     """Return the code version of each asset: a change marks existing materialisations as stale in the UI."""
     whisper, encoder = _pinned(chosen.whisper_model), _pinned(chosen.encoder_model)
+    apart = "channels" if chosen.speakers == "channels" else "mixed"
     return {
         "video": video.VERSION,
         "audio": audio.VERSION,
         "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
-        f"{chosen.language or 'language detected'}, {chosen.task}, {chosen.speakers}",
+        f"{chosen.language or 'language detected'}, {chosen.task}, {apart}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
         + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
         + (", with words of low confidence" if chosen.search_low_confidence else ""),

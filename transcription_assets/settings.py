@@ -115,9 +115,22 @@ class Settings(BaseSettings):
     task: Literal["transcribe", "translate"] = Field(
         "transcribe", description="`translate` writes the transcript in English, whatever language is spoken."
     )
-    speakers: Literal["mixed", "channels"] = Field(
+    speakers: Literal["mixed", "channels", "voices", "auto"] = Field(
         "mixed",
-        description="`channels`: the two channels of a stereo recording are two speakers and are decoded separately.",
+        description="Who speaks: `mixed` = unknown; `channels` = the two channels of a stereo recording are two "
+        "speakers and are decoded separately; `voices` = speakers are told apart by their voices; `auto` = the same, "
+        "without a name for the only voice of a recording.",
+    )
+    speakers_min: int = Field(
+        0, ge=0, le=100, description="With `voices` or `auto`: least number of speakers of a recording; 0 = any."
+    )
+    speakers_max: int = Field(
+        0, ge=0, le=100, description="With `voices` or `auto`: most speakers of a recording; 0 = any."
+    )
+    diariser: Literal["local", "pyannote"] = Field(
+        "local",
+        description="What tells voices apart: `local` = the included networks; `pyannote` = pyannote.audio, with the "
+        "extra `pyannote` and an accepted licence of its weights on the Hub.",
     )
     audio_tracks: str = Field(
         "auto",

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from transcription_assets import media, models, settings
+from transcription_assets.domain.transcript import Segment
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.embedding.profiles import profile
@@ -17,11 +18,24 @@ from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
-from transcription_assets.speech import Engine, Hardware, Speakers, SpeechOptions, Task, Whisper, usable_cores
+from transcription_assets.speakers.diariser import Bounds, Diariser
+from transcription_assets.speakers.local import LocalDiariser
+from transcription_assets.speech import (
+    AudioSource,
+    Engine,
+    Hardware,
+    Speakers,
+    SpeechOptions,
+    Task,
+    Whisper,
+    transcribe_one,
+    usable_cores,
+)
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import Announce, WorkerTranscriber
 from transcription_assets.workers.kubernetes import KubernetesLauncher
@@ -35,6 +49,7 @@ from transcription_assets.workers.worker import Decoding, StageWork, WholeRecord
 
 log = logging.getLogger(__name__)
 
+DIARISER_MODEL = "campplus-segmentation"
 Locate = Callable[[str, str], Located]
 """Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
 
@@ -54,7 +69,7 @@ class SpeechSettings:
     language: str
     beam_size: int
     task: Task
-    speakers: Speakers
+    speakers: str
     launcher: str
     worker_processes: int
     shard_s: float
@@ -91,7 +106,8 @@ class SpeechSettings:
     @property
     def options(self) -> SpeechOptions:
         """The options that affect the words."""
-        return SpeechOptions(self.language, self.beam_size, self.task, self.speakers)
+        apart: Speakers = "channels" if self.speakers == "channels" else "mixed"
+        return SpeechOptions(self.language, self.beam_size, self.task, apart)
 
     def environments(self) -> list[dict[str, str]]:
         """Return the variables of each worker process: these settings, with its share of the cores and GPUs."""
@@ -230,6 +246,34 @@ def _prompts(name: str) -> Prompts:
     return Prompts(known.query, known.passage, known.weak_below)
 
 
+def finds_voices(speakers: str) -> bool:
+    """Return whether this value of `TRANSCRIPTION_SPEAKERS` tells speakers apart by their voices."""
+    return speakers in ("voices", "auto")
+
+
+def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> SpeakerTools:
+    """Build the diariser; its weights load with the first recording.
+
+    Raises:
+        TranscriptionError: its model cannot be located, a package is missing, or the bounds exclude each other.
+
+    """
+    if 0 < chosen.speakers_max < chosen.speakers_min:
+        raise PermanentFailure(
+            f"TRANSCRIPTION_SPEAKERS_MIN={chosen.speakers_min} is above TRANSCRIPTION_SPEAKERS_MAX="
+            f"{chosen.speakers_max}; set one of them to 0"
+        )
+    diariser: Diariser
+    if chosen.diariser == "pyannote":
+        from transcription_assets.speakers.pyannote import PyannoteDiariser
+
+        diariser = PyannoteDiariser(chosen.device)
+    else:
+        diariser = LocalDiariser(locate(DIARISER_MODEL, "voice"))
+    bounds = Bounds(chosen.speakers_min, chosen.speakers_max)
+    return SpeakerTools(diariser, ffmpeg, bounds, only_several=chosen.speakers == "auto")
+
+
 @dataclass(frozen=True)
 class Services:
     """One object of each kind, shared by a command; `locate` finds (or pulls) a model by name and kind.
@@ -341,6 +385,28 @@ class Services:
                 lambda store, key: embeddings.materialise(store, key, encoder, choice),
             )
         return Decoding(self.engine, self.decoder.ffmpeg)
+
+    @cached_property
+    def speaker_tools(self) -> SpeakerTools:
+        """The diariser of the step `speakers`.
+
+        Raises:
+            TranscriptionError: ffmpeg or a package is missing, the model cannot be located, or bounds are wrong.
+
+        """
+        return build_speaker_tools(self.locate, self.settings, self.decoder.ffmpeg)
+
+    def segments_of(self, path: Path) -> Sequence[Segment]:
+        """Return the words of a file that is not in the store, decoded in this process.
+
+        Raises:
+            TranscriptionError: the file cannot be decoded, or the model cannot be located.
+            Exception: any other exception of the engine.
+
+        """
+        ffmpeg = self.decoder.ffmpeg
+        source = AudioSource(lambda _channel, start: media.read_samples(str(path), ffmpeg=ffmpeg, start=start))
+        return transcribe_one(self.engine, source).segments
 
     @property
     def choice(self) -> PassageOptions:

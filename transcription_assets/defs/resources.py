@@ -20,7 +20,7 @@ from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
-from transcription_assets.speech import Speakers, Task
+from transcription_assets.speech import Task
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import Announce
 from transcription_assets.workers.recordings import RecordingWorkers
@@ -112,7 +112,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     language: str = ""
     beam_size: int = 5
     task: Task = "transcribe"
-    speakers: Speakers = "mixed"
+    speakers: str = "mixed"
     launcher: str = "subprocess"
     worker_processes: int = 1
     shard_s: float = 600.0

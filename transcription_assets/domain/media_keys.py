@@ -128,6 +128,11 @@ def transcript(key: str, suffix: str = ".json") -> str:
     return f"transcripts/{bounded(key)}{suffix}"
 
 
+def speakers(key: str) -> str:
+    """Return the path of the turns and voiceprints of the speakers (JSON)."""
+    return f"speakers/{bounded(key)}.json"
+
+
 def passages(key: str) -> str:
     """Return the path of the passages with their vectors (Parquet)."""
     return f"embeddings/{bounded(key)}.parquet"
@@ -189,6 +194,7 @@ def artefacts(key: str) -> list[str]:
         window_plan(key),
         deaths(key),
         flac(key),
+        speakers(key),
         *texts,
         passages(key),
         failure(key),

@@ -1,0 +1,144 @@
+"""The step `speakers` of one recording, with a scripted diariser."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transcription_assets.domain import media_keys
+from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.speakers import Turn
+from transcription_assets.domain.transcript import Media, Span, SpeechModel, Transcript
+from transcription_assets.errors import PermanentFailure
+from transcription_assets.pipeline import audio, speakers, video, window_plan
+from transcription_assets.pipeline.speakers import SpeakerTools
+from transcription_assets.pipeline.video import MediaDecoder
+from transcription_assets.speakers.diariser import Bounds, Diarisation, silent
+from transcription_assets.speech import Samples
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings
+from transcription_assets_tests.strategies import segment
+
+KEY = "audio/a.wav"
+FFMPEG = recordings.wheel_ffmpeg()
+TWO = Diarisation((Turn(0.0, 2.0, "1"), Turn(2.0, 4.0, "2")), {"1": (1.0, 0.0), "2": (0.0, 1.0)})
+ONE = Diarisation((Turn(0.0, 4.0, "1"),), {"1": (1.0, 0.0)})
+
+
+@dataclass
+class ScriptedDiariser:
+    """A diariser that answers as scripted and counts what it is given."""
+
+    answer: Diarisation = TWO
+    model: str = "scripted@1"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calls: int = 0
+    samples: int = 0
+    given: tuple[Sequence[Span], Bounds] = ((), Bounds())
+
+    def diarise(
+        self,
+        blocks: Iterable[Samples],
+        voiced: Sequence[Span],
+        bounds: Bounds,
+        progress: Callable[[float], None] = silent,
+    ) -> Diarisation:
+        self.calls += 1
+        self.samples = sum(map(len, blocks))
+        self.given = voiced, bounds
+        progress(self.samples / 16_000)
+        return self.answer
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one recording whose audio is extracted, with speech in its plan."""
+    opened = Store.open(str(tmp_path))
+    recordings.tone(tmp_path / KEY, 4.0, rate=8_000)
+    decoder = MediaDecoder(FFMPEG)
+    video.materialise(opened, KEY, decoder)
+    made = audio.materialise(opened, KEY, decoder)
+    plan = window_plan.ensure(opened, KEY, made.sha256, channels=1, duration=made.duration, ffmpeg=FFMPEG)
+    ((window,),) = plan.channels
+    voiced = replace(window, voiced=(Region(0.0, 4.0),))
+    window_plan.write(opened, KEY, replace(plan, channels=((voiced,),)))
+    return opened
+
+
+def test_the_record_is_written_and_reused(store: Store) -> None:
+    diariser, done = ScriptedDiariser(), list[float]()
+    made = speakers.materialise(store, KEY, SpeakerTools(diariser, FFMPEG), done.append)
+    assert (made.turns, made.reused, made.coverage) == (TWO.turns, False, 1.0)
+    assert diariser.samples == pytest.approx(64_000, abs=1600)
+    assert diariser.given == (((0.0, 4.0),), Bounds())
+    assert done == [diariser.samples / 16_000]
+    assert speakers.load(store, KEY) == replace(made, reused=True)
+    assert speakers.materialise(store, KEY, SpeakerTools(diariser, FFMPEG)).reused
+    assert diariser.calls == 1
+    assert media_keys.speakers(KEY) in media_keys.artefacts(KEY)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        SpeakerTools(ScriptedDiariser(model="scripted@2"), FFMPEG),
+        SpeakerTools(ScriptedDiariser(options={"similarity": 0.1}), FFMPEG),
+        SpeakerTools(ScriptedDiariser(), FFMPEG, Bounds(most=1)),
+    ],
+    ids=["model", "options", "bounds"],
+)
+def test_other_settings_find_the_speakers_again(store: Store, changed: SpeakerTools) -> None:
+    speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    assert not speakers.materialise(store, KEY, changed).reused
+
+
+def test_damaged_records_are_replaced(store: Store) -> None:
+    store.write(media_keys.speakers(KEY), b'{"version": "1", "turns": 3}')
+    assert not speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG)).reused
+
+
+def test_without_audio_the_step_names_what_to_do(store: Store) -> None:
+    with pytest.raises(PermanentFailure, match="materialise `audio` first") as caught:
+        speakers.materialise(store, "audio/b.wav", SpeakerTools(ScriptedDiariser(), FFMPEG))
+    assert caught.value.step == "speakers"
+
+
+def test_a_recording_without_speech_is_not_read(store: Store) -> None:
+    plan = window_plan.load(store, KEY, audio.load(store, KEY).sha256)  # type: ignore[union-attr]
+    assert plan
+    silence = replace(plan, channels=(tuple(replace(window, voiced=()) for window in plan.channels[0]),))
+    window_plan.write(store, KEY, silence)
+    diariser = ScriptedDiariser()
+    made = speakers.materialise(store, KEY, SpeakerTools(diariser, FFMPEG))
+    assert (made.turns, made.coverage, diariser.calls) == ((), 1.0, 0)
+
+
+def test_words_get_the_speakers_of_the_same_audio(store: Store) -> None:
+    made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    source = Transcript(
+        "a.wav",
+        "en",
+        1.0,
+        4.0,
+        (segment("Hello.", 0.0, 1.5), segment("Hi.", 2.5, 3.5)),
+        Media(KEY, made.etag, made.sound),
+        SpeechModel("m", "r", "int8", "e"),
+    )
+    assert [item.speaker for item in speakers.spoken(store, source).segments] == ["Speaker 1", "Speaker 2"]
+    other = replace(source, media=replace(source.media, sound="another"))
+    assert speakers.spoken(store, other) == other
+
+
+def test_the_only_voice_has_no_name_with_auto(store: Store) -> None:
+    tools = SpeakerTools(ScriptedDiariser(ONE), FFMPEG, only_several=True)
+    made = speakers.materialise(store, KEY, tools)
+    assert (made.labels, made.shown_turns) == (("1",), ())
+    assert replace(made, only_several=False).shown_turns == ONE.turns
+
+
+def test_coverage_counts_speech_near_turns() -> None:
+    assert speakers.covered([(0.0, 4.0), (10.0, 12.0)], [Turn(1.0, 2.0, "1"), Turn(9.0, 9.6, "2")]) == pytest.approx(
+        2.1
+    )
