@@ -1,17 +1,19 @@
-"""The command `eval search`: the labelled set with the real index and encoder, in a temporary folder."""
+"""The commands `eval search` (with the included labelled set) and `eval speakers` (with recordings of yours)."""
 
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import polars as pl
 
-from transcription_assets.cli.terminal import Group, plain, print_table, shown
+from transcription_assets.cli.terminal import Group, aside, plain, print_table, shown
 from transcription_assets.embedding import Encoder
+from transcription_assets.evaluation import speakers as speaker_evaluation
 from transcription_assets.evaluation.search_quality import (
     CLOSE_S,
     DEPTH,
@@ -125,7 +127,7 @@ def document(result: Evaluation) -> dict[str, Any]:
 
 @click.group("eval", cls=Group)
 def evaluation() -> None:
-    """Measure the quality of search with the included labelled set, and of transcripts with your references."""
+    """Measure the quality of search with the included labelled set, and of speakers with labelled recordings."""
 
 
 @evaluation.command("search")
@@ -147,6 +149,60 @@ def evaluate_search(*, as_json: bool) -> None:
     alone = (result.overall[Mode.VECTOR], result.overall[Mode.TEXT])
     if result.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
         raise click.exceptions.Exit(1)
+
+
+@evaluation.command("speakers")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--words", is_flag=True, help="Transcribe the recordings, and count the words with the right speaker.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures of the set and of each recording as JSON.")
+def evaluate_speakers(folder: Path, *, words: bool, as_json: bool) -> None:
+    """Find the speakers of the recordings in FOLDER, and compare with the RTTM file beside each.
+
+    Same names in two files mean the same person; if there are such, voices are compared between recordings as well.
+    """
+    from transcription_assets import settings
+    from transcription_assets.wiring import Services, locate_installed
+
+    chosen = settings.load()
+    services = Services(chosen, locate_installed(chosen))
+    tools = services.speaker_tools
+    judged = []
+    for item in speaker_evaluation.evaluate(
+        folder, tools.diariser, tools.ffmpeg, tools.bounds, services.segments_of if words else None
+    ):
+        aside.print(f"[dim]{plain(item.name)}: {item.found} of {item.speakers} speakers, DER {item.error.rate:.1%}[/]")
+        judged.append(item)
+    summary = speaker_evaluation.figures(judged)
+    if as_json:
+        document = asdict(summary) | {"each": [_each(item) for item in judged]}
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+    else:
+        _print_speakers(summary)
+
+
+def _each(item: speaker_evaluation.Judged) -> dict[str, Any]:
+    fields = asdict(item)
+    del fields["voiceprints"]
+    return fields | {"der": item.error.rate, "der_alone": item.error_alone.rate}
+
+
+def _print_speakers(summary: speaker_evaluation.SpeakerFigures) -> None:
+    rows = [
+        ("recordings", f"{summary.recordings} ({summary.duration / 60:.0f} min)"),
+        ("diarisation error rate, collar 0.25 s, with overlap", f"{summary.error:.1%}"),
+        ("the same without overlap", f"{summary.error_alone:.1%}"),
+        ("right number of speakers", f"{summary.right_count:.0%}"),
+        ("the same, speakers of less than 3 s optional", f"{summary.right_count_without_brief:.0%}"),
+        ("x real time, per core", f"{summary.duration / max(summary.cpu_s, 1e-9):.0f}"),
+    ]
+    if summary.words:
+        rows.append((f"words with the right speaker, of {summary.words}", f"{summary.right_words:.1%}"))
+    if summary.equal_error is not None and summary.recognised is not None:
+        rows.append(("equal error rate of voices between recordings", f"{summary.equal_error:.1%}"))
+        rows.append(
+            (f"voices found again at 1 % false accepts (cosine {summary.threshold:.2f})", f"{summary.recognised:.1%}")
+        )
+    print_table(("measure", "value"), rows)
 
 
 def _print(result: Evaluation) -> None:
