@@ -10,7 +10,9 @@ import polars as pl
 from transcription_assets.cli.process import Report, process
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
+from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.settings import Settings
+from transcription_assets.speakers.diariser import Diariser
 from transcription_assets.storage import Store
 from transcription_assets.wiring import Services
 from transcription_assets_tests import recordings
@@ -43,6 +45,7 @@ class Chain:
     done_prefix: bool = False
     engine: ScriptedEngine = field(default_factory=lambda: ScriptedEngine(script()))
     encoder: HashEncoder = field(default_factory=HashEncoder)
+    diariser: Diariser | None = None
 
     @property
     def tools(self) -> Services:
@@ -53,9 +56,12 @@ class Chain:
             settle_s=0,
             launcher="in_process",
             ffmpeg=recordings.wheel_ffmpeg(),
+            speakers="voices" if self.diariser else "mixed",
         )
         tools = Services(chosen, no_model)
         tools.__dict__.update(store=self.store, engine=self.engine, encoder=self.encoder)
+        if self.diariser:
+            tools.__dict__.update(speaker_tools=SpeakerTools(self.diariser, chosen.ffmpeg))
         return tools
 
     def run(self, *keys: str) -> Report:

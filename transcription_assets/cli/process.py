@@ -8,9 +8,18 @@ from datetime import UTC, datetime
 
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
-from transcription_assets.pipeline import audio, embeddings, failure_notes, move_done, search_index, transcript, video
+from transcription_assets.pipeline import (
+    audio,
+    embeddings,
+    failure_notes,
+    move_done,
+    search_index,
+    speakers,
+    transcript,
+    video,
+)
 from transcription_assets.pipeline.embeddings import Embeddings
-from transcription_assets.wiring import Services
+from transcription_assets.wiring import Services, finds_voices
 from transcription_assets.workers.recordings import Elsewhere
 
 PUBLISH_EVERY = 20
@@ -132,8 +141,19 @@ def _transcribed(
                 raise answer
             _, reused = answer
             report.audio_s += 0.0 if reused else lengths[key]
+            if finds_voices(tools.settings.speakers):
+                _with_speakers(tools, key, progress, lengths[key])
         if key not in report.failed:
             yield key, reused
+
+
+def _with_speakers(tools: Services, key: str, progress: Progress, length: float) -> None:
+    """Find the speakers of a recording, and give them to its words."""
+    progress(Step(key, "speakers", 0.0, length))
+    with failure_notes.recording_failures(tools.store, [key], "speakers"):
+        found = tools.speaker_tools
+    speakers.materialise(tools.store, key, found, lambda done_s: progress(Step(key, "speakers", done_s, length)))
+    speakers.apply(tools.store, key)
 
 
 def _probed(

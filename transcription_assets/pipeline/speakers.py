@@ -14,8 +14,8 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.chunking import Region, merge_regions
 from transcription_assets.domain.speakers import Turn, talk_times, transcript_of
 from transcription_assets.domain.transcript import Span, Transcript
-from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, records, window_plan
+from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.pipeline import audio, records, transcript, window_plan
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.window_plan import WindowPlan
@@ -148,17 +148,54 @@ def materialise(
     return made
 
 
-def spoken(store: Store, transcript: Transcript) -> Transcript:
+def spoken(store: Store, known: Transcript) -> Transcript:
     """Return the transcript with the speakers of the store, if they are those of its audio.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    found = load(store, transcript.media.key)
-    if found is None or found.sound != transcript.media.sound:
-        return transcript
-    return transcript_of(transcript, found.shown_turns)
+    found = load(store, known.media.key)
+    if found is None or found.sound != known.media.sound:
+        return known
+    return transcript_of(known, found.shown_turns)
+
+
+def apply(store: Store, key: str) -> Transcript | None:
+    """Give the words in the store their speakers, in all formats; return the transcript, None if there is none.
+
+    The JSON is replaced first, by one write. So a process that is killed here leaves it complete, and texts that the
+    next call corrects.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    known = transcript.load(store, key)
+    if known is None:
+        return None
+    made = spoken(store, without_voices(known))
+    if made != known:
+        store.write(media_keys.transcript(key), made.to_json())
+    for suffix, text in transcript.TEXTS.items():
+        path, content = media_keys.transcript(key, suffix), text(made).encode()
+        if made != known or _content(store, path) != content:
+            store.write(path, content)
+    return made
+
+
+def without_voices(known: Transcript) -> Transcript:
+    """Return the transcript without speakers, unless they are those of channels, which the words depend on."""
+    if known.options.get("speakers", "mixed") != "mixed":
+        return known
+    return replace(known, segments=tuple(replace(segment, speaker="") for segment in known.segments))
+
+
+def _content(store: Store, path: str) -> bytes:
+    try:
+        return store.read(path)
+    except NotFound:
+        return b""
 
 
 def spans_of(plan: WindowPlan) -> tuple[Span, ...]:

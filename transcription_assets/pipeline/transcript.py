@@ -23,8 +23,19 @@ from transcription_assets.pipeline.decoding import DecodeRequest, Transcriber
 from transcription_assets.speech import SpeechResult
 from transcription_assets.storage import Store
 
+
+def named_text(transcript: Transcript) -> str:
+    """Return the running text, one segment per line, with the speaker's name where another one begins to speak."""
+    latest = ""
+    lines = []
+    for segment in transcript.segments:
+        lines.append(f"{segment.speaker}: {segment.text}" if segment.speaker not in ("", latest) else segment.text)
+        latest = segment.speaker
+    return "\n".join(lines)
+
+
 TEXTS: Mapping[str, Callable[[Transcript], str]] = {
-    ".txt": lambda transcript: f"{transcript.text}\n",
+    ".txt": lambda transcript: f"{named_text(transcript)}\n",
     ".srt": subtitles.to_srt,
     ".vtt": subtitles.to_vtt,
 }

@@ -1,7 +1,7 @@
 """The step `speakers` of one recording, with a scripted diariser."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.speakers import Turn
 from transcription_assets.domain.transcript import Media, Span, SpeechModel, Transcript
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.pipeline import audio, speakers, video, window_plan
+from transcription_assets.pipeline import audio, records, speakers, transcript, video, window_plan
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speakers.diariser import Bounds, Diarisation, silent
 from transcription_assets.speech import Samples
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain
 from transcription_assets_tests.strategies import segment
 
 KEY = "audio/a.wav"
@@ -115,9 +116,9 @@ def test_a_recording_without_speech_is_not_read(store: Store) -> None:
     assert (made.turns, made.coverage, diariser.calls) == ((), 1.0, 0)
 
 
-def test_words_get_the_speakers_of_the_same_audio(store: Store) -> None:
-    made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
-    source = Transcript(
+def words_of(made: speakers.Speakers) -> Transcript:
+    """Return a transcript of the audio with a segment for each of the two speakers."""
+    return Transcript(
         "a.wav",
         "en",
         1.0,
@@ -125,7 +126,13 @@ def test_words_get_the_speakers_of_the_same_audio(store: Store) -> None:
         (segment("Hello.", 0.0, 1.5), segment("Hi.", 2.5, 3.5)),
         Media(KEY, made.etag, made.sound),
         SpeechModel("m", "r", "int8", "e"),
+        options={"speakers": "mixed"},
     )
+
+
+def test_words_get_the_speakers_of_the_same_audio(store: Store) -> None:
+    made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    source = words_of(made)
     assert [item.speaker for item in speakers.spoken(store, source).segments] == ["Speaker 1", "Speaker 2"]
     other = replace(source, media=replace(source.media, sound="another"))
     assert speakers.spoken(store, other) == other
@@ -142,3 +149,56 @@ def test_coverage_counts_speech_near_turns() -> None:
     assert speakers.covered([(0.0, 4.0), (10.0, 12.0)], [Turn(1.0, 2.0, "1"), Turn(9.0, 9.6, "2")]) == pytest.approx(
         2.1
     )
+
+
+def test_all_formats_name_the_speakers(store: Store) -> None:
+    made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    store.write(media_keys.transcript(KEY), words_of(made).to_json())
+    applied = speakers.apply(store, KEY)
+    assert applied == transcript.load(store, KEY)
+    assert "<v Speaker 2>Hi." in store.read(media_keys.transcript(KEY, ".vtt")).decode()
+    assert "Speaker 1: Hello." in store.read(media_keys.transcript(KEY, ".srt")).decode()
+    assert store.read(media_keys.transcript(KEY, ".txt")) == b"Speaker 1: Hello.\nSpeaker 2: Hi.\n"
+    store.delete(media_keys.transcript(KEY, ".srt"))
+    assert speakers.apply(store, KEY) == applied
+    assert store.exists(media_keys.transcript(KEY, ".srt"))
+
+
+def test_other_turns_replace_the_speakers(store: Store) -> None:
+    made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    store.write(media_keys.transcript(KEY), words_of(made).to_json())
+    speakers.apply(store, KEY)
+    speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(ONE), FFMPEG, Bounds(most=1)))
+    applied = speakers.apply(store, KEY)
+    assert applied
+    assert [item.speaker for item in applied.segments] == ["Speaker 1", "Speaker 1"]
+
+
+def test_without_a_transcript_nothing_is_written(store: Store) -> None:
+    speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    assert speakers.apply(store, KEY) is None
+    assert not store.exists(media_keys.transcript(KEY, ".txt"))
+
+
+def test_process_finds_speakers_only_if_they_are_wanted(tmp_path: Path) -> None:
+    opened = Store.open(str(tmp_path))
+    recordings.tone(tmp_path / "audio/10.wav", 10.0, rate=8_000)
+    Chain(opened).run("audio/10.wav")
+    assert speakers.load(opened, "audio/10.wav") is None
+    Chain(opened, diariser=ScriptedDiariser()).run("audio/10.wav")
+    found = speakers.load(opened, "audio/10.wav")
+    assert found
+    assert found.model == "scripted@1"
+
+
+def test_names_reach_the_search(tmp_path: Path) -> None:
+    opened = Store.open(str(tmp_path))
+    recordings.tone(tmp_path / "audio/10.wav", 10.0, rate=8_000)
+    voices = Chain(opened, diariser=ScriptedDiariser())
+    voices.run("audio/10.wav")
+    made = speakers.load(opened, "audio/10.wav")
+    assert made
+    turns = (Turn(0.0, 5.0, "1"), Turn(5.0, 10.0, "2"))
+    records.write(opened, media_keys.speakers("audio/10.wav"), asdict(replace(made, turns=turns, reused=False)))
+    assert voices.run("audio/10.wav").done == ["audio/10.wav"]
+    assert voices.rows()["speakers"].explode().unique().sort().to_list() == ["Speaker 1", "Speaker 2"]
