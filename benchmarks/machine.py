@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -113,6 +113,18 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment with `settings` and without those of the user, so that the defaults are measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRANSCRIPTION_")}
     return {**kept, "TRANSCRIPTION_MODELS_DIR": str(MODELS), "DAGSTER_DISABLE_TELEMETRY": "1", **settings}
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the process ids of all descendants of a process."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = [int(child) for child in task.read_text(encoding="ascii").split()]
+        except OSError:
+            continue
+        for child in found:
+            yield child
+            yield from descendants(child)
 
 
 def _busy_s() -> float:

@@ -1,6 +1,6 @@
 """Throughput of several worker processes against one, with the same number of threads, and their memory.
 
-python -m benchmarks.workers [--minutes 60] [--rounds 1] [--model base]
+python -m benchmarks.workers [--minutes 60] [--rounds 1] [--model base] [--speech FOLDER]
 """
 
 import argparse
@@ -30,18 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--model", default="base")
+    parser.add_argument("--speech", type=Path, help="folder of recordings to use besides the demo's")
     chosen = parser.parse_args(arguments)
     print(describe())
     with tempfile.TemporaryDirectory() as folder:
-        sources = recordings.found(recordings.DEMO)
         speech = Path(folder) / "long.mp4"
-        times = round(chosen.minutes * 60 / sum(map(recordings.seconds, sources)))
-        recordings.repeated(sources, speech, times)
+        recordings.long(speech, chosen.minutes * 60, more=chosen.speech)
         walls: dict[int, list[float]] = {1: [], THREADS: []}
         words: set[str] = set()
         for number in range(chosen.rounds):
             for count, seconds in walls.items():
-                made, wall_s = _transcribed(Path(folder) / f"{number}-{count}", speech, count, chosen.model)
+                made, wall_s = transcribed(Path(folder) / f"{number}-{count}", speech, count, chosen.model)
                 seconds.append(wall_s)
                 words.add(made.text)
                 speed = made.duration / wall_s
@@ -52,13 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(ratio < THROUGHPUT_BAR or not same)
 
 
-def _transcribed(folder: Path, speech: Path, count: int, model: str) -> tuple[Transcript, float]:
-    """Return the transcript and the wall seconds of the step, with the start of the workers."""
+def transcribed(
+    folder: Path, speech: Path, count: int, model: str, *, device: str = "cpu", batch_size: int = 0
+) -> tuple[Transcript, float]:
+    """Return the transcript and the wall seconds of the step, with the start of the workers.
+
+    Raises:
+        TranscriptionError: a step failed.
+
+    """
     settings = Settings(
         store=str(folder),
         models_dir=MODELS,
         whisper_model=model,
-        device="cpu",
+        device=device,
+        batch_size=batch_size,
         cpu_threads=THREADS,
         worker_processes=count,
         ffmpeg=media.find_ffmpeg(),
@@ -68,9 +75,13 @@ def _transcribed(folder: Path, speech: Path, count: int, model: str) -> tuple[Tr
     store.put_media(KEY, speech)
     video.materialise(store, KEY, services.decoder)
     audio.materialise(store, KEY, services.decoder)
+    tools = services.transcript_tools
     started = time.monotonic()
-    made, _ = transcript.materialise(store, KEY, services.transcript_tools)
-    return made, time.monotonic() - started
+    try:
+        made, _ = transcript.materialise(store, KEY, tools)
+        return made, time.monotonic() - started
+    finally:
+        tools.speech.close()
 
 
 if __name__ == "__main__":

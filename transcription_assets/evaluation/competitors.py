@@ -26,7 +26,7 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One configuration: a system, a model (name and folder), and its parameters."""
+    """One configuration: a system, a model (name and folder), and its parameters; 0 is the system's own choice."""
 
     system: str
     model: str
@@ -34,6 +34,8 @@ class Configuration:
     beam_size: int = 5
     compute_type: str = "int8"
     threads: int = 0
+    device: str = "cpu"
+    batch_size: int = 0
 
     @property
     def name(self) -> str:
@@ -113,7 +115,9 @@ Transcribe = Callable[[Sequence[Path]], Iterator[Text]]
 
 def _ours(entry: Configuration) -> Transcribe:
     ffmpeg = media.find_ffmpeg()
-    hardware = speech.Hardware("cpu", entry.compute_type, cpu_threads=entry.threads)
+    hardware = speech.Hardware(
+        entry.device, entry.compute_type, cpu_threads=entry.threads, batch_size=entry.batch_size
+    )
     options = speech.SpeechOptions(beam_size=entry.beam_size)
     engine = speech.Whisper(entry.path, name=entry.model, revision="", hardware=hardware, options=options)
     engine.load()
@@ -135,7 +139,11 @@ def _model(entry: Configuration) -> Any:
     from faster_whisper import WhisperModel
 
     return WhisperModel(
-        str(entry.path), device="cpu", compute_type=entry.compute_type, cpu_threads=entry.threads, local_files_only=True
+        str(entry.path),
+        device=entry.device,
+        compute_type=entry.compute_type,
+        cpu_threads=entry.threads,
+        local_files_only=True,
     )
 
 
@@ -165,8 +173,9 @@ def _batched(entry: Configuration) -> Transcribe:
     from faster_whisper import BatchedInferencePipeline
 
     pipeline = BatchedInferencePipeline(_model(entry))
+    size = entry.batch_size or BATCH
     return _transcriber(
-        lambda path: pipeline.transcribe(path, beam_size=entry.beam_size, batch_size=BATCH, word_timestamps=True)
+        lambda path: pipeline.transcribe(path, beam_size=entry.beam_size, batch_size=size, word_timestamps=True)
     )
 
 
@@ -178,9 +187,10 @@ def _whisper_ctranslate2(entry: Configuration) -> Transcribe:
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
                 [
-                    *(command, *map(str, paths), "--model_directory", str(entry.path), "--device", "cpu"),
+                    *(command, *map(str, paths), "--model_directory", str(entry.path), "--device", entry.device),
                     *("--compute_type", entry.compute_type, "--threads", str(entry.threads)),
-                    *("--beam_size", str(entry.beam_size), "--batched", "True", "--batch_size", str(BATCH)),
+                    *("--beam_size", str(entry.beam_size), "--batched", "True"),
+                    *("--batch_size", str(entry.batch_size or BATCH)),
                     *("--word_timestamps", "True", "--output_format", "json", "--output_dir", folder),
                     *("--verbose", "False"),
                 ],
@@ -199,12 +209,12 @@ def _whisperx(entry: Configuration) -> Transcribe:
 
     options = {"beam_size": entry.beam_size}
     model = whisperx.load_model(
-        str(entry.path), "cpu", compute_type=entry.compute_type, threads=entry.threads, asr_options=options
+        str(entry.path), entry.device, compute_type=entry.compute_type, threads=entry.threads, asr_options=options
     )
 
     def listen(paths: Sequence[Path]) -> Iterator[Text]:
         for path in paths:
-            found = model.transcribe(whisperx.load_audio(str(path)), batch_size=BATCH)
+            found = model.transcribe(whisperx.load_audio(str(path)), batch_size=entry.batch_size or BATCH)
             yield Text(" ".join(item["text"].strip() for item in found["segments"]), found["language"])
 
     return listen
