@@ -258,7 +258,9 @@ def _decoded(trial: Trial, speech: Path, plans: recognition.ChannelPlans, size: 
     jobs = recognition.window_jobs("long", _source(speech), plans)
     words = 0
     with _warnings() as halvings:
-        for _, answer in recognition.decode_groups(engine, recognition.grouped(jobs, engine.group_s)):
+        for _, answer in recognition.decode_groups(
+            engine, recognition.grouped(jobs, lambda job: job.plan.length, engine.group_s)
+        ):
             if isinstance(answer, Exception):
                 raise answer
             words += sum(len(segment.words) for segment in answer.segments)
@@ -328,7 +330,9 @@ def _limited(trial: Trial, speech: Path, plans: recognition.ChannelPlans, peak_m
         held = _other_process(left_mb)
     words, error = 0, ""
     with _warnings() as halvings:
-        for _, answer in recognition.decode_groups(engine, recognition.grouped(jobs, engine.group_s)):
+        for _, answer in recognition.decode_groups(
+            engine, recognition.grouped(jobs, lambda job: job.plan.length, engine.group_s)
+        ):
             if isinstance(answer, Exception):
                 error = str(answer)
             else:

@@ -27,7 +27,8 @@ from benchmarks import recordings
 from benchmarks.chart import Line, chart
 from benchmarks.machine import MODELS, describe
 from transcription_assets import media
-from transcription_assets.pipeline import audio, transcript, video, window_plan
+from transcription_assets.costs.timing import WorkerUse
+from transcription_assets.pipeline import audio, shard_status, transcript, video, window_plan
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.settings import Settings
 from transcription_assets.speech import AudioSource, PlannedWindow, recognition
@@ -245,6 +246,11 @@ class _WatchedLauncher:
         """Maximum number of workers at once."""
         return self.launcher.most
 
+    @property
+    def use(self) -> WorkerUse:
+        """Machines that the workers have held."""
+        return self.launcher.use
+
     def prepare(self, store: Store) -> None:
         """Start workers early."""
         self.launcher.prepare(store)
@@ -370,10 +376,12 @@ def _windows(audio_s: float, chance: random.Random) -> list[recognition.WindowJo
 def _simulated(inputs: Inputs, workers: int, launch_s: float, chance: random.Random) -> Simulated:
     """Simulate one recording of HOURS with a core for each worker."""
     audio_s = HOURS * 3600
-    groups = recognition.grouped(_windows(audio_s, chance), EARLIEST_SHARE * WINDOW_S)
-    shards = manifests.shards(groups, 0.0, workers)
+    windows = {shard_status.reference(job): job.plan.length for job in _windows(audio_s, chance)}
+    groups = recognition.grouped(windows, windows.__getitem__, EARLIEST_SHARE * WINDOW_S)
+    lengths = [sum(map(windows.__getitem__, group)) for group in groups]
+    shards = manifests.shards(groups, lengths, 0.0, workers)
     work = [
-        sum(sum(job.plan.length for job in group) * chance.choice(inputs.groups) for group in shard) for shard in shards
+        sum(sum(map(windows.__getitem__, group)) * chance.choice(inputs.groups) for group in shard) for shard in shards
     ]
     ends = finish_times(work, workers, start_s=launch_s + inputs.start, cores=workers)
     return Simulated(len(shards), max(work), max(ends) + inputs.merge * audio_s, inputs.planning * audio_s)

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from transcription_assets import settings, speech
+from transcription_assets import settings, speech, wiring
 from transcription_assets.costs.prices import CPU_SIZES
 from transcription_assets.defs import assets, jobs, resources
 from transcription_assets.defs.executors import kubernetes, placement
@@ -14,12 +14,13 @@ from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
 from transcription_assets.defs.jobs import automation_sensor
 from transcription_assets.defs.resources import (
     DecoderResource,
+    DiariserResource,
     EncoderResource,
     SpeechResource,
     StoreResource,
 )
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.pipeline import audio, embeddings, video
+from transcription_assets.pipeline import audio, embeddings, speakers, video
 from transcription_assets.settings import Settings
 from transcription_assets.workers.nodes import Cluster, threads
 
@@ -39,6 +40,7 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         "audio": audio.VERSION,
         "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
         f"{chosen.language or 'language detected'}, {chosen.task}, {apart}",
+        "speakers": f"{speakers.VERSION}, {chosen.diariser}, {chosen.speakers_min} to {chosen.speakers_max or 'any'}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
         + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
         + (", with words of low confidence" if chosen.search_low_confidence else ""),
@@ -96,9 +98,12 @@ def _pinned(name: str) -> str:
 def build(chosen: Settings) -> dg.Definitions:
     """Build the definitions for these settings."""
     versions, prices = code_versions(chosen), _prices(chosen)
+    with_speakers = wiring.finds_voices(chosen.speakers)
+    graph = assets.GRAPH_WITH_SPEAKERS if with_speakers else assets.GRAPH
+    process = jobs.process_with_speakers if with_speakers else jobs.process_recordings
     return dg.Definitions(
-        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.GRAPH),
-        jobs=[jobs.process_recordings, jobs.refresh_search],
+        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), graph),
+        jobs=[process, jobs.refresh_search],
         sensors=[
             inbox_sensor(
                 SensorLimits(
@@ -152,6 +157,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             worker_processes=chosen.worker_processes,
             shard_s=chosen.shard_s,
         ),
+        **({"diariser": DiariserResource()} if wiring.finds_voices(chosen.speakers) else {}),
         "encoder": EncoderResource(
             name=chosen.encoder_model,
             models_dir=folder,

@@ -14,7 +14,13 @@ from dagster._core.execution.plan.state import KnownExecutionState
 
 from transcription_assets.defs import assets, jobs
 from transcription_assets.defs.jobs import recordings as partitions
-from transcription_assets.defs.resources import DecoderResource, EncoderResource, SpeechResource, StoreResource
+from transcription_assets.defs.resources import (
+    DecoderResource,
+    DiariserResource,
+    EncoderResource,
+    SpeechResource,
+    StoreResource,
+)
 from transcription_assets.defs.runs import BATCH_RUN, RANGE_END, RANGE_START
 from transcription_assets.search.index import Index
 from transcription_assets.search.schema import polars_schema
@@ -43,6 +49,7 @@ class Graph:
     speech: SpeechResource | None = None
     encoding: EncoderResource | None = None
     passage_s: float = 30.0
+    diariser: DiariserResource | None = None
 
     @property
     def store(self) -> Store:
@@ -58,9 +65,13 @@ class Graph:
 
     def definitions(self) -> dg.Definitions:
         return dg.Definitions(
-            assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(code_version="7"), assets.GRAPH),
-            jobs=[jobs.process_recordings, jobs.refresh_search],
+            assets=dg.map_asset_specs(
+                lambda spec: spec.replace_attributes(code_version="7"),
+                assets.GRAPH_WITH_SPEAKERS if self.diariser else assets.GRAPH,
+            ),
+            jobs=[jobs.process_with_speakers if self.diariser else jobs.process_recordings, jobs.refresh_search],
             resources={
+                **({"diariser": self.diariser} if self.diariser else {}),
                 "store": StoreResource(url=str(self.root)),
                 "decoder": self.decoder,
                 "speech": self.speech or ScriptedSpeech(engine=self.engine),

@@ -1,5 +1,7 @@
 """The asset graph: inbox → video → audio → transcript → embeddings → search_index; costs.
 
+If voices are told apart (`TRANSCRIPTION_SPEAKERS`), `speakers` runs beside `transcript`, and `embeddings` follows both.
+
 The UI shows the docstrings of the assets as their descriptions.
 """
 
@@ -25,6 +27,7 @@ from transcription_assets.defs.batch import (
 from transcription_assets.defs.jobs import daily, follow, recordings, refresh
 from transcription_assets.defs.resources import (
     DecoderResource,
+    DiariserResource,
     EncoderResource,
     SpeechResource,
     StoreResource,
@@ -35,6 +38,7 @@ from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
 from transcription_assets.pipeline import move_done, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
+from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
 from transcription_assets.pipeline.failure_notes import recording_failures
@@ -212,9 +216,9 @@ def transcript(
 
 @dg.asset(
     partitions_def=recordings,
-    deps=[transcript],
+    deps=[audio],
     group_name=GROUP,
-    kinds={"sentencetransformers", "polars", "lancedb"},
+    kinds={"pytorch"},
     owners=OWNERS,
     config_schema={},
     backfill_policy=SINGLE_RUN,
@@ -222,11 +226,50 @@ def transcript(
     automation_condition=follow,
     dagster_type=NO_VALUE,
     output_required=False,
-    check_specs=[checks.COMPLETE],
-    pool=ENCODER_POOL,
-    metadata={"dagster/column_schema": metadata.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
+    check_specs=[checks.ATTRIBUTED],
 )
-def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
+def speakers(context: dg.AssetExecutionContext, store: StoreResource, diariser: DiariserResource) -> Events:
+    """Find out who speaks when, by the voices: turns with labels, and a voiceprint for each speaker.
+
+    It needs no GPU and runs beside `transcript`. `embeddings` gives the words their speakers.
+    """
+    batch = batch_keys(context)
+    with dagster_failures():
+        place = store.open()
+        with recording_failures(place, batch, "speakers"):
+            tools = diariser.open()
+    progress = step_costs.StepProgress(context.log.info, "searched for speakers")
+
+    def work(key: str) -> StepResult:
+        made = speakers_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
+        results = (checks.attributed(made, tools.bounds),)
+        return StepResult(key, made.fingerprint, metadata.speakers(made, place), results)
+
+    yield from materialise_each(context, batch, work)
+
+
+def _embeddings(upstream: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """Return the asset `embeddings` with these dependencies."""
+    return dg.asset(
+        name="embeddings",
+        partitions_def=recordings,
+        deps=upstream,
+        group_name=GROUP,
+        kinds={"sentencetransformers", "polars", "lancedb"},
+        owners=OWNERS,
+        config_schema={},
+        backfill_policy=SINGLE_RUN,
+        retry_policy=RETRIES,
+        automation_condition=follow,
+        dagster_type=NO_VALUE,
+        output_required=False,
+        check_specs=[checks.COMPLETE],
+        pool=ENCODER_POOL,
+        metadata={"dagster/column_schema": metadata.PASSAGE_COLUMNS, "dagster/table_name": "passages"},
+    )(_encode)
+
+
+def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: EncoderResource) -> Events:
     """Compute passages of about 30 s with their vectors: a Parquet file, and rows in the LanceDB table `passages`.
 
     The recording can be searched from here on. A new version of a recording replaces its rows atomically. If
@@ -239,6 +282,10 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
             table, model = store.table(), encoder.open()
             workers = encoder.workers(model, _owner(context), context.log.info)
         _lift_quarantine(context, place, batch)
+        if speakers.key in context.assets_def.dependency_keys:
+            with recording_failures(place, batch, "embeddings"):
+                for key in batch:
+                    speakers_step.apply(place, key)
     progress = step_costs.StepProgress(context.log.info, "encoded")
     elsewhere = workers.begin(
         place, batch, lambda key: embeddings_step.pending(place, key, model, encoder.choice), progress.report
@@ -264,6 +311,10 @@ def embeddings(context: dg.AssetExecutionContext, store: StoreResource, encoder:
             yield from materialise_each(context, batch, work, publish, use)
     finally:
         workers.close()
+
+
+embeddings = _embeddings([transcript])
+embeddings_with_speakers = _embeddings([transcript, speakers])
 
 
 def _owner(context: dg.AssetExecutionContext) -> str:
@@ -317,3 +368,7 @@ def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
 
 GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]
+GRAPH_WITH_SPEAKERS: list[dg.AssetSpec | dg.AssetsDefinition] = [
+    *(embeddings_with_speakers if asset is embeddings else asset for asset in GRAPH),
+    speakers,
+]

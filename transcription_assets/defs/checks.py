@@ -9,13 +9,16 @@ from transcription_assets.defs.jobs import recordings
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
+from transcription_assets.speakers.diariser import Bounds
 
 COVERAGE_LIMIT = 0.85
 GAP_LIMIT_S = 10.0
 UNCOVERED_FLOOR_S = 2.0
 """Seconds of voice activity without words that any recording may have: a cough or a chord can look like speech."""
 CONFIDENCE_LIMIT = 0.5
+ATTRIBUTED_LIMIT = 0.9
 LISTED = 5
 
 
@@ -49,6 +52,11 @@ NO_HALLUCINATIONS = _spec(
     "no_hallucinations",
     "transcript",
     "There are no words without speech (hallucinations), and no segments that kept a low confidence after a retry.",
+)
+ATTRIBUTED = _spec(
+    "attributed",
+    "speakers",
+    f"At least {ATTRIBUTED_LIMIT:.0%} of the speech has a speaker, and their number is within the bounds.",
 )
 COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage of the search index.")
 
@@ -175,3 +183,15 @@ def complete(embeddings: Embeddings) -> CheckResult:
         passed=embeddings.is_complete,
         description=f"{embeddings.sentences} sentences, {embeddings.rows.height} passages.",
     )
+
+
+def attributed(made: Speakers, bounds: Bounds) -> CheckResult:
+    """Check the share of the speech that has a speaker, and the number of speakers against its bounds."""
+    count = len(made.labels)
+    is_few = made.speech_s > 0 and count < bounds.least
+    is_many = 0 < bounds.most < count
+    description = f"{made.coverage:.0%} of the speech has a speaker; {count} speakers."
+    if is_few or is_many:
+        description += f" The bounds are {bounds.least} to {bounds.most or 'any number'}."
+    passed = made.coverage >= ATTRIBUTED_LIMIT and not (is_few or is_many)
+    return CheckResult("attributed", passed=passed, description=description)

@@ -11,6 +11,13 @@ process_recordings = dg.define_asset_job(
     description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
 )
 
+process_with_speakers = dg.define_asset_job(
+    "process_recordings",
+    selection=["video", "audio", "transcript", "speakers", "embeddings"],
+    description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
+)
+"""The same job for a graph with the asset `speakers`."""
+
 refresh_search = dg.define_asset_job(
     "refresh_search",
     selection=["search_index"],

@@ -10,10 +10,12 @@ import dagster as dg
 from transcription_assets.defs import coverage_plot
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.chunking import Region, merge_regions
+from transcription_assets.domain.speakers import display_name, talk_times
 from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
 from transcription_assets.search.tables import IndexState
 from transcription_assets.storage import Store
@@ -25,6 +27,8 @@ TABLE_ROWS = 20
 TIMELINE_SLOTS = 48
 LEVELS = "·▁▂▃▄▅▆▇█"
 PAUSE_S = 3.0
+SPEAKER_ROWS = 8
+TURN_CELLS = 60
 PAUSES = 3
 
 Metadata = Mapping[str, dg.MetadataValue]
@@ -91,6 +95,37 @@ def audio(made: Audio, store: Store) -> Metadata:
         "bytes_read": dg.MetadataValue.int(made.bytes_read),
         "reused": dg.MetadataValue.bool(made.reused),
     }
+
+
+def speakers(made: Speakers, store: Store) -> Metadata:
+    """Return who speaks when as text, and for how long."""
+    seconds = talk_times(made.turns)
+    return {
+        "turns": dg.MetadataValue.md(turns_of(made) or "no speech"),
+        "speakers": dg.MetadataValue.int(len(seconds)),
+        "json": dg.MetadataValue.path(store.artefact_url(media_keys.speakers(made.key))),
+        "model": dg.MetadataValue.text(made.model),
+        "with_speaker": dg.MetadataValue.float(round(made.coverage, 4)),
+        "overlap_s": dg.MetadataValue.float(round(float(made.overlap_s), 3)),
+        "duration_s": dg.MetadataValue.float(made.duration),
+        "wall_s": dg.MetadataValue.float(made.wall_s),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
+
+
+def turns_of(made: Speakers) -> str:
+    """Return a line for each of the SPEAKER_ROWS who speak longest: blocks where they do, from start to end."""
+    seconds = talk_times(made.turns)
+    lines = []
+    for label in list(seconds)[:SPEAKER_ROWS]:
+        cells = ["·"] * TURN_CELLS
+        for turn in made.turns:
+            if turn.label == label and made.duration:
+                first = int(turn.start / made.duration * TURN_CELLS)
+                last = int(turn.end / made.duration * TURN_CELLS)
+                cells[first : last + 1] = "█" * (min(last, TURN_CELLS - 1) - first + 1)
+        lines.append(f"{display_name(label):<12}{''.join(cells)} {format_clock(seconds[label])}")
+    return "\n".join(["```", *lines, "```"]) if lines else ""
 
 
 def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:

@@ -11,12 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-from transcription_assets import media, models, wiring
+from transcription_assets import media, models, settings, wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings
 from transcription_assets.pipeline.decoding import Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.settings import folders
@@ -129,6 +130,20 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
         chosen = wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
         engine = wiring.build_whisper(models.locate(self.whisper_model, "speech", chosen.models_dir), chosen)
         return wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
+
+
+class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
+    """What tells voices apart, with the operator's settings."""
+
+    def open(self) -> SpeakerTools:
+        """Return the diariser; the weights load on first use.
+
+        Raises:
+            PermanentFailure: The weights are not on this machine, a package is missing, or the bounds are wrong.
+
+        """
+        chosen = settings.load()
+        return wiring.build_speaker_tools(wiring.locate_installed(chosen), chosen, media.find_ffmpeg(chosen.ffmpeg))
 
 
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):

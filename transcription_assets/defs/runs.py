@@ -116,17 +116,20 @@ def has_downstream(context: dg.AssetExecutionContext) -> bool:
 def materialised_upstream(context: dg.AssetExecutionContext) -> list[str]:
     """Return the recordings of the run, sorted, without those that failed in an earlier step of it.
 
-    For a run that was re-executed from failure, the earlier steps are in its parent run.
+    For a run that was re-executed from failure, earlier steps may be in its parent run.
     """
     upstream = _selected(context) & context.job_def.asset_layer.asset_graph.get(context.asset_key).parent_keys
-    run: dg.DagsterRun | None = context.run if upstream else None
-    while run:
+    left = set(context.partition_keys)
+    run: dg.DagsterRun | None = context.run
+    while run and upstream:
         logs = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         events = [entry.get_dagster_event() for entry in logs]
-        if materialised := {event.partition for event in events if event.asset_key in upstream}:
-            return sorted(materialised.intersection(context.partition_keys))
+        for asset in list(upstream):
+            if materialised := {event.partition for event in events if event.asset_key == asset}:
+                left &= materialised
+                upstream = upstream - {asset}
         run = context.instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    return sorted(context.partition_keys)
+    return sorted(left)
 
 
 def record_failed(context: dg.AssetExecutionContext, keys: Sequence[str], failure: dg.Failure, *, retry: bool) -> None:

@@ -115,9 +115,7 @@ Transcribe = Callable[[Sequence[Path]], Iterator[Text]]
 
 def _ours(entry: Configuration) -> Transcribe:
     ffmpeg = media.find_ffmpeg()
-    hardware = speech.Hardware(
-        entry.device, entry.compute_type, cpu_threads=entry.threads, batch_size=entry.batch_size
-    )
+    hardware = speech.Hardware(entry.device, entry.compute_type, cpu_threads=entry.threads, batch_size=entry.batch_size)
     options = speech.SpeechOptions(beam_size=entry.beam_size)
     engine = speech.Whisper(entry.path, name=entry.model, revision="", hardware=hardware, options=options)
     engine.load()

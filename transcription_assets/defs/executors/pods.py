@@ -42,7 +42,7 @@ from transcription_assets.defs.runs import keys_of, request_run_retry
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.workers.pods import Pod
 
-DURATION_KNOWN = {"transcript", "embeddings"}
+DURATION_KNOWN = {"transcript", "speakers", "embeddings"}
 """Steps that follow `audio`, which records the durations."""
 VERSIONS = 4
 """Average number of materialisations of each recording that are searched for the newest one."""

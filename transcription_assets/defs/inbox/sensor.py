@@ -72,7 +72,7 @@ def inbox_sensor(pace: SensorLimits) -> dg.SensorDefinition:
     """
 
     @dg.sensor(
-        job=process_recordings,
+        job_name=process_recordings.name,
         minimum_interval_seconds=pace.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Detects new and changed recordings in the inbox and requests runs for them, once their files "
