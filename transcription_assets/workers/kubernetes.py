@@ -128,9 +128,13 @@ class Api:
 
     def log(self, pod: str) -> str:
         """Return the end of a pod's log; empty if it cannot be read, since it explains a failure only."""
+        from urllib3.exceptions import HTTPError
+
         try:
-            return str(self._request(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES) or "")
-        except TranscriptionError as error:
+            # The client would turn bytes into their Python literal, and a single line of JSON into that of a dict.
+            found = self._request(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES, _preload_content=False)
+            return str(found.data.decode(errors="replace")) if found else ""
+        except (TranscriptionError, HTTPError) as error:
             log.info("the log of pod %s cannot be read: %s", pod, error)
             return ""
 

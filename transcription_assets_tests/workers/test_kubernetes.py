@@ -254,6 +254,15 @@ def test_unschedulable_shard_is_lost(pods: PodPlace, store: Store, tmp_path: Pat
     assert not pods.pods()
 
 
+def test_refused_worker_tells_its_reason(pods: PodPlace, store: Store, tmp_path: Path) -> None:
+    given = work(store, tmp_path, 5, beam_size=17)
+    with pods.launcher(1, given.command).launch(store, given.manifest) as launched:
+        states = watched(launched, all_final)
+        (pod,) = pods.pods()
+    assert states[0].phase is Phase.REFUSED
+    assert states[0].reason.startswith(f"pod {pod.name}: the worker cannot begin: the settings of this worker")
+
+
 def test_process_that_is_no_pod_cannot_launch(
     pods: PodPlace, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
