@@ -90,6 +90,8 @@ def pull(name: str, kind: str, folder: Path, *, progress: sources.Progress | Non
         return _locate_folder(found, kind)
     home = _home(found, folder)
     try:
+        if (intact := _intact(found, home)) is not None:
+            return intact  # without the lock: the folder of an image or of a volume may be read-only
         home.mkdir(parents=True, exist_ok=True)
         with _alone(home):
             return _pull(found, home, progress or _silent)
@@ -234,10 +236,21 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
+def _intact(model: Model, home: Path) -> Located | None:
+    """Return the model if all its files are there with the right digests.
+
+    Raises:
+        OSError: a file cannot be read.
+
+    """
     located = _cached(model, home)
-    if located and not _digest_problems(located.path, model.files or _sums(located.path)):
-        return located
+    is_intact = located and not _digest_problems(located.path, model.files or _sums(located.path))
+    return located if is_intact else None
+
+
+def _pull(model: Model, home: Path, progress: sources.Progress) -> Located:
+    if (intact := _intact(model, home)) is not None:  # another process may have pulled it meanwhile
+        return intact
     with TemporaryDirectory(prefix=".pull-", dir=home, ignore_cleanup_errors=True) as temporary:
         work = Path(temporary)
         files = work / "files"

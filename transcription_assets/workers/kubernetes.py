@@ -26,6 +26,7 @@ from transcription_assets.workers.pods import ERROR_LIMIT_S, ERRORS, Pod
 
 COMMAND = ("transcription-assets", "work")
 WAIT_S = 2.0
+SHORT_WAIT_S = 0.3
 STATUSES_S = 5.0
 """Seconds between two reads of what workers have written about themselves to the store."""
 END_S = 90.0
@@ -128,9 +129,13 @@ class Api:
 
     def log(self, pod: str) -> str:
         """Return the end of a pod's log; empty if it cannot be read, since it explains a failure only."""
+        from urllib3.exceptions import HTTPError
+
         try:
-            return str(self._request(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES) or "")
-        except TranscriptionError as error:
+            # The client would turn bytes into their Python literal, and a single line of JSON into that of a dict.
+            found = self._request(self._pods.read_namespaced_pod_log, pod, tail_lines=LOG_LINES, _preload_content=False)
+            return str(found.data.decode(errors="replace")) if found else ""
+        except (TranscriptionError, HTTPError) as error:
             log.info("the log of pod %s cannot be read: %s", pod, error)
             return ""
 
@@ -221,7 +226,7 @@ class LaunchedPods:
         self._job = job
         self._states = {shard: ShardState(Phase.WAITING) for shard in range(len(manifest.shards))}
         self._since: dict[tuple[int, str], float] = {}
-        self._answered = time.monotonic()
+        self._launched = self._answered = time.monotonic()
         self._statuses: dict[int, ShardStatus] = {}
         self._placed: dict[int, float] = {}
         self._read_at = -math.inf
@@ -280,8 +285,9 @@ class LaunchedPods:
         return dict(self._statuses)
 
     def wait(self) -> None:
-        """Return after a few seconds."""
-        time.sleep(self._launcher.wait_s)
+        """Return after a tenth of the time since the launch, so that a short shard does not wait long for its end."""
+        passed = time.monotonic() - self._launched
+        time.sleep(min(self._launcher.wait_s, max(SHORT_WAIT_S, passed / 10)))
 
     def __enter__(self) -> Self:
         """Return the workers."""
@@ -290,11 +296,13 @@ class LaunchedPods:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Delete the Job with its pods, and wait until they have ended."""
+        """Delete the Job with its pods, and wait until they have ended; what ended by itself is not waited for."""
         for shard in list(self._placed):
             self._account(shard)
         try:
             self._api.delete(self._job)
+            if all(state.phase is Phase.ENDED for state in self._states.values()):
+                return
             ends = time.monotonic() + END_S
             while time.monotonic() < ends and self._api.job(self._job) is not None:
                 time.sleep(min(0.5, self._launcher.wait_s))

@@ -47,6 +47,13 @@ def test_a_complete_model_is_not_requested_again(hub: Hub, folder: Path) -> None
     assert not hub.asked
 
 
+def test_a_complete_model_needs_no_writable_folder(hub: Hub, folder: Path) -> None:
+    path = Path(run(folder, hub.url)["path"])
+    (path.parent / ".lock").unlink()
+    assert run(folder, hub.url)["path"] == str(path)
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
 def test_a_file_with_a_wrong_digest_is_refused_and_removed(hub: Hub, folder: Path) -> None:
     hub.files["model.bin"] = forged = WEIGHTS[:-1] + b"!"
     answer = run(folder, hub.url)

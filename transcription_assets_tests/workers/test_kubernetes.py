@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline.quarantine import WorkerDied
 from transcription_assets.pipeline.transcript import TranscriptTools
 from transcription_assets.storage import Store
+from transcription_assets.workers import kubernetes
 from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.kubernetes_job import COMPONENT, WorkerJob, label
 from transcription_assets.workers.launcher import Phase, ShardState
@@ -254,6 +256,38 @@ def test_unschedulable_shard_is_lost(pods: PodPlace, store: Store, tmp_path: Pat
     assert not pods.pods()
 
 
+def test_young_shards_are_looked_at_often(pods: PodPlace, store: Store, tmp_path: Path) -> None:
+    given = work(store, tmp_path, 5)
+    launcher = pods.launcher(1, given.command)
+    launcher.wait_s = 60.0
+    with launcher.launch(store, given.manifest) as launched:
+        begun = time.monotonic()
+        launched.wait()
+        assert time.monotonic() - begun < 20
+
+
+def test_deletion_of_ended_pods_is_not_waited_for(
+    pods: PodPlace, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(pods.cluster), "_deleted", lambda *_: None)
+    given = work(store, tmp_path, 5)
+    with pods.launcher(1, given.command).launch(store, given.manifest) as launched:
+        assert watched(launched, all_final)[0].phase is Phase.ENDED
+        begun = time.monotonic()
+    assert time.monotonic() - begun < kubernetes.END_S / 2
+    (job,) = pods.cluster.jobs.values()
+    assert job["metadata"]["deletionTimestamp"]
+
+
+def test_refused_worker_tells_its_reason(pods: PodPlace, store: Store, tmp_path: Path) -> None:
+    given = work(store, tmp_path, 5, beam_size=17)
+    with pods.launcher(1, given.command).launch(store, given.manifest) as launched:
+        states = watched(launched, all_final)
+        (pod,) = pods.pods()
+    assert states[0].phase is Phase.REFUSED
+    assert states[0].reason.startswith(f"pod {pod.name}: the worker cannot begin: the settings of this worker")
+
+
 def test_process_that_is_no_pod_cannot_launch(
     pods: PodPlace, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,5 +322,5 @@ def test_poisoned_recording_fails_alone_in_pods(pods: PodPlace, store: Store, tm
     poisoned = answers.pop(batch.keys[1])
     assert isinstance(poisoned, WorkerDied)
     assert all(isinstance(item, Transcript) for item in answers.values())
-    assert not pods.cluster.jobs
+    waiting.until("no Job is left", lambda: not pods.cluster.jobs, lambda: pods.cluster.jobs)
     assert not processes(str(tmp_path))
