@@ -15,7 +15,7 @@ PART_MIB=54
 MODEL=Systran--faster-whisper-tiny.en
 MODELS=${TRANSCRIPTION_MODELS_DIR:-$HOME/.cache/transcription_assets/models}
 # What `speech`, `media` and the worker command import; their own requirements follow.
-NEEDED="ctranslate2 faster-whisper imageio-ffmpeg polars obstore pydantic-settings click joblib jiwer whisper-normalizer icu4py rich"
+NEEDED="ctranslate2 faster-whisper imageio-ffmpeg polars obstore pydantic-settings click joblib jiwer whisper-normalizer icu4py pysubs2 rich"
 
 fail() {
   echo "gpu.sh: $*" >&2

@@ -111,7 +111,7 @@ class Inputs:
             planning=statistics.median(run.planning_s / run.audio_s for run in runs),
             start=statistics.median(start for run in runs for start in run.starts),
             groups=tuple(group.cpu_s / group.audio_s for run in runs for shard in run.shards for group in shard),
-            merge=statistics.median((run.merge_s) / run.audio_s for run in runs),
+            merge=statistics.median(run.merge_s / run.audio_s for run in runs),
         )
 
 
@@ -202,7 +202,7 @@ def _real(folder: Path, speech: Path, count: int, model: str) -> Run:
     ended, coordinator_s = time.monotonic(), _own_s() - own
     watched.close()  # now the time of the workers counts as that of children
     shards = watched.shards()
-    last = watched.marks[-1]
+    last = watched.last()
     return Run(
         workers=count,
         audio_s=made.duration,
@@ -282,6 +282,14 @@ class _WatchedLauncher:
         )
         if (mark.done, mark.decoding) not in {(item.done, item.decoding) for item in self.marks if item.shard == shard}:
             self.marks.append(mark)
+
+    def last(self) -> _Mark:
+        """Return when the last window was finished; the coordinator merges them after that."""
+        ends = [
+            next(mark for mark in self.marks if mark.shard == shard and mark.done == sum(map(len, groups)))
+            for shard, groups in enumerate(self.lengths)
+        ]
+        return max(ends, key=lambda mark: mark.at)
 
     def starts(self) -> list[float]:
         """Return the CPU time of each worker process until its first group."""
