@@ -102,7 +102,7 @@ print(next(iter(found.submodule_search_locations)) if found else "")')"/{cublas,
       return
     fi
   done
-  fail "there is no cuBLAS here: prepare with --cublas, which adds about ten parts"
+  fail "there is no cuBLAS here: prepare with --cublas, which adds several hundred MB"
 }
 
 run() {
