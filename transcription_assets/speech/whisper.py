@@ -42,6 +42,8 @@ GPU_BATCH = 32
 """Initial batch size: more is no faster; a batch that does not fit into memory is halved."""
 VERSION = "4"
 
+_NO_MEMORY = re.compile("out of memory|ALLOC_FAILED", re.IGNORECASE)
+"""Messages of CUDA and of cuBLAS when memory ran out."""
 _OF_THE_GPU = re.compile(r"cuda|cublas|cudnn", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
@@ -245,7 +247,7 @@ class Whisper:
             step(batch)
         except RuntimeError as error:
             # CTranslate2 raises RuntimeError for everything; only its text tells that memory ran out.
-            if "out of memory" not in str(error).lower() or len(batch) == 1:
+            if not _NO_MEMORY.search(str(error)) or len(batch) == 1:
                 raise
             half = len(batch) // 2
             self._batch_size = min(self._batch_size, half)

@@ -32,6 +32,7 @@ class SpellingDecoder:
     batches: list[list[float]] = field(default_factory=list)
     failing_on: frozenset[int] = frozenset()
     most: int = 1000
+    no_memory: str = "CUDA failed with error out of memory"
 
     def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
         self._require_memory(batch)
@@ -51,7 +52,7 @@ class SpellingDecoder:
 
     def _require_memory(self, batch: Sequence[Chunk]) -> None:
         if len(batch) > self.most:
-            raise RuntimeError("CUDA failed with error out of memory")
+            raise RuntimeError(self.no_memory)
 
     def _decoded(self, chunk: Chunk, language: tuple[str, float]) -> Decoded:
         words = tuple(spelt(chunk.samples))

@@ -57,9 +57,13 @@ def test_a_decoder_error_fails_only_its_own_recording() -> None:
     assert [type(answer) for answer in answers] == [SpeechResult, ValueError, SpeechResult]
 
 
-def test_a_batch_that_exceeds_the_memory_is_halved() -> None:
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA failed with error out of memory", "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED"],
+)
+def test_a_batch_that_exceeds_the_memory_is_halved(message: str) -> None:
     clips = [spelling(said(6.0, first=100 * number), 6.0) for number in range(1, 9)]
-    decoder = SpellingDecoder(most=2)
+    decoder = SpellingDecoder(most=2, no_memory=message)
     heard = good(transcribe(engine(decoder, batch_size=8, workers=1), map(seekable, clips)))
     assert [texts(item)[0] for item in heard] == [f" {100 * number}" for number in range(1, 9)]
     assert max(map(len, decoder.batches)) == 2
