@@ -40,7 +40,8 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         "audio": audio.VERSION,
         "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
         f"{chosen.language or 'language detected'}, {chosen.task}, {apart}",
-        "speakers": f"{speakers.VERSION}, {chosen.diariser}, {chosen.speakers_min} to {chosen.speakers_max or 'any'}",
+        "speakers": f"{speakers.VERSION}, {chosen.diariser}, {chosen.speakers}, "
+        f"{chosen.speakers_min} to {chosen.speakers_max or 'any'}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
         + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
         + (", with words of low confidence" if chosen.search_low_confidence else ""),
@@ -138,7 +139,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
             longest_hours=chosen.longest_hours,
-            disk_gib=Cluster.of(chosen).size("audio").disk_gib if chosen.executor == "k8s" else 0.0,
+            disk_gib=Cluster.of(chosen).size("audio").disk_gib if chosen.executor == "k8s" else chosen.disk_gib,
         ),
         "speech": SpeechResource(
             whisper_model=chosen.whisper_model,

@@ -228,13 +228,19 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=64,
-        description="Number of worker processes that work in parallel; they share the cores or the GPUs.",
+        description="Number of worker processes that work in parallel; those that decode share the cores or the GPUs.",
     )
     shard_s: float = Field(
         600.0,
         ge=60,
         le=360_000,
         description="Minimum seconds of audio in one shard, the unit of work of a worker that runs elsewhere.",
+    )
+    disk_gib: float = Field(
+        0.0,
+        ge=0,
+        le=100_000,
+        description="Temporary disk for one recording in GiB; 0 = no limit. Pods have the limit of their size.",
     )
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         "in_process",

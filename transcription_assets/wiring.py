@@ -1,6 +1,7 @@
 """Composition root: builds stores, engines and encoders from settings, for commands, web server and Dagster."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -170,6 +171,8 @@ def _remote_launcher(name: str, stage: Stage, environment: Mapping[str, str], ch
     return NebiusLauncher(NebiusOptions.of(chosen, stage), remote)
 
 
+DISK_SHARE = 0.95
+"""Of the disk of a pod: the rest is for logs and what libraries write. A pod that uses more is evicted."""
 STAGE_SETTINGS: Mapping[Stage, Sequence[str]] = {
     "audio": ("decode_floor_s", "decode_per_second", "speakers", "audio_tracks", "longest_hours"),
     "embeddings": (
@@ -208,7 +211,9 @@ def build_recording_workers(
     if name == "subprocess":
         command = (*COMMAND, "--stage", stage)
         local = own | {"TRANSCRIPTION_MODELS_DIR": str(chosen.models_dir), "TRANSCRIPTION_FFMPEG": chosen.ffmpeg}
-        launcher: Launcher = SubprocessLauncher([local] * chosen.worker_processes, command)
+        # A recording reports no progress while it is extracted; ffmpeg has a time limit of its own.
+        stall_s = math.inf if stage == "audio" else None
+        launcher: Launcher = SubprocessLauncher([local] * chosen.worker_processes, command, stall_s)
         return RecordingWorkers(stage, launcher, options, 0.0, f"{owner}-{stage}", announce)
     launcher = _remote_launcher(name, stage, own, chosen)
     return RecordingWorkers(stage, launcher, options, chosen.shard_s, f"{owner}-{stage}", announce)
@@ -267,7 +272,7 @@ def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> Speake
     if chosen.diariser == "pyannote":
         from transcription_assets.speakers.pyannote import PyannoteDiariser
 
-        diariser = PyannoteDiariser(chosen.device)
+        diariser = PyannoteDiariser("cpu" if chosen.executor == "k8s" else chosen.device)  # its pod has no GPU
     else:
         diariser = LocalDiariser(locate(DIARISER_MODEL, "voice"))
     bounds = Bounds(chosen.speakers_min, chosen.speakers_max)
@@ -322,6 +327,7 @@ class Services:
             keep_channels=chosen.speakers == "channels",
             audio_tracks=chosen.audio_tracks,
             longest_s=chosen.longest_hours * 3600,
+            most_disk=int(chosen.disk_gib * DISK_SHARE * (1 << 30)) or None,
         )
 
     @cached_property

@@ -20,7 +20,7 @@ from transcription_assets.pipeline import (
 )
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.wiring import Services, finds_voices
-from transcription_assets.workers.recordings import Elsewhere
+from transcription_assets.workers.recordings import WorkerBatch
 
 PUBLISH_EVERY = 20
 """Recordings between two commits to the search table: a commit for each would leave many small fragments."""
@@ -99,8 +99,10 @@ def process(tools: Services, media_keys: Sequence[str], progress: Progress, repo
         waiting: list[Embeddings] = []
         ready: Iterable[tuple[str, bool]] = _transcribed(tools, group, progress, report)
         if tools.settings.embeddings_launcher != "in_process":
-            ready = list(ready)  # workers get all of them at once
-            _encode_elsewhere(tools, [key for key, _ in ready], progress, report)
+            # Workers get all of them at once; what they encode is new.
+            reused_before = dict(ready)
+            encoded = _encode_in_workers(tools, list(reused_before), progress, report)
+            ready = [(key, reused and key not in encoded) for key, reused in reused_before.items()]
         for key, reused in ready:
             if key not in report.failed:
                 with _noted(key, report):
@@ -129,13 +131,14 @@ def _transcribed(
 ) -> Iterator[tuple[str, bool]]:
     """Yield the recordings with a transcript, and whether it was there before."""
     lengths: dict[str, float] = {}
-    for key, elsewhere in _probed(tools, group, progress, report):
+    for key, delegated in _probed(tools, group, progress, report):
         with _noted(key, report):
-            lengths[key] = _extracted(tools, key, report, elsewhere)
+            lengths[key] = _extracted(tools, key, report, delegated)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
-    for key, answer in made:
+    # Workers get no new shard while a result is used, and diarisation takes long.
+    for key, answer in list(made) if finds_voices(tools.settings.speakers) else made:
         with _noted(key, report):
             if isinstance(answer, Exception):
                 raise answer
@@ -158,7 +161,7 @@ def _with_speakers(tools: Services, key: str, progress: Progress, length: float)
 
 def _probed(
     tools: Services, group: Sequence[str], progress: Progress, report: Report
-) -> Iterator[tuple[str, Elsewhere]]:
+) -> Iterator[tuple[str, WorkerBatch]]:
     """Probe the recordings, and yield those that can be played, with the work that workers do on them."""
     lengths: dict[str, float | None] = {}
     for key in group:
@@ -167,18 +170,18 @@ def _probed(
             lengths[key] = video.materialise(tools.store, key, tools.decoder).probe.duration
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "audio", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "audio"):
-        elsewhere = tools.audio_workers.begin(
+        delegated = tools.audio_workers.begin(
             tools.store, list(lengths), lambda key: audio.pending(tools.store, key, tools.decoder), watch
         )
-    with elsewhere:
+    with delegated:
         for key, length in lengths.items():
             progress(Step(key, "audio", 0.0, length))
-            yield key, elsewhere
-        elsewhere.end()
+            yield key, delegated
+        delegated.end()
 
 
-def _extracted(tools: Services, key: str, report: Report, elsewhere: Elsewhere) -> float:
-    is_new = elsewhere.finish(key)
+def _extracted(tools: Services, key: str, report: Report, delegated: WorkerBatch) -> float:
+    is_new = delegated.finish(key)
     made = audio.materialise(tools.store, key, tools.decoder)
     if is_new or not made.reused:
         with suppress(TranscriptionError):  # `transcript` raises the same again
@@ -188,21 +191,26 @@ def _extracted(tools: Services, key: str, report: Report, elsewhere: Elsewhere) 
     return made.duration
 
 
-def _encode_elsewhere(tools: Services, keys: Sequence[str], progress: Progress, report: Report) -> None:
-    """Have workers encode the recordings; the failures are in the report."""
+def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress, report: Report) -> set[str]:
+    """Have workers encode the recordings, and return those that they did; the failures are in the report."""
+    if not keys:
+        return set()
     with failure_notes.recording_failures(tools.store, keys, "embeddings"):
-        elsewhere = tools.embeddings_workers.begin(
+        delegated = tools.embeddings_workers.begin(
             tools.store,
             keys,
             lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.choice),
             lambda key, done_s: progress(Step(key, "embeddings", done_s)),
         )
-    with elsewhere:
+    encoded: set[str] = set()
+    with delegated:
         for key in keys:
             progress(Step(key, "embeddings"))
             with _noted(key, report):
-                elsewhere.finish(key)
-        elsewhere.end()
+                if delegated.finish(key):
+                    encoded.add(key)
+        delegated.end()
+    return encoded
 
 
 def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:

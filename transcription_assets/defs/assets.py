@@ -41,7 +41,8 @@ from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
-from transcription_assets.pipeline.failure_notes import recording_failures
+from transcription_assets.pipeline.backlog import WholeRecording
+from transcription_assets.pipeline.failure_notes import recording_failures, records_failure
 from transcription_assets.storage import Store
 
 OWNERS = ["team:transcription"]
@@ -127,22 +128,23 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
         with recording_failures(place, batch, "audio"):
             workers = decoder.workers(ffmpeg, _owner(context), context.log.info)
     progress = step_costs.StepProgress(context.log.info, "extracted")
-    elsewhere = workers.begin(place, batch, lambda key: audio_step.pending(place, key, ffmpeg), progress.report)
+    delegated = workers.begin(place, batch, lambda key: audio_step.pending(place, key, ffmpeg), progress.report)
 
     def use() -> WorkerUse:
-        elsewhere.end()
+        delegated.end()
         return workers.use
 
     def work(key: str) -> StepResult:
-        is_new = elsewhere.finish(key)
+        is_new = delegated.finish(key)
         made = audio_step.materialise(place, key, ffmpeg)
         if is_new:
             made = replace(made, reused=False)
         results = (checks.whole(made), checks.audible(made))
-        return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), results)
+        own_s = max(made.duration, SHORTEST_S) if is_new else None
+        return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), results, own_s)
 
     try:
-        with elsewhere:
+        with delegated:
             yield from materialise_each(context, batch, work, use=use)
     finally:
         workers.close()
@@ -282,32 +284,41 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
             table, model = store.table(), encoder.open()
             workers = encoder.workers(model, _owner(context), context.log.info)
         _lift_quarantine(context, place, batch)
-        if speakers.key in context.assets_def.dependency_keys:
-            with recording_failures(place, batch, "embeddings"):
-                for key in batch:
-                    speakers_step.apply(place, key)
+    has_speakers = speakers.key in context.assets_def.dependency_keys
+
+    @records_failure("embeddings")
+    def name_speakers(place: Store, key: str) -> None:
+        if has_speakers:
+            speakers_step.apply(place, key)
+
+    def pending(key: str) -> WholeRecording | None:
+        name_speakers(place, key)
+        return embeddings_step.pending(place, key, model, encoder.choice)
+
     progress = step_costs.StepProgress(context.log.info, "encoded")
-    elsewhere = workers.begin(
-        place, batch, lambda key: embeddings_step.pending(place, key, model, encoder.choice), progress.report
-    )
+    delegated = workers.begin(place, batch, pending, progress.report)
     results: list[embeddings_step.Embeddings] = []
 
     def use() -> WorkerUse:
-        elsewhere.end()
+        delegated.end()
         return workers.use
 
     def work(key: str) -> StepResult:
-        elsewhere.finish(key)
+        is_new = delegated.finish(key)
+        if not is_new:
+            name_speakers(place, key)
         made = embeddings_step.materialise(place, key, model, encoder.choice)
         results.append(made)
-        return StepResult(key, made.fingerprint, metadata.embeddings(made, place), (checks.complete(made),))
+        shown = replace(made, reused=False) if is_new else made
+        own_s = float(max(len(made.rows), 1)) if is_new else None
+        return StepResult(key, made.fingerprint, metadata.embeddings(shown, place), (checks.complete(made),), own_s)
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
         return move_done.move(place, table, results) if store.done_prefix else {}
 
     try:
-        with elsewhere:
+        with delegated:
             yield from materialise_each(context, batch, work, publish, use)
     finally:
         workers.close()

@@ -119,10 +119,11 @@ def materialise_each(
         done, failed = _outcomes(context, keys, work, timer)
         with dagster_failures(), timer.common():
             unfinished = publish()
+            used = use()
     failed += [
         FailedRecording(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()
     ]
-    spent = timer.metadata([item.key for item in done if item.key not in unfinished], use())
+    spent = timer.metadata([item.key for item in done if item.key not in unfinished], used)
     done = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in done if item.key in spent]
     _retry_if_that_may_help(context, done, failed)
     if len(done) == len(context.partition_keys):

@@ -56,10 +56,6 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         return Index(store.lancedb_uri, store.lancedb_options)
 
 
-DISK_SHARE = 0.95
-"""Of the disk of a pod: the rest is for logs and what libraries write. A pod that uses more is evicted."""
-
-
 class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
     """ffmpeg, and the time limit for decoding one recording."""
 
@@ -86,7 +82,7 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
             self.keep_channels,
             self.audio_tracks,
             self.longest_hours * 3600,
-            int(self.disk_gib * DISK_SHARE * (1 << 30)) or None,
+            int(self.disk_gib * wiring.DISK_SHARE * (1 << 30)) or None,
         )
 
     def workers(self, decoder: MediaDecoder, owner: str, announce: Announce) -> RecordingWorkers:

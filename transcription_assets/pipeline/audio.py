@@ -23,6 +23,8 @@ from transcription_assets.storage import MediaObject, Store, temporary
 VERSION = "3"
 TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
+TYPICAL_S = 600.0
+"""Length of a recording that does not state it, for its share of the work only."""
 STEREO = ("stereo", "2 channels")
 """Layout names of two channels that may be two speakers."""
 
@@ -165,7 +167,7 @@ def pending(store: Store, key: str, decoder: MediaDecoder) -> WholeRecording | N
     source, seen = store.stat(key), video.load(store, key)
     if _current(store, source, seen, decoder) is not None:
         return None
-    length = seen.probe.duration if seen and seen.probe.duration else 0.0
+    length = seen.probe.duration if seen and seen.probe.duration else TYPICAL_S
     return WholeRecording(key, f"audio|{source.etag}|{options(decoder)}", length)
 
 

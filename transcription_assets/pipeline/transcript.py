@@ -275,6 +275,10 @@ def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> T
     return replace(
         alike,
         filename=_filename(key),
+        # Voices are told apart by a step of its own; the speakers of channels are those of the same audio.
+        segments=alike.segments
+        if alike.options.get("speakers") == "channels"
+        else tuple(replace(segment, speaker="") for segment in alike.segments),
         media=Media(key, source.etag, source.sha256),
         timing=Timing(wall_s=round(time.monotonic() - started, 3), audio_s=alike.duration),
         reused_from=alike.media.key,

@@ -293,13 +293,10 @@ class Store:
             TransientFailure: the store does not answer, or ended its answer early.
 
         """
-        try:
-            with self._answered(path):
-                found, size = self._get(path)
-                data = bytes(found.bytes())
-                _require_complete(len(data), size)
-        except Occupied as error:  # in a bucket, a folder of that name would not matter
-            raise NotFound(f"{self.url}/{path}: not found") from error
+        with self._answered(path):
+            found, size = self._get(path)
+            data = bytes(found.bytes())
+            _require_complete(len(data), size)
         return data
 
     def read_small(self, path: str, most_bytes: int) -> bytes:

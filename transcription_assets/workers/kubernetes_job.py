@@ -28,7 +28,15 @@ GRACE_S = 5
 FINISHED_JOB_TTL_S = 3600
 """Seconds after which a finished Job is deleted if its coordinator could not do it."""
 
-NOT_FOR_WORKERS = ("DAGSTER_", "PG", "POD_NAME", "STEP_WORK_LIMIT_S", "OMP_NUM_THREADS", "TRANSCRIPTION_CPU_THREADS")
+NOT_FOR_WORKERS = (
+    "DAGSTER_",
+    "PG",
+    "POD_NAME",
+    "STEP_WORK_LIMIT_S",
+    "OMP_NUM_THREADS",
+    "TRANSCRIPTION_CPU_THREADS",
+    "TRANSCRIPTION_DISK_GIB",
+)
 """Beginnings of the names of variables that workers do not get."""
 API_TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
 POD_FIELDS = ("securityContext", "imagePullSecrets", "priorityClassName", "runtimeClassName", "enableServiceLinks")
@@ -134,6 +142,7 @@ class WorkerJob:
                         *(item for item in container.get("env", ()) if not item["name"].startswith(NOT_FOR_WORKERS)),
                         {"name": "OMP_NUM_THREADS", "value": limits},
                         {"name": "TRANSCRIPTION_CPU_THREADS", "value": limits},
+                        {"name": "TRANSCRIPTION_DISK_GIB", "value": str(size.disk_gib)},
                     ],
                     "envFrom": [
                         item

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import TypeAdapter
 
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets.pipeline.shard_status import WindowRef
 from transcription_assets.storage import Store
 
@@ -27,7 +27,7 @@ Stage = Literal["audio", "transcript", "embeddings"]
 HEARTBEAT_S = 10.0
 """Seconds between two heartbeats of a coordinator, and between two looks of its workers."""
 MISSED_BEATS = 4
-"""Looks at the same heartbeat after which a worker ends: within a minute, with the seconds of its first look."""
+"""Looks at an unchanged heartbeat after which a worker ends: after about 50 s, with the look that reads it first."""
 STAGES: Sequence[Stage] = get_args(Stage)
 
 
@@ -114,6 +114,8 @@ def shards(groups: Sequence[Sequence[WindowRef]], lengths: Sequence[float], shar
         most: Maximum number of shards.
 
     """
+    # Recordings whose length is not known yet count as equally long.
+    lengths = lengths if sum(lengths) else [1.0] * len(groups)
     wanted = max(1, int(sum(lengths) / shard_s)) if shard_s else most
     count = min(most, len(groups), wanted)
     made: Shards = [[] for _ in range(count)]
@@ -151,7 +153,7 @@ class Heartbeat:
         while True:
             try:
                 self._store.write(self._path, str(count).encode())
-            except TranscriptionError as error:
+            except Exception as error:  # noqa: BLE001 -- without a heartbeat all workers would leave
                 log.warning("the heartbeat %s cannot be written: %s", self._path, error)
             if self._ended.wait(HEARTBEAT_S):
                 return

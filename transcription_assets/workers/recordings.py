@@ -6,13 +6,11 @@ result at once, wherever it was made.
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from transcription_assets.costs.timing import WorkerUse
-from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import failure_notes
 from transcription_assets.pipeline.backlog import Progress, WholeRecording
 from transcription_assets.storage import Store
@@ -40,12 +38,12 @@ class RecordingWorkers:
     owner: str = ""
     announce: Announce = log.info
 
-    def begin(self, store: Store, keys: Iterable[str], pending: Pending, progress: Progress) -> "Elsewhere":
-        """Return the work on those of the recordings that `pending` names; it begins with the first question for one.
+    def begin(self, store: Store, keys: Iterable[str], pending: Pending, progress: Progress) -> "WorkerBatch":
+        """Return the work on those of the recordings that `pending` names; workers start at the first call of `finish`.
 
-        A recording for which `pending` fails is left to the caller, who meets the same failure.
+        A recording for which `pending` fails has that failure.
         """
-        return Elsewhere(self._outcomes(store, keys, pending, progress))
+        return WorkerBatch(self._outcomes(store, keys, pending, progress))
 
     @property
     def use(self) -> WorkerUse:
@@ -64,9 +62,13 @@ class RecordingWorkers:
             return
         requests: dict[str, WholeRecording] = {}
         for key in keys:
-            with suppress(TranscriptionError):
-                if (request := pending(key)) is not None:
-                    requests[key] = request
+            try:
+                request = pending(key)
+            except Exception as failure:  # noqa: BLE001 -- an error of one recording must not stop the others
+                yield key, self._noted(store, key, failure)
+                continue
+            if request is not None:
+                requests[key] = request
         coordinator = Coordinator(
             self.stage,
             self.settings,
@@ -81,8 +83,8 @@ class RecordingWorkers:
             for done, error in outcomes:
                 del requests[done.key]
                 yield done.key, self._noted(store, done.key, error)
-        except Exception as error:  # noqa: BLE001 -- of the workers: all recordings that are left have the same failure
-            yield from ((key, self._noted(store, key, error)) for key in requests)
+        except Exception as failure:  # noqa: BLE001 -- of the workers: all recordings left have the same failure
+            yield from ((key, self._noted(store, key, failure)) for key in requests)
 
     def _noted(self, store: Store, key: str, error: Exception | None) -> Exception | None:
         if error is not None:
@@ -90,8 +92,8 @@ class RecordingWorkers:
         return error
 
 
-class Elsewhere:
-    """The work on a batch of recordings in workers. Leaving its context after an exception ends the workers."""
+class WorkerBatch:
+    """A batch of recordings that workers have; leaving its context ends those that still work."""
 
     def __init__(self, outcomes: Generator[tuple[str, Exception | None], None, None]) -> None:
         self._outcomes = outcomes
@@ -104,7 +106,7 @@ class Elsewhere:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the workers if something is left for them."""
+        """End the workers that still work."""
         self._outcomes.close()
 
     def end(self) -> None:

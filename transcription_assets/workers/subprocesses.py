@@ -87,6 +87,8 @@ class SubprocessLauncher:
 
     environments: Sequence[Mapping[str, str]] = ({},)
     command: Sequence[str] = COMMAND
+    stall_s: float | None = None
+    """Seconds without progress after which a process is killed, by default STALL_S."""
     _processes: "dict[int, _Process]" = field(default_factory=dict)
     _events: "Queue[Event]" = field(default_factory=Queue)
 
@@ -229,7 +231,8 @@ class LaunchedProcesses:
 
     def _kill_stalled(self) -> None:
         for process in self._launcher._processes.values():  # noqa: SLF001
-            limit = STALL_S if process.shard in self._statuses else START_S
+            stall_s = STALL_S if self._launcher.stall_s is None else self._launcher.stall_s
+            limit = stall_s if process.shard in self._statuses else START_S
             if process.shard is not None and time.monotonic() - process.last_event_at > limit:
                 log.warning("worker %s made no progress for %.0f s: it is killed", process.popen.pid, limit)
                 process.popen.kill()

@@ -53,13 +53,13 @@ def test_link_to_an_allowed_folder_is_followed(folder: Path, tmp_path: Path) -> 
     assert content(store.media_url("video/b.mp4")) == b"abc"
 
 
-def test_folder_in_place_of_a_file_is_no_artefact(folder: Path) -> None:
+def test_folder_in_place_of_a_file_is_told(folder: Path) -> None:
     """A folder `q.mp3.json/` beside `q.mp3` has the name of records of that recording; in a bucket both can exist."""
     store = Store.open(str(folder))
     store.write("failures/audio/q.mp3.json/r.wav.json", b"{}")
     store.write("posters/audio/q.mp3.json", b"{}")
     for path in ("failures/audio/q.mp3.json", "posters/audio/q.mp3.json/r.wav.json"):
-        with pytest.raises(NotFound):
+        with pytest.raises(Occupied):
             store.read(path)
         with pytest.raises(Occupied):
             store.write(path, b"{}")

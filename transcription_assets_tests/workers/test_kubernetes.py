@@ -75,6 +75,8 @@ def test_worker_pods_are_on_gpu_nodes_like_the_coordinator() -> None:
     assert container["image"] == "transcription-assets:gpu"
     assert container["args"] == ["transcription-assets", "work", "0" * 32, "--stage", "transcript"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    (disk,) = [item["value"] for item in container["env"] if item["name"] == "TRANSCRIPTION_DISK_GIB"]
+    assert float(disk) == GPU.work_size("transcript").disk_gib
     assert pod["securityContext"] == OWN["spec"]["securityContext"]
     assert container["securityContext"] == OWN["spec"]["containers"][0]["securityContext"]
     assert {"name": "AWS_REGION", "value": "eu-central-1"} in container["env"]

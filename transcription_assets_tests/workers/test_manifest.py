@@ -29,6 +29,14 @@ def test_shards_hold_every_group_once_and_in_order(lengths: list[float], shard_s
     assert longest <= sum(lengths) / min(most, max(1, int(sum(lengths) / shard_s)), len(lengths)) + max(lengths)
 
 
+@pytest.mark.parametrize("shard_s", [0.0, 600.0])
+def test_recordings_of_unknown_length_are_distributed(shard_s: float) -> None:
+    groups = [[(f"audio/{number}.wav", 0, 0)] for number in range(4)]
+    made = manifests.shards(groups, [0.0] * 4, shard_s, 2)
+    assert [group for shard in made for group in shard] == groups
+    assert len(made) == (1 if shard_s else 2)
+
+
 def manifest() -> Manifest:
     recording = ManifestRecording("audio/a.wav", "1", "sound", ("Ada",))
     shards = (((("audio/a.wav", 0, 0), ("audio/a.wav", 0, 1)),), ((("audio/a.wav", 0, 2),),))

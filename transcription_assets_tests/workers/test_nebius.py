@@ -120,9 +120,9 @@ def test_audio_is_extracted_in_jobs(store: Store) -> None:
         video.materialise(store, key, decoder)
     with served() as service, launcher(service) as made:
         extraction = RecordingWorkers("audio", made, audio.options(decoder), 2.0)
-        with extraction.begin(store, keys, lambda key: audio.pending(store, key, decoder), unwatched) as elsewhere:
-            assert all(elsewhere.finish(key) for key in keys)
-            elsewhere.end()
+        with extraction.begin(store, keys, lambda key: audio.pending(store, key, decoder), unwatched) as delegated:
+            assert all(delegated.finish(key) for key in keys)
+            delegated.end()
         assert extraction.use.usd > 0
     assert len(service.created) > 1
     assert all("--stage audio" in spec.args for spec in service.created)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets.pipeline import audio, embeddings, failure_notes, shard_status, video
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.quarantine import WorkerDied
@@ -17,7 +17,7 @@ from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
 from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.manifest import Manifest, ManifestRecording
-from transcription_assets.workers.recordings import Elsewhere, RecordingWorkers
+from transcription_assets.workers.recordings import RecordingWorkers, WorkerBatch
 from transcription_assets.workers.subprocesses import SubprocessLauncher
 from transcription_assets.workers.worker import ExitCode, speech_settings
 from transcription_assets_tests import recordings, waiting
@@ -45,16 +45,16 @@ def probed(store: Store, *seconds: int) -> list[str]:
 @contextmanager
 def extracting(
     store: Store, keys: list[str], count: int = 1, stage: str = "audio", **environment: str
-) -> Iterator[Elsewhere]:
+) -> Iterator[WorkerBatch]:
     own = {"TRANSCRIPTION_FFMPEG": FFMPEG, **environment}
     launcher = SubprocessLauncher([own] * count, (*WORKER, "--stage", stage))
     extraction = RecordingWorkers("audio", launcher, audio.options(DECODER))
     try:
         with extraction.begin(
             store, keys, lambda key: audio.pending(store, key, DECODER), lambda _key, _done_s: None
-        ) as elsewhere:
-            yield elsewhere
-            elsewhere.end()
+        ) as delegated:
+            yield delegated
+            delegated.end()
     finally:
         extraction.close()
 
@@ -65,22 +65,22 @@ def left_behind(store: Store) -> list[str]:
 
 def test_workers_extract_the_audio_of_a_batch(store: Store) -> None:
     keys = probed(store, 3, 2, 4)
-    with extracting(store, keys, count=2) as elsewhere:
-        assert [elsewhere.finish(key) for key in keys] == [True] * 3
-        assert not elsewhere.finish("audio/other.wav")
+    with extracting(store, keys, count=2) as delegated:
+        assert [delegated.finish(key) for key in keys] == [True] * 3
+        assert not delegated.finish("audio/other.wav")
     assert [audio.materialise(store, key, DECODER).reused for key in keys] == [True] * 3
-    with extracting(store, keys) as elsewhere:
-        assert not any(elsewhere.finish(key) for key in keys), "all are extracted"
+    with extracting(store, keys) as delegated:
+        assert not any(delegated.finish(key) for key in keys), "all are extracted"
     assert left_behind(store) == []
 
 
 def test_recording_that_kills_its_extraction_fails_alone(store: Store) -> None:
     keys = probed(store, 3, 2, 4)
-    with extracting(store, keys, POISON="2") as elsewhere:
-        assert elsewhere.finish(keys[0])
-        assert elsewhere.finish(keys[2])
+    with extracting(store, keys, POISON="2") as delegated:
+        assert delegated.finish(keys[0])
+        assert delegated.finish(keys[2])
         with pytest.raises(WorkerDied) as caught:
-            elsewhere.finish(keys[1])
+            delegated.finish(keys[1])
     assert (caught.value.key, caught.value.step) == (keys[1], "audio")
     note = failure_notes.load(store, keys[1])
     assert note is not None
@@ -93,18 +93,26 @@ def test_broken_recording_does_not_stop_the_others(store: Store) -> None:
     stat = broken.stat()
     broken.write_bytes(b"\0" * stat.st_size)
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with extracting(store, keys) as elsewhere:
-        assert elsewhere.finish(keys[1])
+    with extracting(store, keys) as delegated:
+        assert delegated.finish(keys[1])
         with pytest.raises(PermanentFailure):
-            elsewhere.finish(keys[0])
+            delegated.finish(keys[0])
 
 
 def test_workers_of_another_stage_refuse_the_work(store: Store) -> None:
     keys = probed(store, 2, 3)
-    with extracting(store, keys, stage="embeddings") as elsewhere:
+    with extracting(store, keys, stage="embeddings") as delegated:
         for key in keys:
             with pytest.raises(PermanentFailure):
-                elsewhere.finish(key)
+                delegated.finish(key)
+
+
+def test_recording_that_cannot_be_given_to_workers_has_its_failure(store: Store) -> None:
+    (key,) = probed(store, 2)
+    with extracting(store, [key, "audio/missing.wav"]) as delegated:
+        with pytest.raises(NotFound):
+            delegated.finish("audio/missing.wav")
+        assert delegated.finish(key)
 
 
 def test_workers_encode_what_this_process_would(store: Store) -> None:
@@ -118,9 +126,9 @@ def test_workers_encode_what_this_process_would(store: Store) -> None:
         batch.keys,
         lambda key: embeddings.pending(store, key, encoder, options),
         lambda _key, _done_s: None,
-    ) as elsewhere:
-        assert [elsewhere.finish(key) for key in batch.keys] == [True, True]
-        elsewhere.end()
+    ) as delegated:
+        assert [delegated.finish(key) for key in batch.keys] == [True, True]
+        delegated.end()
     encoding.close()
     made = [embeddings.materialise(store, key, encoder, options) for key in batch.keys]
     assert [item.reused for item in made] == [True, True]
@@ -130,7 +138,8 @@ def test_workers_encode_what_this_process_would(store: Store) -> None:
     assert [item.rows.to_dicts() for item in again] == [item.rows.to_dicts() for item in made]
 
 
-def test_worker_ends_after_its_coordinator_and_blames_nothing(store: Store) -> None:
+def test_worker_ends_after_its_coordinator_and_blames_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "HEARTBEAT_S", 0.02)
     (key,) = extracted(store, 5).keys
     source = audio.load(store, key)
     assert source is not None
@@ -139,7 +148,7 @@ def test_worker_ends_after_its_coordinator_and_blames_nothing(store: Store) -> N
     work = Manifest("1" * 32, "run", "transcript", settings, (recording,), ((((key, 0, 0),),),), 0.0)
     work.write(store)
     environment = {**os.environ, "TRANSCRIPTION_STORE": store.url, "TRANSCRIPTION_FFMPEG": FFMPEG}
-    environment |= {"DECODE_S": "600", "HEARTBEAT_S": "0.2"}
+    environment |= {"DECODE_S": "600", "HEARTBEAT_S": "0.5"}
     place = shard_status.path(work.identifier, 0)
 
     def is_decoding() -> bool:
