@@ -129,7 +129,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
 
 
 class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
-    """What tells voices apart, with the operator's settings."""
+    """The diariser, with the operator's settings."""
 
     def open(self) -> SpeakerTools:
         """Return the diariser; the weights load on first use.

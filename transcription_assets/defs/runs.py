@@ -41,6 +41,7 @@ ACTIVE = [
 ]
 
 RETRY_RUN = "dagster/retry_on_asset_or_op_failure"
+"""Tag that enables run retries for a failed run; `dagster.yaml` disables them for runs without it."""
 UNATTENDED = (
     "dagster/sensor_name",
     "dagster/from_automation_condition",
@@ -48,7 +49,6 @@ UNATTENDED = (
     "dagster/retry_number",
 )
 """Tags of runs that no person launched."""
-"""Tag that enables run retries for a failed run; `dagster.yaml` disables them for runs without it."""
 BATCH_RUN = "transcription_assets/batch_run"
 """Tag of a failed run: the ID of the run in which its recordings failed."""
 

@@ -102,7 +102,7 @@ def options(encoder: Encoder, choice: PassageOptions) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What the passages of a recording are made from; `fingerprint` identifies all of it, with the options."""
+    """Input for the passages of a recording; `fingerprint` identifies the input and the options."""
 
     transcript: Transcript
     info: "RecordingInfo"

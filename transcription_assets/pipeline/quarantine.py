@@ -57,7 +57,7 @@ class Deaths:
         """Return the failure of the recording."""
         hint = f"give it more memory, or run `transcription-assets retry {key}`"
         return WorkerDied(
-            f"{key}: the process that had it alone died {max(self.alone.values())} times ({self.reason}); {hint}",
+            f"{key}: the process that worked on it alone died {max(self.alone.values())} times ({self.reason}); {hint}",
             key=key,
             step=self.step,
             hint=hint,

@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 
 
 class StageWork(Protocol):
-    """What a worker does in its stage."""
+    """The work of one stage, with the settings that its results depend on."""
 
     @property
     def stage(self) -> Stage:
@@ -38,7 +38,7 @@ class StageWork(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the results depend on, as values for JSON."""
+        """Settings that the results depend on, as values for JSON."""
         ...
 
     def load(self) -> None:
