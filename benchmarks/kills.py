@@ -2,12 +2,12 @@
 
 python -m benchmarks.kills [--kills N] [--seed N] [--minutes M]
 
-Small recordings are in a folder and on a real S3 server (SeaweedFS) in turn; the engine is the scripted one, the
-encoder that of the tests. In each store a process is killed (SIGKILL) twice, at times that are uniform over the
-duration of a run, then one runs to its end. Processes are forked from one that has done its imports, so that kills hit
-the work. After each kill every recording must have its bytes, and no row may be duplicated. After the last run every
-recording must have its transcript and each of its rows once, and there must be no temporary file, no partial object and
-no ffmpeg process.
+Small recordings are in a folder and on a real S3 server (SeaweedFS) in turn. Windows are decoded by a worker process
+with the scripted engine; the encoder is that of the tests. In each store a process is killed (SIGKILL) twice, at
+times that are uniform over the duration of a run, then one runs to its end. Processes are forked from one that has
+done its imports, so that kills hit the work. After each kill every recording must have its bytes, and no row may be
+duplicated. After the last run every recording must have its transcript and each of its rows once, and there must be
+no temporary file, no partial object and no ffmpeg process.
 """
 
 import argparse
@@ -25,13 +25,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
 from transcription_assets.storage import Store
+from transcription_assets.workers.subprocesses import SubprocessLauncher
 from transcription_assets_tests import chain, recordings, seaweed
 from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
+from transcription_assets_tests.workers.batch import WORKER
 
 LENGTHS = (5, 10, 15)
 KILLS_EACH = 2
@@ -288,6 +291,8 @@ def _process(variables: dict[str, str]) -> None:
         replaced: Any = wiring.Services
         replaced.engine = ScriptedEngine(chain.script())
         replaced.encoder = HashEncoder()
+        builder: Any = wiring
+        builder.SubprocessLauncher = partial(SubprocessLauncher, command=WORKER)
         cli.main(["process"], standalone_mode=False)
         code = 0
     except SystemExit as ended:
