@@ -16,7 +16,7 @@ import click
 from transcription_assets import settings
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.pipeline.shard_status import ShardStatus
-from transcription_assets.storage import Store
+from transcription_assets.storage import Store, temporary
 from transcription_assets.wiring import Services, locate_installed
 from transcription_assets.workers import manifest as manifests
 from transcription_assets.workers.manifest import STAGES, Stage
@@ -119,6 +119,7 @@ def requested() -> Iterator[Work]:
     def read() -> None:
         for line in sys.stdin:
             lines.put(line)
+        temporary.end()
         os._exit(ExitCode.TRANSIENT)
 
     threading.Thread(target=read, name="requests", daemon=True).start()

@@ -10,6 +10,8 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
@@ -18,6 +20,8 @@ from typing import IO, Any
 
 PREFIX = ".transcription-assets-"
 LOCK = ".lock"
+UNLOCKED_S = 60.0
+"""Age from which a folder without a lock file is abandoned: its process was killed before it made one."""
 
 _NAME = re.compile(r"\.[0-9a-f]{16}\.part#1")
 """Hidden, without a media suffix, and short, since a long target name leaves no room for a suffix."""
@@ -39,10 +43,48 @@ def folder() -> Iterator[Path]:
         yield _created(stack)
 
 
+class _Own:
+    """The folders of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paths: set[Path] | None = set()
+
+    def create(self, stack: ExitStack) -> Path:
+        """Create a folder that is removed with `stack`."""
+        with self._lock:
+            if self._paths is None:
+                raise SystemExit  # another thread is about to end the process
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
+            self._paths.add(path)
+            stack.callback(self._removed, path)
+        return path
+
+    def _removed(self, path: Path) -> None:
+        with self._lock:
+            if self._paths is not None:
+                self._paths.discard(path)
+
+    def end(self) -> None:
+        """Remove all folders, and prevent new ones."""
+        with self._lock:
+            paths, self._paths = self._paths or set(), None
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+_own = _Own()
+
+
+def end() -> None:
+    """Remove the folders of this process, to be called before `os._exit`, which runs no other cleanup."""
+    _own.end()
+
+
 def _created(stack: ExitStack) -> Path:
     """Create a folder and lock it for as long as `stack` is open."""
     while True:
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)))
+        path = _own.create(stack)
         if locked(stack.enter_context((path / LOCK).open("w"))):
             return path
 
@@ -65,14 +107,15 @@ def clear() -> None:
 def clear_abandoned(directory: Path) -> None:
     """Remove the folders of killed processes of this user in `directory`, once in a process."""
     for abandoned in directory.glob(f"{PREFIX}*"):
-        # Without a lock file its process is about to make one, or it is not ours. Locked: in use.
         with suppress(OSError):
             if abandoned.lstat().st_uid == os.geteuid() and not abandoned.is_symlink():
                 _remove(abandoned)
 
 
 def _remove(abandoned: Path) -> None:
-    with (abandoned / LOCK).open("r+") as lock:
+    """Remove a folder unless it is locked, so in use, or its process may be about to lock it."""
+    is_old = time.time() - abandoned.stat().st_mtime > UNLOCKED_S
+    with (abandoned / LOCK).open("a" if is_old else "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(abandoned, ignore_errors=True)  # locked: its process may be about to lock it, see `locked`
 

@@ -160,3 +160,29 @@ def test_folders_are_kept_on_file_systems_without_locks(tmp_path: Path, monkeypa
         temporary.clear_abandoned.__wrapped__(tmp_path)
         assert made.exists()
     assert not made.exists()
+
+
+def test_an_old_folder_without_a_lock_is_removed(tmp_path: Path) -> None:
+    """Its process was killed before it made the lock file."""
+    old = tmp_path / f"{temporary.PREFIX}old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    temporary.clear_abandoned(tmp_path)
+    assert not old.exists()
+
+
+def test_folders_are_removed_before_a_sudden_exit(tmp_path: Path) -> None:
+    code = """
+import os
+from contextlib import suppress
+from transcription_assets.storage import temporary
+with temporary.folder() as folder:
+    (folder / "a").write_bytes(b"a")
+    temporary.end()
+    with suppress(SystemExit), temporary.folder():
+        os._exit(1)
+    os._exit(0)
+"""
+    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=variables, check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == []
