@@ -188,7 +188,7 @@ def _judge_done(trial: Trial, result: Result, where: str) -> None:
             result.fault("lost", f"{name} is not where it belongs", where)
     if odd := [name for name in names if "#" in name or ".part" in name or "(unfinished)" in name]:
         result.fault("litter", odd, where)
-    if left := [path.name for path in trial.temporary.iterdir()]:
+    if left := [str(path.relative_to(trial.temporary)) for path in trial.temporary.rglob("*")]:
         result.fault("litter", left, where)
     if running := _running(str(trial.temporary)):
         result.fault("litter", f"processes {running}", where)
