@@ -180,13 +180,12 @@ def _written(transcript: Transcript, file_format: str, escape: Callable[[str, st
 def _vtt_text(text: str, speaker: str) -> str:
     """Escape text, which pysubs2 does not: in WebVTT `<` opens a tag, `&` an escape, and `-->` makes a time line."""
     escaped = html.escape(text, quote=False)
-    return f"<v {speaker}>{escaped}" if speaker else escaped
+    return f"<v {html.escape(speaker, quote=False)}>{escaped}" if speaker else escaped
 
 
 def _srt_text(text: str, speaker: str) -> str:
     """Break tags and time lines by an invisible word joiner: SubRip has no escapes."""
-    escaped = re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", text)
-    return f"{speaker}: {escaped}" if speaker else escaped
+    return re.sub(r"[<{]|--(?=>)", "\\g<0>\N{WORD JOINER}", f"{speaker}: {text}" if speaker else text)
 
 
 def _text(words: Sequence[Word]) -> str:

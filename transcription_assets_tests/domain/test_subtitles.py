@@ -368,3 +368,10 @@ def test_a_spoken_tag_is_escaped_rather_than_dropped() -> None:
 def test_no_subtitle_ends_after_the_medium_by_rounding() -> None:
     source = replace(transcript(segment("The end.", 8.0, 9.9996)), duration=9.9996)
     assert read_srt(to_srt(source))[-1][1] <= 9999
+
+
+def test_markup_in_a_speaker_is_escaped() -> None:
+    said = replace(segment("Hello.", 0.0, 1.0), speaker="<i>Ada</i> & {b}")
+    written = transcript(said)
+    assert "<v &lt;i&gt;Ada&lt;/i&gt; &amp; {b}>Hello." in to_vtt(written)
+    assert "<\N{WORD JOINER}i>Ada<\N{WORD JOINER}/i> & {\N{WORD JOINER}b}: Hello." in to_srt(written)
