@@ -3,8 +3,8 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +20,14 @@ from transcription_assets.errors import NotFound, PermanentFailure, TransientFai
 from transcription_assets.pipeline import audio, failure_notes, video
 from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.search.index import Index
-from transcription_assets.search.schema import decode_sentences, encode_card, encode_vectors, polars_schema
+from transcription_assets.search.ranking import Vector
+from transcription_assets.search.schema import (
+    decode_sentences,
+    decode_vectors,
+    encode_card,
+    encode_vectors,
+    polars_schema,
+)
 from transcription_assets.storage import Store
 
 VERSION = "3"
@@ -75,7 +82,7 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
     stored = _load(store, key, source.fingerprint)
     if stored is not None:
         return Embeddings(key, etag, stored, count, source.fingerprint, reused=True)
-    rows = rows_of(source.transcript, source.info, encoder, choice)
+    rows = rows_of(source.transcript, source.info, encoder, choice, known_vectors(store, key, encoder, choice))
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: source.fingerprint})
     store.write(media_keys.passages(key), target.getvalue())
@@ -166,9 +173,14 @@ def is_stored(store: Store, made: Embeddings) -> bool:
 
 def _load(store: Store, key: str, fingerprint: str) -> pl.DataFrame | None:
     """Return the passages in the store if they have this fingerprint, else None."""
+    return _stored(store, key, lambda found: found == fingerprint)
+
+
+def _stored(store: Store, key: str, accepts: Callable[[str | None], bool] = lambda _found: True) -> pl.DataFrame | None:
+    """Return the passages in the store if `accepts` their fingerprint; None if there are none or they are damaged."""
     try:
         source = io.BytesIO(store.read(media_keys.passages(key)))
-        if pl.read_parquet_metadata(source).get(FINGERPRINT) != fingerprint:
+        if not accepts(pl.read_parquet_metadata(source).get(FINGERPRINT)):
             return None
         source.seek(0)
         return pl.read_parquet(source)
@@ -203,8 +215,53 @@ def _language(transcript: Transcript, passage: passages.Passage) -> str:
     return max(seconds, key=lambda language: seconds[language]) if seconds else transcript.language
 
 
-def rows_of(transcript: Transcript, info: RecordingInfo, encoder: Encoder, choice: PassageOptions) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class KnownVectors:
+    """Vectors by text, of passages and of sentences, which are encoded in other batches."""
+
+    passages: Mapping[str, Vector] = field(default_factory=dict)
+    sentences: Mapping[str, Vector] = field(default_factory=dict)
+
+
+def known_vectors(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> KnownVectors:
+    """Return the vectors of the recording's passages in the store, none if they have another recipe.
+
+    A speaker who gets a name changes no text, so that nothing has to be encoded again.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    rows = _stored(store, key)
+    if rows is None or not rows.height or set(rows["recipe"]) != {recipe_of(str(encoder.model), choice.passage_s)}:
+        return KnownVectors()
+    dimension = len(rows["vector"][0])
+    vectors = rows["vector"].to_numpy()
+    sentences = {
+        sentence.text: vector
+        for card, near in rows.select("card", "near").iter_rows()
+        for sentence, vector in zip(decode_sentences(card), decode_vectors(near, dimension)[1:], strict=True)
+    }
+    return KnownVectors(dict(zip(rows["text"], vectors, strict=True)), sentences)
+
+
+def _encoded(encoder: Encoder, texts: Sequence[str], known: Mapping[str, Vector]) -> dict[str, Vector]:
+    """Return the vector of each text; only those that are not known are encoded."""
+    missing = [text for text in dict.fromkeys(texts) if text not in known]
+    made = dict(zip(missing, encoder.encode(missing), strict=True)) if missing else {}
+    return {text: made[text] if text in made else known[text] for text in texts}
+
+
+def rows_of(
+    transcript: Transcript,
+    info: RecordingInfo,
+    encoder: Encoder,
+    choice: PassageOptions,
+    known: KnownVectors | None = None,
+) -> pl.DataFrame:
     """Return the passages of a transcript with their vectors, as rows of the search table.
+
+    Texts whose vectors are `known` are not encoded.
 
     Raises:
         TranscriptionError: the encoder refused or did not respond.
@@ -213,9 +270,11 @@ def rows_of(transcript: Transcript, info: RecordingInfo, encoder: Encoder, choic
     cut = passages.cut_passages(_searchable(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
     texts = [item.text for item in cut]
     spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
-    vectors = encoder.encode(texts)
+    known = known or KnownVectors()
+    by_text = _encoded(encoder, texts, known.passages)
+    vectors = np.stack([by_text[text] for text in texts]) if texts else encoder.encode(texts)
     # Encoded separately from the passages: a batch is padded to its longest text, and most sentences are short.
-    sentence_vectors = dict(zip(spoken, encoder.encode(spoken), strict=True))
+    sentence_vectors = _encoded(encoder, spoken, known.sentences)
     key = transcript.media.key
     each = len(cut)
     languages = [_language(transcript, item) for item in cut]
