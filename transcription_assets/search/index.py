@@ -276,7 +276,7 @@ class Index:
             TranscriptionError: the tables cannot be written, or others kept writing at the same time.
 
         """
-        names = self._tables.names()
+        names = self._tables.names(schema.FIRST_TABLE)
         for name in names:
             self._tables.maintain(name)
         pointer = self._tables.pointer()
@@ -297,7 +297,9 @@ class Index:
         """
         pointer, served = self._tables.pointer(), self._served_now()
         roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
-        states = [self._version(name, roles.get(name, "unused"), served) for name in self._tables.names()]
+        states = [
+            self._version(name, roles.get(name, "unused"), served) for name in self._tables.names(schema.FIRST_TABLE)
+        ]
         return sorted(states, key=lambda state: (state.role != "served", state.table))
 
     @explained
@@ -309,8 +311,8 @@ class Index:
             TransientFailure: others kept changing the served table, or the store does not answer.
 
         """
-        if table not in self._tables.names():
-            names = ", ".join(self._tables.names())
+        if table not in self._tables.names(schema.FIRST_TABLE):
+            names = ", ".join(self._tables.names(schema.FIRST_TABLE))
             hint = f"use one of {names}" if names else "run `transcription-assets process` first"
             raise PermanentFailure(f"no table {table}: {hint}", hint=hint)
         missing = sorted(key for key, _ in self._missing(table, self._served_now()))
@@ -373,7 +375,7 @@ class Index:
             self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
-        for name in self._tables.names():
+        for name in self._tables.names(schema.FIRST_TABLE):
             self._tables.written(name, lambda table: table.delete(_of(media_keys)))
 
     def _row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:

@@ -71,11 +71,11 @@ class Tables:
         # Every read checks for the newest version; data of an unchanged version stays in memory.
         return lancedb.connect(self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0))
 
-    def names(self) -> list[str]:
-        """Return the names of all tables, sorted."""
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the tables with this prefix, sorted."""
         if self._is_missing:
             return []
-        return sorted(self._connection.list_tables().tables)
+        return sorted(name for name in self._connection.list_tables().tables if name.startswith(prefix))
 
     def newest(self, name: str) -> Any:
         """Open the newest version of a table; None if there is none."""
@@ -122,7 +122,7 @@ class Tables:
         self._opened.pop(name, None)
 
     def make(self, name: str, schema: "pa.Schema") -> None:
-        """Create an empty table unless another process does so at the same time.
+        """Create an empty table unless another process does so at the same time; index its column `text` if it has one.
 
         LanceDB's `create_table` writes an empty version over a table that appeared after its own check (0.40), and the
         rows of others are lost. So the table is created in a temporary folder, and its manifest is written only if none
@@ -139,7 +139,7 @@ class Tables:
             (manifest,) = folder.rglob("*.manifest")
             path = str(manifest.relative_to(folder))
             is_first = self.put_new(path, manifest.read_bytes())
-        if is_first:
+        if is_first and "text" in schema.names:
             # Without this index LanceDB splits text at spaces only and keeps accents: some words would not be found.
             self._indexed(name, "text", _of_words())
 
