@@ -19,10 +19,12 @@ from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.identification import IdentificationTools
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
+from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import Settings
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser
@@ -310,6 +312,26 @@ class Services:
 
         """
         return Index(self.store.lancedb_uri, self.store.lancedb_options)
+
+    @cached_property
+    def voiceprints(self) -> Voiceprints:
+        """The tables of voiceprints in the store.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
+        return Voiceprints(self.store.lancedb_uri, self.store.lancedb_options)
+
+    @property
+    def identification(self) -> IdentificationTools:
+        """What is needed to change who the speakers are.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
+        return IdentificationTools(self.store, self.voiceprints, self.table, lambda: self.encoder, self.choice)
 
     @cached_property
     def decoder(self) -> MediaDecoder:

@@ -11,6 +11,7 @@ from transcription_assets.cli.process import Report, process
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
 from transcription_assets.pipeline.speakers import SpeakerTools
+from transcription_assets.search.schema import FIRST_TABLE
 from transcription_assets.settings import Settings
 from transcription_assets.speakers.diariser import Diariser
 from transcription_assets.storage import Store
@@ -82,7 +83,7 @@ class Chain:
         import lancedb
 
         database = lancedb.connect(self.store.lancedb_uri, storage_options=self.store.lancedb_options)
-        (name,) = database.list_tables().tables
+        (name,) = [name for name in database.list_tables().tables if name.startswith(FIRST_TABLE)]
         return database.open_table(name)
 
     def rows(self) -> pl.DataFrame:

@@ -23,6 +23,7 @@ from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
+from transcription_assets.cli.speakers import speakers
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
 from transcription_assets.cli.work import work
 from transcription_assets.domain.media_keys import ignored_files
@@ -295,5 +296,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (search, index, evaluation, bench, export, work):
+for command in (search, index, evaluation, bench, export, speakers, work):
     main.add_command(command)

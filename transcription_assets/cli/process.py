@@ -12,6 +12,7 @@ from transcription_assets.pipeline import (
     audio,
     embeddings,
     failure_notes,
+    identification,
     move_done,
     search_index,
     speakers,
@@ -156,7 +157,7 @@ def _with_speakers(tools: Services, key: str, progress: Progress, length: float)
     with failure_notes.recording_failures(tools.store, [key], "speakers"):
         found = tools.speaker_tools
     speakers.materialise(tools.store, key, found, lambda done_s: progress(Step(key, "speakers", done_s, length)))
-    speakers.apply(tools.store, key)
+    identification.apply(tools.store, tools.voiceprints, key)
 
 
 def _probed(
@@ -225,6 +226,8 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
 def _publish(tools: Services, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
         embeddings.publish(tools.store, tools.table, waiting)
+        if finds_voices(tools.settings.speakers):
+            identification.publish(tools.store, tools.voiceprints, [item.key for item in waiting])
         unfinished = move_done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
     except TranscriptionError as error:
         unfinished = dict.fromkeys((item.key for item in waiting), error)

@@ -36,7 +36,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
-from transcription_assets.pipeline import move_done, quarantine
+from transcription_assets.pipeline import identification, move_done, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
@@ -281,7 +281,7 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
     with dagster_failures():
         place = store.open()
         with recording_failures(place, batch, "embeddings"):
-            table, model = store.table(), encoder.open()
+            table, voiceprints, model = store.table(), store.voiceprints(), encoder.open()
             workers = encoder.workers(model, _owner(context), context.log.info)
         _lift_quarantine(context, place, batch)
     has_speakers = speakers.key in context.assets_def.dependency_keys
@@ -289,7 +289,7 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
     @records_failure("embeddings")
     def name_speakers(place: Store, key: str) -> None:
         if has_speakers:
-            speakers_step.apply(place, key)
+            identification.apply(place, voiceprints, key)
 
     def pending(key: str) -> WholeRecording | None:
         name_speakers(place, key)
@@ -315,6 +315,8 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
 
     def publish() -> Mapping[str, TranscriptionError]:
         embeddings_step.publish(place, table, results)
+        if has_speakers:
+            identification.publish(place, voiceprints, [made.key for made in results])
         return move_done.move(place, table, results) if store.done_prefix else {}
 
     try:

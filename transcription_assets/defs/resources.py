@@ -20,6 +20,7 @@ from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
+from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import folders
 from transcription_assets.speech import Task
 from transcription_assets.storage import Store
@@ -54,6 +55,17 @@ class StoreResource(dg.ConfigurableResource["StoreResource"]):
         """
         store = self.open()
         return Index(store.lancedb_uri, store.lancedb_options)
+
+    def voiceprints(self) -> Voiceprints:
+        """Return the tables of voiceprints in the store.
+
+        Raises:
+            PermanentFailure: The store does not exist, or access to it is refused.
+            TransientFailure: The store does not answer.
+
+        """
+        store = self.open()
+        return Voiceprints(store.lancedb_uri, store.lancedb_options)
 
 
 class DecoderResource(dg.ConfigurableResource["DecoderResource"]):

@@ -133,6 +133,21 @@ def speakers(key: str) -> str:
     return f"speakers/{bounded(key)}.json"
 
 
+def identities(key: str) -> str:
+    """Return the path of the people whom the speakers of a recording are, as its texts name them (JSON)."""
+    return f"identities/{bounded(key)}.json"
+
+
+def statements(key: str = "") -> str:
+    """Return the folder of what users said about the speakers of a recording, or of all of them (JSON each)."""
+    return f"statements/{bounded(key)}/" if key else "statements/"
+
+
+def people(person: str = "") -> str:
+    """Return the folder of the names of a person, or of all people (JSON each, the last one counts)."""
+    return f"people/{person}/" if person else "people/"
+
+
 def passages(key: str) -> str:
     """Return the path of the passages with their vectors (Parquet)."""
     return f"embeddings/{bounded(key)}.parquet"
@@ -195,6 +210,7 @@ def artefacts(key: str) -> list[str]:
         deaths(key),
         flac(key),
         speakers(key),
+        identities(key),
         *texts,
         passages(key),
         failure(key),

@@ -5,17 +5,18 @@ It runs beside `transcript` on a CPU. Words get their speakers afterwards, from 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.chunking import Region, merge_regions
+from transcription_assets.domain.people import claims_of
 from transcription_assets.domain.speakers import Turn, talk_times, transcript_of
 from transcription_assets.domain.transcript import Span, Transcript
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, records, transcript, window_plan
+from transcription_assets.pipeline import audio, people, records, transcript, window_plan
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.window_plan import WindowPlan
@@ -45,8 +46,8 @@ class Speakers:
     """Record of the speakers of a recording; times in seconds.
 
     `sound` is the SHA-256 of the audio, `fingerprint` that of everything the turns depend on. `voiceprints` has a unit
-    vector for each label; those of another `model` cannot be compared. `speech_s` is the time with speech by voice
-    activity detection, `covered_s` the part of it that has a speaker.
+    vector for each label, except those of people who were forgotten; those of another `model` cannot be compared.
+    `speech_s` is the time with speech by voice activity detection, `covered_s` the part of it that has a speaker.
     """
 
     key: str
@@ -73,7 +74,7 @@ class Speakers:
     @property
     def shown_turns(self) -> tuple[Turn, ...]:
         """The turns that words get their speaker from; none if a single voice is not worth a name."""
-        return () if self.only_several and len(self.voiceprints) < 2 else self.turns  # noqa: PLR2004 -- two are several
+        return () if self.only_several and len(self.labels) < 2 else self.turns  # noqa: PLR2004 -- two are several
 
     @property
     def coverage(self) -> float:
@@ -129,6 +130,8 @@ def materialise(
     voiced = spans_of(plan)
     found = _diarised(store, key, tools, voiced, progress or _unwatched) if voiced else Diarisation()
     _require_same_audio(store, source)
+    claims = claims_of(found.turns, people.statements(store, key), etag=source.etag, sound=source.sha256)
+    withheld = {label for label, claim in claims.items() if claim.withheld}
     made = Speakers(
         key=key,
         etag=source.etag,
@@ -137,7 +140,7 @@ def materialise(
         options=_options(tools),
         fingerprint=_fingerprint(source, plan, tools),
         turns=found.turns,
-        voiceprints=dict(found.voiceprints),
+        voiceprints={label: vector for label, vector in found.voiceprints.items() if label not in withheld},
         duration=source.duration,
         speech_s=round(sum(end - start for start, end in voiced), 3),
         covered_s=round(covered(voiced, found.turns), 3),
@@ -148,8 +151,22 @@ def materialise(
     return made
 
 
-def spoken(store: Store, known: Transcript) -> Transcript:
+def without_voiceprints(store: Store, found: Speakers, labels: Collection[str]) -> None:
+    """Remove the voiceprints of these speakers from the record in the store.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    left = {label: vector for label, vector in found.voiceprints.items() if label not in labels}
+    if left != found.voiceprints:
+        records.write(store, media_keys.speakers(found.key), asdict(replace(found, voiceprints=left, reused=False)))
+
+
+def spoken(store: Store, known: Transcript, names: Mapping[str, str]) -> Transcript:
     """Return the transcript with the speakers of the store, if they are those of its audio.
+
+    `names` maps labels to names.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
@@ -158,11 +175,13 @@ def spoken(store: Store, known: Transcript) -> Transcript:
     found = load(store, known.media.key)
     if found is None or found.sound != known.media.sound:
         return known
-    return transcript_of(known, found.shown_turns)
+    return transcript_of(known, found.shown_turns, names)
 
 
-def apply(store: Store, key: str) -> Transcript | None:
+def apply(store: Store, key: str, names: Mapping[str, str]) -> Transcript | None:
     """Give the words in the store their speakers, in all formats; return the transcript, None if there is none.
+
+    `names` maps labels to names; speakers without one are called `Speaker 1` and so on.
 
     The JSON is replaced first, by one write. So a process that is killed here leaves it complete, and texts that the
     next call corrects.
@@ -174,7 +193,7 @@ def apply(store: Store, key: str) -> Transcript | None:
     known = transcript.load(store, key)
     if known is None:
         return None
-    made = spoken(store, without_voices(known))
+    made = spoken(store, without_voices(known), names)
     if made != known:
         store.write(media_keys.transcript(key), made.to_json())
     for suffix, text in transcript.TEXTS.items():

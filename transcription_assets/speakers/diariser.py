@@ -29,6 +29,16 @@ class Diarisation:
     voiceprints: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+SAME_VOICE: Mapping[str, float] = {"campplus-segmentation": 0.6}
+"""Least cosine of two voiceprints of which one suggests the other's person, by model; see docs/benchmarks/speakers.md.
+No other model has been measured, so that its voices suggest nobody."""
+
+
+def same_voice(model: str) -> float | None:
+    """Return the least cosine of voiceprints of this model (name and revision) for a suggestion, None if unknown."""
+    return SAME_VOICE.get(model.partition("@")[0])
+
+
 def silent(_seconds: float) -> None:
     """Ignore progress."""
 

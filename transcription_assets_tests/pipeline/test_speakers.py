@@ -133,9 +133,9 @@ def words_of(made: speakers.Speakers) -> Transcript:
 def test_words_get_the_speakers_of_the_same_audio(store: Store) -> None:
     made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
     source = words_of(made)
-    assert [item.speaker for item in speakers.spoken(store, source).segments] == ["Speaker 1", "Speaker 2"]
+    assert [item.speaker for item in speakers.spoken(store, source, {}).segments] == ["Speaker 1", "Speaker 2"]
     other = replace(source, media=replace(source.media, sound="another"))
-    assert speakers.spoken(store, other) == other
+    assert speakers.spoken(store, other, {}) == other
 
 
 def test_the_only_voice_has_no_name_with_auto(store: Store) -> None:
@@ -154,29 +154,29 @@ def test_coverage_counts_speech_near_turns() -> None:
 def test_all_formats_name_the_speakers(store: Store) -> None:
     made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
     store.write(media_keys.transcript(KEY), words_of(made).to_json())
-    applied = speakers.apply(store, KEY)
+    applied = speakers.apply(store, KEY, {})
     assert applied == transcript.load(store, KEY)
     assert "<v Speaker 2>Hi." in store.read(media_keys.transcript(KEY, ".vtt")).decode()
     assert "Speaker 1: Hello." in store.read(media_keys.transcript(KEY, ".srt")).decode()
     assert store.read(media_keys.transcript(KEY, ".txt")) == b"Speaker 1: Hello.\nSpeaker 2: Hi.\n"
     store.delete(media_keys.transcript(KEY, ".srt"))
-    assert speakers.apply(store, KEY) == applied
+    assert speakers.apply(store, KEY, {}) == applied
     assert store.exists(media_keys.transcript(KEY, ".srt"))
 
 
 def test_other_turns_replace_the_speakers(store: Store) -> None:
     made = speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
     store.write(media_keys.transcript(KEY), words_of(made).to_json())
-    speakers.apply(store, KEY)
+    speakers.apply(store, KEY, {})
     speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(ONE), FFMPEG, Bounds(most=1)))
-    applied = speakers.apply(store, KEY)
+    applied = speakers.apply(store, KEY, {})
     assert applied
     assert [item.speaker for item in applied.segments] == ["Speaker 1", "Speaker 1"]
 
 
 def test_without_a_transcript_nothing_is_written(store: Store) -> None:
     speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
-    assert speakers.apply(store, KEY) is None
+    assert speakers.apply(store, KEY, {}) is None
     assert not store.exists(media_keys.transcript(KEY, ".txt"))
 
 

@@ -222,6 +222,7 @@ def _remove_artefacts(store: StoreResource, removed: pl.DataFrame) -> None:
     for key in removed["key"]:
         place.delete(*media_keys.artefacts(key), *place.list(media_keys.checkpoints(key)))
     store.table().remove(removed["key"].to_list())
+    store.voiceprints().replace([], removed["key"].to_list())
 
 
 def _clean(place: Store, keep: set[str]) -> None:

@@ -1,0 +1,182 @@
+"""People, and which speakers of recordings they are. Pure.
+
+A diariser numbers the speakers of a recording, and may number them differently next time. So a user's statement "this
+is Ada" is kept with the times at which that speaker spoke, and applied to whichever speaker speaks at these times.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from transcription_assets.domain.speakers import Turn, display_name
+from transcription_assets.domain.text import printable
+from transcription_assets.domain.transcript import Span
+from transcription_assets.errors import PermanentFailure
+
+LONGEST_NAME = 100
+MOST_SPANS = 50
+"""Turns of a statement, the longest ones: enough to recognise the speaker, also after another diarisation."""
+SAME_SHARE = 0.5
+"""Two sets of spans are of one speaker if they share this part of the shorter one."""
+SUGGESTED = "?"
+"""Follows the name of a person whom only the voice suggests."""
+CLEAR_MARGIN = 0.05
+"""Nobody is suggested if the voice of another person is this close to the most similar one (cosine)."""
+
+Verdict = Literal["is", "is_not", "unknown", "withheld"]
+State = Literal["confirmed", "suggested", "unknown"]
+
+_UNNAMED = re.compile(r"speaker \d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person with the current name; two people may have the same one."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a user said about a speaker of a recording, who spoke in `spans` (seconds).
+
+    - `is`, `is_not`: the speaker is, or is not, the person with this ID.
+    - `unknown`: an earlier statement is withdrawn.
+    - `withheld`: the speaker was forgotten, and no voiceprint of them is kept.
+
+    `etag` and `sound` identify the version of the recording. `at` is in ISO 8601 (UTC), `by` the user if known.
+    """
+
+    verdict: Verdict
+    spans: tuple[Span, ...]
+    etag: str
+    sound: str
+    person: str = ""
+    at: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What the statements say about a speaker now: the person, the people it is not, and whether it is withheld."""
+
+    person: str = ""
+    refused: frozenset[str] = frozenset()
+    withheld: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a speaker of a recording is: confirmed by a user, suggested by the voice, or unknown.
+
+    `name` is the name for display: `Ada`, `Ada?` if it is only suggested, or `Speaker 1`. `person` is the ID, and
+    `similarity` the cosine of the voiceprints on which a suggestion is based.
+    """
+
+    label: str
+    name: str
+    state: State = "unknown"
+    person: str = ""
+    similarity: float = 0.0
+
+
+def checked_name(text: str) -> str:
+    """Return the name of a person with single spaces.
+
+    Raises:
+        PermanentFailure: it is empty or too long, or looks like a suggestion or like the name of an unknown speaker.
+
+    """
+    name = " ".join(printable(text).split())
+    reason = ""
+    if not name:
+        reason = "it is empty"
+    elif len(name) > LONGEST_NAME:
+        reason = f"it has {len(name)} characters, at most {LONGEST_NAME} are allowed"
+    elif name.endswith(SUGGESTED):
+        reason = f"a {SUGGESTED} at the end marks suggestions"
+    elif _UNNAMED.fullmatch(name):
+        reason = "speakers without a name are called that"
+    if reason:
+        raise PermanentFailure(f"invalid name of a person: {reason}", hint="choose another name")
+    return name
+
+
+def spans_of(turns: Iterable[Turn], label: str) -> tuple[Span, ...]:
+    """Return when a speaker speaks, in order: at most MOST_SPANS turns, the longest."""
+    own = sorted((turn for turn in turns if turn.label == label), key=lambda turn: turn.start - turn.end)[:MOST_SPANS]
+    return tuple(sorted((turn.start, turn.end) for turn in own))
+
+
+def claims_of(turns: Sequence[Turn], statements: Sequence[Statement], *, etag: str, sound: str) -> Mapping[str, Claims]:
+    """Return what the statements (the oldest first) say about each label of `turns`.
+
+    Statements about another recording that had the same key are ignored. A later statement replaces earlier ones about
+    the same speaker; `is_not` only rules out one person. Where a diarisation has joined two speakers, the statement
+    that covers more of the speech counts.
+    """
+    valid = [item for item in statements if item.etag == etag or (sound and item.sound == sound)]
+    decided: list[Statement] = []
+    for item in valid:
+        if item.verdict != "is_not":
+            decided = [one for one in decided if not same_speaker(one.spans, item.spans)]
+            decided.append(item)
+    found: dict[str, Claims] = {}
+    for label in dict.fromkeys(turn.label for turn in turns):
+        own = sorted((turn.start, turn.end) for turn in turns if turn.label == label)
+        about = [item for item in decided if same_speaker(item.spans, own)]
+        best = max(about, key=lambda item: common_s(item.spans, own), default=None)
+        refused: set[str] = set()
+        for item in valid:
+            if item.person and same_speaker(item.spans, own):
+                (refused.add if item.verdict == "is_not" else refused.discard)(item.person)
+        person = best.person if best and best.verdict == "is" and best.person not in refused else ""
+        found[label] = Claims(person, frozenset(refused), withheld=bool(best and best.verdict == "withheld"))
+    return found
+
+
+def same_speaker(first: Sequence[Span], second: Sequence[Span]) -> bool:
+    """Return whether two sets of spans (each in order) share SAME_SHARE of the shorter set."""
+    shorter = min(total_s(first), total_s(second))
+    return shorter > 0 and common_s(first, second) >= SAME_SHARE * shorter
+
+
+def total_s(spans: Iterable[Span]) -> float:
+    """Return the length of all spans in seconds."""
+    return sum(end - start for start, end in spans)
+
+
+def common_s(first: Sequence[Span], second: Sequence[Span]) -> float:
+    """Return the seconds that two lists of spans share; within a list they are in order and do not overlap."""
+    ends = [end for _, end in second]
+    shared = 0.0
+    for start, end in first:
+        for other_start, other_end in second[bisect_right(ends, start) :]:
+            if other_start >= end:
+                break
+            shared += min(end, other_end) - max(start, other_start)
+    return shared
+
+
+def identity(label: str, claims: Claims, people: Mapping[str, Person], similar: Mapping[str, float]) -> Identity:
+    """Return who a speaker is.
+
+    `people` maps IDs to the people behind them, who have another ID if they were merged. `similar` maps IDs to the
+    cosines of voices that are similar enough for a suggestion. Nobody is suggested whom a user has ruled out, or if two
+    people have such a voice.
+    """
+    if person := people.get(claims.person):
+        return Identity(label, person.name, "confirmed", person.id)
+    cosines: dict[str, float] = {}
+    for one, cosine in similar.items():
+        if one in people:
+            cosines[people[one].id] = max(cosine, cosines.get(people[one].id, -1.0))
+    best, *others = sorted(cosines, key=lambda one: (-cosines[one], one)) or [""]
+    is_clear = all(cosines[best] - cosines[other] >= CLEAR_MARGIN for other in others)
+    refused = {people[one].id for one in claims.refused if one in people}
+    if not best or not is_clear or best in refused or claims.withheld:
+        return Identity(label, display_name(label))
+    return Identity(label, people[best].name + SUGGESTED, "suggested", best, round(cosines[best], 4))
