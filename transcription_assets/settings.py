@@ -391,6 +391,16 @@ class Settings(BaseSettings):
         "requests without it are rejected. Only safe if the port cannot be reached except through the "
         "proxy.",
     )
+    serve_write_token: SecretStr = Field(
+        SecretStr(""),
+        description="Bearer token that allows reading and changes through the search page and its API, such as names "
+        "of speakers; empty = nobody may change anything there, except `TRANSCRIPTION_SERVE_WRITERS`.",
+    )
+    serve_writers: str = Field(
+        "",
+        description="Users who may make changes, separated by commas, by their names in "
+        "`TRANSCRIPTION_SERVE_USER_HEADER`.",
+    )
     serve_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
         description="Host names, separated by commas, under which the search page is served besides `localhost`, "

@@ -64,14 +64,11 @@ def name_speaker(media_key: str, label: str, name: str, *, new: bool) -> None:
     Other recordings with this voice then suggest the person: `Ada?`, until you confirm it there. To divide a person
     into two, name some of the speakers again, with --new.
     """
-    from transcription_assets.pipeline import identification, people
+    from transcription_assets.pipeline import identification
 
     tools = _services()
-    known = [] if new else people.matching(tools.store, name)
-    person = people.only(known) if known else None
-    _require(tools, media_key, label)
-    person = person or people.create(tools.store, name, _user())
-    changed = identification.confirm(tools.identification, media_key, label, person, _user())
+    tools.store.stat(media_key)  # an unknown name is an error
+    person, changed = identification.name(tools.identification, media_key, label, name, new=new, by=_user())
     shown.print(f"[green]named[/] {plain(person.name)} ({person.id})", soft_wrap=True)
     _update(tools, changed, first=media_key)
 
@@ -157,13 +154,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
-
-
-def _require(tools: Services, media_key: str, label: str) -> None:
-    from transcription_assets.pipeline import identification
-
-    tools.store.stat(media_key)  # an unknown name is an error
-    identification.require(tools.store, media_key, label)
 
 
 def _update(tools: Services, keys: Collection[str], first: str = "") -> None:

@@ -31,6 +31,10 @@ State = Literal["confirmed", "suggested", "unknown"]
 _UNNAMED = re.compile(r"speaker \d+", re.IGNORECASE)
 
 
+class InvalidChange(PermanentFailure):
+    """A statement about a speaker or a person that cannot be true: an invalid name, or one that nobody has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person with the current name; two people may have the same one."""
@@ -87,7 +91,7 @@ def checked_name(text: str) -> str:
     """Return the name of a person with single spaces.
 
     Raises:
-        PermanentFailure: it is empty or too long, or looks like a suggestion or like the name of an unknown speaker.
+        InvalidChange: it is empty or too long, or looks like a suggestion or like the name of an unknown speaker.
 
     """
     name = " ".join(printable(text).split())
@@ -101,7 +105,7 @@ def checked_name(text: str) -> str:
     elif _UNNAMED.fullmatch(name):
         reason = "speakers without a name are called that"
     if reason:
-        raise PermanentFailure(f"invalid name of a person: {reason}", hint="choose another name")
+        raise InvalidChange(f"invalid name of a person: {reason}", hint="choose another name")
     return name
 
 

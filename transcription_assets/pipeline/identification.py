@@ -13,6 +13,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.people import (
     Claims,
     Identity,
+    InvalidChange,
     Person,
     Statement,
     Verdict,
@@ -22,7 +23,7 @@ from transcription_assets.domain.people import (
 )
 from transcription_assets.domain.transcript import Transcript
 from transcription_assets.embedding import Encoder
-from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import embeddings, people, records, speakers
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.speakers import Speakers
@@ -123,11 +124,29 @@ def publish(store: Store, voiceprints: Voiceprints, keys: Collection[str]) -> No
     voiceprints.replace(rows, keys)
 
 
+def name(
+    tools: IdentificationTools, key: str, label: str, text: str, *, new: bool = False, by: str = ""
+) -> tuple[Person, set[str]]:
+    """Record that a speaker is the person with this name or ID, who is added if nobody has it, or with `new`.
+
+    Returns the person, and the recordings as `confirm` does.
+
+    Raises:
+        InvalidChange: the recording has no such speaker, the name is invalid, or several people have it.
+        TranscriptionError: the store or the table refuses or does not answer.
+
+    """
+    require(tools.store, key, label)
+    known = [] if new else people.matching(tools.store, text)
+    person = people.only(known) if known else people.create(tools.store, text, by)
+    return person, confirm(tools, key, label, person, by)
+
+
 def confirm(tools: IdentificationTools, key: str, label: str, person: Person, by: str = "") -> set[str]:
     """Record that a speaker is this person; return the recordings whose names may change, to be passed to `update`.
 
     Raises:
-        PermanentFailure: the recording has no such speaker.
+        InvalidChange: the recording has no such speaker.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
@@ -138,15 +157,13 @@ def reject(tools: IdentificationTools, key: str, label: str, by: str = "") -> se
     """Record that a speaker is not the person who is confirmed or suggested; returns as `confirm` does.
 
     Raises:
-        PermanentFailure: the recording has no such speaker, or nobody is suggested.
+        InvalidChange: the recording has no such speaker, or nobody is suggested.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
     known = {one.label: one.person for one in identify(tools.store, tools.voiceprints, key)}
     if not known.get(label, "unknown"):
-        raise PermanentFailure(
-            f"{key}: nobody is suggested for speaker {label}, so there is nothing to reject", key=key
-        )
+        raise InvalidChange(f"{key}: nobody is suggested for speaker {label}, so there is nothing to reject", key=key)
     return _state(tools, key, label, "is_not", known.get(label, ""), by)
 
 
@@ -154,7 +171,7 @@ def withdraw(tools: IdentificationTools, key: str, label: str, by: str = "") -> 
     """Withdraw what was said about a speaker; returns as `confirm` does.
 
     Raises:
-        PermanentFailure: the recording has no such speaker.
+        InvalidChange: the recording has no such speaker.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
@@ -165,7 +182,7 @@ def rename(tools: IdentificationTools, person: Person, name: str, by: str = "") 
     """Give a person another name; returns as `confirm` does.
 
     Raises:
-        PermanentFailure: the name is invalid.
+        InvalidChange: the name is invalid.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
@@ -177,7 +194,7 @@ def merge(tools: IdentificationTools, person: Person, into: Person, by: str = ""
     """Make two people one, called as `into`; returns as `confirm` does.
 
     Raises:
-        PermanentFailure: they are one already.
+        InvalidChange: they are one already.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
@@ -277,17 +294,17 @@ def require(store: Store, key: str, label: str) -> Speakers:
     """Return the speakers of a recording, of which `label` is one.
 
     Raises:
-        PermanentFailure: it is not.
+        InvalidChange: it is not.
         TranscriptionError: the store refuses or does not answer.
 
     """
     found = speakers.load(store, key)
     if found is None:
         hint = "set TRANSCRIPTION_SPEAKERS=voices and process it"
-        raise PermanentFailure(f"{key}: its speakers were not searched for; {hint}", key=key, hint=hint)
+        raise InvalidChange(f"{key}: its speakers were not searched for; {hint}", key=key, hint=hint)
     if label not in found.labels:
         hint = f"its speakers are {', '.join(found.labels) or 'none'}"
-        raise PermanentFailure(f"{key}: there is no speaker {label}; {hint}", key=key, hint=hint)
+        raise InvalidChange(f"{key}: there is no speaker {label}; {hint}", key=key, hint=hint)
     return found
 
 

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from transcription_assets.domain import media_keys
-from transcription_assets.domain.people import Person, Statement, checked_name
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.domain.people import InvalidChange, Person, Statement, checked_name
 from transcription_assets.pipeline import records
 from transcription_assets.storage import Store
 
@@ -46,7 +45,7 @@ def create(store: Store, name: str, by: str = "") -> Person:
     """Add a person.
 
     Raises:
-        PermanentFailure: the name is invalid.
+        InvalidChange: the name is invalid.
         TranscriptionError: the store refuses or does not answer.
 
     """
@@ -59,7 +58,7 @@ def rename(store: Store, person: Person, name: str, by: str = "") -> Person:
     """Give a person another name.
 
     Raises:
-        PermanentFailure: the name is invalid.
+        InvalidChange: the name is invalid.
         TranscriptionError: the store refuses or does not answer.
 
     """
@@ -72,12 +71,12 @@ def merge(store: Store, person: Person, into: Person, by: str = "") -> None:
     """Record that two people are one, who is called `into` from now on.
 
     Raises:
-        PermanentFailure: they are one already.
+        InvalidChange: they are one already.
         TranscriptionError: the store refuses or does not answer.
 
     """
     if person.id == into.id:
-        raise PermanentFailure(f"{person.name} ({person.id}) cannot be merged into themselves")
+        raise InvalidChange(f"{person.name} ({person.id}) cannot be merged into themselves")
     change(store, person.id, PersonRecord(person.name, into.id, at=_now(), by=by))
 
 
@@ -171,14 +170,14 @@ def find(store: Store, text: str) -> Person:
     """Return the person with this ID or name.
 
     Raises:
-        PermanentFailure: nobody has it, or several people have this name.
+        InvalidChange: nobody has it, or several people have this name.
         TranscriptionError: the store refuses or does not answer.
 
     """
     found = matching(store, text)
     if not found:
         hint = "run `transcription-assets speakers people`"
-        raise PermanentFailure(f"nobody is called {text}; {hint}", hint=hint)
+        raise InvalidChange(f"nobody is called {text}; {hint}", hint=hint)
     return only(found)
 
 
@@ -198,12 +197,12 @@ def only(people: Sequence[Person]) -> Person:
     """Return the only one of `people`, who have one name.
 
     Raises:
-        PermanentFailure: there are several.
+        InvalidChange: there are several.
 
     """
     if len(people) > 1:
         hint = f"use an ID: {', '.join(person.id for person in people)}"
-        raise PermanentFailure(f"{len(people)} people are called {people[0].name}; {hint}", hint=hint)
+        raise InvalidChange(f"{len(people)} people are called {people[0].name}; {hint}", hint=hint)
     return people[0]
 
 

@@ -1,11 +1,12 @@
 """Filters of a search: their values, the LanceDB filter (SQL) that they become, and the values that a table offers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 
+from transcription_assets.domain.people import SUGGESTED
 from transcription_assets.errors import PermanentFailure
 
 MAX_VALUES = 20
@@ -51,6 +52,11 @@ class Filters:
                 raise InvalidQuery(f"invalid {name} {seconds}, expected seconds of at least 0")
 
 
+def with_suggestions(speakers: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, each followed by the form in which it is only suggested (`Ada`, `Ada?`)."""
+    return tuple(form for name in speakers for form in (name, name + SUGGESTED))
+
+
 def is_encodable(text: str) -> bool:
     """Return whether UTF-8 can encode the text: it can unless there are lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -64,7 +70,9 @@ def expression(filters: Filters) -> str | None:
     if filters.languages:
         clauses.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
     if filters.speakers:
-        clauses.append(f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in filters.speakers)})")
+        clauses.append(
+            f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in with_suggestions(filters.speakers))})"
+        )
     if filters.since:
         clauses.append(f"recorded >= DATE '{filters.since.isoformat()}'")
     if filters.until:

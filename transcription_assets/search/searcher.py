@@ -9,7 +9,7 @@ from functools import partial
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
-from transcription_assets.search.filters import Facets, Filters
+from transcription_assets.search.filters import Facets, Filters, with_suggestions
 from transcription_assets.search.index import Index
 from transcription_assets.search.index_errors import FilesGone
 from transcription_assets.search.query import Answer, Mode, Query, parse_query
@@ -109,7 +109,7 @@ class Searcher:
             mode,
             unknown=unknown,
             weak_below=weak_below,
-            speakers=query.filters.speakers,
+            speakers=with_suggestions(query.filters.speakers),
         )
         hits = moments.hits(query.offset, query.limit)
         return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, mode, note)

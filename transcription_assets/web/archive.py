@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.pipeline.identification import IdentificationTools
 from transcription_assets.search.filters import Facets
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Query
@@ -67,6 +68,18 @@ class Archive:
 
         """
         return self.tools.store
+
+    @property
+    def identification(self) -> IdentificationTools:
+        """What is needed to change who the speakers are: the store and the tables, opened for writing.
+
+        Raises:
+            TranscriptionError: the store cannot be opened.
+
+        """
+        # Opened for each change, as the credentials of a pod expire; the encoder stays loaded.
+        writing = Services(self.settings, self.locate)
+        return replace(writing.identification, encoder=lambda: self.tools.encoder)
 
     @property
     def searcher(self) -> Searcher:

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.datastructures import MutableHeaders
 
-from transcription_assets.web.access import Access
+from transcription_assets.web.access import Access, is_same_origin
 from transcription_assets.web.rate_limit import RateLimit, address_block
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +24,8 @@ SIGN_IN = "/sign-in"
 OPEN = ("/static/", SIGN_IN)
 """Paths that the sign-in page itself needs."""
 COSTLY = frozenset({"/api/search", SIGN_IN})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 OTHERS_TIMES = 10
 
 HEADERS = {
@@ -99,13 +101,23 @@ class Guard:
         if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
             wait_s = (self._guesses if offers_token else self._others).take(address)
             return _too_many(wait_s) if wait_s else self._unknown(request)
+        if request.method not in SAFE and path != SIGN_IN and (reason := self._forbidden(request)):
+            return _problem(403, reason)
         # Limited by address, never by the user header: a client that bypasses the proxy can send any name in it.
         wait_s = (self._searches if path in COSTLY else self._others).take(address)
         return _too_many(wait_s) if wait_s else None
 
+    def _forbidden(self, request: Request) -> str:
+        """Return why this request may change nothing, "" if it may."""
+        if not is_same_origin(request.headers):
+            return "Another site sent this request. Open this page directly."
+        if not self.access.may_write(request.headers):
+            return "This needs write access. Sign in with the token for changes."
+        return ""
+
     def _unknown(self, request: Request) -> Response:
         """Redirect browsers to the sign-in page, and answer 401 to other clients or if there is no token to ask for."""
-        if not self.access.token:
+        if not self.access.has_sign_in:
             return PlainTextResponse("Not signed in. Open this page through the proxy that signs users in.\n", 401)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             path = request.url.path + (f"?{request.url.query}" if request.url.query else "")

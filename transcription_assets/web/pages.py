@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 
 from transcription_assets.errors import NotFound, TranscriptionError
 from transcription_assets.web import recordings
-from transcription_assets.web.access import COOKIE, Access
+from transcription_assets.web.access import COOKIE, Access, cookie_of
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.middleware import SIGN_IN
 from transcription_assets.web.thread_pool import ThreadPool
@@ -128,7 +128,7 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
 
     @routes.get(SIGN_IN)
     async def ask(to: Annotated[str, Query(alias="next")] = "/") -> Response:
-        return target(to, again=False) if access.token else RedirectResponse("/", 303)
+        return target(to, again=False) if access.has_sign_in else RedirectResponse("/", 303)
 
     @routes.post(SIGN_IN)
     async def sign_in(request: Request) -> Response:
@@ -138,7 +138,7 @@ def _add_sign_in(routes: APIRouter, access: Access) -> None:
             return target(to, again=True)
         answer = RedirectResponse(safe_path(to), 303)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, access.cookie, SIGNED_IN_S, secure=secure, httponly=True, samesite="lax")
+        answer.set_cookie(COOKIE, cookie_of(token), SIGNED_IN_S, secure=secure, httponly=True, samesite="lax")
         return answer
 
 

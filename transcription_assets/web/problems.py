@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from transcription_assets.domain.people import InvalidChange
 from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
 from transcription_assets.search.filters import InvalidQuery
 from transcription_assets.web.schemas import Problem
@@ -19,6 +20,7 @@ RETRY_AFTER_S = 5
 _DESCRIPTIONS = {
     400: "The request is malformed, or its host name is not allowed.",
     401: "Authentication is required.",
+    403: "This needs write access, or another site sent the request.",
     404: "The recording, or the requested file of it, does not exist.",
     422: "A parameter is missing or invalid.",
     429: "Too many requests.",
@@ -45,7 +47,7 @@ def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> R
 async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, NotFound):
         return answer(404, str(error))
-    if isinstance(error, InvalidQuery):
+    if isinstance(error, InvalidQuery | InvalidChange):
         return answer(422, str(error))
     log.warning("%s", error)
     headers = {"retry-after": str(RETRY_AFTER_S)} if isinstance(error, TransientFailure) else None

@@ -145,5 +145,6 @@ def _links(key: str, poster: str) -> Links:
         sound=path("/sound", key),
         poster=poster,
         words=path(base, "words"),
+        speakers=path(base, "speakers"),
         transcripts={kind: path(base, f"transcript.{kind}") for kind in KINDS},
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from transcription_assets.domain.people import LONGEST_NAME
 from transcription_assets.search.filters import MAX_VALUE, MAX_VALUES
 from transcription_assets.search.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT
 
@@ -151,6 +152,7 @@ class Links(Schema):
     sound: str
     poster: str = Field(description="Empty if there is no poster frame.")
     words: str
+    speakers: str
     transcripts: dict[str, str]
 
 
@@ -172,6 +174,65 @@ class Paragraph(Schema):
     start: Seconds
     speaker: str
     words: list[tuple[float, float, str]] = Field(description="Start, end, and the word with its leading space.")
+
+
+class SpeakerDetails(Schema):
+    """A speaker of a recording."""
+
+    label: str = Field(description="Number that the diariser gave; another diarisation may give another one.")
+    name: str = Field(description="Name for display; a question mark follows a suggested one.")
+    state: Literal["confirmed", "suggested", "unknown"]
+    person: str = Field(description="ID of the confirmed or suggested person; empty if there is none.")
+    similarity: float = Field(description="Cosine of the voiceprints that led to a suggestion, else 0.")
+    seconds: float = Field(description="How long the speaker speaks.")
+    spans: list[tuple[float, float]] = Field(description="When the speaker speaks; short pauses are left out.")
+
+
+class RecordingSpeakers(Schema):
+    """The speakers of a recording, the one who speaks longest first."""
+
+    duration: float
+    speakers: list[SpeakerDetails]
+    may_change: bool = Field(description="Whether this client may change names.")
+    sign_in: bool = Field(description="Whether signing in with another token would allow changes.")
+    updating: int = Field(0, description="Number of other recordings whose names are being brought up to date.")
+
+
+class SpeakerName(Schema):
+    """Who a speaker is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=LONGEST_NAME, description="Name or ID of a person.")
+    new: bool = Field(default=False, description="Whether this is another person, even if somebody has this name.")
+
+
+class PersonName(Schema):
+    """A person, or the change of a name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+    name: str = Field(max_length=LONGEST_NAME)
+
+
+class PersonEntry(PersonName):
+    """A person who has been named."""
+
+    id: str
+
+
+class Merge(Schema):
+    """The person into whom another one is merged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    into: str = Field(max_length=LONGEST_NAME, description="ID of the person.")
+
+
+class Updating(Schema):
+    """The answer to a change of a person."""
+
+    updating: int = Field(description="Number of recordings whose names are being brought up to date.")
 
 
 class TranscriptWords(Schema):

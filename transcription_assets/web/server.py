@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from transcription_assets.domain.hosts import parse_hosts
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.settings import Settings
-from transcription_assets.web import api, files, health, pages, problems
+from transcription_assets.settings import Settings, split
+from transcription_assets.web import api, files, health, pages, people, problems
 from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
@@ -37,7 +37,12 @@ DESCRIPTORS = 4096
 def access_rules(chosen: Settings, host: str) -> Access:
     """Return the access rules of the settings for a server that listens on `host`."""
     return Access(
-        chosen.serve_token.get_secret_value(), chosen.serve_user_header, host, parse_hosts(chosen.serve_hosts)
+        token=chosen.serve_token.get_secret_value(),
+        user_header=chosen.serve_user_header,
+        write_token=chosen.serve_write_token.get_secret_value(),
+        writers=frozenset(split(chosen.serve_writers)),
+        listens_on=host,
+        hosts=parse_hosts(chosen.serve_hosts),
     )
 
 
@@ -47,6 +52,7 @@ def build(archive: Archive, host: str) -> Guard:
     access = access_rules(chosen, host)
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
+    updates = people.NameUpdates()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -55,6 +61,7 @@ def build(archive: Archive, host: str) -> Guard:
         library.overview.soon()
         yield
         workers.close()
+        updates.close()
 
     app = FastAPI(
         title="transcription_assets",
@@ -67,6 +74,8 @@ def build(archive: Archive, host: str) -> Guard:
     )
     problems.install(app)
     app.include_router(health.router(archive, workers, show_reasons=access.is_open))
+    # Before `api`, whose route for a recording would also match these paths.
+    app.include_router(people.router(archive, workers, access, updates))
     app.include_router(api.router(archive, library, workers))
     app.include_router(files.router(archive, workers))
     app.include_router(pages.router(archive, workers, access))

@@ -1,57 +1,23 @@
 """Names of speakers in one recording and in others with the same voice, with a FAKE diariser."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from transcription_assets.domain import media_keys
-from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.people import Identity, Person
-from transcription_assets.domain.speakers import Turn
-from transcription_assets.domain.transcript import Span
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import identification, people, speakers, transcript
 from transcription_assets.pipeline.identification import IdentificationTools
-from transcription_assets.speakers.diariser import Bounds, Diarisation, silent
-from transcription_assets.speech import Samples, windowing
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.chain import Chain
+from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, CLAUDES, MODEL, Voices, all_is_speech
 
 A, B, C = "audio/10.wav", "audio/20.wav", "audio/30.wav"
-MODEL = "campplus-segmentation@test"
-ADAS, ADAS_ELSEWHERE, BENS = (0.8, 0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)
-CLAUDES = (-0.28, 0.96, 0.0)
-
-
-@dataclass
-class Voices:
-    """FAKE: each recording, known by its length, has two speakers: its own voice, then Ben's."""
-
-    first: dict[int, tuple[float, ...]]
-    swapped: bool = False
-    model: str = MODEL
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def diarise(
-        self,
-        blocks: Iterable[Samples],
-        voiced: Sequence[Span],
-        bounds: Bounds,
-        progress: Callable[[float], None] = silent,
-    ) -> Diarisation:
-        seconds = round(sum(map(len, blocks)) / 16_000)
-        assert voiced
-        assert bounds == Bounds()
-        progress(float(seconds))
-        one, two = "21" if self.swapped else "12"
-        turns = (Turn(0.0, seconds / 2, one), Turn(seconds / 2, float(seconds), two))
-        return Diarisation(turns, {one: self.first[seconds], two: BENS})
 
 
 @dataclass
@@ -92,10 +58,7 @@ class Archive:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    def everything(samples: NDArray[np.float32]) -> list[Region]:
-        return [Region(0.0, len(samples) / 16_000)]
-
-    monkeypatch.setattr(windowing, "voiced_regions", everything)
+    all_is_speech(monkeypatch)
     voices = Voices({10: ADAS, 20: ADAS_ELSEWHERE, 30: CLAUDES})
     made = Archive(Chain(Store.open(str(tmp_path)), diariser=voices), voices)
     for seconds in (10, 20, 30):

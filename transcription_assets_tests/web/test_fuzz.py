@@ -11,7 +11,9 @@ from transcription_assets.storage import Store
 from transcription_assets_tests import served
 from transcription_assets_tests.served import TALK
 
-ROUTES = 8
+ROUTES = 15
+TOKEN = "schemathesis"
+WRITER = {"authorization": f"Bearer {TOKEN}"}
 REQUESTS = 25
 """Requests for each route and mode; all of them take less than half a minute."""
 
@@ -30,14 +32,14 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseS
     folder = tmp_path_factory.mktemp("fuzzed")
     store = Store.open(str(folder / "store"))
     served.fill(store, folder)
-    with served.listening(served.archive(store)) as address:
+    with served.listening(served.archive(store, serve_write_token=TOKEN)) as address:
         yield schemathesis.openapi.from_url(f"{address}/api/openapi.json")
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_api_answers_conform_to_its_schema(api: schemathesis.BaseSchema, mode: GenerationMode) -> None:
     # A route without parameters has no invalid requests.
-    asked = api if mode is GenerationMode.POSITIVE else api.exclude(path="/api/facets")
+    asked = api if mode is GenerationMode.POSITIVE else api.exclude(path=["/api/facets", "/api/people"], method="GET")
     operations = [result.ok() for result in asked.get_all_operations()]
     assert len(operations) >= ROUTES
     for operation in operations:
@@ -45,7 +47,7 @@ def test_api_answers_conform_to_its_schema(api: schemathesis.BaseSchema, mode: G
         @fuzzed
         @given(case=operation.as_strategy(generation_mode=mode))
         def holds(case: Case) -> None:
-            case.call_and_validate()
+            case.call_and_validate(headers=WRITER)
 
         holds()
 
@@ -57,6 +59,6 @@ def test_any_parameters_of_an_existing_recording_are_handled(api: schemathesis.B
         @given(case=result.ok().as_strategy())
         def holds(case: Case) -> None:
             case.path_parameters["key"] = TALK
-            assert case.call().status_code in {200, 206, 400, 404, 416, 422}
+            assert case.call(headers=WRITER).status_code in {200, 206, 400, 404, 416, 422}
 
         holds()

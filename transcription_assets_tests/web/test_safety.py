@@ -55,7 +55,7 @@ def test_methods_that_change_data_are_refused(page: TestClient) -> None:
         f"/media/{served.of(TALK)}",
     ]
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        assert {page.request(method, address).status_code for address in addresses} == {405}
+        assert {page.request(method, address).status_code for address in addresses} == {403}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,12 @@ def test_schema_lists_every_public_route(page: TestClient) -> None:
         "/api/media",
         "/api/media/{key}",
         "/api/media/{key}/words",
+        "/api/media/{key}/speakers",
+        "/api/media/{key}/speakers/{label}",
+        "/api/media/{key}/speakers/{label}/reject",
+        "/api/people",
+        "/api/people/{person}",
+        "/api/people/{person}/merge",
         "/api/media/{key}/transcript.{kind}",
         "/media/{key}",
         "/sound/{key}",

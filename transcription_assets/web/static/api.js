@@ -17,8 +17,20 @@ export class ApiError extends Error {
  * @throws {ApiError}
  * @throws {DOMException} an AbortError if the signal was aborted or the sign-in page opens
  */
-export async function fetchJson(path, signal = viewSignal()) {
-  const response = await send(path, signal);
+export const fetchJson = (path, signal = viewSignal()) => request(path, { signal });
+
+/**
+ * Send a change, and return the JSON document that answers it; it is completed even if the view changes.
+ * @param {string} method
+ * @param {string} path
+ * @param {Object} [body]
+ * @throws {ApiError}
+ */
+export const sendJson = (method, path, body) => request(path, { method,
+  ...(body ? { body: JSON.stringify(body), headers: { "content-type": "application/json" } } : {}) });
+
+async function request(path, options) {
+  const response = await send(path, options);
   if (response.status === 401) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     throw new DOMException("signing in", "AbortError");
@@ -36,9 +48,9 @@ export async function fetchJson(path, signal = viewSignal()) {
 /** Return whether an error only says that its result is no longer needed. */
 export const isAbort = (error) => error.name === "AbortError";
 
-async function send(path, signal) {
+async function send(path, options) {
   try {
-    return await fetch(path, { signal, headers: { accept: "application/json" } });
+    return await fetch(path, { ...options, headers: { accept: "application/json", ...options.headers } });
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new ApiError(0, "The server does not respond. Check that it is running.");

@@ -1,7 +1,6 @@
 // Highlights the spoken word in the transcript, scrolls to it, and seeks to words that are clicked.
 
 import { h, main } from "./dom.js";
-import { viewSignal } from "./router.js";
 
 const SENTENCE_END = /[.?!…。？！؟]["'”’)]*$/;
 const START_TOLERANCE_S = 0.02;
@@ -13,9 +12,10 @@ const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
  * @param {HTMLElement} transcript its children are the paragraphs
  * @param {HTMLMediaElement} media
  * @param {number} start seconds at which the recording was opened; the sentence there is highlighted, unless it is 0
+ * @param {AbortSignal} signal ends it
  */
-export function followPlayback(words, transcript, media, start) {
-  const follower = new Follower(words, transcript, media);
+export function followPlayback(words, transcript, media, start, signal) {
+  const follower = new Follower(words, transcript, media, signal);
   const first = follower.wordAt(start + 0.05);
   if (start && first) highlightSentence(words, words.indexOf(first));
   follower.update();
@@ -43,16 +43,17 @@ class Follower {
     this.reveal();
   } }, "Follow playback");
 
-  constructor(words, transcript, media) {
-    Object.assign(this, { words, transcript, media, paragraphs: [...transcript.children], view: viewSignal() });
+  constructor(words, transcript, media, signal) {
+    Object.assign(this, { words, transcript, media, paragraphs: [...transcript.children], signal });
     main.append(this.resume);
-    media.addEventListener("play", () => this.updateEachFrame());
+    signal.addEventListener("abort", () => this.resume.remove());
+    media.addEventListener("play", () => this.updateEachFrame(), { signal });
     for (const event of ["seeked", "seeking", "timeupdate", "loadedmetadata"]) {
-      media.addEventListener(event, () => this.update());
+      media.addEventListener(event, () => this.update(), { signal });
     }
-    transcript.addEventListener("click", (event) => this.seekToClicked(event.target));
+    transcript.addEventListener("click", (event) => this.seekToClicked(event.target), { signal });
     for (const event of ["wheel", "touchmove"]) {
-      addEventListener(event, () => this.stopScrolling(), { passive: true, signal: this.view });
+      addEventListener(event, () => this.stopScrolling(), { passive: true, signal });
     }
   }
 
@@ -81,7 +82,7 @@ class Follower {
   }
 
   updateEachFrame() {
-    if (this.view.aborted || !this.transcript.isConnected) return;
+    if (this.signal.aborted || !this.transcript.isConnected) return;
     this.update();
     if (!this.media.paused) requestAnimationFrame(() => this.updateEachFrame());
   }

@@ -5,27 +5,34 @@ import { h } from "./dom.js";
 import { followPlayback } from "./follow.js";
 import { formatTime, formatTimeWithUnits } from "./format.js";
 import { NEXT_STEPS } from "./recordings.js";
+import { viewSignal } from "./router.js";
 
 const SILENCES = {
   no_speech: "No speech was detected in this recording.",
   not_understood: "Speech was detected, but no words were recognised.",
 };
 
+let shown = new AbortController(); // aborted when another transcript, or this one with other names, replaces it
+
 /**
- * Load the transcript into an element, and connect it to the player.
+ * Load the transcript into an element, in place of its content, and connect it to the player.
  * @param {Object} item a recording of the API
  * @param {HTMLElement} element
  * @param {HTMLMediaElement} media
  * @param {number} start seconds at which the recording was opened
+ * @param {import("./speakers.js").SpeakerPanel} speakers
  */
-export async function showTranscript(item, element, media, start) {
+export async function showTranscript(item, element, media, start, speakers) {
   const transcript = await fetchJson(item.links.words).catch((error) => {
     if (error.status !== 404) throw error;
     return null;
   });
+  shown.abort();
+  shown = new AbortController();
+  element.replaceChildren();
   if (transcript?.paragraphs.length) {
-    const words = renderParagraphs(transcript, element);
-    followPlayback(words, element, media, start);
+    const words = renderParagraphs(transcript, element, speakers);
+    followPlayback(words, element, media, start, AbortSignal.any([shown.signal, viewSignal()]));
     return;
   }
   const { silence } = transcript ?? {};
@@ -43,10 +50,11 @@ function missingTranscript({ state, step }) {
  * @typedef {{start: number, end: number, span: HTMLElement}} TimedWord times in seconds
  * @returns {TimedWord[]} the words of all paragraphs
  */
-function renderParagraphs({ paragraphs, language }, element) {
+function renderParagraphs({ paragraphs, language }, element, speakers) {
   const words = [];
   const text = { dir: "auto", lang: language || null };
-  element.append(...paragraphs.map((paragraph) => h("section", {}, timeButton(paragraph.start),
+  element.append(...paragraphs.map((paragraph) => h("section", { class: speakers.colour(paragraph.speaker) },
+    timeButton(paragraph.start),
     h("p", text, paragraph.speaker ? h("span", { class: "speaker" }, paragraph.speaker) : null,
       ...paragraph.words.flatMap((word) => renderWord(word, words))))));
   return words;

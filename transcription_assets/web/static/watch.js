@@ -7,6 +7,7 @@ import { errorNotice } from "./notices.js";
 import { createPlayer } from "./player.js";
 import { failureReason, recordingFacts } from "./recordings.js";
 import { refresh, takeClick } from "./router.js";
+import { SpeakerPanel } from "./speakers.js";
 import { showTranscript } from "./transcript.js";
 
 /**
@@ -42,7 +43,12 @@ async function play(item, start, autoplay) {
   transcript);
   main.className = "watch";
   startPlayerShortcuts(player.media);
-  await showTranscript(item, transcript, player.media, start);
+  const speakers = new SpeakerPanel(item.links.speakers, player.media,
+    () => showTranscript(item, transcript, player.media, 0, speakers));
+  main.querySelector(".stage > :last-child").append(speakers.element);
+  // Errors are ignored: without speakers the transcript is complete.
+  await speakers.load().catch(() => {});
+  await showTranscript(item, transcript, player.media, start, speakers);
 }
 
 function unplayableNotice(item) {

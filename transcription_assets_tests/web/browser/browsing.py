@@ -54,8 +54,11 @@ def started(*arguments: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def opening(browser: Browser, address: str) -> Iterator[Opened]:
-    """Yield a function that opens paths of the page; any error in the browser fails the test."""
+def opening(browser: Browser, address: str, refused: int = 0) -> Iterator[Opened]:
+    """Yield a function that opens paths of the page; any error in the browser fails the test.
+
+    The browser reports each failed request as an error; those with the status `refused` are expected.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -73,6 +76,7 @@ def opening(browser: Browser, address: str) -> Iterator[Opened]:
     yield opened
     for context in contexts:
         context.close()
+    complaints = [text for text in complaints if not (refused and f"status of {refused}" in text)]
     assert not complaints, complaints  # as message, because pytest does not rewrite asserts of this module
 
 
