@@ -141,9 +141,9 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
 
 
 def _print(number: int, hit: Hit, url: str) -> None:
-    shown.print(
-        f"[bold]{number}. {plain(hit.media_key)}[/] at [bold cyan]{format_clock(hit.start)}[/]  [dim]{hit.score:.2f}[/]"
-    )
+    who = f"  [bold]{plain(hit.speaker)}[/]" if hit.speaker else ""
+    at = f"at [bold cyan]{format_clock(hit.start)}[/]"
+    shown.print(f"[bold]{number}. {plain(hit.media_key)}[/] {at}{who}  [dim]{hit.score:.2f}[/]")
     shown.print(
         "   "
         + "".join(f"[{_style(part)}]{plain(part.text)}[/]" for part in around(hit.text, hit.sentence, hit.matches))
