@@ -225,9 +225,9 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
 
 def _publish(tools: Services, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
-        embeddings.publish(tools.store, tools.table, waiting)
         if finds_voices(tools.settings.speakers):
             identification.publish(tools.store, tools.voiceprints, [item.key for item in waiting])
+        embeddings.publish(tools.store, tools.table, waiting)
         unfinished = move_done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}
     except TranscriptionError as error:
         unfinished = dict.fromkeys((item.key for item in waiting), error)

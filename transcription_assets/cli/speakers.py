@@ -28,11 +28,11 @@ def list_speakers(media_key: str) -> None:
 
     store = _services(read_only=True).store
     store.stat(media_key)  # an unknown name is an error
-    found, known = step.load(store, media_key), identification.load(store, media_key)
+    found = step.load(store, media_key)
     if found is None:
         shown.print("its speakers were not searched for: set TRANSCRIPTION_SPEAKERS=voices and process it")
         return
-    identities = {one.label: one for one in known.speakers} if known else {}
+    identities = {one.label: one for one in identification.load(store, found)}
     rows = []
     for label, seconds in talk_times(found.turns).items():
         who = identities.get(label)
@@ -68,7 +68,8 @@ def name_speaker(media_key: str, label: str, name: str, *, new: bool) -> None:
 
     tools = _services()
     tools.store.stat(media_key)  # an unknown name is an error
-    person, changed = identification.name(tools.identification, media_key, label, name, new=new, by=_user())
+    target = identification.Target(media_key, label)
+    person, changed = identification.name(tools.identification, target, name, new=new, by=_user())
     shown.print(f"[green]named[/] {plain(person.name)} ({person.id})", soft_wrap=True)
     _update(tools, changed, first=media_key)
 
@@ -81,7 +82,8 @@ def reject(media_key: str, label: str) -> None:
     from transcription_assets.pipeline import identification
 
     tools = _services()
-    _update(tools, identification.reject(tools.identification, media_key, label, _user()), first=media_key)
+    target = identification.Target(media_key, label)
+    _update(tools, identification.reject(tools.identification, target, _user()), first=media_key)
 
 
 @speakers.command("clear")
@@ -92,7 +94,8 @@ def clear(media_key: str, label: str) -> None:
     from transcription_assets.pipeline import identification
 
     tools = _services()
-    _update(tools, identification.withdraw(tools.identification, media_key, label, _user()), first=media_key)
+    target = identification.Target(media_key, label)
+    _update(tools, identification.withdraw(tools.identification, target, _user()), first=media_key)
 
 
 @speakers.command("rename")
@@ -127,9 +130,9 @@ def forget(person: str) -> None:
 
     tools = _services()
     found = people.find(tools.store, person)
-    changed = identification.forget(tools.identification, found)
-    shown.print(f"[green]forgotten[/] {plain(found.name)}", soft_wrap=True)
-    _update(tools, changed)
+    with aside.status("voiceprints and names"):
+        changed = identification.forget(tools.identification, found)
+    shown.print(f"[green]forgotten[/] {plain(found.name)}, who was in {changed} recordings", soft_wrap=True)
 
 
 @speakers.command("apply")
@@ -140,7 +143,9 @@ def apply(media_keys: tuple[str, ...]) -> None:
     Only needed after an interrupted change. Runs do the same for each recording that they process.
     """
     tools = _services()
-    _update(tools, media_keys or tools.store.list_media().frame["key"].to_list())
+    store = tools.store
+    everything = {*store.list_media().frame["key"], *store.list_done()["key"], *tools.table.recordings()}
+    _update(tools, media_keys or everything)
 
 
 def _services(*, read_only: bool = False) -> Services:

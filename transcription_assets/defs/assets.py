@@ -314,9 +314,9 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
         return StepResult(key, made.fingerprint, metadata.embeddings(shown, place), (checks.complete(made),), own_s)
 
     def publish() -> Mapping[str, TranscriptionError]:
-        embeddings_step.publish(place, table, results)
         if has_speakers:
             identification.publish(place, voiceprints, [made.key for made in results])
+        embeddings_step.publish(place, table, results)
         return move_done.move(place, table, results) if store.done_prefix else {}
 
     try:

@@ -1,7 +1,8 @@
 """People, and which speakers of recordings they are. Pure.
 
 A diariser numbers the speakers of a recording, and may number them differently next time. So a user's statement "this
-is Ada" is kept with the times at which that speaker spoke, and applied to whichever speaker speaks at these times.
+is Ada" is kept with the times at which that speaker spoke. It applies to the label as long as the diarisation is the
+same, and later to whichever speaker speaks at these times.
 """
 
 import re
@@ -16,10 +17,10 @@ from transcription_assets.domain.transcript import Span
 from transcription_assets.errors import PermanentFailure
 
 LONGEST_NAME = 100
-MOST_SPANS = 50
-"""Turns of a statement, the longest ones: enough to recognise the speaker, also after another diarisation."""
+MOST_SPANS = 200
+"""Turns of a statement, the longest ones: enough to recognise the speaker after another diarisation."""
 SAME_SHARE = 0.5
-"""Two sets of spans are of one speaker if they share this part of the shorter one."""
+"""Speakers of two diarisations may be the same if they share this part of the time of one of them."""
 SUGGESTED = "?"
 """Follows the name of a person whom only the voice suggests."""
 CLEAR_MARGIN = 0.05
@@ -29,6 +30,7 @@ Verdict = Literal["is", "is_not", "unknown", "withheld"]
 State = Literal["confirmed", "suggested", "unknown"]
 
 _UNNAMED = re.compile(r"speaker \d+", re.IGNORECASE)
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 class InvalidChange(PermanentFailure):
@@ -44,20 +46,29 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The recording and its diarisation: ETag of the recording, SHA-256 of its audio, fingerprint of the turns."""
+
+    etag: str
+    sound: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """What a user said about a speaker of a recording, who spoke in `spans` (seconds).
+    """What a user said about the speaker `label` of a diarisation, who speaks in `spans` (seconds).
 
     - `is`, `is_not`: the speaker is, or is not, the person with this ID.
     - `unknown`: an earlier statement is withdrawn.
     - `withheld`: the speaker was forgotten, and no voiceprint of them is kept.
 
-    `etag` and `sound` identify the version of the recording. `at` is in ISO 8601 (UTC), `by` the user if known.
+    `at` is in ISO 8601 (UTC), `by` the user if known.
     """
 
     verdict: Verdict
+    label: str
     spans: tuple[Span, ...]
-    etag: str
-    sound: str
+    origin: Origin
     person: str = ""
     at: str = ""
     by: str = ""
@@ -104,48 +115,90 @@ def checked_name(text: str) -> str:
         reason = f"a {SUGGESTED} at the end marks suggestions"
     elif _UNNAMED.fullmatch(name):
         reason = "speakers without a name are called that"
+    elif is_person_id(name):
+        reason = "it looks like the ID of a person, and nobody has this ID"
     if reason:
         raise InvalidChange(f"invalid name of a person: {reason}", hint="choose another name")
     return name
 
 
+def is_person_id(text: str) -> bool:
+    """Return whether this can be the ID of a person."""
+    return _ID.fullmatch(text) is not None
+
+
 def spans_of(turns: Iterable[Turn], label: str) -> tuple[Span, ...]:
-    """Return when a speaker speaks, in order: at most MOST_SPANS turns, the longest."""
-    own = sorted((turn for turn in turns if turn.label == label), key=lambda turn: turn.start - turn.end)[:MOST_SPANS]
-    return tuple(sorted((turn.start, turn.end) for turn in own))
+    """Return when a speaker speaks, in order: at most MOST_SPANS turns, the longest.
+
+    Turns in which others speak too say little about who it is, and are left out unless there are no others.
+    """
+    own = [turn for turn in turns if turn.label == label]
+    own = [turn for turn in own if not turn.overlap] or own
+    longest = sorted(own, key=lambda turn: turn.start - turn.end)[:MOST_SPANS]
+    return tuple(sorted((turn.start, turn.end) for turn in longest))
 
 
-def claims_of(turns: Sequence[Turn], statements: Sequence[Statement], *, etag: str, sound: str) -> Mapping[str, Claims]:
+def claims_of(turns: Sequence[Turn], statements: Sequence[Statement], origin: Origin) -> Mapping[str, Claims]:
     """Return what the statements (the oldest first) say about each label of `turns`.
 
     Statements about another recording that had the same key are ignored. A later statement replaces earlier ones about
-    the same speaker; `is_not` only rules out one person. Where a diarisation has joined two speakers, the statement
-    that covers more of the speech counts.
+    the same speaker, except that only `is` ends `withheld`; `is_not` rules out one person. Where a diarisation has
+    joined two speakers, the statement that covers more of the speech counts.
     """
-    valid = [item for item in statements if item.etag == etag or (sound and item.sound == sound)]
+    valid = [item for item in statements if _is_of(item.origin, origin)]
     decided: list[Statement] = []
     for item in valid:
-        if item.verdict != "is_not":
-            decided = [one for one in decided if not same_speaker(one.spans, item.spans)]
-            decided.append(item)
-    found: dict[str, Claims] = {}
-    for label in dict.fromkeys(turn.label for turn in turns):
-        own = sorted((turn.start, turn.end) for turn in turns if turn.label == label)
-        about = [item for item in decided if same_speaker(item.spans, own)]
-        best = max(about, key=lambda item: common_s(item.spans, own), default=None)
-        refused: set[str] = set()
-        for item in valid:
-            if item.person and same_speaker(item.spans, own):
-                (refused.add if item.verdict == "is_not" else refused.discard)(item.person)
-        person = best.person if best and best.verdict == "is" and best.person not in refused else ""
-        found[label] = Claims(person, frozenset(refused), withheld=bool(best and best.verdict == "withheld"))
-    return found
+        replaced = [one for one in decided if _replaces(item, one)]
+        has_no_effect = item.verdict == "unknown" and any(one.verdict == "withheld" for one in replaced)
+        if item.verdict != "is_not" and not has_no_effect:
+            decided = [*(one for one in decided if one not in replaced), item]
+    return {
+        label: _claims(label, spans_of(turns, label), valid, decided, origin)
+        for label in dict.fromkeys(turn.label for turn in turns)
+    }
 
 
-def same_speaker(first: Sequence[Span], second: Sequence[Span]) -> bool:
-    """Return whether two sets of spans (each in order) share SAME_SHARE of the shorter set."""
-    shorter = min(total_s(first), total_s(second))
-    return shorter > 0 and common_s(first, second) >= SAME_SHARE * shorter
+def _claims(
+    label: str, spans: Sequence[Span], valid: Sequence[Statement], decided: Sequence[Statement], origin: Origin
+) -> Claims:
+    def is_exact(item: Statement) -> bool:
+        return item.origin.fingerprint == origin.fingerprint
+
+    about = [
+        (is_exact(item), total_s(spans) if is_exact(item) else common_s(item.spans, spans), number, item)
+        for number, item in enumerate(decided)
+        if (item.label == label if is_exact(item) else _may_be_same(item.spans, spans))
+    ]
+    best = max(about)[-1] if about else None
+    refused: set[str] = set()
+    for item in valid:
+        if item.person and (item.label == label if is_exact(item) else _covers(item.spans, spans)):
+            (refused.add if item.verdict == "is_not" else refused.discard)(item.person)
+    person = best.person if best and best.verdict == "is" and best.person not in refused else ""
+    return Claims(person, frozenset(refused), withheld=bool(best and best.verdict == "withheld"))
+
+
+def _is_of(stated: Origin, origin: Origin) -> bool:
+    """Return whether a statement is about this version of the recording, or about another with the same audio."""
+    return stated.etag == origin.etag or bool(stated.sound and stated.sound == origin.sound)
+
+
+def _replaces(later: Statement, earlier: Statement) -> bool:
+    """Return whether a statement is about the speaker of the earlier one, or about most of that speech."""
+    if later.origin.fingerprint == earlier.origin.fingerprint:
+        return later.label == earlier.label
+    return _covers(later.spans, earlier.spans)
+
+
+def _may_be_same(first: Sequence[Span], second: Sequence[Span]) -> bool:
+    """Return whether two speakers of different diarisations may be one, also if one has been divided or joined."""
+    return _covers(first, second) or _covers(second, first)
+
+
+def _covers(first: Sequence[Span], second: Sequence[Span]) -> bool:
+    """Return whether `first` shares SAME_SHARE of the time of `second`."""
+    whole = total_s(second)
+    return whole > 0 and common_s(first, second) >= SAME_SHARE * whole
 
 
 def total_s(spans: Iterable[Span]) -> float:

@@ -146,6 +146,8 @@ def _source(store: Store, key: str, encoder: Encoder, choice: PassageOptions) ->
 def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
     """Replace the rows of these recordings in the search table in one version, unless all are there already.
 
+    Recordings whose passages were replaced in the store meanwhile are left to those who did so.
+
     After that the recordings need no further step, so their failure records are deleted.
 
     Raises:
@@ -154,7 +156,9 @@ def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
 
     """
     with failure_notes.recording_failures(store, [item.key for item in made], "embeddings"):
-        stale = [item for item in made if not (item.reused and table.holds(item.rows, item.key))]
+        # Whoever replaced a file since (a user who names a speaker) publishes that one.
+        own = [item for item in made if is_stored(store, item)]
+        stale = [item for item in own if not (item.reused and table.holds(item.rows, item.key))]
         if stale:
             table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
     for item in made:
@@ -233,7 +237,8 @@ def known_vectors(store: Store, key: str, encoder: Encoder, choice: PassageOptio
 
     """
     rows = _stored(store, key)
-    if rows is None or not rows.height or set(rows["recipe"]) != {recipe_of(str(encoder.model), choice.passage_s)}:
+    recipe = recipe_of(str(encoder.model), choice.passage_s)
+    if rows is None or not rows.height or "recipe" not in rows.columns or set(rows["recipe"]) != {recipe}:
         return KnownVectors()
     dimension = len(rows["vector"][0])
     vectors = rows["vector"].to_numpy()

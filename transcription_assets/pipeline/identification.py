@@ -7,7 +7,7 @@ the machine cannot spread.
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.people import (
@@ -23,7 +23,7 @@ from transcription_assets.domain.people import (
 )
 from transcription_assets.domain.transcript import Transcript
 from transcription_assets.embedding import Encoder
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import embeddings, people, records, speakers
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.speakers import Speakers
@@ -36,15 +36,18 @@ VERSION = "1"
 PUBLISH_EVERY = 20
 """Recordings between two commits to the search table."""
 
+ATTEMPTS = 3
+"""Attempts to apply the names of a recording about which users keep stating something."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Record of who the speakers of a recording are; `sound` is the SHA-256 of its audio."""
+    """Record of who the speakers of a recording are; `fingerprint` is that of the turns."""
 
     key: str
-    sound: str
+    fingerprint: str
     speakers: tuple[Identity, ...]
     version: str = VERSION
 
@@ -60,14 +63,27 @@ class IdentificationTools:
     choice: PassageOptions
 
 
-def load(store: Store, key: str) -> Identities | None:
-    """Return the record of the last identification, None if there is none that this release can read.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A speaker whom a user speaks about: recording, label, and the fingerprint of the turns that the user saw.
+
+    Without a fingerprint the current turns are meant.
+    """
+
+    key: str
+    label: str
+    fingerprint: str = ""
+
+
+def load(store: Store, found: Speakers) -> tuple[Identity, ...]:
+    """Return who these speakers are according to the last identification; empty if there was none of these turns.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    return records.load(store, media_keys.identities(key), Identities, VERSION)
+    known = records.load(store, media_keys.identities(found.key), Identities, VERSION)
+    return known.speakers if known and known.fingerprint == found.fingerprint else ()
 
 
 def identify(store: Store, voiceprints: Voiceprints, key: str) -> tuple[Identity, ...]:
@@ -81,17 +97,13 @@ def identify(store: Store, voiceprints: Voiceprints, key: str) -> tuple[Identity
     if found is None:
         return ()
     claims = _claims(store, found)
-    similar = {label: _similar_people(voiceprints, found, label) for label in claims if not claims[label].person}
-    named = {one for claim in claims.values() for one in (claim.person, *claim.refused)}
-    known = people.resolve(store, named.union(*similar.values()))
-    made = Identities(
-        key,
-        found.sound,
-        tuple(identity(label, claim, known, similar.get(label, {})) for label, claim in claims.items()),
-    )
-    if load(store, key) != made:
-        records.write(store, media_keys.identities(key), asdict(made))
-    return made.speakers
+    similar = _similar_people(voiceprints, found, [label for label in claims if not claims[label].person])
+    stated = {one for claim in claims.values() for one in (claim.person, *claim.refused)}
+    known = people.resolve(store, stated.union(*similar.values()))
+    made = tuple(identity(label, claim, known, similar.get(label, {})) for label, claim in claims.items())
+    if load(store, found) != made:
+        records.write(store, media_keys.identities(key), asdict(Identities(key, found.fingerprint, made)))
+    return made
 
 
 def apply(store: Store, voiceprints: Voiceprints, key: str) -> Transcript | None:
@@ -108,26 +120,31 @@ def apply(store: Store, voiceprints: Voiceprints, key: str) -> Transcript | None
 def publish(store: Store, voiceprints: Voiceprints, keys: Collection[str]) -> None:
     """Replace the voiceprints of these recordings in the table.
 
+    A confirmed speaker without a voiceprint has a row, too, so that the recordings of a person can be found.
+
     Raises:
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
     rows: list[Voiceprint] = []
     for key in keys:
-        found, known = speakers.load(store, key), load(store, key)
-        if found:
-            of = {one.label: one.person for one in known.speakers if one.state == "confirmed"} if known else {}
-            rows += [
-                Voiceprint(key, label, found.model, vector, of.get(label, ""))
-                for label, vector in found.voiceprints.items()
-            ]
+        found = speakers.load(store, key)
+        if found is None:
+            continue
+        claims = _claims(store, found)
+        known = people.resolve(store, {claim.person for claim in claims.values()})
+        for label, claim in claims.items():
+            vector = () if claim.withheld else found.voiceprints.get(label, ())
+            person = known[claim.person].id if claim.person in known else ""
+            if vector or person:
+                rows.append(Voiceprint(key, label, found.model, vector, person))
     voiceprints.replace(rows, keys)
 
 
 def name(
-    tools: IdentificationTools, key: str, label: str, text: str, *, new: bool = False, by: str = ""
+    tools: IdentificationTools, target: Target, text: str, *, new: bool = False, by: str = ""
 ) -> tuple[Person, set[str]]:
-    """Record that a speaker is the person with this name or ID, who is added if nobody has it, or with `new`.
+    """Record that a speaker is the person with this name or ID, who is added if nobody has the name, or with `new`.
 
     Returns the person, and the recordings as `confirm` does.
 
@@ -136,38 +153,47 @@ def name(
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    require(tools.store, key, label)
+    require(tools.store, target)
     known = [] if new else people.matching(tools.store, text)
     person = people.only(known) if known else people.create(tools.store, text, by)
-    return person, confirm(tools, key, label, person, by)
+    return person, confirm(tools, target, person, by)
 
 
-def confirm(tools: IdentificationTools, key: str, label: str, person: Person, by: str = "") -> set[str]:
-    """Record that a speaker is this person; return the recordings whose names may change, to be passed to `update`.
+def confirm(tools: IdentificationTools, target: Target, person: Person, by: str = "") -> set[str]:
+    """Record that a speaker is this person.
+
+    Returns the recordings whose names may change, to be passed to `update`, that of the speaker first.
 
     Raises:
         InvalidChange: the recording has no such speaker.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    return _state(tools, key, label, "is", person.id, by)
+    return _state(tools, target, "is", person.id, by)
 
 
-def reject(tools: IdentificationTools, key: str, label: str, by: str = "") -> set[str]:
-    """Record that a speaker is not the person who is confirmed or suggested; returns as `confirm` does.
+def reject(tools: IdentificationTools, target: Target, by: str = "", person: str = "") -> set[str]:
+    """Record that a speaker is not the person (ID) who is confirmed or suggested; returns as `confirm` does.
+
+    Without `person`, whoever is confirmed or suggested now is meant.
 
     Raises:
-        InvalidChange: the recording has no such speaker, or nobody is suggested.
+        InvalidChange: the recording has no such speaker, or this person is neither confirmed nor suggested.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    known = {one.label: one.person for one in identify(tools.store, tools.voiceprints, key)}
-    if not known.get(label, "unknown"):
-        raise InvalidChange(f"{key}: nobody is suggested for speaker {label}, so there is nothing to reject", key=key)
-    return _state(tools, key, label, "is_not", known.get(label, ""), by)
+    found = require(tools.store, target)
+    current = {one.label: one.person for one in identify(tools.store, tools.voiceprints, target.key)}[target.label]
+    if not current or person not in {"", current}:
+        raise InvalidChange(
+            f"{target.key}: this person is neither confirmed nor suggested for speaker {target.label}", key=target.key
+        )
+    # A statement about somebody who was merged into this person is refuted under the ID that it has.
+    stated = _claims(tools.store, found)[target.label].person
+    return _state(tools, target, "is_not", stated or current, by)
 
 
-def withdraw(tools: IdentificationTools, key: str, label: str, by: str = "") -> set[str]:
+def withdraw(tools: IdentificationTools, target: Target, by: str = "") -> set[str]:
     """Withdraw what was said about a speaker; returns as `confirm` does.
 
     Raises:
@@ -175,10 +201,10 @@ def withdraw(tools: IdentificationTools, key: str, label: str, by: str = "") -> 
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    return _state(tools, key, label, "unknown", "", by)
+    return _state(tools, target, "unknown", "", by)
 
 
-def rename(tools: IdentificationTools, person: Person, name: str, by: str = "") -> set[str]:
+def rename(tools: IdentificationTools, person: Person, text: str, by: str = "") -> set[str]:
     """Give a person another name; returns as `confirm` does.
 
     Raises:
@@ -186,7 +212,7 @@ def rename(tools: IdentificationTools, person: Person, name: str, by: str = "") 
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    people.rename(tools.store, person, name, by)
+    people.rename(tools.store, person, text, by)
     return recordings_of(tools, person)
 
 
@@ -203,35 +229,47 @@ def merge(tools: IdentificationTools, person: Person, into: Person, by: str = ""
     return keys
 
 
-def forget(tools: IdentificationTools, person: Person) -> set[str]:
+def forget(tools: IdentificationTools, person: Person) -> int:
     """Remove a person: the name, all statements, and the voiceprints of all speakers who are confirmed or suggested.
 
-    No voiceprint of these speakers is kept by a later diarisation either. If this is interrupted, call it again. It
-    returns as `confirm` does.
+    No voiceprint of these speakers is kept by a later diarisation either. Until the last write everything that is still
+    to be done can be found by the ID of the person, so that an interrupted call can be repeated. Returns the number of
+    recordings that have changed.
 
     Raises:
+        TransientFailure: the names of some recordings could not be removed; the person is still there.
         TranscriptionError: the store or the table refuses or does not answer.
 
     """
-    store = tools.store
-    ids = people.merged_ids(store, person)
+    store, ids = tools.store, people.merged_ids(tools.store, person)
+    for key in recordings_of(tools, person):
+        _withhold_suggested(tools, key, ids)
     about = {path: record for path, record in people.all_statements(store).items() if record.statement.person in ids}
-    keys = {record.key for record in about.values()} | recordings_of(tools, person)
-    erased: set[tuple[str, str]] = set()
-    for key in sorted(keys):
+    keys = {record.key for record in about.values()}
+    for path, record in about.items():
+        if record.statement.verdict == "is":
+            people.add(store, record.key, replace(record.statement, verdict="withheld", by=""))
+        if record.statement.verdict != "withheld":
+            store.delete(path)
+    for key in keys:
         found = speakers.load(store, key)
-        if found is None:
-            continue
-        own = {one.label for one in identify(store, tools.voiceprints, key) if one.person in ids}
-        for label in own:
-            people.add(store, key, _statement(found, label, "withheld", "", ""))
-        speakers.without_voiceprints(store, found, own)
-        erased |= {(key, label) for label in own}
-    # Other rows of the person: of recordings that have been diarised again, or removed.
-    erased |= {(row.media_key, row.label) for row in tools.voiceprints.of_people(ids)}
-    tools.voiceprints.erase(erased)
-    people.remove(store, ids, about)
-    return keys
+        if found:
+            withheld = {label for label, claim in _claims(store, found).items() if claim.withheld}
+            speakers.without_voiceprints(store, found, withheld)
+    failed = [key for key, error in update(tools, sorted(keys)) if error]
+    if failed:
+        raise TransientFailure(
+            f"the name of {person.name} is still in {len(failed)} recordings, such as {failed[0]}; forget them again",
+            key=failed[0],
+            hint="forget them again",
+        )
+    tools.voiceprints.erase(ids)
+    for path, record in people.all_statements(store).items():
+        if record.statement.person in ids:
+            people.add(store, record.key, replace(record.statement, person="", by=""))
+            store.delete(path)
+    people.remove(store, person, ids)
+    return len(keys)
 
 
 def recordings_of(tools: IdentificationTools, person: Person) -> set[str]:
@@ -242,94 +280,123 @@ def recordings_of(tools: IdentificationTools, person: Person) -> set[str]:
 
     """
     rows = tools.voiceprints.of_people(people.merged_ids(tools.store, person))
-    return {row.media_key for row in rows}.union(*(_similar_recordings(tools, row.model, row.vector) for row in rows))
+    found = {row.media_key for row in rows}
+    for model in {row.model for row in rows}:
+        found |= _similar_recordings(tools, model, [row.vector for row in rows if row.model == model])
+    return found
 
 
-def update(tools: IdentificationTools, keys: Sequence[str]) -> Iterator[tuple[str, TranscriptionError | None]]:
+def update(
+    tools: IdentificationTools, keys: Sequence[str], is_stopped: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[str, TranscriptionError | None]]:
     """Apply the current names to these recordings: texts, subtitles, passages, voiceprints.
 
-    Yields each recording with the error that prevented it. What is up to date is not written again.
+    The first one is completed before the others, which may suggest what was stated about it. What is up to date is not
+    written again. Yields each recording with the error that prevented it; ends early if `is_stopped`.
 
     Raises:
         TranscriptionError: the tables cannot be written.
 
     """
-    for start in range(0, len(keys), PUBLISH_EVERY):
-        group = keys[start : start + PUBLISH_EVERY]
-        made, failed = _applied(tools, group)
-        if made:
-            embeddings.publish(tools.store, tools.table, made)
-        publish(tools.store, tools.voiceprints, [key for key in group if key not in failed])
+    groups = [keys[:1], *(keys[start : start + PUBLISH_EVERY] for start in range(1, len(keys), PUBLISH_EVERY))]
+    for group in groups:
+        if is_stopped():
+            return
+        failed: dict[str, TranscriptionError] = {}
+        waiting = list(group)
+        for _ in range(ATTEMPTS):
+            applied = _applied(tools, waiting, failed)
+            # Somebody may have stated something meanwhile, and the names of before would stay.
+            waiting = [key for key, names in applied.items() if names != identify(tools.store, tools.voiceprints, key)]
+            if not waiting:
+                break
         yield from ((key, failed.get(key)) for key in group)
 
 
 def _applied(
-    tools: IdentificationTools, keys: Sequence[str]
-) -> tuple[list[embeddings.Embeddings], Mapping[str, TranscriptionError]]:
+    tools: IdentificationTools, keys: Sequence[str], failed: dict[str, TranscriptionError]
+) -> dict[str, tuple[Identity, ...]]:
+    """Apply the names, and return those of each recording; errors are added to `failed`."""
     made: list[embeddings.Embeddings] = []
-    failed: dict[str, TranscriptionError] = {}
+    applied: dict[str, tuple[Identity, ...]] = {}
     for key in keys:
         try:
-            if apply(tools.store, tools.voiceprints, key):
+            names = identify(tools.store, tools.voiceprints, key)
+            if speakers.apply(tools.store, key, {one.label: one.name for one in names}):
                 made.append(embeddings.materialise(tools.store, key, tools.encoder(), tools.choice))
+            applied[key] = names
         except TranscriptionError as error:
             log.warning("%s: the names of its speakers are not up to date: %s", key, error)
             failed[key] = error
-    return made, failed
+    publish(tools.store, tools.voiceprints, list(applied))
+    if made:
+        embeddings.publish(tools.store, tools.table, made)
+    return applied
 
 
-def _state(  # noqa: PLR0917 -- a statement has these parts
-    tools: IdentificationTools, key: str, label: str, verdict: Verdict, person: str, by: str
-) -> set[str]:
-    found = require(tools.store, key, label)
-    people.add(tools.store, key, _statement(found, label, verdict, person, by))
-    # Now, so that the recordings with a similar voice see it.
-    identify(tools.store, tools.voiceprints, key)
-    publish(tools.store, tools.voiceprints, [key])
-    vector = found.voiceprints.get(label)
-    return {key} | (_similar_recordings(tools, found.model, vector) if vector else set())
-
-
-def require(store: Store, key: str, label: str) -> Speakers:
-    """Return the speakers of a recording, of which `label` is one.
+def require(store: Store, target: Target) -> Speakers:
+    """Return the speakers of a recording, of which the target is one.
 
     Raises:
-        InvalidChange: it is not.
+        InvalidChange: it is not, or the speakers were found anew since the user saw them.
         TranscriptionError: the store refuses or does not answer.
 
     """
-    found = speakers.load(store, key)
+    key, found = target.key, speakers.load(store, target.key)
     if found is None:
         hint = "set TRANSCRIPTION_SPEAKERS=voices and process it"
         raise InvalidChange(f"{key}: its speakers were not searched for; {hint}", key=key, hint=hint)
-    if label not in found.labels:
+    if target.fingerprint not in {"", found.fingerprint}:
+        hint = "load the page again"
+        raise InvalidChange(f"{key}: its speakers have been found anew; {hint}", key=key, hint=hint)
+    if target.label not in found.labels:
         hint = f"its speakers are {', '.join(found.labels) or 'none'}"
-        raise InvalidChange(f"{key}: there is no speaker {label}; {hint}", key=key, hint=hint)
+        raise InvalidChange(f"{key}: there is no speaker {target.label}; {hint}", key=key, hint=hint)
     return found
 
 
+def _state(tools: IdentificationTools, target: Target, verdict: Verdict, person: str, by: str) -> set[str]:
+    found = require(tools.store, target)
+    vector = found.voiceprints.get(target.label)
+    similar = _similar_recordings(tools, found.model, [vector]) if vector else set()
+    people.add(tools.store, target.key, _statement(found, target.label, verdict, person, by))
+    return {target.key} | similar
+
+
+def _withhold_suggested(tools: IdentificationTools, key: str, ids: Collection[str]) -> None:
+    """State that the speakers who are suggested to be this person are withheld."""
+    found = speakers.load(tools.store, key)
+    if found is None:
+        return
+    for one in identify(tools.store, tools.voiceprints, key):
+        if one.state == "suggested" and one.person in ids:
+            people.add(tools.store, key, _statement(found, one.label, "withheld", one.person, ""))
+
+
 def _statement(found: Speakers, label: str, verdict: Verdict, person: str, by: str) -> Statement:
-    return Statement(verdict, spans_of(found.turns, label), found.etag, found.sound, person, by=by)
+    return Statement(verdict, label, spans_of(found.turns, label), found.origin, person, by=by)
 
 
 def _claims(store: Store, found: Speakers) -> Mapping[str, Claims]:
-    return claims_of(found.turns, people.statements(store, found.key), etag=found.etag, sound=found.sound)
+    return claims_of(found.turns, people.statements(store, found.key), found.origin)
 
 
-def _similar_people(voiceprints: Voiceprints, found: Speakers, label: str) -> dict[str, float]:
-    """Return the people (IDs) with a similar voice and the cosine, apart from what this recording itself says."""
-    least, vector = same_voice(found.model), found.voiceprints.get(label)
-    if least is None or vector is None:
+def _similar_people(voiceprints: Voiceprints, found: Speakers, labels: Collection[str]) -> dict[str, dict[str, float]]:
+    """Return for each label the people (IDs) with a similar voice and the cosine, apart from what it says itself."""
+    least = same_voice(found.model)
+    vectors = {label: found.voiceprints[label] for label in labels if label in found.voiceprints}
+    if least is None or not vectors:
         return {}
-    cosines: dict[str, float] = {}
-    for one in voiceprints.nearest(found.model, vector, least=least, named=True):
-        if (one.media_key, one.label) != (found.key, label):
-            cosines[one.person] = max(one.similarity, cosines.get(one.person, -1.0))
-    return cosines
+    similar: dict[str, dict[str, float]] = {label: {} for label in vectors}
+    for label, neighbours in zip(
+        vectors, voiceprints.people_near(found.model, list(vectors.values()), least), strict=True
+    ):
+        for one in neighbours:
+            if (one.media_key, one.label) != (found.key, label):
+                similar[label][one.person] = max(one.similarity, similar[label].get(one.person, -1.0))
+    return similar
 
 
-def _similar_recordings(tools: IdentificationTools, model: str, vector: Sequence[float]) -> set[str]:
+def _similar_recordings(tools: IdentificationTools, model: str, vectors: Sequence[Sequence[float]]) -> set[str]:
     least = same_voice(model)
-    if least is None:
-        return set()
-    return {one.media_key for one in tools.voiceprints.nearest(model, vector, least=least, named=False)}
+    return tools.voiceprints.recordings_near(model, vectors, least) if least is not None else set()

@@ -1,31 +1,36 @@
 """Records of people and of what users said about speakers. They are only ever added, so that two users never collide.
 
-A person is a folder `people/<id>/`, of whose files the last one counts; a statement about a speaker is a file in
+A person is a folder `people/<id>/`, in which the last name counts; a statement about a speaker is a file in
 `statements/<key>/`. Nothing else in the store holds these facts, and no step removes them: only `identification.forget`
 does.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from transcription_assets.domain import media_keys
-from transcription_assets.domain.people import InvalidChange, Person, Statement, checked_name
+from transcription_assets.domain.people import InvalidChange, Person, Statement, checked_name, is_person_id
 from transcription_assets.pipeline import records
 from transcription_assets.storage import Store
 
 VERSION = "1"
 AT_ONCE = 16
-MOST_MERGES = 20
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
 class PersonRecord:
-    """The name of a person, or the person (ID) into whom this one was merged; `at` in ISO 8601, `by` the user."""
+    """A change of a person: another `name`, or `merged_into` (ID) if they are somebody else.
 
-    name: str
+    `at` is in ISO 8601, `by` the user.
+    """
+
+    name: str = ""
     merged_into: str = ""
     at: str = ""
     by: str = ""
@@ -50,7 +55,7 @@ def create(store: Store, name: str, by: str = "") -> Person:
 
     """
     person = Person(secrets.token_hex(6), checked_name(name))
-    change(store, person.id, PersonRecord(person.name, at=_now(), by=by))
+    _change(store, person.id, PersonRecord(name=person.name, at=_now(), by=by))
     return person
 
 
@@ -63,7 +68,7 @@ def rename(store: Store, person: Person, name: str, by: str = "") -> Person:
 
     """
     renamed = Person(person.id, checked_name(name))
-    change(store, person.id, PersonRecord(renamed.name, at=_now(), by=by))
+    _change(store, person.id, PersonRecord(name=renamed.name, at=_now(), by=by))
     return renamed
 
 
@@ -77,17 +82,12 @@ def merge(store: Store, person: Person, into: Person, by: str = "") -> None:
     """
     if person.id == into.id:
         raise InvalidChange(f"{person.name} ({person.id}) cannot be merged into themselves")
-    change(store, person.id, PersonRecord(person.name, into.id, at=_now(), by=by))
+    _change(store, person.id, PersonRecord(merged_into=into.id, at=_now(), by=by))
 
 
-def change(store: Store, identifier: str, record: PersonRecord) -> None:
-    """Add a record of a person.
-
-    Raises:
-        TranscriptionError: the store refuses or does not answer.
-
-    """
-    records.write(store, f"{media_keys.people(identifier)}{_stamp()}.json", asdict(record))
+def _change(store: Store, identifier: str, record: PersonRecord) -> None:
+    folder = media_keys.people(identifier)
+    records.write(store, _next(folder, store.list(folder)), asdict(record))
 
 
 def add(store: Store, key: str, statement: Statement) -> None:
@@ -98,7 +98,7 @@ def add(store: Store, key: str, statement: Statement) -> None:
 
     """
     document = asdict(StatementRecord(key, replace(statement, at=_now())))
-    records.write(store, f"{media_keys.statements(key)}{_stamp()}.json", document)
+    records.write(store, _next(media_keys.statements(key), _own_paths(store, key)), document)
 
 
 def statements(store: Store, key: str) -> list[Statement]:
@@ -108,10 +108,13 @@ def statements(store: Store, key: str) -> list[Statement]:
         TranscriptionError: the store refuses or does not answer.
 
     """
+    return [record.statement for record in _loaded(store, _own_paths(store, key), StatementRecord).values()]
+
+
+def _own_paths(store: Store, key: str) -> list[str]:
     folder = media_keys.statements(key)
     # Statements about `a.mp4/b.mp4` are in a folder of that of `a.mp4`.
-    own = [path for path in store.list(folder) if "/" not in path.removeprefix(folder)]
-    return [record.statement for record in _loaded(store, own).values()]
+    return [path for path in store.list(folder) if "/" not in path.removeprefix(folder)]
 
 
 def all_statements(store: Store) -> dict[str, StatementRecord]:
@@ -121,7 +124,7 @@ def all_statements(store: Store) -> dict[str, StatementRecord]:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    return _loaded(store, store.list(media_keys.statements()))
+    return _loaded(store, store.list(media_keys.statements()), StatementRecord)
 
 
 def resolve(store: Store, identifiers: Iterable[str]) -> dict[str, Person]:
@@ -131,8 +134,16 @@ def resolve(store: Store, identifiers: Iterable[str]) -> dict[str, Person]:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    found = {identifier: _resolved(store, identifier) for identifier in set(identifiers) - {""}}
-    return {identifier: person for identifier, person in found.items() if person}
+    known: dict[str, _State] = {}
+    found = {}
+    for identifier in set(identifiers):
+        waiting = identifier
+        while is_person_id(waiting) and waiting not in known:
+            known |= _states(_loaded(store, store.list(media_keys.people(waiting)), PersonRecord))
+            waiting = known[waiting].merged_into if waiting in known else ""
+        if person := _person(known, identifier):
+            found[identifier] = person
+    return found
 
 
 def everyone(store: Store) -> list[Person]:
@@ -142,15 +153,9 @@ def everyone(store: Store) -> list[Person]:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    latest: dict[str, str] = {}
-    for path in store.list(media_keys.people()):
-        folder, _, file = path.removeprefix(media_keys.people()).rpartition("/")
-        if folder and "/" not in folder and file:
-            latest[folder] = path
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(latest, pool.map(lambda path: _record(store, path), latest.values()), strict=True))
-    people = [Person(one, record.name) for one, record in found.items() if record and not record.merged_into]
-    return sorted(people, key=lambda person: (person.name.casefold(), person.id))
+    known = _all_states(store)
+    people = {_person(known, identifier) for identifier in known} - {None}
+    return sorted((person for person in people if person), key=lambda person: (person.name.casefold(), person.id))
 
 
 def merged_ids(store: Store, person: Person) -> set[str]:
@@ -160,10 +165,8 @@ def merged_ids(store: Store, person: Person) -> set[str]:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    folders = {path.removeprefix(media_keys.people()).partition("/")[0] for path in store.list(media_keys.people())}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        resolved = pool.map(lambda identifier: (identifier, _resolved(store, identifier)), folders)
-    return {person.id} | {identifier for identifier, other in resolved if other and other.id == person.id}
+    known = _all_states(store)
+    return {person.id} | {identifier for identifier in known if _person(known, identifier) == person}
 
 
 def find(store: Store, text: str) -> Person:
@@ -206,44 +209,63 @@ def only(people: Sequence[Person]) -> Person:
     return people[0]
 
 
-def remove(store: Store, identifiers: Iterable[str], paths: Iterable[str]) -> None:
-    """Delete people, and the statements at `paths`.
+def remove(store: Store, person: Person, identifiers: Iterable[str]) -> None:
+    """Delete a person and those who were merged into them, whose IDs are given; the person last.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    store.delete(*paths)
-    for identifier in identifiers:
+    for identifier in (*sorted(set(identifiers) - {person.id}), person.id):
         store.delete_below(media_keys.people(identifier))
 
 
-def _resolved(store: Store, identifier: str) -> Person | None:
-    """Return the person, or the one into whom they were merged."""
-    for _ in range(MOST_MERGES):
-        paths = store.list(media_keys.people(identifier)) if _is_id(identifier) else []
-        record = _record(store, paths[-1]) if paths else None
-        if record is None:
-            return None
-        if not record.merged_into:
-            return Person(identifier, record.name)
-        identifier = record.merged_into
-    return None
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The current name of an ID, and whom it was merged into ("" if it was not)."""
+
+    name: str
+    merged_into: str
 
 
-def _is_id(text: str) -> bool:
-    """Return whether this can be an ID: it becomes the name of a folder."""
-    return text.isascii() and text.isalnum()
+def _all_states(store: Store) -> dict[str, _State]:
+    return _states(_loaded(store, store.list(media_keys.people()), PersonRecord))
 
 
-def _record(store: Store, path: str) -> PersonRecord | None:
-    return records.load(store, path, PersonRecord, VERSION)
+def _states(found: Mapping[str, PersonRecord]) -> dict[str, _State]:
+    """Return the state of each ID by its records, which are by path; the last name and the last merge count."""
+    states: dict[str, _State] = {}
+    for path in sorted(found):
+        identifier, _, file = path.removeprefix(media_keys.people()).partition("/")
+        if is_person_id(identifier) and "/" not in file:
+            before, record = states.get(identifier, _State("", "")), found[path]
+            states[identifier] = _State(record.name or before.name, record.merged_into or before.merged_into)
+    return {identifier: state for identifier, state in states.items() if state.name}
 
 
-def _loaded(store: Store, paths: Sequence[str]) -> dict[str, StatementRecord]:
-    def load(path: str) -> StatementRecord | None:
-        return records.load(store, path, StatementRecord, VERSION)
+def _person(known: Mapping[str, _State], identifier: str) -> Person | None:
+    """Return the person behind an ID, None if there is none.
 
+    Two people whom two users merged into each other at once are the one with the smaller ID.
+    """
+    seen: list[str] = []
+    while identifier in known and identifier not in seen:
+        seen.append(identifier)
+        identifier = known[identifier].merged_into
+    if identifier in seen:
+        last = min(seen[seen.index(identifier) :])
+        return Person(last, known[last].name)
+    return Person(seen[-1], known[seen[-1]].name) if seen and not identifier else None
+
+
+def _loaded(store: Store, paths: Sequence[str], kind: type[Record]) -> dict[str, Record]:
+    """Return the records by path; damaged ones are left out."""
+
+    def load(path: str) -> Record | None:
+        return records.load(store, path, kind, VERSION)
+
+    if not paths:
+        return {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return {path: record for path, record in zip(paths, pool.map(load, paths), strict=True) if record}
 
@@ -252,6 +274,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _stamp() -> str:
-    """Return a file name that sorts by time, and differs from those of others at the same time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
+def _next(folder: str, existing: Sequence[str]) -> str:
+    """Return a path that sorts after the existing ones, even if this clock is slow, and that no other user takes."""
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    latest = max((path.removeprefix(folder).partition("-")[0] for path in existing), default="")
+    if latest >= stamp:
+        stamp = f"{latest}0"  # sorts after `latest`, and before any later time
+    return f"{folder}{stamp}-{secrets.token_hex(4)}.json"

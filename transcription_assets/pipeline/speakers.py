@@ -12,7 +12,7 @@ from typing import Any
 
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.chunking import Region, merge_regions
-from transcription_assets.domain.people import claims_of
+from transcription_assets.domain.people import Origin, claims_of
 from transcription_assets.domain.speakers import Turn, talk_times, transcript_of
 from transcription_assets.domain.transcript import Span, Transcript
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
@@ -24,6 +24,7 @@ from transcription_assets.speakers.diariser import Bounds, Diarisation, Diariser
 from transcription_assets.storage import Store
 
 VERSION = "1"
+ATTEMPTS = 3
 MARGIN_S = 0.5
 """Speech within this distance of a turn has a speaker: voice activity detection adds margins."""
 
@@ -70,6 +71,11 @@ class Speakers:
     def labels(self) -> tuple[str, ...]:
         """The labels of the speakers, the one who speaks longest first."""
         return tuple(talk_times(self.turns))
+
+    @property
+    def origin(self) -> Origin:
+        """What identifies the recording and these turns."""
+        return Origin(self.etag, self.sound, self.fingerprint)
 
     @property
     def shown_turns(self) -> tuple[Turn, ...]:
@@ -130,7 +136,8 @@ def materialise(
     voiced = spans_of(plan)
     found = _diarised(store, key, tools, voiced, progress or _unwatched) if voiced else Diarisation()
     _require_same_audio(store, source)
-    claims = claims_of(found.turns, people.statements(store, key), etag=source.etag, sound=source.sha256)
+    origin = Origin(source.etag, source.sha256, _fingerprint(source, plan, tools))
+    claims = claims_of(found.turns, people.statements(store, key), origin)
     withheld = {label for label, claim in claims.items() if claim.withheld}
     made = Speakers(
         key=key,
@@ -138,7 +145,7 @@ def materialise(
         sound=source.sha256,
         model=tools.diariser.model,
         options=_options(tools),
-        fingerprint=_fingerprint(source, plan, tools),
+        fingerprint=origin.fingerprint,
         turns=found.turns,
         voiceprints={label: vector for label, vector in found.voiceprints.items() if label not in withheld},
         duration=source.duration,
@@ -187,20 +194,35 @@ def apply(store: Store, key: str, names: Mapping[str, str]) -> Transcript | None
     next call corrects.
 
     Raises:
+        TransientFailure: another process keeps writing the transcript.
         TranscriptionError: the store refuses or does not answer.
 
     """
-    known = transcript.load(store, key)
-    if known is None:
+    made = _named(store, key, names)
+    if made is None:
         return None
-    made = spoken(store, without_voices(known), names)
-    if made != known:
-        store.write(media_keys.transcript(key), made.to_json())
     for suffix, text in transcript.TEXTS.items():
         path, content = media_keys.transcript(key, suffix), text(made).encode()
-        if made != known or _content(store, path) != content:
+        if _content(store, path) != content:
             store.write(path, content)
     return made
+
+
+def _named(store: Store, key: str, names: Mapping[str, str]) -> Transcript | None:
+    """Replace the speakers in the JSON of the transcript; return the transcript, None if there is none."""
+    path = media_keys.transcript(key)
+    for _ in range(ATTEMPTS):
+        version, known = store.version(path), transcript.load(store, key)
+        if known is None:
+            return None
+        made = spoken(store, without_voices(known), names)
+        if made == known:
+            return made
+        if store.version(path) == version:  # otherwise a run has replaced it meanwhile
+            store.write(path, made.to_json())
+            return made
+    hint = "try again"
+    raise TransientFailure(f"{key}: its transcript keeps changing; {hint}", key=key, step="speakers", hint=hint)
 
 
 def without_voices(known: Transcript) -> Transcript:

@@ -5,32 +5,39 @@ records in the store, and the step `embeddings` writes them. `person` is the ID 
 confirmed, "" if nobody has.
 """
 
+import functools
 import hashlib
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from transcription_assets.search.filters import quoted
-from transcription_assets.search.index_errors import explained
+from transcription_assets.search.index_errors import FilesGone, explained
 from transcription_assets.search.tables import Tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PREFIX = "voiceprints"
-MOST_NEIGHBOURS = 10_000
-"""Most voices that are returned for one; a person who speaks in more recordings than this is not updated in all."""
+BATCH_ROWS = 10_000
 COMPACT_EVERY = 50
 """Versions after which the table is compacted."""
 
 Vector = Sequence[float]
+Matrix = NDArray[np.float32]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Voiceprint:
-    """The voiceprint (unit vector) of a speaker of a recording, made by `model`."""
+    """The voiceprint (unit vector) of a speaker of a recording, made by `model`; an empty one is similar to none."""
 
     media_key: str
     label: str
@@ -49,12 +56,34 @@ class Neighbour:
     similarity: float
 
 
+def _read_twice(
+    method: Callable[Concatenate["Voiceprints", Arguments], Result],
+) -> Callable[Concatenate["Voiceprints", Arguments], Result]:
+    """Call the method again if files were removed while it read them, as `Voiceprints.erase` does."""
+
+    @functools.wraps(method)
+    def read(self: "Voiceprints", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return method(self, *args, **kwargs)
+        except FilesGone:
+            self.forget()
+            return method(self, *args, **kwargs)
+
+    return read
+
+
 class Voiceprints:
     """The tables of voiceprints at a LanceDB URI (a folder or `s3://…`), beside those of passages."""
 
     def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
         self.uri = uri
         self._tables = Tables(uri, dict(storage_options or {}))
+        self._people: dict[str, tuple[int, list[tuple[str, str, str]], Matrix]] = {}
+
+    def forget(self) -> None:
+        """Discard all open tables: their files may have been replaced."""
+        self._people.clear()
+        self._tables.forget()
 
     @explained
     def replace(self, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> None:
@@ -70,32 +99,52 @@ class Voiceprints:
         names = {table_name(model): own for model, own in by_model.items()}
         for name in {*names, *self._tables.names(PREFIX)}:
             own = names.get(name, [])
-            if own and self._tables.newest(name) is None:
-                self._tables.make(name, _schema(len(own[0].vector)))
+            dimension = max((len(row.vector) for row in own), default=0)
+            if dimension and self._tables.newest(name) is None:
+                self._tables.make(name, _schema(dimension))
             self._replace(name, own, media_keys)
 
+    @_read_twice
     @explained
-    def nearest(self, model: str, vector: Vector, *, least: float, named: bool) -> list[Neighbour]:
-        """Return the speakers whose voiceprint has at least this cosine with `vector`, the most similar first.
+    def people_near(self, model: str, vectors: Sequence[Vector], least: float) -> list[list[Neighbour]]:
+        """Return for each vector the confirmed speakers whose voiceprint has at least this cosine with it.
 
-        With `named`, only those of people.
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        rows, matrix = self._confirmed(table_name(model))
+        if not rows:
+            return [[] for _ in vectors]
+        cosines = np.asarray(vectors, np.float32) @ matrix.T
+        return [
+            [
+                Neighbour(*rows[index], similarity=float(cosines[number, index]))
+                for index in np.flatnonzero(cosines[number] >= least)
+            ]
+            for number in range(len(vectors))
+        ]
+
+    @_read_twice
+    @explained
+    def recordings_near(self, model: str, vectors: Sequence[Vector], least: float) -> set[str]:
+        """Return the recordings in which a speaker has a voiceprint with at least this cosine with one of `vectors`.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
         table = self._tables.newest(table_name(model))
-        if table is None:
-            return []
-        search = table.search(list(vector), vector_column_name="vector").distance_type("dot")
-        if named:
-            search = search.where("person != ''")
-        # Distances are 1 - cosine, and the upper bound is exclusive.
-        found = search.distance_range(upper_bound=1.0 - least + 1e-6).limit(MOST_NEIGHBOURS)
-        columns = ["media_key", "label", "person", "_distance"]
-        rows = found.select(columns).to_list()
-        return [Neighbour(row["media_key"], row["label"], row["person"], 1.0 - row["_distance"]) for row in rows]
+        if table is None or not vectors:
+            return set()
+        wanted = np.asarray(vectors, np.float32)
+        found: set[str] = set()
+        for batch in table.search().select(["media_key", "vector"]).limit(None).to_batches(BATCH_ROWS):
+            near = (_matrix(batch, wanted.shape[1]) @ wanted.T >= least).any(axis=1)
+            found |= set(batch.column("media_key").filter(near).to_pylist())
+        return found
 
+    @_read_twice
     @explained
     def of_people(self, people: Collection[str]) -> list[Voiceprint]:
         """Return the confirmed voiceprints of these people (IDs).
@@ -108,6 +157,7 @@ class Voiceprints:
             return []
         return self._rows(f"person IN ({', '.join(map(quoted, sorted(people)))})")
 
+    @_read_twice
     @explained
     def of_recordings(self, media_keys: Collection[str]) -> list[Voiceprint]:
         """Return the voiceprints of these recordings.
@@ -119,19 +169,31 @@ class Voiceprints:
         return self._rows(_of(media_keys)) if media_keys else []
 
     @explained
-    def erase(self, speakers: Collection[tuple[str, str]]) -> None:
-        """Remove the voiceprints of these speakers (media key and label) from all files of the tables.
+    def erase(self, people: Collection[str]) -> None:
+        """Remove the rows of these people (IDs), and everything that was removed before, from all files of the tables.
 
         Raises:
             TranscriptionError: the tables cannot be written, or others kept writing at the same time.
 
         """
-        if not speakers:
-            return
-        gone = f"id IN ({', '.join(quoted(_identifier(key, label)) for key, label in sorted(speakers))})"
+        gone = f"person IN ({', '.join(map(quoted, sorted(people)))})"
         for name in self._tables.names(PREFIX):
             self._tables.written(name, lambda table: table.delete(gone))
             self._tables.written(name, _rewrite)
+
+    def _confirmed(self, name: str) -> tuple[list[tuple[str, str, str]], Matrix]:
+        """Return (media key, label, person) and the voiceprint of each confirmed speaker, cached by table version."""
+        table = self._tables.newest(name)
+        if table is None:
+            return [], np.empty((0, 0), np.float32)
+        if name not in self._people or self._people[name][0] != table.version:
+            found = table.search().where("person != ''").limit(None).to_arrow()
+            rows = list(
+                zip(*(found.column(field).to_pylist() for field in ("media_key", "label", "person")), strict=True)
+            )
+            dimension = table.schema.field("vector").type.list_size
+            self._people[name] = (table.version, rows, _matrix(found.combine_chunks(), dimension))
+        return self._people[name][1:]
 
     def _rows(self, condition: str) -> list[Voiceprint]:
         found: list[Voiceprint] = []
@@ -167,12 +229,24 @@ def table_name(model: str) -> str:
 
 
 def _rewrite(table: Any) -> None:
-    """Replace all files of the table by new ones, without the deleted rows that the old ones still hold."""
-    table.add(table.to_arrow(), mode="overwrite")
+    """Write all rows anew, and remove the files with the old ones, among which are deleted rows.
+
+    A row that another process writes meanwhile is a conflict, and the caller tries again. Files that another process
+    has begun to write are kept.
+    """
+    if table.count_rows():
+        table.merge_insert("id").when_matched_update_all().execute(table.to_arrow().replace_schema_metadata(None))
     with warnings.catch_warnings():
-        # LanceDB warns that readers of older versions fail. They are meant to, and the next read finds the new one.
+        # LanceDB warns that readers of older versions fail. They read again, see `_read_twice`.
         warnings.simplefilter("ignore", UserWarning)
-        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        table.optimize(cleanup_older_than=timedelta(0))
+
+
+def _matrix(rows: Any, dimension: int) -> Matrix:
+    """Return the vectors of a record batch or a table of one chunk, shape (rows, dimension)."""
+    column = rows.column("vector")
+    flat = (column.combine_chunks() if hasattr(column, "combine_chunks") else column).flatten()
+    return np.asarray(flat, np.float32).reshape(-1, dimension)
 
 
 def _identifier(media_key: str, label: str) -> str:
@@ -202,7 +276,7 @@ def _to_arrow(rows: Sequence[Voiceprint], schema: "pa.Schema") -> "pa.Table":
             "label": row.label,
             "person": row.person,
             "model": row.model,
-            "vector": list(row.vector),
+            "vector": list(row.vector) or [0.0] * schema.field("vector").type.list_size,
         }
         for row in rows
     ]

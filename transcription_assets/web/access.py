@@ -66,6 +66,10 @@ class Access:
         """Return whether a bearer token was sent, which may be a guess; a cookie of 256 bits cannot be guessed."""
         return bool(self.has_sign_in and _bearer(headers))
 
+    def offers_wrong_token(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a bearer token was sent that is not a configured one."""
+        return self.offers_token(headers) and not self.opens(_bearer(headers))
+
     def opens(self, token: str) -> bool:
         """Return whether this is a configured token; False if none is configured."""
         return any(_same(expected, token) for expected in (self.token, self.write_token) if expected)
@@ -89,8 +93,9 @@ def cookie_of(token: str) -> str:
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Return whether a page of this site, or no page at all, sent the request: others must not change anything."""
-    if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        return False
+    if site := headers.get("sec-fetch-site", ""):
+        return site in {"same-origin", "none"}
+    # Only old browsers send no such header. A proxy that replaces the host name makes their changes fail.
     origin = headers.get("origin", "")
     return not origin or origin.rpartition("//")[2].lower() == headers.get("host", "").lower()
 

@@ -98,14 +98,17 @@ class Guard:
         # Checked before the token is compared: after too many guesses the answer reveals nothing about a token.
         if offers_token and (wait_s := self._guesses.wait(address)):
             return _too_many(wait_s)
-        if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
-            wait_s = (self._guesses if offers_token else self._others).take(address)
-            return _too_many(wait_s) if wait_s else self._unknown(request)
-        if request.method not in SAFE and path != SIGN_IN and (reason := self._forbidden(request)):
-            return _problem(403, reason)
         # Limited by address, never by the user header: a client that bypasses the proxy can send any name in it.
-        wait_s = (self._searches if path in COSTLY else self._others).take(address)
-        return _too_many(wait_s) if wait_s else None
+        limit = self._searches if path in COSTLY else self._others
+        if self.access.offers_wrong_token(request.headers):
+            limit = self._guesses  # also where everybody may read: it may be a guess of the token for changes
+        if wait_s := limit.take(address):
+            return _too_many(wait_s)
+        if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
+            return self._unknown(request)
+        is_change = request.method not in SAFE and path != SIGN_IN
+        reason = self._forbidden(request) if is_change else ""
+        return _problem(403, reason) if reason else None
 
     def _forbidden(self, request: Request) -> str:
         """Return why this request may change nothing, "" if it may."""

@@ -1,11 +1,12 @@
 """Routes for the speakers of recordings and for people: who they are, and changes by users with write access."""
 
 import logging
+import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from transcription_assets.domain.chunking import Region, merge_regions
 from transcription_assets.domain.people import Identity, Person
@@ -13,7 +14,7 @@ from transcription_assets.domain.speakers import display_name, talk_times
 from transcription_assets.errors import NotFound
 from transcription_assets.pipeline import identification, people
 from transcription_assets.pipeline import speakers as step
-from transcription_assets.pipeline.identification import IdentificationTools
+from transcription_assets.pipeline.identification import IdentificationTools, Target
 from transcription_assets.web import problems
 from transcription_assets.web.access import Access
 from transcription_assets.web.api import Key
@@ -35,6 +36,10 @@ COLUMNS = 1000
 """Resolution of the spans: this many for the length of a recording, as more cannot be seen."""
 
 Label = Annotated[str, Path(max_length=20, pattern=r"^\w+$", description="Label of the speaker.")]
+Version = Annotated[
+    str, Query(max_length=100, description="Version of the speakers that the user saw; others are refused.")
+]
+Refused = Annotated[str, Query(max_length=40, description="ID of the person who is refused; empty = the current one.")]
 Identifier = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z]+$", description="ID of the person.")]
 
 
@@ -47,6 +52,7 @@ class NameUpdates:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="names")
+        self._stopped = threading.Event()
 
     def add(self, tools: IdentificationTools, keys: Collection[str]) -> int:
         """Update these recordings later; return their number."""
@@ -55,13 +61,13 @@ class NameUpdates:
         return len(keys)
 
     def close(self) -> None:
-        """Cancel what has not begun."""
+        """End after the recordings that are in hand."""
+        self._stopped.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def _update(tools: IdentificationTools, keys: list[str]) -> None:
+    def _update(self, tools: IdentificationTools, keys: list[str]) -> None:
         try:
-            for _ in identification.update(tools, keys):
+            for _ in identification.update(tools, keys, self._stopped.is_set):
                 pass  # each failure is logged
         except Exception:
             log.exception("names of %s recordings are not up to date; `speakers apply` repeats it", len(keys))
@@ -86,30 +92,37 @@ def _add_speakers(
         return await workers.run(_speakers, archive, key, may_change=may_change, sign_in=sign_in)
 
     @routes.put("/media/{key:path}/speakers/{label}")
-    async def name(key: Key, label: Label, named: SpeakerName, request: Request) -> RecordingSpeakers:
+    async def name(
+        key: Key, label: Label, named: SpeakerName, request: Request, version: Version = ""
+    ) -> RecordingSpeakers:
         """State who a speaker is. Other recordings with this voice suggest the person."""
 
         def change(tools: IdentificationTools) -> Collection[str]:
-            by = access.user(request.headers)
-            return identification.name(tools, key, label, named.name, new=named.new, by=by)[1]
+            target, by = Target(key, label, version), access.user(request.headers)
+            if named.person:
+                return identification.confirm(tools, target, _person(tools, named.person), by)
+            return identification.name(tools, target, named.name, new=named.new, by=by)[1]
 
         return await workers.run(_changed, archive, updates, key, change)
 
     @routes.delete("/media/{key:path}/speakers/{label}")
-    async def clear(key: Key, label: Label, request: Request) -> RecordingSpeakers:
+    async def clear(key: Key, label: Label, request: Request, version: Version = "") -> RecordingSpeakers:
         """Withdraw what was stated about a speaker."""
 
         def change(tools: IdentificationTools) -> Collection[str]:
-            return identification.withdraw(tools, key, label, access.user(request.headers))
+            return identification.withdraw(tools, Target(key, label, version), access.user(request.headers))
 
         return await workers.run(_changed, archive, updates, key, change)
 
     @routes.post("/media/{key:path}/speakers/{label}/reject")
-    async def reject(key: Key, label: Label, request: Request) -> RecordingSpeakers:
+    async def reject(
+        key: Key, label: Label, request: Request, version: Version = "", person: Refused = ""
+    ) -> RecordingSpeakers:
         """State that a speaker is not the person who is suggested or confirmed."""
 
         def change(tools: IdentificationTools) -> Collection[str]:
-            return identification.reject(tools, key, label, access.user(request.headers))
+            target = Target(key, label, version)
+            return identification.reject(tools, target, access.user(request.headers), person)
 
         return await workers.run(_changed, archive, updates, key, change)
 
@@ -143,22 +156,27 @@ def _add_people(routes: APIRouter, archive: Archive, workers: ThreadPool, access
 
     @routes.delete("/people/{person}")
     async def forget(person: Identifier) -> Updating:
-        """Delete a person: the name, all statements, and the voiceprints."""
+        """Delete a person: the name, all statements, and the voiceprints. It is done when the answer comes.
 
-        def change(tools: IdentificationTools) -> Collection[str]:
-            return identification.forget(tools, _person(tools, person))
+        If the time limit of requests is exceeded, it goes on, and the person is in the list until it is done.
+        """
 
-        return Updating(updating=await workers.run(_update_later, archive, updates, change))
+        def forgotten() -> None:
+            tools = archive.identification
+            identification.forget(tools, _person(tools, person))
+
+        await workers.run(forgotten)
+        return Updating(updating=0)
 
 
 def _speakers(
     archive: Archive, key: str, *, may_change: bool, sign_in: bool = False, updating: int = 0
 ) -> RecordingSpeakers:
     archive.media(key)
-    found, known = step.load(archive.store, key), identification.load(archive.store, key)
+    found = step.load(archive.store, key)
     if found is None or not found.shown_turns:
-        return RecordingSpeakers(duration=0.0, speakers=[], may_change=may_change, sign_in=False)
-    who = {one.label: one for one in known.speakers if known.sound == found.sound} if known else {}
+        return RecordingSpeakers(version="", duration=0.0, speakers=[], may_change=may_change, sign_in=False)
+    who = {one.label: one for one in identification.load(archive.store, found)}
     speakers = []
     for label, seconds in talk_times(found.turns).items():
         one = who.get(label, Identity(label, display_name(label)))
@@ -176,7 +194,12 @@ def _speakers(
             )
         )
     return RecordingSpeakers(
-        duration=found.duration, speakers=speakers, may_change=may_change, sign_in=sign_in, updating=updating
+        version=found.fingerprint,
+        duration=found.duration,
+        speakers=speakers,
+        may_change=may_change,
+        sign_in=sign_in,
+        updating=updating,
     )
 
 
@@ -189,10 +212,10 @@ def _changed(archive: Archive, updates: NameUpdates, key: str, change: Change) -
     archive.media(key)
     tools = archive.identification
     keys = change(tools)
-    for _, error in identification.update(tools, [key]):
-        if error:
-            raise error
+    (outcome,) = identification.update(tools, [key])
     updating = updates.add(tools, set(keys) - {key})
+    if outcome[1]:
+        raise outcome[1]
     return _speakers(archive, key, may_change=True, updating=updating)
 
 

@@ -191,6 +191,7 @@ class SpeakerDetails(Schema):
 class RecordingSpeakers(Schema):
     """The speakers of a recording, the one who speaks longest first."""
 
+    version: str = Field(description="Changes whenever the speakers are found anew; to be sent with a change.")
     duration: float
     speakers: list[SpeakerDetails]
     may_change: bool = Field(description="Whether this client may change names.")
@@ -203,7 +204,8 @@ class SpeakerName(Schema):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(max_length=LONGEST_NAME, description="Name or ID of a person.")
+    name: str = Field("", max_length=LONGEST_NAME, description="Name of a person; somebody new if nobody has it.")
+    person: str = Field("", max_length=40, description="ID of a person, instead of a name.")
     new: bool = Field(default=False, description="Whether this is another person, even if somebody has this name.")
 
 

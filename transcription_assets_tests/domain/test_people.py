@@ -10,6 +10,7 @@ from transcription_assets.domain.people import (
     CLEAR_MARGIN,
     Claims,
     Identity,
+    Origin,
     Person,
     Statement,
     Verdict,
@@ -29,14 +30,18 @@ ADA, BEN = Person("ada", "Ada"), Person("ben", "Ben")
 PEOPLE = {"ada": ADA, "ben": BEN}
 
 
-def said(verdict: Verdict, label: str, person: str = "", turns: Sequence[Turn] = TURNS, etag: str = "e") -> Statement:
-    return Statement(verdict, spans_of(turns, label), etag, "sound", person)
+HERE = Origin("e", "sound", "first")
+AGAIN = Origin("e", "sound", "second")
 
 
-def claims(
-    *statements: Statement, turns: Sequence[Turn] = TURNS, etag: str = "e", sound: str = "sound"
-) -> dict[str, Claims]:
-    return dict(claims_of(turns, statements, etag=etag, sound=sound))
+def said(
+    verdict: Verdict, label: str, person: str = "", turns: Sequence[Turn] = TURNS, origin: Origin = HERE
+) -> Statement:
+    return Statement(verdict, label, spans_of(turns, label), origin, person)
+
+
+def claims(*statements: Statement, turns: Sequence[Turn] = TURNS, origin: Origin = HERE) -> dict[str, Claims]:
+    return dict(claims_of(turns, statements, origin))
 
 
 def test_a_statement_names_the_speaker() -> None:
@@ -45,18 +50,18 @@ def test_a_statement_names_the_speaker() -> None:
 
 def test_labels_may_be_numbered_differently() -> None:
     other = tuple(Turn(turn.start, turn.end, {"1": "2", "2": "1"}[turn.label]) for turn in TURNS)
-    assert claims(said("is", "1", "ada"), turns=other) == {"2": Claims("ada"), "1": Claims()}
+    assert claims(said("is", "1", "ada"), turns=other, origin=AGAIN) == {"2": Claims("ada"), "1": Claims()}
 
 
 def test_both_parts_of_a_divided_speaker_keep_the_name() -> None:
     divided = (Turn(0.0, 10.0, "1"), Turn(10.0, 16.0, "2"), Turn(16.0, 20.0, "3"))
-    found = claims(said("is", "1", "ada"), said("is", "2", "ben"), turns=divided)
+    found = claims(said("is", "1", "ada"), said("is", "2", "ben"), turns=divided, origin=AGAIN)
     assert [found[label].person for label in "123"] == ["ada", "ben", "ada"]
 
 
 def test_joined_speakers_get_the_name_of_the_longer_one() -> None:
     joined = (Turn(0.0, 20.0, "1"),)
-    assert claims(said("is", "2", "ben"), said("is", "1", "ada"), turns=joined) == {"1": Claims("ada")}
+    assert claims(said("is", "2", "ben"), said("is", "1", "ada"), turns=joined, origin=AGAIN) == {"1": Claims("ada")}
 
 
 def test_a_later_statement_replaces_an_earlier_one() -> None:
@@ -71,10 +76,45 @@ def test_a_ruled_out_person_can_be_confirmed_later() -> None:
     assert claims(said("is_not", "1", "ada"), said("is", "1", "ada"))["1"] == Claims("ada")
 
 
+def test_only_a_name_ends_withholding() -> None:
+    assert claims(said("withheld", "1"), said("unknown", "1"))["1"] == Claims(withheld=True)
+    assert claims(said("withheld", "1"), said("is", "1", "ada"))["1"] == Claims("ada")
+
+
 def test_statements_about_another_recording_do_not_count() -> None:
-    assert claims(said("is", "1", "ada"), etag="new", sound="new")["1"] == Claims()
-    assert claims(said("is", "1", "ada"), etag="new")["1"] == Claims("ada")
-    assert claims(said("is", "1", "ada"), sound="new")["1"] == Claims("ada")
+    named = said("is", "1", "ada")
+    assert claims(named, origin=Origin("new", "new", "first"))["1"] == Claims()
+    assert claims(named, origin=Origin("new", "", "first"))["1"] == Claims()
+    assert claims(named, origin=Origin("new", "sound", "first"))["1"] == Claims("ada")
+    assert claims(named, origin=Origin("e", "new", "first"))["1"] == Claims("ada")
+
+
+def test_simultaneous_speakers_are_told_apart() -> None:
+    turns = (Turn(0.0, 60.0, "1"), Turn(20.0, 22.0, "2", overlap=True))
+    assert claims(said("is", "1", "ada", turns), turns=turns) == {"1": Claims("ada"), "2": Claims()}
+    both = claims(said("is", "1", "ada", turns), said("is", "2", "ben", turns), turns=turns)
+    assert both == {"1": Claims("ada"), "2": Claims("ben")}
+
+
+def test_correcting_a_divided_part_keeps_the_rest() -> None:
+    divided = (Turn(0.0, 9.0, "1"), Turn(9.0, 10.0, "3"), Turn(10.0, 16.0, "2"), Turn(16.0, 20.0, "1"))
+    corrected = said("is", "3", "ben", divided, AGAIN)
+    found = claims(said("is", "1", "ada"), corrected, turns=divided, origin=AGAIN)
+    assert [found[label].person for label in "123"] == ["ada", "", "ben"]
+    joined = claims(said("is", "1", "ada"), said("is_not", "3", "ada", divided, AGAIN), origin=HERE)
+    assert joined["1"] == Claims("ada")
+
+
+@given(st.lists(st.tuples(st.sampled_from("123"), st.booleans()), min_size=1, max_size=12), st.sampled_from("123"))
+def test_a_statement_changes_no_other_speaker(parts: list[tuple[str, bool]], label: str) -> None:
+    """With unchanged turns, whatever the overlap."""
+    turns = [Turn(float(start), start + 1.5, who, overlap) for start, (who, overlap) in enumerate(parts)]
+    before = claims(said("is", "1", "ada", turns), turns=turns)
+    after = claims(said("is", "1", "ada", turns), said("is", label, "ben", turns), turns=turns)
+    assert {one: claim for one, claim in after.items() if one != label} == {
+        one: claim for one, claim in before.items() if one != label
+    }
+    assert label not in after or after[label] == Claims("ben")
 
 
 def test_confirmed_people_are_named() -> None:
@@ -105,7 +145,7 @@ def test_merged_people_count_as_one() -> None:
     assert identity("1", Claims(refused=frozenset({"ada"})), merged, {"ben": 0.8}).state == "unknown"
 
 
-@pytest.mark.parametrize("name", ["", " \t", "x" * 101, "Ada?", "Speaker 3", "speaker 12", "\u202e"])
+@pytest.mark.parametrize("name", ["", " \t", "x" * 101, "Ada?", "Speaker 3", "speaker 12", "0123456789ab", "\u202e"])
 def test_names_that_would_mislead_are_refused(name: str) -> None:
     with pytest.raises(PermanentFailure):
         checked_name(name)

@@ -19,6 +19,7 @@ from transcription_assets.errors import (
 from transcription_assets.search import index_errors
 from transcription_assets.search.index import Index
 from transcription_assets.search.index_errors import FilesGone
+from transcription_assets.search.tables import Tables
 from transcription_assets_tests.search.test_writers import SHARED, rows
 
 WRITES: dict[str, Callable[[Index], object]] = {
@@ -100,12 +101,12 @@ def test_read_only_folder_is_refused_until_it_is_writable(tmp_path: Path, name: 
     WRITES[name](Index(str(table)))
 
 
-@pytest.mark.parametrize("method", ["names", "pointer"])
-def test_reading_a_missing_folder_does_not_create_it(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("read", [lambda tables: tables.names(""), Tables.pointer], ids=["names", "pointer"])
+def test_reading_a_missing_folder_does_not_create_it(tmp_path: Path, read: Callable[[Tables], object]) -> None:
     table = Index(str(tmp_path / "lancedb"))
     assert (table.snapshot(), table.count(), table.recordings(), table.status()) == (None, 0, set(), [])
     assert table.row_counts(["video/a.mp4"]) == {}
-    assert not getattr(table._tables, method)()  # noqa: SLF001 -- used by all methods
+    assert not read(table._tables)  # noqa: SLF001 -- used by all methods
     assert not (tmp_path / "lancedb").exists()
 
 

@@ -58,6 +58,13 @@ def test_methods_that_change_data_are_refused(page: TestClient) -> None:
         assert {page.request(method, address).status_code for address in addresses} == {403}
 
 
+def test_reading_routes_have_no_method_that_changes_data(store: Store) -> None:
+    addresses = ["/", "/library", "/api/search?q=a", "/api/media", f"/api/media/{served.of(TALK)}"]
+    with served.client(served.archive(store, serve_write_token="w"), authorization="Bearer w") as writer:
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert {writer.request(method, address).status_code for address in addresses} == {405}
+
+
 @pytest.mark.parametrize(
     "address", ["/", "/library", f"/watch/{served.of(HOSTILE)}", "/api/media", "/static/page.js", "/nowhere"]
 )

@@ -1,6 +1,6 @@
 // The speakers beside the player: who they are, when and for how long they speak. Names can be changed with write access.
 
-import { fetchJson, sendJson } from "./api.js";
+import { fetchJson, isAbort, sendJson } from "./api.js";
 import { announce, h } from "./dom.js";
 import { formatCount, formatTime } from "./format.js";
 
@@ -65,9 +65,9 @@ export class SpeakerPanel {
     const name = speaker.name.replace(/\?$/, "");
     return [guess,
       h("button", { class: "small", "aria-label": `Yes, this is ${name}`,
-        onclick: () => this.change(speaker, "PUT", "", { name: speaker.person }) }, "Yes"),
+        onclick: () => this.change(speaker, "PUT", "", { person: speaker.person }) }, "Yes"),
       h("button", { class: "small", "aria-label": `No, this is not ${name}`,
-        onclick: () => this.change(speaker, "POST", "/reject") }, "No")];
+        onclick: () => this.change(speaker, "POST", `/reject?person=${speaker.person}`) }, "No")];
   }
 
   async openForm(speaker, item) {
@@ -93,17 +93,27 @@ export class SpeakerPanel {
   /** Send a change, and show its result; an error is shown beside the speaker. */
   async change(speaker, method, path, body) {
     const item = this.element.querySelector(`[data-label="${CSS.escape(speaker.label)}"]`);
-    for (const button of item.querySelectorAll("button")) button.disabled = true;
+    const url = `${this.address}/${speaker.label}${path}`;
+    this.disable(true);
     try {
-      const found = await sendJson(method, `${this.address}/${speaker.label}${path}`, body);
-      this.show(found);
-      announce(found.updating ? `Saved. ${formatCount(found.updating, "other recording")} will follow.` : "Saved.");
-      await this.onchange();
+      const version = `${url.includes("?") ? "&" : "?"}version=${this.found.version}`;
+      this.show(await sendJson(method, `${url}${version}`, body));
     } catch (error) {
-      for (const button of item.querySelectorAll("button")) button.disabled = false;
+      this.disable(false);
       item.querySelector(".error")?.remove();
       item.append(h("p", { class: "error", role: "alert", dir: "auto" }, error.message));
+      return;
     }
+    const { updating } = this.found;
+    announce(updating ? `Saved. ${formatCount(updating, "other recording")} will follow.` : "Saved.");
+    if (!this.element.isConnected) return;
+    await this.onchange().catch((error) => {
+      if (!isAbort(error)) throw error;
+    });
+  }
+
+  disable(disabled) {
+    for (const button of this.element.querySelectorAll("button")) button.disabled = disabled;
   }
 
   /** Return a timeline of when a speaker speaks; a click seeks. */

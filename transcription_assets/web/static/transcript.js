@@ -23,16 +23,18 @@ let shown = new AbortController(); // aborted when another transcript, or this o
  * @param {import("./speakers.js").SpeakerPanel} speakers
  */
 export async function showTranscript(item, element, media, start, speakers) {
+  const view = viewSignal();
   const transcript = await fetchJson(item.links.words).catch((error) => {
     if (error.status !== 404) throw error;
     return null;
   });
+  view.throwIfAborted();
   shown.abort();
   shown = new AbortController();
   element.replaceChildren();
   if (transcript?.paragraphs.length) {
     const words = renderParagraphs(transcript, element, speakers);
-    followPlayback(words, element, media, start, AbortSignal.any([shown.signal, viewSignal()]));
+    followPlayback(words, element, media, start, AbortSignal.any([shown.signal, view]));
     return;
   }
   const { silence } = transcript ?? {};

@@ -1,6 +1,6 @@
 // Watch view: one recording with its player and transcript.
 
-import { fetchJson } from "./api.js";
+import { fetchJson, isAbort } from "./api.js";
 import { downloadLinks, playerControls, shortcutHelp, startPlayerShortcuts } from "./controls.js";
 import { h, main, showView } from "./dom.js";
 import { errorNotice } from "./notices.js";
@@ -46,8 +46,10 @@ async function play(item, start, autoplay) {
   const speakers = new SpeakerPanel(item.links.speakers, player.media,
     () => showTranscript(item, transcript, player.media, 0, speakers));
   main.querySelector(".stage > :last-child").append(speakers.element);
-  // Errors are ignored: without speakers the transcript is complete.
-  await speakers.load().catch(() => {});
+  await speakers.load().catch((error) => {
+    if (isAbort(error)) throw error;
+    // Other errors are ignored: without speakers the transcript is complete.
+  });
   await showTranscript(item, transcript, player.media, start, speakers);
 }
 

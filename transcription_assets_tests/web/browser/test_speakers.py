@@ -43,6 +43,7 @@ def colour(page: Page, selector: str) -> str:
 
 def test_speakers_have_colours_times_and_lanes(open_page: Opened) -> None:
     page = open_page(A)
+    expect(page.locator(".speakers li")).to_have_count(2)
     first, last = page.locator(".speakers li").all()
     expect(first).to_contain_text("Speaker 1")
     expect(first).to_contain_text("0:05 · 50 %")
