@@ -244,7 +244,7 @@ def speakers(context: dg.AssetExecutionContext, store: StoreResource, diariser: 
 
     def work(key: str) -> StepResult:
         made = speakers_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
-        results = (checks.attributed(made, tools.bounds),)
+        results = (checks.attributed(made),)
         return StepResult(key, made.fingerprint, metadata.speakers(made, place), results)
 
     yield from materialise_each(context, batch, work)

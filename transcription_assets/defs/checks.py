@@ -11,7 +11,6 @@ from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
 from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
-from transcription_assets.speakers.diariser import Bounds
 
 COVERAGE_LIMIT = 0.85
 GAP_LIMIT_S = 10.0
@@ -185,9 +184,9 @@ def complete(embeddings: Embeddings) -> CheckResult:
     )
 
 
-def attributed(made: Speakers, bounds: Bounds) -> CheckResult:
+def attributed(made: Speakers) -> CheckResult:
     """Check the share of the speech that has a speaker, and the number of speakers against its bounds."""
-    count = len(made.labels)
+    count, bounds = len(made.labels), made.bounds
     is_few = made.speech_s > 0 and count < bounds.least
     is_many = 0 < bounds.most < count
     description = f"{made.coverage:.0%} of the speech has a speaker; {count} speakers."

@@ -43,7 +43,8 @@ _BREAKS = re.compile(
     re.VERBOSE,
 )
 _LONGEST_SUFFIX = ".small.webp#1"  # longest suffix of an artefact's temporary file
-_LONGEST_SEGMENT = 255 - len(_LONGEST_SUFFIX)
+_LONGEST_NAME = 255
+_LONGEST_SEGMENT = _LONGEST_NAME - len(_LONGEST_SUFFIX)
 _DIGEST = 16
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 
@@ -196,6 +197,16 @@ def vocabularies(key: str) -> list[str]:
     folders = key.split("/")[:-1]
     places = ["/".join([*folders[:depth], "vocabulary.txt"]) for depth in range(len(folders), 0, -1)]
     return [place for place in places if "%" not in place]
+
+
+def speaker_bounds(key: str) -> str | None:
+    """Return the name of the file beside the recording with the bounds of its speakers (JSON); None if it is too long.
+
+    It is an object's name, as users write it, not an encoded one.
+    """
+    name = f"{decode(key)}.speakers.json"
+    longest = len(name.rpartition("/")[2].encode("utf-8", "surrogateescape"))
+    return name if longest <= _LONGEST_NAME else None
 
 
 def artefacts(key: str) -> list[str]:

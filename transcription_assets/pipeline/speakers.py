@@ -16,7 +16,7 @@ from transcription_assets.domain.people import Origin, claims_of
 from transcription_assets.domain.speakers import Turn, talk_times, transcript_of
 from transcription_assets.domain.transcript import Span, Transcript
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, people, records, transcript, window_plan
+from transcription_assets.pipeline import audio, people, records, speaker_bounds, transcript, window_plan
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.window_plan import WindowPlan
@@ -32,6 +32,8 @@ MARGIN_S = 0.5
 @dataclass(frozen=True, slots=True)
 class SpeakerTools:
     """The diariser, the ffmpeg that reads the audio, and the bounds of the number of speakers.
+
+    The bounds are those of recordings that have none beside them (`speaker_bounds`).
 
     With `only_several`, a recording of a single voice gets no speaker (`TRANSCRIPTION_SPEAKERS=auto`).
     """
@@ -66,6 +68,11 @@ class Speakers:
     only_several: bool = False
     version: str = VERSION
     reused: bool = False
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds of the number of speakers that were asked for."""
+        return Bounds(int(self.options.get("least", 0)), int(self.options.get("most", 0)))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -117,8 +124,8 @@ def materialise(
     """Find out who speaks when in the extracted audio; `progress` is called with the seconds that are done.
 
     Raises:
-        PermanentFailure: the audio was not extracted or cannot be decoded, the weights are missing, or the store
-            refuses.
+        PermanentFailure: the audio was not extracted or cannot be decoded, the weights are missing, the bounds beside
+            the recording are invalid, or the store refuses.
         TransientFailure: the recording was replaced meanwhile, or the store or the disk fails.
 
     """
@@ -126,6 +133,7 @@ def materialise(
     if source is None:
         hint = "materialise `audio` first"
         raise PermanentFailure(f"{key}: its speech is not extracted yet; {hint}", key=key, step="speakers", hint=hint)
+    tools = replace(tools, bounds=speaker_bounds.load(store, key) or tools.bounds)
     plan = window_plan.ensure(
         store, key, source.sha256, channels=source.channels, duration=source.duration, ffmpeg=tools.ffmpeg
     )

@@ -95,6 +95,23 @@ def test_other_settings_find_the_speakers_again(store: Store, changed: SpeakerTo
     assert not speakers.materialise(store, KEY, changed).reused
 
 
+def test_bounds_beside_a_recording_replace_the_settings(store: Store) -> None:
+    tools = SpeakerTools(diariser := ScriptedDiariser(), FFMPEG, Bounds(1, 9))
+    assert speakers.materialise(store, KEY, tools).bounds == Bounds(1, 9)
+    store.write(f"{KEY}.speakers.json", b'{"max": 3}')
+    made = speakers.materialise(store, KEY, tools)
+    assert (made.bounds, made.reused, diariser.given[1]) == (Bounds(0, 3), False, Bounds(0, 3))
+    assert speakers.materialise(store, KEY, tools).reused
+
+
+def test_invalid_bounds_fail_only_their_recording(store: Store) -> None:
+    store.write(f"{KEY}.speakers.json", b'{"max": "many"}')
+    with pytest.raises(PermanentFailure) as caught:
+        speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG))
+    assert (caught.value.key, caught.value.step) == (KEY, "speakers")
+    assert store.exists(media_keys.failure(KEY))
+
+
 def test_damaged_records_are_replaced(store: Store) -> None:
     store.write(media_keys.speakers(KEY), b'{"version": "1", "turns": 3}')
     assert not speakers.materialise(store, KEY, SpeakerTools(ScriptedDiariser(), FFMPEG)).reused
