@@ -99,10 +99,7 @@ def judge(path: Path, diariser: Diariser, ffmpeg: str, bounds: Bounds, transcrib
     """
     reference = read_rttm(path.with_suffix(".rttm"))
     source = AudioSource(lambda _channel, start: media.read_samples(str(path), ffmpeg=ffmpeg, start=start))
-    (windows,) = recognition.plan(source)
-    voiced: list[Span] = [
-        (window.start + region.start, window.start + region.end) for window in windows for region in window.voiced
-    ]
+    duration, voiced = speech_of(source)
     started = time.process_time()
     found = diariser.diarise(source.read(0, 0.0), voiced, bounds)
     cpu_s = time.process_time() - started
@@ -114,7 +111,7 @@ def judge(path: Path, diariser: Diariser, ffmpeg: str, bounds: Bounds, transcrib
         seconds[name] = seconds.get(name, 0.0) + end - start
     return Judged(
         path.stem,
-        windows[-1].end if windows else 0.0,
+        duration,
         score(reference, turns),
         score(reference, turns, with_overlap=False),
         len(seconds),
@@ -124,6 +121,20 @@ def judge(path: Path, diariser: Diariser, ffmpeg: str, bounds: Bounds, transcrib
         cpu_s,
         {names[label]: vector for label, vector in found.voiceprints.items() if label in names},
     )
+
+
+def speech_of(source: AudioSource) -> tuple[float, list[Span]]:
+    """Return the length of the first channel, and its spans with speech by voice activity detection, in seconds.
+
+    Raises:
+        TranscriptionError: the recording cannot be decoded.
+
+    """
+    windows = recognition.plan(source)[0]
+    voiced = [
+        (window.start + region.start, window.start + region.end) for window in windows for region in window.voiced
+    ]
+    return (windows[-1].end if windows else 0.0), voiced
 
 
 def read_rttm(path: Path) -> list[Labelled]:

@@ -1,4 +1,4 @@
-"""The default diariser: segmentation of windows, a vector for each of their voices, clustering. CPU only.
+"""The default diariser: segmentation of windows, a vector for each piece of speech, clustering. CPU only.
 
 Long recordings cost memory only for what is kept of each window, see `extraction`.
 """
@@ -73,7 +73,7 @@ class LocalDiariser:
 
 
 def diarisation(found: Extraction, bounds: Bounds, options: ClusterOptions) -> Diarisation:
-    """Return the turns of the speakers among the voices that were found, numbered by their first words."""
+    """Return the turns of the speakers of the pieces that were found, numbered by their first words."""
     labels = clustering.cluster(found, bounds, options)
     speakers = int(labels.max()) + 1 if len(labels) else 0
     turns = reconstruction.turns_of(found, labels, speakers)
@@ -85,6 +85,6 @@ def diarisation(found: Extraction, bounds: Bounds, options: ClusterOptions) -> D
 
 def _voiceprint(found: Extraction, own: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[float, ...]:
     """Return the mean of a speaker's vectors, weighted by their speech without others."""
-    weights = np.array([voice.alone + 0.01 for voice in found.voices], np.float32)[own]
+    weights = np.array([piece.alone + 0.01 for piece in found.pieces], np.float32)[own]
     mean: Vectors = (found.vectors[own] * weights[:, None]).sum(0)
     return tuple(round(float(value), DIGITS) for value in mean / np.linalg.norm(mean))

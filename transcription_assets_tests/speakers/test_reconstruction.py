@@ -1,31 +1,33 @@
-"""Turns of local voices with known activity."""
+"""Turns of pieces with known activity."""
 
 import numpy as np
 import pytest
 
 from transcription_assets.domain.speakers import Turn
 from transcription_assets.speakers import reconstruction
-from transcription_assets.speakers.extraction import FRAME_S, HOP_FRAMES, Extraction, LocalVoice
-from transcription_assets.speakers.segmentation_network import CLASSES, FRAMES
+from transcription_assets.speakers.extraction import ACTIVE, FRAME_S, HOP_FRAMES, Extraction, Piece, pieces_of
+from transcription_assets.speakers.segmentation_network import CLASSES
 
 FRAME = FRAME_S + 0.001
 
 
 def extraction(spoken: list[tuple[float, float, int]], windows: int) -> Extraction:
     """Return what a perfect network finds of (start, end, voice); local voices are the voices."""
-    length = (windows - 1) * HOP_FRAMES + FRAMES
-    active = np.zeros((length, 3), bool)
+    active = np.zeros((windows * HOP_FRAMES, 3), bool)
     for start, end, voice in spoken:
         active[round(start / FRAME_S) : round(end / FRAME_S), voice] = True
-    codes = [CLASSES.index(tuple(np.flatnonzero(row).tolist())) for row in active]
-    classes = np.array([codes[at * HOP_FRAMES :][:FRAMES] for at in range(windows)], np.uint8)
-    voices = tuple(LocalVoice(at, voice, 5.0, 5.0) for at in range(windows) for voice in range(3))
-    return Extraction(classes, voices, np.zeros((len(voices), 1), np.float32))
+    classes = np.array([CLASSES.index(tuple(np.flatnonzero(row).tolist())) for row in active], np.uint8)
+    pieces = tuple(
+        Piece(first + start, first + end, voice, 2.0, 2.0)
+        for first in range(0, len(classes), HOP_FRAMES)
+        for start, end, voice in pieces_of(ACTIVE[classes[first : first + HOP_FRAMES]])
+    )
+    return Extraction(classes, pieces, np.zeros((len(pieces), 1), np.float32))
 
 
 def turns(spoken: list[tuple[float, float, int]], windows: int = 4) -> list[Turn]:
     found = extraction(spoken, windows)
-    return reconstruction.turns_of(found, np.array([voice.voice for voice in found.voices]), 3)
+    return reconstruction.turns_of(found, np.array([piece.voice for piece in found.pieces], np.intp), 3)
 
 
 def assert_times(found: list[Turn], expected: list[tuple[float, float, str]]) -> None:
@@ -59,4 +61,10 @@ def test_silence_has_no_turns() -> None:
 
 def test_a_turn_ends_with_the_recording() -> None:
     (found,) = turns([(1.0, 60.0, 0)], windows=2)
-    assert found.end == pytest.approx((HOP_FRAMES + FRAMES) * FRAME_S + reconstruction.OFFSET_S)
+    assert found.end == pytest.approx(2 * HOP_FRAMES * FRAME_S + reconstruction.OFFSET_S)
+
+
+def test_pieces_without_a_speaker_have_no_turn() -> None:
+    found = extraction([(1.0, 3.0, 0), (4.0, 6.0, 1)], 1)
+    (turn,) = reconstruction.turns_of(found, np.array([-1, 0]), 1)
+    assert (turn.label, turn.start) == ("0", pytest.approx(4.0, abs=2 * FRAME))
