@@ -125,7 +125,11 @@ class Settings(BaseSettings):
         0, ge=0, le=100, description="With `voices` or `auto`: least number of speakers of a recording; 0 = any."
     )
     speakers_max: int = Field(
-        0, ge=0, le=100, description="With `voices` or `auto`: most speakers of a recording; 0 = any."
+        0,
+        ge=0,
+        le=100,
+        description="With `voices` or `auto`: most speakers of a recording; 0 = any. `<file>.speakers.json` beside a "
+        "recording replaces both bounds.",
     )
     diariser: Literal["local", "pyannote"] = Field(
         "local",
