@@ -30,7 +30,7 @@ SMALLEST = 1e-9
 class ClusterOptions:
     """Thresholds, found by evaluation (docs/benchmarks/speakers.md)."""
 
-    similarity: float = 0.28
+    similarity: float = 0.2
     """Cosine of two clusters above which they are one speaker, if the smaller one has hardly any speech, ..."""
     similarity_per_s: float = 0.07
     """... for each second that it has ..."""
