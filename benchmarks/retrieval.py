@@ -88,6 +88,7 @@ class Synthetic:
         start = (number % PASSAGES_OF_A_RECORDING) * 22.0
         columns = {
             "id": pa.array([f"{item}" for item in number]),
+            "kind": pa.array(["speech"] * CHUNK),
             "media_key": pa.array([f"video/{item // PASSAGES_OF_A_RECORDING}.mp4" for item in number]),
             "title": pa.array([f"Recording {item // PASSAGES_OF_A_RECORDING}" for item in number]),
             "start_s": pa.array(start),

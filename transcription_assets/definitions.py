@@ -16,11 +16,12 @@ from transcription_assets.defs.resources import (
     DecoderResource,
     DiariserResource,
     EncoderResource,
+    SlideReaderResource,
     SpeechResource,
     StoreResource,
 )
 from transcription_assets.models.catalogue import CATALOGUE
-from transcription_assets.pipeline import audio, embeddings, speakers, video
+from transcription_assets.pipeline import audio, embeddings, slides, speakers, video
 from transcription_assets.settings import Settings
 from transcription_assets.workers.nodes import Cluster, threads
 
@@ -42,9 +43,11 @@ def code_versions(chosen: Settings) -> dict[str, str]:
         f"{chosen.language or 'language detected'}, {chosen.task}, {apart}",
         "speakers": f"{speakers.VERSION}, {chosen.diariser}, {chosen.speakers}, "
         f"{chosen.speakers_min} to {chosen.speakers_max or 'any'}",
+        "slides": f"{slides.VERSION}, {_pinned(wiring.READER_MODEL)}",
         "embeddings": f"{embeddings.VERSION}, {encoder}, {chosen.passage_s:g} s"
         + (f", by {chosen.embedding_url}" if chosen.embedding_url else "")
-        + (", with words of low confidence" if chosen.search_low_confidence else ""),
+        + (", with words of low confidence" if chosen.search_low_confidence else "")
+        + (", with slides" if chosen.slides else ""),
     }
 
 
@@ -99,12 +102,11 @@ def _pinned(name: str) -> str:
 def build(chosen: Settings) -> dg.Definitions:
     """Build the definitions for these settings."""
     versions, prices = code_versions(chosen), _prices(chosen)
-    with_speakers = wiring.finds_voices(chosen.speakers)
-    graph = assets.GRAPH_WITH_SPEAKERS if with_speakers else assets.GRAPH
-    process = jobs.process_with_speakers if with_speakers else jobs.process_recordings
+    optional = {"speakers": wiring.finds_voices(chosen.speakers), "slides": chosen.slides}
+    added = [name for name, wanted in optional.items() if wanted]
     return dg.Definitions(
-        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), graph),
-        jobs=[process, jobs.refresh_search],
+        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.graph(*added)),
+        jobs=[jobs.process_recordings(*added), jobs.refresh_search],
         sensors=[
             inbox_sensor(
                 SensorLimits(
@@ -159,12 +161,14 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             shard_s=chosen.shard_s,
         ),
         **({"diariser": DiariserResource()} if wiring.finds_voices(chosen.speakers) else {}),
+        **({"slide_reader": SlideReaderResource()} if chosen.slides else {}),
         "encoder": EncoderResource(
             name=chosen.encoder_model,
             models_dir=folder,
             device=chosen.encodes_on,
             passage_s=chosen.passage_s,
             search_low_confidence=chosen.search_low_confidence,
+            slides=chosen.slides,
             url=chosen.embedding_url,
             key=chosen.embedding_key.get_secret_value(),
             dollars_per_million=chosen.embedding_dollars,

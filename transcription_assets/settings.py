@@ -136,6 +136,10 @@ class Settings(BaseSettings):
         description="What tells voices apart: `local` = the included networks; `pyannote` = pyannote.audio, with the "
         "extra `pyannote` and an accepted licence of its weights on the Hub.",
     )
+    slides: bool = Field(
+        default=False,
+        description="Whether the text that recordings show (slides, screens) is read, searchable and displayed.",
+    )
     audio_tracks: str = Field(
         "auto",
         pattern=r"^(auto|first|all|[1-9]\d?)$",

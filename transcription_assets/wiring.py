@@ -20,12 +20,14 @@ from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.identification import IdentificationTools
+from transcription_assets.pipeline.slides import SlideTools
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import Settings
+from transcription_assets.slides.local import LocalReader
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser
 from transcription_assets.speech import (
@@ -53,6 +55,7 @@ from transcription_assets.workers.worker import Decoding, StageWork, WholeRecord
 log = logging.getLogger(__name__)
 
 DIARISER_MODEL = "campplus-segmentation"
+READER_MODEL = "pp-ocrv6-small"
 Locate = Callable[[str, str], Located]
 """Function that finds (or pulls) a model by name and kind; raises PermanentFailure if it cannot."""
 
@@ -183,6 +186,7 @@ STAGE_SETTINGS: Mapping[Stage, Sequence[str]] = {
         "encoder_model",
         "passage_s",
         "search_low_confidence",
+        "slides",
         "embedding_url",
         "embedding_dollars",
     ),
@@ -279,6 +283,16 @@ def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> Speake
         diariser = LocalDiariser(locate(DIARISER_MODEL, "voice"))
     bounds = Bounds(chosen.speakers_min, chosen.speakers_max)
     return SpeakerTools(diariser, ffmpeg, bounds, only_several=chosen.speakers == "auto")
+
+
+def build_slide_tools(locate: Locate, decoder: MediaDecoder) -> SlideTools:
+    """Build the reader of text; its weights load with the first picture.
+
+    Raises:
+        TranscriptionError: its model cannot be located.
+
+    """
+    return SlideTools(LocalReader(locate(READER_MODEL, "ocr"), usable_cores()), decoder)
 
 
 @dataclass(frozen=True)
@@ -424,6 +438,16 @@ class Services:
         """
         return build_speaker_tools(self.locate, self.settings, self.decoder.ffmpeg)
 
+    @cached_property
+    def slide_tools(self) -> SlideTools:
+        """The reader of text of the step `slides`.
+
+        Raises:
+            TranscriptionError: ffmpeg is missing, or the model cannot be located.
+
+        """
+        return build_slide_tools(self.locate, self.decoder)
+
     def segments_of(self, path: Path) -> Sequence[Segment]:
         """Return the words of a file that is not in the store, decoded in this process.
 
@@ -439,7 +463,8 @@ class Services:
     @property
     def choice(self) -> PassageOptions:
         """The options of the embeddings step."""
-        return PassageOptions(self.settings.passage_s, self.settings.search_low_confidence)
+        chosen = self.settings
+        return PassageOptions(chosen.passage_s, chosen.search_low_confidence, chosen.slides)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -10,9 +10,11 @@ import polars as pl
 from transcription_assets.cli.process import Report, process
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
+from transcription_assets.pipeline.slides import SlideTools
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.search.schema import FIRST_TABLE
 from transcription_assets.settings import Settings
+from transcription_assets.slides.reader import TextReader
 from transcription_assets.speakers.diariser import Diariser
 from transcription_assets.storage import Store
 from transcription_assets.wiring import Services
@@ -47,6 +49,7 @@ class Chain:
     engine: ScriptedEngine = field(default_factory=lambda: ScriptedEngine(script()))
     encoder: HashEncoder = field(default_factory=HashEncoder)
     diariser: Diariser | None = None
+    reader: TextReader | None = None
 
     @property
     def tools(self) -> Services:
@@ -58,11 +61,14 @@ class Chain:
             launcher="in_process",
             ffmpeg=recordings.wheel_ffmpeg(),
             speakers="voices" if self.diariser else "mixed",
+            slides=self.reader is not None,
         )
         tools = Services(chosen, no_model)
         tools.__dict__.update(store=self.store, engine=self.engine, encoder=self.encoder)
         if self.diariser:
             tools.__dict__.update(speaker_tools=SpeakerTools(self.diariser, chosen.ffmpeg))
+        if self.reader:
+            tools.__dict__.update(slide_tools=SlideTools(self.reader, tools.decoder))
         return tools
 
     def run(self, *keys: str) -> Report:

@@ -18,6 +18,7 @@ from transcription_assets.defs.resources import (
     DecoderResource,
     DiariserResource,
     EncoderResource,
+    SlideReaderResource,
     SpeechResource,
     StoreResource,
 )
@@ -50,6 +51,13 @@ class Graph:
     encoding: EncoderResource | None = None
     passage_s: float = 30.0
     diariser: DiariserResource | None = None
+    slide_reader: SlideReaderResource | None = None
+
+    @property
+    def optional(self) -> list[str]:
+        """The names of the optional assets, for which there is a resource."""
+        found = {"speakers": self.diariser, "slides": self.slide_reader}
+        return [name for name, resource in found.items() if resource]
 
     @property
     def store(self) -> Store:
@@ -67,15 +75,17 @@ class Graph:
         return dg.Definitions(
             assets=dg.map_asset_specs(
                 lambda spec: spec.replace_attributes(code_version="7"),
-                assets.GRAPH_WITH_SPEAKERS if self.diariser else assets.GRAPH,
+                assets.graph(*self.optional),
             ),
-            jobs=[jobs.process_with_speakers if self.diariser else jobs.process_recordings, jobs.refresh_search],
+            jobs=[jobs.process_recordings(*self.optional), jobs.refresh_search],
             resources={
                 **({"diariser": self.diariser} if self.diariser else {}),
+                **({"slide_reader": self.slide_reader} if self.slide_reader else {}),
                 "store": StoreResource(url=str(self.root)),
                 "decoder": self.decoder,
                 "speech": self.speech or ScriptedSpeech(engine=self.engine),
-                "encoder": self.encoding or HashEncoding(encoder=self.encoder, passage_s=self.passage_s),
+                "encoder": self.encoding
+                or HashEncoding(encoder=self.encoder, passage_s=self.passage_s, slides=self.slide_reader is not None),
             },
             executor=dg.in_process_executor,
         )

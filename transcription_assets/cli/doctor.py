@@ -14,6 +14,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.storage import Store
+from transcription_assets.wiring import READER_MODEL
 
 LOW_DISK_BYTES = 2_000_000_000
 DATABASE_ANSWERS_S = 10
@@ -21,6 +22,7 @@ _WEIGHTS = "Does the pod mount the claim transcription-models, and did the Job f
 IN_A_POD = {
     "speech model": _WEIGHTS,
     "encoder model": _WEIGHTS,
+    "slide model": _WEIGHTS,
     "store": "See Secret transcription-secrets for the keys, ConfigMap transcription-settings for the rest.",
     "database": "See Secret dagster-postgresql-secret for the password, ConfigMap transcription-settings for the rest.",
 }
@@ -55,6 +57,8 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
         "search table": lambda: _table(settings),
         "dagster": lambda: _dagster(webserver=not in_a_pod),
     }
+    if settings.slides:
+        checks["slide model"] = lambda: _model(READER_MODEL, "ocr", settings.models_dir)
     if (database := Database()).host:
         checks["database"] = lambda: _database(database)
     failed = set()

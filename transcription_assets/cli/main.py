@@ -203,7 +203,7 @@ def _state(item: models.ModelState) -> str:
 @click.argument("names", nargs=-1)
 def pull_models(names: tuple[str, ...]) -> None:
     """Download the models of the settings, or the catalogue models NAMES; installed models are only verified."""
-    from transcription_assets.wiring import DIARISER_MODEL, finds_voices
+    from transcription_assets.wiring import DIARISER_MODEL, READER_MODEL, finds_voices
 
     chosen = settings.load()
     requested = [(chosen.whisper_model, "speech")]
@@ -211,6 +211,8 @@ def pull_models(names: tuple[str, ...]) -> None:
         requested.append((chosen.encoder_model, "encoder"))
     if finds_voices(chosen.speakers) and chosen.diariser == "local":
         requested.append((DIARISER_MODEL, "voice"))
+    if chosen.slides:
+        requested.append((READER_MODEL, "ocr"))
     if names:
         requested = [(name, _kind(name)) for name in names]
     for name, kind in requested:

@@ -15,6 +15,7 @@ from transcription_assets.pipeline import (
     identification,
     move_done,
     search_index,
+    slides,
     speakers,
     transcript,
     video,
@@ -138,8 +139,9 @@ def _transcribed(
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
-    # Workers get no new shard while a result is used, and diarisation takes long.
-    for key, answer in list(made) if finds_voices(tools.settings.speakers) else made:
+    # Workers get no new shard while a result is used, and the optional steps take long.
+    optional = finds_voices(tools.settings.speakers) or tools.settings.slides
+    for key, answer in list(made) if optional else made:
         with _noted(key, report):
             if isinstance(answer, Exception):
                 raise answer
@@ -147,6 +149,8 @@ def _transcribed(
             report.audio_s += 0.0 if reused else lengths[key]
             if finds_voices(tools.settings.speakers):
                 _with_speakers(tools, key, progress, lengths[key])
+            if tools.settings.slides:
+                _with_slides(tools, key, progress, lengths[key], report)
         if key not in report.failed:
             yield key, reused
 
@@ -158,6 +162,20 @@ def _with_speakers(tools: Services, key: str, progress: Progress, length: float)
         found = tools.speaker_tools
     speakers.materialise(tools.store, key, found, lambda done_s: progress(Step(key, "speakers", done_s, length)))
     identification.apply(tools.store, tools.voiceprints, key)
+
+
+def _with_slides(tools: Services, key: str, progress: Progress, length: float, report: Report) -> None:
+    """Find the slides of a recording; without them it is incomplete, and not failed."""
+    progress(Step(key, "slides", 0.0, length))
+    try:
+        found = slides.materialise(
+            tools.store, key, tools.slide_tools, lambda done_s: progress(Step(key, "slides", done_s, length))
+        )
+    except TranscriptionError as error:
+        report.incomplete.setdefault(key, f"its slides were not read: {error}")
+    else:
+        if found.problem:
+            report.incomplete.setdefault(key, found.problem)
 
 
 def _probed(

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from transcription_assets.domain import line_breaks
 from transcription_assets.domain.transcript import format_clock
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import playback
-from transcription_assets.search.filters import Filters
+from transcription_assets.search.filters import KINDS, Filters
 from transcription_assets.search.query import (
     MAX_LIMIT,
     HighlightPart,
@@ -43,6 +44,9 @@ CONTEXT = 160
 @click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/")
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable).")
 @click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable).")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only what was said, or only slides (repeatable)."
+)
 @click.option("--since", type=DAY, help="Recorded on this day or later.")
 @click.option("--until", type=DAY, help="Recorded on this day or earlier.")
 @click.option("--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds.")
@@ -58,6 +62,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
     prefix: str,
     languages: tuple[str, ...],
     speakers: tuple[str, ...],
+    kinds: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
     shortest_s: float | None,
@@ -82,6 +87,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
         until=until.date() if until else None,
         shortest_s=shortest_s,
         longest_s=longest_s,
+        kinds=kinds,
     )
     answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
     links = {key: _link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
@@ -137,17 +143,24 @@ def _moment(hit: Hit, url: str) -> dict[str, Any]:
         "speaker": hit.speaker,
         "recorded": hit.recorded.isoformat() if hit.recorded else None,
         "context": hit.text,
+        "kind": hit.kind,
+        "slide": asdict(hit.slide) if hit.slide else None,
+        "said": hit.said,
     }
 
 
 def _print(number: int, hit: Hit, url: str) -> None:
     who = f"  [bold]{plain(hit.speaker)}[/]" if hit.speaker else ""
     at = f"at [bold cyan]{format_clock(hit.start)}[/]"
-    shown.print(f"[bold]{number}. {plain(hit.media_key)}[/] {at}{who}  [dim]{hit.score:.2f}[/]")
+    kind = "  (slide)" if hit.kind == "slide" else ""
+    shown.print(f"[bold]{number}. {plain(hit.media_key)}[/] {at}{who}{kind}  [dim]{hit.score:.2f}[/]")
     shown.print(
         "   "
         + "".join(f"[{_style(part)}]{plain(part.text)}[/]" for part in around(hit.text, hit.sentence, hit.matches))
     )
+    if hit.said or (hit.slide and hit.kind == "speech"):
+        label, text = ("said", hit.said) if hit.said else ("slide", hit.slide.text if hit.slide else "")
+        shown.print(f"   [dim]{label}: {plain(text[:CONTEXT])}{' …' if text[CONTEXT:] else ''}[/]")
     shown.print(f"   [blue]{plain(url)}[/]\n" if url else "", soft_wrap=True)
 
 

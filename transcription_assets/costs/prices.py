@@ -48,6 +48,7 @@ CPU_SIZES: Mapping[str, Size] = {
     "audio": _on_cpu(1.0, 2.0, 12.0),
     "transcript": _on_cpu(4.0, 8.0, 8.0),
     "speakers": _on_cpu(2.0, 4.0, 8.0),
+    "slides": _on_cpu(2.0, 4.0, 2.0),
     "embeddings": _on_cpu(2.0, 6.0, 2.0),
     "search_index": _on_cpu(1.0, 4.0, 4.0),
     "costs": _on_cpu(0.5, 2.0, 1.0),

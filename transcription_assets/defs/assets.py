@@ -1,6 +1,7 @@
 """The asset graph: inbox → video → audio → transcript → embeddings → search_index; costs.
 
-If voices are told apart (`TRANSCRIPTION_SPEAKERS`), `speakers` runs beside `transcript`, and `embeddings` follows both.
+If voices are told apart (`TRANSCRIPTION_SPEAKERS`), `speakers` runs beside `transcript`; if slides are read
+(`TRANSCRIPTION_SLIDES`), `slides` runs beside `audio`. `embeddings` follows all of them.
 
 The UI shows the docstrings of the assets as their descriptions.
 """
@@ -29,6 +30,7 @@ from transcription_assets.defs.resources import (
     DecoderResource,
     DiariserResource,
     EncoderResource,
+    SlideReaderResource,
     SpeechResource,
     StoreResource,
 )
@@ -38,6 +40,7 @@ from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
 from transcription_assets.pipeline import identification, move_done, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
+from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
@@ -250,6 +253,46 @@ def speakers(context: dg.AssetExecutionContext, store: StoreResource, diariser: 
     yield from materialise_each(context, batch, work)
 
 
+@dg.asset(
+    partitions_def=recordings,
+    deps=[video],
+    group_name=GROUP,
+    kinds={"onnx"},
+    owners=OWNERS,
+    config_schema={},
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRIES,
+    automation_condition=follow,
+    dagster_type=NO_VALUE,
+    output_required=False,
+    check_specs=[checks.EXAMINED],
+)
+def slides(
+    context: dg.AssetExecutionContext,
+    store: StoreResource,
+    decoder: DecoderResource,
+    slide_reader: SlideReaderResource,
+) -> Events:
+    """Read the text that the recording shows, such as slides and screens: texts with their times, and thumbnails.
+
+    It needs no GPU and runs beside `audio`. A picture that cannot be decoded is a warning of the check `examined`, and
+    the recording goes on without slides.
+    """
+    batch = batch_keys(context)
+    with dagster_failures():
+        place = store.open()
+        with recording_failures(place, batch, "slides"):
+            tools = slide_reader.open(decoder.open())
+    progress = step_costs.StepProgress(context.log.info, "searched for slides")
+
+    def work(key: str) -> StepResult:
+        made = slides_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
+        small = slides_step.thumbnails(place, made, metadata.SHEET)
+        return StepResult(key, made.fingerprint, metadata.slides(made, small, place), (checks.examined(made),))
+
+    yield from materialise_each(context, batch, work)
+
+
 def _embeddings(upstream: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """Return the asset `embeddings` with these dependencies."""
     return dg.asset(
@@ -327,7 +370,6 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
 
 
 embeddings = _embeddings([transcript])
-embeddings_with_speakers = _embeddings([transcript, speakers])
 
 
 def _owner(context: dg.AssetExecutionContext) -> str:
@@ -380,8 +422,15 @@ def costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=step_costs.report_metadata(found))
 
 
-GRAPH: list[dg.AssetSpec | dg.AssetsDefinition] = [inbox, video, audio, transcript, embeddings, search_index, costs]
-GRAPH_WITH_SPEAKERS: list[dg.AssetSpec | dg.AssetsDefinition] = [
-    *(embeddings_with_speakers if asset is embeddings else asset for asset in GRAPH),
-    speakers,
-]
+OPTIONAL = {"speakers": speakers, "slides": slides}
+"""Assets that the settings add, by name; `embeddings` follows those that are there."""
+
+
+def graph(*optional: str) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+    """Return the asset graph with these optional assets."""
+    added = [OPTIONAL[name] for name in optional]
+    last = _embeddings([transcript, *added]) if added else embeddings
+    return [inbox, video, audio, transcript, *added, last, search_index, costs]
+
+
+GRAPH = graph()

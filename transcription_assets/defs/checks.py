@@ -9,6 +9,7 @@ from transcription_assets.defs.jobs import recordings
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.slides import Slides
 from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
 
@@ -56,6 +57,11 @@ ATTRIBUTED = _spec(
     "attributed",
     "speakers",
     f"At least {ATTRIBUTED_LIMIT:.0%} of the speech has a speaker, and their number is within the bounds.",
+)
+EXAMINED = _spec(
+    "examined",
+    "slides",
+    "The pictures of the recording were decoded to the end, and no slide was left out over the limit of their number.",
 )
 COMPLETE = _spec("complete", "embeddings", "Every sentence of the transcript is in a passage of the search index.")
 
@@ -194,3 +200,15 @@ def attributed(made: Speakers) -> CheckResult:
         description += f" The bounds are {bounds.least} to {bounds.most or 'any number'}."
     passed = made.coverage >= ATTRIBUTED_LIMIT and not (is_few or is_many)
     return CheckResult("attributed", passed=passed, description=description)
+
+
+def examined(made: Slides) -> CheckResult:
+    """Report pictures that could not be decoded, and those with text that were over the limit."""
+    counts = made.counts
+    if not made.has_video:
+        return CheckResult("examined", passed=True, description="The recording has no video.")
+    notes = [made.problem] if made.problem else []
+    if counts.dropped:
+        notes.append(f"{counts.dropped} pictures with text were over the limit of slides in this time, and not read.")
+    done = f"{len(made.slides)} slides; of {counts.pictures} pictures {counts.searched} were searched for text."
+    return CheckResult("examined", passed=not notes, description=" ".join([*notes, done]))

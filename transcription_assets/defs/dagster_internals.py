@@ -9,6 +9,7 @@ from dagster._config import process_config
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
 from dagster._core.execution.context.system import IStepContext, StepExecutionContext
@@ -43,6 +44,7 @@ __all__ = [
     "StepExecutionContext",
     "StepFailureData",
     "StepHandlerContext",
+    "UnresolvedAssetJobDefinition",
     "UserFailureData",
     "WorkerStatus",
     "multiple_process_executor_requirements",

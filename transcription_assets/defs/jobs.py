@@ -2,21 +2,23 @@
 
 import dagster as dg
 
+from transcription_assets.defs.dagster_internals import UnresolvedAssetJobDefinition
+
 recordings = dg.DynamicPartitionsDefinition(name="recordings")
 """One partition for each recording, whose key is the media key."""
 
-process_recordings = dg.define_asset_job(
-    "process_recordings",
-    selection=["video", "audio", "transcript", "embeddings"],
-    description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
-)
+PROCESS = "process_recordings"
+"""Name of the job that the inbox sensor runs."""
 
-process_with_speakers = dg.define_asset_job(
-    "process_recordings",
-    selection=["video", "audio", "transcript", "speakers", "embeddings"],
-    description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
-)
-"""The same job for a graph with the asset `speakers`."""
+
+def process_recordings(*optional: str) -> UnresolvedAssetJobDefinition:
+    """Return the job with all steps; `optional` are the names of the optional assets in the graph."""
+    return dg.define_asset_job(
+        PROCESS,
+        selection=["video", "audio", "transcript", *optional, "embeddings"],
+        description="All steps for one recording or a range of recordings: from the file to rows in the search table.",
+    )
+
 
 refresh_search = dg.define_asset_job(
     "refresh_search",

@@ -15,9 +15,11 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.slides import Slides
 from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
 from transcription_assets.search.tables import IndexState
+from transcription_assets.slides.thumbnails import COLUMNS, ROWS, contact_sheet
 from transcription_assets.storage import Store
 
 INLINE_LIMIT = 1000
@@ -30,12 +32,18 @@ PAUSE_S = 3.0
 SPEAKER_ROWS = 8
 TURN_CELLS = 60
 PAUSES = 3
+SHEET = COLUMNS * ROWS
+"""Pictures of a contact sheet."""
+SHEET_BYTES = 700
+"""With base64 in Markdown it stays under INLINE_LIMIT."""
+SLIDE_CHARACTERS = 80
 
 Metadata = Mapping[str, dg.MetadataValue]
 
 PASSAGE_COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("id", "string", description="media key # index"),
+        dg.TableColumn("kind", "string", description="speech, or slide: text that the recording shows"),
         dg.TableColumn("media_key", "string", description="media key of the recording, also its partition key"),
         dg.TableColumn("title", "string", description="title or file name, for display"),
         dg.TableColumn("start_s", "float", description="seconds from the start of the recording"),
@@ -108,6 +116,32 @@ def speakers(made: Speakers, store: Store) -> Metadata:
         "with_speaker": dg.MetadataValue.float(round(made.coverage, 4)),
         "overlap_s": dg.MetadataValue.float(round(float(made.overlap_s), 3)),
         "duration_s": dg.MetadataValue.float(made.duration),
+        "wall_s": dg.MetadataValue.float(made.wall_s),
+        "reused": dg.MetadataValue.bool(made.reused),
+    }
+
+
+def slides(made: Slides, thumbnails: Sequence[bytes], store: Store) -> Metadata:
+    """Return a contact sheet of some slides, and the texts of the first ones; `thumbnails` are WebP images."""
+    entries: dict[str, dg.MetadataValue] = {}
+    if sheet := contact_sheet(thumbnails, SHEET_BYTES):
+        encoded = base64.b64encode(sheet).decode()
+        entries["contact_sheet"] = dg.MetadataValue.md(f"![slides](data:image/webp;base64,{encoded})")
+    lines = [
+        f"`{format_clock(slide.start)}` {_plain(' '.join(slide.text.split())[:SLIDE_CHARACTERS])}"
+        for slide in made.slides
+    ]
+    counts = made.counts
+    return entries | {
+        "texts": dg.MetadataValue.md(fitting(lines, "\n\n", most=EXCERPT_LINES) or "no slides"),
+        "slides": dg.MetadataValue.int(len(made.slides)),
+        "json": dg.MetadataValue.path(store.artefact_url(media_keys.slides(made.key))),
+        "model": dg.MetadataValue.text(made.model or "none"),
+        "problem": dg.MetadataValue.text(made.problem or "none"),
+        "pictures": dg.MetadataValue.int(counts.pictures),
+        "searched": dg.MetadataValue.int(counts.searched),
+        "read": dg.MetadataValue.int(counts.read),
+        "duration_s": dg.MetadataValue.float(made.duration or 0.0),
         "wall_s": dg.MetadataValue.float(made.wall_s),
         "reused": dg.MetadataValue.bool(made.reused),
     }

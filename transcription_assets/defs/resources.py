@@ -17,6 +17,7 @@ from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings
 from transcription_assets.pipeline.decoding import Transcriber
 from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.slides import SlideTools
 from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
@@ -154,6 +155,19 @@ class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
         return wiring.build_speaker_tools(wiring.locate_installed(chosen), chosen, media.find_ffmpeg(chosen.ffmpeg))
 
 
+class SlideReaderResource(dg.ConfigurableResource["SlideReaderResource"]):
+    """The reader of text in pictures, with the operator's settings."""
+
+    def open(self, decoder: MediaDecoder) -> SlideTools:
+        """Return the reader; the weights load on first use.
+
+        Raises:
+            PermanentFailure: The weights are not on this machine.
+
+        """
+        return wiring.build_slide_tools(wiring.locate_installed(settings.load()), decoder)
+
+
 class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     """The sentence encoder, local or, if a URL is given, an embedding service."""
 
@@ -162,14 +176,15 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     device: str = "auto"
     passage_s: float = 30.0
     search_low_confidence: bool = False
+    slides: bool = False
     url: str = ""
     key: str = ""
     dollars_per_million: float = 0.0
 
     @property
     def choice(self) -> PassageOptions:
-        """Length of passages, and whether segments with low confidence are indexed."""
-        return PassageOptions(self.passage_s, self.search_low_confidence)
+        """Length of passages, and whether segments with low confidence and slides are indexed."""
+        return PassageOptions(self.passage_s, self.search_low_confidence, self.slides)
 
     def open(self) -> Encoder:
         """Return the encoder; local weights load on first use.

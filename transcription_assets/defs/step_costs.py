@@ -27,7 +27,7 @@ Metadata = dict[str, dg.MetadataValue]
 DAYS = 30
 PROGRESS_EVERY_S = 15.0
 PAGE = 1000
-STEPS = ("video", "audio", "transcript", "speakers", "embeddings")
+STEPS = ("video", "audio", "transcript", "speakers", "slides", "embeddings")
 BAR = 24
 """Length of the longest bar in characters."""
 

@@ -134,6 +134,21 @@ def speakers(key: str) -> str:
     return f"speakers/{bounded(key)}.json"
 
 
+def slides(key: str) -> str:
+    """Return the path of the slides with their texts and times (JSON)."""
+    return f"slides/{bounded(key)}.json"
+
+
+def slide_pictures(key: str) -> str:
+    """Return the folder of the thumbnails of a recording's slides."""
+    return f"slides/{bounded(key)}/"
+
+
+def slide_picture(key: str, number: int) -> str:
+    """Return the path of the thumbnail of a slide (WebP); `number` counts from 1."""
+    return f"{slide_pictures(key)}{number}.webp"
+
+
 def identities(key: str) -> str:
     """Return the path of the people whom the speakers of a recording are, as its texts name them (JSON)."""
     return f"identities/{bounded(key)}.json"
@@ -221,6 +236,7 @@ def artefacts(key: str) -> list[str]:
         deaths(key),
         flac(key),
         speakers(key),
+        slides(key),
         identities(key),
         *texts,
         passages(key),

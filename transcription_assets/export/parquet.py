@@ -30,6 +30,7 @@ PASSAGES = (
     "vector",
     "embedding_model",
     "media_etag",
+    "kind",
 )
 SEGMENTS = {
     "media_key": pl.String(),

@@ -23,6 +23,7 @@ COLUMNS = {
     "vector": "vector",
     "embedding_model": "text",
     "media_etag": "text",
+    "kind": "text",
 }
 INDEXED_DIMENSION = 2000
 """Longest vectors that pgvector's HNSW index accepts."""
@@ -71,6 +72,8 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
             types = {**COLUMNS, "vector": f"vector({dimension})"}
             columns = sql.SQL(", ").join(sql.SQL(f"{{}} {kind}").format(sql.Identifier(c)) for c, kind in types.items())
             cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(name, columns))
+            # The last column is new: tables of earlier versions get it here.
+            cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS kind text").format(name))
             cursor.execute(sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(staged, name))
             for rows in batches:
                 cursor.copy_expert(sql.SQL("COPY {} FROM STDIN WITH (FORMAT csv)").format(staged), _csv(rows))

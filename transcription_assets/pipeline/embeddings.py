@@ -17,7 +17,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Segment, Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, failure_notes, video
+from transcription_assets.pipeline import audio, failure_notes, slides, video
 from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.search.index import Index
 from transcription_assets.search.ranking import Vector
@@ -28,9 +28,10 @@ from transcription_assets.search.schema import (
     encode_vectors,
     polars_schema,
 )
+from transcription_assets.slides.finder import Slide
 from transcription_assets.storage import Store
 
-VERSION = "3"
+VERSION = "4"
 OVERLAP_S = 8.0
 """Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"
@@ -52,16 +53,18 @@ class Embeddings:
     @property
     def is_complete(self) -> bool:
         """True if every sentence of the transcript is in a passage."""
-        indexed = {(item.start, item.text) for card in self.rows["card"] for item in decode_sentences(card)}
+        cards = self.rows.filter(pl.col("kind") == "speech")["card"]
+        indexed = {(item.start, item.text) for card in cards for item in decode_sentences(card)}
         return len(indexed) == self.sentences
 
 
 @dataclass(frozen=True, slots=True)
 class PassageOptions:
-    """Options: the target length of a passage in seconds, and whether words of low confidence are searchable."""
+    """Options: length of a passage in seconds, and whether words of low confidence and slides are searchable."""
 
     passage_s: float = 30.0
     low_confidence: bool = False
+    slides: bool = False
 
 
 @failure_notes.records_failure("embeddings")
@@ -82,7 +85,8 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
     stored = _load(store, key, source.fingerprint)
     if stored is not None:
         return Embeddings(key, etag, stored, count, source.fingerprint, reused=True)
-    rows = rows_of(source.transcript, source.info, encoder, choice, known_vectors(store, key, encoder, choice))
+    known = known_vectors(store, key, encoder, choice)
+    rows = rows_of(source.transcript, source.info, encoder, choice, known, shown=source.slides)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: source.fingerprint})
     store.write(media_keys.passages(key), target.getvalue())
@@ -104,7 +108,8 @@ def pending(store: Store, key: str, encoder: Encoder, choice: PassageOptions) ->
 
 def options(encoder: Encoder, choice: PassageOptions) -> dict[str, Any]:
     """Return the options that the result depends on, as values for JSON."""
-    return {"recipe": recipe_of(str(encoder.model), choice.passage_s), "low_confidence": choice.low_confidence}
+    recipe = recipe_of(str(encoder.model), choice.passage_s)
+    return {"recipe": recipe, "low_confidence": choice.low_confidence, "slides": choice.slides}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class _Source:
 
     transcript: Transcript
     info: "RecordingInfo"
+    slides: tuple[Slide, ...]
     fingerprint: str
 
 
@@ -139,8 +145,15 @@ def _source(store: Store, key: str, encoder: Encoder, choice: PassageOptions) ->
         )
     recipe = recipe_of(str(encoder.model), choice.passage_s)
     info = _recording_info(store, transcript)
-    text = f"{recipe}|{info}|{choice.low_confidence}"
-    return _Source(transcript, info, hashlib.sha256(document + text.encode()).hexdigest()[:32])
+    shown = _slides(store, transcript) if choice.slides else ()
+    text = f"{recipe}|{info}|{choice.low_confidence}|{shown}"
+    return _Source(transcript, info, shown, hashlib.sha256(document + text.encode()).hexdigest()[:32])
+
+
+def _slides(store: Store, transcript: Transcript) -> tuple[Slide, ...]:
+    """Return the slides of the version of the recording that was transcribed, none if there is no record of it."""
+    found = slides.load(store, transcript.media.key)
+    return found.slides if found and found.etag == transcript.media.etag else ()
 
 
 def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
@@ -263,8 +276,10 @@ def rows_of(
     encoder: Encoder,
     choice: PassageOptions,
     known: KnownVectors | None = None,
+    *,
+    shown: Sequence[Slide] = (),
 ) -> pl.DataFrame:
-    """Return the passages of a transcript with their vectors, as rows of the search table.
+    """Return the passages of a transcript and the slides with their vectors, as rows of the search table.
 
     Texts whose vectors are `known` are not encoded.
 
@@ -272,20 +287,23 @@ def rows_of(
         TranscriptionError: the encoder refused or did not respond.
 
     """
-    cut = passages.cut_passages(_searchable(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    spoken = passages.cut_passages(_searchable(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    cut = [*spoken, *map(_slide_passage, shown)]
+    numbers = [0] * len(spoken) + [slide.number for slide in shown]
     texts = [item.text for item in cut]
-    spoken = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
+    sentences = list(dict.fromkeys(sentence.text for item in cut for sentence in item.sentences))
     known = known or KnownVectors()
     by_text = _encoded(encoder, texts, known.passages)
     vectors = np.stack([by_text[text] for text in texts]) if texts else encoder.encode(texts)
     # Encoded separately from the passages: a batch is padded to its longest text, and most sentences are short.
-    sentence_vectors = _encoded(encoder, spoken, known.sentences)
+    sentence_vectors = _encoded(encoder, sentences, known.sentences)
     key = transcript.media.key
     each = len(cut)
-    languages = [_language(transcript, item) for item in cut]
+    languages = [*(_language(transcript, item) for item in spoken), *[transcript.language] * len(shown)]
     return pl.DataFrame(
         {
-            "id": [f"{key}#{item.index}" for item in cut],
+            "id": [*(f"{key}#{item.index}" for item in spoken), *(f"{key}#slide{slide.number}" for slide in shown)],
+            "kind": ["speech"] * len(spoken) + ["slide"] * len(shown),
             "media_key": [key] * each,
             "title": [info.title] * each,
             "start_s": [item.start for item in cut],
@@ -307,8 +325,9 @@ def rows_of(
                     recorded=info.recorded,
                     duration_s=transcript.duration,
                     sentences=item.sentences,
+                    slide=number,
                 )
-                for item, language in zip(cut, languages, strict=True)
+                for item, language, number in zip(cut, languages, numbers, strict=True)
             ],
             "near": [
                 encode_vectors(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
@@ -317,6 +336,13 @@ def rows_of(
         },
         schema=polars_schema(vectors.shape[1]),
     )
+
+
+def _slide_passage(slide: Slide) -> passages.Passage:
+    """Return a slide as a passage whose sentences are its paragraphs."""
+    lines = slide.text.split("\n")
+    sentences = tuple(passages.Sentence(slide.start, slide.end, line) for line in lines)
+    return passages.Passage(slide.number, slide.start, slide.end, passages.join_sentences(sentences)[0], sentences)
 
 
 def _recording_info(store: Store, transcript: Transcript) -> RecordingInfo:

@@ -1,7 +1,7 @@
 """Filters of a search: their values, the LanceDB filter (SQL) that they become, and the values that a table offers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
@@ -11,6 +11,8 @@ from transcription_assets.errors import PermanentFailure
 
 MAX_VALUES = 20
 MAX_VALUE = 1000
+KINDS = ("speech", "slide")
+"""What was said, and what was shown as text."""
 LAST = "\U0010ffff"
 
 
@@ -23,7 +25,7 @@ class Filters:
     """Conditions on a moment, all of which must hold.
 
     `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
-    known date; `shortest_s` and `longest_s` are the recording's length in seconds.
+    known date; `shortest_s` and `longest_s` are the recording's length in seconds. `kinds` are some of KINDS.
 
     Raises:
         InvalidQuery: a value exceeds a limit or cannot be encoded.
@@ -37,6 +39,7 @@ class Filters:
     until: date | None = None
     shortest_s: float | None = None
     longest_s: float | None = None
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the limits, so that no filter costs more than a scan of the table."""
@@ -47,6 +50,8 @@ class Filters:
                 raise InvalidQuery(f"a value of the filter {name} exceeds {MAX_VALUE} characters")
             if any(not is_encodable(value) for value in values):
                 raise InvalidQuery(f"the filter {name} contains invalid characters (lone surrogates)")
+        if unknown := set(self.kinds) - set(KINDS):
+            raise InvalidQuery(f"invalid kind {min(unknown)!r}, expected {' or '.join(KINDS)}")
         for name, seconds in (("shortest_s", self.shortest_s), ("longest_s", self.longest_s)):
             if seconds is not None and not 0 <= seconds < float("inf"):
                 raise InvalidQuery(f"invalid {name} {seconds}, expected seconds of at least 0")
@@ -73,6 +78,8 @@ def expression(filters: Filters) -> str | None:
         clauses.append(
             f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in with_suggestions(filters.speakers))})"
         )
+    if filters.kinds:
+        clauses.append(f"kind IN ({', '.join(map(quoted, filters.kinds))})")
     if filters.since:
         clauses.append(f"recorded >= DATE '{filters.since.isoformat()}'")
     if filters.until:
@@ -103,6 +110,7 @@ class Facets:
     collections: Mapping[str, int]
     since: date | None
     until: date | None
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 def facets(rows: pl.DataFrame) -> Facets:
@@ -111,6 +119,7 @@ def facets(rows: pl.DataFrame) -> Facets:
     collections = one["media_key"].str.extract(r"^([^/]+/(?:[^/]+/)?)").fill_null("")
     languages = rows.select("media_key", "language").unique()
     speakers = rows.select("media_key", "speakers").explode("speakers").unique()
+    kinds = rows.select("media_key", "kind").unique()
     dates = one["recorded"]
     return Facets(
         recordings=one.height,
@@ -119,6 +128,7 @@ def facets(rows: pl.DataFrame) -> Facets:
         collections=_counted(collections),
         since=dates.min(),  # type: ignore[arg-type]  # of a column of dates
         until=dates.max(),  # type: ignore[arg-type]
+        kinds=_counted(kinds["kind"]),
     )
 
 

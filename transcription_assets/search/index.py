@@ -185,10 +185,11 @@ class Index:
         pinned = self.snapshot()
         if pinned is None:
             return Facets(0, {}, {}, {}, None, None)
-        search = pinned.table.search().select(["media_key", "language", "speakers", "recorded"])
+        kind = ["kind"] if pinned.has_kinds else []
+        search = pinned.table.search().select(["media_key", "language", "speakers", "recorded", *kind])
         rows = pl.from_arrow(search.limit(pinned.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
-        return facets(rows)
+        return facets(rows if kind else rows.with_columns(kind=pl.lit("speech")))
 
     @explained
     def recordings(self) -> set[str]:
@@ -263,9 +264,12 @@ class Index:
         if pinned is None:
             return
         types = self.passage_schema(columns)
-        for batch in self._batches(pinned, columns):
+        stored = [name for name in columns if name != "kind" or pinned.has_kinds]
+        for batch in self._batches(pinned, stored):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+            if stored != list(columns):
+                frame = frame.with_columns(kind=pl.lit("speech"))
             yield frame.select(pl.col(name).cast(types[name]) for name in columns)
 
     @explained
@@ -399,6 +403,7 @@ class Index:
             passages=int(table.count_rows()),
             embedding_model=self._model_of(name, table),
             dimension=_dimension(table),
+            has_kinds="kind" in table.schema.names,
         )
 
     def _served_name(self) -> str:

@@ -84,8 +84,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class HitSlide:
+    """A slide of a hit: its number in the recording, from 1, its times in seconds, and its text."""
+
+    number: int
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1]."""
+    """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1].
+
+    `slide` is the slide that was found there. If `text` is that of the slide, `said` is the best sentence meanwhile.
+    """
 
     media_key: str
     recording: str
@@ -102,6 +115,9 @@ class Hit:
     speaker: str | None
     recorded: date | None
     duration_s: float | None
+    kind: str = "speech"
+    slide: HitSlide | None = None
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ passage and of its best sentence) plus a share for the words of the question tha
 are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from transcription_assets.domain.passages import Sentence, join_sentences
 from transcription_assets.search.query import (
     Hit,
+    HitSlide,
     Mode,
     ParsedQuery,
     Token,
@@ -76,6 +78,8 @@ class Candidate:
     vector: Vector | None
     sentence_vectors: Vector | None
     bm25: float = 0.0
+    slide: int = 0
+    """The number of the slide that it is, 0 for speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,10 @@ def rank_moments(
 ) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
-    No two moments are of neighbouring passages, and no sentence is in two of them. `vector` is the question's (unit
-    length), None if only words are compared; `unknown` are its words that no passage holds. A hit is weak if its
-    closeness is below `weak_below` and it does not hold most of the words. With `speakers`, moments start in a sentence
-    of theirs.
+    No two moments are of neighbouring passages, and no sentence is in two of them. A slide and the best passage that is
+    said while it is shown are one moment. `vector` is the question's (unit length), None if only words are compared;
+    `unknown` are its words that no passage holds. A hit is weak if its closeness is below `weak_below` and it does not
+    hold most of the words. With `speakers`, moments start in a sentence of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
@@ -114,6 +118,7 @@ def rank_moments(
         best_words=max((item.bm25 for item in fitting), default=0.0),
         unmeasured=weak_below if vector is not None else 0.0,
     )
+    span = partial(scorer.span, speakers=frozenset(speakers))
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
     scored = map(scorer.scored, fitting)
@@ -121,7 +126,7 @@ def rank_moments(
         scored, key=lambda one: (-one.evidence, -one.score, one.candidate.media_key, one.candidate.start)
     ):
         neighbours = of_recording.setdefault(item.candidate.media_key, [])
-        home = next((group for group in neighbours if _adjoin(group[0].candidate, item.candidate)), None)
+        home = next((group for group in neighbours if _belongs(group, item, span)), None)
         if home is None:
             home = []
             neighbours.append(home)
@@ -129,7 +134,13 @@ def rank_moments(
         home.append(item)
     # The sort is stable: among equals the order by score is preserved.
     groups.sort(key=lambda group: _is_weak(group[0], weak_below))
-    moments = [(group[0], context) for group, context in zip(groups, _shared_out(groups), strict=True)]
+    alone = [[item for item in group if _same_kind(item.candidate, group[0].candidate)] for group in groups]
+    others = [
+        next((item for item in group if not _same_kind(item.candidate, group[0].candidate)), None) for group in groups
+    ]
+    moments = [
+        (group[0], context, other) for group, context, other in zip(groups, _shared_out(alone), others, strict=True)
+    ]
     return RankedMoments(moments, scorer, weak_below, frozenset(speakers))
 
 
@@ -154,15 +165,18 @@ def _shared_out(groups: Sequence[Sequence[_Scored]]) -> list[list[Sentence]]:
                     if place not in assigned:
                         assigned.add(place)
                         context.append(one)
-    return [sorted(context, key=lambda one: (one.start, one.end, one.text)) for context in contexts]
+    return [
+        context if group[0].candidate.slide else sorted(context, key=lambda one: (one.start, one.end, one.text))
+        for group, context in zip(groups, contexts, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class RankedMoments:
     """Ranked moments; `hits` returns a page of them."""
 
-    found: list[tuple[_Scored, list[Sentence]]]
-    """The best passage of each moment, and the sentences around it."""
+    found: list[tuple[_Scored, list[Sentence], _Scored | None]]
+    """The best passage of each moment, the sentences around it, and its slide, or what is said while that is shown."""
     scorer: "_Scorer"
     weak_below: float
     speakers: frozenset[str]
@@ -174,18 +188,21 @@ class RankedMoments:
         """Return at most `limit` hits from `offset` on."""
         page = slice(offset, offset + limit)
         scores = self._scores()[page]
-        return tuple(
-            self._hit(best, context, score) for (best, context), score in zip(self.found[page], scores, strict=True)
-        )
+        return tuple(self._hit(*moment, score) for moment, score in zip(self.found[page], scores, strict=True))
 
     def _scores(self) -> list[float]:
         """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
-        scores = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
+        scores = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _, _ in reversed(self.found))
         return list(accumulate(scores, max))[::-1]
 
-    def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
+    def _sentence(self, scored: _Scored) -> Sentence:
+        """Return the sentence that fits best."""
+        return scored.candidate.sentences[self.scorer.best_sentence(scored, self.speakers)]
+
+    def _hit(self, best: _Scored, context: list[Sentence], other: _Scored | None, score: float) -> Hit:
         item = best.candidate
-        best_sentence = item.sentences[self.scorer.best_sentence(best, self.speakers)]
+        slide = item if item.slide else other.candidate if other else None
+        best_sentence = self._sentence(best)
         text, places = join_sentences(context)
         place = places[context.index(best_sentence)]
         matches = highlight_ranges(text, self.scorer.query, self.scorer.alike)
@@ -207,6 +224,9 @@ class RankedMoments:
             speaker=best_sentence.speaker or None,
             recorded=item.recorded,
             duration_s=item.duration_s,
+            kind="slide" if item.slide else "speech",
+            slide=HitSlide(slide.slide, slide.start, slide.end, slide.text) if slide else None,
+            said=self._sentence(other).text if item.slide and other else "",
         )
 
 
@@ -267,6 +287,12 @@ class _Scorer:
         ]
         return ranks.index(max(ranks))
 
+    def span(self, scored: _Scored, speakers: frozenset[str]) -> tuple[float, float]:
+        """Return the times of a slide, or of the best sentence of a passage."""
+        item = scored.candidate
+        best: Candidate | Sentence = item if item.slide else item.sentences[self.best_sentence(scored, speakers)]
+        return best.start, best.end
+
     def _evidence(self, sentence: Sentence) -> Evidence:
         if self.mode is Mode.VECTOR or self._coverage(words_of(sentence.text)) < 1:
             return Evidence.SOME
@@ -294,6 +320,24 @@ class _Scorer:
         if not words:
             return 0.0
         return sum(word in words_held or bool(words_held & self.alike.get(word, _NONE)) for word in words) / len(words)
+
+
+def _same_kind(one: Candidate, other: Candidate) -> bool:
+    """Return whether both are speech, or both slides."""
+    return (one.slide > 0) == (other.slide > 0)
+
+
+def _belongs(group: Sequence[_Scored], item: _Scored, span: Callable[[_Scored], tuple[float, float]]) -> bool:
+    """Return whether an item belongs to a moment, of which the first is the best; `span` gives the times of each.
+
+    Neighbouring passages are one moment, two slides never. As a slide may be shown for an hour, not all that is said
+    meanwhile is one moment with it: only the best passage, and the neighbours of that.
+    """
+    same = next((one.candidate for one in group if _same_kind(one.candidate, item.candidate)), None)
+    if same:
+        return not item.candidate.slide and _adjoin(same, item.candidate)
+    (start, end), (other_start, other_end) = span(group[0]), span(item)
+    return start < other_end and other_start < end
 
 
 def _adjoin(one: Candidate, other: Candidate) -> bool:

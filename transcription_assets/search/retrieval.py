@@ -33,7 +33,8 @@ FUZZY_EXPANSIONS = 50
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `reading` is the same as `table`, for coroutines.
+    `reading` is the same as `table`, for coroutines. `has_kinds` is False for a table of earlier columns, which holds
+    speech only.
     """
 
     table: Any
@@ -42,6 +43,7 @@ class Snapshot:
     passages: int
     embedding_model: str
     dimension: int
+    has_kinds: bool = True
 
 
 async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:

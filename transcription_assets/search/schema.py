@@ -1,9 +1,10 @@
 """Columns of the search tables with the encoding of their values, and the table of each recipe.
 
-Columns: id (`<media_key>#<index>`), media_key, title, start_s, end_s, text, language, speakers, recorded, duration_s,
-vector (float32, unit length), embedding_model, recipe, media_etag, and two that are read for candidates: card (JSON:
-media_key, title, language, recorded, duration_s and the sentences, each [start, end, text, speaker, [[offset in the
-text, second] of each word if the sentence is long]]) and near (float16: the vector of the passage, then one for each
+Columns: id (`<media_key>#<index>`, `<media_key>#slide<number>`), kind (`speech` or `slide`), media_key, title, start_s,
+end_s, text, language, speakers, recorded, duration_s, vector (float32, unit length), embedding_model, recipe,
+media_etag, and two that are read for candidates: card (JSON: media_key, title, language, recorded, duration_s, the
+number of the slide or 0, and the sentences, each [start, end, text, speaker, [[offset in the text, second] of each word
+if the sentence is long]]) and near (float16: the vector of the passage, then one for each
 sentence). `recipe` names everything that vectors depend on: all rows of a table have the same recipe.
 
 In a table of a million rows each column that is read costs a millisecond, nested lists several. So `card` and `near`
@@ -33,6 +34,7 @@ _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 SCALAR_COLUMNS = (
     "id",
+    "kind",
     "media_key",
     "title",
     "start_s",
@@ -54,6 +56,7 @@ def polars_schema(dimension: int) -> dict[str, pl.DataType]:
     """Return the Polars schema of a table and of `embeddings/<key>.parquet`."""
     return {
         "id": pl.String(),
+        "kind": pl.String(),
         "media_key": pl.String(),
         "title": pl.String(),
         "start_s": pl.Float64(),
@@ -117,14 +120,19 @@ def encode_card(
     recorded: date | None,
     duration_s: float | None,
     sentences: Sequence[Sentence],
+    slide: int = 0,
 ) -> str:
-    """Return the JSON for display of a passage; only long sentences include the times of their words."""
+    """Return the JSON for display of a passage; only long sentences include the times of their words.
+
+    `slide` is the number of the slide, 0 for speech.
+    """
     rows = [
         [one.start, one.end, one.text, one.speaker, [[at, round(when, 2)] for at, when in one.words if is_long(one)]]
         for one in sentences
     ]
     day = recorded.isoformat() if recorded else None
-    return json.dumps([media_key, title, language, day, duration_s, rows], ensure_ascii=False, separators=(",", ":"))
+    fields = [media_key, title, language, day, duration_s, slide, rows]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def is_long(sentence: Sentence) -> bool:
@@ -163,7 +171,7 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
 
 def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
     """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
-    media_key, title, language, day, duration_s, stored = json.loads(written)
+    media_key, title, language, day, duration_s, *slide, stored = json.loads(written)  # earlier rows have no slide
     sentences = _sentences(stored)
     vectors = None if pressed is None else decode_vectors(pressed, dimension)
     return Candidate(
@@ -179,6 +187,7 @@ def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> 
         sentences=sentences,
         vector=None if vectors is None else vectors[0],
         sentence_vectors=None if vectors is None else vectors[1:],
+        slide=slide[0] if slide else 0,
     )
 
 

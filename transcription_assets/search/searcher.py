@@ -24,6 +24,8 @@ REMEMBERED_WORDS = 200_000
 WORDS_ONLY = float("inf")
 """Value of `weak_below` without vectors: a moment that holds few of the words is weak."""
 
+NO_KINDS = "the search table has the columns of an earlier version, without slides: run `index rebuild`"
+
 Encoders = Callable[[str], Encoder]
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,10 @@ class Searcher:
         snapshot = self._index.snapshot()
         if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
             return Answer((), more=False, passages=snapshot.passages if snapshot else 0, mode=query.mode)
+        if query.filters.kinds and not snapshot.has_kinds:
+            if "speech" not in query.filters.kinds:
+                return Answer((), more=False, passages=snapshot.passages, mode=query.mode, note=NO_KINDS)
+            query = replace(query, filters=replace(query.filters, kinds=()))
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
         find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most)
         # Submitted before the question is encoded, so that both run at the same time.

@@ -277,7 +277,7 @@ class Tables:
         rows = int(table.count_rows())
         indexed = {column for item in table.list_indices() for column in item.columns}
         for column, config in _worthwhile(rows):
-            if column not in indexed:
+            if column not in indexed and column in table.schema.names:  # those of earlier columns have no kind
                 self._indexed(name, column, config)
         self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
@@ -332,7 +332,7 @@ def _worthwhile(rows: int) -> list[tuple[str, Any]]:
     indexes: list[tuple[str, Any]] = [("text", _of_words())]
     if rows >= VECTOR_INDEX_ROWS:
         indexes += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
-        indexes += [("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
+        indexes += [("kind", Bitmap()), ("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]
     return indexes
 
 

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.filters import Filters
-from transcription_assets.search.query import MAX_LIMIT, Hit, split_highlights
+from transcription_assets.search.query import MAX_LIMIT, Hit, HitSlide, split_highlights
 from transcription_assets.search.query import Query as Question
+from transcription_assets.slides.finder import Slide
 from transcription_assets.web import paragraphs, problems, recordings
 from transcription_assets.web.archive import LONGEST_KEY, Archive
 from transcription_assets.web.library import Library
@@ -24,6 +25,8 @@ from transcription_assets.web.schemas import (
     RecordingPage,
     SearchParameters,
     SearchResults,
+    ShownSlide,
+    SlideList,
     State,
     TextPart,
     TranscriptWords,
@@ -102,6 +105,12 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
         data = await workers.run(_words, archive, key, compressed=compressed)
         return Response(data, media_type="application/json", headers=headers)
 
+    @routes.get("/media/{key:path}/slides")
+    async def slides(key: Key) -> SlideList:
+        """Return the slides of the recording with their texts and times; none if they were not read."""
+        found = await workers.run(archive.slides, key)
+        return SlideList(key=key, slides=[_slide(key, slide) for slide in found])
+
     @routes.get("/media/{key:path}")
     async def recording(key: Key) -> RecordingDetails:
         """Return one recording, with links to its files."""
@@ -120,6 +129,7 @@ def _question(parameters: SearchParameters) -> Question:
         parameters.until,
         parameters.shortest,
         parameters.longest,
+        tuple(parameters.kind),
     )
     return Question(parameters.q, parameters.limit, parameters.offset, filters=filters)
 
@@ -141,7 +151,15 @@ def _moment(hit: Hit, *, has_picture: bool) -> Moment:
         duration=hit.duration_s,
         url=recordings.watch(hit.media_key, hit.start),
         poster=recordings.path("/posters", hit.media_key) if has_picture else "",
+        kind="slide" if hit.kind == "slide" else "speech",
+        slide=_slide(hit.media_key, hit.slide) if hit.slide else None,
+        said=hit.said,
     )
+
+
+def _slide(key: str, slide: Slide | HitSlide) -> ShownSlide:
+    picture = recordings.slide_picture(key, slide.number)
+    return ShownSlide(number=slide.number, start=slide.start, end=slide.end, text=slide.text, picture=picture)
 
 
 def _words(archive: Archive, key: str, *, compressed: bool) -> bytes:

@@ -14,12 +14,14 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.pipeline import slides
 from transcription_assets.pipeline.identification import IdentificationTools
 from transcription_assets.search.filters import Facets
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
+from transcription_assets.slides.finder import Slide
 from transcription_assets.storage import MediaObject, Store
 from transcription_assets.web.cache import Cached
 from transcription_assets.wiring import Locate, Services
@@ -239,6 +241,28 @@ class Archive:
 
         """
         return self._read_artefact(key, media_keys.transcript(key, suffix), "no transcript yet")
+
+    def slides(self, key: str) -> tuple[Slide, ...]:
+        """Return the slides of a recording, none if they were not read.
+
+        Raises:
+            NotFound: the recording does not exist.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
+        self.media(key)
+        found = slides.load(self.store, key)
+        return found.slides if found else ()
+
+    def slide_picture(self, key: str, number: int) -> bytes:
+        """Return the thumbnail of a slide (WebP).
+
+        Raises:
+            NotFound: the recording does not exist, or has no such slide.
+            TranscriptionError: the store cannot be opened or read.
+
+        """
+        return self._read_artefact(key, media_keys.slide_picture(key, number), f"no slide {number}")
 
     def parsed_transcript(self, key: str) -> Transcript:
         """Return the parsed transcript.

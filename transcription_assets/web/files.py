@@ -3,13 +3,15 @@
 import mimetypes
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path as FilePath
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from transcription_assets.domain import media_keys
+from transcription_assets.slides.sampling import MOST_SLIDES
 from transcription_assets.web import problems
 from transcription_assets.web.api import Key
 from transcription_assets.web.archive import Archive
@@ -26,6 +28,7 @@ _TYPES = {
     ".ts": "video/mp2t",
 }
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
+_SLIDE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 _RANGED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The recording."},
     304: {"description": "The recording has not changed."},
@@ -68,6 +71,13 @@ def router(archive: Archive, workers: ThreadPool) -> APIRouter:
         headers = {"cache-control": f"private, max-age={CACHE_S}"}
         return Response(data, media_type="image/jpeg", headers=PASSIVE | headers)
 
+    @routes.get("/slides/{key:path}/{number}.webp", responses=_SLIDE, response_class=Response)
+    async def slide(key: Key, number: Annotated[int, Path(ge=1, le=MOST_SLIDES)]) -> Response:
+        """Return the thumbnail of a slide of the recording (WebP)."""
+        data = await workers.run(archive.slide_picture, key, number)
+        headers = {"cache-control": f"private, max-age={CACHE_S}"}
+        return Response(data, media_type="image/webp", headers=PASSIVE | headers)
+
     return routes
 
 
@@ -94,7 +104,7 @@ def _sound(archive: Archive, key: str) -> FileLocation:
 def _local_file(url: str) -> FileLocation:
     # The store has checked where links in this path lead, so the resolved path is opened.
     path = os.path.realpath(url.removeprefix("file:"))
-    return FileLocation(path, Path(path).stat())
+    return FileLocation(path, FilePath(path).stat())
 
 
 def _answered(location: FileLocation, media_type: str, request: Request) -> Response:

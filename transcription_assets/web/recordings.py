@@ -78,7 +78,8 @@ def one(library: Library, key: str) -> RecordingDetails:
     row = found.row(0, named=True) if found.height else _new_row(overview, source)
     summary = _summary(library, overview.notes, row)
     plays = _plays(library, key, row["media_etag"] or row["etag"])
-    return RecordingDetails(**summary, plays=plays, links=_links(key, summary["poster"]))
+    links = _links(key, summary["poster"], has_slides=library.archive.settings.slides)
+    return RecordingDetails(**summary, plays=plays, links=links)
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
@@ -138,13 +139,19 @@ def _time(text: str) -> datetime | None:
         return None
 
 
-def _links(key: str, poster: str) -> Links:
+def slide_picture(key: str, number: int) -> str:
+    """Return the URL path of the thumbnail of a slide."""
+    return path("/slides", key, f"{number}.webp")
+
+
+def _links(key: str, poster: str, *, has_slides: bool) -> Links:
     base = f"/api/media/{key}"
     return Links(
         media=path("/media", key),
         sound=path("/sound", key),
         poster=poster,
         words=path(base, "words"),
+        slides=path(base, "slides") if has_slides else "",
         speakers=path(base, "speakers"),
         transcripts={kind: path(base, f"transcript.{kind}") for kind in KINDS},
     )

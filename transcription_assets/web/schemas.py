@@ -12,6 +12,7 @@ from transcription_assets.search.query import MAX_LIMIT, MAX_OFFSET, MAX_TEXT
 
 State = Literal["done", "working", "waiting", "failed"]
 Silence = Literal["", "no_speech", "not_understood"]
+Kind = Literal["speech", "slide"]
 Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of the recording.")]
 
 # All parameters together must fit into a URL of 64 KB, in which one character takes up to twelve bytes.
@@ -49,6 +50,7 @@ class SearchParameters(Schema):
     prefix: str = Field("", max_length=MAX_VALUE, description="Prefix of the media key.")
     language: list[Language] = Field([], max_length=MAX_VALUES, description="Language codes, any of which must match.")
     speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="Speakers, any of whom must match.")
+    kind: list[Kind] = Field([], max_length=MAX_VALUES, description="What was said (speech), or text shown (slide).")
     since: Day = Field(None, description="Recorded on this day or later.")
     until: Day = Field(None, description="Recorded on this day or earlier.")
     shortest: Length = Field(None, description="Minimum length of the recording in seconds.")
@@ -65,6 +67,16 @@ class TextPart(Schema):
     text: str
     sentence: bool = Field(description="Whether it is in the best matching sentence.")
     match: bool = Field(description="Whether it matches a word of the query.")
+
+
+class ShownSlide(Schema):
+    """A slide of a recording."""
+
+    number: int = Field(description="Its number in the recording, from 1.")
+    start: Seconds
+    end: Seconds
+    text: str = Field(description="One line for each paragraph; in search results, all in one line.")
+    picture: str = Field(description="URL path of a thumbnail (WebP).")
 
 
 class Moment(Schema):
@@ -85,6 +97,9 @@ class Moment(Schema):
     duration: float | None = Field(description="Length of the recording in seconds.")
     url: str = Field(description="URL path of the page that plays the recording from this moment.")
     poster: str = Field(description="URL path of the poster frame; empty if there is none.")
+    kind: Kind = Field(description="Whether `text` was said, or is that of a slide.")
+    slide: ShownSlide | None = Field(description="The slide that was found at this moment.")
+    said: str = Field(description="If `text` is that of a slide: what was found to be said meanwhile, else empty.")
 
 
 class SearchResults(Schema):
@@ -109,6 +124,7 @@ class FacetCounts(Schema):
     collections: dict[str, int]
     since: date | None
     until: date | None
+    kinds: dict[str, int]
 
 
 class RecordingSummary(Schema):
@@ -152,6 +168,7 @@ class Links(Schema):
     sound: str
     poster: str = Field(description="Empty if there is no poster frame.")
     words: str
+    slides: str = Field(description="Empty unless the slides of recordings are read.")
     speakers: str
     transcripts: dict[str, str]
 
@@ -164,6 +181,13 @@ class RecordingDetails(RecordingSummary):
         description="The link that plays in sync with the transcript: browsers play some recordings out of sync, or"
         " without sound."
     )
+
+
+class SlideList(Schema):
+    """The slides of a recording, in order."""
+
+    key: str
+    slides: list[ShownSlide]
 
 
 class Paragraph(Schema):

@@ -297,7 +297,9 @@ def test_large_table_gets_indexes_and_finds_the_same_hits(tmp_path: Path, monkey
     table.replace(pl.concat([many, rows(CHESS)]), [SEA.media.key, CHESS.media.key])
     assert table.maintain().vector_index
     (state,) = table.status()
-    assert {"text", "vector", "media_key", "language", "recorded", "duration_s", "speakers"} <= set(state.indexes)
+    assert {"text", "vector", "media_key", "language", "recorded", "duration_s", "speakers", "kind"} <= set(
+        state.indexes
+    )
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "nine hours").hits[0].media_key == CHESS.media.key
     assert keys(ask(searcher, "sea", prefix="video/talks/it")) == {CHESS.media.key}

@@ -35,6 +35,7 @@ def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],
+            "kind": ["speech"] * count,
             "media_key": [key] * count,
             "start_s": [float(number) for number in range(count)],
             "end_s": [number + 1.0 for number in range(count)],

@@ -72,7 +72,7 @@ def test_graph_runs_on_a_bucket_and_logs_no_secret(
     instance.add_dynamic_partitions(str(partitions.name), [key])
     graph = dg.Definitions(
         assets=assets.GRAPH,
-        jobs=[jobs.process_recordings],
+        jobs=[jobs.process_recordings()],
         resources={
             "store": definitions.build(Settings()).resources["store"],  # type: ignore[index]
             "decoder": DecoderResource(ffmpeg=recordings.wheel_ffmpeg()),

@@ -110,6 +110,7 @@ def test_schema_lists_every_public_route(page: TestClient) -> None:
         "/api/media",
         "/api/media/{key}",
         "/api/media/{key}/words",
+        "/api/media/{key}/slides",
         "/api/media/{key}/speakers",
         "/api/media/{key}/speakers/{label}",
         "/api/media/{key}/speakers/{label}/reject",
@@ -120,6 +121,7 @@ def test_schema_lists_every_public_route(page: TestClient) -> None:
         "/media/{key}",
         "/sound/{key}",
         "/posters/{key}",
+        "/slides/{key}/{number}.webp",
     } == set(described)
 
 

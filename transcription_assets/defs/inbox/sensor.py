@@ -14,7 +14,7 @@ import polars as pl
 
 from transcription_assets.defs.inbox.listing import InboxView, list_inbox, read_notifications
 from transcription_assets.defs.inbox.queue import Queue
-from transcription_assets.defs.jobs import process_recordings, recordings
+from transcription_assets.defs.jobs import PROCESS, recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.defs.runs import RANGE_END, RANGE_START, ActiveRuns, find_active_runs, last_ended_run
 from transcription_assets.domain import inbox_diff, media_keys
@@ -72,7 +72,7 @@ def inbox_sensor(pace: SensorLimits) -> dg.SensorDefinition:
     """
 
     @dg.sensor(
-        job_name=process_recordings.name,
+        job_name=PROCESS,
         minimum_interval_seconds=pace.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Detects new and changed recordings in the inbox and requests runs for them, once their files "
@@ -220,7 +220,8 @@ def _remove_artefacts(store: StoreResource, removed: pl.DataFrame) -> None:
         return
     place = store.open()
     for key in removed["key"]:
-        place.delete(*media_keys.artefacts(key), *place.list(media_keys.checkpoints(key)))
+        folders = (media_keys.checkpoints(key), media_keys.slide_pictures(key))
+        place.delete(*media_keys.artefacts(key), *(path for folder in folders for path in place.list(folder)))
     store.table().remove(removed["key"].to_list())
     store.voiceprints().replace([], removed["key"].to_list())
 

@@ -20,6 +20,9 @@ export function excerpt(parts) {
   ];
 }
 
+/** Return the beginning of a text, in whole words. */
+export const keepWords = (text) => (text.length > CONTEXT ? `${wordsBefore(text, CONTEXT)} …` : text);
+
 const highlight = (parts) => parts.map((part) => (part.match ? h("mark", {}, part.text) : part.text));
 
 /** Return the first CONTEXT characters of some parts, in whole words. */

@@ -5,7 +5,8 @@ import { h, main } from "./dom.js";
 import { languageName } from "./format.js";
 import { navigate } from "./router.js";
 
-const NAMES = ["prefix", "language", "speaker", "since", "until"];
+const NAMES = ["prefix", "language", "speaker", "kind", "since", "until"];
+const KINDS = { speech: "Speech", slide: "Slides" };
 let facets = null; // the last response of /api/facets
 
 /** Return whether a search is restricted by a filter. */
@@ -23,6 +24,7 @@ export function createFilters() {
     select("prefix", "Collection", facets.collections),
     select("language", "Language", facets.languages, languageName),
     select("speaker", "Speaker", facets.speakers),
+    select("kind", "Found in", facets.kinds, (kind) => KINDS[kind] ?? kind),
     dateInput("since", "From"), dateInput("until", "To")].filter(Boolean));
   if (facets) fill();
   // Errors are ignored, since the search itself reports them.

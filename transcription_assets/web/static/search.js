@@ -2,12 +2,13 @@
 
 import { fetchJson } from "./api.js";
 import { announce, h, inlineList, main, showView } from "./dom.js";
-import { excerpt } from "./excerpt.js";
+import { excerpt, keepWords } from "./excerpt.js";
 import { createFilters, isFiltered, syncFilters } from "./filters.js";
 import { formatCount, formatDate, formatTimeWithUnits, joinText, languageName } from "./format.js";
 import { errorNotice } from "./notices.js";
 import { thumbnail } from "./recordings.js";
 import { refresh } from "./router.js";
+import { slidePicture } from "./slides.js";
 
 const PAGE_SIZE = 10;
 const SLOW_MS = 300; // a faster search shows no progress
@@ -114,13 +115,23 @@ class Results {
 function result(moment, query) {
   const address = `${moment.url}&q=${encodeURIComponent(query)}`;
   const facts = inlineList(moment.folder, languageName(moment.language), moment.speaker,
-    moment.recorded && formatDate(moment.recorded));
-  const label = `${moment.title}, at ${formatTimeWithUnits(moment.start)}`;
+    moment.recorded && formatDate(moment.recorded), moment.kind === "slide" ? "slide" : null);
+  const label = `${moment.title}${moment.kind === "slide" ? ", slide" : ""}, at ${formatTimeWithUnits(moment.start)}`;
   return h("a", { class: "hit", href: address, "aria-label": label },
-    thumbnail(moment.poster, moment.start),
+    moment.slide ? slideThumbnail(moment) : thumbnail(moment.poster, moment.start),
     h("div", { class: "about" },
       h("div", {}, h("bdi", { class: "name" }, moment.title), h("span", { class: "source" }, ...facts)),
-      h("p", { class: "excerpt", dir: "auto" }, ...excerpt(moment.parts))));
+      h("p", { class: "excerpt", dir: "auto" }, ...excerpt(moment.parts)),
+      moment.said ? h("p", { class: "said", dir: "auto" }, keepWords(moment.said)) : null));
+}
+
+/** Return the picture of the slide of a moment. The text of the result has its text already, if it is that of a slide. */
+function slideThumbnail(moment) {
+  const frame = thumbnail("", moment.start);
+  const image = slidePicture(moment.slide);
+  image.title = moment.slide.text;
+  frame.querySelector("svg").replaceWith(image);
+  return frame;
 }
 
 /** @param {number} passages the number of searchable passages */

@@ -7,6 +7,7 @@ import { errorNotice } from "./notices.js";
 import { createPlayer } from "./player.js";
 import { failureReason, recordingFacts } from "./recordings.js";
 import { refresh, takeClick } from "./router.js";
+import { showSlides } from "./slides.js";
 import { SpeakerPanel } from "./speakers.js";
 import { showTranscript } from "./transcript.js";
 
@@ -35,11 +36,12 @@ function startTime(params) {
 
 async function play(item, start, autoplay) {
   const player = createPlayer(item, start, autoplay);
+  const slides = h("section", { class: "slides", "aria-label": "Slides", hidden: true });
   const transcript = h("section", { class: "transcript", "aria-label": "Transcript", tabindex: "0" });
   showView(item.title, h("div", { class: "stage" },
     h("div", { class: "player" }, player.cover, player.media, player.mutedVideo),
     h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...recordingFacts(item)),
-      failureReason(item), playerControls(player), downloadLinks(item), shortcutHelp())),
+      failureReason(item), playerControls(player), downloadLinks(item), slides, shortcutHelp())),
   transcript);
   main.className = "watch";
   startPlayerShortcuts(player.media);
@@ -50,7 +52,10 @@ async function play(item, start, autoplay) {
     if (isAbort(error)) throw error;
     // Other errors are ignored: without speakers the transcript is complete.
   });
-  await showTranscript(item, transcript, player.media, start, speakers);
+  await Promise.all([
+    showTranscript(item, transcript, player.media, start, speakers),
+    showSlides(item, slides, player.media),
+  ]);
 }
 
 function unplayableNotice(item) {

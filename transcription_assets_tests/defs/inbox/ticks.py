@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
-from transcription_assets.defs.jobs import process_recordings, recordings
+from transcription_assets.defs.jobs import PROCESS, recordings
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.domain import inbox_diff
 from transcription_assets.storage import Store
@@ -83,7 +83,7 @@ class Daemon:
         tags = {**request.tags, RUN_KEY: request.run_key}
         if request.partition_key:
             tags["dagster/partition"] = request.partition_key
-        run = dg.DagsterRun(process_recordings.name, run_id=str(uuid.uuid4()), tags=tags, status=status)
+        run = dg.DagsterRun(PROCESS, run_id=str(uuid.uuid4()), tags=tags, status=status)
         self.instance.add_run(run)
         return keys_of(run, self.partitions())
 

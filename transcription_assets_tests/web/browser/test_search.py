@@ -130,7 +130,14 @@ def test_truncated_response_shows_an_error_and_can_be_retried(opened: Opened) ->
 
 
 def test_filters_match_the_search_after_going_back(opened: Opened) -> None:
-    known = {"recordings": 2, "languages": {"en": 1, "de": 1}, "speakers": {}, "collections": {}, "since": None}
+    known = {
+        "recordings": 2,
+        "languages": {"en": 1, "de": 1},
+        "speakers": {},
+        "collections": {},
+        "kinds": {},
+        "since": None,
+    }
     page = opened("about:blank")
     page.route("**/api/search?*", answering)
     page.route("**/api/facets", lambda route: route.fulfill(body=json.dumps(known), content_type="application/json"))

@@ -1,0 +1,1 @@
+"""Slides: what a recording shows as text, and when."""
