@@ -7,26 +7,34 @@ their words can be searched at once, their vectors only if the model is the same
 that a switch can be undone; older ones are dropped.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search import retrieval, schema
+from transcription_assets.search import vocabulary as vocabularies
 from transcription_assets.search.filters import Facets, Filters, facets, quoted
 from transcription_assets.search.index_errors import explained, translated
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
 from transcription_assets.search.tables import IndexState, Tables, VersionState, awaited, has_cards
+from transcription_assets.search.vocabulary import Vocabulary
 
 BATCH_ROWS = 4096
 NAMED = 3
 """Maximum number of recordings that a message names."""
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
+VOCABULARY_S = 30.0
+"""Seconds for which readers cache the vocabulary of an unchanged table."""
+
+log = logging.getLogger(__name__)
 
 
 class Index:
@@ -38,6 +46,7 @@ class Index:
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._vocabularies: dict[str, _ReadVocabulary] = {}
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -117,7 +126,35 @@ class Index:
     def forget(self) -> None:
         """Discard all open tables and snapshots: the tables may have been deleted and created again."""
         self._snapshots.clear()
+        self._vocabularies.clear()
         self._tables.forget()
+
+    @explained
+    def vocabulary(self, pinned: Snapshot) -> Vocabulary:
+        """Return the vocabulary of the table as of its last maintenance, empty before the first.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        name = str(pinned.table.name)
+        known = self._vocabularies.get(name)
+        now = time.monotonic()
+        if known is None or now - known.read_at > VOCABULARY_S:
+            known = self._read_vocabulary(name, known)
+            self._vocabularies[name] = known
+        return known.vocabulary
+
+    def _read_vocabulary(self, name: str, known: "_ReadVocabulary | None") -> "_ReadVocabulary":
+        content, etag = self._tables.get(_vocabulary_path(name), known.etag if known else None)
+        if content is None:
+            unchanged = known.vocabulary if known and etag else Vocabulary()
+            return _ReadVocabulary(time.monotonic(), etag, unchanged)
+        try:
+            return _ReadVocabulary(time.monotonic(), etag, vocabularies.from_parquet(content))
+        except ValueError as error:
+            log.warning("%s/%s: %s; the next refresh replaces it", self.uri, _vocabulary_path(name), error)
+            return _ReadVocabulary(time.monotonic(), etag, Vocabulary())
 
     @explained
     def search_vectors(self, pinned: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
@@ -133,14 +170,21 @@ class Index:
         return awaited(retrieval.search_vectors(pinned, vector, filters, most))
 
     @explained
-    def search_words(self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
-        """Return the BM25 score of each row that holds the words.
+    def search_words(
+        self,
+        pinned: Snapshot,
+        parsed: ParsedQuery,
+        filters: Filters,
+        most: int,
+        forms: Mapping[str, Sequence[str]] | None = None,
+    ) -> Mapping[int, float]:
+        """Return the BM25 score of each row that holds the words, or the other `forms` of a term.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(pinned, parsed, filters, most))
+        return awaited(retrieval.search_words(pinned, parsed, filters, most, forms or {}))
 
     @explained
     def search_similar_words(
@@ -264,9 +308,7 @@ class Index:
             return
         types = self.passage_schema(columns)
         for batch in self._batches(pinned, columns):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
-            yield frame.select(pl.col(name).cast(types[name]) for name in columns)
+            yield _frame(batch, types)
 
     @explained
     def maintain(self) -> IndexState:
@@ -285,6 +327,8 @@ class Index:
             self._switched(building, instead_of=served)
             building = ""
         self._drop_old(names)
+        for name in self._tables.names():
+            self._maintain_vocabulary(name)
         return self._state(building if building in names else "")
 
     @explained
@@ -323,6 +367,22 @@ class Index:
                 f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
         self._switched(table)
+
+    def _maintain_vocabulary(self, name: str) -> None:
+        """Write the vocabulary of a table that has changed since it was written."""
+        table = self._tables.newest(name)
+        if table is None or not has_cards(table):
+            return
+        written = self._read_vocabulary(name, None).vocabulary
+        if written.version == int(table.version):
+            return
+        columns = {"text": pl.String(), "language": pl.String()}
+        with translated(self.uri):
+            batches = table.search().select(list(columns)).limit(int(table.count_rows()) or 1).to_batches(BATCH_ROWS)
+            passages = (_frame(batch, columns) for batch in batches)
+            made = vocabularies.build(passages, int(table.version))
+        self._tables.put(_vocabulary_path(name), made.to_parquet())
+        self._vocabularies.pop(name, None)
 
     def _batches(self, pinned: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
         with translated(self.uri):
@@ -437,6 +497,7 @@ class Index:
         for name in names:
             if name.startswith(schema.FIRST_TABLE) and name not in in_use and pointer:
                 self._tables.drop(name)
+                self._tables.delete(_vocabulary_path(name))
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
         """Return the (media key, ETag) pairs that the served table has and this one lacks."""
@@ -488,6 +549,26 @@ class Index:
             missing=len(self._missing(name, served)),
             indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadVocabulary:
+    """A vocabulary with the time (monotonic) and the ETag of its reading."""
+
+    read_at: float
+    etag: str | None
+    vocabulary: Vocabulary
+
+
+def _vocabulary_path(table: str) -> str:
+    return f"words/{table}.parquet"
+
+
+def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return a batch of rows as a frame with these columns and types."""
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+    return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
 
 
 def _dimension(table: Any) -> int:

@@ -5,7 +5,7 @@ table, so all queries for an answer use the same snapshot. They are coroutines b
 switches between threads five times for each query. `Index` translates LanceDB's exceptions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -54,16 +54,24 @@ async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, m
     return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
-async def search_words(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
-    """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
+Alternatives = Mapping[str, Sequence[str]]
+"""Other words that count as a term of the question, spelt as in the index."""
+
+
+async def search_words(
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Alternatives
+) -> dict[int, float]:
+    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms, best first.
 
     If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
     if these reach the limit too, up to `most` rows that hold the question as it was typed.
     """
-    found = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
+    every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
+    any_of_them = _queries().MatchQuery(f"{parsed.loose} {every_form}".strip(), "text")
+    found = await _holding(snapshot, parsed, filters, most, any_of_them)
     if len(found) < most or not parsed.terms[1:]:
         return found
-    every = _queries().MatchQuery(parsed.loose, "text", operator=_queries().FullTextOperator.AND)
+    every = _all_of(parsed, forms)
     together = await _holding(snapshot, parsed, filters, most, every)
     if len(together) == most:
         typed = parsed.loose if parsed.phrases else parsed.meaning
@@ -71,6 +79,15 @@ async def search_words(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
+
+
+def _all_of(parsed: ParsedQuery, forms: Alternatives) -> Any:
+    """Return the query for all terms, each as it was typed or in another form."""
+    queries = _queries()
+    if not forms:
+        return queries.MatchQuery(parsed.loose, "text", operator=queries.FullTextOperator.AND)
+    each = [" ".join((parsed.spelt[term], *forms.get(term, ()))) for term in parsed.terms]
+    return queries.BooleanQuery([(queries.Occur.MUST, queries.MatchQuery(words, "text")) for words in each])
 
 
 async def _holding(

@@ -15,6 +15,7 @@ from transcription_assets.search.index_errors import FilesGone
 from transcription_assets.search.query import Answer, Mode, Query, parse_query
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
+from transcription_assets.search.vocabulary import Forms, forms_of
 
 CANDIDATES = 2
 """Passages requested per moment of the answer: neighbours are merged."""
@@ -77,7 +78,8 @@ class Searcher:
         if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
             return Answer((), more=False, passages=snapshot.passages if snapshot else 0, mode=query.mode)
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most)
+        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, self._index.vocabulary(snapshot))
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.words)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
         mode, vector, weak_below, note = self._means(query.mode, parsed.meaning, snapshot)
@@ -89,6 +91,7 @@ class Searcher:
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
+        unknown = tuple(word for word in unknown if word not in forms.words)
         if words and (len(scores) == most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))
@@ -108,6 +111,7 @@ class Searcher:
             vector,
             mode,
             unknown=unknown,
+            forms=forms,
             weak_below=weak_below,
             speakers=with_suggestions(query.filters.speakers),
         )

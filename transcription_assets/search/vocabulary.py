@@ -1,0 +1,176 @@
+"""The vocabulary of a search table: every word of its passages, so that a question finds other forms of its words.
+
+`Index.maintain` writes it beside the table (`words/<table>.parquet`), and each searching process keeps it in memory.
+Words of passages written since then are still found as they were typed. Scripts without spaces have no words here.
+"""
+
+import io
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import polars as pl
+
+from transcription_assets.domain.text import is_unspaced
+from transcription_assets.search.query import ParsedQuery, Token, fold
+from transcription_assets.search.word_forms import (
+    NUMBER_LANGUAGES,
+    STEMMERS,
+    numbers,
+    parts,
+    read_question,
+    stem,
+    value_of,
+)
+
+MAX_WORDS = 500_000
+"""The rarest words beyond this are left out: names and errors that are spelt the same everywhere."""
+SHORTEST = 3
+"""Letters of the shortest word that has other forms here, and of the shortest prefix that is completed."""
+LONGEST_ENDING = 3
+"""Letters at the end of a word in which its inflections may differ."""
+MAX_FORMS = 24
+VERSION = "version"
+LANGUAGES = "languages"
+_WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*"
+_SCHEMA = {"word": pl.String(), "folded": pl.String(), "count": pl.Int64(), "numbers": pl.List(pl.Int64)}
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """Other forms of a question's words in the passages.
+
+    `words` has for each term its other forms, spelt as in the index; `numerals` are the words of the question with its
+    numbers merged (`word_forms.read_question`), None if it has none.
+    """
+
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numerals: Sequence[Token] | None = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words of a table at a version, sorted by their folded forms, with the languages of its passages."""
+
+    table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
+    languages: tuple[str, ...] = ()
+    version: int = -1
+
+    def __contains__(self, folded: str) -> bool:
+        """Return whether a word with this folded form occurs."""
+        at = bisect_left(self._folded, folded)
+        return at < len(self._folded) and self._folded[at] == folded
+
+    def completions(self, prefix: str) -> list[str]:
+        """Return the most frequent words that start with this folded prefix, at most MAX_FORMS."""
+        return self._range(prefix).sort("count", descending=True)["word"].head(MAX_FORMS).to_list()
+
+    def inflections(self, word: str) -> list[str]:
+        """Return the words with the same stem as this one (lower case) in a language of the table, without itself."""
+        folded = fold(word)
+        if len(folded) < SHORTEST or any(map(str.isdigit, folded)):
+            return []
+        shared = self._range(folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)])
+        languages = [language for language in self.languages if language in STEMMERS]
+        stems = [(language, stem(word, language)) for language in languages]
+        return [
+            other
+            for other, other_folded in zip(shared["word"].to_list(), shared["folded"].to_list(), strict=True)
+            if other_folded != folded and any(stem(other, language) == root for language, root in stems)
+        ][:MAX_FORMS]
+
+    def number_words(self, values: Iterable[int]) -> list[str]:
+        """Return the words that say one of these values."""
+        return [word for value in sorted(values) for word in self._by_number.get(value, ())][: 2 * MAX_FORMS]
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return self.table["folded"].to_list()
+
+    @cached_property
+    def _by_number(self) -> dict[int, list[str]]:
+        said = self.table.filter(pl.col("numbers").is_not_null()).explode("numbers")
+        found: dict[int, list[str]] = {}
+        for word, value in zip(said["word"].to_list(), said["numbers"].to_list(), strict=True):
+            found.setdefault(value, []).append(word)
+        return found
+
+    def _range(self, prefix: str) -> pl.DataFrame:
+        first = bisect_left(self._folded, prefix)
+        last = bisect_left(self._folded, prefix + "\U0010ffff")
+        return self.table[first:last]
+
+    def to_parquet(self) -> bytes:
+        """Return the vocabulary as a file."""
+        target = io.BytesIO()
+        metadata = {VERSION: str(self.version), LANGUAGES: " ".join(self.languages)}
+        self.table.write_parquet(target, metadata=metadata)
+        return target.getvalue()
+
+
+def from_parquet(content: bytes) -> Vocabulary:
+    """Read a vocabulary from its file.
+
+    Raises:
+        ValueError: the file is damaged.
+
+    """
+    source = io.BytesIO(content)
+    try:
+        metadata = pl.read_parquet_metadata(source)
+        source.seek(0)
+        table = pl.read_parquet(source)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"damaged vocabulary: {error}") from error
+    return Vocabulary(table, tuple(metadata.get(LANGUAGES, "").split()), int(metadata.get(VERSION, "-1")))
+
+
+def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
+    """Collect the words of passages, batches with the columns `text` and `language`."""
+    counted: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    for batch in passages:
+        words = batch["text"].str.to_lowercase().str.extract_all(_WORD).explode().drop_nulls()
+        counted.update(dict(words.value_counts(name="count").iter_rows()))
+        languages.update(dict(batch["language"].drop_nulls().value_counts(name="count").iter_rows()))
+    spoken = tuple(language for language, _ in languages.most_common() if language)
+    rows = [
+        (word, fold(word), count, _values(word, spoken) or None)
+        for word, count in counted.most_common()
+        if word.isascii() or not any(map(is_unspaced, word))
+    ][:MAX_WORDS]
+    table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
+    return Vocabulary(table, spoken, version)
+
+
+def _values(word: str, languages: Sequence[str]) -> list[int]:
+    """Return the whole numbers that the word says alone in one of the languages."""
+    found = set()
+    for language in languages:
+        if language in NUMBER_LANGUAGES:
+            said = numbers(word, [Token(0, len(word), word, word)], language)
+            found |= {int(number.value) for number in said if number.value == int(number.value)}
+    return sorted(found)
+
+
+def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
+    """Return the other forms of the question's terms that occur: inflections, numbers, completions of the last word."""
+    found: dict[str, list[str]] = {}
+    for term in parsed.terms:
+        found[term] = vocabulary.inflections(parsed.spelt[term])
+    last = parsed.unfinished
+    if last and len(last) >= SHORTEST and last not in vocabulary:
+        found[last] += vocabulary.completions(last)
+    numerals = read_question(parsed.unquoted, vocabulary.languages)
+    for token in numerals or ():
+        value = value_of(token.folded)
+        if value is not None:
+            said = [f"{int(value)}", *vocabulary.number_words(parts(value))] if value == int(value) else []
+            for term in parsed.terms_in((token.start, token.end)):
+                found[term] += said
+    words = {
+        term: tuple(dict.fromkeys(other for other in forms if fold(other) != term)) for term, forms in found.items()
+    }
+    return Forms({term: forms for term, forms in words.items() if forms}, numerals)
