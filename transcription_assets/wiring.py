@@ -250,7 +250,7 @@ def build_api_encoder(url: str, name: str, key: str, dollars_per_million: float)
 
 def _prompts(name: str) -> Prompts:
     known = profile(name)
-    return Prompts(known.query, known.passage, known.weak_below)
+    return Prompts(known.query, known.passage)
 
 
 def finds_voices(speakers: str) -> bool:

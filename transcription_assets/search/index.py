@@ -7,14 +7,16 @@ their words can be searched at once, their vectors only if the model is the same
 that a switch can be undone; older ones are dropped.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
+from transcription_assets.embedding import Weights
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search import retrieval, schema
 from transcription_assets.search import vocabulary as vocabularies
@@ -32,7 +34,8 @@ NAMED = 3
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
 VOCABULARY_S = 30.0
-"""Seconds for which readers cache the vocabulary of an unchanged table."""
+"""Seconds for which readers cache the vocabulary of a table, and the calibrations."""
+CALIBRATIONS = "calibrations.json"
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class Index:
         self._models: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._vocabularies: dict[str, _ReadVocabulary] = {}
+        self._calibrations: tuple[float, dict[str, Weights]] = (float("-inf"), {})
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -127,6 +131,7 @@ class Index:
         """Discard all open tables and snapshots: the tables may have been deleted and created again."""
         self._snapshots.clear()
         self._vocabularies.clear()
+        self._calibrations = (float("-inf"), {})
         self._tables.forget()
 
     @explained
@@ -144,6 +149,43 @@ class Index:
             known = self._read_vocabulary(name, known)
             self._vocabularies[name] = known
         return known.vocabulary
+
+    @explained
+    def calibrated(self, model: str) -> Weights | None:
+        """Return the weights that were measured for this model and stored beside the tables, None if there are none.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        read_at, weights = self._calibrations
+        if time.monotonic() - read_at > VOCABULARY_S:
+            weights = self._read_calibrations()
+            self._calibrations = (time.monotonic(), weights)
+        return weights.get(model)
+
+    @explained
+    def calibrate(self, model: str, weights: Weights) -> None:
+        """Store the weights of a model beside the tables, for all who search.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        both = {**self._read_calibrations(), model: weights}
+        document = {name: asdict(found) for name, found in sorted(both.items())}
+        self._tables.put(CALIBRATIONS, json.dumps(document, indent=1).encode())
+        self._calibrations = (float("-inf"), {})
+
+    def _read_calibrations(self) -> dict[str, Weights]:
+        content, _ = self._tables.get(CALIBRATIONS)
+        try:
+            return {name: Weights(**found) for name, found in json.loads(content or b"{}").items()}
+        except (ValueError, TypeError, AttributeError):
+            log.warning(
+                "%s/%s is damaged; `transcription-assets eval calibrate` writes it again", self.uri, CALIBRATIONS
+            )
+            return {}
 
     def _read_vocabulary(self, name: str, known: "_ReadVocabulary | None") -> "_ReadVocabulary":
         content, etag = self._tables.get(_vocabulary_path(name), known.etag if known else None)

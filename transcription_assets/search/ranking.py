@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.domain.passages import Sentence, join_sentences
+from transcription_assets.embedding.profiles import Weights
 from transcription_assets.search.query import (
     Hit,
     Mode,
@@ -35,20 +36,14 @@ from transcription_assets.search.vocabulary import Forms
 from transcription_assets.search.word_forms import merge_numbers
 
 Vector = NDArray[np.float32]
+DEFAULT = Weights()
 
-SENTENCE_SHARE = 0.5
-"""Share of the best sentence in a candidate's closeness; the rest is the passage's."""
-WORDS_SHARE = 0.5
-"""Score added to a candidate that holds all words of the question."""
-SENTENCE_WORDS = 0.3
-"""Score added to a sentence that holds all words, when the sentences of a passage are compared."""
 ADJOINING_S = 2.0
 """Passages of a recording with at most this much silence between them (seconds) are neighbours."""
 _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
 """In a sentence longer than LONG_SENTENCE_S, seconds before the matching words at which a moment starts."""
-FULL_SCORE = 1.0 + WORDS_SHARE
 
 
 class Evidence(IntEnum):
@@ -106,15 +101,15 @@ def rank_moments(
     *,
     unknown: Sequence[str] = (),
     forms: Forms | None = None,
-    weak_below: float = 0.0,
+    weights: Weights = DEFAULT,
     speakers: Sequence[str] = (),
 ) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
     No two moments are of neighbouring passages, and no sentence is in two of them. `vector` is the question's (unit
     length), None if only words are compared; `unknown` are its words that no passage holds, `forms` the other
-    forms of its words. A hit is weak if its closeness is below `weak_below` and it does not hold most of the words.
-    With `speakers`, moments start in a sentence of theirs.
+    forms of its words. A hit is weak if its closeness is below that of `weights` and it does not hold most of the
+    words. With `speakers`, moments start in a sentence of theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
@@ -124,7 +119,7 @@ def rank_moments(
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
-        unmeasured=weak_below if vector is not None else 0.0,
+        weights=weights,
     )
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
@@ -138,9 +133,9 @@ def rank_moments(
             groups.append(home)
         home.append(item)
     # The sort is stable: among equals the order by score is preserved.
-    groups.sort(key=lambda group: _is_weak(group[0], weak_below))
+    groups.sort(key=lambda group: _is_weak(group[0], weights.weak_below))
     moments = [(group[0], context) for group, context in zip(groups, _shared_out(groups), strict=True)]
-    return RankedMoments(moments, scorer, weak_below, frozenset(speakers))
+    return RankedMoments(moments, scorer, weights.weak_below, frozenset(speakers))
 
 
 def _order(item: _Scored) -> tuple[int, int, float, str, float]:
@@ -185,6 +180,11 @@ class RankedMoments:
     def __len__(self) -> int:
         return len(self.found)
 
+    @property
+    def first(self) -> tuple[float, float] | None:
+        """Closeness of the first moment, and the share of the question's words in it; None if there is no moment."""
+        return (self.found[0][0].closeness, self.found[0][0].coverage) if self.found else None
+
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """Return at most `limit` hits from `offset` on."""
         page = slice(offset, offset + limit)
@@ -195,7 +195,7 @@ class RankedMoments:
 
     def _scores(self) -> list[float]:
         """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
-        scores = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _ in reversed(self.found))
+        scores = (min(max(best.score / self.scorer.full_score, 0.0), 1.0) for best, _ in reversed(self.found))
         return list(accumulate(scores, max))[::-1]
 
     def _hit(self, best: _Scored, context: list[Sentence], score: float) -> Hit:
@@ -273,7 +273,12 @@ class _Scorer:
     vector: Vector | None
     mode: Mode
     best_words: float
-    unmeasured: float
+    weights: Weights
+
+    @property
+    def full_score(self) -> float:
+        """The score of a passage with the question's meaning and all of its words."""
+        return 1.0 + self.weights.words
 
     @cached_property
     def _as_typed(self) -> _Wording:
@@ -299,16 +304,17 @@ class _Scorer:
     def scored(self, item: Candidate) -> _Scored:
         coverage = self._coverage(item.text, item.language)
         # A passage without a vector yet is scored as neither close nor far.
-        closeness, by_meaning, similarities = 0.0, self.unmeasured, None
+        unmeasured = self.weights.weak_below if self.vector is not None else 0.0
+        closeness, by_meaning, similarities = 0.0, unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, similarities = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
-            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(similarities.max())
+            by_meaning = whole + self.weights.sentence * (float(similarities.max()) - whole)
             closeness = max(whole, float(similarities.max()))
         by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
         score = {
-            Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
+            Mode.HYBRID: by_meaning + self.weights.words * by_words,
             Mode.VECTOR: by_meaning,
-            Mode.TEXT: FULL_SCORE * by_words,
+            Mode.TEXT: self.full_score * by_words,
         }[self.mode]
         nothing = (Evidence.SOME, Evidence.SOME)
         evidence = max((self._evidence(one, item.language) for one in item.sentences), default=nothing)
@@ -319,7 +325,8 @@ class _Scorer:
         spoken, language = scored.candidate.sentences, scored.candidate.language
         fit = np.zeros(len(spoken)) if scored.similarities is None else scored.similarities.astype(np.float64)
         if self.mode is not Mode.VECTOR:
-            fit = fit + SENTENCE_WORDS * np.array([self._coverage(sentence.text, language) for sentence in spoken])
+            shares = np.array([self._coverage(sentence.text, language) for sentence in spoken])
+            fit = fit + self.weights.sentence_words * shares
         ranks = [
             (not speakers or sentence.speaker in speakers, self._evidence(sentence, language), fit_of_it)
             for sentence, fit_of_it in zip(spoken, fit.tolist(), strict=True)

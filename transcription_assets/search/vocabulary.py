@@ -1,5 +1,7 @@
 """The vocabulary of a search table: every word of its passages, so that a question finds other forms of its words.
 
+A word that does not occur is taken for a misspelt one, or for the beginning of one.
+
 `Index.maintain` writes it beside the table (`words/<table>.parquet`), and each searching process keeps it in memory.
 Words of passages written since then are still found as they were typed. Scripts without spaces have no words here.
 """
@@ -12,9 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from transcription_assets.domain.text import is_unspaced
-from transcription_assets.search.query import ParsedQuery, Token, fold
+from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like
 from transcription_assets.search.word_forms import (
     NUMBER_LANGUAGES,
     STEMMERS,
@@ -58,6 +62,10 @@ class Vocabulary:
     languages: tuple[str, ...] = ()
     version: int = -1
 
+    def __bool__(self) -> bool:
+        """Return whether there are words."""
+        return self.table.height > 0
+
     def __contains__(self, folded: str) -> bool:
         """Return whether a word with this folded form occurs."""
         at = bisect_left(self._folded, folded)
@@ -80,6 +88,22 @@ class Vocabulary:
             for other, other_folded in zip(shared["word"].to_list(), shared["folded"].to_list(), strict=True)
             if other_folded != folded and any(stem(other, language) == root for language, root in stems)
         ][:MAX_FORMS]
+
+    def similar(self, word: str) -> list[str]:
+        """Return the words that are spelt like this folded one (`query.is_like`), the most similar first."""
+        edits = allowed_edits(word)
+        if not edits:
+            return []
+        shared = self._range(word[0])
+        close = shared.filter(
+            pl.col("folded").str.len_chars().is_between(len(word) - edits, len(word) + edits)
+            & (pl.col("folded") != word)
+        )
+        found = process.extract(
+            word, close["folded"].to_list(), scorer=OSA.distance, score_cutoff=edits, limit=MAX_FORMS
+        )
+        spelt = close["word"].to_list()
+        return [spelt[place] for other, _, place in found if is_like(word, other)]
 
     def number_words(self, values: Iterable[int]) -> list[str]:
         """Return the words that say one of these values."""
@@ -156,13 +180,16 @@ def _values(word: str, languages: Sequence[str]) -> list[int]:
 
 
 def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
-    """Return the other forms of the question's terms that occur: inflections, numbers, completions of the last word."""
+    """Return the other forms of the question's terms that occur.
+
+    These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
+    """
     found: dict[str, list[str]] = {}
     for term in parsed.terms:
         found[term] = vocabulary.inflections(parsed.spelt[term])
-    last = parsed.unfinished
-    if last and len(last) >= SHORTEST and last not in vocabulary:
-        found[last] += vocabulary.completions(last)
+        if term not in vocabulary:
+            is_open = term == parsed.unfinished and len(term) >= SHORTEST
+            found[term] += [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
     numerals = read_question(parsed.unquoted, vocabulary.languages)
     for token in numerals or ():
         value = value_of(token.folded)
