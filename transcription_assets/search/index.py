@@ -251,6 +251,16 @@ class Index:
         return awaited(retrieval.has_word(pinned, word, filters))
 
     @explained
+    def passages_at(self, pinned: Snapshot, media_key: str, second: float) -> Sequence[int]:
+        """Return the row ids of the passages of a recording at this second, the most central first.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.passages_at(pinned, media_key, second))
+
+    @explained
     def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
         """Return the passages with these row ids.
 

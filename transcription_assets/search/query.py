@@ -84,6 +84,29 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarQuery:
+    """A moment (`second` of the recording `media_key`) for which similar ones are looked up; the rest is as in `Query`.
+
+    Raises:
+        InvalidQuery: a value exceeds a limit.
+
+    """
+
+    media_key: str
+    second: float
+    limit: int = 10
+    offset: int = 0
+    filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        """Check the limits as for a question."""
+        Query("", self.limit, self.offset)
+        Filters(recording=self.media_key)
+        if not 0 <= self.second < float("inf"):
+            raise InvalidQuery(f"invalid second {self.second}, expected at least 0")
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1]."""
 

@@ -396,6 +396,11 @@ def _is_inside(one: Span, other: Span) -> bool:
     return one != other and other[0] <= one[0] and one[1] <= other[1]
 
 
+def are_neighbours(one: Candidate, other: Candidate) -> bool:
+    """Return whether two passages are of one recording, and overlap or nearly touch."""
+    return one.media_key == other.media_key and _adjoin(one, other)
+
+
 def _adjoin(one: Candidate, other: Candidate) -> bool:
     """Return whether two passages of a recording are neighbours."""
     return other.start <= one.end + ADJOINING_S and one.start <= other.end + ADJOINING_S

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.search.filters import Filters, expression
+from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.schema import candidate
@@ -27,6 +27,8 @@ Both values come from benchmarks.
 """
 QUERY_TIMEOUT = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
+MAX_AT_ONCE = 16
+"""Passages that may be spoken at the same time: neighbours overlap, and speakers may talk at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,15 @@ async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
     search = snapshot.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
     return bool(await _found(search, filters, 1, "_score"))
+
+
+async def passages_at(snapshot: Snapshot, media_key: str, second: float) -> list[int]:
+    """Return the row ids of the passages of a recording that are spoken at this second, the most central first."""
+    where = f"media_key = {quoted(media_key)} AND start_s <= {float(second)!r} AND end_s >= {float(second)!r}"
+    found = snapshot.reading.query().where(where).with_row_id().select(["start_s", "end_s"])
+    rows = (await found.limit(MAX_AT_ONCE).to_arrow(timeout=QUERY_TIMEOUT)).to_pylist()
+    rows.sort(key=lambda row: abs((row["start_s"] + row["end_s"]) / 2 - second))
+    return [row[ROW] for row in rows]
 
 
 async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:

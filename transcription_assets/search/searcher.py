@@ -12,7 +12,7 @@ from transcription_assets.search import ranking
 from transcription_assets.search.filters import Facets, Filters, with_suggestions
 from transcription_assets.search.index import Index
 from transcription_assets.search.index_errors import FilesGone
-from transcription_assets.search.query import Answer, Mode, ParsedQuery, Query, parse_query
+from transcription_assets.search.query import Answer, Mode, ParsedQuery, Query, SimilarQuery, parse_query
 from transcription_assets.search.ranking import Candidate, RankedMoments, Vector
 from transcription_assets.search.retrieval import Snapshot
 from transcription_assets.search.vocabulary import Forms, forms_of
@@ -150,6 +150,46 @@ class Searcher:
             others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
             found = {item.row: item for item in others} | found
         return Found(parsed, list(found.values()), vector, mode, unknown, forms, weights, snapshot.passages, note)
+
+    def similar(self, query: SimilarQuery) -> Answer:
+        """Return the moments whose passages are nearest to the passage of a moment, without its neighbours.
+
+        The answer is empty if nothing is indexed at that moment, or if its passage has no vector yet.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
+        try:
+            return self._similar(query)
+        except FilesGone:
+            self._index.forget()
+            return self._similar(query)
+
+    def _similar(self, query: SimilarQuery) -> Answer:
+        snapshot = self._index.snapshot()
+        rows = self._index.passages_at(snapshot, query.media_key, query.second) if snapshot else ()
+        if snapshot is None or not rows:
+            passages = snapshot.passages if snapshot else 0
+            return Answer((), more=False, passages=passages, mode=Mode.VECTOR, note="nothing is indexed at this moment")
+        origin = self._index.read(snapshot, rows[:1])[rows[0]]
+        if origin.vector is None:
+            return Answer(
+                (), more=False, passages=snapshot.passages, mode=Mode.VECTOR, note="not indexed by meaning yet"
+            )
+        most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
+        nearest_rows = self._index.search_vectors(snapshot, origin.vector, query.filters, most)
+        found = self._index.read(snapshot, nearest_rows).values()
+        others = [item for item in found if not ranking.are_neighbours(item, origin)]
+        moments = ranking.rank_moments(
+            ranking.nearest(others, origin.vector, most),
+            parse_query(""),
+            origin.vector,
+            Mode.VECTOR,
+            speakers=with_suggestions(query.filters.speakers),
+        )
+        hits = moments.hits(query.offset, query.limit)
+        return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, Mode.VECTOR)
 
     def facets(self) -> Facets:
         """Return the values that can be filtered by.

@@ -5,7 +5,7 @@ import { h, main } from "./dom.js";
 import { languageName } from "./format.js";
 import { navigate } from "./router.js";
 
-const NAMES = ["prefix", "language", "speaker", "since", "until"];
+const NAMES = ["recording", "prefix", "language", "speaker", "since", "until"];
 let facets = null; // the last response of /api/facets
 
 /** Return whether a search is restricted by a filter. */
@@ -20,6 +20,7 @@ export function syncFilters(params) {
 export function createFilters() {
   const row = h("div", { class: "filters", role: "group", "aria-label": "Filters" });
   const fill = () => row.replaceChildren(...[
+    recordingFilter(new URL(location.href).searchParams),
     select("prefix", "Collection", facets.collections),
     select("language", "Language", facets.languages, languageName),
     select("speaker", "Speaker", facets.speakers),
@@ -31,6 +32,15 @@ export function createFilters() {
     fill();
   }).catch(() => {});
   return row;
+}
+
+/** Return the button that ends the search in one recording, null if all are searched. */
+export function recordingFilter(params) {
+  const key = params.get("recording");
+  if (!key) return null;
+  const name = key.slice(key.lastIndexOf("/") + 1);
+  return h("button", { class: "small", "aria-label": `Only in ${name}: search all recordings instead`,
+    onclick: () => apply("recording", "") }, "Only in ", h("bdi", {}, name), " ✕");
 }
 
 /** Return a field for one facet, null if there is nothing to choose. */
