@@ -147,10 +147,10 @@ def _table(settings: Settings) -> str:
     rows = table.count()
     if not rows:
         return "empty: no recording has been processed yet"
-    return f"{rows} passages{_language_hint(settings.encoder_model, table.facets().languages)}"
+    return f"{rows} passages{language_hint(settings.encoder_model, table.facets().languages)}"
 
 
-def _language_hint(encoder: str, recordings: Mapping[str, int]) -> str:
+def language_hint(encoder: str, recordings: Mapping[str, int]) -> str:
     """Return what to do if an English encoder is used for an archive with other languages, "" if there is nothing."""
     others = {language: count for language, count in recordings.items() if language != "en"}
     if not profile(encoder).english_only or not others:
