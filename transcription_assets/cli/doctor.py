@@ -16,7 +16,7 @@ from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.storage import Store
 
-MULTILINGUAL = "intfloat/multilingual-e5-small"
+MULTILINGUAL = "universal-sentence-encoder-multilingual"
 """Encoder recommended for archives in other languages than English."""
 LOW_DISK_BYTES = 2_000_000_000
 DATABASE_ANSWERS_S = 10
@@ -158,7 +158,8 @@ def language_hint(encoder: str, recordings: Mapping[str, int]) -> str:
     found = ", ".join(f"{count} in {language}" for language, count in others.items())
     return (
         f"; {encoder} understands English only, but there are recordings {found}: they are found by words, not by "
-        f"meaning or from another language. Set TRANSCRIPTION_ENCODER_MODEL={MULTILINGUAL} and run `index rebuild`"
+        f"meaning or from another language. Set TRANSCRIPTION_ENCODER_MODEL={MULTILINGUAL}, and run `models pull` and "
+        f"`index rebuild`"
     )
 
 
