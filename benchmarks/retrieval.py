@@ -97,7 +97,7 @@ class Synthetic:
             "speakers": _lists(pa.array(np.repeat("Speaker", CHUNK)), 1),
             "recorded": pa.array((number // PASSAGES_OF_A_RECORDING % 9000).astype(np.int32)).cast(pa.date32()),
             "duration_s": pa.array(np.full(CHUNK, PASSAGES_OF_A_RECORDING * 22.0)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel().astype(np.float16)), DIMENSION),
             "embedding_model": pa.array(["synthetic"] * CHUNK),
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),

@@ -30,7 +30,7 @@ from transcription_assets.search.schema import (
 )
 from transcription_assets.storage import Store
 
-VERSION = "3"
+VERSION = "4"
 OVERLAP_S = 8.0
 """Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"
