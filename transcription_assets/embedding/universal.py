@@ -73,5 +73,6 @@ class UniversalEncoder:
                 raise PermanentFailure(f"{NAME} needs the package {error.name}; {hint}", hint=hint) from error
             with timing.weights.running():
                 tokenizer = UseTokenizer(str(self._path / "sp.model"))
-                self._loaded = NumpyBackend(str(self._path / "weights.npz"), tokenizer)
+                # Its products are small: more threads of the BLAS library mostly wait, and burn CPU on a busy machine.
+                self._loaded = NumpyBackend(str(self._path / "weights.npz"), tokenizer, threads=1)
         return self._loaded
