@@ -123,7 +123,7 @@ class Searcher:
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
         vocabulary = self._index.vocabulary(snapshot)
         forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, vocabulary)
-        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.words)
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.looked_up)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
         mode, vector, weights, note = self._means(query.mode, parsed.meaning, snapshot)
@@ -135,7 +135,7 @@ class Searcher:
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
-        unknown = tuple(word for word in unknown if word not in forms.words)
+        unknown = tuple(word for word in unknown if word not in forms.looked_up)
         if words and (len(scores) == most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))

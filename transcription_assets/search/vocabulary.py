@@ -46,12 +46,20 @@ _SCHEMA = {"word": pl.String(), "folded": pl.String(), "count": pl.Int64(), "num
 class Forms:
     """Other forms of a question's words in the passages.
 
-    `words` has for each term its other forms, spelt as in the index; `numerals` are the words of the question with its
-    numbers merged (`word_forms.read_question`), None if it has none.
+    `words` has for each term its other forms, spelt as in the index, `number_words` those that are part of its number:
+    they lead to passages, but only the whole number counts. `numerals` are the words of the question with its numbers
+    merged (`word_forms.read_question`), None if it has none.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
+
+    @property
+    def looked_up(self) -> Mapping[str, Sequence[str]]:
+        """The words by which passages are looked up, for each term that has others."""
+        terms = {*self.words, *self.number_words}
+        return {term: (*self.words.get(term, ()), *self.number_words.get(term, ())) for term in terms}
 
 
 @dataclass(frozen=True)
@@ -190,14 +198,18 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
         if term not in vocabulary:
             is_open = term == parsed.unfinished and len(term) >= SHORTEST
             found[term] += [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
+    number_words: dict[str, list[str]] = {}
     numerals = read_question(parsed.unquoted, vocabulary.languages)
     for token in numerals or ():
         value = value_of(token.folded)
-        if value is not None:
-            said = [f"{int(value)}", *vocabulary.number_words(parts(value))] if value == int(value) else []
+        if value is not None and value == int(value):
+            said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
             for term in parsed.terms_in((token.start, token.end)):
-                found[term] += said
-    words = {
-        term: tuple(dict.fromkeys(other for other in forms if fold(other) != term)) for term, forms in found.items()
-    }
-    return Forms({term: forms for term, forms in words.items() if forms}, numerals)
+                number_words.setdefault(term, []).extend(said)
+    return Forms(_others(found), _others(number_words), numerals)
+
+
+def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the distinct words of each term other than itself, without terms that have none."""
+    words = {term: tuple(dict.fromkeys(one for one in forms if fold(one) != term)) for term, forms in found.items()}
+    return {term: forms for term, forms in words.items() if forms}

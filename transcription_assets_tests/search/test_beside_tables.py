@@ -24,7 +24,7 @@ def test_another_process_reads_the_vocabulary_of_the_last_refresh(case: Case) ->
     assert pinned
     vocabulary = read.vocabulary(pinned)
     assert vocabulary.languages == ("en",)
-    assert forms_of(parse_query("metre 11 harbours"), vocabulary).words == {
+    assert forms_of(parse_query("metre 11 harbours"), vocabulary).looked_up == {
         "metre": ("metres",),
         "11": ("eleven",),
         "harbours": ("harbour",),

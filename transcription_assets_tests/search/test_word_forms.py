@@ -98,14 +98,14 @@ def test_vocabulary_survives_its_file(vocabulary: Vocabulary) -> None:
 def test_forms_of_a_word_are_those_that_occur(
     vocabulary: Vocabulary, question: str, term: str, others: set[str]
 ) -> None:
-    found = forms_of(parse_query(question), vocabulary).words[term]
+    found = forms_of(parse_query(question), vocabulary).looked_up[term]
     assert others <= set(found)
     assert term not in found
 
 
 @pytest.mark.parametrize("question", ["transcri ", "transcri?", '"transcri"', "transcri and more", "tr", "北"])
 def test_finished_words_and_short_ones_are_not_completed(vocabulary: Vocabulary, question: str) -> None:
-    found = forms_of(parse_query(question), vocabulary).words
+    found = forms_of(parse_query(question), vocabulary).looked_up
     assert not any("transcripts" in others for others in found.values())
 
 
@@ -169,6 +169,16 @@ def test_question_finds_the_sentence_with_another_form(archive: Searcher, questi
 def test_number_is_highlighted_as_a_whole(archive: Searcher) -> None:
     hit = ask(archive, "900 lamps").hits[0]
     assert [hit.text[a:b] for a, b in hit.matches] == ["nine hundred", "lamps"]
+
+
+def test_part_of_a_number_does_not_count_as_the_number(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/a.mp3", "He lit nine lamps."), spoken("audio/b.mp3", "Of nine hundred none was lit."))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "900", Mode.TEXT).hits
+    assert hits[0].media_key == "audio/b.mp3"
+    assert [[hit.text[a:b] for a, b in hit.matches] for hit in hits] == [["nine hundred"], []]
+    assert [hit.weak for hit in hits] == [False, True]
 
 
 def test_quoted_words_are_not_taken_in_other_forms(archive: Searcher) -> None:
