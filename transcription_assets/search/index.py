@@ -379,7 +379,7 @@ class Index:
             self._switched(building, instead_of=served)
             building = ""
         self._drop_old(names)
-        for name in self._tables.names():
+        for name in self._tables.names(schema.FIRST_TABLE):
             self._maintain_vocabulary(name)
         return self._state(building if building in names else "")
 
