@@ -26,7 +26,7 @@ WORDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 SENTENCE_WORDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 PLATEAU = 0.005
 """Weights whose MRR is below the best by no more than this are as good; the nearest to the defaults are taken."""
-DOUBTED = 0.04
+DOUBTED = 0.02
 """Share of correct first hits that may be called weak."""
 
 
