@@ -26,7 +26,6 @@ from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.vocabulary import Vocabulary
 from transcription_assets.search.word_forms import stem
 
-
 BAR = 0.9
 
 
