@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from transcription_assets.embedding import Encoder, Weights
+from transcription_assets.embedding import Encoder, Vectors, Weights
 from transcription_assets.evaluation.search_quality import (
     CLOSE_S,
     DEPTH,
@@ -68,13 +68,28 @@ def evaluate(encoder: Encoder, passage_s: float, weights: Weights | None = None)
     with indexed(recorded, encoder, passage_s) as table:
         if weights:
             table.calibrate(str(encoder.model), weights)
-        searcher = Searcher(table, lambda _model: encoder)
+        asking = _EachOnce(encoder)
+        searcher = Searcher(table, lambda _model: asking)
         answers = {mode: [_answered(searcher, question, mode) for question in labelled] for mode in Mode}
         passages = table.count()
     judged = _judged(labelled, answers, TOLERANCE_S)
     close = _judged(labelled, answers, CLOSE_S)
     tuning, held_out, both = (_half(judged, close, chosen) for chosen in ((False,), (True,), (False, True)))
     return Evaluation(str(encoder.model), passages, tuning, held_out, both, judged)
+
+
+class _EachOnce:
+    """Encoder that encodes each question once, although it is asked in several modes."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.model, self.weights, self.encode = encoder.model, encoder.weights, encoder.encode
+        self._encode_query = encoder.encode_query
+        self._vectors: dict[str, Vectors] = {}
+
+    def encode_query(self, text: str) -> Vectors:
+        if text not in self._vectors:
+            self._vectors[text] = self._encode_query(text)
+        return self._vectors[text]
 
 
 @contextmanager

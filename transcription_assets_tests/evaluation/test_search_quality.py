@@ -109,6 +109,7 @@ def made() -> Evaluation:
 
 
 @pytest.mark.models
+@pytest.mark.timeout(1200)  # three modes of 304 questions with a real encoder
 def test_hybrid_search_is_at_least_as_good_as_each_alone(made: Evaluation) -> None:
     for half in (made.tuning, made.held_out):
         together, meaning, words = (half.overall[mode] for mode in Mode)
@@ -121,6 +122,7 @@ def test_hybrid_search_is_at_least_as_good_as_each_alone(made: Evaluation) -> No
 
 
 @pytest.mark.models
+@pytest.mark.timeout(1200)
 def test_the_evaluation_can_be_written_as_json(made: Evaluation) -> None:
     read = json.loads(json.dumps(document(made)))
     assert set(read["held_out"]["overall"]) == {"hybrid", "vector", "text"}
