@@ -26,7 +26,7 @@ import polars as pl
 from benchmarks.machine import describe
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
-from transcription_assets.embedding import EmbeddingModel, Vectors
+from transcription_assets.embedding import EmbeddingModel, Vectors, Weights
 from transcription_assets.media import Probe
 from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, rows_of
 from transcription_assets.pipeline.failure_notes import FailureNote
@@ -104,7 +104,7 @@ class Unread:
     """Encoder that ignores the texts and returns random vectors."""
 
     model = EmbeddingModel("synthetic", "1")
-    weak_below = 0.0
+    weights = Weights()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return random vectors: shape (len(texts), DIMENSION), unit length."""

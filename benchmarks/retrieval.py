@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import MODELS, describe
 from transcription_assets import models
 from transcription_assets.domain.passages import Sentence, cut_passages
-from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors
+from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vectors, Weights
 from transcription_assets.evaluation.search_quality import talks
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
@@ -98,7 +98,7 @@ class Synthetic:
             "speakers": _lists(pa.array(np.repeat("Speaker", CHUNK)), 1),
             "recorded": pa.array((number // PASSAGES_OF_A_RECORDING % 9000).astype(np.int32)).cast(pa.date32()),
             "duration_s": pa.array(np.full(CHUNK, PASSAGES_OF_A_RECORDING * 22.0)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel().astype(np.float16)), DIMENSION),
             "embedding_model": pa.array(["synthetic"] * CHUNK),
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
@@ -136,7 +136,7 @@ class Told:
 
     vectors: dict[str, Vectors]
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("synthetic", ""))
-    weak_below: float = 0.3
+    weights: Weights = field(default_factory=lambda: Weights(weak_below=0.3))
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of listed questions: shape (len(texts), DIMENSION)."""

@@ -54,7 +54,7 @@ class Told:
 
     def __init__(self, encoder: Encoder) -> None:
         self.model = encoder.model
-        self.weak_below = encoder.weak_below
+        self.weights = encoder.weights
         self.encode = encoder.encode
         self._told = {question: encoder.encode_query(question) for question in QUESTIONS}
 

@@ -75,7 +75,8 @@ class Settings(BaseSettings):
     encoder_model: str = Field(
         "all-MiniLM-L6-v2",
         min_length=1,
-        description="Sentence encoder: `all-MiniLM-L6-v2`, a Hub name `owner/name[@revision]`, or a folder.",
+        description="Sentence encoder: `all-MiniLM-L6-v2` (English), `universal-sentence-encoder-multilingual`, a Hub"
+        " name `owner/name[@revision]`, or a folder.",
     )
     embedding_url: str = Field(
         "",

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from transcription_assets import media, models, settings
 from transcription_assets.domain.transcript import Segment
-from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
+from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, universal
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure
@@ -233,6 +233,8 @@ def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
 
     """
     located = locate(name, "encoder")
+    if located.name == universal.NAME:
+        return universal.UniversalEncoder(located.path, name=located.name, revision=located.revision)
     return SentenceEncoder(
         located.path,
         name=located.name,
@@ -254,7 +256,7 @@ def build_api_encoder(url: str, name: str, key: str, dollars_per_million: float)
 
 def _prompts(name: str) -> Prompts:
     known = profile(name)
-    return Prompts(known.query, known.passage, known.weak_below)
+    return Prompts(known.query, known.passage)
 
 
 def finds_voices(speakers: str) -> bool:

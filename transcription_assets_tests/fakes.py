@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 
 from transcription_assets.defs.resources import EncoderResource, SpeechResource
-from transcription_assets.embedding import EmbeddingModel, Vectors
+from transcription_assets.embedding import EmbeddingModel, Vectors, Weights
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.speech.fake_engine import ScriptedEngine
 from transcription_assets.workers.coordinator import Announce
@@ -25,7 +25,7 @@ class HashEncoder:
     model: EmbeddingModel = field(default_factory=lambda: EmbeddingModel("hash", "1"))
     dimension: int = DIMENSION
     encoded: list[str] = field(default_factory=list)
-    weak_below: float = 0.5
+    weights: Weights = field(default_factory=lambda: Weights(weak_below=0.5))
 
     def encode_query(self, text: str) -> Vectors:
         """Return a unit vector of shape (dimension,)."""

@@ -3,12 +3,13 @@
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from transcription_assets import media, models
+from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.search.index import Index
 from transcription_assets.settings import Database, Settings
@@ -16,6 +17,8 @@ from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.storage import Store
 from transcription_assets.wiring import READER_MODEL
 
+MULTILINGUAL = "universal-sentence-encoder-multilingual"
+"""Encoder recommended for archives in other languages than English."""
 LOW_DISK_BYTES = 2_000_000_000
 DATABASE_ANSWERS_S = 10
 _WEIGHTS = "Does the pod mount the claim transcription-models, and did the Job fill-models succeed?"
@@ -144,8 +147,24 @@ def _store(settings: Settings) -> str:
 
 def _table(settings: Settings) -> str:
     store = Store.open(settings.store)
-    rows = Index(store.lancedb_uri, store.lancedb_options).count()
-    return f"{rows} passages" if rows else "empty: no recording has been processed yet"
+    table = Index(store.lancedb_uri, store.lancedb_options)
+    rows = table.count()
+    if not rows:
+        return "empty: no recording has been processed yet"
+    return f"{rows} passages{language_hint(settings.encoder_model, table.facets().languages)}"
+
+
+def language_hint(encoder: str, recordings: Mapping[str, int]) -> str:
+    """Return what to do if an English encoder is used for an archive with other languages, "" if there is nothing."""
+    others = {language: count for language, count in recordings.items() if language != "en"}
+    if not profile(encoder).english_only or not others:
+        return ""
+    found = ", ".join(f"{count} in {language}" for language, count in others.items())
+    return (
+        f"; {encoder} understands English only, but there are recordings {found}: they are found by words, not by "
+        f"meaning or from another language. Set TRANSCRIPTION_ENCODER_MODEL={MULTILINGUAL}, and run `models pull` and "
+        f"`index rebuild`"
+    )
 
 
 def _dagster(*, webserver: bool) -> str:

@@ -1,104 +1,18 @@
-"""The commands `eval search` (with the included labelled set) and `eval speakers` (with recordings of yours)."""
+"""The commands `eval search` and `calibrate` (with the included labelled set) and `eval speakers` (with recordings)."""
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import polars as pl
 
 from transcription_assets.cli.terminal import Group, aside, plain, print_table, shown
-from transcription_assets.embedding import Encoder
 from transcription_assets.evaluation import speakers as speaker_evaluation
-from transcription_assets.evaluation.search_quality import (
-    CLOSE_S,
-    DEPTH,
-    KINDS,
-    TOLERANCE_S,
-    Figures,
-    Judged,
-    Question,
-    Talk,
-    figures,
-    judge,
-    questions,
-    talks,
-)
-from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
-from transcription_assets.search.index import Index
-from transcription_assets.search.query import Hit, Mode, Query
-from transcription_assets.search.searcher import Searcher
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Metrics of each mode: over all questions (also with the stricter tolerance), by kind, and by question."""
-
-    embedding_model: str
-    passages: int
-    overall: Mapping[Mode, Figures]
-    close: Mapping[Mode, Figures]
-    by_kind: Mapping[str, Mapping[Mode, Figures]]
-    judged: Mapping[Mode, Sequence[Judged]]
-
-
-def evaluate(encoder: Encoder, passage_s: float) -> Evaluation:
-    """Index the talks, ask every question in every mode, and compute the metrics.
-
-    Raises:
-        PermanentFailure: the labelled set is inconsistent.
-        TranscriptionError: the encoder failed.
-
-    """
-    recorded = talks()
-    labelled = questions(recorded)
-    with indexed(recorded, encoder, passage_s) as table:
-        searcher = Searcher(table, lambda _model: encoder)
-        answers = {mode: [_answered(searcher, question, mode) for question in labelled] for mode in Mode}
-        passages = table.count()
-    judged = {mode: list(map(judge, labelled, hits)) for mode, hits in answers.items()}
-    close = {
-        mode: figures([judge(*item, CLOSE_S) for item in zip(labelled, hits, strict=True)])
-        for mode, hits in answers.items()
-    }
-    kinds = {
-        kind: {mode: figures([item for item in judged[mode] if item.question.kind == kind]) for mode in Mode}
-        for kind in KINDS
-    }
-    overall = {mode: figures(items) for mode, items in judged.items()}
-    return Evaluation(str(encoder.model), passages, overall, close, kinds, judged)
-
-
-@contextmanager
-def indexed(recorded: Sequence[Talk], encoder: Encoder, passage_s: float) -> Iterator[Index]:
-    """Index the talks in a temporary search table.
-
-    Raises:
-        TranscriptionError: the encoder failed, or the temporary folder cannot be written.
-
-    """
-    rows = [
-        rows_of(
-            talk.transcript,
-            RecordingInfo(talk.title, recorded_on(talk.transcript.media.key)),
-            encoder,
-            PassageOptions(passage_s),
-        )
-        for talk in recorded
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        table = Index(folder)
-        table.replace(pl.concat(rows), [talk.transcript.media.key for talk in recorded])
-        table.maintain()
-        yield table
-
-
-def _answered(searcher: Searcher, question: Question, mode: Mode) -> Sequence[Hit]:
-    return searcher.search(Query(question.text, limit=DEPTH, mode=mode)).hits
+from transcription_assets.evaluation.labelled_search import Evaluation, evaluate
+from transcription_assets.evaluation.search_quality import CLOSE_S, TOLERANCE_S, Figures
+from transcription_assets.search.query import Mode
 
 
 def document(result: Evaluation) -> dict[str, Any]:
@@ -106,17 +20,15 @@ def document(result: Evaluation) -> dict[str, Any]:
     return {
         "embedding_model": result.embedding_model,
         "passages": result.passages,
-        "overall": {mode.value: asdict(metrics) for mode, metrics in result.overall.items()},
-        "close": {mode.value: asdict(metrics) for mode, metrics in result.close.items()},
-        "by_kind": {
-            kind: {mode.value: asdict(metrics) for mode, metrics in modes.items()}
-            for kind, modes in result.by_kind.items()
-        },
+        "both": asdict(result.both),
+        "tuning": asdict(result.tuning),
+        "held_out": asdict(result.held_out),
         "questions": [
             {
                 "kind": item.question.kind,
                 "text": item.question.text,
                 "media_key": item.question.media_key,
+                "held_out": item.question.held_out,
                 "ranks": {mode.value: result.judged[mode][place].rank for mode in Mode},
                 "seconds_off": item.off_s,
             }
@@ -135,20 +47,51 @@ def evaluation() -> None:
 def evaluate_search(*, as_json: bool) -> None:
     """Search the labelled questions by words, by vectors and by both, with the encoder of the settings.
 
-    Exit code 1 if both together are worse than the better of the two.
+    The weights are those that `eval calibrate` has stored, else those of the encoder's profile. Exit code 1 if both
+    together are worse than the better of the two.
     """
     from transcription_assets import settings
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
-    result = evaluate(Services(chosen, locate_installed(chosen)).encoder, chosen.passage_s)
+    services = Services(chosen, locate_installed(chosen), read_only=True)
+    encoder = services.encoder
+    result = evaluate(encoder, chosen.passage_s, services.table.calibrated(str(encoder.model)))
     if as_json:
         click.echo(json.dumps(document(result), ensure_ascii=False, indent=1))
     else:
         _print(result)
-    alone = (result.overall[Mode.VECTOR], result.overall[Mode.TEXT])
-    if result.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
+    alone = (result.both.overall[Mode.VECTOR], result.both.overall[Mode.TEXT])
+    if result.both.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
         raise click.exceptions.Exit(1)
+
+
+@evaluation.command("calibrate")
+@click.option("--dry-run", is_flag=True, help="Print the weights without storing them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the weights and their MRR as JSON.")
+def calibrate_search(*, dry_run: bool, as_json: bool) -> None:
+    """Measure the weights of the ranking that suit the encoder of the settings, and store them beside its table.
+
+    Only the questions for tuning are used; `eval search` then measures the weights on the held-out half.
+    """
+    from transcription_assets import settings
+    from transcription_assets.evaluation.calibration import calibrate
+    from transcription_assets.wiring import Services, locate_installed
+
+    chosen = settings.load()
+    services = Services(chosen, locate_installed(chosen), read_only=dry_run)
+    found = calibrate(services.encoder, chosen.passage_s)
+    if not dry_run:
+        services.table.calibrate(found.embedding_model, found.weights)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=1))
+        return
+    print_table(("weight", "value"), [(name, f"{value:g}") for name, value in asdict(found.weights).items()])
+    shown.print(
+        f"{plain(found.embedding_model)}: MRR {found.mrr:.3f} on {found.questions} questions, {found.default_mrr:.3f} "
+        f"with the default weights; {'not stored' if dry_run else 'stored beside the search tables'}",
+        soft_wrap=True,
+    )
 
 
 @evaluation.command("speakers")
@@ -206,10 +149,19 @@ def _print_speakers(summary: speaker_evaluation.SpeakerFigures) -> None:
 
 
 def _print(result: Evaluation) -> None:
-    rows = [("all", result.overall), (f"all, within {CLOSE_S:.0f} s", result.close), *result.by_kind.items()]
+    rows = [
+        ("for tuning", result.tuning.overall),
+        (f"for tuning, within {CLOSE_S:.0f} s", result.tuning.close),
+        ("held out", result.held_out.overall),
+        (f"held out, within {CLOSE_S:.0f} s", result.held_out.close),
+        *(
+            (f"{kind}, held out, within {CLOSE_S:.0f} s", modes)
+            for kind, modes in result.held_out.close_by_kind.items()
+        ),
+    ]
     print_table(
-        ("questions", "mode", "hit@1", "hit@5", "MRR", "seconds off", "none admitted"),
-        [_row(kind, mode, metrics) for kind, modes in rows for mode, metrics in modes.items()],
+        ("questions", "mode", "hit@1 (95 %)", "hit@5", "MRR (95 %)", "seconds off", "none admitted"),
+        [_row(name, mode, metrics) for name, modes in rows for mode, metrics in modes.items()],
     )
     shown.print(
         f"[dim]{plain(result.embedding_model)}, {result.passages} passages; a hit is correct within "
@@ -217,11 +169,21 @@ def _print(result: Evaluation) -> None:
     )
 
 
-def _row(kind: str, mode: Mode, metrics: Figures) -> Sequence[str]:
-    ranks = (f"{metrics.hit_1:.2f}", f"{metrics.hit_5:.2f}", f"{metrics.mrr:.2f}", f"{metrics.off_s:.1f}")
-    return (
-        f"{kind} ({metrics.questions})",
-        mode.value,
-        *(ranks if kind != "none" else [""] * len(ranks)),
-        f"{metrics.admitted:.0%}" if kind in {"all", "none"} else "",
+def _row(name: str, mode: Mode, metrics: Figures) -> Sequence[str]:
+    ranks = (
+        f"{metrics.hit_1:.2f} ({_interval(metrics.hit_1_interval)})",
+        f"{metrics.hit_5:.2f}",
+        f"{metrics.mrr:.2f} ({_interval(metrics.mrr_interval)})",
+        f"{metrics.off_s:.1f}",
     )
+    is_answerable = not name.startswith("none")
+    return (
+        f"{name} ({metrics.questions})",
+        mode.value,
+        *(ranks if is_answerable else [""] * len(ranks)),
+        f"{metrics.admitted:.0%}" if name.startswith(("none", "for tuning", "held out")) else "",
+    )
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:.2f}–{bounds[1]:.2f}"

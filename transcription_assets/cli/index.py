@@ -1,9 +1,15 @@
 """The commands of `index`: state, rebuild and switch of the search tables."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from transcription_assets import settings
 from transcription_assets.cli.terminal import Group, aside, plain, shown
+from transcription_assets.embedding.profiles import profile
+
+if TYPE_CHECKING:
+    from transcription_assets.wiring import Services
 
 
 @click.group("index", cls=Group)
@@ -32,13 +38,15 @@ def status() -> None:
 def rebuild() -> None:
     """Rebuild passages and vectors of all transcripts with the encoder of the settings, then serve that table.
 
-    Nothing is transcribed again. Searches use the served table until the new one is complete.
+    The weights of the ranking are measured first if the encoder has no profile with weights. Nothing is transcribed
+    again. Searches use the served table until the new one is complete.
     """
     from transcription_assets.pipeline import search_index
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen))
+    _calibrate(tools, chosen.passage_s)
     report = search_index.Rebuilt(0)
     with aside.status("reading transcripts") as bar:
         for report in search_index.rebuild(tools.store, tools.table, tools.encoder, tools.choice):
@@ -55,6 +63,20 @@ def rebuild() -> None:
         shown.print(f"{state.building} is incomplete and not served yet; to serve it anyway: {anyway}", soft_wrap=True)
     if report.failed:
         raise click.exceptions.Exit(1)
+
+
+def _calibrate(tools: "Services", passage_s: float) -> None:
+    """Measure and store the weights for an encoder that has neither measured weights nor a profile with weights."""
+    from transcription_assets.evaluation.calibration import calibrate
+
+    encoder = tools.encoder
+    model = str(encoder.model)
+    if profile(encoder.model.name).weights is not None or tools.table.calibrated(model) is not None:
+        return
+    with aside.status("measuring the weights of the ranking for this encoder"):
+        found = calibrate(encoder, passage_s)
+    tools.table.calibrate(model, found.weights)
+    aside.print(f"measured the weights of the ranking for {plain(model)}: MRR {found.mrr:.3f}", soft_wrap=True)
 
 
 @index.command()

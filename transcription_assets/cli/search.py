@@ -18,10 +18,12 @@ from transcription_assets.pipeline import playback
 from transcription_assets.search.filters import KINDS, Filters
 from transcription_assets.search.query import (
     MAX_LIMIT,
+    Answer,
     HighlightPart,
     Hit,
     Mode,
     Query,
+    SimilarQuery,
     Span,
     parse_query,
     split_highlights,
@@ -36,11 +38,18 @@ CONTEXT = 160
 
 
 @click.command()
-@click.argument("query")
+@click.argument("query", default="")
 @click.option(
     "--limit", default=5, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="Maximum number of moments."
 )
 @click.option("--mode", default=Mode.HYBRID.value, show_default=True, type=click.Choice([mode.value for mode in Mode]))
+@click.option("--in", "recording", default="", metavar="KEY", help="Only in this recording.")
+@click.option(
+    "--like",
+    type=(str, click.FloatRange(0)),
+    metavar="KEY SECOND",
+    help="Moments similar in meaning to this moment, instead of QUERY.",
+)
 @click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/")
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable).")
 @click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable).")
@@ -59,6 +68,8 @@ def search(  # noqa: PLR0917 -- click passes options by name
     query: str,
     limit: int,
     mode: str,
+    recording: str,
+    like: tuple[str, float] | None,
     prefix: str,
     languages: tuple[str, ...],
     speakers: tuple[str, ...],
@@ -77,6 +88,8 @@ def search(  # noqa: PLR0917 -- click passes options by name
     """
     from transcription_assets.wiring import Services, locate_installed
 
+    if bool(query) == (like is not None):
+        raise click.UsageError("give either QUERY or --like KEY SECOND")
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen), read_only=True)
     filters = Filters(
@@ -88,18 +101,27 @@ def search(  # noqa: PLR0917 -- click passes options by name
         shortest_s=shortest_s,
         longest_s=longest_s,
         kinds=kinds,
+        recording=recording,
     )
-    answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
+    if like:
+        answer = tools.searcher.similar(SimilarQuery(*like, limit, filters=filters))
+    else:
+        answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
     links = {key: _link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
     urls = [_at(links[hit.media_key], hit.start) for hit in answer.hits]
     if as_json:
         moments = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
         click.echo(json.dumps(moments, ensure_ascii=False, indent=1))
         return
+    _print_answer(answer, urls, has_words=like is not None or bool(parse_query(query).words), with_weak=with_weak)
+
+
+def _print_answer(answer: Answer, urls: Sequence[str], *, has_words: bool, with_weak: bool) -> None:
+    """Print the moments, without the weak ones unless there are no others or they are asked for."""
     if answer.note:
         aside.print(plain(answer.note), soft_wrap=True)
     if not answer.hits:
-        reason = "no match" if parse_query(query).words else "the query has no words"
+        reason = "no match" if has_words else "the query has no words"
         if not answer.passages:
             reason = "nothing is indexed yet; run `transcription-assets process`"
         aside.print(f"no results: {reason}")

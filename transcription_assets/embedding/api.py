@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transcription_assets.embedding import EmbeddingModel, Prompts, Vectors
+from transcription_assets.embedding import EmbeddingModel, Prompts, Vectors, Weights
+from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure, Refused, TransientFailure
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ApiEncoder:
                 hint="correct TRANSCRIPTION_EMBEDDING_KEY",
             )
         self._price = dollars_per_million
-        self._prompts = prompts or Prompts(weak_below=0.0)
+        self._prompts = prompts or Prompts()
         self._model = EmbeddingModel(model, "")
         self._sleep = sleep
         self._counting = threading.Lock()
@@ -88,9 +89,9 @@ class ApiEncoder:
         return self._model
 
     @property
-    def weak_below(self) -> float:
-        """Limit from the model's prompts."""
-        return self._prompts.weak_below
+    def weights(self) -> Weights:
+        """Weights of the model's profile, else the defaults."""
+        return profile(self._model.name).weights or Weights()
 
     @property
     def spent(self) -> ApiUsage:

@@ -10,23 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.costs import timing
+from transcription_assets.embedding.profiles import Weights, profile
 
 Vectors = NDArray[np.float32]
-
-WEAK_BELOW = 0.35
-"""Cosine below which a passage is unrelated to the question, for all-MiniLM-L6-v2: docs/benchmarks/search.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prefixes of questions and of passages; empty if the model's own configuration has them, or needs none.
-
-    `weak_below` is the cosine below which a passage of this model is unrelated to the question.
-    """
+    """Prefixes of questions and of passages; empty if the model's own configuration has them, or needs none."""
 
     query: str = ""
     passage: str = ""
-    weak_below: float = WEAK_BELOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +43,8 @@ class Encoder(Protocol):
         ...
 
     @property
-    def weak_below(self) -> float:
-        """Cosine below which a passage is unrelated to the question."""
+    def weights(self) -> Weights:
+        """Weights of the ranking by the model's profile."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -99,9 +93,9 @@ class SentenceEncoder:
         return self._model
 
     @property
-    def weak_below(self) -> float:
-        """Limit from the model's prompts."""
-        return self._prompts.weak_below
+    def weights(self) -> Weights:
+        """Weights of the model's profile, else the defaults."""
+        return profile(self._model.name).weights or Weights()
 
     @property
     def _encoder(self) -> Any:

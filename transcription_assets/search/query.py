@@ -94,6 +94,29 @@ class HitSlide:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarQuery:
+    """A moment (`second` of the recording `media_key`) for which similar ones are looked up; the rest is as in `Query`.
+
+    Raises:
+        InvalidQuery: a value exceeds a limit.
+
+    """
+
+    media_key: str
+    second: float
+    limit: int = 10
+    offset: int = 0
+    filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        """Check the limits as for a question."""
+        Query("", self.limit, self.offset)
+        Filters(recording=self.media_key)
+        if not 0 <= self.second < float("inf"):
+            raise InvalidQuery(f"invalid second {self.second}, expected at least 0")
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1].
 
@@ -146,7 +169,8 @@ class ParsedQuery:
 
     `typed` is every word outside of phrases, including frequent words and repetitions. `quoted` (the phrases), `loose`
     (the terms) and `spelt` (each term) are the texts for LanceDB, as typed: its index removes accents from Latin
-    letters only, and splits words where `tokens` splits characters.
+    letters only, and splits words where `tokens` splits characters. `unquoted` is the text outside of phrases;
+    `unfinished` is its last term if nothing follows it, since it may be being typed, else "".
     """
 
     phrases: tuple[tuple[str, ...], ...]
@@ -156,11 +180,21 @@ class ParsedQuery:
     quoted: tuple[str, ...]
     loose: str
     spelt: Mapping[str, str]
+    unquoted: str
+    unfinished: str
 
     @property
     def words(self) -> tuple[str, ...]:
         """Every word that may be highlighted, phrases first."""
         return tuple(dict.fromkeys([word for phrase in self.phrases for word in phrase] + list(self.terms)))
+
+    def terms_in(self, span: Span) -> list[str]:
+        """Return the terms in a character range of `unquoted`."""
+        return [
+            token.folded
+            for token in tokens(self.unquoted)
+            if span[0] <= token.start < span[1] and token.folded in self.terms
+        ]
 
 
 def parse_query(text: str) -> ParsedQuery:
@@ -168,11 +202,13 @@ def parse_query(text: str) -> ParsedQuery:
     clean = "".join(c if is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
     phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
-    loose = tuple(tokens(_QUOTED.sub(" ", plain)))
+    unquoted = _QUOTED.sub(" ", plain)
+    loose = tuple(tokens(unquoted))
     informative = tuple(token for token in loose if not is_frequent(token))
     used = informative or (() if phrases else loose)
     terms = tuple(dict.fromkeys(token.folded for token in used))[:MAX_TERMS]
     used = tuple(token for token in used if token.folded in terms)
+    is_open = bool(used) and used[-1] == loose[-1] and used[-1].end == len(unquoted)
     meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
     return ParsedQuery(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
@@ -182,6 +218,8 @@ def parse_query(text: str) -> ParsedQuery:
         quoted=tuple(map(_typed, phrases)),
         loose=_typed(used),
         spelt={token.folded: token.folded if token.folded.isascii() else token.text.lower() for token in used},
+        unquoted=unquoted,
+        unfinished=used[-1].folded if is_open else "",
     )
 
 

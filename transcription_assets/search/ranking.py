@@ -1,6 +1,7 @@
 """Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
 
-Candidates are ordered by the evidence in their sentences (`Evidence`), then by a score: closeness (cosine of the
+Candidates are ordered by the evidence in their sentences (`Evidence`), first with all forms of the question's words,
+then with the words as they were typed, then by a score: closeness (cosine of the
 passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
 are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
 """
@@ -9,19 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.domain.passages import Sentence, join_sentences
+from transcription_assets.embedding.profiles import Weights
 from transcription_assets.search.query import (
     Hit,
     HitSlide,
     Mode,
     ParsedQuery,
+    Span,
     Token,
+    fold,
     is_frequent,
     is_inflected,
     is_like,
@@ -29,22 +33,18 @@ from transcription_assets.search.query import (
     tokens,
     words_of,
 )
+from transcription_assets.search.vocabulary import Forms
+from transcription_assets.search.word_forms import merge_numbers
 
 Vector = NDArray[np.float32]
+DEFAULT = Weights()
 
-SENTENCE_SHARE = 0.5
-"""Share of the best sentence in a candidate's closeness; the rest is the passage's."""
-WORDS_SHARE = 0.5
-"""Score added to a candidate that holds all words of the question."""
-SENTENCE_WORDS = 0.3
-"""Score added to a sentence that holds all words, when the sentences of a passage are compared."""
 ADJOINING_S = 2.0
 """Passages of a recording with at most this much silence between them (seconds) are neighbours."""
 _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
 """In a sentence longer than LONG_SENTENCE_S, seconds before the matching words at which a moment starts."""
-FULL_SCORE = 1.0 + WORDS_SHARE
 
 
 class Evidence(IntEnum):
@@ -55,6 +55,10 @@ class Evidence(IntEnum):
     IN_ORDER = 2
     """One after another, with only frequent words between them."""
     AS_TYPED = 3
+
+
+_Rank = tuple[Evidence, Evidence]
+"""Evidence with all forms of the words, and with the words as typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class _Scored:
     closeness: float
     coverage: float
     similarities: Vector | None
-    evidence: Evidence
+    evidence: "_Rank"
 
 
 def rank_moments(
@@ -99,32 +103,33 @@ def rank_moments(
     mode: Mode,
     *,
     unknown: Sequence[str] = (),
-    weak_below: float = 0.0,
+    forms: Forms | None = None,
+    weights: Weights = DEFAULT,
     speakers: Sequence[str] = (),
 ) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
     No two moments are of neighbouring passages, and no sentence is in two of them. A slide and the best passage that is
     said while it is shown are one moment. `vector` is the question's (unit length), None if only words are compared;
-    `unknown` are its words that no passage holds. A hit is weak if its closeness is below `weak_below` and it does not
-    hold most of the words. With `speakers`, moments start in a sentence of theirs.
+    `unknown` are its words that no passage holds, `forms` the other forms of its words. A hit is weak if its closeness
+    is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
+    theirs.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
         query=query,
         alike=_alike(fitting, unknown),
+        forms=forms or Forms(),
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
-        unmeasured=weak_below if vector is not None else 0.0,
+        weights=weights,
     )
     span = partial(scorer.span, speakers=frozenset(speakers))
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
     scored = map(scorer.scored, fitting)
-    for item in sorted(
-        scored, key=lambda one: (-one.evidence, -one.score, one.candidate.media_key, one.candidate.start)
-    ):
+    for item in sorted(scored, key=_order):
         neighbours = of_recording.setdefault(item.candidate.media_key, [])
         home = next((group for group in neighbours if _belongs(group, item, span)), None)
         if home is None:
@@ -133,7 +138,7 @@ def rank_moments(
             groups.append(home)
         home.append(item)
     # The sort is stable: among equals the order by score is preserved.
-    groups.sort(key=lambda group: _is_weak(group[0], weak_below))
+    groups.sort(key=lambda group: _is_weak(group[0], weights.weak_below))
     alone = [[item for item in group if _same_kind(item.candidate, group[0].candidate)] for group in groups]
     others = [
         next((item for item in group if not _same_kind(item.candidate, group[0].candidate)), None) for group in groups
@@ -141,7 +146,12 @@ def rank_moments(
     moments = [
         (group[0], context, other) for group, context, other in zip(groups, _shared_out(alone), others, strict=True)
     ]
-    return RankedMoments(moments, scorer, weak_below, frozenset(speakers))
+    return RankedMoments(moments, scorer, weights.weak_below, frozenset(speakers))
+
+
+def _order(item: _Scored) -> tuple[int, int, float, str, float]:
+    with_forms, typed = item.evidence
+    return -with_forms, -typed, -item.score, item.candidate.media_key, item.candidate.start
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
@@ -184,6 +194,11 @@ class RankedMoments:
     def __len__(self) -> int:
         return len(self.found)
 
+    @property
+    def first(self) -> tuple[float, float] | None:
+        """Closeness of the first moment, and the share of the question's words in it; None if there is no moment."""
+        return (self.found[0][0].closeness, self.found[0][0].coverage) if self.found else None
+
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """Return at most `limit` hits from `offset` on."""
         page = slice(offset, offset + limit)
@@ -192,7 +207,7 @@ class RankedMoments:
 
     def _scores(self) -> list[float]:
         """Return the scores in [0, 1] of all moments; none is below that of a moment after it."""
-        scores = (min(max(best.score / FULL_SCORE, 0.0), 1.0) for best, _, _ in reversed(self.found))
+        scores = (min(max(best.score / self.scorer.full_score, 0.0), 1.0) for best, _, _ in reversed(self.found))
         return list(accumulate(scores, max))[::-1]
 
     def _sentence(self, scored: _Scored) -> Sentence:
@@ -205,9 +220,9 @@ class RankedMoments:
         best_sentence = self._sentence(best)
         text, places = join_sentences(context)
         place = places[context.index(best_sentence)]
-        matches = highlight_ranges(text, self.scorer.query, self.scorer.alike)
+        matches = self.scorer.highlights(text, item.language)
         inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
-        words_at = self.scorer.place(best_sentence.text)[1]
+        words_at = self.scorer.place(best_sentence.text, item.language)
         return Hit(
             media_key=item.media_key,
             recording=item.title,
@@ -250,39 +265,90 @@ def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, froz
 
 
 @dataclass(frozen=True, slots=True)
+class _Wording:
+    """A way to read the question: the words as typed, its terms, and the term that another word of a text counts as."""
+
+    typed: Sequence[str]
+    terms: Sequence[str]
+    spelling: Mapping[str, str]
+
+    def found(self, words_held: Sequence[Token]) -> tuple[Evidence, int | None]:
+        """Return the evidence of a text with these words, and the offset of the question in it (None if scattered)."""
+        held = [token._replace(folded=self.spelling.get(token.folded, token.folded)) for token in words_held]
+        if not {token.folded for token in held}.issuperset(self.terms or self.typed):
+            return Evidence.SOME, None
+        if places := _runs(held, self.typed):
+            return Evidence.AS_TYPED, held[places[0]].start
+        informative = [token for token in held if token.folded in self.terms or not is_frequent(token)]
+        if places := _runs(informative, self.terms):
+            return Evidence.IN_ORDER, informative[places[0]].start
+        return Evidence.ALL, None
+
+
+@dataclass(frozen=True)
 class _Scorer:
     query: ParsedQuery
     alike: Mapping[str, frozenset[str]]
+    forms: Forms
     vector: Vector | None
     mode: Mode
     best_words: float
-    unmeasured: float
+    weights: Weights
+
+    @property
+    def full_score(self) -> float:
+        """The score of a passage with the question's meaning and all of its words."""
+        return 1.0 + self.weights.words
+
+    @cached_property
+    def _as_typed(self) -> _Wording:
+        """The question as it was typed; one of phrases only is located by its first phrase."""
+        typed = self.query.typed or next(iter(self.query.phrases), ())
+        return _Wording(typed, self.query.terms, _spelling(self.alike, self.query.terms))
+
+    @cached_property
+    def _in_all_forms(self) -> _Wording:
+        """The question with other forms of its words, and with its numbers merged."""
+        spelling = _spelling(self._counted, self.query.terms) | _spelling(self.alike, self.query.terms)
+        if self.forms.numerals is None:
+            return _Wording(self._as_typed.typed, self.query.terms, spelling)
+        read = self.forms.numerals
+        terms = tuple(dict.fromkeys(token.folded for token in read if _is_term(token, self.query)))
+        return _Wording(tuple(token.folded for token in read), terms, spelling)
+
+    @cached_property
+    def _counted(self) -> Mapping[str, frozenset[str]]:
+        """The folded other forms of each term."""
+        return {term: frozenset(map(fold, others)) for term, others in self.forms.words.items()}
 
     def scored(self, item: Candidate) -> _Scored:
-        coverage = self._coverage(words_of(item.text))
+        coverage = self._coverage(item.text, item.language)
         # A passage without a vector yet is scored as neither close nor far.
-        closeness, by_meaning, similarities = 0.0, self.unmeasured, None
+        unmeasured = self.weights.weak_below if self.vector is not None else 0.0
+        closeness, by_meaning, similarities = 0.0, unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, similarities = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
-            by_meaning = (1 - SENTENCE_SHARE) * whole + SENTENCE_SHARE * float(similarities.max())
+            by_meaning = whole + self.weights.sentence * (float(similarities.max()) - whole)
             closeness = max(whole, float(similarities.max()))
         by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
         score = {
-            Mode.HYBRID: by_meaning + WORDS_SHARE * by_words,
+            Mode.HYBRID: by_meaning + self.weights.words * by_words,
             Mode.VECTOR: by_meaning,
-            Mode.TEXT: FULL_SCORE * by_words,
+            Mode.TEXT: self.full_score * by_words,
         }[self.mode]
-        evidence = max(map(self._evidence, item.sentences), default=Evidence.SOME)
+        nothing = (Evidence.SOME, Evidence.SOME)
+        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=nothing)
         return _Scored(item, score, closeness, coverage, similarities, evidence)
 
     def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
         """Return the index of the sentence to start at: of these speakers (if any), most evidence, then closest."""
-        spoken = scored.candidate.sentences
+        spoken, language = scored.candidate.sentences, scored.candidate.language
         fit = np.zeros(len(spoken)) if scored.similarities is None else scored.similarities.astype(np.float64)
         if self.mode is not Mode.VECTOR:
-            fit = fit + SENTENCE_WORDS * np.array([self._coverage(words_of(sentence.text)) for sentence in spoken])
+            shares = np.array([self._coverage(sentence.text, language) for sentence in spoken])
+            fit = fit + self.weights.sentence_words * shares
         ranks = [
-            (not speakers or sentence.speaker in speakers, self._evidence(sentence), fit_of_it)
+            (not speakers or sentence.speaker in speakers, self._evidence(sentence, language), fit_of_it)
             for sentence, fit_of_it in zip(spoken, fit.tolist(), strict=True)
         ]
         return ranks.index(max(ranks))
@@ -293,33 +359,72 @@ class _Scorer:
         best: Candidate | Sentence = item if item.slide else item.sentences[self.best_sentence(scored, speakers)]
         return best.start, best.end
 
-    def _evidence(self, sentence: Sentence) -> Evidence:
-        if self.mode is Mode.VECTOR or self._coverage(words_of(sentence.text)) < 1:
-            return Evidence.SOME
-        return self.place(sentence.text)[0]
+    def _evidence(self, sentence: Sentence, language: str) -> _Rank:
+        if self.mode is Mode.VECTOR or self._coverage(sentence.text, language) < 1:
+            return Evidence.SOME, Evidence.SOME
+        typed = self._as_typed.found(list(tokens(sentence.text)))[0]
+        if not self.forms.words and self.forms.numerals is None:
+            return typed, typed
+        return max(typed, self._in_all_forms.found(self._words(sentence.text, language))[0]), typed
 
-    def place(self, text: str) -> tuple[Evidence, int | None]:
-        """Return the evidence of a text that holds all words of the question, and their offset (None if apart).
+    def place(self, text: str, language: str) -> int | None:
+        """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""
+        typed, at = self._as_typed.found(list(tokens(text)))
+        in_forms, there = self._in_all_forms.found(self._words(text, language))
+        return there if in_forms > typed else at
 
-        A question that consists of phrases only is located by its first phrase.
+    def highlights(self, text: str, language: str) -> list[Span]:
+        """Return the character ranges of the question's words in a text, in any form."""
+        others = {term: self.alike.get(term, _NONE) | self._counted.get(term, _NONE) for term in self.query.terms}
+        found = set(highlight_ranges(text, self.query, others))
+        if self.forms.numerals is not None:
+            keys = {token.folded for token in self.forms.numerals if token.folded.startswith("#")}
+            found |= {(token.start, token.end) for token in self._words(text, language) if token.folded in keys}
+        outer = [one for one in found if not any(_is_inside(one, other) for other in found)]
+        return sorted(outer)
+
+    def _words(self, text: str, language: str) -> list[Token]:
+        """Return the words of a text, its numbers merged if the question has any."""
+        held = list(tokens(text))
+        return held if self.forms.numerals is None else merge_numbers(text, held, language)
+
+    def _coverage(self, text: str, language: str) -> float:
+        """Return the share of the question's words in a text, in any form; a similar word counts for an unknown one.
+
+        If the question has numbers, the share with the numbers merged counts if it is larger.
         """
-        spelling = {word: term for term, words in self.alike.items() for word in words}
-        words_held = [token._replace(folded=spelling.get(token.folded, token.folded)) for token in tokens(text)]
-        typed = self.query.typed or next(iter(self.query.phrases), ())
-        if places := _runs(words_held, typed):
-            return Evidence.AS_TYPED, words_held[places[0]].start
-        terms = self.query.terms
-        informative = [token for token in words_held if token.folded in terms or not is_frequent(token)]
-        if terms and (places := _runs(informative, terms)):
-            return Evidence.IN_ORDER, informative[places[0]].start
-        return Evidence.ALL, None
-
-    def _coverage(self, words_held: frozenset[str]) -> float:
-        """Return the share of the question's words in `held`; a similar word counts for an unknown one."""
-        words = self.query.words
+        held, words = words_of(text), self.query.words
         if not words:
             return 0.0
-        return sum(word in words_held or bool(words_held & self.alike.get(word, _NONE)) for word in words) / len(words)
+        share = sum(self._holds(held, word) for word in words) / len(words)
+        if self.forms.numerals is None or share == 1:
+            return share
+        merged = frozenset(token.folded for token in self._words(text, language))
+        terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms.terms]
+        return max(share, sum(self._holds(merged, term) for term in terms) / len(terms))
+
+    def _holds(self, held: frozenset[str], word: str) -> bool:
+        if word in held:
+            return True
+        return bool(held & self._counted.get(word, _NONE)) or bool(held & self.alike.get(word, _NONE))
+
+
+def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dict[str, str]:
+    """Return the term that each of the other words counts as; a term counts as itself."""
+    return {word: term for term, words in others.items() for word in words if word not in terms}
+
+
+def _is_term(token: Token, query: ParsedQuery) -> bool:
+    return token.folded.startswith("#") or token.folded in query.terms
+
+
+def _is_inside(one: Span, other: Span) -> bool:
+    return one != other and other[0] <= one[0] and one[1] <= other[1]
+
+
+def are_neighbours(one: Candidate, other: Candidate) -> bool:
+    """Return whether two passages are of one recording, and overlap or nearly touch."""
+    return one.media_key == other.media_key and _adjoin(one, other)
 
 
 def _same_kind(one: Candidate, other: Candidate) -> bool:

@@ -5,7 +5,7 @@ table, so all queries for an answer use the same snapshot. They are coroutines b
 switches between threads five times for each query. `Index` translates LanceDB's exceptions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from transcription_assets.search.filters import Filters, expression
+from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.schema import candidate
@@ -27,6 +27,8 @@ Both values come from benchmarks.
 """
 QUERY_TIMEOUT = timedelta(seconds=20)
 FUZZY_EXPANSIONS = 50
+MAX_AT_ONCE = 16
+"""Passages that may be spoken at the same time: neighbours overlap, and speakers may talk at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,24 @@ async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, m
     return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
-async def search_words(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
-    """Return the BM25 scores of rows that hold the phrases and any of the terms, best first.
+Alternatives = Mapping[str, Sequence[str]]
+"""Other words that count as a term of the question, spelt as in the index."""
+
+
+async def search_words(
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Alternatives
+) -> dict[int, float]:
+    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms, best first.
 
     If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
     if these reach the limit too, up to `most` rows that hold the question as it was typed.
     """
-    found = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
+    every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
+    any_of_them = _queries().MatchQuery(f"{parsed.loose} {every_form}".strip(), "text")
+    found = await _holding(snapshot, parsed, filters, most, any_of_them)
     if len(found) < most or not parsed.terms[1:]:
         return found
-    every = _queries().MatchQuery(parsed.loose, "text", operator=_queries().FullTextOperator.AND)
+    every = _all_of(parsed, forms)
     together = await _holding(snapshot, parsed, filters, most, every)
     if len(together) == most:
         typed = parsed.loose if parsed.phrases else parsed.meaning
@@ -73,6 +83,15 @@ async def search_words(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
+
+
+def _all_of(parsed: ParsedQuery, forms: Alternatives) -> Any:
+    """Return the query for all terms, each as it was typed or in another form."""
+    queries = _queries()
+    if not forms:
+        return queries.MatchQuery(parsed.loose, "text", operator=queries.FullTextOperator.AND)
+    each = [" ".join((parsed.spelt[term], *forms.get(term, ()))) for term in parsed.terms]
+    return queries.BooleanQuery([(queries.Occur.MUST, queries.MatchQuery(words, "text")) for words in each])
 
 
 async def _holding(
@@ -114,6 +133,17 @@ async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
     search = snapshot.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
     return bool(await _found(search, filters, 1, "_score"))
+
+
+async def passages_at(snapshot: Snapshot, media_key: str, second: float) -> list[int]:
+    """Return the row ids of the passages of a recording that are spoken at this second, the most central first."""
+    where = f"media_key = {quoted(media_key)} AND start_s <= {float(second)!r} AND end_s >= {float(second)!r}"
+    if snapshot.has_kinds:
+        where += " AND kind = 'speech'"  # a slide may be shown for an hour
+    found = snapshot.reading.query().where(where).with_row_id().select(["start_s", "end_s"])
+    rows = (await found.limit(MAX_AT_ONCE).to_arrow(timeout=QUERY_TIMEOUT)).to_pylist()
+    rows.sort(key=lambda row: abs((row["start_s"] + row["end_s"]) / 2 - second))
+    return [row[ROW] for row in rows]
 
 
 async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:

@@ -3,26 +3,27 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from transcription_assets.embedding import Encoder
+from transcription_assets.embedding import Encoder, Weights
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
 from transcription_assets.search.filters import Facets, Filters, with_suggestions
 from transcription_assets.search.index import Index
 from transcription_assets.search.index_errors import FilesGone
-from transcription_assets.search.query import Answer, Mode, Query, parse_query
-from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.query import Answer, Mode, ParsedQuery, Query, SimilarQuery, parse_query
+from transcription_assets.search.ranking import Candidate, RankedMoments, Vector
 from transcription_assets.search.retrieval import Snapshot
+from transcription_assets.search.vocabulary import Forms, forms_of
 
 CANDIDATES = 2
 """Passages requested per moment of the answer: neighbours are merged."""
 FEWEST = 24
 THREADS = 8
 REMEMBERED_WORDS = 200_000
-WORDS_ONLY = float("inf")
-"""Value of `weak_below` without vectors: a moment that holds few of the words is weak."""
+WORDS_ONLY = Weights(weak_below=float("inf"))
+"""Without vectors a moment that holds few of the words is weak."""
 
 NO_KINDS = "the search table has the columns of an earlier version, without slides: run `index rebuild`"
 
@@ -43,6 +44,34 @@ class _WordCache:
 
     def __contains__(self, word: str) -> bool:
         return word in self._words
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Passages that may answer a question, and what ranks them; `mode` and `note` are those of `Answer`."""
+
+    parsed: ParsedQuery
+    candidates: Sequence[Candidate]
+    vector: Vector | None
+    mode: Mode
+    unknown: Sequence[str]
+    forms: Forms
+    weights: Weights
+    passages: int
+    note: str
+
+    def ranked(self, speakers: Sequence[str] = (), weights: Weights | None = None) -> RankedMoments:
+        """Return the moments, best first, by the weights of the table's encoder unless others are given."""
+        return ranking.rank_moments(
+            self.candidates,
+            self.parsed,
+            self.vector,
+            self.mode,
+            unknown=self.unknown,
+            forms=self.forms,
+            weights=weights or self.weights,
+            speakers=speakers,
+        )
 
 
 class Searcher:
@@ -74,19 +103,37 @@ class Searcher:
             return self._answered(query)
 
     def _answered(self, query: Query) -> Answer:
+        snapshot = self._index.snapshot()
+        passages = snapshot.passages if snapshot else 0
+        if query.filters.kinds and snapshot and not snapshot.has_kinds:
+            if "speech" not in query.filters.kinds:
+                return Answer((), more=False, passages=passages, mode=query.mode, note=NO_KINDS)
+            query = replace(query, filters=replace(query.filters, kinds=()))
+        found = self.find(query)
+        if found is None:
+            return Answer((), more=False, passages=passages, mode=query.mode)
+        moments = found.ranked(with_suggestions(query.filters.speakers))
+        hits = moments.hits(query.offset, query.limit)
+        return Answer(hits, len(moments) > query.offset + query.limit, found.passages, found.mode, found.note)
+
+    def find(self, query: Query) -> "Found | None":
+        """Return the passages that may answer the question; None if it is empty or nothing has been indexed.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
         parsed = parse_query(query.text)
         snapshot = self._index.snapshot()
         if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
-            return Answer((), more=False, passages=snapshot.passages if snapshot else 0, mode=query.mode)
-        if query.filters.kinds and not snapshot.has_kinds:
-            if "speech" not in query.filters.kinds:
-                return Answer((), more=False, passages=snapshot.passages, mode=query.mode, note=NO_KINDS)
-            query = replace(query, filters=replace(query.filters, kinds=()))
+            return None
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most)
+        vocabulary = self._index.vocabulary(snapshot)
+        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, vocabulary)
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.looked_up)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
-        mode, vector, weak_below, note = self._means(query.mode, parsed.meaning, snapshot)
+        mode, vector, weights, note = self._means(query.mode, parsed.meaning, snapshot)
         if words is None and mode is not Mode.VECTOR:
             words = self._pool.submit(find_words)
         nearest_rows: Sequence[int] = ()
@@ -95,10 +142,11 @@ class Searcher:
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
+        unknown = tuple(word for word in unknown if word not in forms.looked_up)
         if words and (len(scores) == most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))
-        if words and unknown:
+        if words and unknown and not vocabulary:
             spelt = tuple(parsed.spelt[word] for word in unknown)
             scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
             passages |= self._index.read(snapshot, [row for row in scores if row not in passages])
@@ -108,17 +156,48 @@ class Searcher:
         if vector is not None:
             others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
             found = {item.row: item for item in others} | found
+        return Found(parsed, list(found.values()), vector, mode, unknown, forms, weights, snapshot.passages, note)
+
+    def similar(self, query: SimilarQuery) -> Answer:
+        """Return the moments whose passages are nearest to the passage of a moment, without its neighbours.
+
+        The answer is empty if nothing is indexed at that moment, or if its passage has no vector yet.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
+        try:
+            return self._similar(query)
+        except FilesGone:
+            self._index.forget()
+            return self._similar(query)
+
+    def _similar(self, query: SimilarQuery) -> Answer:
+        snapshot = self._index.snapshot()
+        rows = self._index.passages_at(snapshot, query.media_key, query.second) if snapshot else ()
+        if snapshot is None or not rows:
+            passages = snapshot.passages if snapshot else 0
+            return Answer((), more=False, passages=passages, mode=Mode.VECTOR, note="nothing is indexed at this moment")
+        origin = self._index.read(snapshot, rows[:1])[rows[0]]
+        if origin.vector is None:
+            return Answer(
+                (), more=False, passages=snapshot.passages, mode=Mode.VECTOR, note="not indexed by meaning yet"
+            )
+        most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
+        filters = query.filters if snapshot.has_kinds else replace(query.filters, kinds=())
+        nearest_rows = self._index.search_vectors(snapshot, origin.vector, filters, most)
+        found = self._index.read(snapshot, nearest_rows).values()
+        others = [item for item in found if not ranking.are_neighbours(item, origin)]
         moments = ranking.rank_moments(
-            list(found.values()),
-            parsed,
-            vector,
-            mode,
-            unknown=unknown,
-            weak_below=weak_below,
+            ranking.nearest(others, origin.vector, most),
+            parse_query(""),
+            origin.vector,
+            Mode.VECTOR,
             speakers=with_suggestions(query.filters.speakers),
         )
         hits = moments.hits(query.offset, query.limit)
-        return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, mode, note)
+        return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, Mode.VECTOR)
 
     def facets(self) -> Facets:
         """Return the values that can be filtered by.
@@ -129,8 +208,8 @@ class Searcher:
         """
         return self._index.facets()
 
-    def _means(self, mode: Mode, meaning: str, snapshot: Snapshot) -> tuple[Mode, Vector | None, float, str]:
-        """Return the mode that is possible, the question's vector, the cosine below which a hit is weak, and a note."""
+    def _means(self, mode: Mode, meaning: str, snapshot: Snapshot) -> tuple[Mode, Vector | None, Weights, str]:
+        """Return the mode that is possible, the question's vector, the weights of the ranking, and a note."""
         if mode is Mode.TEXT:
             return mode, None, WORDS_ONLY, ""
         reason = "a table with vectors of the current encoder is under construction"
@@ -139,7 +218,7 @@ class Searcher:
                 encoder = self._encoders(snapshot.embedding_model)
                 vector = encoder.encode_query(meaning)
                 if len(vector) == snapshot.dimension:
-                    return mode, vector, encoder.weak_below, ""
+                    return mode, vector, self._index.calibrated(snapshot.embedding_model) or encoder.weights, ""
                 reason = f"the encoder has dimension {len(vector)}, the table {snapshot.dimension}"
         except TranscriptionError as error:
             reason = str(error)

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -49,7 +49,11 @@ def awaited(work: Coroutine[Any, Any, Result]) -> Result:
 
 def has_cards(table: Any) -> bool:
     """Return whether the table has the current columns (decision 19); one that has not is never searched."""
-    return "card" in table.schema.names
+    import pyarrow as pa
+
+    if "card" not in table.schema.names:
+        return False
+    return bool(table.schema.field("vector").type.value_type == pa.float16())
 
 
 class Tables:
@@ -157,6 +161,47 @@ class Tables:
                 log.info("%s: another process created %s", self.uri, path)
                 return False
         return True
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file of the folder, also over an existing one.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        with translated(self.uri):
+            obstore.put(self._files, path, content)
+
+    def get(self, path: str, known_etag: str | None = None) -> tuple[bytes | None, str | None]:
+        """Return the content of a file of the folder and its ETag.
+
+        The content is None if there is no file, or if the file still has the ETag `known_etag`.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        if self._is_missing:
+            return None, None
+        with translated(self.uri):
+            try:
+                etag = obstore.head(self._files, path)["e_tag"]
+                if etag is not None and etag == known_etag:
+                    return None, etag
+                found = obstore.get(self._files, path)
+                return bytes(found.bytes()), found.meta["e_tag"]
+            except (NotFoundError, FileNotFoundError):
+                return None, None
+
+    def delete(self, path: str) -> None:
+        """Delete a file of the folder, if it exists.
+
+        Raises:
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        with translated(self.uri), suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self._files, path)
 
     def pointer(self) -> dict[str, str]:
         """Return the content of the pointer file, empty if there is none.

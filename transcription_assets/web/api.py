@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.filters import Filters
-from transcription_assets.search.query import MAX_LIMIT, Hit, HitSlide, split_highlights
+from transcription_assets.search.query import MAX_LIMIT, Answer, Hit, HitSlide, SimilarQuery, split_highlights
 from transcription_assets.search.query import Query as Question
 from transcription_assets.slides.finder import Slide
 from transcription_assets.web import paragraphs, problems, recordings
@@ -19,6 +19,7 @@ from transcription_assets.web.library import Library
 from transcription_assets.web.recording_state import silence
 from transcription_assets.web.schemas import (
     FacetCounts,
+    FilterParameters,
     Moment,
     Paragraph,
     RecordingDetails,
@@ -26,6 +27,7 @@ from transcription_assets.web.schemas import (
     SearchParameters,
     SearchResults,
     ShownSlide,
+    SimilarParameters,
     SlideList,
     State,
     TextPart,
@@ -62,9 +64,19 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
         with suppress(PermanentFailure):
             await workers.within(archive.encoder_ready)
         answer = await workers.run(archive.search, _question(parameters))
+        return await _results(answer, parameters.q, started)
+
+    @routes.get("/similar")
+    async def similar(parameters: Annotated[SimilarParameters, Query()]) -> SearchResults:
+        """Find the moments that are similar in meaning to a moment of a recording; the nearest is first."""
+        started = time.monotonic()
+        answer = await workers.run(archive.similar, _similar(parameters))
+        return await _results(answer, "", started)
+
+    async def _results(answer: Answer, query: str, started: float) -> SearchResults:
         pictured = await workers.run(library.pictured, {hit.media_key for hit in answer.hits})
         return SearchResults(
-            query=parameters.q,
+            query=query,
             moments=[_moment(hit, has_picture=hit.media_key in pictured) for hit in answer.hits],
             more=answer.more,
             passages=answer.passages,
@@ -121,17 +133,27 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
 
 
 def _question(parameters: SearchParameters) -> Question:
-    filters = Filters(
-        parameters.prefix,
-        tuple(parameters.language),
-        tuple(parameters.speaker),
-        parameters.since,
-        parameters.until,
-        parameters.shortest,
-        parameters.longest,
-        tuple(parameters.kind),
+    return Question(parameters.q, parameters.limit, parameters.offset, filters=_filters(parameters))
+
+
+def _similar(parameters: SimilarParameters) -> SimilarQuery:
+    return SimilarQuery(
+        parameters.key, parameters.at, parameters.limit, parameters.offset, filters=_filters(parameters)
     )
-    return Question(parameters.q, parameters.limit, parameters.offset, filters=filters)
+
+
+def _filters(parameters: FilterParameters) -> Filters:
+    return Filters(
+        prefix=parameters.prefix,
+        recording=parameters.recording,
+        languages=tuple(parameters.language),
+        speakers=tuple(parameters.speaker),
+        since=parameters.since,
+        until=parameters.until,
+        shortest_s=parameters.shortest,
+        longest_s=parameters.longest,
+        kinds=tuple(parameters.kind),
+    )
 
 
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:

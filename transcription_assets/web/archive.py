@@ -18,7 +18,7 @@ from transcription_assets.pipeline import slides
 from transcription_assets.pipeline.identification import IdentificationTools
 from transcription_assets.search.filters import Facets
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import Answer, Query
+from transcription_assets.search.query import Answer, Query, SimilarQuery
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
 from transcription_assets.slides.finder import Slide
@@ -130,6 +130,15 @@ class Archive:
 
         """
         return self.searcher.search(query)
+
+    def similar(self, query: SimilarQuery) -> Answer:
+        """Return the moments that are similar to a moment, the nearest first.
+
+        Raises:
+            TranscriptionError: the store cannot be opened, or the search table cannot be read.
+
+        """
+        return self.searcher.similar(query)
 
     def check_store(self) -> None:
         """Check that the store can be read.

@@ -23,7 +23,7 @@ PROBES = frozenset({"/healthz", "/readyz"})
 SIGN_IN = "/sign-in"
 OPEN = ("/static/", SIGN_IN)
 """Paths that the sign-in page itself needs."""
-COSTLY = frozenset({"/api/search", SIGN_IN})
+COSTLY = frozenset({"/api/search", "/api/similar", SIGN_IN})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OTHERS_TIMES = 10

@@ -43,10 +43,10 @@ class Problem(Schema):
     detail: str = Field(description="What failed, and what to do.")
 
 
-class SearchParameters(Schema):
-    """A query with filters, all of which must match."""
+class FilterParameters(Schema):
+    """Filters, all of which must match, and the page of the answer."""
 
-    q: str = Field(max_length=MAX_TEXT, description="Words or a question; text in double quotes must match exactly.")
+    recording: str = Field("", max_length=MAX_VALUE, description="Media key of the only recording to search in.")
     prefix: str = Field("", max_length=MAX_VALUE, description="Prefix of the media key.")
     language: list[Language] = Field([], max_length=MAX_VALUES, description="Language codes, any of which must match.")
     speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="Speakers, any of whom must match.")
@@ -57,6 +57,19 @@ class SearchParameters(Schema):
     longest: Length = Field(None, description="Maximum length of the recording in seconds.")
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Maximum number of moments.")
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Number of moments to skip.")
+
+
+class SearchParameters(FilterParameters):
+    """A query with filters."""
+
+    q: str = Field(max_length=MAX_TEXT, description="Words or a question; text in double quotes must match exactly.")
+
+
+class SimilarParameters(FilterParameters):
+    """A moment, and filters for similar ones."""
+
+    key: str = Field(min_length=1, max_length=MAX_VALUE, description="Media key of the moment's recording.")
+    at: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="The moment in seconds from the start.")
 
 
 class TextPart(Schema):

@@ -20,8 +20,11 @@ from transcription_assets.cli import process as working
 from transcription_assets.cli.main import main
 from transcription_assets.cli.search import CONTEXT, around
 from transcription_assets.domain import media_keys as keys
+from transcription_assets.embedding import Weights
 from transcription_assets.errors import TransientFailure
+from transcription_assets.evaluation.calibration import Calibration
 from transcription_assets.models.catalogue import CATALOGUE
+from transcription_assets.search.index import Index
 from transcription_assets.search.query import HighlightPart
 from transcription_assets.storage import Store, temporary
 from transcription_assets.wiring import Services
@@ -170,7 +173,14 @@ def test_store_that_is_a_file_is_an_error(command: Command, store: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["search"], ["search", "x", "--limit", "0"], ["models", "pull", "?"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["search"],
+        ["search", "x", "--limit", "0"],
+        ["search", "x", "--like", "audio/a.wav", "0"],
+        ["models", "pull", "?"],
+    ],
 )
 def test_invalid_arguments_exit_with_code_2(command: Command, arguments: list[str]) -> None:
     result = command(*arguments)
@@ -313,6 +323,44 @@ def test_result_without_a_link_is_still_returned(
     (moment,) = json.loads(command("search", "--json", sentences(5)[0]).stdout)
     assert (moment["media_key"], moment["url"]) == ("audio/a.wav", "")
     assert command("search", sentences(5)[0]).exit_code == 0
+
+
+@pytest.fixture
+def three_talks(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the keys of three processed recordings; the encoder is a fake without a profile."""
+    monkeypatch.setattr(Services, "encoder", HashEncoder())
+    place = Store.open(str(store))
+    media_keys = [f"audio/{name}.wav" for name in "abc"]
+    for number, key in enumerate(media_keys):
+        place.put_media(key, recordings.tone(tmp_path / f"{number}.wav", 5.0, rate=8_000, frequency=440.0 + number))
+    Chain(place).run(*media_keys)
+    return media_keys
+
+
+def test_moments_like_another_are_of_other_passages(command: Command, three_talks: list[str]) -> None:
+    answer = command("search", "--json", "--like", three_talks[0], "1.0")
+    assert answer.exit_code == 0, answer.output
+    assert {moment["media_key"] for moment in json.loads(answer.stdout)} == set(three_talks[1:])
+    answer = command("search", "--json", "--in", three_talks[2], "--like", three_talks[0], "1.0")
+    assert {moment["media_key"] for moment in json.loads(answer.stdout)} == {three_talks[2]}
+
+
+def test_rebuild_measures_weights_of_an_encoder_without_a_profile_once(
+    command: Command, store: Path, three_talks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measuring(encoder: HashEncoder, _passage_s: float) -> Calibration:
+        measured.append(str(encoder.model))
+        return Calibration(str(encoder.model), Weights(words=0.1), 0.9, 0.8, 1)
+
+    monkeypatch.setattr("transcription_assets.evaluation.calibration.calibrate", measuring)
+    for _ in range(2):
+        assert command("index", "rebuild").exit_code == 0
+    assert measured == [str(HashEncoder().model)]
+    place = Store.open(str(store))
+    assert Index(place.lancedb_uri, place.lancedb_options).calibrated(measured[0]) == Weights(words=0.1)
+    assert len(three_talks) == 3
 
 
 @pytest.mark.models

@@ -91,3 +91,18 @@ def test_healthy_part_has_no_hint() -> None:
     found = said("store")
     assert found.healthy
     assert "Secret" not in found.detail
+
+
+@pytest.mark.parametrize(
+    ("encoder", "recordings", "advised"),
+    [
+        ("all-MiniLM-L6-v2", {"en": 9, "de": 2}, True),
+        ("all-MiniLM-L6-v2", {"en": 9}, False),
+        ("intfloat/multilingual-e5-small", {"de": 2}, False),
+        ("of/unknown", {"de": 2}, False),
+    ],
+)
+def test_english_encoder_for_other_languages_is_pointed_out(
+    encoder: str, recordings: dict[str, int], *, advised: bool
+) -> None:
+    assert (doctor.MULTILINGUAL in doctor.language_hint(encoder, recordings)) is advised

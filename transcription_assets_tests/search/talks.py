@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript, Word
-from transcription_assets.embedding import EmbeddingModel, Vectors
+from transcription_assets.embedding import EmbeddingModel, Vectors, Weights
 from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, recorded_on, rows_of
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
@@ -21,7 +21,7 @@ class ThemeEncoder:
 
     def __init__(self, name: str = "themes", width: int = 256) -> None:
         self.model = EmbeddingModel(name, "1")
-        self.weak_below = 0.5
+        self.weights = Weights(weak_below=0.5)
         self.width = width
 
     def encode(self, texts: Sequence[str]) -> Vectors:

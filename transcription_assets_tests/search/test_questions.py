@@ -77,3 +77,30 @@ def test_out_of_range_query_is_refused(wrong: dict[str, object]) -> None:
 def test_out_of_range_filter_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidQuery):
         Filters(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("\u202eשלום\u202c captain Halvorsen مرحبا", 6.0),  # noqa: RUF001 -- Hebrew is meant
+        ("to be or not to be", 18.0),
+        ("Halvorsn fearde nothng", 6.0),
+        ("Bergne harbuor mornign", 30.0),
+        ("11 metres", 12.0),
+        ("11 m wave", 12.0),
+        ("wave of 11.0 metres", 12.0),
+        ("3rd day", 12.0),
+        ("eleven METRE waves!!!", 12.0),
+        ("broke the mast " + "and so on " * 98, 12.0),
+        ("broke the mast " + "κύμα волна 波 موجة लहर 파도 คลื่น גל ալիք ტალღა tölzli " * 10, 12.0),
+    ],
+)
+def test_words_among_noise_lead_to_their_sentence(library: Searcher, text: str, start: float) -> None:
+    assert len(text) <= MAX_TEXT
+    hit = ask(library, text, Mode.TEXT, recording=SEA.media.key).hits[0]
+    assert hit.start == start
+
+
+@pytest.mark.parametrize("text", ["…", "?!.,;:", "«»", "—", "。、", "؟", "''\"\"", "\u200f\u200e", "()" * 500])
+def test_punctuation_alone_finds_nothing(library: Searcher, text: str) -> None:
+    assert ask(library, text).hits == ()

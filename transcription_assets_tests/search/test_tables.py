@@ -311,3 +311,32 @@ def test_recording_can_be_filtered_by_each_of_its_languages(tmp_path: Path) -> N
     fill(table, replace(SEA, segments=tuple(said)))
     assert table.facets().languages == {"en": 1, "no": 1}
     assert keys(ask(Searcher(table, lambda _model: ThemeEncoder()), "Bergen", languages=("no",))) == {SEA.media.key}
+
+
+@given(
+    vectors=st.integers(1, 6).flatmap(
+        lambda count: st.lists(
+            st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8), min_size=count + 1, max_size=count + 1
+        )
+    )
+)
+def test_encoded_vectors_keep_their_cosines(vectors: list[list[float]]) -> None:
+    exact = np.array(vectors, np.float32)
+    exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-6)
+    read = schema.decode_vectors(schema.encode_vectors(exact[0], exact[1:]), 8)
+    assert read.dtype == np.float32
+    assert read.shape == exact.shape
+    assert np.abs(read - exact).max() <= 0.5 / 127 + 1e-6
+    assert np.abs(read @ read.T - exact @ exact.T).max() < 0.03
+
+
+def test_table_of_earlier_vectors_asks_for_rebuild(tmp_path: Path) -> None:
+    import lancedb
+
+    name = table_name("columns 3")
+    lancedb.connect(str(tmp_path)).create_table(name, rows(SEA).to_arrow())
+    table = Index(str(tmp_path))
+    table.switch(name)
+    with pytest.raises(PermanentFailure) as caught:
+        ask(Searcher(table, lambda _model: ThemeEncoder()), "mast")
+    assert "index rebuild" in caught.value.hint

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from transcription_assets.embedding import Weights
 from transcription_assets.errors import Refused, TranscriptionError
 from transcription_assets.search import retrieval
 from transcription_assets.search.filters import Filters
@@ -61,7 +62,11 @@ INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "search_words": lambda index, pinned: index.search_words(pinned, parse_query("something else"), NONE, 3),
     "search_similar_words": lambda index, pinned: index.search_similar_words(pinned, ["something"], NONE, 3),
     "has_word": lambda index, pinned: index.has_word(pinned, "something", NONE),
+    "passages_at": lambda index, pinned: index.passages_at(pinned, SHARED, 1.0),
     "read": lambda index, pinned: index.read(pinned, [0, 1]),
+    "vocabulary": lambda index, pinned: index.vocabulary(pinned),
+    "calibrated": lambda index, _: index.calibrated("model@1"),
+    "calibrate": lambda index, _: index.calibrate("model@1", Weights()),
     "facets": lambda index, _: index.facets(),
     "recordings": lambda index, _: index.recordings(),
     "rows": lambda index, _: index.rows(SHARED),

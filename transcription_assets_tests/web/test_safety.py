@@ -107,6 +107,7 @@ def test_schema_lists_every_public_route(page: TestClient) -> None:
     assert {
         "/api/search",
         "/api/facets",
+        "/api/similar",
         "/api/media",
         "/api/media/{key}",
         "/api/media/{key}/words",

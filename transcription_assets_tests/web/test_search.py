@@ -98,3 +98,22 @@ def test_invalid_parameters_are_refused_with_a_reason(page: TestClient, asked: d
     answer = page.get("/api/search", params=asked)
     assert answer.status_code == 422
     assert len(answer.json()["detail"]) > 10
+
+
+def test_similar_moments_have_the_shape_of_results(page: TestClient) -> None:
+    answer = page.get("/api/similar", params={"key": TALK, "at": 5.0})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["query"] == ""
+    assert all(moment["url"].startswith("/watch/") for moment in found["moments"])
+    assert page.get("/api/similar", params={"key": "video/none.mp4", "at": 0}).json()["moments"] == []
+
+
+@pytest.mark.parametrize("wrong", [{"at": -1}, {"at": "nan"}, {"key": ""}, {"key": "k" * 2000}, {"limit": 0}])
+def test_similar_moments_of_an_invalid_moment_are_refused(page: TestClient, wrong: dict[str, object]) -> None:
+    assert page.get("/api/similar", params={"key": TALK, "at": 0, **wrong}).status_code == 422
+
+
+def test_search_in_one_recording_finds_no_other(page: TestClient) -> None:
+    moments = page.get("/api/search", params={"q": "Sentence of seconds", "recording": TALK}).json()["moments"]
+    assert {moment["key"] for moment in moments} == {TALK}

@@ -5,7 +5,7 @@ import { h, main } from "./dom.js";
 import { languageName } from "./format.js";
 import { navigate } from "./router.js";
 
-const NAMES = ["prefix", "language", "speaker", "kind", "since", "until"];
+const NAMES = ["recording", "prefix", "language", "speaker", "kind", "since", "until"];
 const KINDS = { speech: "Speech", slide: "Slides" };
 let facets = null; // the last response of /api/facets
 
@@ -21,6 +21,7 @@ export function syncFilters(params) {
 export function createFilters() {
   const row = h("div", { class: "filters", role: "group", "aria-label": "Filters" });
   const fill = () => row.replaceChildren(...[
+    recordingFilter(new URL(location.href).searchParams),
     select("prefix", "Collection", facets.collections),
     select("language", "Language", facets.languages, languageName),
     select("speaker", "Speaker", facets.speakers),
@@ -33,6 +34,15 @@ export function createFilters() {
     fill();
   }).catch(() => {});
   return row;
+}
+
+/** Return the button that ends the search in one recording, null if all are searched. */
+export function recordingFilter(params) {
+  const key = params.get("recording");
+  if (!key) return null;
+  const name = key.slice(key.lastIndexOf("/") + 1);
+  return h("button", { class: "small", "aria-label": `Only in ${name}: search all recordings instead`,
+    onclick: () => apply("recording", "") }, "Only in ", h("bdi", {}, name), " ✕");
 }
 
 /** Return a field for one facet, null if there is nothing to choose. */

@@ -13,17 +13,18 @@ const WATCH = "/watch/";
 /** @param {URL} url */
 function render({ pathname, searchParams }) {
   const query = searchParams.get("q") ?? "";
+  const hasResults = query.trim() || searchParams.get("like");
   const isWatch = pathname.startsWith(WATCH);
   showQuery(query);
   for (const link of document.querySelectorAll(".top nav a")) {
     link.toggleAttribute("aria-current", link.getAttribute("href") === pathname);
   }
-  document.body.classList.toggle("start", pathname === "/" && !query.trim());
+  document.body.classList.toggle("start", pathname === "/" && !hasResults);
   document.body.classList.toggle("watching", isWatch);
   if (isWatch) showRecording(pathname.slice(WATCH.length), searchParams);
   else if (pathname === "/library") showLibrary(searchParams);
-  else if (query.trim()) showResults(searchParams);
-  else showStart();
+  else if (hasResults) showResults(searchParams);
+  else showStart(searchParams);
 }
 
 startSearchBox();

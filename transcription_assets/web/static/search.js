@@ -29,7 +29,7 @@ export async function showResults(params) {
 
 /** Return the element for the results: while the user types, the previous ones stay until there are new ones. */
 function openView(params) {
-  const query = params.get("q");
+  const query = params.get("q") ?? "Similar moments";
   let container = main.querySelector(".results");
   if (container) syncFilters(params);
   else {
@@ -53,15 +53,20 @@ class Results {
 
   constructor(container, params) {
     this.container = container;
-    this.query = params.get("q");
+    this.query = params.get("q") ?? "";
     this.request = new URLSearchParams(params);
+    this.path = params.get("like") ? "/api/similar" : "/api/search";
+    if (params.get("like")) {
+      this.request.set("key", params.get("like"));
+      this.request.delete("like");
+    }
     this.request.set("limit", PAGE_SIZE);
   }
 
   /** Load and display the next page; return its first item. */
   async load() {
     this.request.set("offset", this.received);
-    const page = await fetchJson(`/api/search?${this.request}`);
+    const page = await fetchJson(`${this.path}?${this.request}`);
     this.received += page.moments.length;
     const items = this.append(page.moments);
     this.summarise(page);
@@ -95,7 +100,7 @@ class Results {
   append(moments) {
     return moments.filter((moment) => !this.urls.has(moment.url)).map((moment) => {
       this.urls.add(moment.url);
-      const item = h("li", {}, result(moment, this.query));
+      const item = h("li", {}, result(moment, this.query), similarLink(moment));
       (moment.weak ? this.weak : this.relevant).append(item);
       return item;
     });
@@ -113,7 +118,7 @@ class Results {
 }
 
 function result(moment, query) {
-  const address = `${moment.url}&q=${encodeURIComponent(query)}`;
+  const address = query ? `${moment.url}&q=${encodeURIComponent(query)}` : moment.url;
   const facts = inlineList(moment.folder, languageName(moment.language), moment.speaker,
     moment.recorded && formatDate(moment.recorded), moment.kind === "slide" ? "slide" : null);
   const label = `${moment.title}${moment.kind === "slide" ? ", slide" : ""}, at ${formatTimeWithUnits(moment.start)}`;
@@ -134,13 +139,20 @@ function slideThumbnail(moment) {
   return frame;
 }
 
+function similarLink(moment) {
+  const address = `/?${new URLSearchParams({ like: moment.key, at: moment.start })}`;
+  const label = `More like ${moment.title}, at ${formatTimeWithUnits(moment.start)}`;
+  return h("a", { class: "similar", href: address, "aria-label": label }, "More like this");
+}
+
 /** @param {number} passages the number of searchable passages */
 function noResults(passages, params) {
-  const unfiltered = `/?q=${encodeURIComponent(params.get("q"))}`;
+  const unfiltered = `/?q=${encodeURIComponent(params.get("q") ?? "")}`;
   return h("section", { class: "notice" },
     h("h2", {}, passages ? "No results" : "No recordings are searchable yet"),
     h("p", {}, passages ? "Try fewer or different words, or describe what was said in a sentence."
       : "No recordings have been transcribed yet."),
-    passages && isFiltered(params) ? h("p", {}, h("a", { href: unfiltered }, "Search without filters")) : null,
+    passages && params.get("q") && isFiltered(params)
+      ? h("p", {}, h("a", { href: unfiltered }, "Search without filters")) : null,
     h("p", {}, h("a", { href: "/library" }, "Open the library")));
 }

@@ -2,6 +2,7 @@
 
 import { fetchJson } from "./api.js";
 import { h, showView } from "./dom.js";
+import { recordingFilter } from "./filters.js";
 import { formatCount } from "./format.js";
 import { errorNotice } from "./notices.js";
 import { thumbnail } from "./recordings.js";
@@ -10,8 +11,9 @@ import { searchBox } from "./search-box.js";
 
 const NEWEST = 4;
 
-export async function showStart() {
-  const content = h("div");
+/** @param {URLSearchParams} params `recording` is the only recording to search in */
+export async function showStart(params) {
+  const content = h("div", {}, recordingFilter(params));
   showView("Search", content);
   // On touch screens the focus would open the keyboard.
   if (!matchMedia("(pointer: coarse)").matches) searchBox.focus();

@@ -41,6 +41,8 @@ async function play(item, start, autoplay) {
   showView(item.title, h("div", { class: "stage" },
     h("div", { class: "player" }, player.cover, player.media, player.mutedVideo),
     h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...recordingFacts(item)),
+      h("p", { class: "facts" }, h("a", { href: `/?${new URLSearchParams({ recording: item.key })}` },
+        "Search in this recording")),
       failureReason(item), playerControls(player), downloadLinks(item), slides, shortcutHelp())),
   transcript);
   main.className = "watch";

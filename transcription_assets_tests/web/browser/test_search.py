@@ -161,3 +161,40 @@ def test_truncated_context_does_not_start_with_a_full_stop(opened: Opened) -> No
     page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
     page.goto("/?q=here")
     assert page.locator(".hit .excerpt").text_content() == f"… {rest}Here."
+
+
+def test_link_on_a_result_opens_similar_moments(opened: Opened) -> None:
+    page = opened("about:blank")
+    asked: list[dict[str, list[str]]] = []
+
+    def similar(route: Route) -> None:
+        asked.append(parse_qs(urlsplit(route.request.url).query))
+        found = {"moments": [moment(7)], "more": False, "passages": 9, "note": ""}
+        route.fulfill(body=json.dumps(found), content_type="application/json")
+
+    page.route("**/api/search?*", answering)
+    page.route("**/api/similar?*", similar)
+    page.goto("/?q=moment")
+    page.locator("a.similar").first.click()
+    page.locator(".hit", has_text="Moment 7.").wait_for()
+    assert (asked[0]["key"], asked[0]["at"]) == (["audio/a.wav"], ["1"])
+    assert page.locator(".hit").get_attribute("href") == "/watch/audio/a.wav?t=7.00"
+
+
+def test_search_in_one_recording_can_be_widened(opened: Opened) -> None:
+    page = opened("about:blank")
+    asked: list[dict[str, list[str]]] = []
+
+    def searched(route: Route) -> None:
+        asked.append(parse_qs(urlsplit(route.request.url).query))
+        found = {"moments": [moment(1)], "more": False, "passages": 9, "note": ""}
+        route.fulfill(body=json.dumps(found), content_type="application/json")
+
+    page.route("**/api/search?*", searched)
+    page.goto("/?recording=audio/100%25.wav")
+    page.locator("#q").fill("moment")
+    page.locator(".hit").wait_for()
+    page.get_by_role("button", name="Only in 100%.wav").click()
+    page.wait_for_url("**/?q=moment")
+    page.locator(".hit").wait_for()
+    assert [question.get("recording") for question in asked] == [["audio/100%.wav"], None]

@@ -1,0 +1,215 @@
+"""The vocabulary of a search table: every word of its passages, so that a question finds other forms of its words.
+
+A word that does not occur is taken for a misspelt one, or for the beginning of one.
+
+`Index.maintain` writes it beside the table (`words/<table>.parquet`), and each searching process keeps it in memory.
+Words of passages written since then are still found as they were typed. Scripts without spaces have no words here.
+"""
+
+import io
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import polars as pl
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from transcription_assets.domain.text import is_unspaced
+from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like
+from transcription_assets.search.word_forms import (
+    NUMBER_LANGUAGES,
+    STEMMERS,
+    numbers,
+    parts,
+    read_question,
+    stem,
+    value_of,
+)
+
+MAX_WORDS = 500_000
+"""The rarest words beyond this are left out: names and errors that are spelt the same everywhere."""
+SHORTEST = 3
+"""Letters of the shortest word that has other forms here, and of the shortest prefix that is completed."""
+LONGEST_ENDING = 3
+"""Letters at the end of a word in which its inflections may differ."""
+MAX_FORMS = 24
+VERSION = "version"
+LANGUAGES = "languages"
+_WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*"
+_SCHEMA = {"word": pl.String(), "folded": pl.String(), "count": pl.Int64(), "numbers": pl.List(pl.Int64)}
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """Other forms of a question's words in the passages.
+
+    `words` has for each term its other forms, spelt as in the index, `number_words` those that are part of its number:
+    they lead to passages, but only the whole number counts. `numerals` are the words of the question with its numbers
+    merged (`word_forms.read_question`), None if it has none.
+    """
+
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numerals: Sequence[Token] | None = None
+
+    @property
+    def looked_up(self) -> Mapping[str, Sequence[str]]:
+        """The words by which passages are looked up, for each term that has others."""
+        terms = {*self.words, *self.number_words}
+        return {term: (*self.words.get(term, ()), *self.number_words.get(term, ())) for term in terms}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words of a table at a version, sorted by their folded forms, with the languages of its passages."""
+
+    table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
+    languages: tuple[str, ...] = ()
+    version: int = -1
+
+    def __bool__(self) -> bool:
+        """Return whether there are words."""
+        return self.table.height > 0
+
+    def __contains__(self, folded: str) -> bool:
+        """Return whether a word with this folded form occurs."""
+        at = bisect_left(self._folded, folded)
+        return at < len(self._folded) and self._folded[at] == folded
+
+    def completions(self, prefix: str) -> list[str]:
+        """Return the most frequent words that start with this folded prefix, at most MAX_FORMS."""
+        return self._range(prefix).sort("count", descending=True)["word"].head(MAX_FORMS).to_list()
+
+    def inflections(self, word: str) -> list[str]:
+        """Return the words with the same stem as this one (lower case) in a language of the table, without itself."""
+        folded = fold(word)
+        if len(folded) < SHORTEST or any(map(str.isdigit, folded)):
+            return []
+        shared = self._range(folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)])
+        languages = [language for language in self.languages if language in STEMMERS]
+        stems = [(language, stem(word, language)) for language in languages]
+        return [
+            other
+            for other, other_folded in zip(shared["word"].to_list(), shared["folded"].to_list(), strict=True)
+            if other_folded != folded and any(stem(other, language) == root for language, root in stems)
+        ][:MAX_FORMS]
+
+    def similar(self, word: str) -> list[str]:
+        """Return the words that are spelt like this folded one (`query.is_like`), the most similar first."""
+        edits = allowed_edits(word)
+        if not edits:
+            return []
+        shared = self._range(word[0])
+        close = shared.filter(
+            pl.col("folded").str.len_chars().is_between(len(word) - edits, len(word) + edits)
+            & (pl.col("folded") != word)
+        )
+        found = process.extract(
+            word, close["folded"].to_list(), scorer=OSA.distance, score_cutoff=edits, limit=MAX_FORMS
+        )
+        spelt = close["word"].to_list()
+        return [spelt[place] for other, _, place in found if is_like(word, other)]
+
+    def number_words(self, values: Iterable[int]) -> list[str]:
+        """Return the words that say one of these values."""
+        return [word for value in sorted(values) for word in self._by_number.get(value, ())][: 2 * MAX_FORMS]
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return self.table["folded"].to_list()
+
+    @cached_property
+    def _by_number(self) -> dict[int, list[str]]:
+        said = self.table.filter(pl.col("numbers").is_not_null()).explode("numbers")
+        found: dict[int, list[str]] = {}
+        for word, value in zip(said["word"].to_list(), said["numbers"].to_list(), strict=True):
+            found.setdefault(value, []).append(word)
+        return found
+
+    def _range(self, prefix: str) -> pl.DataFrame:
+        first = bisect_left(self._folded, prefix)
+        last = bisect_left(self._folded, prefix + "\U0010ffff")
+        return self.table[first:last]
+
+    def to_parquet(self) -> bytes:
+        """Return the vocabulary as a file."""
+        target = io.BytesIO()
+        metadata = {VERSION: str(self.version), LANGUAGES: " ".join(self.languages)}
+        self.table.write_parquet(target, metadata=metadata)
+        return target.getvalue()
+
+
+def from_parquet(content: bytes) -> Vocabulary:
+    """Read a vocabulary from its file.
+
+    Raises:
+        ValueError: the file is damaged.
+
+    """
+    source = io.BytesIO(content)
+    try:
+        metadata = pl.read_parquet_metadata(source)
+        source.seek(0)
+        table = pl.read_parquet(source)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"damaged vocabulary: {error}") from error
+    return Vocabulary(table, tuple(metadata.get(LANGUAGES, "").split()), int(metadata.get(VERSION, "-1")))
+
+
+def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
+    """Collect the words of passages, batches with the columns `text` and `language`."""
+    counted: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    for batch in passages:
+        words = batch["text"].str.to_lowercase().str.extract_all(_WORD).explode().drop_nulls()
+        counted.update(dict(words.value_counts(name="count").iter_rows()))
+        languages.update(dict(batch["language"].drop_nulls().value_counts(name="count").iter_rows()))
+    spoken = tuple(language for language, _ in languages.most_common() if language)
+    rows = [
+        (word, fold(word), count, _values(word, spoken) or None)
+        for word, count in counted.most_common()
+        if word.isascii() or not any(map(is_unspaced, word))
+    ][:MAX_WORDS]
+    table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
+    return Vocabulary(table, spoken, version)
+
+
+def _values(word: str, languages: Sequence[str]) -> list[int]:
+    """Return the whole numbers that the word says alone in one of the languages."""
+    found = set()
+    for language in languages:
+        if language in NUMBER_LANGUAGES:
+            said = numbers(word, [Token(0, len(word), word, word)], language)
+            found |= {int(number.value) for number in said if number.value == int(number.value)}
+    return sorted(found)
+
+
+def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
+    """Return the other forms of the question's terms that occur.
+
+    These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
+    """
+    found: dict[str, list[str]] = {}
+    for term in parsed.terms:
+        found[term] = vocabulary.inflections(parsed.spelt[term])
+        if term not in vocabulary:
+            is_open = term == parsed.unfinished and len(term) >= SHORTEST
+            found[term] += [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
+    number_words: dict[str, list[str]] = {}
+    numerals = read_question(parsed.unquoted, vocabulary.languages)
+    for token in numerals or ():
+        value = value_of(token.folded)
+        if value is not None and value == int(value):
+            said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
+            for term in parsed.terms_in((token.start, token.end)):
+                number_words.setdefault(term, []).extend(said)
+    return Forms(_others(found), _others(number_words), numerals)
+
+
+def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the distinct words of each term other than itself, without terms that have none."""
+    words = {term: tuple(dict.fromkeys(one for one in forms if fold(one) != term)) for term, forms in found.items()}
+    return {term: forms for term, forms in words.items() if forms}

@@ -1,0 +1,227 @@
+"""Forms of words and numbers that mean the same: inflections by stem, numbers in words or in digits. Pure.
+
+Stems are those of Snowball (PyStemmer), numbers in words are parsed by text2num; both need the language. A language
+without a stemmer has no inflections here, and one without a parser has numbers in digits only.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+from threading import Lock
+from typing import NamedTuple
+
+from transcription_assets.search.query import Token, fold, tokens
+
+STEMMERS = {
+    "ar": "arabic",
+    "ca": "catalan",
+    "cs": "czech",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "es": "spanish",
+    "et": "estonian",
+    "eu": "basque",
+    "fa": "persian",
+    "fi": "finnish",
+    "fr": "french",
+    "hi": "hindi",
+    "hu": "hungarian",
+    "hy": "armenian",
+    "id": "indonesian",
+    "it": "italian",
+    "lt": "lithuanian",
+    "ne": "nepali",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ro": "romanian",
+    "ru": "russian",
+    "sr": "serbian",
+    "sv": "swedish",
+    "ta": "tamil",
+    "tr": "turkish",
+    "yi": "yiddish",
+}
+"""Whisper's code of a language -> Snowball's name of its stemmer."""
+NUMBER_LANGUAGES = frozenset({"de", "en", "es", "fr", "it", "nl", "pt"})
+SMALLEST = 2
+"""The words of smaller numbers are mostly articles and pronouns (`one`, `un`, `ein`)."""
+LARGEST = 10**12
+"""Larger numbers are compared by their digits only."""
+
+_LOCK = Lock()
+_DIGITS = re.compile(r"\d+")
+_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|e|er|re|ere|eme|o|a)")
+_GROUP_MARKS = frozenset(",.'’\u202f\xa0")
+_DECIMAL_MARKS = frozenset(",.")
+_CENTURIES = range(11, 21)
+_YEARS = range(10, 100)
+
+
+@lru_cache(maxsize=1 << 17)
+def stem(word: str, language: str) -> str:
+    """Return the folded stem of a word in lower case; the folded word if the language has no stemmer."""
+    name = STEMMERS.get(language)
+    if name is None:
+        return fold(word)
+    with _LOCK:  # a stemmer is not thread-safe
+        return fold(str(_stemmer(name).stemWord(word)))
+
+
+@cache
+def _stemmer(name: str) -> "_Stemmer":
+    import Stemmer
+
+    found: _Stemmer = Stemmer.Stemmer(name)
+    return found
+
+
+class _Stemmer:
+    """Type of PyStemmer's stemmers, which have none."""
+
+    def stemWord(self, word: str) -> str:  # noqa: N802 -- the library's name
+        raise NotImplementedError
+
+
+class Number(NamedTuple):
+    """A number of a text: range of token positions, value, and whether it is an ordinal."""
+
+    first: int
+    last: int
+    value: float
+    ordinal: bool
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for equal numbers and never a word of a text."""
+        value = int(self.value) if self.value == int(self.value) else self.value
+        return f"#{value}." if self.ordinal else f"#{value}"
+
+
+class _Spoken:
+    """A token for text2num."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def text(self) -> str:
+        return self._text
+
+    def nt_separated(self, previous: object) -> bool:  # noqa: ARG002 -- the library's protocol
+        return False
+
+    def not_a_number_part(self) -> bool:
+        return False
+
+
+def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
+    """Return the numbers among the words of a text, in order: in digits, and in words of the language."""
+    found = [*_in_digits(text, words), *(_in_words(words, language) if language in NUMBER_LANGUAGES else ())]
+    return _years(sorted(found))
+
+
+def _in_digits(text: str, words: Sequence[Token]) -> Iterable[Number]:
+    position = 0
+    while position < len(words):
+        first, digits = position, words[position].folded
+        position += 1
+        if ordinal := _ORDINAL.fullmatch(digits):
+            yield from _number(first, position, ordinal[1], ordinal=True)
+            continue
+        if not _DIGITS.fullmatch(digits):
+            continue
+        decimals = ""
+        while position < len(words) and not decimals and _DIGITS.fullmatch(words[position].folded):
+            mark, more = text[words[position - 1].end : words[position].start], words[position].folded
+            if mark in _GROUP_MARKS and len(more) == 3:  # noqa: PLR2004 -- groups of three digits
+                digits += more
+            elif mark in _DECIMAL_MARKS:
+                decimals = f".{more}"
+            else:
+                break
+            position += 1
+        yield from _number(first, position, digits + decimals, ordinal=False)
+
+
+def _number(first: int, last: int, digits: str, *, ordinal: bool) -> Iterable[Number]:
+    value = float(digits)
+    if value < LARGEST:
+        yield Number(first, last, value, ordinal)
+
+
+def _in_words(words: Sequence[Token], language: str) -> Iterable[Number]:
+    from text_to_num import find_numbers
+
+    for found in find_numbers([_Spoken(word.text.lower()) for word in words], language, threshold=SMALLEST):
+        if found.value < LARGEST:
+            yield Number(found.start, found.end, float(found.value), bool(found.is_ordinal))
+
+
+def _years(found: list[Number]) -> list[Number]:
+    """Join the two halves of a year as it is spoken: nineteen eleven."""
+    joined: list[Number] = []
+    for number in found:
+        before = joined[-1] if joined else None
+        if (
+            before
+            and before.last == number.first
+            and not before.ordinal
+            and not number.ordinal
+            and before.value in _CENTURIES
+            and number.value in _YEARS
+        ):
+            joined[-1] = Number(before.first, number.last, before.value * 100 + number.value, ordinal=False)
+        else:
+            joined.append(number)
+    return joined
+
+
+def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Token]:
+    """Return the words of a text with each number as one token, whose folded form is the number's key."""
+    merged: list[Token] = []
+    position = 0
+    for number in numbers(text, words, language):
+        merged += words[position : number.first]
+        start, end = words[number.first].start, words[number.last - 1].end
+        merged.append(Token(start, end, text[start:end], number.key))
+        position = number.last
+    return [*merged, *words[position:]]
+
+
+def read_question(text: str, languages: Sequence[str]) -> list[Token] | None:
+    """Return the words of a question with its numbers merged, None if it has no numbers.
+
+    Its language is unknown: of these languages, the one is used in which most of its words are numbers.
+    """
+    words = list(tokens(text))
+    readings = [merge_numbers(text, words, language) for language in languages or ("",)]
+    best = min(readings, key=len)
+    numerals = [reading for reading in readings if len(reading) == len(best)]
+    most = max(numerals, key=lambda reading: sum(token.folded.startswith("#") for token in reading))
+    return most if any(token.folded.startswith("#") for token in most) else None
+
+
+def value_of(key: str) -> float | None:
+    """Return the value of a number's key, None for a word."""
+    return float(key[1:].removesuffix(".")) if key.startswith("#") else None
+
+
+def parts(value: float) -> set[int]:
+    """Return the values of the words that may say this number: 943 is said with nine, hundred, forty and three."""
+    if value != int(value) or not SMALLEST <= value < LARGEST:
+        return set()
+    whole = int(value)
+    found = {whole}
+    for power in (0, 3, 6, 9):
+        group = whole // 10**power % 1000
+        if group:
+            found |= {10**power, group, group // 100, 100 * (group >= 100), group // 100 * 100}  # noqa: PLR2004
+            found |= {group % 100, group % 100 // 10 * 10, group % 10}
+    if whole // 100 in _CENTURIES:
+        found |= {whole // 100, whole % 100, whole % 100 // 10 * 10, whole % 10}
+    return {item for item in found if item >= SMALLEST}

@@ -1,0 +1,210 @@
+"""Other forms of words and numbers, and sentences found by them."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcription_assets.search.index import Index
+from transcription_assets.search.query import Mode, parse_query, tokens
+from transcription_assets.search.searcher import Searcher
+from transcription_assets.search.vocabulary import Vocabulary, build, forms_of, from_parquet
+from transcription_assets.search.word_forms import merge_numbers, numbers, parts, read_question
+from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "keys"),
+    [
+        ("nine hundred lamps", "en", ["#900", "lamps"]),
+        ("900 lamps", "en", ["#900", "lamps"]),
+        ("two hundred and three days", "en", ["#203", "days"]),
+        ("about 50,000 bees", "en", ["about", "#50000", "bees"]),
+        ("1.000.000 Brote", "de", ["#1000000", "brote"]),
+        ("4.2 million", "en", ["#4.2", "#1000000"]),
+        ("on the third day", "en", ["on", "the", "#3.", "day"]),
+        ("the 3rd day", "en", ["the", "#3.", "day"]),
+        ("le 3ème jour", "fr", ["le", "#3.", "jour"]),
+        ("il terzo giorno", "it", ["il", "#3.", "giorno"]),
+        ("zweihundertvierzig Brote", "de", ["#240", "brote"]),
+        ("ciento cuarenta y tres escalones", "es", ["#143", "escalones"]),
+        ("in nineteen eleven", "en", ["in", "#1911"]),
+        ("one of them", "en", ["one", "of", "them"]),
+        ("5 km and 5 miles", "xx", ["#5", "km", "and", "#5", "miles"]),
+        ("九百", "zh", ["九", "百"]),
+    ],
+)
+def test_equal_numbers_have_equal_keys(text: str, language: str, keys: list[str]) -> None:
+    assert [token.folded for token in merge_numbers(text, list(tokens(text)), language)] == keys
+
+
+@given(st.text(max_size=60), st.sampled_from(["en", "de", "fr", "es", "it", "nl", "pt", "ru", ""]))
+def test_numbers_of_any_text_are_ordered_ranges(text: str, language: str) -> None:
+    words = list(tokens(text))
+    found = numbers(text, words, language)
+    assert all(number.first < number.last <= len(words) for number in found)
+    assert all(one.last <= other.first for one, other in pairwise(found))
+    assert len(merge_numbers(text, words, language)) <= len(words)
+
+
+@pytest.mark.parametrize("value", [2, 9, 21, 100, 143, 900, 1911, 50_000, 2_000_000])
+def test_parts_include_the_number(value: int) -> None:
+    assert value in parts(value)
+    assert all(part >= 2 for part in parts(value))
+
+
+def test_question_without_numbers_is_read_as_typed() -> None:
+    assert read_question("silver compass", ["en", "de"]) is None
+    read = read_question("neunhundert Lampen", ["en", "de"])
+    assert read is not None
+    assert [token.folded for token in read] == ["#900", "lampen"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    said = {
+        "en": "The curtain, curtains and cities; a city of nine hundred transcriptions. Transcripts, too.",
+        "de": "Ein Haus, viele Häuser und Brote.",
+        "ru": "Ясную поляну, поляны.",
+        "zh": "我们昨天在北京大学学习。",
+    }
+    return build([pl.DataFrame({"text": list(said.values()), "language": list(said)})], 7)
+
+
+def test_vocabulary_survives_its_file(vocabulary: Vocabulary) -> None:
+    read = from_parquet(vocabulary.to_parquet())
+    assert read.table.equals(vocabulary.table)
+    assert (read.languages, read.version) == (vocabulary.languages, 7)
+    with pytest.raises(ValueError, match="damaged"):
+        from_parquet(b"PAR1 of another kind")
+
+
+@pytest.mark.parametrize(
+    ("question", "term", "others"),
+    [
+        ("curtain", "curtain", {"curtains"}),
+        ("city", "city", {"cities"}),
+        ("haus", "haus", {"häuser"}),
+        ("Brot", "brot", {"brote"}),
+        ("поляной", "полянои", {"поляну"}),
+        ("transcri", "transcri", {"transcriptions", "transcripts"}),
+        ("900", "900", {"nine", "hundred"}),
+        ("nine hundred", "nine", {"900", "hundred"}),
+    ],
+)
+def test_forms_of_a_word_are_those_that_occur(
+    vocabulary: Vocabulary, question: str, term: str, others: set[str]
+) -> None:
+    found = forms_of(parse_query(question), vocabulary).looked_up[term]
+    assert others <= set(found)
+    assert term not in found
+
+
+@pytest.mark.parametrize("question", ["transcri ", "transcri?", '"transcri"', "transcri and more", "tr", "北"])
+def test_finished_words_and_short_ones_are_not_completed(vocabulary: Vocabulary, question: str) -> None:
+    found = forms_of(parse_query(question), vocabulary).looked_up
+    assert not any("transcripts" in others for others in found.values())
+
+
+SAID = {
+    "en/lamps": ("en", "He lit nine hundred lamps on the third day of the feast."),
+    "en/digits": ("en", "The 900 soldiers came on the 4th of May."),
+    "de/brot": ("de", "Wir backen zweihundertvierzig Brote für die Häuser am Fluss."),
+    "es/faro": ("es", "Subimos ciento cuarenta y tres escalones con los prismáticos."),
+    "fr/laine": ("fr", "Les tapisseries ont trois cent quatre-vingts couleurs."),
+    "it/pane": ("it", "Servono settanta forni per il pane della festa."),
+    "nl/kaas": ("nl", "De kazen rijpen negen maanden in de kelders."),
+    "pt/mar": ("pt", "Os barcos voltaram depois de quinze dias."),
+    "ru/pole": ("ru", "Вчера Толстой приехал в Ясную Поляну."),
+    "en/compasses": ("en", "Two silver compasses were sold."),
+    "en/compass": ("en", "One silver compass was lost."),
+    "en/other": ("en", "Transcription of the speech took a night."),
+}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    table = Index(str(tmp_path_factory.mktemp("forms")))
+    fill(table, *(spoken(f"audio/{name}.mp3", text, language=code) for name, (code, text) in SAID.items()))
+    table.maintain()
+    return Searcher(table, lambda _model: ThemeEncoder())
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("900 lamps", "en/lamps"),
+        ("nine hundred soldiers", "en/digits"),
+        ("fourth of May", "en/digits"),
+        ("3rd day", "en/lamps"),
+        ("240 Brote", "de/brot"),
+        ("143 escalones", "es/faro"),
+        ("380 couleurs", "fr/laine"),
+        ("70 forni", "it/pane"),
+        ("9 maanden", "nl/kaas"),
+        ("15 dias", "pt/mar"),
+        ("brot haus", "de/brot"),
+        ("escalón", "es/faro"),
+        ("tapisserie", "fr/laine"),
+        ("forno", "it/pane"),
+        ("kelder", "nl/kaas"),
+        ("barco", "pt/mar"),
+        ("поляной", "ru/pole"),
+        ("transcri", "en/other"),
+        ("silver compasses", "en/compasses"),
+        ("silver compass", "en/compass"),
+    ],
+)
+def test_question_finds_the_sentence_with_another_form(archive: Searcher, question: str, name: str, mode: Mode) -> None:
+    hit = ask(archive, question, mode).hits[0]
+    assert hit.media_key == f"audio/{name}.mp3"
+    assert hit.matches
+    assert not hit.weak
+
+
+def test_number_is_highlighted_as_a_whole(archive: Searcher) -> None:
+    hit = ask(archive, "900 lamps").hits[0]
+    assert [hit.text[a:b] for a, b in hit.matches] == ["nine hundred", "lamps"]
+
+
+def test_part_of_a_number_does_not_count_as_the_number(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/a.mp3", "He lit nine lamps."), spoken("audio/b.mp3", "Of nine hundred none was lit."))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "900", Mode.TEXT).hits
+    assert hits[0].media_key == "audio/b.mp3"
+    assert [[hit.text[a:b] for a, b in hit.matches] for hit in hits] == [["nine hundred"], []]
+    assert [hit.weak for hit in hits] == [False, True]
+
+
+def test_quoted_words_are_not_taken_in_other_forms(archive: Searcher) -> None:
+    assert {hit.media_key for hit in ask(archive, '"silver compass"').hits} == {"audio/en/compass.mp3"}
+
+
+def test_new_rows_are_found_before_the_vocabulary_knows_them(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/a.mp3", "A silver compass."))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    table.maintain()
+    fill(table, spoken("audio/b.mp3", "Two brass sextants."))
+    assert ask(searcher, "sextants", Mode.TEXT).hits[0].media_key == "audio/b.mp3"
+    table.maintain()
+    table.forget()
+    assert ask(searcher, "sextant", Mode.TEXT).hits[0].media_key == "audio/b.mp3"
+
+
+def test_damaged_vocabulary_is_replaced(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    fill(table, spoken("audio/a.mp3", "A silver compass."))
+    table.maintain()
+    (file,) = (tmp_path / "words").glob("*.parquet")
+    file.write_bytes(b"damaged")
+    table.forget()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert ask(searcher, "compass").hits
+    table.maintain()
+    assert file.read_bytes() != b"damaged"
