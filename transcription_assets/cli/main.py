@@ -1,4 +1,4 @@
-"""The commands of transcription-assets: put, process, search, serve, index, eval, bench, export, models, ..."""
+"""The commands of transcription-assets: put, sources, process, search, serve, index, eval, export, models, ..."""
 
 import logging
 import sys
@@ -23,6 +23,7 @@ from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
+from transcription_assets.cli.sources import sources
 from transcription_assets.cli.speakers import speakers
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
 from transcription_assets.cli.work import work
@@ -296,5 +297,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (search, index, evaluation, bench, export, speakers, work):
+for command in (sources, search, index, evaluation, bench, export, speakers, work):
     main.add_command(command)

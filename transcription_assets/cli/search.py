@@ -43,6 +43,7 @@ CONTEXT = 160
 @click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/")
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable).")
 @click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable).")
+@click.option("--source", "sources", multiple=True, help="Only recordings of this source (repeatable).")
 @click.option("--since", type=DAY, help="Recorded on this day or later.")
 @click.option("--until", type=DAY, help="Recorded on this day or earlier.")
 @click.option("--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds.")
@@ -58,6 +59,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
     prefix: str,
     languages: tuple[str, ...],
     speakers: tuple[str, ...],
+    sources: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
     shortest_s: float | None,
@@ -78,6 +80,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
         prefix=prefix,
         languages=languages,
         speakers=speakers,
+        sources=sources,
         since=since.date() if since else None,
         until=until.date() if until else None,
         shortest_s=shortest_s,

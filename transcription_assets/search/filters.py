@@ -6,6 +6,7 @@ from datetime import date
 
 import polars as pl
 
+from transcription_assets.domain.media_keys import INBOXES
 from transcription_assets.domain.people import SUGGESTED
 from transcription_assets.errors import PermanentFailure
 
@@ -22,7 +23,8 @@ class InvalidQuery(PermanentFailure):
 class Filters:
     """Conditions on a moment, all of which must hold.
 
-    `prefix` is a literal prefix of the media key. `since` and `until` are inclusive and exclude recordings without a
+    `prefix` is a literal prefix of the media key. The recordings of one of `sources` are in folders of that name, see
+    `source_prefixes`. `since` and `until` are inclusive and exclude recordings without a
     known date; `shortest_s` and `longest_s` are the recording's length in seconds.
 
     Raises:
@@ -33,6 +35,7 @@ class Filters:
     prefix: str = ""
     languages: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
     shortest_s: float | None = None
@@ -40,7 +43,8 @@ class Filters:
 
     def __post_init__(self) -> None:
         """Check the limits, so that no filter costs more than a scan of the table."""
-        for name, values in (("languages", self.languages), ("speakers", self.speakers), ("prefix", (self.prefix,))):
+        lists = {"languages": self.languages, "speakers": self.speakers, "sources": self.sources}
+        for name, values in (*lists.items(), ("prefix", (self.prefix,))):
             if len(values) > MAX_VALUES:
                 raise InvalidQuery(f"too many {name} in the filter: {len(values)}, at most {MAX_VALUES}")
             if any(len(value) > MAX_VALUE for value in values):
@@ -66,7 +70,10 @@ def expression(filters: Filters) -> str | None:
     """Return the filters as a LanceDB filter (SQL) of dates, numbers and `quoted` text; None if there are none."""
     clauses: list[str] = []
     if filters.prefix:
-        clauses.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+        clauses.append(_has_prefix(filters.prefix))
+    if filters.sources:
+        prefixes = (prefix for name in filters.sources for prefix in source_prefixes(name))
+        clauses.append(f"({' OR '.join(f'({_has_prefix(prefix)})' for prefix in prefixes)})")
     if filters.languages:
         clauses.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
     if filters.speakers:
@@ -82,6 +89,15 @@ def expression(filters: Filters) -> str | None:
     if filters.longest_s is not None:
         clauses.append(f"duration_s <= {float(filters.longest_s)!r}")
     return " AND ".join(clauses) or None
+
+
+def source_prefixes(name: str) -> tuple[str, ...]:
+    """Return the prefixes of the media keys of a source's recordings."""
+    return tuple(f"{inbox}{name}/" for inbox in INBOXES)
+
+
+def _has_prefix(prefix: str) -> str:
+    return f"media_key >= {quoted(prefix)} AND media_key < {quoted(prefix + LAST)}"
 
 
 def quoted(text: str) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.query import MAX_LIMIT, Hit, split_highlights
@@ -116,6 +115,7 @@ def _question(parameters: SearchParameters) -> Question:
         parameters.prefix,
         tuple(parameters.language),
         tuple(parameters.speaker),
+        tuple(parameters.source),
         parameters.since,
         parameters.until,
         parameters.shortest,
@@ -127,7 +127,7 @@ def _question(parameters: SearchParameters) -> Question:
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     return Moment(
         key=hit.media_key,
-        title=printable(hit.recording) if hit.recording not in hit.media_key else recordings.title(hit.media_key),
+        title=recordings.title(hit.media_key, hit.recording),
         folder=recordings.folder(hit.media_key),
         start=hit.start,
         end=hit.end,

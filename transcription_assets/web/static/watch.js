@@ -5,7 +5,7 @@ import { downloadLinks, playerControls, shortcutHelp, startPlayerShortcuts } fro
 import { h, main, showView } from "./dom.js";
 import { errorNotice } from "./notices.js";
 import { createPlayer } from "./player.js";
-import { failureReason, recordingFacts } from "./recordings.js";
+import { failureReason, originLine, recordingFacts } from "./recordings.js";
 import { refresh, takeClick } from "./router.js";
 import { SpeakerPanel } from "./speakers.js";
 import { showTranscript } from "./transcript.js";
@@ -39,7 +39,7 @@ async function play(item, start, autoplay) {
   showView(item.title, h("div", { class: "stage" },
     h("div", { class: "player" }, player.cover, player.media, player.mutedVideo),
     h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...recordingFacts(item)),
-      failureReason(item), playerControls(player), downloadLinks(item), shortcutHelp())),
+      originLine(item), failureReason(item), playerControls(player), downloadLinks(item), shortcutHelp())),
   transcript);
   main.className = "watch";
   startPlayerShortcuts(player.media);
@@ -55,6 +55,6 @@ async function play(item, start, autoplay) {
 
 function unplayableNotice(item) {
   return h("section", { class: "notice" }, h("h1", {}, h("bdi", {}, item.title)),
-    h("p", { class: "facts" }, ...recordingFacts(item)), failureReason(item),
+    h("p", { class: "facts" }, ...recordingFacts(item)), originLine(item), failureReason(item),
     h("p", {}, h("a", { href: "/library?state=failed" }, "Show all failed recordings")));
 }
