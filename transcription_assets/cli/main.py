@@ -281,6 +281,20 @@ def serve(context: click.Context, host: str, port: int) -> None:
     )
 
 
+@main.command()
+@click.option("--page", default="", metavar="URL", help="Address of the search page; links then lead to it.")
+def mcp(page: str) -> None:
+    """Answer an assistant (MCP) over stdin and stdout: search, transcripts and the library, read-only."""
+    import anyio
+
+    from transcription_assets.web import assistants
+    from transcription_assets.web.archive import Archive
+    from transcription_assets.wiring import locate_installed
+
+    chosen = settings.load()
+    anyio.run(assistants.run_stdio, Archive(chosen, locate_installed(chosen)), page)
+
+
 def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
     """Return the model; download it with a progress bar if it is not installed."""
     with Progress(
