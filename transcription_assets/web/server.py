@@ -16,6 +16,7 @@ from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
 from transcription_assets.web.library import Library
+from transcription_assets.web.metrics import Metrics, Timed
 from transcription_assets.web.middleware import Guard, content_policy
 from transcription_assets.web.thread_pool import ThreadPool
 
@@ -83,7 +84,11 @@ def build(archive: Archive, host: str) -> Guard:
     app.include_router(pages.router(archive, workers, access))
     if for_assistants:
         assistants.add(app, for_assistants)
-    return Guard(app, access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
+    measured = Metrics(library)
+    app.include_router(measured.router(workers))
+    return Guard(
+        Timed(app, measured), access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin)
+    )
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:
