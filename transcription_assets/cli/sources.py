@@ -84,7 +84,7 @@ def check(names: tuple[str, ...]) -> None:
         shown.print(f" [green]ok[/] {source.name}{title}: {counts}", soft_wrap=True)
         for item in plan.fetch:
             day = item.published.isoformat() if item.published else "unknown day"
-            shown.print(f"    [dim]{day}[/] {plain(item.title or item.guid)}", soft_wrap=True)
+            shown.print(f"    [dim]{day}[/] {plain(item.shown)}", soft_wrap=True)
     if failed:
         sys.exit(FAILED)
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import httpx2
@@ -104,9 +105,9 @@ def _decoded(response: httpx2.Response, url: str) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Partial:
-    """What an incomplete file holds: the version (`validator` for `If-Range`) of which URL."""
+    """What an incomplete file holds: the version (`validator` for `If-Range`) of which URL, by its digest."""
 
-    url: str
+    url_digest: str
     validator: str
 
 
@@ -180,7 +181,7 @@ class Downloader:
             forget(path)
             validator = _validator(response)
             if validator:
-                _record_path(path).write_text(json.dumps(asdict(_Partial(url, validator))), encoding="utf-8")
+                _record_path(path).write_text(json.dumps(asdict(_Partial(digest(url), validator))), encoding="utf-8")
         size = start
         with path.open("r+b" if start else "wb") as file:
             file.seek(start)
@@ -197,6 +198,11 @@ class Downloader:
             f"{without_secrets(url)}: larger than {self._most / 1e9:g} GB; see TRANSCRIPTION_SOURCE_MAX_GB",
             hint="raise TRANSCRIPTION_SOURCE_MAX_GB",
         )
+
+
+def digest(url: str) -> str:
+    """Return a digest of a URL: files and states must not hold it with its token."""
+    return sha256(url.encode(errors="replace")).hexdigest()[:20]
 
 
 def forget(path: Path) -> None:
@@ -239,8 +245,8 @@ def _record_path(path: Path) -> Path:
 def _record(path: Path, url: str) -> _Partial | None:
     with suppress(OSError, ValueError, TypeError, KeyError):
         document = json.loads(_record_path(path).read_text(encoding="utf-8"))
-        if path.exists() and document["url"] == url and isinstance(document["validator"], str):
-            return _Partial(url, document["validator"])
+        if path.exists() and document["url_digest"] == digest(url) and isinstance(document["validator"], str):
+            return _Partial(document["url_digest"], document["validator"])
     return None
 
 

@@ -15,7 +15,7 @@ from xml.parsers import expat
 from transcription_assets.domain.media_keys import is_media
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.sources.network import SCHEMES
+from transcription_assets.sources.network import SCHEMES, redacted, without_secrets
 
 MOST_ITEMS = 10_000
 MOST_REPAIRED = 4 << 20
@@ -47,6 +47,11 @@ class Item:
     published: date | None = None
     media_type: str = ""
     licence: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Name of the item in messages: its title, else its GUID, without secrets of a URL."""
+        return self.title or redacted(self.guid)
 
     @property
     def identity(self) -> str:
@@ -92,7 +97,8 @@ def parse(data: bytes, url: str, content_type: str, today: date) -> Feed:
     parsed = feedparser.parse(
         io.BytesIO(data), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
     )
-    return Feed(line(parsed.feed.get("title")), _ordered(_items(parsed, url, today)))
+    # Relative addresses must not take user name, password and token of the feed's address along.
+    return Feed(line(parsed.feed.get("title")), _ordered(_items(parsed, without_secrets(url), today)))
 
 
 def _is_well_formed(data: bytes) -> bool:

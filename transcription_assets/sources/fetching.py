@@ -22,7 +22,7 @@ from transcription_assets.sources.download import Client, Downloaded, Downloader
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Entry, Ledger
 from transcription_assets.sources.links import LinkReader
-from transcription_assets.sources.network import Network, client, without_secrets
+from transcription_assets.sources.network import Network, client, redacted, with_credentials, without_secrets
 from transcription_assets.sources.other_stores import OtherStore, name_in_inbox
 from transcription_assets.storage import Store
 
@@ -107,7 +107,8 @@ class Fetcher:
         if isinstance(source, FeedSource):
             return self._look_at_feed(source, known)
         if isinstance(source, HttpSource):
-            item = Item(source.url, source.url, source.title, source.page or source.url, source.recorded)
+            page = source.page or without_secrets(source.url)
+            item = Item(source.url, source.url, source.title, page, source.recorded)
             return Look(source.title, (item,))
         if isinstance(source, LinkSource):
             title, items = self._links.entries(source.url, source.backfill, today)
@@ -187,7 +188,7 @@ class Fetcher:
             # Written before, so that an item whose download kills the process is not tried for ever.
             before = replace(before, status="waiting", at=_stamp(self.now()), title=item.title, reason="interrupted")
             known = ledger.save(self.store, source.name, known.with_entries({item.identity: before}))
-        named = item.title or item.guid
+        named = item.shown
         try:
             key, made = self._land(source, found, item, before, known)
         except TranscriptionError as error:
@@ -245,7 +246,7 @@ class Fetcher:
         if isinstance(source, LinkSource):
             return self._links.download(item, part, self.now().date())
         downloader = Downloader(self._client(self.limits.limit_s), self.limits.most_bytes, self.sleep)
-        return item, downloader.download(item.media_url, part)
+        return item, downloader.download(with_credentials(item.media_url, source.url), part)
 
     def _checked_name(self, source: Source, item: Item, got: Downloaded) -> str:
         """Return the name in the inbox of a file whose header can be decoded; other files are deleted.
@@ -267,7 +268,7 @@ class Fetcher:
         return names.name(source.name, item, suffix)
 
     def _require_recording(self, item: Item, got: Downloaded, suffix: str) -> None:
-        title = item.title or item.guid
+        title = item.shown
         if not suffix:
             raise PermanentFailure(f"{title}: neither its address nor its type ({got.content_type}) is of a recording")
         limit_s = self.decoder.limit(0.0, got.size)
@@ -282,7 +283,7 @@ class Fetcher:
             recorded=item.published,
             link=item.link,
             media_url=without_secrets(item.media_url),
-            guid=without_secrets(item.guid) if "://" in item.guid else item.guid,
+            guid=redacted(item.guid),
             source_url=without_secrets(source.url),
             source_title=found.title,
             licence=source.licence or item.licence,
@@ -306,7 +307,7 @@ class Fetcher:
             with FileLock(f"{path}.lock", timeout=0):
                 yield path
         except Timeout as error:
-            raise TransientFailure(f"{item.title or item.guid}: another process downloads it") from error
+            raise TransientFailure(f"{item.shown}: another process downloads it") from error
         except OSError as error:
             raise TransientFailure(f"{folder}: {error.strerror}; see TRANSCRIPTION_DOWNLOADS_DIR") from error
 

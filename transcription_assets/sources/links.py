@@ -3,7 +3,6 @@
 import http.cookiejar
 import io
 import os
-import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,13 +12,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
 from transcription_assets.errors import PermanentFailure, TooLarge, TranscriptionError, TransientFailure
 from transcription_assets.sources.download import MOST_DOCUMENT_BYTES, Client, Downloaded
 from transcription_assets.sources.feeds import Item, absolute, line, possible_day
-from transcription_assets.sources.network import answered, without_secrets
+from transcription_assets.sources.network import answered, redacted, without_secrets
 
 MOST_ENTRIES = 50
 """Entries of a playlist or channel that a look reads at least: more are not published between two looks."""
@@ -28,9 +28,6 @@ FORMAT = "/".join(
     for choice in ("best[height<=720]", "bestaudio", "best")
 )
 """A format of one file: picture and sound together, or the sound alone. yt-dlp reads these protocols itself."""
-
-_QUERY = re.compile(r"(https?://[^\s?#]+)[?#]\S*")
-"""An address in a message of yt-dlp, with the part that may hold a token."""
 
 
 @dataclass(slots=True)
@@ -151,7 +148,7 @@ class LinkReader:
             if traffic.error:
                 raise traffic.error from error
             cause = error.exc_info[1] if error.exc_info else None
-            name, reason = without_secrets(url), line(_QUERY.sub(r"\1", str(error).removeprefix("ERROR: ")))
+            name, reason = without_secrets(url), line(redacted(str(error).removeprefix("ERROR: ")))
             if isinstance(cause, yt_dlp.utils.UnsupportedError):
                 raise PermanentFailure(f"{name}: yt-dlp finds no recording there") from error
             raise TransientFailure(f"{name}: {reason}; it is tried again later") from error
@@ -256,10 +253,20 @@ def _item(entry: dict[str, Any], base: str, today: date) -> Item:
         guid=line(f"{entry.get('ie_key') or entry.get('extractor_key') or ''} {entry.get('id') or page}"),
         media_url=absolute(base, entry.get("url")) if entry.get("_type") in {"url", "url_transparent"} else page,
         title=line(entry.get("title")),
-        link=page,
+        link=_link(entry, page),
         published=_day(entry, today),
         licence=line(entry.get("license")),
     )
+
+
+def _link(entry: dict[str, Any], page: str) -> str:
+    """Return the page to link to.
+
+    Sites that yt-dlp knows name their recordings in the query (`?v=`). The query of other pages may be a token.
+    """
+    if not page or (entry.get("ie_key") or entry.get("extractor_key") or "Generic") == "Generic":
+        return without_secrets(page) if page else ""
+    return urlunsplit(urlsplit(page)._replace(netloc=urlsplit(page).netloc.rpartition("@")[2]))
 
 
 def _day(entry: dict[str, Any], today: date) -> date | None:

@@ -5,6 +5,8 @@ and each redirect. So neither a name nor a redirect leads to a service of the in
 forgery). Proxies of the environment are not used: a proxy would resolve the names itself.
 """
 
+import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,9 +34,14 @@ CONNECT_S = 15.0
 READ_S = 60.0
 """Longest pause within a response; the deadline of the whole request counts as well."""
 USER_AGENT = "transcription-assets"
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
 _NAT64 = ip_network("64:ff9b::/96")
 _TRANSIENT = frozenset({404, 408, 410, 425, 429})
 """404 and 410, too: feeds are often published before their files."""
+
+
+# httpx logs each URL with its query at INFO.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class Forbidden(Refused):
@@ -90,6 +97,20 @@ def without_secrets(url: str) -> str:
     except ValueError:
         return "invalid URL"
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
+
+
+def redacted(text: str) -> str:
+    """Return text of a message or a GUID, in which each http(s) URL is without secrets."""
+    return _URL.sub(lambda found: without_secrets(found[0]), text)
+
+
+def with_credentials(url: str, source_url: str) -> str:
+    """Return `url` with user name and password of `source_url` if both have the same scheme, host and port."""
+    parts, source = urlsplit(url), urlsplit(source_url)
+    credentials, at, host = source.netloc.rpartition("@")
+    if at and (parts.scheme, parts.netloc.lower()) == (source.scheme, host.lower()):
+        return urlunsplit(parts._replace(netloc=f"{credentials}@{parts.netloc}"))
+    return url
 
 
 class _Backend(httpcore2.NetworkBackend):
@@ -220,7 +241,7 @@ def answered(url: str) -> Iterator[None]:
             f"{name}: more than {MOST_REDIRECTS} redirects; check the address in a browser"
         ) from error
     except (httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
-        raise PermanentFailure(f"{name}: invalid URL ({error})") from error
+        raise PermanentFailure(f"{name}: invalid URL ({redacted(str(error))})") from error
     except httpx2.TimeoutException as error:
         raise TransientFailure(f"{name}: no answer in time; it is tried again later") from error
     except (httpx2.TransportError, OSError) as error:

@@ -246,3 +246,47 @@ def test_two_processes_do_not_download_one_item(site: Site, fetcher: Fetcher, to
 def test_a_missing_server_is_transient(fetcher: Fetcher) -> None:
     with pytest.raises(TransientFailure):
         fetcher.fetch(source("feed", "http://127.0.0.1:9/feed"))
+
+
+SECRETS = ("hunter2", "sesame")
+
+
+def secret_feed(site: Site, tone: bytes) -> Source:
+    site.audio("/1.wav", tone)
+    site.audio("/2.wav?key=sesame", tone, cuts=[1000, 0, 0, 0, 0])
+    items = ("/1.wav", "/2.wav?key=sesame", "/3.wav?key=sesame")
+    text = "".join(
+        f'<item><link>#{n}</link><enclosure url="{url}" type="audio/wav"/></item>' for n, url in enumerate(items)
+    )
+    site.pages["/feed?key=sesame"] = Page(rss(text), "application/rss+xml")
+    return source("feed", site.url("/feed?key=sesame").replace("//", "//user:hunter2@"))
+
+
+def secret_file(site: Site, tone: bytes) -> Source:
+    site.audio("/1.wav?key=sesame", tone)
+    return source("http", site.url("/1.wav?key=sesame").replace("//", "//user:hunter2@"))
+
+
+def secret_part(site: Site, tone: bytes) -> Source:
+    site.audio("/1.wav?key=sesame", tone, cuts=[1000, 0, 0, 0, 0])
+    return source("http", site.url("/1.wav?key=sesame").replace("//", "//user:hunter2@"))
+
+
+@pytest.mark.parametrize("made", [secret_feed, secret_file, secret_part])
+def test_secrets_of_urls_are_stored_and_shown_nowhere(  # noqa: PLR0917 -- fixtures
+    made: Callable[[Site, bytes], Source],
+    site: Site,
+    fetcher: Fetcher,
+    tone: bytes,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    lines: list[str] = []
+    report = fetcher.fetch(made(site, tone), lines.append)
+    assert report.landed or report.failed
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    told = " ".join([caplog.text, repr(report), *lines]).encode()
+    assert [secret for secret in SECRETS for text in [*written, told] if secret.encode() in text] == []
+    authorized = [headers for path, headers in site.requests if "wav" in path and "authorization" in headers]
+    assert authorized
