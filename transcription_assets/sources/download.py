@@ -25,8 +25,8 @@ _NO_MEDIA = re.compile(
     r"text/|image/|font/|application/(?:json|xml|xhtml|pdf|zip|[\w.-]+\+(?:xml|json))", re.IGNORECASE
 )
 
-Client = Callable[[], httpx2.Client]
-"""Makes a client whose time limit begins now."""
+Client = Callable[[float], httpx2.Client]
+"""Makes a client whose time limit, in seconds, begins now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,12 @@ class Downloaded:
     resumed: int = 0
 
 
-def get_document(client: Client, url: str, *, etag: str = "", last_modified: str = "") -> Document | None:
+def get_document(
+    client: Client, url: str, limit_s: float, *, etag: str = "", last_modified: str = ""
+) -> Document | None:
     """Return the document at `url`; None if it has not changed since it had this ETag or modification time.
+
+    The request ends within `limit_s` seconds.
 
     Raises:
         TooLarge: it exceeds MOST_DOCUMENT_BYTES, of which no more were held in memory.
@@ -61,7 +65,7 @@ def get_document(client: Client, url: str, *, etag: str = "", last_modified: str
     """
     conditions = {"if-none-match": etag, "if-modified-since": last_modified}
     headers = {"accept-encoding": "gzip, deflate"} | {name: value for name, value in conditions.items() if value}
-    with answered(url), client() as asking, asking.stream("GET", url, headers=headers) as response:
+    with answered(url), client(limit_s) as asking, asking.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx2.codes.NOT_MODIFIED and (etag or last_modified):
             return None
         require_success(response, url)
@@ -114,12 +118,16 @@ class _Partial:
 class Downloader:
     """Downloads into a file that a later call continues, also one of another process.
 
-    `most_bytes` is the maximum size of a recording. `sleep` is called between attempts.
+    `most_bytes` is the maximum size of a recording, `limit_s` the time of one call in seconds, with all its attempts.
+    `sleep` is called between attempts.
     """
 
-    def __init__(self, client: Client, most_bytes: int, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, client: Client, most_bytes: int, limit_s: float, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._client = client
         self._most = most_bytes
+        self._limit_s = limit_s
         self._sleep = sleep
 
     def download(self, url: str, path: Path) -> Downloaded:
@@ -130,31 +138,38 @@ class Downloader:
         Raises:
             TooLarge: it exceeds the maximum size.
             PermanentFailure: the server refused, or its content type is not that of a recording.
-            TransientFailure: the server does not answer, or the connection broke off repeatedly.
+            TransientFailure: the server does not answer, the connection broke off repeatedly, or the time is over.
 
         """
+        deadline = time.monotonic() + self._limit_s
         found_before = _size(path) if _record(path, url) else 0
         fruitless = 0
         while True:
             size = _size(path)
             try:
-                response_type, final = self._continue(url, path)
+                response_type, final = self._continue(url, path, deadline)
             except TransientFailure:
                 fruitless = 0 if _size(path) > size else fruitless + 1
-                if fruitless >= ATTEMPTS or not _record(path, url):
+                pause = min(2.0**fruitless, 10.0)
+                is_late = time.monotonic() + pause >= deadline
+                if fruitless >= ATTEMPTS or is_late or not _record(path, url):
                     raise
-                self._sleep(min(2.0**fruitless, 10.0))
+                self._sleep(pause)
             else:
                 return Downloaded(path, final, response_type, _size(path), found_before)
 
-    def _continue(self, url: str, path: Path) -> tuple[str, str]:
+    def _continue(self, url: str, path: Path, deadline: float) -> tuple[str, str]:
         """Receive what is missing; return the content type, and the URL after redirects."""
         known = _record(path, url)
         offset = _size(path) if known else 0
         headers = {"accept-encoding": "identity"}
         if known and offset:
             headers |= {"range": f"bytes={offset}-", "if-range": known.validator}
-        with answered(url), self._client() as asking, asking.stream("GET", url, headers=headers) as response:
+        with (
+            answered(url),
+            self._client(deadline - time.monotonic()) as asking,
+            asking.stream("GET", url, headers=headers) as response,
+        ):
             content_type, final = response.headers.get("content-type", ""), str(response.url)
             if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
                 return self._finished_before(response, url, path, offset), final

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 from filelock import FileLock, Timeout
 
 from transcription_assets import media
@@ -18,7 +19,7 @@ from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources import decisions, feeds, ledger, names
 from transcription_assets.sources.catalogue import FeedSource, HttpSource, LinkSource, Source, StoreSource
-from transcription_assets.sources.download import Client, Downloaded, Downloader, forget, get_document
+from transcription_assets.sources.download import Downloaded, Downloader, forget, get_document
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Entry, Ledger
 from transcription_assets.sources.links import LinkReader
@@ -122,7 +123,7 @@ class Fetcher:
             known.pending or known.count("waiting") or known.count("landing")
         )
         conditions = {"etag": known.etag, "last_modified": known.last_modified} if is_complete else {}
-        document = get_document(self._client(FEED_LIMIT_S), source.url, **conditions)
+        document = get_document(self._client, source.url, FEED_LIMIT_S, **conditions)
         if document is None:
             return Look(etag=known.etag, last_modified=known.last_modified, unchanged=True)
         try:
@@ -245,7 +246,7 @@ class Fetcher:
             return item, found.other.copy(item, part, self.limits.most_bytes)
         if isinstance(source, LinkSource):
             return self._links.download(item, part, self.now().date())
-        downloader = Downloader(self._client(self.limits.limit_s), self.limits.most_bytes, self.sleep)
+        downloader = Downloader(self._client, self.limits.most_bytes, self.limits.limit_s, self.sleep)
         return item, downloader.download(with_credentials(item.media_url, source.url), part)
 
     def _checked_name(self, source: Source, item: Item, got: Downloaded) -> str:
@@ -311,12 +312,12 @@ class Fetcher:
         except OSError as error:
             raise TransientFailure(f"{folder}: {error.strerror}; see TRANSCRIPTION_DOWNLOADS_DIR") from error
 
-    def _client(self, limit_s: float) -> Client:
-        return lambda: client(self.limits.networks, limit_s)
+    def _client(self, limit_s: float) -> httpx2.Client:
+        return client(self.limits.networks, limit_s)
 
     @property
     def _links(self) -> LinkReader:
-        return LinkReader(self._client(self.limits.limit_s), self.limits.most_bytes, self.limits.limit_s)
+        return LinkReader(self._client, self.limits.most_bytes, self.limits.limit_s)
 
 
 def _lifted(known: Ledger, at: str) -> dict[str, Entry]:

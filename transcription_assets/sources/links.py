@@ -32,9 +32,10 @@ FORMAT = "/".join(
 
 @dataclass(slots=True)
 class _Traffic:
-    """How the requests of one YoutubeDL are made, and the first error that explains its failure."""
+    """How the requests of one YoutubeDL are made until a deadline, and the first error that explains its failure."""
 
     client: Client
+    deadline: float
     most_bytes: int
     error: TranscriptionError | None = None
 
@@ -85,12 +86,6 @@ class LinkReader:
             TransientFailure: the site does not answer, or yt-dlp failed.
 
         """
-        deadline = time.monotonic() + self._limit_s
-
-        def watch(_status: Any) -> None:
-            if time.monotonic() > deadline:
-                raise TransientFailure(f"{without_secrets(item.media_url)}: not complete within {self._limit_s:g} s")
-
         options = {
             "format": FORMAT,
             "outtmpl": {"default": f"{part.stem}.%(ext)s"},
@@ -98,7 +93,6 @@ class LinkReader:
             "max_filesize": self._most,
             "noplaylist": True,
             "playlistend": 1,
-            "progress_hooks": [watch],
         }
         with self._youtube_dl(item.media_url, options) as (ydl, traffic):
             found = ydl.extract_info(item.media_url, download=False)
@@ -128,7 +122,7 @@ class LinkReader:
         from yt_dlp.globals import plugin_dirs
 
         plugin_dirs.value = []
-        traffic = _Traffic(self._client, MOST_DOCUMENT_BYTES)
+        traffic = _Traffic(self._client, time.monotonic() + self._limit_s, MOST_DOCUMENT_BYTES)
         fixed = {
             "quiet": True,
             "no_warnings": True,
@@ -218,7 +212,7 @@ def _guarded(youtube_dl: type[Any], traffic: _Traffic) -> type[Any]:
             cookies = self._get_cookiejar(request)
             if sent := cookies.get_cookie_header(request.url):
                 headers["cookie"] = sent
-            asking = traffic.client()
+            asking = traffic.client(traffic.deadline - time.monotonic())
             try:
                 with answered(request.url):
                     made = asking.build_request(request.method, request.url, headers=headers, content=request.data)

@@ -5,6 +5,7 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from transcription_assets.errors import PermanentFailure, Refused, TooLarge, TransientFailure
@@ -14,12 +15,17 @@ from transcription_assets.sources.network import client
 from transcription_assets_tests.sources.conftest import LOOPBACK
 from transcription_assets_tests.sources.site import Page, Site
 
+
+def connect(limit_s: float) -> httpx2.Client:
+    return client(LOOPBACK, limit_s)
+
+
 DATA = bytes(range(256)) * 4_000
 
 
 @pytest.fixture
 def downloader() -> Downloader:
-    return Downloader(lambda: client(LOOPBACK, 30), most_bytes=2_000_000, sleep=lambda _s: None)
+    return Downloader(connect, most_bytes=2_000_000, limit_s=30, sleep=lambda _s: None)
 
 
 @pytest.mark.parametrize("fields", [{}, {"with_length": False}, {"etag": ""}])
@@ -109,7 +115,7 @@ def test_responses_without_a_recording_fail(
 def test_a_document_is_read_with_any_coding(coding: str, site: Site) -> None:
     data = {"gzip": gzip.compress(DATA), "deflate": zlib.compress(DATA), "identity": DATA}[coding]
     site.pages["/feed"] = Page(data, headers={"content-encoding": coding})
-    found = get_document(lambda: client(LOOPBACK, 30), site.url("/feed"))
+    found = get_document(connect, site.url("/feed"), 30)
     assert found is not None
     assert found.data == DATA
 
@@ -118,7 +124,7 @@ def test_a_document_is_read_with_any_coding(coding: str, site: Site) -> None:
 def test_other_codings_are_refused(coding: str, site: Site) -> None:
     site.pages["/feed"] = Page(b"x", headers={"content-encoding": coding})
     with pytest.raises(PermanentFailure):
-        get_document(lambda: client(LOOPBACK, 30), site.url("/feed"))
+        get_document(connect, site.url("/feed"), 30)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -130,7 +136,7 @@ def test_a_huge_document_is_refused_early(*, compressed: bool, site: Site, monke
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     with pytest.raises(TooLarge):
-        get_document(lambda: client(LOOPBACK, 30), site.url("/feed"))
+        get_document(connect, site.url("/feed"), 30)
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert peak < 40 << 20
@@ -138,6 +144,17 @@ def test_a_huge_document_is_refused_early(*, compressed: bool, site: Site, monke
 
 def test_an_unchanged_document_is_not_sent_again(site: Site) -> None:
     site.pages["/feed"] = Page(b"feed", "text/xml")
-    first = get_document(lambda: client(LOOPBACK, 30), site.url("/feed"))
+    first = get_document(connect, site.url("/feed"), 30)
     assert first is not None
-    assert get_document(lambda: client(LOOPBACK, 30), site.url("/feed"), etag=first.etag) is None
+    assert get_document(connect, site.url("/feed"), 30, etag=first.etag) is None
+
+
+def test_many_short_connections_end_at_the_limit(site: Site, tmp_path: Path) -> None:
+    site.audio("/a.wav", DATA, cuts=[1] * 1_500)
+    short = Downloader(connect, most_bytes=2_000_000, limit_s=1.5, sleep=lambda _s: None)
+    with pytest.raises(TransientFailure):
+        short.download(site.url("/a.wav"), tmp_path / "part")
+    received = (tmp_path / "part").stat().st_size
+    assert 0 < received < 1_500
+    site.pages["/a.wav"].cuts.clear()
+    assert short.download(site.url("/a.wav"), tmp_path / "part").resumed == received

@@ -58,7 +58,7 @@ def test_an_allowed_network_allows_its_addresses_only() -> None:
 def test_loopback_is_refused_in_any_notation(host: str, site: Site) -> None:
     port = site.address.rpartition(":")[2]
     with pytest.raises((Forbidden, TransientFailure, PermanentFailure)):
-        get_document(lambda: client((), 10), f"http://{host}:{port}/feed")
+        get_document(lambda left: client((), left), f"http://{host}:{port}/feed", 10)
     assert site.requests == []
 
 
@@ -66,7 +66,9 @@ def test_a_name_with_an_internal_address_is_refused(site: Site) -> None:
     port = site.address.rpartition(":")[2]
     found = [ip_address("1.1.1.1"), ip_address("127.0.0.1")]
     with pytest.raises(Forbidden):
-        get_document(lambda: client((), 10, lambda _host, _port: found), f"http://rebinding.example:{port}/feed")
+        get_document(
+            lambda left: client((), left, lambda _host, _port: found), f"http://rebinding.example:{port}/feed", 10
+        )
     assert site.requests == []
 
 
@@ -76,7 +78,7 @@ def test_the_connection_goes_to_the_checked_address(site: Site) -> None:
     answers = [[ip_address("127.0.0.1")], [ip_address("127.0.0.2")]]
     port = site.address.rpartition(":")[2]
     found = get_document(
-        lambda: client(LOOPBACK, 10, lambda _host, _port: answers.pop(0)), f"http://a.example:{port}/feed"
+        lambda left: client(LOOPBACK, left, lambda _host, _port: answers.pop(0)), f"http://a.example:{port}/feed", 10
     )
     assert found is not None
     assert found.data == b"data"
@@ -92,8 +94,9 @@ def test_a_redirect_to_an_internal_address_is_refused(site: Site) -> None:
     allowed = (ip_network("127.0.0.1/32"),)
     with pytest.raises(Forbidden):
         get_document(
-            lambda: client(allowed, 10, lambda host, _port: [ip_address(addresses[host])]),
+            lambda left: client(allowed, left, lambda host, _port: [ip_address(addresses[host])]),
             f"http://public.example:{port}/out",
+            10,
         )
     assert [path for path, _ in site.requests] == ["/out"]
 
@@ -102,14 +105,14 @@ def test_a_redirect_to_an_internal_address_is_refused(site: Site) -> None:
 def test_a_redirect_to_another_scheme_is_refused(location: str, site: Site) -> None:
     site.pages["/out"] = Page(status=302, headers={"location": location})
     with pytest.raises(Forbidden):
-        get_document(lambda: client(LOOPBACK, 10), site.url("/out"))
+        get_document(lambda left: client(LOOPBACK, left), site.url("/out"), 10)
 
 
 def test_cyclic_redirects_end(site: Site) -> None:
     site.pages["/a"] = Page(status=302, headers={"location": "/b"})
     site.pages["/b"] = Page(status=302, headers={"location": "/a"})
     with pytest.raises(PermanentFailure):
-        get_document(lambda: client(LOOPBACK, 10), site.url("/a"))
+        get_document(lambda left: client(LOOPBACK, left), site.url("/a"), 10)
     assert len(site.requests) <= 12
 
 
@@ -117,7 +120,7 @@ def test_proxies_of_the_environment_are_not_used(site: Site, monkeypatch: pytest
     site.pages["/feed"] = Page(b"data", "text/plain")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    assert get_document(lambda: client(LOOPBACK, 10), site.url("/feed")) is not None
+    assert get_document(lambda left: client(LOOPBACK, left), site.url("/feed"), 10) is not None
 
 
 @contextmanager
@@ -151,7 +154,9 @@ def test_a_server_that_drips_is_left_at_the_limit(head: bytes, tmp_path: Path) -
     with dripping(head) as url:
         started = time.monotonic()
         with pytest.raises(TransientFailure):
-            Downloader(lambda: client(LOOPBACK, 1.0), 10**9, lambda _s: None).download(url, tmp_path / "part")
+            Downloader(lambda left: client(LOOPBACK, left), 10**9, 1.0, lambda _s: None).download(
+                url, tmp_path / "part"
+            )
         assert time.monotonic() - started < 30
 
 
