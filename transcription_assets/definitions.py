@@ -7,7 +7,7 @@ import dagster as dg
 
 from transcription_assets import settings, speech, wiring
 from transcription_assets.costs.prices import CPU_SIZES
-from transcription_assets.defs import assets, jobs, resources
+from transcription_assets.defs import assets, jobs, resources, sources
 from transcription_assets.defs.executors import kubernetes, placement
 from transcription_assets.defs.executors.kubernetes import Deadlines
 from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
@@ -16,6 +16,7 @@ from transcription_assets.defs.resources import (
     DecoderResource,
     DiariserResource,
     EncoderResource,
+    FetcherResource,
     SlideReaderResource,
     SpeechResource,
     StoreResource,
@@ -105,8 +106,10 @@ def build(chosen: Settings) -> dg.Definitions:
     optional = {"speakers": wiring.finds_voices(chosen.speakers), "slides": chosen.slides}
     added = [name for name, wanted in optional.items() if wanted]
     return dg.Definitions(
-        assets=dg.map_asset_specs(lambda spec: _described(spec, versions, prices), assets.graph(*added)),
-        jobs=[jobs.process_recordings(*added), jobs.refresh_search],
+        assets=dg.map_asset_specs(
+            lambda spec: _described(spec, versions, prices), [sources.sources, *assets.graph(*added)]
+        ),
+        jobs=[jobs.process_recordings(*added), jobs.refresh_search, sources.fetch_sources],
         sensors=[
             inbox_sensor(
                 SensorLimits(
@@ -123,6 +126,7 @@ def build(chosen: Settings) -> dg.Definitions:
                 )
             ),
             automation_sensor,
+            *sources.sensors,
         ],
         executor=_executor(chosen),
         resources=resources.fixed_resources(_resources(chosen)),
@@ -160,6 +164,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             worker_processes=chosen.worker_processes,
             shard_s=chosen.shard_s,
         ),
+        "fetcher": FetcherResource(),
         **({"diariser": DiariserResource()} if wiring.finds_voices(chosen.speakers) else {}),
         **({"slide_reader": SlideReaderResource()} if chosen.slides else {}),
         "encoder": EncoderResource(

@@ -162,6 +162,25 @@ class Settings(BaseSettings):
     )
     search_low_confidence: bool = Field(default=False, description="Whether words of low confidence are searchable.")
 
+    source_networks: Annotated[str, AfterValidator(_networks)] = Field(
+        "",
+        description="Addresses or networks, separated by commas, from which sources may download besides public "
+        "addresses, such as `10.1.2.0/24`; empty = public addresses only.",
+    )
+    source_max_gb: float = Field(
+        10.0, gt=0, le=10_000, description="Maximum size of a recording that a source downloads, in gigabytes."
+    )
+    source_timeout_s: float = Field(
+        3600.0,
+        ge=1,
+        le=604_800,
+        description="Seconds after which a download of a source is interrupted; the next attempt continues it.",
+    )
+    downloads_dir: Path = Field(
+        Path.home() / ".cache" / "transcription_assets" / "downloads",
+        description="Folder of incomplete downloads, which later attempts continue.",
+    )
+
     settle_s: float = Field(
         5.0,
         ge=0,
@@ -432,6 +451,11 @@ class Settings(BaseSettings):
     def link_folders(self) -> tuple[Path, ...]:
         """Folders of `link_roots`."""
         return folders(self.link_roots)
+
+    @property
+    def source_allowed(self) -> tuple[str, ...]:
+        """The networks of `source_networks`."""
+        return split(self.source_networks)
 
     @property
     def proxies(self) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import Settings
 from transcription_assets.slides.local import LocalReader
+from transcription_assets.sources.fetching import Fetcher, SourceLimits
+from transcription_assets.sources.network import parse_networks
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser
 from transcription_assets.speech import (
@@ -350,6 +352,16 @@ class Services:
         return IdentificationTools(self.store, self.voiceprints, self.table, lambda: self.encoder, self.choice)
 
     @cached_property
+    def fetcher(self) -> Fetcher:
+        """Fetches recordings of the sources into the store.
+
+        Raises:
+            TranscriptionError: ffmpeg is missing, or the store cannot be opened.
+
+        """
+        return Fetcher(self.store, self.decoder, source_limits(self.settings))
+
+    @cached_property
     def decoder(self) -> MediaDecoder:
         """The ffmpeg to call, and its time limits.
 
@@ -519,6 +531,17 @@ class Services:
                 " `transcription-assets index rebuild`"
             )
         return found
+
+
+def source_limits(chosen: Settings) -> SourceLimits:
+    """Return the limits of sources."""
+    return SourceLimits(
+        chosen.downloads_dir,
+        parse_networks(chosen.source_allowed),
+        int(chosen.source_max_gb * 1e9),
+        chosen.source_timeout_s,
+        chosen.link_folders,
+    )
 
 
 def locate_installed(settings: Settings) -> Locate:

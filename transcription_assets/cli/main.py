@@ -1,4 +1,4 @@
-"""The commands of transcription-assets: put, process, search, serve, index, eval, bench, export, models, ..."""
+"""The commands of transcription-assets: put, sources, process, search, serve, index, eval, export, models, ..."""
 
 import logging
 import sys
@@ -23,6 +23,7 @@ from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.export import export
 from transcription_assets.cli.index import index
 from transcription_assets.cli.search import search
+from transcription_assets.cli.sources import sources
 from transcription_assets.cli.speakers import speakers
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
 from transcription_assets.cli.work import work
@@ -282,6 +283,20 @@ def serve(context: click.Context, host: str, port: int) -> None:
     )
 
 
+@main.command()
+@click.option("--page", default="", metavar="URL", help="Address of the search page; links then lead to it.")
+def mcp(page: str) -> None:
+    """Answer an assistant (MCP) over stdin and stdout: search, transcripts and the library, read-only."""
+    import anyio
+
+    from transcription_assets.web import assistants
+    from transcription_assets.web.archive import Archive
+    from transcription_assets.wiring import locate_installed
+
+    chosen = settings.load()
+    anyio.run(assistants.run_stdio, Archive(chosen, locate_installed(chosen)), page)
+
+
 def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
     """Return the model; download it with a progress bar if it is not installed."""
     with Progress(
@@ -298,5 +313,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (search, index, evaluation, bench, export, speakers, work):
+for command in (sources, search, index, evaluation, bench, export, speakers, work):
     main.add_command(command)

@@ -56,6 +56,7 @@ CONTEXT = 160
 @click.option(
     "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only what was said, or only slides (repeatable)."
 )
+@click.option("--source", "sources", multiple=True, help="Only recordings of this source (repeatable).")
 @click.option("--since", type=DAY, help="Recorded on this day or later.")
 @click.option("--until", type=DAY, help="Recorded on this day or earlier.")
 @click.option("--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds.")
@@ -74,6 +75,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
     languages: tuple[str, ...],
     speakers: tuple[str, ...],
     kinds: tuple[str, ...],
+    sources: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
     shortest_s: float | None,
@@ -96,6 +98,7 @@ def search(  # noqa: PLR0917 -- click passes options by name
         prefix=prefix,
         languages=languages,
         speakers=speakers,
+        sources=sources,
         since=since.date() if since else None,
         until=until.date() if until else None,
         shortest_s=shortest_s,

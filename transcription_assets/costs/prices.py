@@ -44,6 +44,7 @@ _GPU_NODE = Size(3.0, 12.0, 8.0, 1, GPU_USD_PER_HOUR)
 """Resources of a node with 4 vCPU and 16 GiB that its system pods leave."""
 
 CPU_SIZES: Mapping[str, Size] = {
+    "sources": _on_cpu(0.5, 2.0, 12.0),
     "video": _on_cpu(1.0, 2.0, 2.0),
     "audio": _on_cpu(1.0, 2.0, 12.0),
     "transcript": _on_cpu(4.0, 8.0, 8.0),

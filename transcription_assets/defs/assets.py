@@ -1,4 +1,4 @@
-"""The asset graph: inbox → video → audio → transcript → embeddings → search_index; costs.
+"""The asset graph: (sources →) inbox → video → audio → transcript → embeddings → search_index; costs.
 
 If voices are told apart (`TRANSCRIPTION_SPEAKERS`), `speakers` runs beside `transcript`; if slides are read
 (`TRANSCRIPTION_SLIDES`), `slides` runs beside `audio`. `embeddings` follows all of them.
@@ -38,7 +38,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
-from transcription_assets.pipeline import identification, move_done, quarantine
+from transcription_assets.pipeline import identification, move_done, origin, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
@@ -61,6 +61,7 @@ SHORTEST_S = 0.001
 
 inbox = dg.AssetSpec(
     "inbox",
+    deps=["sources"],  # defs/sources.py
     group_name=GROUP,
     kinds={"file"},
     owners=OWNERS,
@@ -98,7 +99,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
         return StepResult(
             key,
             f"{made.etag}:{made.version}",
-            metadata.video(made, thumbnail, place),
+            metadata.video(made, thumbnail, place, origin.load(place, key)),
             (checks.playable(made),),
         )
 

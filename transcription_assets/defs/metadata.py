@@ -15,6 +15,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Transcript, format_clock
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.embeddings import Embeddings
+from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.slides import Slides
 from transcription_assets.pipeline.speakers import Speakers
 from transcription_assets.pipeline.video import Video
@@ -65,8 +66,8 @@ PASSAGE_COLUMNS = dg.TableSchema(
 )
 
 
-def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
-    """Return poster, duration, codecs and size; `thumbnail` is a WebP image, empty if there is none."""
+def video(made: Video, thumbnail: bytes, store: Store, came_from: Origin | None = None) -> Metadata:
+    """Return poster, duration, codecs, size and origin; `thumbnail` is a WebP image, empty if there is none."""
     probe = made.probe
     picture = f"{probe.video_codec} {probe.width}×{probe.height}" if probe.video_codec else "none"
     entries: dict[str, dg.MetadataValue] = {}
@@ -82,6 +83,8 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
         "size_mb": dg.MetadataValue.float(round(made.size / 1e6, 3)),
         "recording": dg.MetadataValue.path(store.public_url(made.key)),
     }
+    if came_from:
+        entries |= _origin(came_from)
     if made.has_poster:
         entries["poster_file"] = dg.MetadataValue.path(store.artefact_url(media_keys.poster(made.key)))
     return entries | {
@@ -90,6 +93,15 @@ def video(made: Video, thumbnail: bytes, store: Store) -> Metadata:
         "etag": dg.MetadataValue.text(made.etag),
         "reused": dg.MetadataValue.bool(made.reused),
     }
+
+
+def _origin(came_from: Origin) -> Metadata:
+    entries: dict[str, dg.MetadataValue] = {"source": dg.MetadataValue.text(came_from.source)}
+    if came_from.link:
+        entries["link"] = dg.MetadataValue.url(came_from.link)
+    if came_from.licence:
+        entries["licence"] = dg.MetadataValue.text(came_from.licence)
+    return entries
 
 
 def audio(made: Audio, store: Store) -> Metadata:

@@ -23,6 +23,7 @@ from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import folders
+from transcription_assets.sources.fetching import Fetcher
 from transcription_assets.speech import Task
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import Announce
@@ -209,6 +210,19 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))
+
+
+class FetcherResource(dg.ConfigurableResource["FetcherResource"]):
+    """Downloads of sources, with the operator's limits."""
+
+    def open(self, store: Store, decoder: MediaDecoder) -> Fetcher:
+        """Return the fetcher for a store.
+
+        Raises:
+            PermanentFailure: A setting is invalid.
+
+        """
+        return Fetcher(store, decoder, wiring.source_limits(settings.load()))
 
 
 def fixed_resources(values: Mapping[str, dg.ConfigurableResource[Any]]) -> dict[str, dg.ResourceDefinition]:

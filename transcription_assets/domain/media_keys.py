@@ -179,6 +179,11 @@ def heard(digest: str) -> str:
     return f"heard/{digest}.json"
 
 
+def origin(key: str) -> str:
+    """Return the path of what a source knows about the recording: title, day, page, licence (JSON)."""
+    return f"origins/{bounded(key)}.json"
+
+
 def failure(key: str) -> str:
     """Return the path of the recording's last failure (JSON)."""
     return f"failures/{bounded(key)}.json"
@@ -240,6 +245,7 @@ def artefacts(key: str) -> list[str]:
         identities(key),
         *texts,
         passages(key),
+        origin(key),
         failure(key),
     ]
 

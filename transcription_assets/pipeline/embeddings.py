@@ -17,7 +17,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Segment, Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
-from transcription_assets.pipeline import audio, failure_notes, slides, video
+from transcription_assets.pipeline import audio, failure_notes, origin, slides, video
 from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.search.index import Index
 from transcription_assets.search.ranking import Vector
@@ -346,13 +346,13 @@ def _slide_passage(slide: Slide) -> passages.Passage:
 
 
 def _recording_info(store: Store, transcript: Transcript) -> RecordingInfo:
-    """Return the title (of the tags, else the file name) and the date (in the path, else of the tags)."""
+    """Return the title (of the source, else the tags, else the file name) and the date (source, path, tags)."""
+    known = origin.load(store, transcript.media.key)
     probed = video.load(store, transcript.media.key)
     name = PurePosixPath(media_keys.decode(transcript.media.key))
-    title = (probed.probe.title if probed else "") or name.stem
-    return RecordingInfo(
-        printable_name(title), recorded_on(str(name)) or recorded_on(probed.probe.created if probed else "")
-    )
+    title = (known.title if known else "") or (probed.probe.title if probed else "") or name.stem
+    day = (known.recorded if known else None) or recorded_on(str(name))
+    return RecordingInfo(printable_name(title), day or recorded_on(probed.probe.created if probed else ""))
 
 
 def printable_name(name: str) -> str:

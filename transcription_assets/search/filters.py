@@ -1,11 +1,12 @@
 """Filters of a search: their values, the LanceDB filter (SQL) that they become, and the values that a table offers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
 
+from transcription_assets.domain.media_keys import INBOXES
 from transcription_assets.domain.people import SUGGESTED
 from transcription_assets.errors import PermanentFailure
 
@@ -24,9 +25,9 @@ class InvalidQuery(PermanentFailure):
 class Filters:
     """Conditions on a moment, all of which must hold.
 
-    `prefix` is a literal prefix of the media key, `recording` a whole media key. `since` and `until` are inclusive and
-    exclude recordings without a known date; `shortest_s` and `longest_s` are the recording's length in seconds. `kinds`
-    are some of KINDS.
+    `prefix` is a literal prefix of the media key, `recording` a whole media key. The recordings of one of `sources` are
+    in folders of that name, see `source_prefixes`. `since` and `until` are inclusive and exclude recordings without a
+    known date; `shortest_s` and `longest_s` are the recording's length in seconds. `kinds` are some of KINDS.
 
     Raises:
         InvalidQuery: a value exceeds a limit or cannot be encoded.
@@ -36,6 +37,7 @@ class Filters:
     prefix: str = ""
     languages: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     since: date | None = None
     until: date | None = None
     shortest_s: float | None = None
@@ -48,6 +50,7 @@ class Filters:
         texts = (
             ("languages", self.languages),
             ("speakers", self.speakers),
+            ("sources", self.sources),
             ("prefix", (self.prefix,)),
             ("recording", (self.recording,)),
         )
@@ -77,19 +80,11 @@ def is_encodable(text: str) -> bool:
 
 def expression(filters: Filters) -> str | None:
     """Return the filters as a LanceDB filter (SQL) of dates, numbers and `quoted` text; None if there are none."""
-    clauses: list[str] = []
+    clauses = [*_of_lists(filters)]
     if filters.prefix:
-        clauses.append(f"media_key >= {quoted(filters.prefix)} AND media_key < {quoted(filters.prefix + LAST)}")
+        clauses.append(_has_prefix(filters.prefix))
     if filters.recording:
         clauses.append(f"media_key = {quoted(filters.recording)}")
-    if filters.languages:
-        clauses.append(f"language IN ({', '.join(map(quoted, filters.languages))})")
-    if filters.speakers:
-        clauses.append(
-            f"({' OR '.join(f'array_has(speakers, {quoted(name)})' for name in with_suggestions(filters.speakers))})"
-        )
-    if filters.kinds:
-        clauses.append(f"kind IN ({', '.join(map(quoted, filters.kinds))})")
     if filters.since:
         clauses.append(f"recorded >= DATE '{filters.since.isoformat()}'")
     if filters.until:
@@ -99,6 +94,31 @@ def expression(filters: Filters) -> str | None:
     if filters.longest_s is not None:
         clauses.append(f"duration_s <= {float(filters.longest_s)!r}")
     return " AND ".join(clauses) or None
+
+
+def _of_lists(filters: Filters) -> Iterator[str]:
+    """Yield a condition for each list of values, any of which must match."""
+    if filters.sources:
+        yield _any(_has_prefix(prefix) for name in filters.sources for prefix in source_prefixes(name))
+    if filters.languages:
+        yield f"language IN ({', '.join(map(quoted, filters.languages))})"
+    if filters.speakers:
+        yield _any(f"array_has(speakers, {quoted(name)})" for name in with_suggestions(filters.speakers))
+    if filters.kinds:
+        yield f"kind IN ({', '.join(map(quoted, filters.kinds))})"
+
+
+def _any(conditions: Iterable[str]) -> str:
+    return f"({' OR '.join(f'({condition})' for condition in conditions)})"
+
+
+def source_prefixes(name: str) -> tuple[str, ...]:
+    """Return the prefixes of the media keys of a source's recordings."""
+    return tuple(f"{inbox}{name}/" for inbox in INBOXES)
+
+
+def _has_prefix(prefix: str) -> str:
+    return f"media_key >= {quoted(prefix)} AND media_key < {quoted(prefix + LAST)}"
 
 
 def quoted(text: str) -> str:

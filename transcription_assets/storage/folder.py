@@ -282,7 +282,7 @@ class Folder:
 
         Links to folders come last, so that a recording has the key of its real location.
         """
-        seen = {_identity(self._root.stat())}
+        seen = {_identity(self._root.stat())} - {_identity(Path(top).stat())}
         folders, links = deque([top]), deque[str]()
         while folders or links:
             directory = folders.popleft() if folders else links.popleft()

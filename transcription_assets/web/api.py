@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.query import MAX_LIMIT, Answer, Hit, HitSlide, SimilarQuery, split_highlights
@@ -148,6 +147,7 @@ def _filters(parameters: FilterParameters) -> Filters:
         recording=parameters.recording,
         languages=tuple(parameters.language),
         speakers=tuple(parameters.speaker),
+        sources=tuple(parameters.source),
         since=parameters.since,
         until=parameters.until,
         shortest_s=parameters.shortest,
@@ -159,7 +159,7 @@ def _filters(parameters: FilterParameters) -> Filters:
 def _moment(hit: Hit, *, has_picture: bool) -> Moment:
     return Moment(
         key=hit.media_key,
-        title=printable(hit.recording) if hit.recording not in hit.media_key else recordings.title(hit.media_key),
+        title=recordings.title(hit.media_key, hit.recording),
         folder=recordings.folder(hit.media_key),
         start=hit.start,
         end=hit.end,

@@ -10,9 +10,10 @@ import polars as pl
 
 from transcription_assets.domain import media_keys as keys
 from transcription_assets.errors import NotFound, TranscriptionError
-from transcription_assets.pipeline import audio, failure_notes, transcript, video
+from transcription_assets.pipeline import audio, failure_notes, origin, transcript, video
 from transcription_assets.pipeline.audio import Audio
 from transcription_assets.pipeline.failure_notes import FailureNote
+from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import Video
 from transcription_assets.storage import Store
 from transcription_assets.web.archive import FRESH_S, SEARCHABLE, Archive
@@ -88,6 +89,7 @@ class Library:
     overview: Cached[Overview] = field(init=False)
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
     _sounds: OrderedDict[tuple[str, str], Audio] = field(default_factory=OrderedDict)
+    _origins: OrderedDict[tuple[str, str], Origin | None] = field(default_factory=OrderedDict)
     _spoken: OrderedDict[tuple[str, str], TranscriptState | None] = field(default_factory=OrderedDict)
     _probed: RecordReader[str] = field(init=False)
     _embedded: RecordReader[TranscriptState | None] = field(init=False)
@@ -131,6 +133,17 @@ class Library:
             return None
         _remember(self._sounds, (key, etag), extracted)
         return extracted
+
+    def origin(self, key: str, etag: str) -> Origin | None:
+        """Return where a source found this version of the recording, None if it was put into the inbox by hand.
+
+        Raises:
+            TranscriptionError: the store cannot be opened or read.
+
+        """
+        if (key, etag) not in self._origins:
+            _remember(self._origins, (key, etag), origin.load(self.archive.store, key))
+        return self._origins[key, etag]
 
     def artefacts(self, key: str, etag: str) -> ArtefactState:
         """Return the artefacts of this version that precede its passages.

@@ -23,7 +23,8 @@ PROBES = frozenset({"/healthz", "/readyz"})
 SIGN_IN = "/sign-in"
 OPEN = ("/static/", SIGN_IN)
 """Paths that the sign-in page itself needs."""
-COSTLY = frozenset({"/api/search", "/api/similar", SIGN_IN})
+ASSISTANTS = "/mcp"
+COSTLY = frozenset({"/api/search", "/api/similar", ASSISTANTS, SIGN_IN})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OTHERS_TIMES = 10
@@ -106,7 +107,8 @@ class Guard:
             return _too_many(wait_s)
         if not (self.access.may_read(request.headers) or path.startswith(OPEN)):
             return self._unknown(request)
-        is_change = request.method not in SAFE and path != SIGN_IN
+        # Assistants read by POST; web/assistants.py rejects those of other sites.
+        is_change = request.method not in SAFE and path not in {SIGN_IN, ASSISTANTS}
         reason = self._forbidden(request) if is_change else ""
         return _problem(403, reason) if reason else None
 

@@ -16,15 +16,27 @@ from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.playback import plays_itself
 from transcription_assets.storage import MediaObject
 from transcription_assets.web.library import Library, Overview, each, unreadable
-from transcription_assets.web.schemas import Links, RecordingDetails, RecordingPage, RecordingSummary, State
+from transcription_assets.web.schemas import (
+    Links,
+    RecordingDetails,
+    RecordingOrigin,
+    RecordingPage,
+    RecordingSummary,
+    State,
+)
 
 KINDS = ("json", "txt", "srt", "vtt")
 
 
-def title(key: str) -> str:
-    """Return a title: `The last train` for `video/talks/the-last_train.mp4`; a name without words is not changed."""
+def title(key: str, known: str = "") -> str:
+    """Return a title: `The last train` for `video/talks/the-last_train.mp4`; a name without words is not changed.
+
+    A `known` title counts unless it is the name of the file.
+    """
     name = printable(media_keys.decode(key).rpartition("/")[2])
     stem = name.rpartition(".")[0]
+    if known and known != stem:
+        return printable(known)
     words = re.sub(r"[-_\s]+", " ", stem).strip() if " " not in stem else stem.strip()
     return f"{words[:1].upper()}{words[1:]}" if words else name
 
@@ -78,8 +90,10 @@ def one(library: Library, key: str) -> RecordingDetails:
     row = found.row(0, named=True) if found.height else _new_row(overview, source)
     summary = _summary(library, overview.notes, row)
     plays = _plays(library, key, row["media_etag"] or row["etag"])
+    known = library.origin(key, row["media_etag"] or row["etag"])
+    came_from = RecordingOrigin.model_validate(known) if known else None
     links = _links(key, summary["poster"], has_slides=library.archive.settings.slides)
-    return RecordingDetails(**summary, plays=plays, links=links)
+    return RecordingDetails(**summary, plays=plays, links=links, origin=came_from)
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:
@@ -101,8 +115,10 @@ def _new_row(overview: Overview, source: MediaObject) -> dict[str, Any]:
 def _summary(library: Library, notes: Mapping[str, FailureNote], row: Mapping[str, Any]) -> dict[str, Any]:
     key, etag, state = row["key"], row["etag"], row["state"]
     note = notes.get(key)
-    probed, sound, step = None, None, note.step if note else ""
+    probed, sound, step, named = None, None, note.step if note else "", ""
     try:
+        known = library.origin(key, row["media_etag"] or etag)
+        named = known.title if known else ""
         probed, sound = library.details(key, row["media_etag"] or etag), library.sound(key, row["media_etag"] or etag)
         if not note and state != "done":
             step = library.artefacts(key, etag).next_step
@@ -113,7 +129,7 @@ def _summary(library: Library, notes: Mapping[str, FailureNote], row: Mapping[st
     has_picture = bool(probed and probed.has_poster)
     return {
         "key": key,
-        "title": printable(probed.probe.title if probed else "") or title(key),
+        "title": printable(named or (probed.probe.title if probed else "")) or title(key),
         "folder": folder(key),
         "state": state,
         "step": step,

@@ -18,6 +18,7 @@ Seconds = Annotated[float, Field(ge=0, description="Seconds from the start of th
 # All parameters together must fit into a URL of 64 KB, in which one character takes up to twelve bytes.
 Language = Annotated[str, Field(max_length=40)]
 Speaker = Annotated[str, Field(max_length=100)]
+SourceName = Annotated[str, Field(max_length=100)]
 Length = Annotated[float | None, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
@@ -50,6 +51,7 @@ class FilterParameters(Schema):
     prefix: str = Field("", max_length=MAX_VALUE, description="Prefix of the media key.")
     language: list[Language] = Field([], max_length=MAX_VALUES, description="Language codes, any of which must match.")
     speaker: list[Speaker] = Field([], max_length=MAX_VALUES, description="Speakers, any of whom must match.")
+    source: list[SourceName] = Field([], max_length=MAX_VALUES, description="Sources, any of which must match.")
     kind: list[Kind] = Field([], max_length=MAX_VALUES, description="What was said (speech), or text shown (slide).")
     since: Day = Field(None, description="Recorded on this day or later.")
     until: Day = Field(None, description="Recorded on this day or earlier.")
@@ -186,8 +188,25 @@ class Links(Schema):
     transcripts: dict[str, str]
 
 
+class RecordingOrigin(Schema):
+    """Where a recording came from; unknown fields are empty."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    source: str = Field(description="Name of the source, by which a search can be filtered.")
+    source_title: str
+    link: str = Field(description="Page about the recording (http or https).")
+    licence: str
+    recorded: date | None
+    fetched: str = Field(description="When it was fetched (ISO 8601).")
+
+
 class RecordingDetails(RecordingSummary):
     """A recording with links to its files."""
+
+    origin: RecordingOrigin | None = Field(
+        description="Where a source found it; none if it was put into the inbox by hand."
+    )
 
     links: Links
     plays: Literal["recording", "sound"] = Field(

@@ -3,7 +3,7 @@
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,11 +11,12 @@ from fastapi import FastAPI
 from transcription_assets.domain.hosts import parse_hosts
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings, split
-from transcription_assets.web import api, files, health, pages, people, problems
+from transcription_assets.web import api, assistants, files, health, pages, people, problems
 from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
 from transcription_assets.web.library import Library
+from transcription_assets.web.metrics import Metrics, Timed
 from transcription_assets.web.middleware import Guard, content_policy
 from transcription_assets.web.thread_pool import ThreadPool
 
@@ -53,13 +54,15 @@ def build(archive: Archive, host: str) -> Guard:
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
     updates = people.NameUpdates()
+    for_assistants = assistants.build(archive, library, workers) if assistants.is_installed() else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         # Started now, so that the first request does not wait for all of it.
         archive.encoder_ready  # noqa: B018
         library.overview.soon()
-        yield
+        async with for_assistants.session_manager.run() if for_assistants else nullcontext():
+            yield
         workers.close()
         updates.close()
 
@@ -79,7 +82,13 @@ def build(archive: Archive, host: str) -> Guard:
     app.include_router(api.router(archive, library, workers))
     app.include_router(files.router(archive, workers))
     app.include_router(pages.router(archive, workers, access))
-    return Guard(app, access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin))
+    if for_assistants:
+        assistants.add(app, for_assistants)
+    measured = Metrics(library)
+    app.include_router(measured.router(workers))
+    return Guard(
+        Timed(app, measured), access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin)
+    )
 
 
 def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Callable[[str], None]) -> None:

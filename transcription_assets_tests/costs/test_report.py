@@ -14,6 +14,7 @@ from transcription_assets.costs.timing import StepTime, share_time
 from transcription_assets.defs import step_costs
 from transcription_assets.defs.assets import OPTIONAL, graph
 from transcription_assets.defs.metadata import INLINE_LIMIT
+from transcription_assets.defs.sources import sources
 from transcription_assets.settings import Settings
 from transcription_assets_tests import recordings
 
@@ -22,7 +23,8 @@ DAY = date(2026, 11, 21)
 
 
 def test_every_step_has_a_size_and_a_price() -> None:
-    steps = {asset.key.to_user_string() for asset in graph(*OPTIONAL) if isinstance(asset, dg.AssetsDefinition)}
+    assets = [sources, *graph(*OPTIONAL)]
+    steps = {asset.key.to_user_string() for asset in assets if isinstance(asset, dg.AssetsDefinition)}
     assert set(prices.CPU_SIZES) == steps
     assert set(prices.GPU_SIZES) <= steps
     for size in (*prices.CPU_SIZES.values(), *prices.GPU_SIZES.values()):

@@ -17,7 +17,8 @@ HEAVY = ("torch", "lancedb", "faster_whisper", "ctranslate2", "av", "boto3", "bo
 
 # asset: (upstream assets, group, kinds, whether it has a partition for each recording, checks)
 GRAPH: dict[str, tuple[set[str], str, set[str], bool, set[str]]] = {
-    "inbox": (set(), "recordings", {"file"}, False, set()),
+    "sources": (set(), "recordings", {"rss"}, False, set()),
+    "inbox": ({"sources"}, "recordings", {"file"}, False, set()),
     "video": ({"inbox"}, "recordings", {"ffmpeg"}, True, {"playable"}),
     "audio": ({"video"}, "recordings", {"ffmpeg"}, True, {"whole", "audible"}),
     "transcript": ({"audio"}, "recordings", {"whisper"}, True, {"speech_coverage", "confidence", "no_hallucinations"}),
@@ -64,12 +65,13 @@ def test_every_check_has_a_description() -> None:
 def test_jobs_and_sensors_are_described_and_sensors_run() -> None:
     repository = definitions.defs.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert set(jobs) == {"process_recordings", "refresh_search"}
+    assert set(jobs) == {"process_recordings", "refresh_search", "fetch_sources"}
     assert all(job.description for job in jobs.values())
     selected = jobs["process_recordings"].asset_layer.selected_asset_keys
     assert {key.to_user_string() for key in selected} == {"video", "audio", "transcript", "embeddings"}
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"inbox_sensor", "automation"}
+    kinds = {"feed_sources", "link_sources", "http_sources", "store_sources"}
+    assert set(sensors) == {"inbox_sensor", "automation"} | kinds
     assert all(sensor.description for sensor in sensors.values())
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 

@@ -34,6 +34,7 @@ from transcription_assets.defs.executors.kubernetes import WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import PodOutcome, Retry
 from transcription_assets.defs.jobs import recordings
 from transcription_assets.defs.runs import RANGE_END, RANGE_START, RETRY_RUN
+from transcription_assets.defs.sources import sources
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
 from transcription_assets_tests.k8s import cluster_instance
@@ -155,7 +156,8 @@ def test_jobs_of_all_steps_equal_the_stored_ones(tmp_path: Path, cluster: str) -
     found = built(tmp_path, **CLUSTERS[cluster])
     with found.instance:
         jobs = found.all()
-    assert set(jobs) == {str(asset.key.to_user_string()) for asset in GRAPH if isinstance(asset, dg.AssetsDefinition)}
+    graph = [sources, *GRAPH]
+    assert set(jobs) == {str(asset.key.to_user_string()) for asset in graph if isinstance(asset, dg.AssetsDefinition)}
     assert jobs == json.loads((STORED / f"{cluster}.json").read_text(encoding="utf-8"))
 
 

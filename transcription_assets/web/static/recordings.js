@@ -15,6 +15,16 @@ export const NEXT_STEPS = {
 export const recordingFacts = (item) => inlineList(item.folder, item.duration && formatTime(item.duration),
   languageName(item.language), formatDate(item.modified));
 
+/** Return where a source found a recording, with a link to its page; null if it was put into the inbox by hand. */
+export function originLine({ origin }) {
+  if (!origin) return null;
+  const name = origin.source_title || origin.source;
+  const page = origin.link ? h("a", { href: origin.link, rel: "noopener noreferrer external" }, h("bdi", {}, name)) : name;
+  const day = origin.recorded && formatDate(`${origin.recorded}T00:00`); // local midnight: a date alone is one in UTC
+  return h("p", { class: "facts origin" }, "From ", page, day ? ` · ${day}` : null,
+    origin.licence ? " · " : null, origin.licence ? h("bdi", {}, origin.licence) : null);
+}
+
 /** Return why a recording failed, null if it did not. */
 export function failureReason(item) {
   if (!item.reason) return null;

@@ -5,7 +5,7 @@ import { downloadLinks, playerControls, shortcutHelp, startPlayerShortcuts } fro
 import { h, main, showView } from "./dom.js";
 import { errorNotice } from "./notices.js";
 import { createPlayer } from "./player.js";
-import { failureReason, recordingFacts } from "./recordings.js";
+import { failureReason, originLine, recordingFacts } from "./recordings.js";
 import { refresh, takeClick } from "./router.js";
 import { showSlides } from "./slides.js";
 import { SpeakerPanel } from "./speakers.js";
@@ -43,7 +43,7 @@ async function play(item, start, autoplay) {
     h("div", {}, h("h1", {}, h("bdi", {}, item.title)), h("p", { class: "facts" }, ...recordingFacts(item)),
       h("p", { class: "facts" }, h("a", { href: `/?${new URLSearchParams({ recording: item.key })}` },
         "Search in this recording")),
-      failureReason(item), playerControls(player), downloadLinks(item), slides, shortcutHelp())),
+      originLine(item), failureReason(item), playerControls(player), downloadLinks(item), slides, shortcutHelp())),
   transcript);
   main.className = "watch";
   startPlayerShortcuts(player.media);
@@ -62,6 +62,6 @@ async function play(item, start, autoplay) {
 
 function unplayableNotice(item) {
   return h("section", { class: "notice" }, h("h1", {}, h("bdi", {}, item.title)),
-    h("p", { class: "facts" }, ...recordingFacts(item)), failureReason(item),
+    h("p", { class: "facts" }, ...recordingFacts(item)), originLine(item), failureReason(item),
     h("p", {}, h("a", { href: "/library?state=failed" }, "Show all failed recordings")));
 }

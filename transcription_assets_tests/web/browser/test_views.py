@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page
 from transcription_assets.cli.process import Report, process
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
+from transcription_assets.pipeline import origin
+from transcription_assets.pipeline.origin import Origin
 from transcription_assets.settings import Settings
 from transcription_assets.speech import DecodedWindow, PlannedWindow, SpeechOptions, WindowTask
 from transcription_assets.speech.engine import silent
@@ -83,6 +85,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         store.put_media(f"video/demo/{path.relative_to(DEMO)}", path)
     store.put_media(SONG, recordings.mp3_with_cover(folder / "song.mp3", 3.0))
     store.put_media(OLD_FILM, recordings.video(folder / "film.avi", 3.0, "-c:v", "mpeg4", "-c:a", "mp3"))
+    page = "https://example.com/song"
+    origin.write(store, SONG, Origin("pod", "feed", "1", link=page, source_title="A <b>podcast</b>", licence="CC0"))
     (folder / "garbage.mp4").write_bytes(b"nothing of the kind" * 100)
     store.put_media("video/broken.mp4", folder / "garbage.mp4")
     report = Report()
@@ -189,6 +193,16 @@ def test_shared_link_opens_paused_at_its_time(opened: Opened) -> None:
     again = opened("/?q=lime+trees", **DESK)
     again.locator(".hit .name").first.filter(has_text="Bees").wait_for()
     assert again.get_by_role("searchbox").input_value() == "lime trees"
+
+
+def test_a_fetched_recording_links_back_to_its_source(opened: Opened) -> None:
+    page = opened(f"/watch/{SONG}", **DESK)
+    link = page.locator(".origin a")
+    link.wait_for()
+    assert link.inner_text() == "A <b>podcast</b>"
+    assert link.get_attribute("href") == "https://example.com/song"
+    assert "noopener" in (link.get_attribute("rel") or "")
+    assert "CC0" in page.locator(".origin").inner_text()
 
 
 def test_going_back_stops_the_player(opened: Opened) -> None:

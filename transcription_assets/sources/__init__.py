@@ -1,0 +1,1 @@
+"""Sources of recordings: feeds, links, single files and other stores, whose recordings land in the inbox."""

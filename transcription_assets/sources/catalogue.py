@@ -1,0 +1,154 @@
+"""`sources.toml` of the store: one table for each source of recordings, validated when it is read."""
+
+import re
+import tomllib
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from transcription_assets.errors import NotFound, PermanentFailure
+from transcription_assets.sources.feeds import MOST_ITEMS, absolute
+from transcription_assets.storage import Store
+
+PATH = "sources.toml"
+MOST_BYTES = 1 << 20
+NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,62}[\w-])?", re.ASCII)
+"""A name is that of a folder, of a state file, of a partition and of a URL parameter."""
+
+Kind = Literal["feed", "http", "link", "store"]
+
+
+def _http_url(url: str) -> str:
+    if absolute("", url) != url:
+        raise ValueError("expected an http or https URL")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_http_url)]
+Backfill = Annotated[int, Field(ge=0, le=MOST_ITEMS)]
+
+
+class _Entry(BaseModel):
+    """Fields of every source. Its recordings land in `audio/<name>/` and `video/<name>/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    every_hours: Annotated[float, Field(ge=0.1, le=8_784)] = 1.0
+    quota_gb: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    licence: Annotated[str, Field(max_length=500)] = ""
+
+
+class FeedSource(_Entry):
+    """A podcast feed (RSS, Atom); of the items of the first look the newest `backfill` are fetched."""
+
+    kind: Literal["feed"]
+    url: Url
+    backfill: Backfill = 10
+
+
+class LinkSource(_Entry):
+    """A page, playlist or channel that yt-dlp knows; its first `backfill` entries are fetched, and later ones."""
+
+    kind: Literal["link"]
+    url: Url
+    backfill: Backfill = 10
+
+
+class HttpSource(_Entry):
+    """One recording at a URL."""
+
+    kind: Literal["http"]
+    url: Url
+    title: Annotated[str, Field(max_length=500)] = ""
+    recorded: date | None = None
+    page: Url | None = None
+
+
+class StoreSource(_Entry):
+    """All recordings below another bucket or prefix (`s3://bucket/prefix`), or below a folder of a link root."""
+
+    kind: Literal["store"]
+    url: Annotated[str, Field(pattern=r"^(s3://[^/]+.*|/.*)$")]
+
+
+Source = FeedSource | LinkSource | HttpSource | StoreSource
+_SOURCE: TypeAdapter[Source] = TypeAdapter(Annotated[Source, Field(discriminator="kind")])
+
+
+class WrongSources(PermanentFailure):
+    """`sources.toml` is invalid.
+
+    Attributes:
+        reasons: The error of each field, by `source.field`; the key is "" for the whole file.
+
+    """
+
+    def __init__(self, location: str, reasons: dict[str, str]) -> None:
+        hint = "see docs/how-to/feeds-and-links.md for its fields"
+        details = "; ".join(f"{name}: {reason}" if name else reason for name, reason in reasons.items())
+        super().__init__(f"{location}: {details}; {hint}", hint=hint)
+        self.reasons = reasons
+
+
+def load(store: Store) -> dict[str, Source]:
+    """Return the sources by name; empty if the store has no `sources.toml`.
+
+    Raises:
+        WrongSources: the file is invalid; no source is used then.
+        TranscriptionError: the file is too large, or the store denies access or does not answer.
+
+    """
+    try:
+        data = store.read_small(PATH, MOST_BYTES)
+    except NotFound:
+        return {}
+    return parse(data, f"{store.url}/{PATH}")
+
+
+def parse(data: bytes, location: str) -> dict[str, Source]:
+    """Return the sources of a file by name.
+
+    Raises:
+        WrongSources: it is not TOML, or a source has a wrong name, an unknown or missing field, or a wrong value.
+
+    """
+    try:
+        tables = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise WrongSources(location, {"": str(error)}) from error
+    sources: dict[str, Source] = {}
+    reasons: dict[str, str] = {}
+    for name, table in tables.items():
+        found = _source(name, table)
+        if isinstance(found, dict):
+            reasons |= found
+        else:
+            sources[name] = found
+    names = [name.lower() for name in sources]  # file systems of some machines do not distinguish them
+    reasons |= {
+        name: "differs from another name in upper and lower case only"
+        for name in sources
+        if names.count(name.lower()) > 1
+    }
+    if reasons:
+        raise WrongSources(location, reasons)
+    return sources
+
+
+def _source(name: str, table: Any) -> Source | dict[str, str]:
+    """Return the source, or the reasons why it is invalid."""
+    if not NAME.fullmatch(name):
+        return {name: "invalid name, expected up to 64 letters, digits, `-`, `_` and `.`"}
+    if not isinstance(table, dict):
+        return {name: "expected a table, such as [name]"}
+    if "name" in table:
+        return {f"{name}.name": "unknown field; the name is that of the table"}
+    try:
+        return _SOURCE.validate_python(table | {"name": name})
+    except ValidationError as error:
+        return {
+            ".".join([name, *(str(part) for part in item["loc"] if part != table.get("kind"))]): item["msg"]
+            for item in error.errors()
+        }

@@ -1,0 +1,66 @@
+"""Which source to look at, and which of its items to fetch. Pure functions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from transcription_assets.sources.catalogue import Kind, Source
+from transcription_assets.sources.feeds import Item
+from transcription_assets.sources.ledger import Ledger
+
+MOST_ATTEMPTS = 8
+"""Attempts of an item that fails for reasons that may pass; one for each look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next look."""
+
+    fetch: tuple[Item, ...]
+    skip: tuple[Item, ...]
+    pending: int
+
+
+def plan(items: Sequence[Item], ledger: Ledger, backfill: int, most: int) -> Plan:
+    """Decide on the items of a look, newest first.
+
+    At the first look the newest `backfill` are wanted and older ones are skipped; later all new ones are wanted, and
+    of those that were skipped the newest `backfill`, in case it was raised. At most `most` are fetched at once. Items
+    without an attempt come first.
+    """
+    is_first = not ledger.items
+    fresh: list[Item] = []
+    again: list[Item] = []
+    skip: list[Item] = []
+    for position, item in enumerate(items):
+        entry = ledger.items.get(item.identity)
+        if entry is None and is_first and position >= backfill:
+            skip.append(item)
+        elif entry is None or (entry.status == "skipped" and position < backfill):
+            fresh.append(item)
+        elif entry.status == "landing" or (entry.status == "waiting" and entry.attempts < MOST_ATTEMPTS):
+            again.append(item)
+    wanted = [*fresh, *again]
+    return Plan(tuple(wanted[:most]), tuple(skip), pending=max(0, len(fresh) - most))
+
+
+def is_due(source: Source, ledger: Ledger, now: datetime) -> bool:
+    """Return whether to look at the source: never done, its interval has passed, or items are left of the last look.
+
+    A clock that was set back does not postpone the next look.
+    """
+    if ledger.last_look is None or ledger.last_look > now:
+        return True
+    if ledger.pending and not ledger.error:
+        return True
+    return now - ledger.last_look >= timedelta(hours=source.every_hours)
+
+
+def due(sources: Mapping[str, Source], ledgers: Mapping[str, Ledger], kind: Kind, now: datetime) -> list[str]:
+    """Return the names of the sources of this kind to look at, those that waited longest first."""
+    found = [
+        name
+        for name, source in sources.items()
+        if source.kind == kind and is_due(source, ledgers.get(name, Ledger()), now)
+    ]
+    return sorted(found, key=lambda name: (ledgers.get(name, Ledger()).looked, name))

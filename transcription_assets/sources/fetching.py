@@ -1,0 +1,339 @@
+"""Looking at a source, and fetching what it offers into the inbox: the same for commands and for Dagster."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+from filelock import FileLock, Timeout
+
+from transcription_assets import media
+from transcription_assets.domain.media_keys import encode
+from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.pipeline import origin as origins
+from transcription_assets.pipeline.origin import Origin
+from transcription_assets.pipeline.video import MediaDecoder
+from transcription_assets.sources import decisions, feeds, ledger, names
+from transcription_assets.sources.catalogue import FeedSource, HttpSource, LinkSource, Source, StoreSource
+from transcription_assets.sources.download import Downloaded, Downloader, forget, get_document
+from transcription_assets.sources.feeds import Item
+from transcription_assets.sources.ledger import Entry, Ledger
+from transcription_assets.sources.links import LinkReader
+from transcription_assets.sources.network import Network, client, redacted, with_credentials, without_secrets
+from transcription_assets.sources.other_stores import OtherStore, name_in_inbox
+from transcription_assets.storage import Store
+
+MOST_AT_ONCE = 25
+"""Recordings of one fetch: the next fetch continues, so that a run ends, and other sources have their turn."""
+FEED_LIMIT_S = 120.0
+ABANDONED_S = 7 * 86_400.0
+"""Seconds after which a part of a download that nobody continued is deleted."""
+EVERYTHING = 1 << 62
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """Limits of the operator: networks that may be reached besides public ones, size and time of one download.
+
+    `folder` holds the parts of downloads; `link_roots` are the folders from which sources of kind `store` may copy.
+    """
+
+    folder: Path
+    networks: tuple[Network, ...] = ()
+    most_bytes: int = 10_000_000_000
+    limit_s: float = 3600.0
+    link_roots: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a source offers now, in the order in which it is fetched; `unchanged` if that is as at the last look.
+
+    `other` is the store from which recordings are copied, if the source is one.
+    """
+
+    title: str = ""
+    items: tuple[Item, ...] = ()
+    etag: str = ""
+    last_modified: str = ""
+    unchanged: bool = False
+    other: OtherStore | None = None
+
+
+@dataclass(slots=True)
+class FetchReport:
+    """Outcome of one fetch: `landed` are media keys with their origins, `failed` reasons by title or GUID.
+
+    `offered` counts the items of the source, `pending` those that are left for the next fetch; `unchanged` says that
+    the source has not changed since the last look. `stopped` says why the fetch ended early.
+    """
+
+    source: str
+    offered: int = 0
+    landed: dict[str, Origin] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    pending: int = 0
+    unchanged: bool = False
+    stopped: str = ""
+    bytes: int = 0
+
+
+Announce = Callable[[str], None]
+
+
+@dataclass
+class Fetcher:
+    """Fetches recordings of sources into a store. `now` returns the time (UTC)."""
+
+    store: Store
+    decoder: MediaDecoder
+    limits: SourceLimits
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+
+    def look(self, source: Source, known: Ledger) -> Look:
+        """Return what the source offers now; nothing is downloaded but the list.
+
+        Raises:
+            TranscriptionError: the source refuses, does not answer, or is not what its kind says.
+
+        """
+        today = self.now().date()
+        if isinstance(source, FeedSource):
+            return self._look_at_feed(source, known)
+        if isinstance(source, HttpSource):
+            page = source.page or without_secrets(source.url)
+            item = Item(source.url, source.url, source.title, page, source.recorded)
+            return Look(source.title, (item,))
+        if isinstance(source, LinkSource):
+            title, items = self._links.entries(source.url, source.backfill, today)
+            return Look(title, items)
+        other = OtherStore.open(source, self.limits.link_roots)
+        return Look("", other.items(), other=other)
+
+    def _look_at_feed(self, source: FeedSource, known: Ledger) -> Look:
+        # Without conditions as long as items are left: only an unchanged feed without work may be skipped.
+        is_complete = known.backfill == source.backfill and not (
+            known.pending or known.count("waiting") or known.count("landing")
+        )
+        conditions = {"etag": known.etag, "last_modified": known.last_modified} if is_complete else {}
+        document = get_document(self._client, source.url, FEED_LIMIT_S, **conditions)
+        if document is None:
+            return Look(etag=known.etag, last_modified=known.last_modified, unchanged=True)
+        try:
+            feed = feeds.parse(document.data, document.url, document.content_type, self.now().date())
+        except PermanentFailure as error:
+            raise PermanentFailure(f"{without_secrets(source.url)}: {error}", hint=error.hint) from error
+        return Look(feed.title, feed.items, document.etag, document.last_modified)
+
+    def fetch(self, source: Source, announce: Announce = lambda _line: None, *, again: bool = False) -> FetchReport:
+        """Look at the source, and fetch at most MOST_AT_ONCE recordings that it has and the store has not.
+
+        A recording that fails does not stop the others. With `again`, recordings that failed for good are tried, too.
+
+        Raises:
+            TranscriptionError: the source cannot be looked at (its state says so, too), or the store fails.
+
+        """
+        known = ledger.load(self.store, source.name)
+        started = _stamp(self.now())
+        try:
+            found = self.look(source, replace(known, etag="", last_modified="") if again else known)
+        except TranscriptionError as error:
+            ledger.save(self.store, source.name, replace(known, looked=started, error=str(error)))
+            raise
+        if again:
+            known = known.with_entries(_lifted(known, started))
+        report = FetchReport(source.name, offered=len(found.items), unchanged=found.unchanged)
+        backfill = source.backfill if isinstance(source, FeedSource | LinkSource) else EVERYTHING
+        chosen = decisions.plan(found.items, known, backfill, MOST_AT_ONCE)
+        known = replace(
+            known.with_entries({item.identity: Entry("skipped", started) for item in chosen.skip}),
+            looked=started,
+            error="",
+            etag=found.etag,
+            last_modified=found.last_modified,
+            backfill=backfill,
+            pending=chosen.pending + len(chosen.fetch),
+        )
+        # Before the first download: a fetch that is killed must not take the skipped items for new ones later.
+        known = ledger.save(self.store, source.name, known)
+        for number, item in enumerate(chosen.fetch):
+            if known.size >= source.quota_gb * 1e9:
+                report.stopped = f"the quota of {source.quota_gb:g} GB is used up; raise `quota_gb` in sources.toml"
+                report.pending = chosen.pending + len(chosen.fetch) - number
+                break
+            known = replace(known, pending=chosen.pending + len(chosen.fetch) - number - 1)
+            known = self._attempt(source, found, item, known, report=report, announce=announce)
+        else:
+            report.pending = chosen.pending
+        if report.stopped:
+            known = ledger.save(
+                self.store, source.name, replace(known, pending=0, error=report.stopped, etag="", last_modified="")
+            )
+        return report
+
+    def _attempt(
+        self, source: Source, found: Look, item: Item, known: Ledger, *, report: FetchReport, announce: Announce
+    ) -> Ledger:
+        """Fetch one recording, and return the ledger with its outcome."""
+        before = known.items.get(item.identity, Entry("waiting", ""))
+        before = replace(before, attempts=before.attempts + 1)
+        if before.status != "landing":
+            # Written before, so that an item whose download kills the process is not tried for ever.
+            before = replace(before, status="waiting", at=_stamp(self.now()), title=item.title, reason="interrupted")
+            known = ledger.save(self.store, source.name, known.with_entries({item.identity: before}))
+        named = item.shown
+        try:
+            key, made = self._land(source, found, item, before, known)
+        except TranscriptionError as error:
+            entry = Entry(
+                "waiting" if error.transient and before.attempts < decisions.MOST_ATTEMPTS else "failed",
+                _stamp(self.now()),
+                item.title,
+                attempts=before.attempts,
+                reason=str(error),
+            )
+            report.failed[named] = str(error)
+            announce(f"failed: {named}: {error}")
+        else:
+            entry = Entry("landed", _stamp(self.now()), made.title, key, made.size)
+            report.landed[key] = made
+            report.bytes += made.size
+            announce(f"landed: {key}")
+        return ledger.save(self.store, source.name, known.with_entries({item.identity: entry}))
+
+    def _land(self, source: Source, found: Look, item: Item, before: Entry, known: Ledger) -> tuple[str, Origin]:
+        """Download, check and store a recording; return its key and origin.
+
+        Its origin is stored before it, so that no step finds the recording without. A fetch that was killed after that
+        finds its recording in the store.
+        """
+        if before.status == "landing" and (landed := self._landed_before(before.key, item)):
+            return before.key, landed
+        with self._part(source, item) as part:
+            described, got = self._obtain(source, found, item, part)
+            name = self._checked_name(source, described, got)
+            key = encode(name)
+            made = self._origin(source, found, described, item.identity, got)
+            ledger.save(
+                self.store,
+                source.name,
+                known.with_entries({item.identity: replace(before, status="landing", key=key, at=_stamp(self.now()))}),
+            )
+            origins.write(self.store, key, made)
+            self.store.put_media(name, got.path)
+            forget(got.path)
+        return key, made
+
+    def _landed_before(self, key: str, item: Item) -> Origin | None:
+        try:
+            size = self.store.stat(key).size
+        except NotFound:
+            return None
+        made = origins.load(self.store, key)
+        return made if made and made.identity == item.identity and made.size == size else None
+
+    def _obtain(self, source: Source, found: Look, item: Item, part: Path) -> tuple[Item, Downloaded]:
+        """Download a recording; return what is known of it now, and the file."""
+        if found.other:
+            return item, found.other.copy(item, part, self.limits.most_bytes)
+        if isinstance(source, LinkSource):
+            return self._links.download(item, part, self.now().date())
+        downloader = Downloader(self._client, self.limits.most_bytes, self.limits.limit_s, self.sleep)
+        return item, downloader.download(with_credentials(item.media_url, source.url), part)
+
+    def _checked_name(self, source: Source, item: Item, got: Downloaded) -> str:
+        """Return the name in the inbox of a file whose header can be decoded; other files are deleted.
+
+        Raises:
+            PermanentFailure: it is empty, not a recording, without audio, or of an unknown type.
+            TransientFailure: no process can be started.
+
+        """
+        stated = names.suffix(item, got.url, got.content_type)
+        suffix = got.path.suffix.lower() if isinstance(source, LinkSource) else stated
+        try:
+            self._require_recording(item, got, suffix)
+        except PermanentFailure:
+            forget(got.path)
+            raise
+        if isinstance(source, StoreSource):
+            return name_in_inbox(source.name, item)
+        return names.name(source.name, item, suffix)
+
+    def _require_recording(self, item: Item, got: Downloaded, suffix: str) -> None:
+        title = item.shown
+        if not suffix:
+            raise PermanentFailure(f"{title}: neither its address nor its type ({got.content_type}) is of a recording")
+        limit_s = self.decoder.limit(0.0, got.size)
+        media.probe(f"file:{got.path}", title, ffmpeg=self.decoder.ffmpeg, limit_s=limit_s)
+
+    def _origin(self, source: Source, found: Look, item: Item, identity: str, got: Downloaded) -> Origin:
+        return Origin(
+            source=source.name,
+            kind=source.kind,
+            identity=identity,
+            title="" if isinstance(source, StoreSource) else item.title,  # the tags of a copy say more than its name
+            recorded=item.published,
+            link=item.link,
+            media_url=without_secrets(item.media_url),
+            guid=redacted(item.guid),
+            source_url=without_secrets(source.url),
+            source_title=found.title,
+            licence=source.licence or item.licence,
+            fetched=_stamp(self.now()),
+            size=got.size,
+        )
+
+    @contextmanager
+    def _part(self, source: Source, item: Item) -> Iterator[Path]:
+        """Yield the path of the part of a download, for this process alone; later calls continue it.
+
+        Raises:
+            TransientFailure: another process downloads it, or the folder cannot be written.
+
+        """
+        folder = self.limits.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _delete_abandoned(folder)
+            path = folder / f"{source.name}-{item.identity}.part"
+            with FileLock(f"{path}.lock", timeout=0):
+                yield path
+        except Timeout as error:
+            raise TransientFailure(f"{item.shown}: another process downloads it") from error
+        except OSError as error:
+            raise TransientFailure(f"{folder}: {error.strerror}; see TRANSCRIPTION_DOWNLOADS_DIR") from error
+
+    def _client(self, limit_s: float) -> httpx2.Client:
+        return client(self.limits.networks, limit_s)
+
+    @property
+    def _links(self) -> LinkReader:
+        return LinkReader(self._client, self.limits.most_bytes, self.limits.limit_s)
+
+
+def _lifted(known: Ledger, at: str) -> dict[str, Entry]:
+    """Return the items that failed for good as items to be tried again."""
+    failed = {identity: entry for identity, entry in known.items.items() if entry.status == "failed"}
+    return {identity: replace(entry, status="waiting", attempts=0, at=at) for identity, entry in failed.items()}
+
+
+def _stamp(now: datetime) -> str:
+    return now.isoformat(timespec="microseconds")
+
+
+def _delete_abandoned(folder: Path) -> None:
+    for path in folder.iterdir():
+        try:
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
+        except OSError:
+            log.debug("%s: in use or gone", path)

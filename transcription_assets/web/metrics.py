@@ -1,0 +1,184 @@
+"""`/metrics` for Prometheus: recordings by state, age of the backlog, failures, sources, and requests."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.sources import catalogue, ledger
+from transcription_assets.sources.ledger import Ledger, Status
+from transcription_assets.storage import Store
+from transcription_assets.web.cache import Cached
+from transcription_assets.web.library import Library, Overview
+from transcription_assets.web.middleware import App, Message, Receive, Scope, Send
+from transcription_assets.web.schemas import State
+from transcription_assets.web.thread_pool import ThreadPool
+
+FRESH_S = 15.0
+"""Seconds for which figures of the store are reused: the usual interval of a scrape."""
+PATHS = ("/api/search", "/api/facets", "/api/media", "/mcp", "/media", "/sound", "/posters", "/metrics")
+"""Labels of requests: the first of these with which a path begins, else `other`, so that their number is bounded."""
+BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0)
+STATUSES: tuple[Status, ...] = ("landed", "waiting", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """Figures of the store at one time.
+
+    `oldest` is when the oldest unfinished recording was put into the store, None if all are done or failed. `failures`
+    counts failed recordings by step and by whether a retry may help.
+    """
+
+    recordings: Mapping[State, int]
+    oldest: datetime | None
+    passages: int
+    failures: Mapping[tuple[str, bool], int]
+    sources: Mapping[str, Ledger] = field(default_factory=dict)
+
+
+def figures(overview: Overview, sources: Mapping[str, Ledger]) -> StoreFigures:
+    """Return the figures of an overview of the library and of the states of the sources."""
+    frame = overview.frame
+    unfinished = frame.filter(pl.col("state").is_in(["waiting", "working"]))
+    failures: dict[tuple[str, bool], int] = {}
+    for note in overview.notes.values():
+        failures[note.step, note.transient] = failures.get((note.step, note.transient), 0) + 1
+    oldest = unfinished["last_modified"].min() if unfinished.height else None
+    return StoreFigures(
+        recordings=overview.counts,
+        oldest=oldest if isinstance(oldest, datetime) else None,
+        passages=int(frame["passages"].sum()),
+        failures=failures,
+        sources=sources,
+    )
+
+
+class _StoreCollector(Collector):
+    """Collector of the last figures of the store; without any it reports nothing but that the store failed."""
+
+    def __init__(self) -> None:
+        self.figures: StoreFigures | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        found = self.figures
+        readable = GaugeMetricFamily("transcription_store_readable", "1 if the last reading of the store succeeded.")
+        readable.add_metric([], float(found is not None))
+        yield readable
+        if found is not None:
+            yield from _recordings(found)
+            yield from _sources(found.sources)
+
+
+def _recordings(found: StoreFigures) -> Iterable[Metric]:
+    states = GaugeMetricFamily("transcription_recordings", "Recordings by state.", labels=["state"])
+    for state, count in found.recordings.items():
+        states.add_metric([state], count)
+    yield states
+    waits = max(0.0, time.time() - found.oldest.timestamp()) if found.oldest else 0.0
+    yield GaugeMetricFamily(
+        "transcription_backlog_age_seconds", "Age of the oldest recording that is neither done nor failed.", waits
+    )
+    yield GaugeMetricFamily("transcription_passages", "Searchable passages.", found.passages)
+    failures = GaugeMetricFamily("transcription_failures", "Failed recordings.", labels=["step", "transient"])
+    for (step, transient), count in found.failures.items():
+        failures.add_metric([step, str(transient).lower()], count)
+    yield failures
+
+
+def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
+    items = GaugeMetricFamily("transcription_source_items", "Items of a source.", labels=["source", "status"])
+    pending = GaugeMetricFamily("transcription_source_pending", "Items that wait for a fetch.", labels=["source"])
+    failing = GaugeMetricFamily("transcription_source_failing", "1 if the last look failed.", labels=["source"])
+    looked = GaugeMetricFamily("transcription_source_last_look", "Time of the last look (Unix).", labels=["source"])
+    for name, state in states.items():
+        for status in STATUSES:
+            items.add_metric([name, status], state.count(status))
+        pending.add_metric([name], state.pending)
+        failing.add_metric([name], float(bool(state.error)))
+        if state.last_look:
+            looked.add_metric([name], state.last_look.timestamp())
+    yield from (items, pending, failing, looked)
+
+
+class Metrics:
+    """The metrics of one server."""
+
+    def __init__(self, library: Library) -> None:
+        self._registry = CollectorRegistry()
+        self._store = _StoreCollector()
+        self._registry.register(self._store)
+        self._requests = Histogram(
+            "transcription_request_seconds",
+            "Time until the end of a response, by the beginning of the path and the status.",
+            ["path", "status"],
+            registry=self._registry,
+            buckets=BUCKETS,
+        )
+        self._figures = Cached(lambda: figures(library.overview.get(), _ledgers(library.archive.store)), FRESH_S)
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count a response."""
+        label = next((known for known in PATHS if path == known or path.startswith(f"{known}/")), "other")
+        self._requests.labels(label, str(status)).observe(seconds)
+
+    def router(self, workers: ThreadPool) -> APIRouter:
+        """Return the route `/metrics`."""
+        routes = APIRouter(include_in_schema=False)
+
+        @routes.get("/metrics")
+        async def metrics() -> Response:
+            self._figures.soon()  # for the next scrape, if the figures are old
+            try:
+                self._store.figures = await workers.within(self._figures.any)
+            except TranscriptionError:
+                self._store.figures = None
+            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+        return routes
+
+
+def _ledgers(store: Store) -> Mapping[str, Ledger]:
+    """Return the states of the sources that can be read; a wrong `sources.toml` hides no other figure."""
+    found: dict[str, Ledger] = {}
+    try:
+        for name in catalogue.load(store):
+            found[name] = ledger.load(store, name)
+    except TranscriptionError:
+        return found
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Middleware that measures each response."""
+
+    app: App
+    metrics: Metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and count its response."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        finally:
+            self.metrics.observe(scope["path"], status, time.perf_counter() - started)

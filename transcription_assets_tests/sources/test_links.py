@@ -1,0 +1,84 @@
+"""Links are read by the real yt-dlp, whose requests all go through the guarded client."""
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.pipeline import origin
+from transcription_assets.sources import ledger, links
+from transcription_assets.sources.fetching import Fetcher
+from transcription_assets.storage import Store
+from transcription_assets_tests.sources.site import Page, Site, days_ago, episode, rss
+from transcription_assets_tests.sources.test_fetching import keys, source
+
+pytest.importorskip("yt_dlp")
+
+
+def test_a_page_with_a_recording_is_fetched(site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
+    site.audio("/talk.wav", tone)
+    html = '<html><head><title>A talk</title></head><body><audio src="/talk.wav"></audio></body></html>'
+    site.pages["/page"] = Page(html.encode(), "text/html; charset=utf-8", etag="")
+    link = source("link", site.url("/page"))
+    report = fetcher.fetch(link)
+    assert report.failed == {}
+    (key,) = keys(store)
+    found = origin.load(store, key)
+    assert found is not None
+    assert "talk" in found.title.lower()
+    assert found.link == site.url("/page")
+    assert fetcher.fetch(link).landed == {}
+
+
+def test_a_direct_link_is_fetched(site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
+    site.audio("/talk.wav", tone, cuts=[])
+    assert fetcher.fetch(source("link", site.url("/talk.wav"))).failed == {}
+    assert len(keys(store)) == 1
+
+
+def test_a_playlist_is_read_in_part(
+    site: Site, fetcher: Fetcher, store: Store, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "MOST_ENTRIES", 5)
+    items = (episode(f"g{n}", site.url(f"/{n}.wav"), f"Episode {n}", days_ago(n)) for n in range(10_000))
+    site.pages["/playlist"] = Page(rss(*items), "application/rss+xml", etag="")
+    for number in range(3):
+        site.audio(f"/{number}.wav", tone + bytes(number))
+    report = fetcher.fetch(source("link", site.url("/playlist"), backfill=2))
+    assert report.offered == 5
+    assert len(report.landed) + len(report.failed) == 2
+    assert ledger.load(store, "pod").count("skipped") == 3
+
+
+@pytest.mark.parametrize("path", ["/page", "/redirect", "/embed"])
+def test_internal_addresses_are_refused(path: str, site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
+    """127.0.0.1 is allowed here, 127.0.0.2 is not."""
+    port = site.address.rpartition(":")[2]
+    site.audio("/talk.wav", tone)
+    inside = f"http://127.0.0.2:{port}/talk.wav"
+    site.pages["/redirect"] = Page(status=302, headers={"location": inside})
+    site.pages["/embed"] = Page(f'<html><video src="{inside}"></video></html>'.encode(), "text/html", etag="")
+    guarded = replace(fetcher, limits=replace(fetcher.limits, networks=(ip_network("127.0.0.1/32"),)))
+    url = f"http://127.0.0.2:{port}/page" if path == "/page" else site.url(path)
+    try:
+        report = guarded.fetch(source("link", url))
+    except TranscriptionError:
+        pass
+    else:
+        assert report.failed
+    assert keys(store) == []
+    assert site.asked("/talk.wav") == []
+
+
+def test_a_page_without_a_recording_fails(site: Site, fetcher: Fetcher) -> None:
+    site.pages["/page"] = Page(b"<html><title>x</title>nothing</html>", "text/html", etag="")
+    with pytest.raises(PermanentFailure):
+        fetcher.fetch(source("link", site.url("/page")))
+
+
+def test_a_recording_over_the_limit_is_refused(site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
+    site.audio("/talk.wav", tone + bytes(2_000_000))
+    small = replace(fetcher, limits=replace(fetcher.limits, most_bytes=1_000_000))
+    assert small.fetch(source("link", site.url("/talk.wav"))).failed
+    assert keys(store) == []

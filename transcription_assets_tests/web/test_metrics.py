@@ -1,0 +1,110 @@
+"""`/metrics`: figures of the store and of requests, in the format of Prometheus."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from transcription_assets.pipeline.failure_notes import FailureNote
+from transcription_assets.sources import ledger
+from transcription_assets.sources.ledger import Entry, Ledger
+from transcription_assets.storage import Store
+from transcription_assets.web import metrics
+from transcription_assets.web.library import Overview
+from transcription_assets_tests import served
+from transcription_assets_tests.demo import ROOT
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("archive")
+    made = Store.open(str(folder / "store"))
+    served.fill(made, folder)
+    made.write("audio/waiting.wav", b"not processed yet")
+    made.write("sources.toml", b'[pod]\nkind = "feed"\nurl = "https://example.com/feed"')
+    entries = {"a": Entry("landed", "2026-01-01"), "b": Entry("failed", "2026-01-01")}
+    ledger.save(made, "pod", Ledger(looked="2026-01-01T00:00:00+00:00", error="away", pending=3, items=entries))
+    return made
+
+
+def read(asking: TestClient) -> dict[tuple[str, ...], float]:
+    """Return the value of each sample by its name and the values of its labels."""
+    text = asking.get("/metrics").text
+    families = text_string_to_metric_families(text)
+    return {(item.name, *item.labels.values()): item.value for family in families for item in family.samples}
+
+
+def test_figures_of_the_store_are_reported(store: Store) -> None:
+    with served.client(served.archive(store)) as asking:
+        found = read(asking)
+    assert found["transcription_store_readable",] == 1
+    assert found["transcription_recordings", "done"] == 3
+    assert found["transcription_recordings", "waiting"] == 1
+    assert 0 < found["transcription_backlog_age_seconds",] < 3600
+    assert found["transcription_passages",] > 0
+    assert found["transcription_source_items", "pod", "landed"] == 1
+    assert found["transcription_source_items", "pod", "failed"] == 1
+    assert found["transcription_source_pending", "pod"] == 3
+    assert found["transcription_source_failing", "pod"] == 1
+    assert found["transcription_source_last_look", "pod"] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def test_alerts_use_metrics_that_exist(store: Store) -> None:
+    rules = yaml.safe_load((ROOT / "k8s/examples/prometheus-rules.yaml").read_text(encoding="utf-8"))
+    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    used = {name for text in expressions for name in re.findall(r"transcription_\w+", text)}
+    with served.client(served.archive(store)) as asking:
+        asking.get("/api/search", params={"q": "sentence"})
+        known = {key[0] for key in read(asking)} | {"transcription_failures"}  # no recording of this store failed
+    assert used
+    assert used - known == set()
+
+
+def test_requests_are_counted_with_bounded_labels(store: Store) -> None:
+    with served.client(served.archive(store)) as asking:
+        asking.get("/api/search", params={"q": "sentence"})
+        asking.get("/api/media/video/missing.mp4")
+        for number in range(20):
+            asking.get(f"/no-such-page-{number}")
+        found = read(asking)
+    assert found["transcription_request_seconds_count", "/api/search", "200"] == 1
+    assert found["transcription_request_seconds_count", "/api/media", "404"] == 1
+    paths = {key[1] for key in found if key[0] == "transcription_request_seconds_count"}
+    assert paths <= {*metrics.PATHS, "other"}
+
+
+def test_metrics_need_the_token(store: Store) -> None:
+    token = "a token of 24 characters"
+    with served.client(served.archive(store, serve_token=token)) as asking:
+        assert asking.get("/metrics").status_code == 401
+        assert asking.get("/metrics", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_a_store_that_is_away_is_reported(tmp_path: Path) -> None:
+    with served.client(served.archive(tmp_path / "missing")) as asking:
+        assert read(asking)["transcription_store_readable",] == 0
+
+
+def test_failures_are_counted_by_step_and_kind() -> None:
+    now = datetime.now(UTC)
+    frame = pl.DataFrame(
+        {
+            "key": ["a", "b", "c"],
+            "state": ["failed", "failed", "working"],
+            "passages": [0, 0, 2],
+            "last_modified": [now, now, now - timedelta(hours=1)],
+        }
+    )
+    notes = {
+        "a": FailureNote("1", "audio", "broken", transient=False, at=""),
+        "b": FailureNote("1", "audio", "away", transient=True, at=""),
+    }
+    found = metrics.figures(Overview(frame, notes), {})
+    assert found.failures == {("audio", False): 1, ("audio", True): 1}
+    assert found.oldest == now - timedelta(hours=1)
+    assert found.passages == 2
