@@ -207,7 +207,7 @@ def test_a_forgotten_voice_gets_no_voiceprint_again(archive: Archive) -> None:
     assert {row.label for row in archive.tools.voiceprints.of_recordings([A])} == {"2"}
 
 
-@pytest.mark.parametrize("write", range(0, 30, 2))
+@pytest.mark.parametrize("write", [0, 1, 2, 3, 5, 8, 11, 14, 18, 23])
 def test_forgetting_can_be_repeated_after_any_write(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, write: int
 ) -> None:
