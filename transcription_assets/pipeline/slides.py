@@ -1,7 +1,7 @@
 """Step `slides`: what a recording shows as text (`slides/<key>.json`), with a thumbnail of each slide.
 
 It runs beside `audio` on a CPU. What is wrong with the picture of a recording is a note in its record, and no failure:
-the words do not depend on it.
+the words do not depend on it. Callers let a recording go on without slides if the step fails, too.
 """
 
 import json
@@ -100,6 +100,18 @@ def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[f
     records.require_unchanged(store, source)
     records.write(store, media_keys.slides(key), asdict(made))
     return made
+
+
+def unread(store: Store, key: str, error: TranscriptionError) -> Slides:
+    """Return a record without slides, because of this error; it is not stored, so that the next run tries again.
+
+    Raises:
+        NotFound: the recording does not exist.
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    etag = store.stat(key).etag
+    return Slides(key, etag, f"{etag}:unread", problem=f"its slides were not read: {error}")
 
 
 def thumbnails(store: Store, made: Slides, most: int) -> list[bytes]:
