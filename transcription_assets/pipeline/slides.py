@@ -75,6 +75,8 @@ def load(store: Store, key: str) -> Slides | None:
 def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[float], None] | None = None) -> Slides:
     """Find the slides of a recording that `video` has probed; `progress` is called with the seconds that are done.
 
+    A record with a problem is made again: another time limit, or a store that answers, may give the rest.
+
     Raises:
         PermanentFailure: `video` has not probed this version, the weights are missing, or the store refuses.
         NotFound: the recording does not exist.
@@ -90,7 +92,7 @@ def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[f
         )
     fingerprint = _fingerprint(source.etag, tools)
     known = load(store, key)
-    if known and known.fingerprint == fingerprint:
+    if known and known.fingerprint == fingerprint and not known.problem:
         return known
     store.delete(media_keys.slides(key))
     store.delete_below(media_keys.slide_pictures(key))

@@ -134,6 +134,8 @@ def test_a_bug_of_the_reader_keeps_the_slides_before_it(store: Store) -> None:
 def test_the_time_limit_keeps_what_was_found(store: Store) -> None:
     made = slides.materialise(store, KEY, tools(decoder=replace(DECODER, floor_s=0.0, per_second=0.0)))
     assert (made.slides, bool(made.problem)) == ((), True)
+    again = slides.materialise(store, KEY, tools())
+    assert (len(again.slides), again.problem, again.reused) == (2, "", False)
 
 
 def test_ten_thousand_words_are_bounded(store: Store) -> None:
