@@ -141,7 +141,7 @@ def _searched(
     started = time.monotonic()
     key, duration = source.key, probed.probe.duration
     stream = PictureStream(
-        store.media_url(key),
+        lambda: store.media_url(key),
         key,
         ffmpeg=tools.decoder.ffmpeg,
         limit_s=tools.decoder.limit(duration, source.size),
