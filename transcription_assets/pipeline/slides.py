@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 
@@ -152,9 +153,11 @@ def _searched(
     found: list[Slide] = []
     problem = ""
     try:
-        for slide, pixels in finder.slides(_watched(stream.pictures(), progress), duration):
-            store.write(media_keys.slide_picture(key, slide.number), thumbnail(pixels))
-            found.append(replace(slide, start=round(slide.start, 3), end=round(slide.end, 3)))
+        with closing(stream.pictures()) as decoded:
+            for slide, pixels in finder.slides(_watched(decoded, progress), duration):
+                store.write(media_keys.slide_picture(key, slide.number), thumbnail(pixels))
+                found.append(replace(slide, start=round(slide.start, 3), end=round(slide.end, 3)))
+        problem = f"{key}: {finder.problem}" if finder.problem else ""
     except TranscriptionError:
         raise
     except Exception as error:  # of the libraries that compute: a picture they cannot cope with must not stop the words

@@ -138,6 +138,13 @@ def test_the_time_limit_keeps_what_was_found(store: Store) -> None:
     assert (len(again.slides), again.problem, again.reused) == (2, "", False)
 
 
+def test_too_many_pictures_are_a_problem(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MOST_PICTURES", 1)
+    monkeypatch.setattr(sampling, "interval", lambda _duration: sampling.EVERY_S)
+    made = slides.materialise(store, KEY, tools())
+    assert (made.counts.pictures, len(made.slides), bool(made.problem)) == (1, 1, True)
+
+
 def test_ten_thousand_words_are_bounded(store: Store) -> None:
     reader = ScriptedReader({1: ["word"] * 10_000})
     made = slides.materialise(store, KEY, tools(reader))
