@@ -11,7 +11,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, HitSlide, Mode
 from transcription_assets.search.searcher import NO_KINDS, Searcher
 from transcription_assets.slides.finder import Slide
-from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask
+from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask, spoken
 
 KEY = SEA.media.key
 SLIDES = (
@@ -87,6 +87,15 @@ def test_a_slide_does_not_swallow_what_is_said_during_it(tmp_path: Path) -> None
     assert hits[0].kind == "slide"
     assert hits[0].said
     assert "speech" in {hit.kind for hit in hits[1:]}
+
+
+def test_what_is_said_late_in_a_slide_is_found_there(tmp_path: Path) -> None:
+    talk = spoken(KEY, *(f"Mile {number} of the voyage." for number in range(20)), "The budget is approved.")
+    late = talk.segments[-1]
+    slide = Slide(1, 0.0, late.end + 60.0, "Budget")
+    frame = rows_of(talk, RecordingInfo("Sea", None), ThemeEncoder(), PassageOptions(12.0, slides=True), shown=[slide])
+    hits = words(searcher(tmp_path, frame), "budget")
+    assert {(hit.kind, hit.start, hit.said) for hit in hits} == {("slide", 0.0, ""), ("speech", late.start, "")}
 
 
 def test_results_can_be_restricted_to_a_kind(found: Searcher) -> None:
