@@ -122,14 +122,14 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
 
 def _question(parameters: SearchParameters) -> Question:
     filters = Filters(
-        parameters.prefix,
-        tuple(parameters.language),
-        tuple(parameters.speaker),
-        parameters.since,
-        parameters.until,
-        parameters.shortest,
-        parameters.longest,
-        tuple(parameters.kind),
+        prefix=parameters.prefix,
+        languages=tuple(parameters.language),
+        speakers=tuple(parameters.speaker),
+        since=parameters.since,
+        until=parameters.until,
+        shortest_s=parameters.shortest,
+        longest_s=parameters.longest,
+        kinds=tuple(parameters.kind),
     )
     return Question(parameters.q, parameters.limit, parameters.offset, filters=filters)
 
