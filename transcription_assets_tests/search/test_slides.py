@@ -1,5 +1,6 @@
 """Slides in the search table: their rows, their place in the ranking, and the filter by kind."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -124,9 +125,20 @@ def test_a_recording_without_speech_is_found_by_its_slides(tmp_path: Path) -> No
     assert [hit.kind for hit in words(searcher(tmp_path, frame), "storm")] == ["slide"]
 
 
+def of_the_release_before(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows as the release before slides wrote them: no kind, six fields in a card, the recipe of columns 3."""
+    cards = []
+    for card in frame["card"]:
+        *fields, _slide, sentences = json.loads(card)
+        cards.append(json.dumps([*fields, sentences], ensure_ascii=False, separators=(",", ":")))
+    recipe = "themes@1 | passages of 12 s, 8 s of them twice | columns 3"
+    return frame.drop("kind").with_columns(pl.Series("card", cards), recipe=pl.lit(recipe))
+
+
 def test_a_table_of_earlier_columns_is_searched_as_speech(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
-    earlier = rows().drop("kind")
+    earlier = of_the_release_before(rows())
+    assert {len(json.loads(card)) for card in earlier["card"]} == {6}
     import lancedb
 
     from transcription_assets.search import schema
@@ -142,3 +154,7 @@ def test_a_table_of_earlier_columns_is_searched_as_speech(tmp_path: Path) -> Non
     assert search.facets().kinds == {"speech": 1}
     (frame,) = table.passages(("id", "kind"))
     assert set(frame["kind"]) == {"speech"}
+    table.replace(rows(*SLIDES), [KEY])
+    table.maintain()
+    assert search.facets().kinds == {"speech": 1, "slide": 1}
+    assert [hit.kind for hit in words(search, "storm damage")] == ["slide"]
