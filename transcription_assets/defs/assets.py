@@ -35,7 +35,7 @@ from transcription_assets.defs.resources import (
     StoreResource,
 )
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
 from transcription_assets.pipeline import identification, move_done, origin, quarantine
@@ -276,19 +276,31 @@ def slides(
 ) -> Events:
     """Read the text that the recording shows, such as slides and screens: texts with their times, and thumbnails.
 
-    It needs no GPU and runs beside `audio`. A picture that cannot be decoded is a warning of the check `examined`, and
-    the recording goes on without slides.
+    It needs no GPU and runs beside `audio`. The words do not depend on it: what cannot be read, even with all retries
+    or for lack of the model, is a warning of the check `examined`, and the recording goes on without slides.
     """
     batch = batch_keys(context)
     with dagster_failures():
         place = store.open()
-        with recording_failures(place, batch, "slides"):
-            tools = slide_reader.open(decoder.open())
+    is_last_attempt = context.retry_number >= RETRIES.max_retries
+    tools: slides_step.SlideTools | TranscriptionError
+    try:
+        tools = slide_reader.open(decoder.open())
+    except TranscriptionError as error:
+        tools = error
     progress = step_costs.StepProgress(context.log.info, "searched for slides")
 
     def work(key: str) -> StepResult:
-        made = slides_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
-        small = slides_step.thumbnails(place, made, metadata.SHEET)
+        try:
+            if isinstance(tools, TranscriptionError):
+                raise tools
+            made = slides_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
+            small = slides_step.thumbnails(place, made, metadata.SHEET)
+        except TranscriptionError as error:
+            if isinstance(error, TransientFailure) and not is_last_attempt:
+                raise
+            context.log.warning(f"{key} goes on without slides: {error}")
+            made, small = slides_step.unread(place, key, error), []
         return StepResult(key, made.fingerprint, metadata.slides(made, small, place), (checks.examined(made),))
 
     yield from materialise_each(context, batch, work)

@@ -72,8 +72,7 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
             types = {**COLUMNS, "vector": f"vector({dimension})"}
             columns = sql.SQL(", ").join(sql.SQL(f"{{}} {kind}").format(sql.Identifier(c)) for c, kind in types.items())
             cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(name, columns))
-            # The last column is new: tables of earlier versions get it here.
-            cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS kind text").format(name))
+            _add_kind(cursor, table)
             cursor.execute(sql.SQL("CREATE TEMPORARY TABLE {} (LIKE {}) ON COMMIT DROP").format(staged, name))
             for rows in batches:
                 cursor.copy_expert(sql.SQL("COPY {} FROM STDIN WITH (FORMAT csv)").format(staged), _csv(rows))
@@ -102,6 +101,20 @@ def copy(batches: Iterable[pl.DataFrame], url: str, table: str, dimension: int) 
         raise PermanentFailure(f"Postgres rejected the copy: {str(error).strip()}") from None
     finally:
         connection.close()
+
+
+def _add_kind(cursor: Any, table: str) -> None:
+    """Add the last column to a table of an earlier version.
+
+    `ADD COLUMN IF NOT EXISTS` alone would wait for all readers, and make new ones wait, at each export.
+    """
+    from psycopg2 import sql
+
+    cursor.execute(
+        "SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'kind' AND NOT attisdropped", (table,)
+    )
+    if cursor.fetchone() is None:
+        cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS kind text").format(sql.Identifier(table)))
 
 
 def _require_dimension(cursor: Any, table: str, dimension: int) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcription_assets.errors import TransientFailure
+from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.media import ffmpeg_output, ffmpeg_process
 from transcription_assets.media.ffmpeg_process import ProcessResult, address, input_arguments
 
@@ -175,12 +175,15 @@ def _command(ffmpeg: str, url: str, wanted: PictureRange, pixels: int, lines: in
 class PictureStream:
     """The pictures of one recording: key frames, and what is between them where that matters.
 
+    `source` returns ffmpeg's input, and is called before each run, as signed URLs expire. A failure after the first
+    picture is a `problem`, whatever its kind: a repetition would lose those before it.
+
     `name` is the recording's in messages; `limit_s` is the time that all calls together may wait for ffmpeg, and
     `duration` that of the recording, in seconds, None if it is not known. `problem` says why pictures are missing, and
     is empty if none are.
     """
 
-    source: str
+    source: Callable[[], str]
     name: str
     ffmpeg: str
     limit_s: float
@@ -234,12 +237,17 @@ class PictureStream:
 
         Raises:
             PermanentFailure: ffmpeg does not exist or may not be executed.
-            TransientFailure: the store fails, or the system cannot start a process now.
+            TransientFailure: the store fails before the first picture, or the system cannot start a process now.
 
         """
-        reading = read_pictures(self.source, wanted, ffmpeg=self.ffmpeg, limit_s=self.limit_s - self._waited)
+        try:
+            source = self.source()
+        except TranscriptionError as error:
+            self._fail(error)
+            return
+        reading = read_pictures(source, wanted, ffmpeg=self.ffmpeg, limit_s=self.limit_s - self._waited)
         result = yield from self._timed(reading)
-        url = address(self.source)
+        url = address(source)
         output = ffmpeg_output.text(result.printed, url)
         if result.code == 0 and not ffmpeg_output.is_broken_off(output):
             return
@@ -247,8 +255,16 @@ class PictureStream:
         if result.code is None:
             self.problem = f"{self.name}: {reason}, as that took longer than {self.limit_s:.0f} s"
             return
-        error = ffmpeg_output.failure(result, reason, name=self.name, url=url, limit_s=self.limit_s)
-        if isinstance(error, TransientFailure):
+        self._fail(ffmpeg_output.failure(result, reason, name=self.name, url=url, limit_s=self.limit_s))
+
+    def _fail(self, error: TranscriptionError) -> None:
+        """Record an error; one that a retry may help is raised as long as there are no pictures to lose.
+
+        Raises:
+            TransientFailure: it is the error, and there has been no picture.
+
+        """
+        if isinstance(error, TransientFailure) and not self._count:
             raise error
         self.problem = str(error)
 

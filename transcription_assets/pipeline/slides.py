@@ -1,13 +1,14 @@
 """Step `slides`: what a recording shows as text (`slides/<key>.json`), with a thumbnail of each slide.
 
 It runs beside `audio` on a CPU. What is wrong with the picture of a recording is a note in its record, and no failure:
-the words do not depend on it.
+the words do not depend on it. Callers let a recording go on without slides if the step fails, too.
 """
 
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 
@@ -75,6 +76,8 @@ def load(store: Store, key: str) -> Slides | None:
 def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[float], None] | None = None) -> Slides:
     """Find the slides of a recording that `video` has probed; `progress` is called with the seconds that are done.
 
+    A record with a problem is made again: another time limit, or a store that answers, may give the rest.
+
     Raises:
         PermanentFailure: `video` has not probed this version, the weights are missing, or the store refuses.
         NotFound: the recording does not exist.
@@ -90,7 +93,7 @@ def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[f
         )
     fingerprint = _fingerprint(source.etag, tools)
     known = load(store, key)
-    if known and known.fingerprint == fingerprint:
+    if known and known.fingerprint == fingerprint and not known.problem:
         return known
     store.delete(media_keys.slides(key))
     store.delete_below(media_keys.slide_pictures(key))
@@ -100,6 +103,18 @@ def materialise(store: Store, key: str, tools: SlideTools, progress: Callable[[f
     records.require_unchanged(store, source)
     records.write(store, media_keys.slides(key), asdict(made))
     return made
+
+
+def unread(store: Store, key: str, error: TranscriptionError) -> Slides:
+    """Return a record without slides, because of this error; it is not stored, so that the next run tries again.
+
+    Raises:
+        NotFound: the recording does not exist.
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    etag = store.stat(key).etag
+    return Slides(key, etag, f"{etag}:unread", problem=f"its slides were not read: {error}")
 
 
 def thumbnails(store: Store, made: Slides, most: int) -> list[bytes]:
@@ -127,7 +142,7 @@ def _searched(
     started = time.monotonic()
     key, duration = source.key, probed.probe.duration
     stream = PictureStream(
-        store.media_url(key),
+        lambda: store.media_url(key),
         key,
         ffmpeg=tools.decoder.ffmpeg,
         limit_s=tools.decoder.limit(duration, source.size),
@@ -138,9 +153,11 @@ def _searched(
     found: list[Slide] = []
     problem = ""
     try:
-        for slide, pixels in finder.slides(_watched(stream.pictures(), progress), duration):
-            store.write(media_keys.slide_picture(key, slide.number), thumbnail(pixels))
-            found.append(replace(slide, start=round(slide.start, 3), end=round(slide.end, 3)))
+        with closing(stream.pictures()) as decoded:
+            for slide, pixels in finder.slides(_watched(decoded, progress), duration):
+                store.write(media_keys.slide_picture(key, slide.number), thumbnail(pixels))
+                found.append(replace(slide, start=round(slide.start, 3), end=round(slide.end, 3)))
+        problem = f"{key}: {finder.problem}" if finder.problem else ""
     except TranscriptionError:
         raise
     except Exception as error:  # of the libraries that compute: a picture they cannot cope with must not stop the words

@@ -41,6 +41,8 @@ DEFAULT = Weights()
 
 ADJOINING_S = 2.0
 """Passages of a recording with at most this much silence between them (seconds) are neighbours."""
+SLIDE_JOINS_S = 30.0
+"""What is said in the first seconds of a slide is one moment with it; what is said later is found by itself."""
 _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
@@ -110,7 +112,7 @@ def rank_moments(
     """Merge these candidates into moments, best first, weak ones last.
 
     No two moments are of neighbouring passages, and no sentence is in two of them. A slide and the best passage that is
-    said while it is shown are one moment. `vector` is the question's (unit length), None if only words are compared;
+    said as it appears are one moment. `vector` is the question's (unit length), None if only words are compared;
     `unknown` are its words that no passage holds, `forms` the other forms of its words. A hit is weak if its closeness
     is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
     theirs.
@@ -354,9 +356,11 @@ class _Scorer:
         return ranks.index(max(ranks))
 
     def span(self, scored: _Scored, speakers: frozenset[str]) -> tuple[float, float]:
-        """Return the times of a slide, or of the best sentence of a passage."""
+        """Return the times of the first SLIDE_JOINS_S of a slide, or of the best sentence of a passage."""
         item = scored.candidate
-        best: Candidate | Sentence = item if item.slide else item.sentences[self.best_sentence(scored, speakers)]
+        if item.slide:
+            return item.start, min(item.end, item.start + SLIDE_JOINS_S)
+        best = item.sentences[self.best_sentence(scored, speakers)]
         return best.start, best.end
 
     def _evidence(self, sentence: Sentence, language: str) -> _Rank:
@@ -436,7 +440,7 @@ def _belongs(group: Sequence[_Scored], item: _Scored, span: Callable[[_Scored], 
     """Return whether an item belongs to a moment, of which the first is the best; `span` gives the times of each.
 
     Neighbouring passages are one moment, two slides never. As a slide may be shown for an hour, not all that is said
-    meanwhile is one moment with it: only the best passage, and the neighbours of that.
+    meanwhile is one moment with it: only the best passage at its beginning, and the neighbours of that.
     """
     same = next((one.candidate for one in group if _same_kind(one.candidate, item.candidate)), None)
     if same:

@@ -71,6 +71,8 @@ class SlideFinder:
     counts: Counts = field(default_factory=Counts)
     reached: float = 0.0
     """Time of the last picture."""
+    problem: str = ""
+    """Why pictures were not examined, empty if all were."""
     _shown: _Shown | None = None
     _is_open: bool = False
     _found: int = 0
@@ -83,17 +85,22 @@ class SlideFinder:
     def slides(self, pictures: Iterable[Picture], end: float | None) -> Iterator[tuple[Slide, Pixels]]:
         """Yield each slide with its picture; `end` is the duration of the recording if it is known.
 
+        After MOST_PICTURES no more are taken: durations may be unknown or wrong.
+
         Raises:
             Exception: any exception of the pictures or of the reader.
 
         """
         for picture in pictures:
+            if self.counts.pictures >= sampling.MOST_PICTURES:
+                self.problem = f"its slides were read until {self.reached:.0f} s only, as it has too many pictures"
+                break
             self.counts.pictures += 1
             self.reached = picture.at
             if finished := self._take(picture):
                 yield finished
         if self._shown:
-            yield self._finished(max(self.reached, end or 0.0))
+            yield self._finished(self.reached if self.problem else max(self.reached, end or 0.0))
 
     def _take(self, picture: Picture) -> tuple[Slide, Pixels] | None:
         """Examine a picture; return the last slide if another one begins."""

@@ -5,6 +5,7 @@ Pictures are compared by their sketch, a small grey picture.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,8 @@ def same_text(one: str, other: str) -> bool:
 
 def interval(duration: float | None) -> float:
     """Return the least distance of two pictures of a recording of this duration, all in seconds."""
-    return max(EVERY_S, (duration or 0.0) / MOST_PICTURES)
+    # Rounded up to milliseconds, which ffmpeg gets: fewer pictures than the limit, never more.
+    return max(EVERY_S, ceil((duration or 0.0) / MOST_PICTURES * 1000) / 1000)
 
 
 def may_have(slides: int, at: float) -> bool:

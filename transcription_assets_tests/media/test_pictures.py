@@ -1,7 +1,9 @@
 """Pictures of recordings at a low rate, with both ffmpegs."""
 
 import itertools
+import shutil
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ EVERY_S = 2.0
 
 
 def stream(source: Path | str, ffmpeg: str, duration: float | None = None, limit_s: float = 60.0) -> PictureStream:
-    return PictureStream(str(source), "video/a.mp4", ffmpeg, limit_s, EVERY_S, duration)
+    return PictureStream(lambda: str(source), "video/a.mp4", ffmpeg, limit_s, EVERY_S, duration)
 
 
 def times(pictures_read: Generator[Picture] | Generator[Picture, None, ProcessResult]) -> list[float]:
@@ -73,6 +75,18 @@ def test_a_hung_decoder_is_ended_with_a_problem(tmp_path: Path, ffmpeg: str) -> 
     assert "longer" in reader.problem
 
 
+def test_each_run_of_ffmpeg_has_a_new_address(tmp_path: Path, ffmpeg: str) -> None:
+    """A signed URL is valid for an hour, and reading takes longer."""
+    first = recordings.video(tmp_path / "1.mp4", 10.0)
+    second = Path(shutil.copy(first, tmp_path / "2.mp4"))
+    addresses = iter([str(first), str(second)])
+    reader = replace(stream(first, ffmpeg, 10.0), source=lambda: next(addresses))
+    assert times(reader.pictures()) == [0.0, 2.0, 4.0, 6.0, 8.0]
+    first.unlink()
+    assert times(reader.between(3.1, 3.9))
+    assert reader.problem == ""
+
+
 def test_closing_the_stream_ends_the_process(tmp_path: Path, ffmpeg: str, spawned: list) -> None:  # type: ignore[type-arg]
     film = recordings.video(tmp_path / "a.mp4", 30.0)
     reading = pictures.read_pictures(str(film), PictureRange(0.1), ffmpeg=ffmpeg, limit_s=60.0)
@@ -94,3 +108,14 @@ def test_a_failing_store_is_a_transient_failure(tmp_path: Path, ffmpeg: str, sto
     reader = stream(store.url("a.mp4"), ffmpeg, 6.0)
     with pytest.raises(TransientFailure):
         times(reader.pictures())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_store_that_fails_later_is_a_problem(tmp_path: Path, ffmpeg: str, store: HttpStore) -> None:
+    recordings.video(tmp_path / "a.mp4", 6.0)
+    reader = stream(store.url("a.mp4"), ffmpeg, 6.0)
+    reading = reader.pictures()
+    next(reading)
+    store.answer(503)
+    assert list(reader.between(2.1, 2.9)) == []
+    assert "a.mp4" in reader.problem

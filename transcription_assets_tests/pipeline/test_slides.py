@@ -109,7 +109,7 @@ def test_a_recording_that_was_not_probed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_picture_stream_has_a_record(store: Store, tmp_path: Path) -> None:
-    """The sound of an MP4 without damage in its index stays readable, so the recording goes on."""
+    """The pictures are damaged. The sound of an MP4 whose index is whole stays readable, so the recording goes on."""
     whole = tmp_path / "whole.mp4"
     pictures.talk(whole, [(pictures.slide(1, "x"), 8.0)], "-movflags", "+faststart")
     data = bytearray(whole.read_bytes())
@@ -119,7 +119,7 @@ def test_a_damaged_picture_stream_has_a_record(store: Store, tmp_path: Path) -> 
     (tmp_path / KEY).write_bytes(data)
     video.materialise(store, KEY, DECODER)
     made = slides.materialise(store, KEY, tools())
-    assert made.problem or made.slides or made.counts.pictures == 0
+    assert (made.slides, made.counts.pictures, bool(made.problem)) == ((), 0, True)
     assert slides.load(store, KEY) is not None
     assert failure_notes.load(store, KEY) is None
 
@@ -134,6 +134,15 @@ def test_a_bug_of_the_reader_keeps_the_slides_before_it(store: Store) -> None:
 def test_the_time_limit_keeps_what_was_found(store: Store) -> None:
     made = slides.materialise(store, KEY, tools(decoder=replace(DECODER, floor_s=0.0, per_second=0.0)))
     assert (made.slides, bool(made.problem)) == ((), True)
+    again = slides.materialise(store, KEY, tools())
+    assert (len(again.slides), again.problem, again.reused) == (2, "", False)
+
+
+def test_too_many_pictures_are_a_problem(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MOST_PICTURES", 1)
+    monkeypatch.setattr(sampling, "interval", lambda _duration: sampling.EVERY_S)
+    made = slides.materialise(store, KEY, tools())
+    assert (made.counts.pictures, len(made.slides), bool(made.problem)) == (1, 1, True)
 
 
 def test_ten_thousand_words_are_bounded(store: Store) -> None:

@@ -154,6 +154,27 @@ def test_second_copy_keeps_current_rows_and_deletes_removed_ones(server: str, ta
     }
 
 
+def test_a_reader_does_not_stop_the_next_export(server: str, table: Index) -> None:
+    import psycopg2
+
+    postgres.copy(parquet.passage_batches(table), server, "read", WIDTH)
+    impatient = psycopg2.extensions.make_dsn(server, options="-c lock_timeout=500")
+    reader = psycopg2.connect(server)
+    try:
+        with reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM read")
+            assert postgres.copy(parquet.passage_batches(table), impatient, "read", WIDTH) == table.count()
+    finally:
+        reader.close()
+
+
+def test_an_export_adds_the_column_of_this_version(server: str, table: Index) -> None:
+    postgres.copy(parquet.passage_batches(table), server, "earlier", WIDTH)
+    asked(server, "ALTER TABLE earlier DROP COLUMN kind; SELECT 1")
+    postgres.copy(parquet.passage_batches(table), server, "earlier", WIDTH)
+    assert asked(server, "SELECT DISTINCT kind FROM earlier") == [("speech",)]
+
+
 def test_texts_are_copied_to_postgres_unchanged(server: str, table: Index) -> None:
     odd = ["'; DROP TABLE passages; --", 'a "b" \\ c', "", "😀\t\n,{}", "{a,b}"]
     whole = pl.concat(parquet.passage_batches(table)).head(1)

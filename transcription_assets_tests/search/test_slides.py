@@ -1,5 +1,6 @@
 """Slides in the search table: their rows, their place in the ranking, and the filter by kind."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.query import Hit, HitSlide, Mode
 from transcription_assets.search.searcher import NO_KINDS, Searcher
 from transcription_assets.slides.finder import Slide
-from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask
+from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask, spoken
 
 KEY = SEA.media.key
 SLIDES = (
@@ -89,6 +90,15 @@ def test_a_slide_does_not_swallow_what_is_said_during_it(tmp_path: Path) -> None
     assert "speech" in {hit.kind for hit in hits[1:]}
 
 
+def test_what_is_said_late_in_a_slide_is_found_there(tmp_path: Path) -> None:
+    talk = spoken(KEY, *(f"Mile {number} of the voyage." for number in range(20)), "The budget is approved.")
+    late = talk.segments[-1]
+    slide = Slide(1, 0.0, late.end + 60.0, "Budget")
+    frame = rows_of(talk, RecordingInfo("Sea", None), ThemeEncoder(), PassageOptions(12.0, slides=True), shown=[slide])
+    hits = words(searcher(tmp_path, frame), "budget")
+    assert {(hit.kind, hit.start, hit.said) for hit in hits} == {("slide", 0.0, ""), ("speech", late.start, "")}
+
+
 def test_results_can_be_restricted_to_a_kind(found: Searcher) -> None:
     assert {hit.kind for hit in words(found, "captain", "slide")} == {"slide"}
     assert {hit.kind for hit in words(found, "captain", "speech")} == {"speech"}
@@ -115,9 +125,20 @@ def test_a_recording_without_speech_is_found_by_its_slides(tmp_path: Path) -> No
     assert [hit.kind for hit in words(searcher(tmp_path, frame), "storm")] == ["slide"]
 
 
+def of_the_release_before(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows as the release before slides wrote them: no kind, six fields in a card, the recipe of columns 3."""
+    cards = []
+    for card in frame["card"]:
+        *fields, _slide, sentences = json.loads(card)
+        cards.append(json.dumps([*fields, sentences], ensure_ascii=False, separators=(",", ":")))
+    recipe = "themes@1 | passages of 12 s, 8 s of them twice | columns 3"
+    return frame.drop("kind").with_columns(pl.Series("card", cards), recipe=pl.lit(recipe))
+
+
 def test_a_table_of_earlier_columns_is_searched_as_speech(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
-    earlier = rows().drop("kind")
+    earlier = of_the_release_before(rows())
+    assert {len(json.loads(card)) for card in earlier["card"]} == {6}
     import lancedb
 
     from transcription_assets.search import schema
@@ -133,3 +154,7 @@ def test_a_table_of_earlier_columns_is_searched_as_speech(tmp_path: Path) -> Non
     assert search.facets().kinds == {"speech": 1}
     (frame,) = table.passages(("id", "kind"))
     assert set(frame["kind"]) == {"speech"}
+    table.replace(rows(*SLIDES), [KEY])
+    table.maintain()
+    assert search.facets().kinds == {"speech": 1, "slide": 1}
+    assert [hit.kind for hit in words(search, "storm damage")] == ["slide"]

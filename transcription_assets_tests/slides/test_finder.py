@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 
 from transcription_assets.media.pictures import Picture, Pixels
 from transcription_assets.slides import sampling
@@ -132,6 +133,16 @@ def test_a_cut_each_second_is_bounded_for_ten_hours() -> None:
     assert len(reader.read_numbers) <= sampling.MOST_READ
     assert len(slides) == sampling.MOST_SLIDES
     assert search.counts.dropped > 0
+
+
+def test_pictures_are_bounded_without_a_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MOST_PICTURES", 5)
+    taken = iter(every_two_s((shown(1), 4), (shown(2), 500)))
+    search = finder()
+    slides = [slide for slide, _ in search.slides((Picture(*shot) for shot in taken), None)]
+    assert [(slide.start, slide.end) for slide in slides] == [(0.0, 8.0), (8.0, 8.0)]
+    assert (search.counts.pictures, bool(search.problem)) == (5, True)
+    assert len(list(taken)) == 498
 
 
 def test_pictures_with_a_few_letters_are_no_slides() -> None:
