@@ -8,6 +8,8 @@ from transcription_assets.slides.reader import Line
 
 MOST_CHARACTERS = 4000
 """Characters of a slide that are kept: more than anybody reads, and what a passage of the search may have."""
+MOST_PARTS = 500
+"""Parts of lines that are put in order, the first ones: each is compared with all others."""
 LINE_GAP = 0.9
 """Largest gap between two lines of a paragraph, as a share of the lines' height."""
 WORD_GAP = 1.5
@@ -23,6 +25,7 @@ def text_of(lines: Sequence[Line]) -> str:
 
     Columns of vertical text are read from right to left, all else from the top, and from left to right.
     """
+    lines = lines[:MOST_PARTS]
     flat = [line for line in lines if not line.vertical]
     columns = sorted((line for line in lines if line.vertical), key=lambda line: (-line.box.right, line.box.top))
     paragraphs = [*_paragraphs(flat), *([part] for part in columns)]
