@@ -23,6 +23,8 @@ from transcription_assets.sources.network import answered, redacted, without_sec
 
 MOST_ENTRIES = 50
 """Entries of a playlist or channel that a look reads at least: more are not published between two looks."""
+MOST_FRAGMENT_BYTES = 256 << 20
+"""Maximum size of a fragment: yt-dlp holds one in memory."""
 FORMAT = "/".join(
     f"{choice}[protocol~='^(https?|m3u8_native|http_dash_segments)$']"
     for choice in ("best[height<=720]", "bestaudio", "best")
@@ -32,11 +34,16 @@ FORMAT = "/".join(
 
 @dataclass(slots=True)
 class _Traffic:
-    """How the requests of one YoutubeDL are made until a deadline, and the first error that explains its failure."""
+    """How the requests of one YoutubeDL are made until a deadline, and the first error that explains its failure.
+
+    `most_each` and `most_bytes` are the maximum bytes of one response and of all, `received` those that came.
+    """
 
     client: Client
     deadline: float
-    most_bytes: int
+    most_each: int = MOST_DOCUMENT_BYTES
+    most_bytes: int = 10 * MOST_DOCUMENT_BYTES
+    received: int = 0
     error: TranscriptionError | None = None
 
 
@@ -96,10 +103,12 @@ class LinkReader:
         }
         with self._youtube_dl(item.media_url, options) as (ydl, traffic):
             found = ydl.extract_info(item.media_url, download=False)
-            traffic.most_bytes = self._most
+            is_one_file = found.get("protocol") in {"http", "https"}
+            traffic.most_each = self._most if is_one_file else min(self._most, MOST_FRAGMENT_BYTES)
+            traffic.most_bytes, traffic.received = self._most, 0
             made = ydl.process_ie_result(found, download=True)
         files = [Path(each["filepath"]) for each in made.get("requested_downloads", ()) if each.get("filepath")]
-        if not files or not files[0].is_file():
+        if not files or not files[0].is_file() or files[0].stat().st_size > self._most:
             raise TooLarge(
                 f"{without_secrets(item.media_url)}: no file within {self._most / 1e9:g} GB; see"
                 " TRANSCRIPTION_SOURCE_MAX_GB",
@@ -122,7 +131,7 @@ class LinkReader:
         from yt_dlp.globals import plugin_dirs
 
         plugin_dirs.value = []
-        traffic = _Traffic(self._client, time.monotonic() + self._limit_s, MOST_DOCUMENT_BYTES)
+        traffic = _Traffic(self._client, time.monotonic() + self._limit_s)
         fixed = {
             "quiet": True,
             "no_warnings": True,
@@ -134,6 +143,8 @@ class LinkReader:
             "ffmpeg_location": f"{os.devnull}/ffmpeg",  # it would make requests of its own
             "socket_timeout": 60,
             "retries": 3,
+            "fragment_retries": 3,
+            "skip_unavailable_fragments": False,  # else a recording with gaps would count as whole
         }
         try:
             with answered(url), _guarded(yt_dlp.YoutubeDL, traffic)(fixed | options) as ydl:
@@ -158,7 +169,7 @@ class _Silent:
 
 
 class _Body(io.RawIOBase):
-    """Body of a response as a file of at most `most` bytes, which closes the client at its end."""
+    """Body of a response as a file within the limits of the traffic, which closes the client at its end."""
 
     def __init__(self, response: httpx2.Response, asking: httpx2.Client, traffic: _Traffic) -> None:
         self._response = response
@@ -177,7 +188,8 @@ class _Body(io.RawIOBase):
                 return 0
             self._rest = block
             self._received += len(block)
-            if self._received > self._traffic.most_bytes:
+            self._traffic.received += len(block)
+            if self._received > self._traffic.most_each or self._traffic.received > self._traffic.most_bytes:
                 self._traffic.error = TooLarge(f"{without_secrets(str(self._response.url))}: the answer is too large")
                 raise self._traffic.error
         part = self._rest[: len(buffer)]

@@ -1,19 +1,32 @@
 """Links are read by the real yt-dlp, whose requests all go through the guarded client."""
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.pipeline import origin
 from transcription_assets.sources import ledger, links
+from transcription_assets.sources.catalogue import Source
 from transcription_assets.sources.fetching import Fetcher
 from transcription_assets.storage import Store
+from transcription_assets_tests import recordings
 from transcription_assets_tests.sources.site import Page, Site, days_ago, episode, rss
 from transcription_assets_tests.sources.test_fetching import keys, source
 
 pytest.importorskip("yt_dlp")
+# yt-dlp leaves the file open into which it joins fragments when one of them cannot be read.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def closed_files() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 def test_a_page_with_a_recording_is_fetched(site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
@@ -75,6 +88,48 @@ def test_a_page_without_a_recording_fails(site: Site, fetcher: Fetcher) -> None:
     site.pages["/page"] = Page(b"<html><title>x</title>nothing</html>", "text/html", etag="")
     with pytest.raises(PermanentFailure):
         fetcher.fetch(source("link", site.url("/page")))
+
+
+def stream(site: Site, folder: Path, count: int = 6) -> Source:
+    """Publish a tone as an HLS playlist of `count` fragments, /0.ts and so on."""
+    data = recordings.tone(folder / "tone.ts", 20.0, rate=8_000).read_bytes()
+    size = -(-len(data) // count // 188) * 188
+    for number in range(count):
+        site.pages[f"/{number}.ts"] = Page(data[number * size : (number + 1) * size], "video/mp2t")
+    lines = "".join(f"#EXTINF:3,\n{number}.ts\n" for number in range(count))
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n"
+    text = f"{head}{lines}#EXT-X-ENDLIST\n"
+    site.pages["/talk.m3u8"] = Page(text.encode(), "application/vnd.apple.mpegurl")
+    return source("link", site.url("/talk.m3u8"))
+
+
+def test_a_stream_of_fragments_is_fetched(site: Site, fetcher: Fetcher, store: Store, tmp_path: Path) -> None:
+    assert fetcher.fetch(stream(site, tmp_path)).failed == {}
+    (key,) = keys(store)
+    assert store.stat(key).size == (tmp_path / "tone.ts").stat().st_size
+
+
+def test_a_stream_with_a_missing_fragment_waits(site: Site, fetcher: Fetcher, store: Store, tmp_path: Path) -> None:
+    link = stream(site, tmp_path)
+    del site.pages["/3.ts"]
+    assert fetcher.fetch(link).failed
+    assert keys(store) == []
+    assert ledger.load(store, "pod").count("waiting") == 1
+
+
+@pytest.mark.parametrize("limit", ["all", "fragment"])
+def test_a_stream_over_a_limit_is_refused(  # noqa: PLR0917 -- fixtures
+    limit: str, site: Site, fetcher: Fetcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = stream(site, tmp_path)
+    size = (tmp_path / "tone.ts").stat().st_size
+    if limit == "fragment":
+        monkeypatch.setattr(links, "MOST_FRAGMENT_BYTES", size // 10)
+    most = size // 2 if limit == "all" else 10**9
+    assert replace(fetcher, limits=replace(fetcher.limits, most_bytes=most)).fetch(link).failed
+    assert keys(store) == []
+    assert ledger.load(store, "pod").count("failed") == 1
+    assert site.asked("/5.ts") == []
 
 
 def test_a_recording_over_the_limit_is_refused(site: Site, fetcher: Fetcher, store: Store, tone: bytes) -> None:
