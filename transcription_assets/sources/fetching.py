@@ -191,7 +191,7 @@ class Fetcher:
             known = ledger.save(self.store, source.name, known.with_entries({item.identity: before}))
         named = item.shown
         try:
-            key, made = self._land(source, found, item, before, known)
+            outcome = self._land(source, found, item, before, known)
         except TranscriptionError as error:
             entry = Entry(
                 "waiting" if error.transient and before.attempts < decisions.MOST_ATTEMPTS else "failed",
@@ -203,21 +203,28 @@ class Fetcher:
             report.failed[named] = str(error)
             announce(f"failed: {named}: {error}")
         else:
+            if outcome is None:
+                announce(f"landed for another process: {named}")
+                return ledger.save(self.store, source.name, known)
+            key, made = outcome
             entry = Entry("landed", _stamp(self.now()), made.title, key, made.size)
             report.landed[key] = made
             report.bytes += made.size
             announce(f"landed: {key}")
         return ledger.save(self.store, source.name, known.with_entries({item.identity: entry}))
 
-    def _land(self, source: Source, found: Look, item: Item, before: Entry, known: Ledger) -> tuple[str, Origin]:
-        """Download, check and store a recording; return its key and origin.
+    def _land(self, source: Source, found: Look, item: Item, before: Entry, known: Ledger) -> tuple[str, Origin] | None:
+        """Download, check and store a recording; return its key and origin, None if it landed for another process.
 
         Its origin is stored before it, so that no step finds the recording without. A fetch that was killed after that
         finds its recording in the store.
         """
-        if before.status == "landing" and (landed := self._landed_before(before.key, item)):
-            return before.key, landed
         with self._part(source, item) as part:
+            current = ledger.load(self.store, source.name).items.get(item.identity, before)
+            if current.status == "landed":
+                return None
+            if current.status == "landing" and (landed := self._landed_before(current.key, item)):
+                return current.key, landed
             described, got = self._obtain(source, found, item, part)
             name = self._checked_name(source, described, got)
             key = encode(name)

@@ -1,7 +1,8 @@
 """The state of a source, `sources/<name>.json` in the store: what was seen, what landed, what failed.
 
 Several processes may write it (a run and a command). Before each write the file is read and both versions are merged,
-and an item that landed stays landed, so that no recording is fetched twice because another writer was faster.
+and an item that landed stays landed. Reading and writing are two steps: of two writers at the same moment, the entries
+of one may be lost. Its items are then fetched again at the next look, and replace their recordings by themselves.
 """
 
 import json

@@ -243,6 +243,23 @@ def test_two_processes_do_not_download_one_item(site: Site, fetcher: Fetcher, to
     assert len(fetcher.fetch(feed).landed) == 1
 
 
+def test_what_landed_for_another_process_is_not_fetched(
+    site: Site, fetcher: Fetcher, store: Store, tone: bytes
+) -> None:
+    publish(site, tone, 1, 2)
+    feed = source("feed", site.url("/feed"))
+    others: list[str] = []
+
+    def meanwhile(_line: str) -> None:
+        if not others:  # the first recording has landed; another process fetches the second one
+            others.extend(fetcher.fetch(feed).landed)
+
+    report = fetcher.fetch(feed, meanwhile)
+    assert (len(report.landed), len({*others} - {*report.landed}), report.failed) == (1, 1, {})
+    assert [len(site.asked(f"/{number}.wav")) for number in (1, 2)] == [1, 1]
+    assert ledger.load(store, "pod").count("landed") == 2
+
+
 def test_a_missing_server_is_transient(fetcher: Fetcher) -> None:
     with pytest.raises(TransientFailure):
         fetcher.fetch(source("feed", "http://127.0.0.1:9/feed"))
