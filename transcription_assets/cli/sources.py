@@ -67,6 +67,7 @@ def check(names: tuple[str, ...]) -> None:
     """
     from transcription_assets.sources import decisions, ledger
     from transcription_assets.sources.fetching import EVERYTHING, MOST_AT_ONCE
+    from transcription_assets.sources.network import digest
 
     fetcher, chosen = _opened(names, read_only=True)
     failed = False
@@ -78,7 +79,9 @@ def check(names: tuple[str, ...]) -> None:
             failed = True
             shown.print(f" [bold red]failed[/] {source.name}: {plain(str(error))}", soft_wrap=True)
             continue
-        plan = decisions.plan(look.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE)
+        plan = decisions.plan(
+            look.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE, digest(source.url)
+        )
         title = f" ({plain(look.title)})" if look.title else ""
         counts = f"{len(look.items)} recordings, {len(plan.fetch) + plan.pending} to fetch"
         shown.print(f" [green]ok[/] {source.name}{title}: {counts}", soft_wrap=True)

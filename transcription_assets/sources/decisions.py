@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from transcription_assets.sources.catalogue import Kind, Source
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Ledger
+from transcription_assets.sources.network import digest
 
 MOST_ATTEMPTS = 8
 """Attempts of an item that fails for reasons that may pass; one for each look."""
@@ -14,34 +15,45 @@ MOST_ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next look."""
+    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next look.
+
+    `lifted` were skipped before and are wanted now.
+    """
 
     fetch: tuple[Item, ...]
     skip: tuple[Item, ...]
+    lifted: tuple[Item, ...]
     pending: int
 
 
-def plan(items: Sequence[Item], ledger: Ledger, backfill: int, most: int) -> Plan:
-    """Decide on the items of a look, newest first.
+def plan(items: Sequence[Item], ledger: Ledger, backfill: int, most: int, url: str = "") -> Plan:
+    """Decide on the items of a look, newest first; `url` is the digest of the address of the source.
 
-    At the first look the newest `backfill` are wanted and older ones are skipped; later all new ones are wanted, and
-    of those that were skipped the newest `backfill`, in case it was raised. At most `most` are fetched at once. Items
-    without an attempt come first.
+    At the first look, and at the first of another address, the newest `backfill` are wanted and older ones are skipped.
+    Later all new ones are wanted; new files of known GUIDs only among the newest `backfill`, as all files of a feed may
+    have moved. If `backfill` was raised, items that were skipped are wanted, too. At most `most` are fetched at once.
+    Items without an attempt come first.
     """
-    is_first = not ledger.items
+    is_first = not ledger.items or ledger.url not in {"", url}
+    is_raised = backfill > ledger.backfill
+    guids = {entry.guid for entry in ledger.items.values() if entry.guid}
     fresh: list[Item] = []
     again: list[Item] = []
     skip: list[Item] = []
+    lifted: list[Item] = []
     for position, item in enumerate(items):
         entry = ledger.items.get(item.identity)
-        if entry is None and is_first and position >= backfill:
+        if entry is None and position >= backfill and (is_first or digest(item.guid) in guids):
             skip.append(item)
-        elif entry is None or (entry.status == "skipped" and position < backfill):
+        elif entry is None or (entry.status == "waiting" and not entry.attempts):
             fresh.append(item)
+        elif entry.status == "skipped" and is_raised and position < backfill:
+            fresh.append(item)
+            lifted.append(item)
         elif entry.status == "landing" or (entry.status == "waiting" and entry.attempts < MOST_ATTEMPTS):
             again.append(item)
     wanted = [*fresh, *again]
-    return Plan(tuple(wanted[:most]), tuple(skip), pending=max(0, len(fresh) - most))
+    return Plan(tuple(wanted[:most]), tuple(skip), tuple(lifted), pending=max(0, len(fresh) - most))
 
 
 def is_due(source: Source, ledger: Ledger, now: datetime) -> bool:

@@ -7,13 +7,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import httpx2
 
 from transcription_assets.errors import PermanentFailure, TooLarge, TransientFailure
-from transcription_assets.sources.network import answered, require_success, without_secrets
+from transcription_assets.sources.network import answered, digest, require_success, without_secrets
 
 MOST_DOCUMENT_BYTES = 50 << 20
 """Maximum size of a feed, after decompression."""
@@ -213,11 +212,6 @@ class Downloader:
             f"{without_secrets(url)}: larger than {self._most / 1e9:g} GB; see TRANSCRIPTION_SOURCE_MAX_GB",
             hint="raise TRANSCRIPTION_SOURCE_MAX_GB",
         )
-
-
-def digest(url: str) -> str:
-    """Return a digest of a URL: files and states must not hold it with its token."""
-    return sha256(url.encode(errors="replace")).hexdigest()[:20]
 
 
 def forget(path: Path) -> None:

@@ -6,7 +6,6 @@ from calendar import timegm
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from hashlib import sha256
 from html import unescape
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -15,7 +14,7 @@ from xml.parsers import expat
 from transcription_assets.domain.media_keys import is_media
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.sources.network import SCHEMES, redacted, without_secrets
+from transcription_assets.sources.network import SCHEMES, digest, redacted, without_secrets
 
 MOST_ITEMS = 10_000
 MOST_REPAIRED = 4 << 20
@@ -60,7 +59,7 @@ class Item:
         The query of the file's address is left out: it often holds a token or a time, and differs at each request.
         """
         file = self.media_url.partition("#")[0].partition("?")[0]
-        return sha256(f"{self.guid}\n{file}".encode(errors="replace")).hexdigest()[:20]
+        return digest(f"{self.guid}\n{file}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from transcription_assets.sources import decisions, feeds, ledger, names
 from transcription_assets.sources.catalogue import FeedSource, HttpSource, LinkSource, Source, StoreSource
 from transcription_assets.sources.download import Downloaded, Downloader, forget, get_document
 from transcription_assets.sources.feeds import Item
-from transcription_assets.sources.ledger import Entry, Ledger
+from transcription_assets.sources.ledger import Entry, Ledger, Status
 from transcription_assets.sources.links import LinkReader
-from transcription_assets.sources.network import Network, client, redacted, with_credentials, without_secrets
+from transcription_assets.sources.network import Network, client, digest, redacted, with_credentials, without_secrets
 from transcription_assets.sources.other_stores import OtherStore, name_in_inbox
 from transcription_assets.storage import Store
 
@@ -119,9 +119,9 @@ class Fetcher:
 
     def _look_at_feed(self, source: FeedSource, known: Ledger) -> Look:
         # Without conditions as long as items are left: only an unchanged feed without work may be skipped.
-        is_complete = known.backfill == source.backfill and not (
-            known.pending or known.count("waiting") or known.count("landing")
-        )
+        # Those of another address say nothing about this one.
+        is_same = known.backfill == source.backfill and known.url == digest(source.url)
+        is_complete = is_same and not (known.pending or known.count("waiting") or known.count("landing"))
         conditions = {"etag": known.etag, "last_modified": known.last_modified} if is_complete else {}
         document = get_document(self._client, source.url, FEED_LIMIT_S, **conditions)
         if document is None:
@@ -152,10 +152,17 @@ class Fetcher:
             known = known.with_entries(_lifted(known, started))
         report = FetchReport(source.name, offered=len(found.items), unchanged=found.unchanged)
         backfill = source.backfill if isinstance(source, FeedSource | LinkSource) else EVERYTHING
-        chosen = decisions.plan(found.items, known, backfill, MOST_AT_ONCE)
+        chosen = decisions.plan(found.items, known, backfill, MOST_AT_ONCE, digest(source.url))
+        statuses: dict[Status, tuple[Item, ...]] = {"skipped": chosen.skip, "waiting": chosen.lifted}
+        decided = {
+            item.identity: Entry(status, started, guid=digest(item.guid))
+            for status, items in statuses.items()
+            for item in items
+        }
         known = replace(
-            known.with_entries({item.identity: Entry("skipped", started) for item in chosen.skip}),
+            known.with_entries(decided),
             looked=started,
+            url=digest(source.url),
             error="",
             etag=found.etag,
             last_modified=found.last_modified,
@@ -184,7 +191,7 @@ class Fetcher:
     ) -> Ledger:
         """Fetch one recording, and return the ledger with its outcome."""
         before = known.items.get(item.identity, Entry("waiting", ""))
-        before = replace(before, attempts=before.attempts + 1)
+        before = replace(before, attempts=before.attempts + 1, guid=digest(item.guid))
         if before.status != "landing":
             # Written before, so that an item whose download kills the process is not tried for ever.
             before = replace(before, status="waiting", at=_stamp(self.now()), title=item.title, reason="interrupted")
@@ -199,6 +206,7 @@ class Fetcher:
                 item.title,
                 attempts=before.attempts,
                 reason=str(error),
+                guid=before.guid,
             )
             report.failed[named] = str(error)
             announce(f"failed: {named}: {error}")
@@ -207,7 +215,7 @@ class Fetcher:
                 announce(f"landed for another process: {named}")
                 return ledger.save(self.store, source.name, known)
             key, made = outcome
-            entry = Entry("landed", _stamp(self.now()), made.title, key, made.size)
+            entry = Entry("landed", _stamp(self.now()), made.title, key, made.size, guid=before.guid)
             report.landed[key] = made
             report.bytes += made.size
             announce(f"landed: {key}")

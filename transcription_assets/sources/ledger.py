@@ -24,7 +24,8 @@ RANKS: dict[Status, int] = {"skipped": 0, "waiting": 1, "failed": 2, "landing": 
 class Entry:
     """An item: `landing` and `landed` have a media key, `waiting` (for another attempt) and `failed` a reason.
 
-    `skipped` items are older than the backfill of the first look. `at` is the time of the last change (ISO 8601, UTC).
+    `skipped` items are older than the backfill of the first look. `guid` is a digest of the
+    GUID. `at` is the time of the last change (ISO 8601, UTC).
     """
 
     status: Status
@@ -34,6 +35,7 @@ class Entry:
     size: int = 0
     attempts: int = 0
     reason: str = ""
+    guid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Ledger:
     """State of one source; `items` by `Item.identity`.
 
     `looked` is the time of the last look (ISO 8601, UTC; "" = never), `error` its failure. `etag` and `last_modified`
-    are those of the document whose items are all known, `backfill` is the one of that look. `pending` counts items that
-    are wanted and were not tried yet.
+    are those of the document whose items are all known, `backfill` and `url` (a digest) those of that look.
+    `pending` counts items that are wanted and were not tried yet.
     """
 
     looked: str = ""
@@ -50,6 +52,7 @@ class Ledger:
     etag: str = ""
     last_modified: str = ""
     backfill: int = 0
+    url: str = ""
     pending: int = 0
     items: Mapping[str, Entry] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import IPPROTO_TCP, gaierror, getaddrinfo
 from typing import Any
@@ -97,6 +98,11 @@ def without_secrets(url: str) -> str:
     except ValueError:
         return "invalid URL"
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
+
+
+def digest(text: str) -> str:
+    """Return a digest of a URL or a GUID: files and states must not hold those with a token."""
+    return sha256(text.encode(errors="replace")).hexdigest()[:20]
 
 
 def redacted(text: str) -> str:

@@ -34,6 +34,15 @@ def test_a_plan_takes_nothing_that_landed(known: Ledger, backfill: int, most: in
     assert not {item.identity for item in plan.skip} & set(taken)
 
 
+def test_skipped_items_are_wanted_only_with_a_raised_backfill() -> None:
+    known = Ledger(items={item.identity: Entry("skipped", "2026-01-01") for item in ITEMS}, backfill=3)
+    assert decisions.plan(ITEMS[4:], known, 3, 9).fetch == ()
+    raised = decisions.plan(ITEMS, known, 5, 2)
+    assert (raised.fetch, raised.lifted, raised.pending) == (tuple(ITEMS[:2]), tuple(ITEMS[:5]), 3)
+    waiting = known.with_entries({item.identity: Entry("waiting", "2026-01-02") for item in raised.lifted})
+    assert decisions.plan(ITEMS, waiting, 5, 9).fetch == tuple(ITEMS[:5])
+
+
 @given(ledgers, ledgers)
 def test_merging_never_loses_what_landed(one: Ledger, other: Ledger) -> None:
     merged = ledger.merge(one, other)

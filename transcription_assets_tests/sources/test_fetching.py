@@ -260,6 +260,33 @@ def test_what_landed_for_another_process_is_not_fetched(
     assert ledger.load(store, "pod").count("landed") == 2
 
 
+def moved(site: Site, tone: bytes, folder: str) -> None:
+    """Publish five items with the same GUIDs, the newest first, whose files are in a folder."""
+    for number in range(5):
+        site.audio(f"/{folder}/{number}.wav", tone + bytes(number))
+    items = (episode(f"g{n}", f"/{folder}/{n}.wav", f"Episode {n}", days_ago(n)) for n in range(5))
+    site.pages["/feed"] = Page(rss(*items), "application/rss+xml")
+
+
+def test_moved_files_are_fetched_within_the_backfill(site: Site, fetcher: Fetcher, tone: bytes) -> None:
+    feed = source("feed", site.url("/feed"), backfill=2)
+    moved(site, tone, "a")
+    assert len(fetcher.fetch(feed).landed) == 2
+    moved(site, tone, "b")
+    assert [len(fetcher.fetch(feed).landed) for _ in range(2)] == [2, 0]
+
+
+def test_another_address_is_looked_at_anew(site: Site, fetcher: Fetcher, tone: bytes) -> None:
+    moved(site, tone, "a")
+    fetcher.fetch(source("feed", site.url("/feed"), backfill=1))
+    items = (episode(f"h{n}", f"/a/{n}.wav", day=days_ago(n)) for n in range(4))
+    page = site.pages["/other"] = Page(rss(*items), "application/rss+xml")
+    page.etag = site.pages["/feed"].tag
+    report = fetcher.fetch(source("feed", site.url("/other"), backfill=1))
+    assert (report.unchanged, report.offered, len(report.landed), report.pending) == (False, 4, 1, 0)
+    assert fetcher.fetch(source("feed", site.url("/other"), backfill=1)).unchanged
+
+
 def test_a_missing_server_is_transient(fetcher: Fetcher) -> None:
     with pytest.raises(TransientFailure):
         fetcher.fetch(source("feed", "http://127.0.0.1:9/feed"))
