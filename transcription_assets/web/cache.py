@@ -29,6 +29,7 @@ class Cached(Generic[Value]):
     _until: float = float("-inf")
     _making: "Future[Value] | None" = None
     _last: "Future[Value] | None" = None
+    _failed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def soon(self) -> "Future[Value]":
@@ -56,6 +57,11 @@ class Cached(Generic[Value]):
             return last.result()
 
     @property
+    def failed(self) -> bool:
+        """Whether the last call of `make` raised an exception."""
+        return self._failed
+
+    @property
     def any(self) -> "Future[Value]":
         """Future of a value of any age, else of the first one; callers can await it without blocking a thread."""
         return self._last or self.soon()
@@ -66,10 +72,10 @@ class Cached(Generic[Value]):
             value = self.make()
         except BaseException as error:  # noqa: BLE001 -- any error has to reach those who wait for the future
             with self._lock:
-                self._making = None
+                self._making, self._failed = None, True
             making.set_exception(error)
             return
         with self._lock:
-            self._making, self._last = None, making
+            self._making, self._last, self._failed = None, making, False
             self._until = self.now() + max(self.least_s, (self.now() - started) / SHARE)
         making.set_result(value)

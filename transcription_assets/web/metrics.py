@@ -124,6 +124,7 @@ class Metrics:
             registry=self._registry,
             buckets=BUCKETS,
         )
+        self._overview = library.overview
         self._figures = Cached(lambda: figures(library.overview.get(), _ledgers(library.archive.store)), FRESH_S)
 
     def observe(self, path: str, status: int, seconds: float) -> None:
@@ -131,30 +132,43 @@ class Metrics:
         label = next((known for known in PATHS if path == known or path.startswith(f"{known}/")), "other")
         self._requests.labels(label, str(status)).observe(seconds)
 
+    async def _current(self, workers: ThreadPool) -> StoreFigures | None:
+        """Return the figures; None if the store could not be read at the last attempt.
+
+        Those of an earlier scrape are returned if new ones take longer than the cache waits.
+        """
+        try:
+            # The first figures may take long, and hold no thread; later ones at most the time that the cache waits.
+            await workers.within(self._figures.any)
+            found = await workers.run(self._figures.get)
+        except TranscriptionError:
+            return None
+        return None if self._figures.failed or self._overview.failed else found
+
     def router(self, workers: ThreadPool) -> APIRouter:
         """Return the route `/metrics`."""
         routes = APIRouter(include_in_schema=False)
 
         @routes.get("/metrics")
         async def metrics() -> Response:
-            self._figures.soon()  # for the next scrape, if the figures are old
-            try:
-                self._store.figures = await workers.within(self._figures.any)
-            except TranscriptionError:
-                self._store.figures = None
+            self._store.figures = await self._current(workers)
             return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
         return routes
 
 
 def _ledgers(store: Store) -> Mapping[str, Ledger]:
-    """Return the states of the sources that can be read; a wrong `sources.toml` hides no other figure."""
-    found: dict[str, Ledger] = {}
+    """Return the states of the sources, with an error if they cannot be read; an invalid catalogue has none."""
     try:
-        for name in catalogue.load(store):
-            found[name] = ledger.load(store, name)
+        names = list(catalogue.load(store))
     except TranscriptionError:
-        return found
+        return {}
+    found: dict[str, Ledger] = {}
+    for name in names:
+        try:
+            found[name] = ledger.load(store, name)
+        except TranscriptionError as error:
+            found[name] = Ledger(error=str(error))
     return found
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from transcription_assets.errors import StoreAway
 from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.sources import ledger
 from transcription_assets.sources.ledger import Entry, Ledger
 from transcription_assets.storage import Store
 from transcription_assets.web import metrics
-from transcription_assets.web.library import Overview
+from transcription_assets.web.library import Library, Overview
+from transcription_assets.web.thread_pool import ThreadPool
 from transcription_assets_tests import served
 from transcription_assets_tests.demo import ROOT
 
@@ -88,6 +91,35 @@ def test_metrics_need_the_token(store: Store) -> None:
 def test_a_store_that_is_away_is_reported(tmp_path: Path) -> None:
     with served.client(served.archive(tmp_path / "missing")) as asking:
         assert read(asking)["transcription_store_readable",] == 0
+
+
+def test_a_store_that_fails_later_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise StoreAway("away")
+
+    clock = [0.0]
+    library = Library(served.archive(store))
+    reported = metrics.Metrics(library)
+    for cached in (library.overview, reported._figures):  # noqa: SLF001 -- the clock of the server is not a parameter
+        cached.now = lambda: clock[0]
+    site = FastAPI()
+    site.include_router(reported.router(ThreadPool(2, 30.0)))
+    with TestClient(site) as asking:
+        assert read(asking)["transcription_store_readable",] == 1
+        monkeypatch.setattr(Library, "_searchable", away)
+        clock[0] = 3600.0
+        assert read(asking)["transcription_store_readable",] == 0
+        monkeypatch.undo()
+        assert read(asking)["transcription_store_readable",] == 1
+
+
+def test_a_damaged_state_hides_no_other_source(tmp_path: Path) -> None:
+    made = Store.open(str(tmp_path / "store"))
+    made.write("sources.toml", b"".join(b'[%c]\nkind = "feed"\nurl = "https://e.example"\n' % name for name in b"ab"))
+    made.write(ledger.path("a"), b"{")
+    ledger.save(made, "b", Ledger(pending=3))
+    found = metrics._ledgers(made)  # noqa: SLF001 -- of the route only the sum of all could be seen
+    assert (bool(found["a"].error), found["b"].pending) == (True, 3)
 
 
 def test_failures_are_counted_by_step_and_kind() -> None:
