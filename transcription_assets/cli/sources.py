@@ -14,6 +14,8 @@ from transcription_assets.errors import PermanentFailure, TranscriptionError
 if TYPE_CHECKING:
     from transcription_assets.sources.catalogue import Source
     from transcription_assets.sources.fetching import Fetcher
+    from transcription_assets.sources.ledger import Ledger
+    from transcription_assets.storage import Store
 
 FAILED = 1
 
@@ -26,7 +28,7 @@ def sources() -> None:
 @sources.command("list")
 def list_sources() -> None:
     """List the sources with their state."""
-    from transcription_assets.sources import catalogue, decisions, ledger
+    from transcription_assets.sources import catalogue, decisions
     from transcription_assets.sources.network import without_secrets
     from transcription_assets.wiring import Services, locate_installed
 
@@ -36,7 +38,7 @@ def list_sources() -> None:
     if not found:
         shown.print(f"no sources: write {plain(store.url)}/{catalogue.PATH}", soft_wrap=True)
         return
-    states = {name: ledger.load(store, name) for name in found}
+    states = {name: _state(store, name) for name in found}
     now = datetime.now(UTC)
     print_table(
         ("source", "kind", "landed", "waiting", "failed", "GB", "last look", "address", "error"),
@@ -109,9 +111,9 @@ def fetch(names: tuple[str, ...], *, due: bool, again: bool) -> None:
     try:
         with interruptible():
             for source in chosen:
-                if due and not decisions.is_due(source, ledger.load(fetcher.store, source.name), datetime.now(UTC)):
-                    continue
                 try:
+                    if due and not decisions.is_due(source, ledger.load(fetcher.store, source.name), datetime.now(UTC)):
+                        continue
                     report = fetcher.fetch(source, lambda line: aside.print(plain(line), soft_wrap=True), again=again)
                 except TranscriptionError as error:
                     failed = True
@@ -129,6 +131,16 @@ def fetch(names: tuple[str, ...], *, due: bool, again: bool) -> None:
         sys.exit(interrupted.exit_code)
     if failed:
         sys.exit(FAILED)
+
+
+def _state(store: "Store", name: str) -> "Ledger":
+    """Return the state of a source; an empty one with the error if it is damaged."""
+    from transcription_assets.sources import ledger
+
+    try:
+        return ledger.load(store, name)
+    except PermanentFailure as error:
+        return ledger.Ledger(error=str(error))
 
 
 def _opened(names: Sequence[str], *, read_only: bool = False) -> "tuple[Fetcher, list[Source]]":

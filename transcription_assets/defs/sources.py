@@ -116,7 +116,8 @@ def source_sensor(kind: Kind) -> dg.SensorDefinition:
     """Create the sensor of the sources of one kind.
 
     Raises:
-        TranscriptionError: From its evaluation: `sources.toml` is invalid, or the store cannot be read.
+        TranscriptionError: From its evaluation: `sources.toml` is invalid, or the store cannot be read. The damaged
+            state of one source is logged, and does not stop the others.
 
     """
 
@@ -130,9 +131,15 @@ def source_sensor(kind: Kind) -> dg.SensorDefinition:
     def source_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
         place, now = store.open(), datetime.now(UTC)
         found = catalogue.load(place)
-        states = {name: ledger.load(place, name) for name, source in found.items() if source.kind == kind}
+        states: dict[str, Ledger] = {}
+        for name in (name for name, source in found.items() if source.kind == kind):
+            try:
+                states[name] = ledger.load(place, name)
+            except PermanentFailure as error:
+                context.log.error(str(error))
+        readable = {name: found[name] for name in states}
         busy = _busy(context.instance, states)
-        names = [name for name in decisions.due(found, states, kind, now) if name not in busy][:RUNS_A_TICK]
+        names = [name for name in decisions.due(readable, states, kind, now) if name not in busy][:RUNS_A_TICK]
         if not names:
             active = f", {len(busy)} with an active run" if busy else ""
             return dg.SensorResult(skip_reason=f"{len(states)} sources of kind {kind}{active}, none is due")

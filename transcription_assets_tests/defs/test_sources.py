@@ -111,6 +111,12 @@ def test_an_invalid_catalogue_fails_the_tick(instance: dg.DagsterInstance, store
         tick(instance, store)
 
 
+def test_a_damaged_state_stops_its_source_only(instance: dg.DagsterInstance, store: Store) -> None:
+    store.write("sources.toml", store.read("sources.toml") + b'\n[torn]\nkind = "feed"\nurl = "https://e.example"')
+    store.write("sources/torn.json", b"{")
+    assert [request.partition_key for request in tick(instance, store)] == ["pod"]
+
+
 def test_a_store_without_sources_requests_nothing(instance: dg.DagsterInstance, store: Store) -> None:
     store.delete("sources.toml")
     assert [tick(instance, store, kind) for kind in ("feed", "link", "http", "store")] == [[], [], [], []]
