@@ -142,6 +142,8 @@ class LinkReader:
             "hls_prefer_native": True,
             "ffmpeg_location": f"{os.devnull}/ffmpeg",  # it would make requests of its own
             "socket_timeout": 60,
+            "js_runtimes": {},
+            "continuedl": False,  # it would join parts of two versions
             "retries": 3,
             "fragment_retries": 3,
             "skip_unavailable_fragments": False,  # else a recording with gaps would count as whole
@@ -149,14 +151,16 @@ class LinkReader:
         try:
             with answered(url), _guarded(yt_dlp.YoutubeDL, traffic)(fixed | options) as ydl:
                 yield ydl, traffic
-        except yt_dlp.utils.DownloadError as error:
+        except TranscriptionError:
+            raise
+        except Exception as error:  # extractors raise any exception for pages that they do not expect
             if traffic.error:
                 raise traffic.error from error
-            cause = error.exc_info[1] if error.exc_info else None
+            cause = error.exc_info[1] if isinstance(error, yt_dlp.utils.DownloadError) and error.exc_info else error
             name, reason = without_secrets(url), line(redacted(str(error).removeprefix("ERROR: ")))
             if isinstance(cause, yt_dlp.utils.UnsupportedError):
                 raise PermanentFailure(f"{name}: yt-dlp finds no recording there") from error
-            raise TransientFailure(f"{name}: {reason}; it is tried again later") from error
+            raise TransientFailure(f"{name}: {reason or type(error).__name__}; it is tried again later") from error
 
 
 class _Silent:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import origin
 from transcription_assets.sources import ledger, links
 from transcription_assets.sources.catalogue import Source
@@ -18,7 +18,7 @@ from transcription_assets_tests import recordings
 from transcription_assets_tests.sources.site import Page, Site, days_ago, episode, rss
 from transcription_assets_tests.sources.test_fetching import keys, source
 
-pytest.importorskip("yt_dlp")
+yt_dlp = pytest.importorskip("yt_dlp")
 # yt-dlp leaves the file open into which it joins fragments when one of them cannot be read.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -48,6 +48,18 @@ def test_a_direct_link_is_fetched(site: Site, fetcher: Fetcher, store: Store, to
     site.audio("/talk.wav", tone, cuts=[])
     assert fetcher.fetch(source("link", site.url("/talk.wav"))).failed == {}
     assert len(keys(store)) == 1
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), yt_dlp.utils.ExtractorError("x"), KeyError("x")])
+def test_any_error_of_yt_dlp_is_a_failure(
+    error: Exception, site: Site, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(yt_dlp.YoutubeDL, "extract_info", fail)
+    with pytest.raises(TransientFailure):
+        fetcher.fetch(source("link", site.url("/page")))
 
 
 def test_a_playlist_is_read_in_part(
