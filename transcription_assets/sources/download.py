@@ -72,8 +72,8 @@ def get_document(
             str(response.url),
             _bounded(response, url),
             response.headers.get("content-type", ""),
-            response.headers.get("etag", ""),
-            response.headers.get("last-modified", ""),
+            _sendable(response.headers.get("etag", "")),
+            _sendable(response.headers.get("last-modified", "")),
         )
 
 
@@ -108,10 +108,11 @@ def _decoded(response: httpx2.Response, url: str) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Partial:
-    """What an incomplete file holds: the version (`validator` for `If-Range`) of which URL, by its digest."""
+    """What an incomplete file holds: the version (`validator` for `If-Range`) of which URL (a digest), and its type."""
 
     url_digest: str
     validator: str
+    content_type: str = ""
 
 
 class Downloader:
@@ -170,23 +171,26 @@ class Downloader:
             asking.stream("GET", url, headers=headers) as response,
         ):
             content_type, final = response.headers.get("content-type", ""), str(response.url)
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
-                return self._finished_before(response, url, path, offset), final
+            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE and known and offset:
+                self._require_complete(response, url, path, offset)
+                return known.content_type, final
             require_success(response, url)
             _require_media(response, url)
             start, total = _range(response)
             if start not in {0, offset} or (start and response.status_code != httpx2.codes.PARTIAL_CONTENT):
                 forget(path)
                 raise TransientFailure(f"{without_secrets(url)}: the server sent another range than the requested one")
+            if start and known and _validator(response) != known.validator:
+                forget(path)
+                raise TransientFailure(f"{without_secrets(url)}: the server sent a part of another version")
             self._receive(response, url, path, start, total)
         return content_type, final
 
-    def _finished_before(self, response: httpx2.Response, url: str, path: Path, offset: int) -> str:
-        """Accept a file that was complete already; the answer to a range at its end is 416."""
-        if _range(response)[1] == offset:
-            return ""
-        forget(path)
-        raise TransientFailure(f"{without_secrets(url)}: the file changed during the download")
+    def _require_complete(self, response: httpx2.Response, url: str, path: Path, offset: int) -> None:
+        """Check that the file was complete already; the answer to a range at its end is 416."""
+        if _range(response)[1] != offset:
+            forget(path)
+            raise TransientFailure(f"{without_secrets(url)}: the file changed during the download")
 
     def _receive(self, response: httpx2.Response, url: str, path: Path, start: int, total: int | None) -> None:
         if total is not None and total > self._most:
@@ -195,7 +199,10 @@ class Downloader:
             forget(path)
             validator = _validator(response)
             if validator:
-                _record_path(path).write_text(json.dumps(asdict(_Partial(digest(url), validator))), encoding="utf-8")
+                _record_path(path).write_text(
+                    json.dumps(asdict(_Partial(digest(url), validator, response.headers.get("content-type", "")))),
+                    encoding="utf-8",
+                )
         size = start
         with path.open("r+b" if start else "wb") as file:
             file.seek(start)
@@ -240,11 +247,15 @@ def _range(response: httpx2.Response) -> tuple[int, int | None]:
 
 def _validator(response: httpx2.Response) -> str:
     """Return the value for `If-Range`: a strong ETag, else the modification time."""
-    etag: str = response.headers.get("etag", "")
+    etag = _sendable(response.headers.get("etag", ""))
     if etag and not etag.startswith("W/"):
         return etag
-    last_modified: str = response.headers.get("last-modified", "")
-    return last_modified
+    return _sendable(response.headers.get("last-modified", ""))
+
+
+def _sendable(validator: str) -> str:
+    """Return the validator if it can be sent back as a header, else ""."""
+    return validator if validator.isascii() and validator.isprintable() else ""
 
 
 def _record_path(path: Path) -> Path:
@@ -254,8 +265,9 @@ def _record_path(path: Path) -> Path:
 def _record(path: Path, url: str) -> _Partial | None:
     with suppress(OSError, ValueError, TypeError, KeyError):
         document = json.loads(_record_path(path).read_text(encoding="utf-8"))
-        if path.exists() and document["url_digest"] == digest(url) and isinstance(document["validator"], str):
-            return _Partial(document["url_digest"], document["validator"])
+        found = _Partial(**document)
+        if path.exists() and found.url_digest == digest(url) and _sendable(found.validator):
+            return found
     return None
 
 

@@ -77,7 +77,7 @@ class OtherStore:
                     raise TransientFailure(f"{item.media_url}: received {file.tell()} of {found.size} bytes")
                 file.write(block)
             size = file.tell()
-        if size != found.size:
+        if size != found.size or self.store.stat(key).etag != etag:
             part.unlink()
             raise TransientFailure(f"{item.media_url}: replaced during the copy")
         return Downloaded(part, item.media_url, "", size, begun)

@@ -80,6 +80,40 @@ def test_a_complete_part_is_taken(site: Site, downloader: Downloader, tmp_path: 
     assert not (tmp_path / "part").exists()
 
 
+def test_a_complete_part_keeps_its_type(site: Site, downloader: Downloader, tmp_path: Path) -> None:
+    site.audio("/a", DATA)
+    downloader.download(site.url("/a"), tmp_path / "part")
+    assert downloader.download(site.url("/a"), tmp_path / "part").content_type == "audio/wav"
+
+
+@pytest.mark.parametrize("sent", ["another", ""])
+def test_a_part_of_an_unknown_version_is_not_joined(
+    sent: str, site: Site, downloader: Downloader, tmp_path: Path
+) -> None:
+    page = site.audio("/a.wav", DATA, cuts=[100_000, 0, 0, 0, 0])
+    with pytest.raises(TransientFailure):
+        downloader.download(site.url("/a.wav"), tmp_path / "part")
+    page.cuts.clear()
+    page.data, page.ignores_if_range, page.etag = DATA[::-1], True, f'"{sent}"' if sent else ""
+    with pytest.raises(TransientFailure):
+        downloader.download(site.url("/a.wav"), tmp_path / "part")
+    assert downloader.download(site.url("/a.wav"), tmp_path / "part").path.read_bytes() == page.data
+
+
+@pytest.mark.parametrize("tag", ['"\xe9"', '"a\x7f"'])
+def test_validators_that_cannot_be_sent_are_dropped(
+    tag: str, site: Site, downloader: Downloader, tmp_path: Path
+) -> None:
+    site.pages["/feed"] = Page(b"feed", "text/xml", etag=tag)
+    found = get_document(connect, site.url("/feed"), 30)
+    assert found is not None
+    assert found.etag == ""
+    site.audio("/a.wav", DATA, etag=tag, cuts=[1000])
+    with pytest.raises(TransientFailure):
+        downloader.download(site.url("/a.wav"), tmp_path / "part")
+    assert downloader.download(site.url("/a.wav"), tmp_path / "part").size == len(DATA)
+
+
 @pytest.mark.parametrize("with_length", [True, False])
 def test_a_file_over_the_limit_is_refused(
     *, with_length: bool, site: Site, downloader: Downloader, tmp_path: Path

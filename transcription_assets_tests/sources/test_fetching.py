@@ -232,6 +232,26 @@ def test_another_store_is_copied(fill: Callable[[Path], None], fetcher: Fetcher,
         fetcher.fetch(copied)
 
 
+def test_a_recording_replaced_during_its_copy_waits(
+    fetcher: Fetcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "roots" / "other"
+    other_folder(other)
+    read = Store.read_media
+
+    def replaced(self: Store, key: str, start: int, length: int) -> bytes:
+        data = read(self, key, start, length)
+        path = other / "interviews" / "a.wav"
+        path.write_bytes(bytes(reversed(path.read_bytes())))
+        return data
+
+    monkeypatch.setattr(Store, "read_media", replaced)
+    copying = replace(fetcher, limits=replace(fetcher.limits, link_roots=(tmp_path / "roots",)))
+    assert copying.fetch(source("store", str(other))).failed
+    assert keys(store) == []
+    assert ledger.load(store, "pod").count("waiting") == 1
+
+
 def test_two_processes_do_not_download_one_item(site: Site, fetcher: Fetcher, tone: bytes) -> None:
     publish(site, tone, 1)
     feed = source("feed", site.url("/feed"))
