@@ -1,9 +1,10 @@
 """Looking at a source, and fetching what it offers into the inbox: the same for commands and for Dagster."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from transcription_assets import media
-from transcription_assets.domain.media_keys import encode
+from transcription_assets.domain.media_keys import SUFFIXES, encode
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
@@ -32,6 +33,9 @@ MOST_AT_ONCE = 25
 FEED_LIMIT_S = 120.0
 ABANDONED_S = 7 * 86_400.0
 """Seconds after which a part of a download that nobody continued is deleted."""
+KEPT_PARTS = 3
+"""Parts of incomplete downloads take at most the space of so many recordings of the maximum size."""
+_STEM = re.compile(r"(.+-[0-9a-f]{20})\.")
 EVERYTHING = 1 << 62
 
 log = logging.getLogger(__name__)
@@ -265,7 +269,7 @@ class Fetcher:
         return item, downloader.download(with_credentials(item.media_url, source.url), part)
 
     def _checked_name(self, source: Source, item: Item, got: Downloaded) -> str:
-        """Return the name in the inbox of a file whose header can be decoded; other files are deleted.
+        """Return the name in the inbox of a file whose header can be decoded.
 
         Raises:
             PermanentFailure: it is empty, not a recording, without audio, or of an unknown type.
@@ -274,19 +278,16 @@ class Fetcher:
         """
         stated = names.suffix(item, got.url, got.content_type)
         suffix = got.path.suffix.lower() if isinstance(source, LinkSource) else stated
-        try:
-            self._require_recording(item, got, suffix)
-        except PermanentFailure:
-            forget(got.path)
-            raise
+        self._require_recording(item, got, suffix)
         if isinstance(source, StoreSource):
             return name_in_inbox(source.name, item)
         return names.name(source.name, item, suffix)
 
     def _require_recording(self, item: Item, got: Downloaded, suffix: str) -> None:
         title = item.shown
-        if not suffix:
-            raise PermanentFailure(f"{title}: neither its address nor its type ({got.content_type}) is of a recording")
+        if suffix not in SUFFIXES:
+            kind = got.content_type or suffix
+            raise PermanentFailure(f"{title}: neither its address nor its type ({kind}) is of a recording")
         limit_s = self.decoder.limit(0.0, got.size)
         media.probe(f"file:{got.path}", title, ffmpeg=self.decoder.ffmpeg, limit_s=limit_s)
 
@@ -319,9 +320,15 @@ class Fetcher:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _delete_abandoned(folder)
+            _trim(folder, KEPT_PARTS * self.limits.most_bytes)
             path = folder / f"{source.name}-{item.identity}.part"
             with FileLock(f"{path}.lock", timeout=0):
-                yield path
+                try:
+                    yield path
+                except TranscriptionError as error:
+                    if not error.transient:
+                        _delete(path.stem, folder)
+                    raise
         except Timeout as error:
             raise TransientFailure(f"{item.shown}: another process downloads it") from error
         except OSError as error:
@@ -343,6 +350,31 @@ def _lifted(known: Ledger, at: str) -> dict[str, Entry]:
 
 def _stamp(now: datetime) -> str:
     return now.isoformat(timespec="microseconds")
+
+
+def _delete(stem: str, folder: Path) -> None:
+    """Delete all files of a download but its lock."""
+    for path in folder.iterdir():
+        if path.name.startswith(f"{stem}.") and path.suffix != ".lock":
+            path.unlink(missing_ok=True)
+
+
+def _trim(folder: Path, most_bytes: int) -> None:
+    """Delete the oldest parts until all have at most `most_bytes`; those that a process downloads now are kept."""
+    found: dict[str, tuple[float, int]] = {}
+    for path in folder.iterdir():
+        with suppress(OSError):
+            stem, status = _STEM.match(path.name), path.stat()
+            if stem and path.suffix != ".lock":
+                newest, size = found.get(stem[1], (0.0, 0))
+                found[stem[1]] = (max(newest, status.st_mtime), size + status.st_size)
+    excess = sum(size for _, size in found.values()) - most_bytes
+    for name, (_, size) in sorted(found.items(), key=lambda each: each[1]):
+        if excess <= 0:
+            return
+        with suppress(Timeout, OSError), FileLock(folder / f"{name}.part.lock", timeout=0):
+            _delete(name, folder)
+            excess -= size
 
 
 def _delete_abandoned(folder: Path) -> None:

@@ -252,6 +252,29 @@ def test_a_recording_replaced_during_its_copy_waits(
     assert ledger.load(store, "pod").count("waiting") == 1
 
 
+def parts(fetcher: Fetcher) -> list[Path]:
+    return [path for path in fetcher.limits.folder.iterdir() if path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(
+    "page", [Page(b"no recording" * 999, "audio/wav"), Page(bytes(6_000_000), "", with_length=False)]
+)
+def test_parts_of_refused_recordings_are_deleted(page: Page, site: Site, fetcher: Fetcher) -> None:
+    site.pages["/a.wav"] = page
+    assert fetcher.fetch(source("http", site.url("/a.wav"))).failed
+    assert parts(fetcher) == []
+
+
+def test_the_size_of_all_kept_parts_is_bounded(site: Site, fetcher: Fetcher, tone: bytes) -> None:
+    publish(site, tone, *range(8))
+    for number in range(8):
+        site.pages[f"/{number}.wav"].cuts = [50_000, 0, 0, 0, 0]
+    limits = replace(fetcher.limits, most_bytes=len(tone) + 10)
+    replace(fetcher, limits=limits).fetch(source("feed", site.url("/feed")))
+    kept = sum(path.stat().st_size for path in parts(fetcher))
+    assert 0 < kept <= (fetching.KEPT_PARTS + 1) * limits.most_bytes
+
+
 def test_two_processes_do_not_download_one_item(site: Site, fetcher: Fetcher, tone: bytes) -> None:
     publish(site, tone, 1)
     feed = source("feed", site.url("/feed"))

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from transcription_assets.errors import PermanentFailure, TranscriptionError, Tr
 from transcription_assets.pipeline import origin
 from transcription_assets.sources import ledger, links
 from transcription_assets.sources.catalogue import Source
+from transcription_assets.sources.download import Downloaded
+from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.fetching import Fetcher
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
@@ -60,6 +63,21 @@ def test_any_error_of_yt_dlp_is_a_failure(
     monkeypatch.setattr(yt_dlp.YoutubeDL, "extract_info", fail)
     with pytest.raises(TransientFailure):
         fetcher.fetch(source("link", site.url("/page")))
+
+
+def test_a_recording_of_unknown_type_is_given_up(
+    site: Site, fetcher: Fetcher, store: Store, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(self: links.LinkReader, item: Item, part: Path, today: date) -> tuple[Item, Downloaded]:
+        described, got = download(self, item, part, today)
+        return described, replace(got, path=got.path.rename(got.path.with_suffix(".unknown_video")))
+
+    download = links.LinkReader.download
+    monkeypatch.setattr(links.LinkReader, "download", named)
+    site.audio("/talk.wav", tone)
+    assert fetcher.fetch(source("link", site.url("/talk.wav"))).failed
+    assert keys(store) == []
+    assert ledger.load(store, "pod").count("failed") == 1
 
 
 def test_a_playlist_is_read_in_part(
