@@ -1,5 +1,6 @@
 """Parsing of podcast feeds (RSS, Atom) with feedparser: items with their recordings, newest first. No I/O."""
 
+import codecs
 import io
 import re
 from calendar import timegm
@@ -28,6 +29,9 @@ _ROOT = re.compile(
     rb"\s*+(?>(?>(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[[^\]]*\])?>))\s*+)*+<([A-Za-z_][\w.:-]*)",
     re.DOTALL | re.IGNORECASE,
 )
+_ENCODINGS = frozenset({"utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "iso8859-1", "cp1252", "ascii"})
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s;\"']+)", re.IGNORECASE)
+_ENCODING = re.compile(rb"encoding\s*=\s*[\"']([^\"']*)", re.IGNORECASE)
 _MARKUP = re.compile(r"<[^<>]{0,1000}>")
 
 
@@ -86,6 +90,7 @@ def parse(data: bytes, url: str, content_type: str, today: date) -> Feed:
     if name not in _ROOTS:
         what = "an HTML page" if name == "html" or "html" in content_type else "not RSS or Atom"
         raise PermanentFailure(f"not a feed ({what}); take the address of the feed itself")
+    _require_encoding(root[0] if root else b"", content_type)
     if b"<!entity" in data.replace(b"\0", b"").lower():
         raise PermanentFailure("the feed declares XML entities, which are not allowed")
     if len(data) > MOST_REPAIRED and not _is_well_formed(data):
@@ -98,6 +103,23 @@ def parse(data: bytes, url: str, content_type: str, today: date) -> Feed:
     )
     # Relative addresses must not take user name, password and token of the feed's address along.
     return Feed(line(parsed.feed.get("title")), _ordered(_items(parsed, without_secrets(url), today)))
+
+
+def _require_encoding(head: bytes, content_type: str) -> None:
+    """Check that markup has its own bytes in the stated encodings, so that a search for entity declarations finds them.
+
+    Raises:
+        PermanentFailure: another encoding is stated, such as UTF-7.
+
+    """
+    stated = _CHARSET.findall(content_type) + [name.decode("latin-1") for name in _ENCODING.findall(head)]
+    for name in stated:
+        try:
+            known = codecs.lookup(name).name
+        except (LookupError, ValueError):
+            known = ""
+        if known not in _ENCODINGS:
+            raise PermanentFailure(f"the feed has the encoding {line(name)}, expected UTF-8")
 
 
 def _is_well_formed(data: bytes) -> bool:

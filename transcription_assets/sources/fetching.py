@@ -118,7 +118,7 @@ class Fetcher:
         if isinstance(source, LinkSource):
             title, items = self._links.entries(source.url, source.backfill, today)
             return Look(title, items)
-        other = OtherStore.open(source, self.limits.link_roots)
+        other = OtherStore.open(source, self.limits.link_roots, self.store.url)
         return Look("", other.items(), other=other)
 
     def _look_at_feed(self, source: FeedSource, known: Ledger) -> Look:

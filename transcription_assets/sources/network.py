@@ -57,24 +57,25 @@ def parse_networks(parts: Iterable[str]) -> tuple[Network, ...]:
 def is_allowed(address: Address, networks: Sequence[Network] = ()) -> bool:
     """Return whether to connect to this address: it is public, or in one of `networks`.
 
-    An IPv6 address that stands for an IPv4 address (mapped, 6to4, Teredo, NAT64) must be public in both forms.
+    A mapped IPv4 address counts as that, also one of NAT64; those in a 6to4 or Teredo address must be public as well.
     """
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
+    elif address in _NAT64:
+        address = IPv4Address(int(address) & 0xFFFF_FFFF)
     if any(address.version == network.version and address in network for network in networks):
         return True
     embedded = _embedded(address) if isinstance(address, IPv6Address) else ()
     return (
         address.is_global
         and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        and not (isinstance(address, IPv6Address) and address.is_site_local)
         and all(is_allowed(inner) for inner in embedded)
     )
 
 
 def _embedded(address: IPv6Address) -> list[IPv4Address]:
     inside = [address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64:
-        inside.append(IPv4Address(int(address) & 0xFFFF_FFFF))
     return [each for each in inside if each is not None]
 
 

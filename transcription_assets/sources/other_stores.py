@@ -21,11 +21,11 @@ class OtherStore:
     store: Store
 
     @classmethod
-    def open(cls, source: StoreSource, link_roots: tuple[Path, ...]) -> Self:
-        """Open the store of a source.
+    def open(cls, source: StoreSource, link_roots: tuple[Path, ...], own_url: str) -> Self:
+        """Open the store of a source; `own_url` is that of the store into which is copied.
 
         Raises:
-            Refused: it is a folder outside of all link roots, or access is denied.
+            Refused: one of the two contains the other, it is a folder outside of all link roots, or access is denied.
             TranscriptionError: there is no such store, or it does not answer.
 
         """
@@ -34,7 +34,11 @@ class OtherStore:
             if not any(folder.is_relative_to(root.resolve()) for root in link_roots):
                 hint = "add it to TRANSCRIPTION_LINK_ROOTS"
                 raise Refused(f"{source.url}: the folder is not in a link root; {hint}", hint=hint)
-        return cls(Store.open(source.url, read_only=True))
+        other = Store.open(source.url, read_only=True)
+        one, own = (f"{_place(url)}/" for url in (other.url, own_url))
+        if one.startswith(own) or own.startswith(one):
+            raise Refused(f"{source.url}: this store, or a part of it or around it; its copies would be copied again")
+        return cls(other)
 
     def items(self) -> tuple[Item, ...]:
         """Return the recordings by name; another version of a file is another item.
@@ -89,6 +93,10 @@ def name_in_inbox(source: str, item: Item) -> str:
     rest = name.partition("/")[2] if name.startswith(INBOXES) else name
     inbox = "audio" if PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES else "video"
     return f"{inbox}/{source}/{rest}"
+
+
+def _place(url: str) -> str:
+    return url.rstrip("/") if "://" in url else str(Path(url).resolve()).rstrip("/")
 
 
 def _stem(name: str) -> str:

@@ -154,6 +154,22 @@ def test_entity_bombs_are_refused(encoding: str) -> None:
         parsed(text.encode(encoding))
 
 
+@pytest.mark.parametrize("where", ["header", "prolog"])
+def test_feeds_in_other_encodings_are_refused(where: str) -> None:
+    bomb = BOMB.replace("<!ENTITY", "+ADwAIQ-ENTITY")
+    prolog = "<?xml version='1.0' encoding='utf-7'?>" if where == "prolog" else ""
+    data = f"{prolog}{bomb}<rss version='2.0'><channel><title>&k;</title></channel></rss>".encode("ascii")
+    with pytest.raises(PermanentFailure):
+        parsed(data, "text/xml; charset=UTF-7" if where == "header" else "text/xml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "iso-8859-1", "windows-1252", "utf-16"])
+def test_usual_encodings_are_read(encoding: str) -> None:
+    data = rss(episode("g", "https://e.example/1.mp3", "Zug f\xe4hrt")).decode().replace("UTF-8", encoding)
+    (item,) = parsed(data.encode(encoding), "application/rss+xml").items
+    assert item.title == "Zug f\xe4hrt"
+
+
 def test_external_entities_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     head = f'<!DOCTYPE rss [<!ENTITY x SYSTEM "{(tmp_path / "secret").as_uri()}">]>'

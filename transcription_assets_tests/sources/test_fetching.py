@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transcription_assets.errors import PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.errors import PermanentFailure, Refused, TranscriptionError, TransientFailure
 from transcription_assets.pipeline import origin
 from transcription_assets.sources import catalogue, fetching, ledger
 from transcription_assets.sources.catalogue import Source
@@ -250,6 +250,15 @@ def test_a_recording_replaced_during_its_copy_waits(
     assert copying.fetch(source("store", str(other))).failed
     assert keys(store) == []
     assert ledger.load(store, "pod").count("waiting") == 1
+
+
+@pytest.mark.parametrize("place", ["", "store", "store/audio"])
+def test_a_store_is_not_copied_into_itself(place: str, fetcher: Fetcher, store: Store, tmp_path: Path) -> None:
+    recordings.tone(tmp_path / "store" / "audio" / "a.wav", 1.0, rate=8_000)
+    copying = replace(fetcher, limits=replace(fetcher.limits, link_roots=(tmp_path,)))
+    with pytest.raises(Refused):
+        copying.fetch(source("store", str(tmp_path / place)))
+    assert keys(store) == ["audio/a.wav"]
 
 
 def parts(fetcher: Fetcher) -> list[Path]:

@@ -35,6 +35,8 @@ INTERNAL = [
     "::ffff:169.254.169.254",
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
+    "fec0::1",
+    "64:ff9b::a9fe:a9fe",
 ]
 
 
@@ -43,7 +45,7 @@ def test_internal_addresses_are_refused(address: str) -> None:
     assert not is_allowed(ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1"])
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"])
 def test_public_addresses_are_allowed(address: str) -> None:
     assert is_allowed(ip_address(address))
 
