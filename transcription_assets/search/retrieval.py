@@ -63,19 +63,24 @@ Alternatives = Mapping[str, Sequence[str]]
 async def search_words(
     snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Alternatives
 ) -> dict[int, float]:
-    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms, best first.
+    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
-    If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
+    Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would return
+    only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
     if these reach the limit too, up to `most` rows that hold the question as it was typed.
     """
-    every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
-    any_of_them = _queries().MatchQuery(f"{parsed.loose} {every_form}".strip(), "text")
-    found = await _holding(snapshot, parsed, filters, most, any_of_them)
-    if len(found) < most or not parsed.terms[1:]:
+    as_typed = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
+    in_forms: dict[int, float] = {}
+    if forms:
+        every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
+        any_form = _queries().MatchQuery(every_form, "text")
+        in_forms = await _holding(snapshot, parsed, filters, most, any_form)
+    found = in_forms | as_typed
+    if max(len(as_typed), len(in_forms)) < most or not parsed.terms[1:]:
         return found
     every = _all_of(parsed, forms)
     together = await _holding(snapshot, parsed, filters, most, every)
-    if len(together) == most:
+    if len(together) >= most:
         typed = parsed.loose if parsed.phrases else parsed.meaning
         beside = await _holding(snapshot, parsed, filters, most, _queries().PhraseQuery(typed, "text"))
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.

@@ -136,7 +136,7 @@ class Searcher:
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
         unknown = tuple(word for word in unknown if word not in forms.looked_up)
-        if words and (len(scores) == most or parsed.phrases):
+        if words and (len(scores) >= most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))
         if words and unknown and not vocabulary:

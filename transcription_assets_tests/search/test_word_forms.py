@@ -208,3 +208,13 @@ def test_damaged_vocabulary_is_replaced(tmp_path: Path) -> None:
     assert ask(searcher, "compass").hits
     table.maintain()
     assert file.read_bytes() != b"damaged"
+
+
+def test_other_forms_do_not_crowd_out_the_word_as_typed(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    typed = [spoken(f"audio/typed{number}.mp3", f"We saw the harbour {number}.") for number in range(60)]
+    others = [spoken(f"audio/other{number}.mp3", f"We saw the harbours {number}.") for number in range(26)]
+    fill(table, *typed, *others)
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour", Mode.TEXT).hits
+    assert {hit.media_key.startswith("audio/typed") for hit in hits} == {True}
