@@ -1,9 +1,9 @@
 """Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
 
-Candidates are ordered by the evidence in their sentences (`Evidence`), first with all forms of the question's words,
-then with the words as they were typed, then by a score: closeness (cosine of the
-passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
-are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
+Candidates are ordered by the evidence in their sentences (`Evidence`): those with all words of the question as they were
+typed first, then by the evidence with all forms of the words, then by that with the words as typed, then by a score:
+closeness (cosine of the passage and of its best sentence) plus a share for the words of the question that it holds,
+weighted by how rare they are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,8 +56,9 @@ class Evidence(IntEnum):
     AS_TYPED = 3
 
 
-_Rank = tuple[Evidence, Evidence]
-"""Evidence with all forms of the words, and with the words as typed."""
+_Rank = tuple[bool, Evidence, Evidence]
+"""Whether all words are there as typed, evidence with all forms of the words, and evidence with the words as typed."""
+_NO_EVIDENCE: _Rank = (False, Evidence.SOME, Evidence.SOME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,9 @@ def rank_moments(
     return RankedMoments(moments, scorer, weights.weak_below, frozenset(speakers))
 
 
-def _order(item: _Scored) -> tuple[int, int, float, str, float]:
-    with_forms, typed = item.evidence
-    return -with_forms, -typed, -item.score, item.candidate.media_key, item.candidate.start
+def _order(item: _Scored) -> tuple[int, int, int, float, str, float]:
+    all_typed, with_forms, typed = item.evidence
+    return -all_typed, -with_forms, -typed, -item.score, item.candidate.media_key, item.candidate.start
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
@@ -316,8 +317,7 @@ class _Scorer:
             Mode.VECTOR: by_meaning,
             Mode.TEXT: self.full_score * by_words,
         }[self.mode]
-        nothing = (Evidence.SOME, Evidence.SOME)
-        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=nothing)
+        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=_NO_EVIDENCE)
         return _Scored(item, score, closeness, coverage, similarities, evidence)
 
     def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
@@ -335,11 +335,12 @@ class _Scorer:
 
     def _evidence(self, sentence: Sentence, language: str) -> _Rank:
         if self.mode is Mode.VECTOR or self._coverage(sentence.text, language) < 1:
-            return Evidence.SOME, Evidence.SOME
+            return _NO_EVIDENCE
         typed = self._as_typed.found(list(tokens(sentence.text)))[0]
         if not self.forms.words and self.forms.numerals is None:
-            return typed, typed
-        return max(typed, self._in_all_forms.found(self._words(sentence.text, language))[0]), typed
+            return typed >= Evidence.ALL, typed, typed
+        in_forms = self._in_all_forms.found(self._words(sentence.text, language))[0]
+        return typed >= Evidence.ALL, max(typed, in_forms), typed
 
     def place(self, text: str, language: str) -> int | None:
         """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""

@@ -218,3 +218,13 @@ def test_other_forms_do_not_crowd_out_the_word_as_typed(tmp_path: Path) -> None:
     table.maintain()
     hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour", Mode.TEXT).hits
     assert {hit.media_key.startswith("audio/typed") for hit in hits} == {True}
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+def test_scattered_words_as_typed_come_before_other_forms(tmp_path: Path, mode: Mode) -> None:
+    table = Index(str(tmp_path))
+    said = {"typed": "The harbour had one old lamp.", "forms": "All harbours lamps."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in said.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour lamp", mode).hits
+    assert [hit.media_key for hit in hits] == ["audio/typed.mp3", "audio/forms.mp3"]
