@@ -484,6 +484,8 @@ class Index:
         changed = [key for key in media_keys if x.get(key) != made.get(key)]
         if changed:
             guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
+            if not _has_near_in_steps(table):
+                guests = schema.with_halves(guests, _dimension(table))
             self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
@@ -511,6 +513,7 @@ class Index:
             passages=int(table.count_rows()),
             embedding_model=self._model_of(name, table),
             dimension=_dimension(table),
+            near_in_steps=_has_near_in_steps(table),
         )
 
     def _served_name(self) -> str:
@@ -626,6 +629,13 @@ def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
 def _dimension(table: Any) -> int:
     """Return the dimension of the table's vectors."""
     return int(table.schema.field("vector").type.list_size)
+
+
+def _has_near_in_steps(table: Any) -> bool:
+    """Return whether `near` is in 8 bits: it is float16 in the tables of earlier columns, whose vectors are float32."""
+    import pyarrow as pa
+
+    return bool(table.schema.field("vector").type.value_type == pa.float16())
 
 
 def _of(media_keys: Sequence[str]) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from transcription_assets.search import schema
 from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
-from transcription_assets.search.schema import candidate
 
 ROW = "_rowid"
 NPROBES = 50
@@ -35,7 +35,8 @@ MAX_AT_ONCE = 16
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `reading` is the same as `table`, for coroutines.
+    `reading` is the same as `table`, for coroutines. `near_in_steps` is False for a table of earlier columns, whose
+    `near` has float16 numbers.
     """
 
     table: Any
@@ -44,6 +45,7 @@ class Snapshot:
     passages: int
     embedding_model: str
     dimension: int
+    near_in_steps: bool = True
 
 
 async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
@@ -153,7 +155,9 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
         return {}
     rows_read = await snapshot.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
     each = zip(rows_read[ROW].to_pylist(), rows_read["card"].to_pylist(), rows_read["near"].to_pylist(), strict=True)
-    return {number: candidate(number, card, vectors, snapshot.dimension) for number, card, vectors in each}
+    decode = schema.decode_vectors if snapshot.near_in_steps else schema.decode_halves
+    vectors = ((row, card, None if near is None else decode(near, snapshot.dimension)) for row, card, near in each)
+    return {row: schema.candidate(row, card, decoded) for row, card, decoded in vectors}
 
 
 def _queries() -> Any:
