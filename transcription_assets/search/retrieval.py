@@ -67,9 +67,10 @@ async def search_words(
 ) -> dict[int, float]:
     """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
-    Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would return
-    only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
-    if these reach the limit too, up to `most` rows that hold the question as it was typed.
+    Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would
+    return only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most`
+    rows with all terms are added, and if these reach the limit too, up to `most` rows that hold the question as it was
+    typed.
     """
     as_typed = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
     in_forms: dict[int, float] = {}

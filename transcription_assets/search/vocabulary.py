@@ -7,11 +7,12 @@ Words of passages written since then are still found as they were typed. Scripts
 """
 
 import io
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import polars as pl
 from rapidfuzz import process
@@ -26,6 +27,7 @@ from transcription_assets.search.word_forms import (
     parts,
     read_question,
     stem,
+    stems,
     value_of,
 )
 
@@ -39,27 +41,46 @@ MAX_FORMS = 24
 VERSION = "version"
 LANGUAGES = "languages"
 _WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*"
-_SCHEMA = {"word": pl.String(), "folded": pl.String(), "count": pl.Int64(), "numbers": pl.List(pl.Int64)}
+_SCHEMA = {
+    "word": pl.String(),
+    "folded": pl.String(),
+    "count": pl.Int64(),
+    "languages": pl.List(pl.String),
+    "stems": pl.List(pl.String),
+    "numbers": pl.List(pl.Int64),
+}
+"""`languages` are those of the word's passages, `stems` its stems in those that have a stemmer (`_stem_key`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
     """Other forms of a question's words in the passages.
 
-    `words` has for each term its other forms, spelt as in the index, `number_words` those that are part of its number:
+    `words` has for each term the words that are spelt like it, as in the index, `inflections` its inflections in each
+    language, which count in passages of that language only, `number_words` those that are part of its number:
     they lead to passages, but only the whole number counts. `numerals` are the words of the question with its numbers
     merged (`word_forms.read_question`), None if it has none.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inflections: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
         """The words by which passages are looked up, for each term that has others."""
-        terms = {*self.words, *self.number_words}
-        return {term: (*self.words.get(term, ()), *self.number_words.get(term, ())) for term in terms}
+        found: dict[str, list[str]] = {}
+        for others in (*self.inflections.values(), self.words, self.number_words):
+            for term, words in others.items():
+                found.setdefault(term, []).extend(words)
+        return {term: tuple(dict.fromkeys(words)) for term, words in found.items()}
+
+    def counted(self, language: str) -> Mapping[str, frozenset[str]]:
+        """Return the folded other forms that count as each term in a passage of this language."""
+        inflected = self.inflections.get(language, {})
+        terms = {*self.words, *inflected}
+        return {term: frozenset(map(fold, (*self.words.get(term, ()), *inflected.get(term, ())))) for term in terms}
 
 
 @dataclass(frozen=True)
@@ -83,19 +104,27 @@ class Vocabulary:
         """Return the most frequent words that start with this folded prefix, at most MAX_FORMS."""
         return self._range(prefix).sort("count", descending=True)["word"].head(MAX_FORMS).to_list()
 
-    def inflections(self, word: str) -> list[str]:
-        """Return the words with the same stem as this one (lower case) in a language of the table, without itself."""
+    def inflections(self, word: str) -> dict[str, list[str]]:
+        """Return the words that occur in each language with the same stem as this one (lower case), without itself.
+
+        These are the most frequent ones, at most MAX_FORMS in a language.
+        """
         folded = fold(word)
         if len(folded) < SHORTEST or any(map(str.isdigit, folded)):
-            return []
-        shared = self._range(folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)])
-        languages = [language for language in self.languages if language in STEMMERS]
-        stems = [(language, stem(word, language)) for language in languages]
-        return [
-            other
-            for other, other_folded in zip(shared["word"].to_list(), shared["folded"].to_list(), strict=True)
-            if other_folded != folded and any(stem(other, language) == root for language, root in stems)
-        ][:MAX_FORMS]
+            return {}
+        shared = folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)]
+        found = {}
+        for language in self.languages:
+            if language in STEMMERS:
+                others = [other for other in self._stemmed(word, language) if fold(other) != folded]
+                found[language] = [other for other in others if fold(other).startswith(shared)][:MAX_FORMS]
+        return {language: others for language, others in found.items() if others}
+
+    def _stemmed(self, word: str, language: str) -> list[str]:
+        """Return the words that occur in the language with the stem of this one, the most frequent first."""
+        keys, words = self._by_stem
+        key = _stem_key(language, stem(word, language))
+        return words[bisect_left(keys, key) : bisect_right(keys, key)]
 
     def similar(self, word: str) -> list[str]:
         """Return the words that are spelt like this folded one (`query.is_like`), the most similar first."""
@@ -120,6 +149,13 @@ class Vocabulary:
     @cached_property
     def _folded(self) -> list[str]:
         return self.table["folded"].to_list()
+
+    @cached_property
+    def _by_stem(self) -> tuple[list[str], list[str]]:
+        """The key of each stem, sorted, and the word with it; the most frequent word of each stem first."""
+        stemmed = self.table.explode("stems").drop_nulls("stems")
+        stemmed = stemmed.sort("stems", "count", "word", descending=[False, True, False])
+        return stemmed["stems"].to_list(), stemmed["word"].to_list()
 
     @cached_property
     def _by_number(self) -> dict[int, list[str]]:
@@ -156,28 +192,49 @@ def from_parquet(content: bytes) -> Vocabulary:
         table = pl.read_parquet(source)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"damaged vocabulary: {error}") from error
+    if dict(table.schema) != _SCHEMA:
+        raise ValueError(f"vocabulary with other columns: {', '.join(table.columns)}")
     return Vocabulary(table, tuple(metadata.get(LANGUAGES, "").split()), int(metadata.get(VERSION, "-1")))
 
 
 def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
     """Collect the words of passages, batches with the columns `text` and `language`."""
     counted: Counter[str] = Counter()
+    said_in: dict[str, set[str]] = {}
     languages: Counter[str] = Counter()
     for batch in passages:
-        words = batch["text"].str.to_lowercase().str.extract_all(_WORD).explode().drop_nulls()
-        counted.update(dict(words.value_counts(name="count").iter_rows()))
+        words = batch.select("language", word=pl.col("text").str.to_lowercase().str.extract_all(_WORD)).explode("word")
+        for word, language, count in words.drop_nulls("word").group_by("word", "language").len().iter_rows():
+            counted[word] += count
+            said_in.setdefault(word, set()).update((language,) if language else ())
         languages.update(dict(batch["language"].drop_nulls().value_counts(name="count").iter_rows()))
     spoken = tuple(language for language, _ in languages.most_common() if language)
+    spaced = (one for one in counted.most_common() if one[0].isascii() or not any(map(is_unspaced, one[0])))
+    kept = list(islice(spaced, MAX_WORDS))
+    stemmed = _stems({word: said_in[word] for word, _ in kept})
     rows = [
-        (word, fold(word), count, _values(word, spoken) or None)
-        for word, count in counted.most_common()
-        if word.isascii() or not any(map(is_unspaced, word))
-    ][:MAX_WORDS]
+        (word, fold(word), count, sorted(said_in[word]), stemmed.get(word), _values(word, said_in[word]) or None)
+        for word, count in kept
+    ]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
     return Vocabulary(table, spoken, version)
 
 
-def _values(word: str, languages: Sequence[str]) -> list[int]:
+def _stems(said_in: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the stems of each word in its languages, as keys; words of languages without a stemmer have none."""
+    found: dict[str, list[str]] = {}
+    for language in STEMMERS:
+        words = [word for word, languages in said_in.items() if language in languages]
+        for word, root in zip(words, stems(words, language) if words else (), strict=True):
+            found.setdefault(word, []).append(_stem_key(language, root))
+    return found
+
+
+def _stem_key(language: str, root: str) -> str:
+    return f"{language}:{root}"
+
+
+def _values(word: str, languages: Iterable[str]) -> list[int]:
     """Return the whole numbers that the word says alone in one of the languages."""
     found = set()
     for language in languages:
@@ -193,11 +250,13 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
     These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
     """
     found: dict[str, list[str]] = {}
+    inflections: dict[str, dict[str, Sequence[str]]] = {}
     for term in parsed.terms:
-        found[term] = vocabulary.inflections(parsed.spelt[term])
+        for language, others in vocabulary.inflections(parsed.spelt[term]).items():
+            inflections.setdefault(language, {})[term] = others
         if term not in vocabulary:
             is_open = term == parsed.unfinished and len(term) >= SHORTEST
-            found[term] += [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
+            found[term] = [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
     number_words: dict[str, list[str]] = {}
     numerals = read_question(parsed.unquoted, vocabulary.languages)
     for token in numerals or ():
@@ -206,7 +265,7 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
             said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
             for term in parsed.terms_in((token.start, token.end)):
                 number_words.setdefault(term, []).extend(said)
-    return Forms(_others(found), _others(number_words), numerals)
+    return Forms(_others(found), inflections, _others(number_words), numerals)
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

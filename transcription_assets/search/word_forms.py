@@ -71,6 +71,12 @@ def stem(word: str, language: str) -> str:
         return fold(str(_stemmer(name).stemWord(word)))
 
 
+def stems(words: Sequence[str], language: str) -> list[str]:
+    """Return the `stem` of each word, for many words of a language that has a stemmer."""
+    with _LOCK:
+        return [fold(str(found)) for found in _stemmer(STEMMERS[language]).stemWords(list(words))]
+
+
 @cache
 def _stemmer(name: str) -> "_Stemmer":
     import Stemmer
@@ -83,6 +89,9 @@ class _Stemmer:
     """Type of PyStemmer's stemmers, which have none."""
 
     def stemWord(self, word: str) -> str:  # noqa: N802 -- the library's name
+        raise NotImplementedError
+
+    def stemWords(self, words: list[str]) -> list[str]:  # noqa: N802 -- the library's name
         raise NotImplementedError
 
 

@@ -228,3 +228,25 @@ def test_scattered_words_as_typed_come_before_other_forms(tmp_path: Path, mode: 
     table.maintain()
     hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour lamp", mode).hits
     assert [hit.media_key for hit in hits] == ["audio/typed.mp3", "audio/forms.mp3"]
+
+
+def test_forms_count_in_passages_of_their_language_only(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = {
+        "de/plan": ("de", "Der Plan der Reise."),
+        "en/plan": ("en", "She made a plan ticket by ticket."),
+        "en/plane": ("en", "The plane was late and no ticket was sold."),
+    }
+    fill(table, *(spoken(f"audio/{name}.mp3", text, language=code) for name, (code, text) in said.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "plane ticket", Mode.TEXT).hits
+    assert [(hit.media_key, hit.weak) for hit in hits[:2]] == [
+        ("audio/en/plane.mp3", False),
+        ("audio/en/plan.mp3", True),
+    ]
+
+
+def test_inflections_are_the_most_frequent_ones() -> None:
+    said = "walks " + "walked " * 3 + "walking " * 2
+    made = build([pl.DataFrame({"text": [said, "Walk walker"], "language": ["en", None]})], 1)
+    assert made.inflections("walk") == {"en": ["walked", "walking", "walks"]}
