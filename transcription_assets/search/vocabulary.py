@@ -58,20 +58,22 @@ class Forms:
 
     `words` has for each term the words that are spelt like it, as in the index, `inflections` its inflections in each
     language, which count in passages of that language only, `number_words` those that are part of its number:
-    they lead to passages, but only the whole number counts. `numerals` are the words of the question with its numbers
+    they lead to passages, but only the whole number counts. `completions` are the words that begin with the last term:
+    they lead to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its numbers
     merged (`word_forms.read_question`), None if it has none.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inflections: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    completions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
         """The words by which passages are looked up, for each term that has others."""
         found: dict[str, list[str]] = {}
-        for others in (*self.inflections.values(), self.words, self.number_words):
+        for others in (*self.inflections.values(), self.words, self.number_words, self.completions):
             for term, words in others.items():
                 found.setdefault(term, []).extend(words)
         return {term: tuple(dict.fromkeys(words)) for term, words in found.items()}
@@ -251,12 +253,14 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
     """
     found: dict[str, list[str]] = {}
     inflections: dict[str, dict[str, Sequence[str]]] = {}
+    completions: dict[str, list[str]] = {}
     for term in parsed.terms:
         for language, others in vocabulary.inflections(parsed.spelt[term]).items():
             inflections.setdefault(language, {})[term] = others
         if term not in vocabulary:
-            is_open = term == parsed.unfinished and len(term) >= SHORTEST
-            found[term] = [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
+            found[term] = vocabulary.similar(term)
+            if term == parsed.unfinished and len(term) >= SHORTEST:
+                completions[term] = vocabulary.completions(term)
     number_words: dict[str, list[str]] = {}
     numerals = read_question(parsed.unquoted, vocabulary.languages)
     for token in numerals or ():
@@ -265,7 +269,7 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
             said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
             for term in parsed.terms_in((token.start, token.end)):
                 number_words.setdefault(term, []).extend(said)
-    return Forms(_others(found), inflections, _others(number_words), numerals)
+    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals)
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -154,7 +154,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
         ("kelder", "nl/kaas"),
         ("barco", "pt/mar"),
         ("поляной", "ru/pole"),
-        ("transcri", "en/other"),
         ("silver compasses", "en/compasses"),
         ("silver compass", "en/compass"),
     ],
@@ -250,3 +249,8 @@ def test_inflections_are_the_most_frequent_ones() -> None:
     said = "walks " + "walked " * 3 + "walking " * 2
     made = build([pl.DataFrame({"text": [said, "Walk walker"], "language": ["en", None]})], 1)
     assert made.inflections("walk") == {"en": ["walked", "walking", "walks"]}
+
+
+def test_completion_finds_a_passage_but_counts_as_weak(archive: Searcher) -> None:
+    hit = ask(archive, "transcri", Mode.TEXT).hits[0]
+    assert (hit.media_key, hit.weak, hit.matches) == ("audio/en/other.mp3", True, ())
