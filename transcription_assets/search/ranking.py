@@ -226,9 +226,16 @@ class RankedMoments:
         )
 
 
-def unknown_words(found: Sequence[Candidate], query: ParsedQuery) -> tuple[str, ...]:
-    """Return the terms that no candidate holds."""
-    return tuple(term for term in query.terms if not any(term in words_of(item.text) for item in found))
+def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) -> tuple[str, ...]:
+    """Return the terms that no candidate holds in any form; those of numbers are never unknown."""
+    counted = {language: forms.counted(language) for language in {item.language for item in found}}
+
+    def is_held(term: str, item: Candidate) -> bool:
+        held = words_of(item.text)
+        return term in held or bool(held & counted[item.language].get(term, _NONE))
+
+    terms = (term for term in query.terms if term not in forms.number_words)
+    return tuple(term for term in terms if not any(is_held(term, item) for item in found))
 
 
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:

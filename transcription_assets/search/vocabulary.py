@@ -57,10 +57,10 @@ class Forms:
     """Other forms of a question's words in the passages.
 
     `words` has for each term the words that are spelt like it, as in the index, `inflections` its inflections in each
-    language, which count in passages of that language only, `number_words` those that are part of its number:
-    they lead to passages, but only the whole number counts. `completions` are the words that begin with the last term:
-    they lead to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its numbers
-    merged (`word_forms.read_question`), None if it has none.
+    language, which count in passages of that language only, `number_words` those that are part of its number: they lead
+    to passages, but only the whole number counts. `completions` are the words that begin with the last term: they lead
+    to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its
+    numbers merged (`word_forms.read_question`), None if it has none.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -254,3 +254,14 @@ def test_inflections_are_the_most_frequent_ones() -> None:
 def test_completion_finds_a_passage_but_counts_as_weak(archive: Searcher) -> None:
     hit = ask(archive, "transcri", Mode.TEXT).hits[0]
     assert (hit.media_key, hit.weak, hit.matches) == ("audio/en/other.mp3", True, ())
+
+
+def test_misspelt_word_is_found_under_a_filter_that_excludes_it(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    english, spanish = spoken("audio/en.mp3", "A silver compass."), spoken("audio/es.mp3", "Un compas.", language="es")
+    fill(table, english, spanish)
+    table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    (hit,) = ask(searcher, "compas", Mode.TEXT, languages=("en",)).hits
+    assert [hit.text[a:b] for a, b in hit.matches] == ["compass"]
+    assert not hit.weak
