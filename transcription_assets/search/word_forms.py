@@ -54,7 +54,12 @@ LARGEST = 10**12
 
 _LOCK = Lock()
 _DIGITS = re.compile(r"\d+")
-_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|e|er|re|ere|eme|o|a)")
+_ENDINGS = {"es": "o|a", "fr": "e|er|re|ere|eme", "it": "o|a", "nl": "e", "pt": "o|a"}
+_ORDINALS = {
+    language: re.compile(rf"(\d+)(?:{'|'.join(filter(None, ('st|nd|rd|th', _ENDINGS.get(language))))})")
+    for language in ("", *_ENDINGS)
+}
+"""English ordinals in digits are read in every language; other endings could be anything (room 5a)."""
 _GROUP_MARKS = frozenset(",.'’\u202f\xa0")
 _DECIMAL_MARKS = frozenset(",.")
 _CENTURIES = range(11, 21)
@@ -130,16 +135,17 @@ class _Spoken:
 
 def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
     """Return the numbers among the words of a text, in order: in digits, and in words of the language."""
-    found = [*_in_digits(text, words), *(_in_words(words, language) if language in NUMBER_LANGUAGES else ())]
-    return _years(sorted(found))
+    said = _in_words(words, language) if language in NUMBER_LANGUAGES else ()
+    return sorted([*_in_digits(text, words, language), *_years(text, words, said)])
 
 
-def _in_digits(text: str, words: Sequence[Token]) -> Iterable[Number]:
+def _in_digits(text: str, words: Sequence[Token], language: str) -> Iterable[Number]:
+    ordinals = _ORDINALS.get(language, _ORDINALS[""])
     position = 0
     while position < len(words):
         first, digits = position, words[position].folded
         position += 1
-        if ordinal := _ORDINAL.fullmatch(digits):
+        if ordinal := ordinals.fullmatch(digits):
             yield from _number(first, position, ordinal[1], ordinal=True)
             continue
         if not _DIGITS.fullmatch(digits):
@@ -171,14 +177,15 @@ def _in_words(words: Sequence[Token], language: str) -> Iterable[Number]:
             yield Number(found.start, found.end, float(found.value), bool(found.is_ordinal))
 
 
-def _years(found: list[Number]) -> list[Number]:
-    """Join the two halves of a year as it is spoken: nineteen eleven."""
+def _years(text: str, words: Sequence[Token], found: Iterable[Number]) -> list[Number]:
+    """Join the two halves of a year as it is said in words, with nothing but white space between: nineteen eleven."""
     joined: list[Number] = []
     for number in found:
         before = joined[-1] if joined else None
         if (
             before
             and before.last == number.first
+            and text[words[before.last - 1].end : words[number.first].start].isspace()
             and not before.ordinal
             and not number.ordinal
             and before.value in _CENTURIES
