@@ -102,6 +102,14 @@ class Vocabulary:
         at = bisect_left(self._folded, folded)
         return at < len(self._folded) and self._folded[at] == folded
 
+    def occurs(self, word: str, language: str) -> bool:
+        """Return whether a word (lower case) or an inflection of it occurs in passages of this language."""
+        folded = fold(word)
+        first, last = bisect_left(self._folded, folded), bisect_right(self._folded, folded)
+        if any(language in languages for languages in self.table["languages"][first:last].to_list()):
+            return True
+        return bool(self._stemmed(word, language))
+
     def completions(self, prefix: str) -> list[str]:
         """Return the most frequent words that start with this folded prefix, at most MAX_FORMS."""
         return self._range(prefix).sort("count", descending=True)["word"].head(MAX_FORMS).to_list()
@@ -262,7 +270,7 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
             if term == parsed.unfinished and len(term) >= SHORTEST:
                 completions[term] = vocabulary.completions(term)
     number_words: dict[str, list[str]] = {}
-    numerals = read_question(parsed.unquoted, vocabulary.languages)
+    numerals = read_question(parsed.unquoted, vocabulary.languages, vocabulary.occurs)
     for token in numerals or ():
         value = value_of(token.folded)
         if value is not None and value == int(value):

@@ -5,7 +5,7 @@ without a stemmer has no inflections here, and one without a parser has numbers 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from threading import Lock
 from typing import NamedTuple
@@ -209,17 +209,22 @@ def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Toke
     return [*merged, *words[position:]]
 
 
-def read_question(text: str, languages: Sequence[str]) -> list[Token] | None:
+def read_question(text: str, languages: Sequence[str], occurs: Callable[[str, str], bool]) -> list[Token] | None:
     """Return the words of a question with its numbers merged, None if it has no numbers.
 
-    Its language is unknown: of these languages, the one is used in which most of its words are numbers.
+    Its language is unknown. Numbers in words are read in the first of `languages`, that of most passages; in another
+    one only if the question has several words and all others of them occur in that language. `occurs` says so of a word
+    (lower case) and a language. Of the readings, the one with the longest numbers is used, then the one with the most.
     """
     words = list(tokens(text))
-    readings = [merge_numbers(text, words, language) for language in languages or ("",)]
-    best = min(readings, key=len)
-    numerals = [reading for reading in readings if len(reading) == len(best)]
-    most = max(numerals, key=lambda reading: sum(token.folded.startswith("#") for token in reading))
-    return most if any(token.folded.startswith("#") for token in most) else None
+    readings = [merge_numbers(text, words, "")]
+    for number, language in enumerate(languages):
+        reading = merge_numbers(text, words, language)
+        others = [token.text.lower() for token in reading if not token.folded.startswith("#")]
+        if number == 0 or (words[1:] and all(occurs(word, language) for word in others)):
+            readings.append(reading)
+    best = min(readings, key=lambda reading: (len(reading), -sum(token.folded.startswith("#") for token in reading)))
+    return best if any(token.folded.startswith("#") for token in best) else None
 
 
 def value_of(key: str) -> float | None:

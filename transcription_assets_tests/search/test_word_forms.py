@@ -60,11 +60,23 @@ def test_parts_include_the_number(value: int) -> None:
     assert all(part >= 2 for part in parts(value))
 
 
-def test_question_without_numbers_is_read_as_typed() -> None:
-    assert read_question("silver compass", ["en", "de"]) is None
-    read = read_question("neunhundert Lampen", ["en", "de"])
-    assert read is not None
-    assert [token.folded for token in read] == ["#900", "lampen"]
+@pytest.mark.parametrize(
+    ("question", "keys"),
+    [
+        ("silver compass", None),
+        ("neunhundert Lampen", ["#900", "lampen"]),
+        ("nine hundred", ["#900"]),
+        ("once", None),
+        ("once upon", None),
+        ("Otto", None),
+        ("Otto Lampen", None),
+        ("900", ["#900"]),
+    ],
+)
+def test_question_is_read_in_languages_that_its_words_fit(question: str, keys: list[str] | None) -> None:
+    words = {"lampen": "de", "upon": "en", "silver": "en", "compass": "en"}
+    read = read_question(question, ["en", "de", "es", "it"], lambda word, language: words.get(word) == language)
+    assert (read and [token.folded for token in read]) == keys
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +281,12 @@ def test_misspelt_word_is_found_under_a_filter_that_excludes_it(tmp_path: Path) 
     (hit,) = ask(searcher, "compas", Mode.TEXT, languages=("en",)).hits
     assert [hit.text[a:b] for a, b in hit.matches] == ["compass"]
     assert not hit.weak
+
+
+def test_english_word_is_not_a_number_of_another_language(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = {"en/a": "The 11 men came.", "en/b": "Otto slept.", "es/c": "Son once hombres.", "it/d": "Otto uomini."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text, language=name[:2]) for name, text in said.items()))
+    table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert {hit.media_key for hit in ask(searcher, "once", Mode.TEXT).hits} == {"audio/es/c.mp3"}
