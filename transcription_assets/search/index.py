@@ -421,18 +421,19 @@ class Index:
         self._switched(table)
 
     def _maintain_vocabulary(self, name: str) -> None:
-        """Write the vocabulary of a table that has changed since it was written."""
+        """Write the vocabulary of a table of which a good part has changed since it was written."""
         table = self._tables.newest(name)
         if table is None or not has_cards(table):
             return
         written = self._read_vocabulary(name, None).vocabulary
-        if written.version == int(table.version):
+        now_s = time.time()
+        if written.is_current(int(table.version), int(table.count_rows()), now_s):
             return
         columns = {"text": pl.String(), "language": pl.String()}
         with translated(self.uri):
             batches = table.search().select(list(columns)).limit(int(table.count_rows()) or 1).to_batches(BATCH_ROWS)
             passages = (_frame(batch, columns) for batch in batches)
-            made = vocabularies.build(passages, int(table.version))
+            made = vocabularies.build(passages, int(table.version), written, now_s)
         self._tables.put(_vocabulary_path(name), made.to_parquet())
         self._vocabularies.pop(name, None)
 

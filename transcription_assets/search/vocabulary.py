@@ -40,6 +40,11 @@ LONGEST_ENDING = 3
 MAX_FORMS = 24
 VERSION = "version"
 LANGUAGES = "languages"
+ROWS = "rows"
+MADE_S = "made_s"
+NEW_SHARE = 0.02
+LONGEST_S = 86400.0
+"""A vocabulary is made again if this share of the rows is new or gone, or if it is older than this (seconds)."""
 _WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*"
 _SCHEMA = {
     "word": pl.String(),
@@ -92,6 +97,16 @@ class Vocabulary:
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
     languages: tuple[str, ...] = ()
     version: int = -1
+    rows: int = 0
+    made_s: float = 0.0
+    """Passages of the table at that version, and the time of its making (seconds since 1970)."""
+
+    def is_current(self, version: int, rows: int, now_s: float) -> bool:
+        """Return whether it still serves a table at this version with so many passages."""
+        if version == self.version:
+            return True
+        is_young = 0 <= now_s - self.made_s < LONGEST_S
+        return is_young and abs(rows - self.rows) < NEW_SHARE * max(rows, self.rows)
 
     def __bool__(self) -> bool:
         """Return whether there are words."""
@@ -180,10 +195,16 @@ class Vocabulary:
         last = bisect_left(self._folded, prefix + "\U0010ffff")
         return self.table[first:last]
 
+    def values(self) -> dict[tuple[str, tuple[str, ...]], list[int] | None]:
+        """Return the numbers that each word says, by the word and its languages."""
+        rows = self.table.select("word", "languages", "numbers").iter_rows()
+        return {(word, tuple(languages)): values for word, languages, values in rows}
+
     def to_parquet(self) -> bytes:
         """Return the vocabulary as a file."""
         target = io.BytesIO()
         metadata = {VERSION: str(self.version), LANGUAGES: " ".join(self.languages)}
+        metadata |= {ROWS: str(self.rows), MADE_S: str(self.made_s)}
         self.table.write_parquet(target, metadata=metadata)
         return target.getvalue()
 
@@ -204,15 +225,28 @@ def from_parquet(content: bytes) -> Vocabulary:
         raise ValueError(f"damaged vocabulary: {error}") from error
     if dict(table.schema) != _SCHEMA:
         raise ValueError(f"vocabulary with other columns: {', '.join(table.columns)}")
-    return Vocabulary(table, tuple(metadata.get(LANGUAGES, "").split()), int(metadata.get(VERSION, "-1")))
+    return Vocabulary(
+        table,
+        tuple(metadata.get(LANGUAGES, "").split()),
+        int(metadata.get(VERSION, "-1")),
+        int(metadata.get(ROWS, "0")),
+        float(metadata.get(MADE_S, "0")),
+    )
 
 
-def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
-    """Collect the words of passages, batches with the columns `text` and `language`."""
+def build(
+    passages: Iterable[pl.DataFrame], version: int, before: Vocabulary | None = None, now_s: float = 0.0
+) -> Vocabulary:
+    """Collect the words of passages, batches with the columns `text` and `language`.
+
+    The numbers of words that the vocabulary `before` has in the same languages are taken from there.
+    """
+    rows_read = 0
     counted: Counter[str] = Counter()
     said_in: dict[str, set[str]] = {}
     languages: Counter[str] = Counter()
     for batch in passages:
+        rows_read += batch.height
         words = batch.select("language", word=pl.col("text").str.to_lowercase().str.extract_all(_WORD)).explode("word")
         for word, language, count in words.drop_nulls("word").group_by("word", "language").len().iter_rows():
             counted[word] += count
@@ -222,12 +256,14 @@ def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
     spaced = (one for one in counted.most_common() if one[0].isascii() or not any(map(is_unspaced, one[0])))
     kept = list(islice(spaced, MAX_WORDS))
     stemmed = _stems({word: said_in[word] for word, _ in kept})
-    rows = [
-        (word, fold(word), count, sorted(said_in[word]), stemmed.get(word), _values(word, said_in[word]) or None)
-        for word, count in kept
-    ]
+    known = before.values() if before else {}
+    rows = []
+    for word, count in kept:
+        spoken_in = tuple(sorted(said_in[word]))
+        values = known[word, spoken_in] if (word, spoken_in) in known else _values(word, spoken_in) or None
+        rows.append((word, fold(word), count, spoken_in, stemmed.get(word), values))
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
-    return Vocabulary(table, spoken, version)
+    return Vocabulary(table, spoken, version, rows_read, now_s)
 
 
 def _stems(said_in: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

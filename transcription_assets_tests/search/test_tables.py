@@ -246,7 +246,7 @@ def test_encoded_card_round_trips(said: list[str], recorded: date | None, second
     written = schema.encode_card(
         "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
     )
-    pressed = schema.encode_vectors(np.ones(4), np.ones((len(said), 4)))
+    pressed = schema.encode_vectors(np.ones(4, np.float32), np.ones((len(said), 4), np.float32))
     found = schema.candidate(7, written, schema.decode_vectors(pressed, 4))
     assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
     assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [

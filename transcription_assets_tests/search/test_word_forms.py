@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcription_assets.search import vocabulary as words_of_table
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Mode, parse_query, tokens
 from transcription_assets.search.searcher import Searcher
@@ -76,7 +77,7 @@ def test_parts_include_the_number(value: int) -> None:
 def test_question_is_read_in_languages_that_its_words_fit(question: str, keys: list[str] | None) -> None:
     words = {"lampen": "de", "upon": "en", "silver": "en", "compass": "en"}
     read = read_question(question, ["en", "de", "es", "it"], lambda word, language: words.get(word) == language)
-    assert (read and [token.folded for token in read]) == keys
+    assert (None if read is None else [token.folded for token in read]) == keys
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +291,22 @@ def test_english_word_is_not_a_number_of_another_language(tmp_path: Path) -> Non
     table.maintain()
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert {hit.media_key for hit in ask(searcher, "once", Mode.TEXT).hits} == {"audio/es/c.mp3"}
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "now_s", "current"),
+    [(7, 500, 1e9, True), (8, 1019, 50.0, True), (8, 1030, 50.0, False), (8, 970, 50.0, False), (8, 1000, 1e6, False)],
+)
+def test_vocabulary_serves_until_many_rows_are_new(version: int, rows: int, now_s: float, *, current: bool) -> None:
+    assert Vocabulary(version=7, rows=1000, made_s=0.0).is_current(version, rows, now_s) is current
+
+
+def test_numbers_of_known_words_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = pl.DataFrame({"text": ["nine lamps", "nove"], "language": ["en", "it"]})
+    before = build([passages], 1)
+    parsed: list[str] = []
+    monkeypatch.setattr(words_of_table, "_values", lambda word, _languages: parsed.append(word))
+    after = build([passages, pl.DataFrame({"text": ["ten nove"], "language": ["en"]})], 2, before)
+    assert sorted(parsed) == ["nove", "ten"]
+    assert after.number_words([9]) == ["nine"]
+    assert after.rows == 3
