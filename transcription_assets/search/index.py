@@ -423,18 +423,19 @@ class Index:
         self._switched(table)
 
     def _maintain_vocabulary(self, name: str) -> None:
-        """Write the vocabulary of a table that has changed since it was written."""
+        """Write the vocabulary of a table of which a good part has changed since it was written."""
         table = self._tables.newest(name)
         if table is None or not has_cards(table):
             return
         written = self._read_vocabulary(name, None).vocabulary
-        if written.version == int(table.version):
+        now_s = time.time()
+        if written.is_current(int(table.version), int(table.count_rows()), now_s):
             return
         columns = {"text": pl.String(), "language": pl.String()}
         with translated(self.uri):
             batches = table.search().select(list(columns)).limit(int(table.count_rows()) or 1).to_batches(BATCH_ROWS)
             passages = (_frame(batch, columns) for batch in batches)
-            made = vocabularies.build(passages, int(table.version))
+            made = vocabularies.build(passages, int(table.version), written, now_s)
         self._tables.put(_vocabulary_path(name), made.to_parquet())
         self._vocabularies.pop(name, None)
 
@@ -486,6 +487,8 @@ class Index:
         changed = [key for key in media_keys if x.get(key) != made.get(key)]
         if changed:
             guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
+            if not _has_near_in_steps(table):
+                guests = schema.with_halves(guests, _dimension(table))
             self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
@@ -514,6 +517,7 @@ class Index:
             embedding_model=self._model_of(name, table),
             dimension=_dimension(table),
             has_kinds="kind" in table.schema.names,
+            near_in_steps=_has_near_in_steps(table),
         )
 
     def _served_name(self) -> str:
@@ -631,6 +635,13 @@ def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
 def _dimension(table: Any) -> int:
     """Return the dimension of the table's vectors."""
     return int(table.schema.field("vector").type.list_size)
+
+
+def _has_near_in_steps(table: Any) -> bool:
+    """Return whether `near` is in 8 bits: it is float16 in the tables of earlier columns, whose vectors are float32."""
+    import pyarrow as pa
+
+    return bool(table.schema.field("vector").type.value_type == pa.float16())
 
 
 def _of(media_keys: Sequence[str]) -> str:

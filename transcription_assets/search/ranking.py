@@ -1,9 +1,10 @@
 """Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
 
-Candidates are ordered by the evidence in their sentences (`Evidence`), first with all forms of the question's words,
-then with the words as they were typed, then by a score: closeness (cosine of the
-passage and of its best sentence) plus a share for the words of the question that it holds, weighted by how rare they
-are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons: docs/decisions/0026.
+Candidates are ordered by the evidence in their sentences (`Evidence`): those with all words of the question as typed
+first, then by the evidence with all forms of the words, then by that with the words as typed, then by a score:
+closeness (cosine of the passage and of its best sentence) plus a share for the words of the question that it holds,
+weighted by how rare they are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons:
+docs/decisions/0026.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,6 @@ from transcription_assets.search.query import (
     ParsedQuery,
     Span,
     Token,
-    fold,
     is_frequent,
     is_inflected,
     is_like,
@@ -59,8 +59,9 @@ class Evidence(IntEnum):
     AS_TYPED = 3
 
 
-_Rank = tuple[Evidence, Evidence]
-"""Evidence with all forms of the words, and with the words as typed."""
+_Rank = tuple[bool, Evidence, Evidence]
+"""Whether all words are there as typed, evidence with all forms of the words, and evidence with the words as typed."""
+_NO_EVIDENCE: _Rank = (False, Evidence.SOME, Evidence.SOME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +152,9 @@ def rank_moments(
     return RankedMoments(moments, scorer, weights.weak_below, frozenset(speakers))
 
 
-def _order(item: _Scored) -> tuple[int, int, float, str, float]:
-    with_forms, typed = item.evidence
-    return -with_forms, -typed, -item.score, item.candidate.media_key, item.candidate.start
+def _order(item: _Scored) -> tuple[int, int, int, float, str, float]:
+    all_typed, with_forms, typed = item.evidence
+    return -all_typed, -with_forms, -typed, -item.score, item.candidate.media_key, item.candidate.start
 
 
 def _is_weak(best: _Scored, weak_below: float) -> bool:
@@ -247,9 +248,16 @@ class RankedMoments:
         )
 
 
-def unknown_words(found: Sequence[Candidate], query: ParsedQuery) -> tuple[str, ...]:
-    """Return the terms that no candidate holds."""
-    return tuple(term for term in query.terms if not any(term in words_of(item.text) for item in found))
+def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) -> tuple[str, ...]:
+    """Return the terms that no candidate holds in any form; those of numbers are never unknown."""
+    counted = {language: forms.counted(language) for language in {item.language for item in found}}
+
+    def is_held(term: str, item: Candidate) -> bool:
+        held = words_of(item.text)
+        return term in held or bool(held & counted[item.language].get(term, _NONE))
+
+    terms = (term for term in query.terms if term not in forms.number_words)
+    return tuple(term for term in terms if not any(is_held(term, item) for item in found))
 
 
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
@@ -309,9 +317,17 @@ class _Scorer:
         return _Wording(typed, self.query.terms, _spelling(self.alike, self.query.terms))
 
     @cached_property
-    def _in_all_forms(self) -> _Wording:
-        """The question with other forms of its words, and with its numbers merged."""
-        spelling = _spelling(self._counted, self.query.terms) | _spelling(self.alike, self.query.terms)
+    def _wordings(self) -> dict[str, _Wording]:
+        return {}
+
+    def _in_all_forms(self, language: str) -> _Wording:
+        """Return the question with other forms of its words in this language, and with its numbers merged."""
+        if language not in self._wordings:
+            self._wordings[language] = self._worded(language)
+        return self._wordings[language]
+
+    def _worded(self, language: str) -> _Wording:
+        spelling = _spelling(self._counted(language), self.query.terms) | _spelling(self.alike, self.query.terms)
         if self.forms.numerals is None:
             return _Wording(self._as_typed.typed, self.query.terms, spelling)
         read = self.forms.numerals
@@ -319,9 +335,14 @@ class _Scorer:
         return _Wording(tuple(token.folded for token in read), terms, spelling)
 
     @cached_property
-    def _counted(self) -> Mapping[str, frozenset[str]]:
-        """The folded other forms of each term."""
-        return {term: frozenset(map(fold, others)) for term, others in self.forms.words.items()}
+    def _forms_in(self) -> dict[str, Mapping[str, frozenset[str]]]:
+        return {}
+
+    def _counted(self, language: str) -> Mapping[str, frozenset[str]]:
+        """Return the folded other forms of each term in a passage of this language."""
+        if language not in self._forms_in:
+            self._forms_in[language] = self.forms.counted(language)
+        return self._forms_in[language]
 
     def scored(self, item: Candidate) -> _Scored:
         coverage = self._coverage(item.text, item.language)
@@ -338,8 +359,7 @@ class _Scorer:
             Mode.VECTOR: by_meaning,
             Mode.TEXT: self.full_score * by_words,
         }[self.mode]
-        nothing = (Evidence.SOME, Evidence.SOME)
-        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=nothing)
+        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=_NO_EVIDENCE)
         return _Scored(item, score, closeness, coverage, similarities, evidence)
 
     def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
@@ -365,21 +385,23 @@ class _Scorer:
 
     def _evidence(self, sentence: Sentence, language: str) -> _Rank:
         if self.mode is Mode.VECTOR or self._coverage(sentence.text, language) < 1:
-            return Evidence.SOME, Evidence.SOME
+            return _NO_EVIDENCE
         typed = self._as_typed.found(list(tokens(sentence.text)))[0]
-        if not self.forms.words and self.forms.numerals is None:
-            return typed, typed
-        return max(typed, self._in_all_forms.found(self._words(sentence.text, language))[0]), typed
+        if not self._counted(language) and self.forms.numerals is None:
+            return typed >= Evidence.ALL, typed, typed
+        in_forms = self._in_all_forms(language).found(self._words(sentence.text, language))[0]
+        return typed >= Evidence.ALL, max(typed, in_forms), typed
 
     def place(self, text: str, language: str) -> int | None:
         """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""
         typed, at = self._as_typed.found(list(tokens(text)))
-        in_forms, there = self._in_all_forms.found(self._words(text, language))
+        in_forms, there = self._in_all_forms(language).found(self._words(text, language))
         return there if in_forms > typed else at
 
     def highlights(self, text: str, language: str) -> list[Span]:
         """Return the character ranges of the question's words in a text, in any form."""
-        others = {term: self.alike.get(term, _NONE) | self._counted.get(term, _NONE) for term in self.query.terms}
+        counted = self._counted(language)
+        others = {term: self.alike.get(term, _NONE) | counted.get(term, _NONE) for term in self.query.terms}
         found = set(highlight_ranges(text, self.query, others))
         if self.forms.numerals is not None:
             keys = {token.folded for token in self.forms.numerals if token.folded.startswith("#")}
@@ -400,17 +422,17 @@ class _Scorer:
         held, words = words_of(text), self.query.words
         if not words:
             return 0.0
-        share = sum(self._holds(held, word) for word in words) / len(words)
+        share = sum(self._holds(held, word, language) for word in words) / len(words)
         if self.forms.numerals is None or share == 1:
             return share
         merged = frozenset(token.folded for token in self._words(text, language))
-        terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms.terms]
-        return max(share, sum(self._holds(merged, term) for term in terms) / len(terms))
+        terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms(language).terms]
+        return max(share, sum(self._holds(merged, term, language) for term in terms) / len(terms))
 
-    def _holds(self, held: frozenset[str], word: str) -> bool:
+    def _holds(self, held: frozenset[str], word: str, language: str) -> bool:
         if word in held:
             return True
-        return bool(held & self._counted.get(word, _NONE)) or bool(held & self.alike.get(word, _NONE))
+        return bool(held & self._counted(language).get(word, _NONE)) or bool(held & self.alike.get(word, _NONE))
 
 
 def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dict[str, str]:

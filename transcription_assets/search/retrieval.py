@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from transcription_assets.search import schema
 from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
-from transcription_assets.search.schema import candidate
 
 ROW = "_rowid"
 NPROBES = 50
@@ -35,8 +35,8 @@ MAX_AT_ONCE = 16
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `reading` is the same as `table`, for coroutines. `has_kinds` is False for a table of earlier columns, which holds
-    speech only.
+    `reading` is the same as `table`, for coroutines. A table of earlier columns has no slides (`has_kinds` is False), or
+    float16 numbers in `near` (`near_in_steps` is False).
     """
 
     table: Any
@@ -46,6 +46,7 @@ class Snapshot:
     embedding_model: str
     dimension: int
     has_kinds: bool = True
+    near_in_steps: bool = True
 
 
 async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
@@ -65,19 +66,25 @@ Alternatives = Mapping[str, Sequence[str]]
 async def search_words(
     snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Alternatives
 ) -> dict[int, float]:
-    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms, best first.
+    """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
-    If `most` rows are found, there may be more that hold one term. Then up to `most` rows with all terms are added, and
-    if these reach the limit too, up to `most` rows that hold the question as it was typed.
+    Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would
+    return only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most`
+    rows with all terms are added, and if these reach the limit too, up to `most` rows that hold the question as it was
+    typed.
     """
-    every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
-    any_of_them = _queries().MatchQuery(f"{parsed.loose} {every_form}".strip(), "text")
-    found = await _holding(snapshot, parsed, filters, most, any_of_them)
-    if len(found) < most or not parsed.terms[1:]:
+    as_typed = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
+    in_forms: dict[int, float] = {}
+    if forms:
+        every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
+        any_form = _queries().MatchQuery(every_form, "text")
+        in_forms = await _holding(snapshot, parsed, filters, most, any_form)
+    found = in_forms | as_typed
+    if max(len(as_typed), len(in_forms)) < most or not parsed.terms[1:]:
         return found
     every = _all_of(parsed, forms)
     together = await _holding(snapshot, parsed, filters, most, every)
-    if len(together) == most:
+    if len(together) >= most:
         typed = parsed.loose if parsed.phrases else parsed.meaning
         beside = await _holding(snapshot, parsed, filters, most, _queries().PhraseQuery(typed, "text"))
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
@@ -152,7 +159,9 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
         return {}
     rows_read = await snapshot.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
     each = zip(rows_read[ROW].to_pylist(), rows_read["card"].to_pylist(), rows_read["near"].to_pylist(), strict=True)
-    return {number: candidate(number, card, vectors, snapshot.dimension) for number, card, vectors in each}
+    decode = schema.decode_vectors if snapshot.near_in_steps else schema.decode_halves
+    vectors = ((row, card, None if near is None else decode(near, snapshot.dimension)) for row, card, near in each)
+    return {row: schema.candidate(row, card, decoded) for row, card, decoded in vectors}
 
 
 def _queries() -> Any:

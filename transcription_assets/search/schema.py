@@ -171,6 +171,18 @@ def decode_vectors(pressed: bytes, dimension: int) -> Vector:
     return steps * factors[:, None]
 
 
+def decode_halves(pressed: bytes, dimension: int) -> Vector:
+    """Return the vectors in a `near` value of earlier columns, as `decode_vectors`."""
+    return np.frombuffer(pressed, np.float16).reshape(-1, dimension).astype(np.float32)
+
+
+def with_halves(rows: pl.DataFrame, dimension: int) -> pl.DataFrame:
+    """Return rows with `near` as in a table of earlier columns."""
+    values = rows["near"].to_list()
+    halves = [None if it is None else decode_vectors(it, dimension).astype(np.float16).tobytes() for it in values]
+    return rows.with_columns(pl.Series("near", halves, dtype=pl.Binary()))
+
+
 Content = tuple[str, frozenset[tuple[float, str]]]
 """ETag of a recording, and its sentences as (start, text)."""
 CONTENT = ("media_key", "media_etag", "card")
@@ -185,11 +197,10 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
     return {key: (etag, frozenset(sentences)) for key, (etag, sentences) in found.items()}
 
 
-def candidate(row: int, written: str, pressed: bytes | None, dimension: int) -> Candidate:
-    """Build a candidate for ranking from the two columns; it has no vectors if `pressed` is None."""
+def candidate(row: int, written: str, vectors: Vector | None) -> Candidate:
+    """Build a candidate for ranking from its `card` and the decoded vectors of `near`, None if it has none."""
     media_key, title, language, day, duration_s, *slide, stored = json.loads(written)  # earlier rows have no slide
     sentences = _sentences(stored)
-    vectors = None if pressed is None else decode_vectors(pressed, dimension)
     return Candidate(
         row=row,
         media_key=media_key,

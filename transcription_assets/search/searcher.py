@@ -128,8 +128,7 @@ class Searcher:
         if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
             return None
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        vocabulary = self._index.vocabulary(snapshot)
-        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, vocabulary)
+        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, self._index.vocabulary(snapshot))
         find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.looked_up)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
@@ -141,12 +140,11 @@ class Searcher:
             nearest_rows = self._index.search_vectors(snapshot, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
-        unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed)
-        unknown = tuple(word for word in unknown if word not in forms.looked_up)
-        if words and (len(scores) == most or parsed.phrases):
+        unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed, forms)
+        if words and (len(scores) >= most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
             unknown = tuple(word for word in unknown if not self._has_word(snapshot, parsed.spelt[word], query.filters))
-        if words and unknown and not vocabulary:
+        if words and unknown:
             spelt = tuple(parsed.spelt[word] for word in unknown)
             scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
             passages |= self._index.read(snapshot, [row for row in scores if row not in passages])

@@ -7,11 +7,12 @@ Words of passages written since then are still found as they were typed. Scripts
 """
 
 import io
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import polars as pl
 from rapidfuzz import process
@@ -26,6 +27,7 @@ from transcription_assets.search.word_forms import (
     parts,
     read_question,
     stem,
+    stems,
     value_of,
 )
 
@@ -38,28 +40,54 @@ LONGEST_ENDING = 3
 MAX_FORMS = 24
 VERSION = "version"
 LANGUAGES = "languages"
+ROWS = "rows"
+MADE_S = "made_s"
+NEW_SHARE = 0.02
+LONGEST_S = 86400.0
+"""A vocabulary is made again if this share of the rows is new or gone, or if it is older than this (seconds)."""
 _WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*"
-_SCHEMA = {"word": pl.String(), "folded": pl.String(), "count": pl.Int64(), "numbers": pl.List(pl.Int64)}
+_SCHEMA = {
+    "word": pl.String(),
+    "folded": pl.String(),
+    "count": pl.Int64(),
+    "languages": pl.List(pl.String),
+    "stems": pl.List(pl.String),
+    "numbers": pl.List(pl.Int64),
+}
+"""`languages` are those of the word's passages, `stems` its stems in those that have a stemmer (`_stem_key`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
     """Other forms of a question's words in the passages.
 
-    `words` has for each term its other forms, spelt as in the index, `number_words` those that are part of its number:
-    they lead to passages, but only the whole number counts. `numerals` are the words of the question with its numbers
-    merged (`word_forms.read_question`), None if it has none.
+    `words` has for each term the words that are spelt like it, as in the index, `inflections` its inflections in each
+    language, which count in passages of that language only, `number_words` those that are part of its number: they lead
+    to passages, but only the whole number counts. `completions` are the words that begin with the last term: they lead
+    to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its
+    numbers merged (`word_forms.read_question`), None if it has none.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inflections: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    completions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
         """The words by which passages are looked up, for each term that has others."""
-        terms = {*self.words, *self.number_words}
-        return {term: (*self.words.get(term, ()), *self.number_words.get(term, ())) for term in terms}
+        found: dict[str, list[str]] = {}
+        for others in (*self.inflections.values(), self.words, self.number_words, self.completions):
+            for term, words in others.items():
+                found.setdefault(term, []).extend(words)
+        return {term: tuple(dict.fromkeys(words)) for term, words in found.items()}
+
+    def counted(self, language: str) -> Mapping[str, frozenset[str]]:
+        """Return the folded other forms that count as each term in a passage of this language."""
+        inflected = self.inflections.get(language, {})
+        terms = {*self.words, *inflected}
+        return {term: frozenset(map(fold, (*self.words.get(term, ()), *inflected.get(term, ())))) for term in terms}
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,16 @@ class Vocabulary:
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
     languages: tuple[str, ...] = ()
     version: int = -1
+    rows: int = 0
+    made_s: float = 0.0
+    """Passages of the table at that version, and the time of its making (seconds since 1970)."""
+
+    def is_current(self, version: int, rows: int, now_s: float) -> bool:
+        """Return whether it still serves a table at this version with so many passages."""
+        if version == self.version:
+            return True
+        is_young = 0 <= now_s - self.made_s < LONGEST_S
+        return is_young and abs(rows - self.rows) < NEW_SHARE * max(rows, self.rows)
 
     def __bool__(self) -> bool:
         """Return whether there are words."""
@@ -79,23 +117,39 @@ class Vocabulary:
         at = bisect_left(self._folded, folded)
         return at < len(self._folded) and self._folded[at] == folded
 
+    def occurs(self, word: str, language: str) -> bool:
+        """Return whether a word (lower case) or an inflection of it occurs in passages of this language."""
+        folded = fold(word)
+        first, last = bisect_left(self._folded, folded), bisect_right(self._folded, folded)
+        if any(language in languages for languages in self.table["languages"][first:last].to_list()):
+            return True
+        return bool(self._stemmed(word, language))
+
     def completions(self, prefix: str) -> list[str]:
         """Return the most frequent words that start with this folded prefix, at most MAX_FORMS."""
         return self._range(prefix).sort("count", descending=True)["word"].head(MAX_FORMS).to_list()
 
-    def inflections(self, word: str) -> list[str]:
-        """Return the words with the same stem as this one (lower case) in a language of the table, without itself."""
+    def inflections(self, word: str) -> dict[str, list[str]]:
+        """Return the words that occur in each language with the same stem as this one (lower case), without itself.
+
+        These are the most frequent ones, at most MAX_FORMS in a language.
+        """
         folded = fold(word)
         if len(folded) < SHORTEST or any(map(str.isdigit, folded)):
-            return []
-        shared = self._range(folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)])
-        languages = [language for language in self.languages if language in STEMMERS]
-        stems = [(language, stem(word, language)) for language in languages]
-        return [
-            other
-            for other, other_folded in zip(shared["word"].to_list(), shared["folded"].to_list(), strict=True)
-            if other_folded != folded and any(stem(other, language) == root for language, root in stems)
-        ][:MAX_FORMS]
+            return {}
+        shared = folded[: max(SHORTEST, len(folded) - LONGEST_ENDING)]
+        found = {}
+        for language in self.languages:
+            if language in STEMMERS:
+                others = [other for other in self._stemmed(word, language) if fold(other) != folded]
+                found[language] = [other for other in others if fold(other).startswith(shared)][:MAX_FORMS]
+        return {language: others for language, others in found.items() if others}
+
+    def _stemmed(self, word: str, language: str) -> list[str]:
+        """Return the words that occur in the language with the stem of this one, the most frequent first."""
+        keys, words = self._by_stem
+        key = _stem_key(language, stem(word, language))
+        return words[bisect_left(keys, key) : bisect_right(keys, key)]
 
     def similar(self, word: str) -> list[str]:
         """Return the words that are spelt like this folded one (`query.is_like`), the most similar first."""
@@ -122,6 +176,13 @@ class Vocabulary:
         return self.table["folded"].to_list()
 
     @cached_property
+    def _by_stem(self) -> tuple[list[str], list[str]]:
+        """The key of each stem, sorted, and the word with it; the most frequent word of each stem first."""
+        stemmed = self.table.explode("stems").drop_nulls("stems")
+        stemmed = stemmed.sort("stems", "count", "word", descending=[False, True, False])
+        return stemmed["stems"].to_list(), stemmed["word"].to_list()
+
+    @cached_property
     def _by_number(self) -> dict[int, list[str]]:
         said = self.table.filter(pl.col("numbers").is_not_null()).explode("numbers")
         found: dict[int, list[str]] = {}
@@ -134,10 +195,16 @@ class Vocabulary:
         last = bisect_left(self._folded, prefix + "\U0010ffff")
         return self.table[first:last]
 
+    def values(self) -> dict[tuple[str, tuple[str, ...]], list[int] | None]:
+        """Return the numbers that each word says, by the word and its languages."""
+        rows = self.table.select("word", "languages", "numbers").iter_rows()
+        return {(word, tuple(languages)): values for word, languages, values in rows}
+
     def to_parquet(self) -> bytes:
         """Return the vocabulary as a file."""
         target = io.BytesIO()
         metadata = {VERSION: str(self.version), LANGUAGES: " ".join(self.languages)}
+        metadata |= {ROWS: str(self.rows), MADE_S: str(self.made_s)}
         self.table.write_parquet(target, metadata=metadata)
         return target.getvalue()
 
@@ -156,28 +223,64 @@ def from_parquet(content: bytes) -> Vocabulary:
         table = pl.read_parquet(source)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"damaged vocabulary: {error}") from error
-    return Vocabulary(table, tuple(metadata.get(LANGUAGES, "").split()), int(metadata.get(VERSION, "-1")))
+    if dict(table.schema) != _SCHEMA:
+        raise ValueError(f"vocabulary with other columns: {', '.join(table.columns)}")
+    return Vocabulary(
+        table,
+        tuple(metadata.get(LANGUAGES, "").split()),
+        int(metadata.get(VERSION, "-1")),
+        int(metadata.get(ROWS, "0")),
+        float(metadata.get(MADE_S, "0")),
+    )
 
 
-def build(passages: Iterable[pl.DataFrame], version: int) -> Vocabulary:
-    """Collect the words of passages, batches with the columns `text` and `language`."""
+def build(
+    passages: Iterable[pl.DataFrame], version: int, before: Vocabulary | None = None, now_s: float = 0.0
+) -> Vocabulary:
+    """Collect the words of passages, batches with the columns `text` and `language`.
+
+    The numbers of words that the vocabulary `before` has in the same languages are taken from there.
+    """
+    rows_read = 0
     counted: Counter[str] = Counter()
+    said_in: dict[str, set[str]] = {}
     languages: Counter[str] = Counter()
     for batch in passages:
-        words = batch["text"].str.to_lowercase().str.extract_all(_WORD).explode().drop_nulls()
-        counted.update(dict(words.value_counts(name="count").iter_rows()))
+        rows_read += batch.height
+        words = batch.select("language", word=pl.col("text").str.to_lowercase().str.extract_all(_WORD)).explode("word")
+        for word, language, count in words.drop_nulls("word").group_by("word", "language").len().iter_rows():
+            counted[word] += count
+            said_in.setdefault(word, set()).update((language,) if language else ())
         languages.update(dict(batch["language"].drop_nulls().value_counts(name="count").iter_rows()))
     spoken = tuple(language for language, _ in languages.most_common() if language)
-    rows = [
-        (word, fold(word), count, _values(word, spoken) or None)
-        for word, count in counted.most_common()
-        if word.isascii() or not any(map(is_unspaced, word))
-    ][:MAX_WORDS]
+    spaced = (one for one in counted.most_common() if one[0].isascii() or not any(map(is_unspaced, one[0])))
+    kept = list(islice(spaced, MAX_WORDS))
+    stemmed = _stems({word: said_in[word] for word, _ in kept})
+    known = before.values() if before else {}
+    rows = []
+    for word, count in kept:
+        spoken_in = tuple(sorted(said_in[word]))
+        values = known[word, spoken_in] if (word, spoken_in) in known else _values(word, spoken_in) or None
+        rows.append((word, fold(word), count, spoken_in, stemmed.get(word), values))
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
-    return Vocabulary(table, spoken, version)
+    return Vocabulary(table, spoken, version, rows_read, now_s)
 
 
-def _values(word: str, languages: Sequence[str]) -> list[int]:
+def _stems(said_in: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the stems of each word in its languages, as keys; words of languages without a stemmer have none."""
+    found: dict[str, list[str]] = {}
+    for language in STEMMERS:
+        words = [word for word, languages in said_in.items() if language in languages]
+        for word, root in zip(words, stems(words, language) if words else (), strict=True):
+            found.setdefault(word, []).append(_stem_key(language, root))
+    return found
+
+
+def _stem_key(language: str, root: str) -> str:
+    return f"{language}:{root}"
+
+
+def _values(word: str, languages: Iterable[str]) -> list[int]:
     """Return the whole numbers that the word says alone in one of the languages."""
     found = set()
     for language in languages:
@@ -193,20 +296,24 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
     These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
     """
     found: dict[str, list[str]] = {}
+    inflections: dict[str, dict[str, Sequence[str]]] = {}
+    completions: dict[str, list[str]] = {}
     for term in parsed.terms:
-        found[term] = vocabulary.inflections(parsed.spelt[term])
+        for language, others in vocabulary.inflections(parsed.spelt[term]).items():
+            inflections.setdefault(language, {})[term] = others
         if term not in vocabulary:
-            is_open = term == parsed.unfinished and len(term) >= SHORTEST
-            found[term] += [*(vocabulary.completions(term) if is_open else ()), *vocabulary.similar(term)]
+            found[term] = vocabulary.similar(term)
+            if term == parsed.unfinished and len(term) >= SHORTEST:
+                completions[term] = vocabulary.completions(term)
     number_words: dict[str, list[str]] = {}
-    numerals = read_question(parsed.unquoted, vocabulary.languages)
+    numerals = read_question(parsed.unquoted, vocabulary.languages, vocabulary.occurs)
     for token in numerals or ():
         value = value_of(token.folded)
         if value is not None and value == int(value):
             said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
             for term in parsed.terms_in((token.start, token.end)):
                 number_words.setdefault(term, []).extend(said)
-    return Forms(_others(found), _others(number_words), numerals)
+    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals)
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

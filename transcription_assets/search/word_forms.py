@@ -5,7 +5,7 @@ without a stemmer has no inflections here, and one without a parser has numbers 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from threading import Lock
 from typing import NamedTuple
@@ -54,7 +54,12 @@ LARGEST = 10**12
 
 _LOCK = Lock()
 _DIGITS = re.compile(r"\d+")
-_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|e|er|re|ere|eme|o|a)")
+_ENDINGS = {"es": "o|a", "fr": "e|er|re|ere|eme", "it": "o|a", "nl": "e", "pt": "o|a"}
+_ORDINALS = {
+    language: re.compile(rf"(\d+)(?:{'|'.join(filter(None, ('st|nd|rd|th', _ENDINGS.get(language))))})")
+    for language in ("", *_ENDINGS)
+}
+"""English ordinals in digits are read in every language; other endings could be anything (room 5a)."""
 _GROUP_MARKS = frozenset(",.'’\u202f\xa0")
 _DECIMAL_MARKS = frozenset(",.")
 _CENTURIES = range(11, 21)
@@ -71,6 +76,12 @@ def stem(word: str, language: str) -> str:
         return fold(str(_stemmer(name).stemWord(word)))
 
 
+def stems(words: Sequence[str], language: str) -> list[str]:
+    """Return the `stem` of each word, for many words of a language that has a stemmer."""
+    with _LOCK:
+        return [fold(str(found)) for found in _stemmer(STEMMERS[language]).stemWords(list(words))]
+
+
 @cache
 def _stemmer(name: str) -> "_Stemmer":
     import Stemmer
@@ -83,6 +94,9 @@ class _Stemmer:
     """Type of PyStemmer's stemmers, which have none."""
 
     def stemWord(self, word: str) -> str:  # noqa: N802 -- the library's name
+        raise NotImplementedError
+
+    def stemWords(self, words: list[str]) -> list[str]:  # noqa: N802 -- the library's name
         raise NotImplementedError
 
 
@@ -121,16 +135,17 @@ class _Spoken:
 
 def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
     """Return the numbers among the words of a text, in order: in digits, and in words of the language."""
-    found = [*_in_digits(text, words), *(_in_words(words, language) if language in NUMBER_LANGUAGES else ())]
-    return _years(sorted(found))
+    said = _in_words(words, language) if language in NUMBER_LANGUAGES else ()
+    return sorted([*_in_digits(text, words, language), *_years(text, words, said)])
 
 
-def _in_digits(text: str, words: Sequence[Token]) -> Iterable[Number]:
+def _in_digits(text: str, words: Sequence[Token], language: str) -> Iterable[Number]:
+    ordinals = _ORDINALS.get(language, _ORDINALS[""])
     position = 0
     while position < len(words):
         first, digits = position, words[position].folded
         position += 1
-        if ordinal := _ORDINAL.fullmatch(digits):
+        if ordinal := ordinals.fullmatch(digits):
             yield from _number(first, position, ordinal[1], ordinal=True)
             continue
         if not _DIGITS.fullmatch(digits):
@@ -162,14 +177,15 @@ def _in_words(words: Sequence[Token], language: str) -> Iterable[Number]:
             yield Number(found.start, found.end, float(found.value), bool(found.is_ordinal))
 
 
-def _years(found: list[Number]) -> list[Number]:
-    """Join the two halves of a year as it is spoken: nineteen eleven."""
+def _years(text: str, words: Sequence[Token], found: Iterable[Number]) -> list[Number]:
+    """Join the two halves of a year as it is said in words, with nothing but white space between: nineteen eleven."""
     joined: list[Number] = []
     for number in found:
         before = joined[-1] if joined else None
         if (
             before
             and before.last == number.first
+            and text[words[before.last - 1].end : words[number.first].start].isspace()
             and not before.ordinal
             and not number.ordinal
             and before.value in _CENTURIES
@@ -193,17 +209,22 @@ def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Toke
     return [*merged, *words[position:]]
 
 
-def read_question(text: str, languages: Sequence[str]) -> list[Token] | None:
+def read_question(text: str, languages: Sequence[str], occurs: Callable[[str, str], bool]) -> list[Token] | None:
     """Return the words of a question with its numbers merged, None if it has no numbers.
 
-    Its language is unknown: of these languages, the one is used in which most of its words are numbers.
+    Its language is unknown. Numbers in words are read in the first of `languages`, that of most passages; in another
+    one only if the question has several words and all others of them occur in that language. `occurs` says so of a word
+    (lower case) and a language. Of the readings, the one with the longest numbers is used, then the one with the most.
     """
     words = list(tokens(text))
-    readings = [merge_numbers(text, words, language) for language in languages or ("",)]
-    best = min(readings, key=len)
-    numerals = [reading for reading in readings if len(reading) == len(best)]
-    most = max(numerals, key=lambda reading: sum(token.folded.startswith("#") for token in reading))
-    return most if any(token.folded.startswith("#") for token in most) else None
+    readings = [merge_numbers(text, words, "")]
+    for number, language in enumerate(languages):
+        reading = merge_numbers(text, words, language)
+        others = [token.text.lower() for token in reading if not token.folded.startswith("#")]
+        if number == 0 or (words[1:] and all(occurs(word, language) for word in others)):
+            readings.append(reading)
+    best = min(readings, key=lambda reading: (len(reading), -sum(token.folded.startswith("#") for token in reading)))
+    return best if any(token.folded.startswith("#") for token in best) else None
 
 
 def value_of(key: str) -> float | None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcription_assets.search import vocabulary as words_of_table
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Mode, parse_query, tokens
 from transcription_assets.search.searcher import Searcher
@@ -32,6 +33,10 @@ from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spo
         ("zweihundertvierzig Brote", "de", ["#240", "brote"]),
         ("ciento cuarenta y tres escalones", "es", ["#143", "escalones"]),
         ("in nineteen eleven", "en", ["in", "#1911"]),
+        ("chapters 12, 15 and 20", "en", ["chapters", "#12", "#15", "and", "#20"]),
+        ("twelve, fifteen", "en", ["#12", "#15"]),
+        ("room 5a", "en", ["room", "5a"]),
+        ("la 5a sinfonía", "es", ["la", "#5.", "sinfonia"]),
         ("one of them", "en", ["one", "of", "them"]),
         ("5 km and 5 miles", "xx", ["#5", "km", "and", "#5", "miles"]),
         ("九百", "zh", ["九", "百"]),
@@ -56,11 +61,23 @@ def test_parts_include_the_number(value: int) -> None:
     assert all(part >= 2 for part in parts(value))
 
 
-def test_question_without_numbers_is_read_as_typed() -> None:
-    assert read_question("silver compass", ["en", "de"]) is None
-    read = read_question("neunhundert Lampen", ["en", "de"])
-    assert read is not None
-    assert [token.folded for token in read] == ["#900", "lampen"]
+@pytest.mark.parametrize(
+    ("question", "keys"),
+    [
+        ("silver compass", None),
+        ("neunhundert Lampen", ["#900", "lampen"]),
+        ("nine hundred", ["#900"]),
+        ("once", None),
+        ("once upon", None),
+        ("Otto", None),
+        ("Otto Lampen", None),
+        ("900", ["#900"]),
+    ],
+)
+def test_question_is_read_in_languages_that_its_words_fit(question: str, keys: list[str] | None) -> None:
+    words = {"lampen": "de", "upon": "en", "silver": "en", "compass": "en"}
+    read = read_question(question, ["en", "de", "es", "it"], lambda word, language: words.get(word) == language)
+    assert (None if read is None else [token.folded for token in read]) == keys
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +171,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
         ("kelder", "nl/kaas"),
         ("barco", "pt/mar"),
         ("поляной", "ru/pole"),
-        ("transcri", "en/other"),
         ("silver compasses", "en/compasses"),
         ("silver compass", "en/compass"),
     ],
@@ -208,3 +224,89 @@ def test_damaged_vocabulary_is_replaced(tmp_path: Path) -> None:
     assert ask(searcher, "compass").hits
     table.maintain()
     assert file.read_bytes() != b"damaged"
+
+
+def test_other_forms_do_not_crowd_out_the_word_as_typed(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    typed = [spoken(f"audio/typed{number}.mp3", f"We saw the harbour {number}.") for number in range(60)]
+    others = [spoken(f"audio/other{number}.mp3", f"We saw the harbours {number}.") for number in range(26)]
+    fill(table, *typed, *others)
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour", Mode.TEXT).hits
+    assert {hit.media_key.startswith("audio/typed") for hit in hits} == {True}
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+def test_scattered_words_as_typed_come_before_other_forms(tmp_path: Path, mode: Mode) -> None:
+    table = Index(str(tmp_path))
+    said = {"typed": "The harbour had one old lamp.", "forms": "All harbours lamps."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in said.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "harbour lamp", mode).hits
+    assert [hit.media_key for hit in hits] == ["audio/typed.mp3", "audio/forms.mp3"]
+
+
+def test_forms_count_in_passages_of_their_language_only(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = {
+        "de/plan": ("de", "Der Plan der Reise."),
+        "en/plan": ("en", "She made a plan ticket by ticket."),
+        "en/plane": ("en", "The plane was late and no ticket was sold."),
+    }
+    fill(table, *(spoken(f"audio/{name}.mp3", text, language=code) for name, (code, text) in said.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), "plane ticket", Mode.TEXT).hits
+    assert [(hit.media_key, hit.weak) for hit in hits[:2]] == [
+        ("audio/en/plane.mp3", False),
+        ("audio/en/plan.mp3", True),
+    ]
+
+
+def test_inflections_are_the_most_frequent_ones() -> None:
+    said = "walks " + "walked " * 3 + "walking " * 2
+    made = build([pl.DataFrame({"text": [said, "Walk walker"], "language": ["en", None]})], 1)
+    assert made.inflections("walk") == {"en": ["walked", "walking", "walks"]}
+
+
+def test_completion_finds_a_passage_but_counts_as_weak(archive: Searcher) -> None:
+    hit = ask(archive, "transcri", Mode.TEXT).hits[0]
+    assert (hit.media_key, hit.weak, hit.matches) == ("audio/en/other.mp3", True, ())
+
+
+def test_misspelt_word_is_found_under_a_filter_that_excludes_it(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    english, spanish = spoken("audio/en.mp3", "A silver compass."), spoken("audio/es.mp3", "Un compas.", language="es")
+    fill(table, english, spanish)
+    table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    (hit,) = ask(searcher, "compas", Mode.TEXT, languages=("en",)).hits
+    assert [hit.text[a:b] for a, b in hit.matches] == ["compass"]
+    assert not hit.weak
+
+
+def test_english_word_is_not_a_number_of_another_language(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    said = {"en/a": "The 11 men came.", "en/b": "Otto slept.", "es/c": "Son once hombres.", "it/d": "Otto uomini."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text, language=name[:2]) for name, text in said.items()))
+    table.maintain()
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    assert {hit.media_key for hit in ask(searcher, "once", Mode.TEXT).hits} == {"audio/es/c.mp3"}
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "now_s", "current"),
+    [(7, 500, 1e9, True), (8, 1019, 50.0, True), (8, 1030, 50.0, False), (8, 970, 50.0, False), (8, 1000, 1e6, False)],
+)
+def test_vocabulary_serves_until_many_rows_are_new(version: int, rows: int, now_s: float, *, current: bool) -> None:
+    assert Vocabulary(version=7, rows=1000, made_s=0.0).is_current(version, rows, now_s) is current
+
+
+def test_numbers_of_known_words_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = pl.DataFrame({"text": ["nine lamps", "nove"], "language": ["en", "it"]})
+    before = build([passages], 1)
+    parsed: list[str] = []
+    monkeypatch.setattr(words_of_table, "_values", lambda word, _languages: parsed.append(word))
+    after = build([passages, pl.DataFrame({"text": ["ten nove"], "language": ["en"]})], 2, before)
+    assert sorted(parsed) == ["nove", "ten"]
+    assert after.number_words([9]) == ["nine"]
+    assert after.rows == 3
