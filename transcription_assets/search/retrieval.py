@@ -35,8 +35,8 @@ MAX_AT_ONCE = 16
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `reading` is the same as `table`, for coroutines. A table of earlier columns has no slides (`has_kinds` is False), or
-    float16 numbers in `near` (`near_in_steps` is False).
+    `reading` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), or
+    float16 numbers in `near` (no `near_in_steps`).
     """
 
     table: Any
