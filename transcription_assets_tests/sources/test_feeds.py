@@ -71,7 +71,9 @@ def test_the_order_of_the_feed_counts_without_days() -> None:
 
 
 @pytest.mark.parametrize(
-    "day", ["", "yesterday", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", days_ago(-30)]
+    "day",
+    ["", "yesterday", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", days_ago(-30)],
+    ids=["empty", "word", "first year", "last year", "next month"],
 )
 def test_impossible_days_are_unknown(day: str) -> None:
     (item,) = parsed(rss(episode("g", "https://e.example/1.mp3", day=day))).items
