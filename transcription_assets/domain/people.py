@@ -46,7 +46,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class DiarisationId:
     """The recording and its diarisation: ETag of the recording, SHA-256 of its audio, fingerprint of the turns."""
 
     etag: str
@@ -68,7 +68,7 @@ class Statement:
     verdict: Verdict
     label: str
     spans: tuple[Span, ...]
-    origin: Origin
+    diarisation: DiarisationId
     person: str = ""
     at: str = ""
     by: str = ""
@@ -138,14 +138,16 @@ def spans_of(turns: Iterable[Turn], label: str) -> tuple[Span, ...]:
     return tuple(sorted((turn.start, turn.end) for turn in longest))
 
 
-def claims_of(turns: Sequence[Turn], statements: Sequence[Statement], origin: Origin) -> Mapping[str, Claims]:
+def claims_of(
+    turns: Sequence[Turn], statements: Sequence[Statement], diarisation: DiarisationId
+) -> Mapping[str, Claims]:
     """Return what the statements (the oldest first) say about each label of `turns`.
 
     Statements about another recording that had the same key are ignored. A later statement replaces earlier ones about
     the same speaker, except that only `is` ends `withheld`; `is_not` rules out one person. Where a diarisation has
     joined two speakers, the statement that covers more of the speech counts.
     """
-    valid = [item for item in statements if _is_of(item.origin, origin)]
+    valid = [item for item in statements if _is_of(item.diarisation, diarisation)]
     decided: list[Statement] = []
     for item in valid:
         replaced = [one for one in decided if _replaces(item, one)]
@@ -153,16 +155,20 @@ def claims_of(turns: Sequence[Turn], statements: Sequence[Statement], origin: Or
         if item.verdict != "is_not" and not has_no_effect:
             decided = [*(one for one in decided if one not in replaced), item]
     return {
-        label: _claims(label, spans_of(turns, label), valid, decided, origin)
+        label: _claims(label, spans_of(turns, label), valid, decided, diarisation)
         for label in dict.fromkeys(turn.label for turn in turns)
     }
 
 
 def _claims(
-    label: str, spans: Sequence[Span], valid: Sequence[Statement], decided: Sequence[Statement], origin: Origin
+    label: str,
+    spans: Sequence[Span],
+    valid: Sequence[Statement],
+    decided: Sequence[Statement],
+    diarisation: DiarisationId,
 ) -> Claims:
     def is_exact(item: Statement) -> bool:
-        return item.origin.fingerprint == origin.fingerprint
+        return item.diarisation.fingerprint == diarisation.fingerprint
 
     about = [
         (is_exact(item), total_s(spans) if is_exact(item) else common_s(item.spans, spans), number, item)
@@ -178,14 +184,14 @@ def _claims(
     return Claims(person, frozenset(refused), withheld=bool(best and best.verdict == "withheld"))
 
 
-def _is_of(stated: Origin, origin: Origin) -> bool:
+def _is_of(stated: DiarisationId, diarisation: DiarisationId) -> bool:
     """Return whether a statement is about this version of the recording, or about another with the same audio."""
-    return stated.etag == origin.etag or bool(stated.sound and stated.sound == origin.sound)
+    return stated.etag == diarisation.etag or bool(stated.sound and stated.sound == diarisation.sound)
 
 
 def _replaces(later: Statement, earlier: Statement) -> bool:
     """Return whether a statement is about the speaker of the earlier one, or about most of that speech."""
-    if later.origin.fingerprint == earlier.origin.fingerprint:
+    if later.diarisation.fingerprint == earlier.diarisation.fingerprint:
         return later.label == earlier.label
     return _covers(later.spans, earlier.spans)
 

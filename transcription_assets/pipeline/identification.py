@@ -374,11 +374,11 @@ def _withhold_suggested(tools: IdentificationTools, key: str, ids: Collection[st
 
 
 def _statement(found: Speakers, label: str, verdict: Verdict, person: str, by: str) -> Statement:
-    return Statement(verdict, label, spans_of(found.turns, label), found.origin, person, by=by)
+    return Statement(verdict, label, spans_of(found.turns, label), found.diarisation_id, person, by=by)
 
 
 def _claims(store: Store, found: Speakers) -> Mapping[str, Claims]:
-    return claims_of(found.turns, people.statements(store, found.key), found.origin)
+    return claims_of(found.turns, people.statements(store, found.key), found.diarisation_id)
 
 
 def _similar_people(voiceprints: Voiceprints, found: Speakers, labels: Collection[str]) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.chunking import Region, merge_regions
-from transcription_assets.domain.people import Origin, claims_of
+from transcription_assets.domain.people import DiarisationId, claims_of
 from transcription_assets.domain.speakers import Turn, talk_times, transcript_of
 from transcription_assets.domain.transcript import Span, Transcript
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
@@ -80,9 +80,9 @@ class Speakers:
         return tuple(talk_times(self.turns))
 
     @property
-    def origin(self) -> Origin:
+    def diarisation_id(self) -> DiarisationId:
         """What identifies the recording and these turns."""
-        return Origin(self.etag, self.sound, self.fingerprint)
+        return DiarisationId(self.etag, self.sound, self.fingerprint)
 
     @property
     def shown_turns(self) -> tuple[Turn, ...]:
@@ -144,8 +144,8 @@ def materialise(
     voiced = spans_of(plan)
     found = _diarised(store, key, tools, voiced, progress or _unwatched) if voiced else Diarisation()
     _require_same_audio(store, source)
-    origin = Origin(source.etag, source.sha256, _fingerprint(source, plan, tools))
-    claims = claims_of(found.turns, people.statements(store, key), origin)
+    diarisation = DiarisationId(source.etag, source.sha256, _fingerprint(source, plan, tools))
+    claims = claims_of(found.turns, people.statements(store, key), diarisation)
     withheld = {label for label, claim in claims.items() if claim.withheld}
     made = Speakers(
         key=key,
@@ -153,7 +153,7 @@ def materialise(
         sound=source.sha256,
         model=tools.diariser.model,
         options=_options(tools),
-        fingerprint=origin.fingerprint,
+        fingerprint=diarisation.fingerprint,
         turns=found.turns,
         voiceprints={label: vector for label, vector in found.voiceprints.items() if label not in withheld},
         duration=source.duration,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transcription_assets.domain.people import (
     CLEAR_MARGIN,
     Claims,
+    DiarisationId,
     Identity,
-    Origin,
     Person,
     Statement,
     Verdict,
@@ -30,18 +30,20 @@ ADA, BEN = Person("ada", "Ada"), Person("ben", "Ben")
 PEOPLE = {"ada": ADA, "ben": BEN}
 
 
-HERE = Origin("e", "sound", "first")
-AGAIN = Origin("e", "sound", "second")
+HERE = DiarisationId("e", "sound", "first")
+AGAIN = DiarisationId("e", "sound", "second")
 
 
 def said(
-    verdict: Verdict, label: str, person: str = "", turns: Sequence[Turn] = TURNS, origin: Origin = HERE
+    verdict: Verdict, label: str, person: str = "", turns: Sequence[Turn] = TURNS, diarisation: DiarisationId = HERE
 ) -> Statement:
-    return Statement(verdict, label, spans_of(turns, label), origin, person)
+    return Statement(verdict, label, spans_of(turns, label), diarisation, person)
 
 
-def claims(*statements: Statement, turns: Sequence[Turn] = TURNS, origin: Origin = HERE) -> dict[str, Claims]:
-    return dict(claims_of(turns, statements, origin))
+def claims(
+    *statements: Statement, turns: Sequence[Turn] = TURNS, diarisation: DiarisationId = HERE
+) -> dict[str, Claims]:
+    return dict(claims_of(turns, statements, diarisation))
 
 
 def test_a_statement_names_the_speaker() -> None:
@@ -50,18 +52,20 @@ def test_a_statement_names_the_speaker() -> None:
 
 def test_labels_may_be_numbered_differently() -> None:
     other = tuple(Turn(turn.start, turn.end, {"1": "2", "2": "1"}[turn.label]) for turn in TURNS)
-    assert claims(said("is", "1", "ada"), turns=other, origin=AGAIN) == {"2": Claims("ada"), "1": Claims()}
+    assert claims(said("is", "1", "ada"), turns=other, diarisation=AGAIN) == {"2": Claims("ada"), "1": Claims()}
 
 
 def test_both_parts_of_a_divided_speaker_keep_the_name() -> None:
     divided = (Turn(0.0, 10.0, "1"), Turn(10.0, 16.0, "2"), Turn(16.0, 20.0, "3"))
-    found = claims(said("is", "1", "ada"), said("is", "2", "ben"), turns=divided, origin=AGAIN)
+    found = claims(said("is", "1", "ada"), said("is", "2", "ben"), turns=divided, diarisation=AGAIN)
     assert [found[label].person for label in "123"] == ["ada", "ben", "ada"]
 
 
 def test_joined_speakers_get_the_name_of_the_longer_one() -> None:
     joined = (Turn(0.0, 20.0, "1"),)
-    assert claims(said("is", "2", "ben"), said("is", "1", "ada"), turns=joined, origin=AGAIN) == {"1": Claims("ada")}
+    assert claims(said("is", "2", "ben"), said("is", "1", "ada"), turns=joined, diarisation=AGAIN) == {
+        "1": Claims("ada")
+    }
 
 
 def test_a_later_statement_replaces_an_earlier_one() -> None:
@@ -83,10 +87,10 @@ def test_only_a_name_ends_withholding() -> None:
 
 def test_statements_about_another_recording_do_not_count() -> None:
     named = said("is", "1", "ada")
-    assert claims(named, origin=Origin("new", "new", "first"))["1"] == Claims()
-    assert claims(named, origin=Origin("new", "", "first"))["1"] == Claims()
-    assert claims(named, origin=Origin("new", "sound", "first"))["1"] == Claims("ada")
-    assert claims(named, origin=Origin("e", "new", "first"))["1"] == Claims("ada")
+    assert claims(named, diarisation=DiarisationId("new", "new", "first"))["1"] == Claims()
+    assert claims(named, diarisation=DiarisationId("new", "", "first"))["1"] == Claims()
+    assert claims(named, diarisation=DiarisationId("new", "sound", "first"))["1"] == Claims("ada")
+    assert claims(named, diarisation=DiarisationId("e", "new", "first"))["1"] == Claims("ada")
 
 
 def test_simultaneous_speakers_are_told_apart() -> None:
@@ -99,9 +103,9 @@ def test_simultaneous_speakers_are_told_apart() -> None:
 def test_correcting_a_divided_part_keeps_the_rest() -> None:
     divided = (Turn(0.0, 9.0, "1"), Turn(9.0, 10.0, "3"), Turn(10.0, 16.0, "2"), Turn(16.0, 20.0, "1"))
     corrected = said("is", "3", "ben", divided, AGAIN)
-    found = claims(said("is", "1", "ada"), corrected, turns=divided, origin=AGAIN)
+    found = claims(said("is", "1", "ada"), corrected, turns=divided, diarisation=AGAIN)
     assert [found[label].person for label in "123"] == ["ada", "", "ben"]
-    joined = claims(said("is", "1", "ada"), said("is_not", "3", "ada", divided, AGAIN), origin=HERE)
+    joined = claims(said("is", "1", "ada"), said("is_not", "3", "ada", divided, AGAIN), diarisation=HERE)
     assert joined["1"] == Claims("ada")
 
 
