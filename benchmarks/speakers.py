@@ -1,4 +1,4 @@
-"""Who speaks when: error rate, number of speakers, words, voices in other recordings, speed and memory.
+"""Measure diarisation: error rate, number of speakers, words, voices in other recordings, speed and memory.
 
 python -m benchmarks.speakers VOICES [--conversations PYANNOTE] [--monologues FOLDER] [--words base] [--hours 10]
 

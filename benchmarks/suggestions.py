@@ -1,4 +1,4 @@
-"""How often the voice of a stranger suggests a person, and how often a named person is suggested.
+"""Measure how often the voice of a stranger suggests a person, and how often a named person is suggested.
 
 python -m benchmarks.suggestions VOICES [--people N]
 

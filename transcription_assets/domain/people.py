@@ -56,7 +56,7 @@ class DiarisationId:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a user said about the speaker `label` of a diarisation, who speaks in `spans` (seconds).
+    """A user's statement about the speaker `label` of a diarisation, who speaks in `spans` (seconds).
 
     - `is`, `is_not`: the speaker is, or is not, the person with this ID.
     - `unknown`: an earlier statement is withdrawn.
@@ -76,7 +76,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the statements say about a speaker now: the person, the people it is not, and whether it is withheld."""
+    """Result of all statements about a speaker: the person, the people it is not, and whether it is withheld."""
 
     person: str = ""
     refused: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a speaker of a recording is: confirmed by a user, suggested by the voice, or unknown.
+    """Identity of a speaker of a recording: confirmed by a user, suggested by the voice, or unknown.
 
     `name` is the name for display: `Ada`, `Ada?` if it is only suggested, or `Speaker 1`. `person` is the ID, and
     `similarity` the cosine of the voiceprints on which a suggestion is based.

@@ -1,4 +1,4 @@
-"""Who the speakers of a recording are (`identities/<key>.json`), and the changes that users make to that.
+"""Identification of the speakers of a recording (`identities/<key>.json`), and the changes that users make to it.
 
 Users confirm a speaker of one recording. Wherever a voice is similar to a confirmed one, that person is suggested, and
 shown with a question mark until a user confirms it. Only confirmed voices lead to suggestions, so that a mistake of
@@ -54,7 +54,7 @@ class Identities:
 
 @dataclass(frozen=True, slots=True)
 class IdentificationTools:
-    """What a change needs: the store, the tables, and the encoder, which only new texts need."""
+    """Dependencies of a change: the store, the tables, and the encoder, which only new texts need."""
 
     store: Store
     voiceprints: Voiceprints

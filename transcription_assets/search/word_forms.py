@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from transcription_assets.search.query import Token, fold, tokens
 
@@ -90,14 +90,12 @@ def _stemmer(name: str) -> "_Stemmer":
     return found
 
 
-class _Stemmer:
-    """Type of PyStemmer's stemmers, which have none."""
+class _Stemmer(Protocol):
+    """Type of PyStemmer's stemmers; the library declares none."""
 
-    def stemWord(self, word: str) -> str:  # noqa: N802 -- the library's name
-        raise NotImplementedError
+    def stemWord(self, word: str) -> str: ...  # noqa: N802 -- the library's name
 
-    def stemWords(self, words: list[str]) -> list[str]:  # noqa: N802 -- the library's name
-        raise NotImplementedError
+    def stemWords(self, words: list[str]) -> list[str]: ...  # noqa: N802 -- the library's name
 
 
 class Number(NamedTuple):

@@ -345,7 +345,7 @@ def test_moments_like_another_are_of_other_passages(command: Command, three_talk
     assert {moment["media_key"] for moment in json.loads(answer.stdout)} == {three_talks[2]}
 
 
-def test_rebuild_measures_weights_of_an_encoder_without_a_profile_once(
+def test_rebuild_measures_the_weights_of_an_unknown_encoder_once(
     command: Command, store: Path, three_talks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[str] = []
