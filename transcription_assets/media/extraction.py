@@ -68,6 +68,7 @@ def extract_speech(
     detector: Detector | None = None,
     longest_s: float = LONGEST_S,
     most_disk: int | None = None,
+    dither: bool = False,
 ) -> Extraction:
     """Write the speech of `source` to `target` (on local disk) as 16 kHz FLAC of `channels`.
 
@@ -86,6 +87,8 @@ def extract_speech(
         detector: Voice activity detector that chooses between several tracks; without it all `tracks` are mixed.
         longest_s: Maximum duration of the recording in seconds.
         most_disk: Maximum bytes of local disk for tracks and FLAC together; None for no limit.
+        dither: Change each sample by -1, 0 or 1 of 32768. Samples that are the bytes of another FLAC are stored as they
+            are, and decoders take its frames for those of the file; the change makes their checksums invalid.
 
     Raises:
         PermanentFailure: nothing can be decoded, the recording is longer than `longest_s` or needs more than
@@ -114,6 +117,8 @@ def extract_speech(
         gains = [mixing.gain_steps(mixing.loudness(spools[number].powers)) for number in used]
         length = max(spools[number].length for number in used)
         blocks = _bounded(_mixture([spools[number] for number in used], gains), spools, target, limits)
+        if dither:
+            blocks = _dithered(blocks)
         _encode(blocks, target, length, channels=channels, name=name, ffmpeg=ffmpeg, limit_s=limit_s)
         limits.require_disk(spools, target.stat().st_size)
         unfinished.pop_all()
@@ -252,6 +257,14 @@ def _mixture(spools: Sequence[Spool], gains: Sequence[int]) -> Iterator[NDArray[
             if block is not None:
                 total[: len(block)] += block * (share * np.float32(2**gain))
         yield to_16_bits(total, 0)
+
+
+def _dithered(blocks: Iterator[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
+    """Yield the blocks with the same noise each time, so that the FLAC has the same bytes."""
+    noise = np.random.default_rng(0)
+    for block in blocks:
+        louder = block.astype(np.int32) + noise.integers(-1, 1, block.shape, endpoint=True)
+        yield np.clip(louder, -32_768, 32_767).astype(np.int16)
 
 
 def encode_limit(limit_s: float, length: int) -> float:

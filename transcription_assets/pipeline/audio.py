@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TOLERANCE = 0.02
 TOLERANCE_FLOOR_S = 1.0
 TYPICAL_S = 600.0
 """Length of a recording that does not state it, for its share of the work only."""
+EMBEDDED_DATA = "some of its sound is compressed data, heard as noise: the file seems to be damaged"
+"""Warning about samples that are the bytes of another FLAC."""
 STEREO = ("stereo", "2 channels")
 """Layout names of two channels that may be two speakers."""
 
@@ -115,8 +118,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     seen = video.load(store, key)
     channels = _channels(seen, decoder)
     known = _current(store, source, seen, decoder)
-    if known is not None:
-        window_plan.ensure(store, key, known.sha256, channels=channels, duration=known.duration, ffmpeg=decoder.ffmpeg)
+    if known is not None and _is_planned(store, known, decoder):
         return known
     if seen is None:
         raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
@@ -126,7 +128,8 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     store.delete(media_keys.audio_record(key))
     with temporary.folder() as folder:
         flac = folder / "speech.flac"
-        extraction = media.extract_speech(
+        extract = partial(
+            media.extract_speech,
             store.media_url(key),
             flac,
             name=key,
@@ -139,21 +142,42 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
             longest_s=decoder.longest_s,
             most_disk=decoder.most_disk,
         )
+        extraction = extract()
+        try:
+            plan, digest = _plan(flac, extraction.duration, channels, decoder)
+        except PermanentFailure:
+            extraction = extract(dither=True)
+            plan, digest = _plan(flac, extraction.duration, channels, decoder)
+            extraction = replace(extraction, warnings=(*extraction.warnings, EMBEDDED_DATA))
         found = media.find_truncation(partial(store.read_media, key), source.size)
         truncation = found if found and found.certain else extraction.truncation or found
         complete = media.is_complete(partial(store.read_media, key), source.size)
         require_unchanged(store, source)
-        with flac.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        plan = window_plan.make(
-            str(flac), digest, channels=channels, duration=extraction.duration, ffmpeg=decoder.ffmpeg
-        )
         store.upload(media_keys.flac(key), flac)
     window_plan.write(store, key, plan)
     about = _described(extraction, seen.probe) | {"truncation": truncation, "complete": complete}
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))
     return audio
+
+
+def _is_planned(store: Store, known: Audio, decoder: MediaDecoder) -> bool:
+    """Return whether the extracted audio has a window plan or one could be made; False if it cannot be decoded."""
+    try:
+        window_plan.ensure(
+            store, known.key, known.sha256, channels=known.channels, duration=known.duration, ffmpeg=decoder.ffmpeg
+        )
+    except PermanentFailure:
+        return False
+    return True
+
+
+def _plan(flac: Path, duration: float, channels: int, decoder: MediaDecoder) -> tuple[window_plan.WindowPlan, str]:
+    """Return the window plan of a FLAC on local disk, and the SHA-256 of the FLAC."""
+    with flac.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    plan = window_plan.make(str(flac), digest, channels=channels, duration=duration, ffmpeg=decoder.ffmpeg)
+    return plan, digest
 
 
 def pending(store: Store, key: str, decoder: MediaDecoder) -> WholeRecording | None:

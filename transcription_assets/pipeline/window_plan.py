@@ -14,13 +14,14 @@ import numpy as np
 
 from transcription_assets import media
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import TransientFailure
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import records
 from transcription_assets.speech import AudioSource, PlannedWindow, Samples, recognition
 from transcription_assets.storage import Store, temporary
 
 VERSION = "1"
-LENGTH_TOLERANCE_S = 1.0
+LENGTH_TOLERANCE_S = 0.05
+"""Difference in seconds between the known and the decoded length, which may be rounded."""
 SAME_SHARE = 0.05
 """Channels whose difference has at most this share of their level (RMS) contain the same voice."""
 APART_SHARE = 0.25
@@ -71,17 +72,22 @@ def write(store: Store, key: str, plan: WindowPlan) -> None:
 
 
 def make(flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str) -> WindowPlan:
-    """Read the extracted audio and return its plan; `duration` is its known length in seconds.
+    """Read the extracted audio on local disk and return its plan; `duration` is its known length in seconds.
 
     Raises:
-        PermanentFailure: the audio cannot be decoded.
-        TransientFailure: the audio is shorter than `duration`, or the disk or the store fails.
+        PermanentFailure: the audio cannot be decoded, or not to `duration`.
+        TransientFailure: the disk fails.
 
     """
     source = audio_source(flac, channels if _are_different(flac, channels, ffmpeg) else 1, ffmpeg)
     plan = WindowPlan(sound, tuple(map(tuple, recognition.plan(source))))
-    if plan.duration < duration - LENGTH_TOLERANCE_S:
-        raise TransientFailure(f"only {plan.duration:.1f} s of {duration:.1f} s of speech could be read; try again")
+    if abs(plan.duration - duration) > LENGTH_TOLERANCE_S:
+        raise PermanentFailure(
+            f"only {plan.duration:.1f} s of {duration:.1f} s of its extracted audio can be decoded; materialise `audio`"
+            " again",
+            step="audio",
+            hint="materialise `audio` again",
+        )
     return plan
 
 
