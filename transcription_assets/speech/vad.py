@@ -49,7 +49,12 @@ MARGIN_S = 0.5
 
 
 def voiced_regions(samples: Samples) -> list[Region]:
-    """Return the voiced regions of `samples` (mono, 16 kHz), none longer than a chunk."""
+    """Return the voiced regions of `samples` (mono, 16 kHz), none longer than a chunk.
+
+    Digital silence is not processed: recorders pause and damaged timestamps jump for hours, which would take minutes.
+    """
+    if not samples.any():
+        return []
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     _replace_session()

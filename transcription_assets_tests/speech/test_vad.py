@@ -60,15 +60,22 @@ def test_detection_in_pieces_finds_the_same_regions() -> None:
 def test_voice_detection_processes_audio_in_pieces() -> None:
     from faster_whisper.vad import get_vad_model
 
-    voiced_regions(np.zeros(SAMPLE_RATE, np.float32))
+    voiced_regions(np.ones(SAMPLE_RATE, np.float32))
     assert isinstance(get_vad_model().session, Pieces)
+
+
+def test_digital_silence_is_not_processed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("faster_whisper.vad.get_vad_model")
+    assert voiced_regions(np.zeros(SAMPLE_RATE * 600, np.float32)) == []
+    with pytest.raises(ImportError):
+        voiced_regions(np.ones(SAMPLE_RATE, np.float32))
 
 
 def test_two_threads_wrap_the_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from faster_whisper import vad
 
     detector = vad.get_vad_model.__wrapped__()  # one of its own
-    first, second = (Thread(target=voiced_regions, args=(np.zeros(SAMPLE_RATE, np.float32),)) for _ in range(2))
+    first, second = (Thread(target=voiced_regions, args=(np.ones(SAMPLE_RATE, np.float32),)) for _ in range(2))
 
     def get_vad_model() -> object:
         if second.ident is None:
