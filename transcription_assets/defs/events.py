@@ -1,11 +1,15 @@
 """The sensor `events`: delivers events about recordings and sources to the receivers of `events.toml`."""
 
+from dataclasses import replace
+
 import dagster as dg
 
 from transcription_assets import settings, wiring
 from transcription_assets.defs.resources import StoreResource
 
 INTERVAL_S = 30
+BUDGET_S = 10.0
+"""Seconds after which a tick begins nothing new: the daemon evaluates one sensor after another, each for a minute."""
 
 
 @dg.sensor(
@@ -21,7 +25,8 @@ def events(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.Skip
         TranscriptionError: `events.toml` or a setting is invalid, or the store cannot be read.
 
     """
-    report = wiring.build_deliverer(store.open(), settings.load()).deliver()
+    deliverer = wiring.build_deliverer(store.open(), settings.load())
+    report = replace(deliverer, budget_s=BUDGET_S).deliver()
     for name, outcome in report.receivers.items():
         if outcome.error:
             context.log.warning(f"{name}: {outcome.error}; {outcome.waiting} events wait")

@@ -66,13 +66,14 @@ class Webhook(_Receiver):
 class Channel(_Receiver):
     """A channel of people, such as mail: the first failure at once, then a digest every `every_minutes`.
 
-    At `daily_at` (UTC) the failures that are outstanding are listed. It is told when what had failed recovers.
+    At `daily_at` (UTC; False = never) the failures that are outstanding are listed. It is told when what had failed
+    recovers.
     """
 
     kind: Literal["channel"]
     types: Types = tuple(sorted(FAILURES))
     every_minutes: Annotated[float, Ge(1), Le(10_080)] = 60.0
-    daily_at: time | None = time(7, 0)
+    daily_at: time | Literal[False] = time(7, 0)
 
     def accepts(self, event: Event) -> bool:
         """Return whether the channel gets this event; also the recovery of what it was told of."""

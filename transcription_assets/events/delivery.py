@@ -16,7 +16,7 @@ from transcription_assets.events.webhooks import Sender
 from transcription_assets.storage import Store
 
 BUDGET_S = 20.0
-"""Seconds after which a call begins nothing new: a sensor has a minute, in which other sensors wait."""
+"""Seconds after which a call begins nothing new."""
 TIDY_EVERY = timedelta(days=1)
 ORPHANED = timedelta(days=7)
 """Age at which events of a receiver that is no longer in `events.toml` are deleted."""

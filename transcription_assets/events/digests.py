@@ -141,7 +141,7 @@ def _section(heading: str, found: Sequence[Event]) -> list[str]:
                 str(one["description"]) for one in each.data.get("warnings", ())
             )
             subject = str(each.data.get("item") or each.subject)
-            lines.append(f"    {_cut(subject)}" + (f": {_cut(why)}" if why else ""))
+            lines.append(f"    {_line(subject, why)}")
         if len(members) > MOST_EXAMPLES:
             lines.append(f"    and {len(members) - MOST_EXAMPLES} more")
     if len(ordered) > MOST_GROUPS:
@@ -164,9 +164,15 @@ def _listed(outstanding: Sequence[Outstanding]) -> list[str]:
     if not outstanding:
         return []
     ordered = sorted(outstanding, key=lambda each: each.at)
-    lines = [f"    {each.at[:10]} {_cut(each.subject)}: {_cut(each.reason)}" for each in ordered[:MOST_LISTED]]
+    lines = [f"    {each.at[:10]} {_line(each.subject, each.reason)}" for each in ordered[:MOST_LISTED]]
     more = len(ordered) - MOST_LISTED
     return ["Outstanding, the oldest first:", *lines, *([f"    and {more} more"] if more > 0 else []), ""]
+
+
+def _line(subject: str, why: str) -> str:
+    """Return subject and reason, of which many begin with the subject."""
+    why = why.removeprefix(f"{subject}: ")
+    return f"{_cut(subject)}: {_cut(why)}" if why else _cut(subject)
 
 
 def _cut(text: str) -> str:

@@ -49,7 +49,7 @@ def take(store: Store, catalogue: Catalogue, since: datetime) -> Taken:
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(lambda path: occurrences.load(store, path), paths))
     happened = [
-        (f"{path.rpartition('/')[2].removesuffix('.json')}.{number:03}", each)
+        (f"{path.rpartition('/')[2].removesuffix('.json')}-{number:03}", each)
         for path, file in zip(paths, found, strict=True)
         for number, each in enumerate(file or ())
     ]

@@ -99,9 +99,9 @@ def failed(
                 well=False,
                 at=now(),
                 version=version,
-                title=title[:MOST_TEXT],
+                title=_bounded(title),
                 step=step,
-                reason=reason[:MOST_TEXT],
+                reason=_bounded(reason),
                 transient=transient,
             )
             _write(store, [found])
@@ -154,6 +154,10 @@ def time_of(name: str) -> datetime | None:
         return None
 
 
+def _bounded(text: str) -> str:
+    """Return the text in at most MOST_TEXT characters, without the surrogates of names that are not UTF-8."""
+    return text[:MOST_TEXT].encode(errors="replace").decode()
+
+
 def _write(store: Store, found: Sequence[Occurrence]) -> None:
-    # Names of files that are not UTF-8 are escaped, as the others are.
     store.write(f"{NEW}{stamped_name()}.json", json.dumps([asdict(each) for each in found]).encode())

@@ -40,7 +40,7 @@ class PeopleQueue:
             status.save_status(self.store, name, known)
         paths = self.store.list(outbox.folder(self.channel))
         outcome = Delivery(waiting=len(paths), error=known.error)
-        pace = digests.Pace(timedelta(minutes=self.channel.every_minutes), self.channel.daily_at)
+        pace = digests.Pace(timedelta(minutes=self.channel.every_minutes), self.channel.daily_at or None)
         what = digests.due(len(paths), digests.Sent(known.message, known.daily), pace, now)
         if what == "nothing" or (known.retry_at is not None and now < known.retry_at):
             return outcome

@@ -3,10 +3,9 @@
 A recording that is done takes about 100 bytes, so that 100 000 recordings take 10 MB in all.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 
@@ -150,12 +149,7 @@ class States:
             raise PermanentFailure(f"{location}: damaged state of events; {hint}", hint=hint) from error
 
     def _write(self, number: int) -> None:
-        document = {subject: _compact(entry) for subject, entry in self._shards[number].items()}
-        self.store.write(_path(number), json.dumps(document).encode())
-
-
-def _compact(entry: Entry) -> dict[str, object]:
-    return {name: value for name, value in asdict(entry).items() if value or name in {"taken", "failed"}}
+        self.store.write(_path(number), _ENTRIES.dump_json(self._shards[number], exclude_defaults=True))
 
 
 def _shard(subject: str) -> int:

@@ -83,10 +83,10 @@ def test_the_last_state_of_each_recording_is_told_once(history: list[tuple[str, 
 
 
 def test_one_failure_is_named_in_the_title() -> None:
-    message = compose([failed("audio/a.wav", "no audio")], None, "archive")
+    message = compose([failed("audio/a.wav", "audio/a.wav: no audio")], None, "archive")
     assert message is not None
     assert message.title == "archive: audio/a.wav failed"
-    assert "no audio" in message.body
+    assert "    audio/a.wav: no audio" in message.body.split("\n")
 
 
 def test_many_failures_are_grouped_and_bounded() -> None:

@@ -134,6 +134,15 @@ def test_a_failure_note_is_an_event(
     assert (data["step"], data["transient"], data["etag"]) == ("audio", transient, store.stat(key).etag)
 
 
+def test_reasons_of_any_text_are_told(deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe) -> None:
+    subscribed()
+    for number, reason in enumerate(("\udcff", "x" * 10**6, "\x00\u2028\n", '"}]')):
+        occurrences.failed(deliverer.store, "recording", f"audio/{number}.wav", reason)
+    deliverer.deliver()
+    reasons = [each.event["data"]["reason"] for each in receiver.taken]
+    assert reasons == ["?", "x" * occurrences.MOST_TEXT, "\x00\u2028\n", '"}]']
+
+
 def test_a_retry_by_a_person_that_fails_is_no_event(
     store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, tmp_path: Path
 ) -> None:

@@ -81,6 +81,17 @@ def test_outstanding_failures_are_listed_daily(
     assert ("audio/a.wav" in body, "video/other.mp4" in body) == (True, False)
 
 
+def test_a_channel_may_have_no_daily_list(
+    store: Store, channel: Callable[..., Deliverer], receiver: Receiver, clock: Clock
+) -> None:
+    deliverer = channel("daily_at = false")
+    fail(store, "audio/a.wav")
+    deliverer.deliver()
+    clock.advance(days=3)
+    deliverer.deliver()
+    assert len(receiver.requests) == 1
+
+
 def test_a_channel_that_is_away_gets_one_message_later(
     store: Store, channel: Callable[..., Deliverer], receiver: Receiver, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
