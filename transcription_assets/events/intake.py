@@ -59,7 +59,7 @@ def take(store: Store, catalogue: Catalogue, since: datetime) -> Taken:
     jobs = [(receiver, each) for each in made for receiver in catalogue.receivers.values() if receiver.accepts(each)]
     _put(store, jobs)
     states.save()
-    store.delete(*paths)
+    outbox.remove(store, paths)
     times = [occurrences.time_of(name) for name, each in happened if each.kind == "recording"]
     return Taken(len(paths), len(made), max((at for at in times if at), default=None))
 

@@ -97,6 +97,17 @@ def read(store: Store, paths: Sequence[str]) -> Iterator[tuple[str, Queued | Non
             yield from zip(part, pool.map(one, part), strict=True)
 
 
+def remove(store: Store, paths: Sequence[str]) -> None:
+    """Delete files, several at once.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(store.delete, paths))
+
+
 def give_up(store: Store, receiver: str, path: str, queued: Queued) -> None:
     """Move an event to the dead-letter list.
 
@@ -116,7 +127,7 @@ def trim_dead(store: Store, receiver: str) -> None:
 
     """
     if excess := store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD]:
-        store.delete(*excess)
+        remove(store, excess)
 
 
 def dead_letters(store: Store, receiver: str) -> list[Queued]:

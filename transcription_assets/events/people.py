@@ -50,10 +50,10 @@ class PeopleQueue:
         outcome.error = self._notified(message) if message else ""
         if outcome.error:
             status.save_status(self.store, name, status.after_failure(known, outcome.error, now))
-            self.store.delete(*paths[:-MOST_WAITING])
+            outbox.remove(self.store, paths[:-MOST_WAITING])
             return outcome
         # In this order: if it is killed in between, the next message comes early instead of the same one twice.
-        self.store.delete(*paths)
+        outbox.remove(self.store, paths)
         sent = now if message else known.message
         daily = now if what == "daily" else known.daily
         status.save_status(self.store, name, Status(delivered=sent, message=sent, daily=daily))
