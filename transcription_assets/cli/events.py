@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,11 @@ def deliver(every: float | None) -> None:
     deliverer = _deliverer()
     try:
         with interruptible():
-            report = _deliver_all(deliverer)
+            report = _deliver_all(deliverer, {})
             while every is not None:
                 time.sleep(every)
-                report = _deliver_all(deliverer)
+                errors = {name: outcome.error for name, outcome in report.receivers.items()}
+                report = _deliver_all(deliverer, errors)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     if any(outcome.error for outcome in report.receivers.values()):
@@ -137,14 +139,14 @@ def test(receiver: str) -> None:
     shown.print(f" [green]ok[/] {plain(receiver)}")
 
 
-def _deliver_all(deliverer: "Deliverer") -> "Report":
-    """Deliver until nothing is due any more, and print what was done."""
+def _deliver_all(deliverer: "Deliverer", known: Mapping[str, str]) -> "Report":
+    """Deliver until nothing is due any more, and print what was done; `known` errors of receivers are not repeated."""
     while True:
         report = deliverer.deliver()
         if report.idle:
             aside.print(plain(report.idle), soft_wrap=True)
         for name, outcome in report.receivers.items():
-            if outcome.delivered or outcome.dead or outcome.error:
+            if outcome.delivered or outcome.dead or outcome.error != known.get(name, ""):
                 dead_letters = f", {outcome.dead} given up" if outcome.dead else ""
                 error = f": {outcome.error}" if outcome.error else ""
                 shown.print(
