@@ -7,7 +7,7 @@ import dagster as dg
 
 from transcription_assets import settings, speech, wiring
 from transcription_assets.costs.prices import CPU_SIZES
-from transcription_assets.defs import assets, jobs, resources, sources
+from transcription_assets.defs import assets, events, jobs, resources, sources
 from transcription_assets.defs.executors import kubernetes, placement
 from transcription_assets.defs.executors.kubernetes import Deadlines
 from transcription_assets.defs.inbox.sensor import SensorLimits, inbox_sensor
@@ -127,6 +127,7 @@ def build(chosen: Settings) -> dg.Definitions:
             ),
             automation_sensor,
             *sources.sensors,
+            events.events,
         ],
         executor=_executor(chosen),
         resources=resources.fixed_resources(_resources(chosen)),

@@ -181,6 +181,22 @@ class Settings(BaseSettings):
         description="Folder of incomplete downloads, which later attempts continue.",
     )
 
+    event_networks: Annotated[str, AfterValidator(_networks)] = Field(
+        "",
+        description="Addresses or networks, separated by commas, of servers that get events (`events.toml`) besides "
+        "public addresses, such as `10.1.2.0/24`; empty = public addresses only.",
+    )
+    event_secrets: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets that sign events, `receiver=whsec_…` separated by spaces; a receiver with two of them "
+        "gets two signatures, so that its secret can be replaced; never displayed.",
+    )
+    event_channels: SecretStr = Field(
+        SecretStr(""),
+        description="Addresses of people who get messages about events, `receiver=URL` of apprise, separated by "
+        "spaces; never displayed.",
+    )
+
     settle_s: float = Field(
         5.0,
         ge=0,
@@ -456,6 +472,11 @@ class Settings(BaseSettings):
     def source_allowed(self) -> tuple[str, ...]:
         """The networks of `source_networks`."""
         return split(self.source_networks)
+
+    @property
+    def event_allowed(self) -> tuple[str, ...]:
+        """The networks of `event_networks`."""
+        return split(self.event_networks)
 
     @property
     def proxies(self) -> tuple[str, ...]:

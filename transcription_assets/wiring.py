@@ -15,6 +15,9 @@ from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, un
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure
+from transcription_assets.events import catalogue
+from transcription_assets.events.delivery import Deliverer
+from transcription_assets.events.webhooks import Sender
 from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
@@ -542,6 +545,18 @@ def source_limits(chosen: Settings) -> SourceLimits:
         chosen.source_timeout_s,
         chosen.link_folders,
     )
+
+
+def build_deliverer(store: Store, chosen: Settings) -> Deliverer:
+    """Build the delivery of events.
+
+    Raises:
+        WrongEvents: a setting about receivers is invalid.
+
+    """
+    secrets = catalogue.parse_secrets(chosen.event_secrets.get_secret_value())
+    sender = Sender(secrets=secrets, networks=parse_networks(chosen.event_allowed))
+    return Deliverer(store, sender, catalogue.parse_channels(chosen.event_channels.get_secret_value()))
 
 
 def locate_installed(settings: Settings) -> Locate:

@@ -38,7 +38,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
-from transcription_assets.pipeline import identification, move_done, origin, quarantine
+from transcription_assets.pipeline import identification, move_done, origin, quality_checks, quarantine
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
@@ -100,7 +100,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
             key,
             f"{made.etag}:{made.version}",
             metadata.video(made, thumbnail, place, origin.load(place, key)),
-            (checks.playable(made),),
+            (quality_checks.playable(made),),
         )
 
     yield from materialise_each(context, batch, work)
@@ -143,7 +143,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
         made = audio_step.materialise(place, key, ffmpeg)
         if is_new:
             made = replace(made, reused=False)
-        results = (checks.whole(made), checks.audible(made))
+        results = (quality_checks.whole(made), quality_checks.audible(made))
         own_s = max(made.duration, SHORTEST_S) if is_new else None
         return StepResult(key, f"{made.etag}:{made.version}", metadata.audio(made, place), results, own_s)
 
@@ -206,9 +206,9 @@ def transcript(
             f"{made.media.etag}:{made.model.name}@{made.model.revision}",
             {**metadata.transcript(made, place, reused=reused), **decoding.cold_start()},
             (
-                checks.speech_coverage(made, audio_step.load(place, key)),
-                checks.confidence(made),
-                checks.no_hallucinations(made),
+                quality_checks.speech_coverage(made, audio_step.load(place, key)),
+                quality_checks.confidence(made),
+                quality_checks.no_hallucinations(made),
             ),
             own_s=0.0 if reused else max(made.timing.wall_s, SHORTEST_S),
         )
@@ -248,7 +248,7 @@ def speakers(context: dg.AssetExecutionContext, store: StoreResource, diariser: 
 
     def work(key: str) -> StepResult:
         made = speakers_step.materialise(place, key, tools, lambda done_s: progress.report(key, done_s))
-        results = (checks.attributed(made),)
+        results = (quality_checks.attributed(made),)
         return StepResult(key, made.fingerprint, metadata.speakers(made, place), results)
 
     yield from materialise_each(context, batch, work)
@@ -301,7 +301,7 @@ def slides(
                 raise
             context.log.warning(f"{key} goes on without slides: {error}")
             made, small = slides_step.unread(place, key, error), []
-        return StepResult(key, made.fingerprint, metadata.slides(made, small, place), (checks.examined(made),))
+        return StepResult(key, made.fingerprint, metadata.slides(made, small, place), (quality_checks.examined(made),))
 
     yield from materialise_each(context, batch, work)
 
@@ -367,7 +367,9 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
         results.append(made)
         shown = replace(made, reused=False) if is_new else made
         own_s = float(max(len(made.rows), 1)) if is_new else None
-        return StepResult(key, made.fingerprint, metadata.embeddings(shown, place), (checks.complete(made),), own_s)
+        return StepResult(
+            key, made.fingerprint, metadata.embeddings(shown, place), (quality_checks.complete(made),), own_s
+        )
 
     def publish() -> Mapping[str, TranscriptionError]:
         if has_speakers:

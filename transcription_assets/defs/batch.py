@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -28,6 +28,7 @@ from transcription_assets.defs.executors.kubernetes import KUBERNETES, WORK_LIMI
 from transcription_assets.defs.executors.pod_failures import TOO_LONG
 from transcription_assets.defs.step_costs import StepTimer, process_start
 from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.pipeline.quality_checks import CheckResult
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Retry policy for transient failures; permanent failures are not retried."""
@@ -35,16 +36,6 @@ NO_VALUE = resolve_dagster_type(dg.Nothing)
 """Type of an output without a value; it needs no I/O manager."""
 WITHOUT_EVENTS = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """Output metadata that suppresses Dagster's materialisation event, which would cover every partition of the range."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The result of one asset check for one recording."""
-
-    name: str
-    passed: bool
-    description: str
-    metadata: Mapping[str, dg.MetadataValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +287,7 @@ def _log_check_results(context: dg.AssetExecutionContext, done: Sequence[StepRes
                     passed=result.passed,
                     description=result.description,
                     severity=dg.AssetCheckSeverity.WARN,
-                    metadata=result.metadata,
+                    metadata=result.figures,
                     partition=item.key,
                     target_materialization_data=target or None,
                 )

@@ -17,6 +17,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import Segment, Transcript, from_json
 from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
+from transcription_assets.events import occurrences
 from transcription_assets.pipeline import audio, failure_notes, origin, slides, video
 from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.search.index import Index
@@ -174,6 +175,7 @@ def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
         stale = [item for item in own if not (item.reused and table.holds(item.rows, item.key))]
         if stale:
             table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
+        occurrences.done(store, [(item.key, item.etag) for item in made])
     for item in made:
         failure_notes.forget(store, item.key)
 

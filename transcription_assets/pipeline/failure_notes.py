@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from transcription_assets.domain import media_keys as keys
-from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.events import occurrences
 from transcription_assets.pipeline import records
 from transcription_assets.storage import Store
 
@@ -127,10 +128,19 @@ def note_each(store: Store, media_keys: Sequence[str], step: str, error: Excepti
 def note(store: Store, key: str, step: str, error: Exception) -> None:
     """Record this failure; an error of the store is only logged."""
     reason = str(error) if isinstance(error, TranscriptionError) else f"{type(error).__name__}: {error}"
+    is_transient = isinstance(error, TransientFailure)
     try:
         etag = store.stat(key).etag
+    except TranscriptionError as second:
+        # Without the recording or the store there is no place for a record, and the first failure is the one to report.
+        log.info("%s: the failure is not recorded: %s", key, second)
+        if isinstance(second, PermanentFailure) and not isinstance(second, NotFound):  # its name is too long
+            occurrences.failed(store, "recording", key, reason, step=step, transient=is_transient)
+        return
+    occurrences.failed(store, "recording", key, reason, version=etag, step=step, transient=is_transient)
+    try:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        failed = FailureNote(etag, step, reason, isinstance(error, TransientFailure), at)
+        failed = FailureNote(etag, step, reason, is_transient, at)
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.

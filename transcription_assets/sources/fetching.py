@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from transcription_assets import media
 from transcription_assets.domain.media_keys import SUFFIXES, encode
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.events import occurrences
 from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
@@ -150,6 +151,7 @@ class Fetcher:
         try:
             found = self.look(source, replace(known, etag="", last_modified="") if again else known)
         except TranscriptionError as error:
+            occurrences.failed(self.store, "source", source.name, str(error), transient=error.transient)
             ledger.save(self.store, source.name, replace(known, looked=started, error=str(error)))
             raise
         if again:
@@ -158,6 +160,7 @@ class Fetcher:
         backfill = source.backfill if isinstance(source, FeedSource | LinkSource) else EVERYTHING
         chosen = decisions.plan(found.items, known, backfill, MOST_AT_ONCE, digest(source.url))
         statuses: dict[Status, tuple[Item, ...]] = {"skipped": chosen.skip, "waiting": chosen.lifted}
+        state_error, quota_bytes = known.error, source.quota_gb * 1e9
         decided = {
             item.identity: Entry(status, started, guid=digest(item.guid))
             for status, items in statuses.items()
@@ -173,10 +176,12 @@ class Fetcher:
             backfill=backfill,
             pending=chosen.pending + len(chosen.fetch),
         )
+        if state_error and not (chosen.fetch and known.size >= quota_bytes):
+            occurrences.recovered(self.store, "source", source.name)
         # Before the first download: a fetch that is killed must not take the skipped items for new ones later.
         known = ledger.save(self.store, source.name, known)
         for number, item in enumerate(chosen.fetch):
-            if known.size >= source.quota_gb * 1e9:
+            if known.size >= quota_bytes:
                 report.stopped = f"the quota of {source.quota_gb:g} GB is used up; raise `quota_gb` in sources.toml"
                 report.pending = chosen.pending + len(chosen.fetch) - number
                 break
@@ -185,6 +190,7 @@ class Fetcher:
         else:
             report.pending = chosen.pending
         if report.stopped:
+            occurrences.failed(self.store, "source", source.name, report.stopped)
             known = ledger.save(
                 self.store, source.name, replace(known, pending=0, error=report.stopped, etag="", last_modified="")
             )
@@ -212,6 +218,9 @@ class Fetcher:
                 reason=str(error),
                 guid=before.guid,
             )
+            if entry.status == "failed":
+                name = f"{source.name}/{item.identity}"
+                occurrences.failed(self.store, "item", name, str(error), title=named, transient=error.transient)
             report.failed[named] = str(error)
             announce(f"failed: {named}: {error}")
         else:

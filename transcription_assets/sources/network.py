@@ -123,10 +123,11 @@ def with_credentials(url: str, source_url: str) -> str:
 class _Backend(httpcore2.NetworkBackend):
     """Connects to the checked addresses of a host, and to no others; every operation ends at the deadline."""
 
-    def __init__(self, networks: Sequence[Network], deadline: float, resolver: Resolve) -> None:
+    def __init__(self, networks: Sequence[Network], deadline: float, resolver: Resolve, setting: str) -> None:
         self._networks = networks
         self._deadline = deadline
         self._resolver = resolver
+        self._setting = setting
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -157,7 +158,7 @@ class _Backend(httpcore2.NetworkBackend):
         # One internal address among several is enough for an attack, so all must be allowed.
         for address in addresses:
             if not is_allowed(address, self._networks):
-                hint = "if it is meant, add its network to TRANSCRIPTION_SOURCE_NETWORKS"
+                hint = f"if it is meant, add its network to {self._setting}"
                 raise Forbidden(f"{host} leads to {address}, which is not a public address; {hint}", hint=hint)
         return addresses
 
@@ -211,13 +212,19 @@ def _certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def client(networks: Sequence[Network], limit_s: float, resolver: Resolve = resolve) -> httpx2.Client:
+def client(
+    networks: Sequence[Network],
+    limit_s: float,
+    resolver: Resolve = resolve,
+    setting: str = "TRANSCRIPTION_SOURCE_NETWORKS",
+) -> httpx2.Client:
     """Return a client for requests that must all end within `limit_s` seconds from now.
 
-    Redirects are followed, at most MOST_REDIRECTS. Its errors are those of httpx, and `Forbidden`.
+    Redirects are followed, at most MOST_REDIRECTS. Its errors are those of httpx, and `Forbidden`, whose message names
+    the `setting` that allows `networks`.
     """
     return httpx2.Client(
-        transport=_Transport(_Backend(networks, time.monotonic() + limit_s, resolver)),
+        transport=_Transport(_Backend(networks, time.monotonic() + limit_s, resolver, setting)),
         trust_env=False,
         follow_redirects=True,
         max_redirects=MOST_REDIRECTS,

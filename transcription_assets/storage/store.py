@@ -284,6 +284,17 @@ class Store:
         except NotFound:
             return ""
 
+    def last_modified(self, path: str) -> datetime:
+        """Return the time of the last change of an artefact (UTC).
+
+        Raises:
+            NotFound: there is no such artefact.
+            TranscriptionError: the store denies access or does not answer, or `path` is not that of a file in it.
+
+        """
+        with self._answered(path):
+            return obstore.head(self._backend.objects, path)["last_modified"]
+
     def read(self, path: str) -> bytes:
         """Return the content of an artefact.
 

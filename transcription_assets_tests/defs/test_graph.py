@@ -71,7 +71,7 @@ def test_jobs_and_sensors_are_described_and_sensors_run() -> None:
     assert {key.to_user_string() for key in selected} == {"video", "audio", "transcript", "embeddings"}
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     kinds = {"feed_sources", "link_sources", "http_sources", "store_sources"}
-    assert set(sensors) == {"inbox_sensor", "automation"} | kinds
+    assert set(sensors) == {"inbox_sensor", "automation", "events"} | kinds
     assert all(sensor.description for sensor in sensors.values())
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 

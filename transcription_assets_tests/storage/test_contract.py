@@ -83,6 +83,14 @@ def test_modification_time_is_current_and_in_utc(case: Case) -> None:
     assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=1)
 
 
+def test_artefact_states_when_it_was_written(case: Case) -> None:
+    case.store.write("transcripts/audio/a.wav.json", b"{}")
+    found = case.store.last_modified("transcripts/audio/a.wav.json")
+    assert abs(datetime.now(UTC) - found) < timedelta(minutes=5)
+    with pytest.raises(NotFound):
+        case.store.last_modified("transcripts/audio/b.wav.json")
+
+
 def test_deleted_recording_is_not_found(case: Case) -> None:
     case.put("video/a.mp4", b"x")
     case.remove("video/a.mp4")

@@ -1,7 +1,7 @@
-"""Asset checks computed from a transcript."""
+"""Checks computed from a transcript."""
 
-from transcription_assets.defs import checks
 from transcription_assets.domain.transcript import Media, Speech, SpeechModel, Transcript
+from transcription_assets.pipeline import quality_checks
 
 
 def silent(speech: Speech) -> Transcript:
@@ -10,8 +10,8 @@ def silent(speech: Speech) -> Transcript:
 
 
 def test_speech_without_words_fails_the_coverage_check() -> None:
-    assert not checks.speech_coverage(silent(Speech(6.0, 0.0, 6.0, gaps=((2.0, 8.0),)))).passed
+    assert not quality_checks.speech_coverage(silent(Speech(6.0, 0.0, 6.0, gaps=((2.0, 8.0),)))).passed
 
 
 def test_recording_without_speech_passes_the_coverage_check() -> None:
-    assert checks.speech_coverage(silent(Speech(0.0, 0.0, 0.0))).passed
+    assert quality_checks.speech_coverage(silent(Speech(0.0, 0.0, 0.0))).passed

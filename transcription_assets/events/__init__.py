@@ -1,0 +1,1 @@
+"""Events about recordings and sources: an outbox in the store, signed webhooks, and digests for people."""

@@ -1,0 +1,130 @@
+"""Delivery of what is in the outbox: one call takes in what happened, and gives each receiver what is due."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from transcription_assets.errors import TranscriptionError
+from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
+from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
+from transcription_assets.events.people import PeopleQueue
+from transcription_assets.events.servers import ServerQueue
+from transcription_assets.events.states import States
+from transcription_assets.events.status import Delivery, Progress
+from transcription_assets.events.webhooks import Sender
+from transcription_assets.storage import Store
+
+BUDGET_S = 20.0
+"""Seconds after which a call begins nothing new."""
+TIDY_EVERY = timedelta(days=1)
+ORPHANED = timedelta(days=7)
+"""Age at which events of a receiver that is no longer in `events.toml` are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of a call: events that were made, and what became of them by receiver.
+
+    `idle` says why nothing was done: there are no receivers, or another process delivers.
+    """
+
+    events: int = 0
+    receivers: Mapping[str, Delivery] = field(default_factory=dict)
+    idle: str = ""
+
+
+@dataclass
+class Deliverer:
+    """Delivers the events of a store. `urls` are the addresses of channels, `now` returns the time (UTC)."""
+
+    store: Store
+    sender: Sender = field(default_factory=Sender)
+    urls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notifier: notify.Notifier = notify.by_apprise
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    budget_s: float = BUDGET_S
+
+    def deliver(self) -> Report:
+        """Take in what happened since the last call, and give each receiver what is due.
+
+        Receivers are independent of each other: one that is away or hangs is tried again later, and delays no other.
+
+        Raises:
+            WrongEvents: `events.toml` is invalid, or a setting names an unknown receiver.
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        found = catalogue.load(self.store)
+        if found is None:
+            return Report(idle=f"the store has no {occurrences.CATALOGUE}")
+        names = [*self.sender.secrets, *self.urls]
+        catalogue.require_known(names, found, occurrences.CATALOGUE)
+        with lease.held(self.store) as is_own:
+            if not is_own:
+                return Report(idle="another process delivers")
+            return self._deliver(found)
+
+    def _deliver(self, found: Catalogue) -> Report:
+        until = self.now() + timedelta(seconds=self.budget_s)
+        before = status.load_progress(self.store)
+        progress = before or Progress(since=self.store.last_modified(occurrences.CATALOGUE))
+        progress = self._tidied(self._watched(found, progress), found)
+        events = 0
+        while True:
+            taken = intake.take(self.store, found, progress.since)
+            events += taken.events
+            if taken.progress is not None:
+                progress = replace(progress, moved=max(taken.progress, progress.moved or taken.progress))
+            if taken.files < intake.AT_ONCE or self.now() >= until:
+                break
+        if progress != before:
+            status.save_progress(self.store, progress)
+        sender = replace(self.sender, source=found.source)
+        receivers = list(found.receivers.values())
+        with ThreadPoolExecutor(max(1, len(receivers)), "events") as pool:
+            outcomes = pool.map(lambda each: self._guarded(each, found, sender, until), receivers)
+            return Report(events, {each.name: outcome for each, outcome in zip(receivers, outcomes, strict=True)})
+
+    def _guarded(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
+        """Deliver to one receiver; an error of the store becomes the outcome, as others may have none."""
+        try:
+            if isinstance(receiver, Webhook):
+                return ServerQueue(self.store, receiver, sender, self.now, until).deliver()
+            urls = self.urls.get(receiver.name, ())
+            return PeopleQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
+        except TranscriptionError as error:
+            return Delivery(error=str(error))
+
+    def _watched(self, found: Catalogue, progress: Progress) -> Progress:
+        """Look at the backlog if that is due, and record what was found."""
+        subject = f"backlog:{backlog.NAME}"
+        states = States(self.store)
+        states.read([subject])
+        entry = states.get(subject)
+        was_stuck = entry is not None and entry.failed
+        now = self.now()
+        if not backlog.is_due(found, progress, now):
+            if was_stuck and progress.moved and entry and progress.moved > datetime.fromisoformat(entry.at):
+                backlog.report(self.store, None, was_stuck=True)
+            return progress
+        backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
+        return replace(progress, looked=now)
+
+    def _tidied(self, progress: Progress, found: Catalogue) -> Progress:
+        """Once a day, forget recordings that are gone, and delete old events of receivers that are gone."""
+        now = self.now()
+        if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:
+            return progress
+        present = {*self.store.list_media().frame["key"], *self.store.list_done()["key"]}
+        states = States(self.store)
+        recordings = [subject for subject in states.everything() if subject.startswith("recording:")]
+        if present:  # else the store may not be mounted
+            states.drop(subject for subject in recordings if subject.removeprefix("recording:") not in present)
+            states.save()
+        for top in (outbox.OUTBOX, outbox.DIGESTS):
+            for path in self.store.list(top):
+                at = occurrences.time_of(path)
+                if path.split("/")[2] not in found.receivers and at is not None and now - at > ORPHANED:
+                    self.store.delete(path)
+        return replace(progress, tidied=now)

@@ -1,0 +1,114 @@
+"""What is known of a receiver (`events/receivers/<name>.json`), and of the outbox (`events/progress.json`)."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from transcription_assets.errors import NotFound
+from transcription_assets.events.webhooks import pause
+from transcription_assets.storage import Store
+
+RECEIVERS = "events/receivers/"
+PROGRESS = "events/progress.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`failures` attempts in a row failed, the last one with `error`; no other is made before `retry_at`.
+
+    `delivered` is the time of the last success. `message` and `daily` are those of the last message to people, and of
+    their last daily list.
+    """
+
+    failures: int = 0
+    retry_at: datetime | None = None
+    error: str = ""
+    delivered: datetime | None = None
+    message: datetime | None = None
+    daily: datetime | None = None
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Outcome of one delivery to a receiver; `error` is why its last attempt failed.
+
+    `delivered` and `dead` count events that were delivered and given up, `waiting` those that are left.
+    """
+
+    delivered: int = 0
+    dead: int = 0
+    waiting: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`since` is the time from which events are wanted; `moved` that of the last recording that was done or failed.
+
+    `looked` is the time of the last look at the backlog, `tidied` that of the last removal of what is not needed.
+    """
+
+    since: datetime
+    moved: datetime | None = None
+    looked: datetime | None = None
+    tidied: datetime | None = None
+
+
+_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(Progress)
+Kept = TypeVar("Kept", Status, Progress)
+
+
+def load_status(store: Store, name: str) -> Status:
+    """Return the status of a receiver; a new one if there is none or it is damaged.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    return _load(store, f"{RECEIVERS}{name}.json", _STATUS) or Status()
+
+
+def after_failure(known: Status, error: str, now: datetime, retry_after_s: float = 0.0) -> Status:
+    """Return the status after another failure in a row."""
+    failures = known.failures + 1
+    return replace(known, failures=failures, retry_at=now + pause(failures, retry_after_s), error=error)
+
+
+def load_progress(store: Store) -> Progress | None:
+    """Return the progress; None if there is none or it is damaged.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    return _load(store, PROGRESS, _PROGRESS)
+
+
+def save_status(store: Store, name: str, status: Status) -> None:
+    """Write the status of a receiver.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    store.write(f"{RECEIVERS}{name}.json", json.dumps(asdict(status), default=datetime.isoformat).encode())
+
+
+def save_progress(store: Store, progress: Progress) -> None:
+    """Write the progress.
+
+    Raises:
+        TranscriptionError: the store refuses or does not answer.
+
+    """
+    store.write(PROGRESS, json.dumps(asdict(progress), default=datetime.isoformat).encode())
+
+
+def _load(store: Store, path: str, adapter: TypeAdapter[Kept]) -> Kept | None:
+    try:
+        return adapter.validate_json(store.read(path))
+    except (NotFound, ValueError):
+        return None
