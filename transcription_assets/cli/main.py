@@ -207,7 +207,7 @@ def pull_models(names: tuple[str, ...]) -> None:
     from transcription_assets.wiring import DIARISER_MODEL, READER_MODEL, finds_voices
 
     chosen = settings.load()
-    requested = [(chosen.whisper_model, "speech")]
+    requested = [] if chosen.engine == "openai" else [(chosen.whisper_model, "speech")]
     if not chosen.embedding_url:
         requested.append((chosen.encoder_model, "encoder"))
     if finds_voices(chosen.speakers) and chosen.diariser == "local":
