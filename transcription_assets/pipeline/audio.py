@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     """
     source = store.stat(key)
     seen = video.load(store, key)
-    channels = _channels(seen, decoder)
+    channels = channel_count(seen.probe, decoder) if seen else 1
     known = _current(store, source, seen, decoder)
     if known is not None:
         window_plan.ensure(store, key, known.sha256, channels=channels, duration=known.duration, ffmpeg=decoder.ffmpeg)
@@ -122,22 +123,12 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
     if seen.etag != source.etag:
         raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
-    tracks = chosen_tracks(seen.probe, decoder.audio_tracks, key)
+    chosen_tracks(seen.probe, decoder.audio_tracks, key)  # fails before the record is deleted
     store.delete(media_keys.audio_record(key))
     with temporary.folder() as folder:
         flac = folder / "speech.flac"
-        extraction = media.extract_speech(
-            store.media_url(key),
-            flac,
-            name=key,
-            ffmpeg=decoder.ffmpeg,
-            limit_s=decoder.limit(seen.probe.duration, source.size),
-            size=source.size,
-            channels=channels,
-            tracks=tracks,
-            detector=_voices if decoder.audio_tracks == "auto" else None,
-            longest_s=decoder.longest_s,
-            most_disk=decoder.most_disk,
+        extraction = extract(
+            store.media_url(key), flac, seen.probe, decoder, name=key, size=source.size, channels=channels
         )
         found = media.find_truncation(partial(store.read_media, key), source.size)
         truncation = found if found and found.certain else extraction.truncation or found
@@ -154,6 +145,33 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))
     return audio
+
+
+def extract(
+    source: str, flac: Path, probe: Probe, decoder: MediaDecoder, *, name: str, size: int, channels: int
+) -> Extraction:
+    """Write the speech of a probed recording of `size` bytes to `flac`; see `media.extract_speech`.
+
+    Raises:
+        PermanentFailure: it cannot be decoded, is too long, needs too much disk, or lacks the track of the settings.
+        NotFound: it does not exist.
+        TransientFailure: the store or the disk fails.
+        OSError: the temporary files cannot be created or read.
+
+    """
+    return media.extract_speech(
+        source,
+        flac,
+        name=name,
+        ffmpeg=decoder.ffmpeg,
+        limit_s=decoder.limit(probe.duration, size),
+        size=size,
+        channels=channels,
+        tracks=chosen_tracks(probe, decoder.audio_tracks, name),
+        detector=_voices if decoder.audio_tracks == "auto" else None,
+        longest_s=decoder.longest_s,
+        most_disk=decoder.most_disk,
+    )
 
 
 def pending(store: Store, key: str, decoder: MediaDecoder) -> WholeRecording | None:
@@ -181,8 +199,9 @@ def options(decoder: MediaDecoder) -> dict[str, Any]:
     }
 
 
-def _channels(seen: video.Video | None, decoder: MediaDecoder) -> int:
-    return 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
+def channel_count(probe: Probe, decoder: MediaDecoder) -> int:
+    """Return the number of channels to extract: 2 if they may be two speakers, and are to be kept apart."""
+    return 2 if decoder.keep_channels and probe.channels in STEREO else 1
 
 
 def _current(store: Store, source: MediaObject, seen: video.Video | None, decoder: MediaDecoder) -> Audio | None:
@@ -190,8 +209,9 @@ def _current(store: Store, source: MediaObject, seen: video.Video | None, decode
     known = load(store, source.key)
     if known is None or known.etag != source.etag or not store.exists(media_keys.flac(source.key)):
         return None
+    channels = channel_count(seen.probe, decoder) if seen else 1
     same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
-    return known if same_tracks and known.channels == _channels(seen, decoder) else None
+    return known if same_tracks and known.channels == channels else None
 
 
 def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:

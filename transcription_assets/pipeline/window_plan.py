@@ -70,8 +70,12 @@ def write(store: Store, key: str, plan: WindowPlan) -> None:
     store.write(media_keys.window_plan(key), json.dumps(asdict(plan)).encode())
 
 
-def make(flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str) -> WindowPlan:
+def make(
+    flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str, window_s: float | None = None
+) -> WindowPlan:
     """Read the extracted audio and return its plan; `duration` is its known length in seconds.
+
+    `window_s` is the maximum length of a window, by default that of `plan_windows`.
 
     Raises:
         PermanentFailure: the audio cannot be decoded.
@@ -79,7 +83,7 @@ def make(flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str) 
 
     """
     source = audio_source(flac, channels if _are_different(flac, channels, ffmpeg) else 1, ffmpeg)
-    plan = WindowPlan(sound, tuple(map(tuple, recognition.plan(source))))
+    plan = WindowPlan(sound, tuple(map(tuple, recognition.plan(source, window_s))))
     if plan.duration < duration - LENGTH_TOLERANCE_S:
         raise TransientFailure(f"only {plan.duration:.1f} s of {duration:.1f} s of speech could be read; try again")
     return plan
