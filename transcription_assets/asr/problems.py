@@ -7,9 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from transcription_assets.errors import TransientFailure
+from transcription_assets.errors import PermanentFailure, TransientFailure
 
 RETRY_AFTER_S = 5
+INTERNAL = "internal error; the log of the server has the details"
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def too_busy(message: str) -> ApiError:
 def of_recording(error: BaseException, hidden: Mapping[str, str]) -> ApiError:
     """Return the error response for a recording that failed; names in `hidden` are replaced, such as local paths.
 
-    Any failure that is not transient is blamed on the recording, except a bug, which is logged.
+    Unexpected exceptions are logged, and answered without details.
     """
     if isinstance(error, ApiError):
         return error
@@ -57,7 +58,10 @@ def of_recording(error: BaseException, hidden: Mapping[str, str]) -> ApiError:
     if isinstance(error, TransientFailure):
         headers = {"retry-after": str(RETRY_AFTER_S)}
         return ApiError(503, message, code="service_unavailable", headers=headers)
-    return ApiError(400, message, param="file", code="invalid_file")
+    if isinstance(error, PermanentFailure):
+        return ApiError(400, message, param="file", code="invalid_file")
+    log.error("a recording could not be transcribed", exc_info=error)
+    return ApiError(500, INTERNAL, code="internal_error")
 
 
 async def answered(_request: Request, error: Exception) -> Response:
@@ -71,4 +75,4 @@ async def answered(_request: Request, error: Exception) -> Response:
 async def broken(request: Request, error: Exception) -> Response:
     """Answer an unexpected exception without details, which are in the log."""
     log.error("%s %r", request.method, request.url.path, exc_info=error)
-    return ApiError(500, "internal error; the log of the server has the details", code="internal_error").response()
+    return ApiError(500, INTERNAL, code="internal_error").response()
