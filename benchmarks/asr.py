@@ -54,8 +54,9 @@ def main() -> int:
                 same = sum(answers[name].split() == said[name].split() for name in said)
                 ratios.append(processed_s / served_s)
                 print(
-                    f"round {number + 1}: process {processed_s:.1f} s (decoding {decoding_s:.1f} s), {chosen.clients} clients"
-                    f" {served_s:.1f} s, ratio {ratios[-1]:.2f} (decoding {decoding_s / served_s:.2f}); {same} of {len(said)} texts are the same"
+                    f"round {number + 1}: process {processed_s:.1f} s (decoding {decoding_s:.1f} s),"
+                    f" {chosen.clients} clients {served_s:.1f} s, ratio {ratios[-1]:.2f}"
+                    f" (decoding {decoding_s / served_s:.2f}); {same} of {len(said)} texts are the same"
                 )
     ratio = statistics.median(ratios)
     print(f"{len(clips)} clips of {CLIP_S:g} s: {ratio:.2f} × the throughput of process (median); the bar is {BAR}")
@@ -66,13 +67,14 @@ def _clips(folder: Path, count: int) -> list[Path]:
     """Cut clips of CLIP_S seconds from the demo recordings, each from another start."""
     folder.mkdir()
     sources = sorted(path for path in recordings.DEMO.rglob("*") if path.suffix in {".mp4", ".m4a", ".mp3", ".wav"})
-    ffmpeg, made = find_ffmpeg(), []
+    ffmpeg = find_ffmpeg()
+    made: list[Path] = []
     starts = ((source, turn) for turn in range(count) for source in sources)
     for source, turn in starts:
         if len(made) == count:
             break
         target = folder / f"{len(made):03}.flac"
-        cut = ["-ss", f"{turn * STEP_S:g}", "-t", f"{CLIP_S:g}", "-i", source, "-vn", "-ac", "1", target]
+        cut = ["-ss", f"{turn * STEP_S:g}", "-t", f"{CLIP_S:g}", "-i", str(source), "-vn", "-ac", "1", str(target)]
         subprocess.run([ffmpeg, "-v", "error", "-y", *cut], check=True)
         made.append(target)
     return made
