@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from transcription_assets.asr.problems import ApiError
 from transcription_assets.speech.language_names import code_of
@@ -44,7 +44,7 @@ def parse(fields: Mapping[str, Sequence[str]], models: Collection[str]) -> Param
     if stream and response_format in ("srt", "vtt"):
         raise _invalid("stream", f"{response_format} cannot be streamed")
     return Parameters(
-        response_format=cast("Format", response_format),
+        response_format=response_format,
         language=_language(_one(fields, "language")),
         vocabulary=vocabulary(_one(fields, "prompt")),
         granularities=_granularities(fields, response_format),

@@ -79,7 +79,7 @@ def build(service: TranscriptionService, access: Access) -> "Guard":
         Route("/metrics", metrics),
     ]
     handlers = {ApiError: problems.answered, HTTPException: problems.answered, Exception: problems.broken}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)  # type: ignore[arg-type]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     return Guard(app, access, service)
 
 

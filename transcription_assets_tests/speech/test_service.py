@@ -126,13 +126,13 @@ def words(answer: DecodedWindow | Exception) -> list[tuple[float, float, str]]:
     return [(round(word.start, 2), round(word.end, 2), word.word) for item in found for word in item.words]
 
 
-SAID = [{"word": "hello", "start": 0.2, "end": 0.8}, {"word": "world", "start": 1.0, "end": 1.9}]
+SAID = [{"word": "hello", "start": 0.4, "end": 0.8}, {"word": "world", "start": 1.0, "end": 1.6}]
 
 
 def test_words_have_the_times_of_the_recording(service: Service) -> None:
     service.respond = replying(text="Hello world.", words=SAID, language="english")
     (answer,) = engine(service).decode([window((10.0, 12.0), start=100.0)])
-    assert words(answer) == [(110.2, 110.8, " Hello"), (111.0, 111.9, " world.")]
+    assert words(answer) == [(110.4, 110.8, " Hello"), (111.0, 111.6, " world.")]
     found = decoded(answer)
     assert [(item.language, item.estimated_times, item.low_confidence) for item in found.segments] == [
         ("en", False, "")
