@@ -46,6 +46,10 @@ class Deadline:
         """Seconds until the deadline, at least 0.1."""
         return max(0.1, self._until - time.monotonic())
 
+    def end(self) -> None:
+        """Let it pass now: requests that run are finished, and not repeated."""
+        self._until = time.monotonic()
+
 
 class ServiceClient:
     """Client of the service at `url`; thread-safe.

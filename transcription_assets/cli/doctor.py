@@ -53,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     in_a_pod = settings.executor == "k8s"
     checks: dict[str, Callable[[], str]] = {
         "ffmpeg": lambda: _ffmpeg(settings),
-        "speech model": lambda: _speech(settings),
+        **_speech_check(settings),
         "encoder model": lambda: _encoder(settings),
         "device": lambda: _device(settings),
         "store": lambda: _store(settings),
@@ -107,12 +107,16 @@ def _model(name: str, kind: str, folder: Path) -> str:
     return f"{located.name} at revision {located.revision[:12]}, digests verified ({located.path})"
 
 
-def _speech(settings: Settings) -> str:
+def _speech_check(settings: Settings) -> Mapping[str, Callable[[], str]]:
+    """Return the check of the speech model, or of the service that is used instead."""
     if settings.engine == "openai":
-        engine = build_engine(locate_installed(settings), SpeechSettings.of(settings), settings.speech_key)
-        engine.load()
-        return f"{settings.speech_model} of the service at {settings.speech_url} answers"
-    return _model(settings.whisper_model, "speech", settings.models_dir)
+        return {"speech service": lambda: _speech_service(settings)}
+    return {"speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir)}
+
+
+def _speech_service(settings: Settings) -> str:
+    build_engine(locate_installed(settings), SpeechSettings.of(settings), settings.speech_key).load()
+    return f"{settings.speech_model} of the service at {settings.speech_url} answers"
 
 
 def _encoder(settings: Settings) -> str:

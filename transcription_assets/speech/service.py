@@ -20,7 +20,7 @@ import numpy as np
 
 from transcription_assets.domain.transcript import Segment, SpeechModel
 from transcription_assets.errors import TransientFailure
-from transcription_assets.service_client import Rejected, ServiceClient
+from transcription_assets.service_client import Deadline, Rejected, ServiceClient
 from transcription_assets.speech import batches, fallback, languages, quality
 from transcription_assets.speech.batches import ChunkTask, Progress
 from transcription_assets.speech.decoder import Chunk, Decoded
@@ -101,7 +101,7 @@ class ServiceEngine:
             TransientFailure: there was no response after all attempts.
 
         """
-        self._ask(Chunk(np.zeros(SAMPLE_RATE, np.float32), ()), "")
+        self._ask(Chunk(np.zeros(SAMPLE_RATE, np.float32), ()), "", Deadline())
 
     @property
     def group_s(self) -> float:
@@ -139,10 +139,10 @@ class ServiceEngine:
         spoken = languages.spoken(job.work.votes)
         known = next(iter(spoken)) if len(spoken) == 1 and not job.alone else ""
         try:
-            segment = self._segment(job.chunk, self._options.language or known)
-            job.answer = fallback.checked(
-                Decoded(segment, [(segment.language, 1.0)]), job.chunk, self._careful, may_change_language=False
-            )
+            segment = self._segment(call.deadline, job.chunk, self._options.language or known)
+            decoded = Decoded(segment, [(segment.language, 1.0)])
+            careful = partial(self._careful, call.deadline)
+            job.answer = fallback.checked(decoded, job.chunk, careful, may_change_language=False)
         except Exception as error:  # noqa: BLE001 -- the failure of a window is its result
             call.fail(job, error)
             return
@@ -150,14 +150,14 @@ class ServiceEngine:
         job.votes = {language: job.chunk.voiced_s / len(told) for language in told}
         call.progress.add([job])
 
-    def _careful(self, chunk: Chunk, language: str) -> list[Segment]:
+    def _careful(self, deadline: Deadline, chunk: Chunk, language: str) -> list[Segment]:
         """Ask once more, at a higher temperature; [] if the service hears nothing."""
-        segment = self._segment(chunk, language, CAREFUL_TEMPERATURE)
+        segment = self._segment(deadline, chunk, language, CAREFUL_TEMPERATURE)
         return [segment] if segment.text.strip() else []
 
-    def _segment(self, chunk: Chunk, language: str, temperature: float = 0.0) -> Segment:
+    def _segment(self, deadline: Deadline, chunk: Chunk, language: str, temperature: float = 0.0) -> Segment:
         """Return the answer for a chunk as one segment, times from its start."""
-        said = self._ask(chunk, language, temperature)
+        said = self._ask(chunk, language, deadline, temperature)
         words, estimated = placed(said.text, said.words or said.segments, chunk.voiced, chunk.length)
         english = self._options.task == "translate"
         return Segment(
@@ -174,12 +174,12 @@ class ServiceEngine:
             estimated_times=estimated,
         )
 
-    def _ask(self, chunk: Chunk, language: str, temperature: float = 0.0) -> SpokenAnswer:
+    def _ask(self, chunk: Chunk, language: str, deadline: Deadline, temperature: float = 0.0) -> SpokenAnswer:
         """Return the answer in the most detailed form that the service has for this model."""
         first: Rejected | None = None
         for number in self._form.candidates():
             try:
-                document = self._posted(chunk, FORMS[number], language, temperature)
+                document = self._posted(chunk, FORMS[number], language, temperature, deadline)
             except Rejected as error:
                 if error.status not in OF_THE_FORM:
                     raise
@@ -190,7 +190,9 @@ class ServiceEngine:
         assert first is not None  # noqa: S101 -- there is at least one candidate
         raise first
 
-    def _posted(self, chunk: Chunk, form: Mapping[str, Any], language: str, temperature: float) -> Any:
+    def _posted(
+        self, chunk: Chunk, form: Mapping[str, Any], language: str, temperature: float, deadline: Deadline
+    ) -> Any:
         translates = self._options.task == "translate"
         data = {"model": self._model.name, "temperature": f"{temperature:g}", **form}
         if translates:
@@ -201,7 +203,7 @@ class ServiceEngine:
             data["prompt"] = ", ".join(chunk.vocabulary)
         files = {"file": ("speech.wav", wav(chunk.samples), "audio/wav")}
         path = "audio/translations" if translates else "audio/transcriptions"
-        return self._client.post(path, self._model.name, data=data, files=files)
+        return self._client.post(path, self._model.name, deadline, data=data, files=files)
 
 
 class _Form:
@@ -226,17 +228,19 @@ class _Call:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.deadline = Deadline()
         self.failures: dict[int, Exception] = {}
         self.broken: Exception | None = None
         self._lock = threading.Lock()
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Send no further request if the block is interrupted."""
+        """Send no further request, and repeat none, if the block is interrupted."""
         try:
             yield
         except BaseException:
             self.broken = self.broken or TransientFailure("interrupted")
+            self.deadline.end()
             raise
 
     def fail(self, job: ChunkTask, error: Exception | None) -> None:

@@ -159,8 +159,10 @@ def test_invalid_parameters_are_named(
         ("a.wav", b"This is a letter, and no recording." * 40, 400),
         ("a.mp4", b"\0" * 5_000, 400),
         ("../../etc/passwd", b"#!/bin/sh", 400),
+        ("a.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n", 400),
+        ("a.txt", b"ffconcat version 1.0\nfile /etc/passwd\n", 400),
     ],
-    ids=["empty", "text", "zeros", "path"],
+    ids=["empty", "text", "zeros", "path", "playlist", "concat"],
 )
 def test_what_is_no_recording_is_rejected(name: str, content: bytes, status: int, served: Running) -> None:
     answer = posted(served, {"model": MODEL}, (name, content))
