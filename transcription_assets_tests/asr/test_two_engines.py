@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from transcription_assets import media, models, service_client, settings
 from transcription_assets.cli.process import Report, process
@@ -42,11 +43,11 @@ def words(result: SpeechResult) -> list[Word]:
     return [word for item in result.segments for word in item.words]
 
 
-def tokens(texts: Iterator[str]) -> list[list[str]]:
-    return [re.findall(r"\w+", text.lower()) for text in texts]
+def tokens(texts: Iterator[str]) -> list[tuple[str, ...]]:
+    return [tuple(re.findall(r"\w+", text.lower())) for text in texts]
 
 
-def test_server_and_its_client_say_what_the_engine_says(base: Located, tmp_path: Path) -> None:
+def test_server_and_client_say_what_the_engine_says(base: Located, tmp_path: Path) -> None:
     ffmpeg = media.find_ffmpeg()
     # What follows a chunk in a batch may change a word (decision 13), so each chunk is decoded by itself.
     alone = Hardware(batch_size=1)
@@ -67,10 +68,18 @@ def test_server_and_its_client_say_what_the_engine_says(base: Located, tmp_path:
             )
             said = tokens(word.word for word in words(direct))
             assert tokens(word.word for word in answered.words or ()) == said
-            assert tokens(word.word for word in words(asked)) == said
+            heard = tokens(word.word for word in words(asked))
+            # The server finds the speech inside a chunk anew, some milliseconds apart: a number may be spelt then.
+            assert Levenshtein.distance(heard, said) <= 1
             assert answered.language == asked.language == direct.language
-            pairs = zip(words(direct), words(asked), strict=True)
-            apart = sorted(abs(one.start - other.start) for one, other in pairs)
+            starts = {"".join(text): word.start for text, word in zip(said, words(direct), strict=True)}
+            shared = [
+                (word, starts["".join(text)])
+                for text, word in zip(heard, words(asked), strict=True)
+                if "".join(text) in starts and said.count(text) == heard.count(text) == 1
+            ]
+            apart = sorted(abs(word.start - start) for word, start in shared)
+            assert len(apart) > 20
             assert apart[len(apart) * 9 // 10] < 0.1
             assert not any(item.estimated_times for item in asked.segments)
 
