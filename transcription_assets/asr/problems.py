@@ -46,22 +46,39 @@ def too_busy(message: str) -> ApiError:
 
 
 def of_recording(error: BaseException, hidden: Mapping[str, str]) -> ApiError:
-    """Return the error response for a recording that failed; names in `hidden` are replaced, such as local paths.
-
-    Unexpected exceptions are logged, and answered without details.
-    """
-    if isinstance(error, ApiError):
-        return error
+    """Return the error response for a recording that cannot be decoded; names in `hidden` are replaced: local paths."""
     message = str(error)
     for place, name in hidden.items():
         message = message.replace(place, name)
     if isinstance(error, TransientFailure):
-        headers = {"retry-after": str(RETRY_AFTER_S)}
-        return ApiError(503, message, code="service_unavailable", headers=headers)
+        return _try_again(message)
     if isinstance(error, PermanentFailure):
         return ApiError(400, message, param="file", code="invalid_file")
+    if isinstance(error, OSError):  # a full disk
+        return _try_again("the server cannot store the recording now; try again later")
+    return _logged(500, INTERNAL, "internal_error", error)
+
+
+def of_engine(error: BaseException) -> ApiError:
+    """Return the error response for a failure of the engine, which the recording did not cause.
+
+    Reasons of permanent failures are logged and not sent: they name the operator's settings, or another service.
+    """
+    if isinstance(error, TransientFailure):
+        return _try_again("the engine failed; try again later")
+    if isinstance(error, PermanentFailure):
+        message = "the engine of this server cannot be used; the log of the server has the details"
+        return _logged(502, message, "engine_unavailable", error)
+    return _logged(500, INTERNAL, "internal_error", error)
+
+
+def _try_again(message: str) -> ApiError:
+    return ApiError(503, message, code="service_unavailable", headers={"retry-after": str(RETRY_AFTER_S)})
+
+
+def _logged(status: int, message: str, code: str, error: BaseException) -> ApiError:
     log.error("a recording could not be transcribed", exc_info=error)
-    return ApiError(500, INTERNAL, code="internal_error")
+    return ApiError(status, message, code=code)
 
 
 async def answered(_request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from transcription_assets.asr import responses, uploads
 from transcription_assets.asr.batching import Batcher, RecordingWork
 from transcription_assets.asr.metrics import Metrics
 from transcription_assets.asr.parameters import ALIAS, Parameters, parse
-from transcription_assets.asr.problems import ApiError, of_recording, too_busy
+from transcription_assets.asr.problems import ApiError, of_engine, of_recording, too_busy
 from transcription_assets.asr.recordings import PreparedRecording, prepare
 from transcription_assets.domain.transcript import Transcript
 from transcription_assets.errors import PermanentFailure, TranscriptionError
@@ -63,7 +63,7 @@ class TranscriptionService:
     def __init__(self, engine: Engine, decoder: MediaDecoder, limits: Limits) -> None:
         self.metrics = Metrics()
         self.limits = limits
-        self.models = {engine.model.name: engine.model.name, ALIAS: engine.model.name}
+        self.models = tuple(dict.fromkeys((engine.model.name, ALIAS)))
         """Names of the model that clients may use."""
         self._model = engine.model
         self._decoder = decoder
@@ -180,7 +180,7 @@ class TranscriptionService:
             for _ in accepted.recording.jobs:
                 job, answer = await queue.get()
                 if isinstance(answer, Exception):
-                    raise of_recording(answer, {}) from answer
+                    raise of_engine(answer) from answer
                 yield job, answer
 
         work = RecordingWork(accepted.recording.jobs, options, deliver)

@@ -299,6 +299,19 @@ def test_a_client_that_hangs_up_is_not_decoded(gated: GatedEngine, clips: dict[i
     assert gated.decoded == [5, 5]
 
 
+def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, clips: dict[int, bytes]) -> None:
+    with running(gated) as served, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[5]))
+        assert gated.entered.wait(120)
+        with pytest.raises(httpx2.TimeoutException):
+            fields = {"model": MODEL, "stream": "true"}
+            posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
+        reached(served, 1)
+        gated.gate.set()
+        assert first.result().json()["text"] == TEXT
+    assert gated.decoded == [5]
+
+
 def test_a_request_has_a_deadline(gated: GatedEngine, clips: dict[int, bytes]) -> None:
     with running(gated, replace(LIMITS, timeout_s=3.0)) as served:
         answer = posted(served, {"model": MODEL}, ("a.wav", clips[5]))
@@ -317,11 +330,13 @@ def test_an_upload_that_stalls_is_ended(served: Running, monkeypatch: pytest.Mon
 
 
 def test_one_failure_does_not_affect_other_requests(clips: dict[int, bytes]) -> None:
-    engine = ScriptedEngine(SCRIPT, failures={10: [ValueError("a bug")], 15: [PermanentFailure("bad")]})
+    engine = ScriptedEngine(SCRIPT, failures={10: [ValueError("a bug")], 15: [PermanentFailure("key xyz is bad")]})
     with running(engine) as served, ThreadPoolExecutor(3) as pool:
         lengths = (5, 10, 15)
         asked = [pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[length])) for length in lengths]
-        assert [future.result().status_code for future in asked] == [200, 500, 400]
+        answers = [future.result() for future in asked]
+        assert [answer.status_code for answer in answers] == [200, 500, 502]
+        assert "xyz" not in answers[2].text
 
 
 def test_requests_in_progress_are_finished_at_the_end(gated: GatedEngine, clips: dict[int, bytes]) -> None:
