@@ -303,8 +303,8 @@ def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, c
     with running(gated) as served, ThreadPoolExecutor(1) as pool:
         first = pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[5]))
         assert gated.entered.wait(120)
+        fields = {"model": MODEL, "stream": "true"}
         with pytest.raises(httpx2.TimeoutException):
-            fields = {"model": MODEL, "stream": "true"}
             posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
         reached(served, 1)
         gated.gate.set()
