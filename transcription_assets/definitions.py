@@ -35,12 +35,15 @@ STEPS = tuple(CPU_SIZES)
 
 def code_versions(chosen: Settings) -> dict[str, str]:
     """Return the code version of each asset: a change marks existing materialisations as stale in the UI."""
-    whisper, encoder = _pinned(chosen.whisper_model), _pinned(chosen.encoder_model)
+    encoder = _pinned(chosen.encoder_model)
+    recogniser = f"{speech.VERSION}, {_pinned(chosen.whisper_model)}"
+    if chosen.engine == "openai":
+        recogniser = f"service {speech.service.VERSION}, {chosen.speech_model}, by {chosen.speech_url}"
     apart = "channels" if chosen.speakers == "channels" else "mixed"
     return {
         "video": video.VERSION,
         "audio": audio.VERSION,
-        "transcript": f"{speech.VERSION}, {whisper}, beam {chosen.beam_size}, "
+        "transcript": f"{recogniser}, beam {chosen.beam_size}, "
         f"{chosen.language or 'language detected'}, {chosen.task}, {apart}",
         "speakers": f"{speakers.VERSION}, {chosen.diariser}, {chosen.speakers}, "
         f"{chosen.speakers_min} to {chosen.speakers_max or 'any'}",
@@ -164,6 +167,11 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             launcher=chosen.launcher,
             worker_processes=chosen.worker_processes,
             shard_s=chosen.shard_s,
+            engine=chosen.engine,
+            speech_url=chosen.speech_url,
+            speech_model=chosen.speech_model,
+            speech_requests=chosen.speech_requests,
+            speech_timeout_s=chosen.speech_timeout_s,
         ),
         "fetcher": FetcherResource(),
         **({"diariser": DiariserResource()} if wiring.finds_voices(chosen.speakers) else {}),

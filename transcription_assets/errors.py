@@ -45,6 +45,10 @@ class TooLarge(PermanentFailure):
     """A file that people write by hand exceeds its size limit."""
 
 
+class UndecodableSpeech(PermanentFailure):
+    """The extracted audio cannot be decoded to its known length."""
+
+
 class Refused(PermanentFailure):
     """The store, the file system or a service denies access: permissions or credentials are missing."""
 

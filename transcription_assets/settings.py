@@ -72,6 +72,25 @@ class Settings(BaseSettings):
         min_length=1,
         description="Speech model: `base`, `tiny.en`, a Hub name `owner/name[@revision]`, or a folder.",
     )
+    engine: Literal["whisper", "openai"] = Field(
+        "whisper",
+        description="What recognises speech: `whisper` = `TRANSCRIPTION_WHISPER_MODEL` on this machine; `openai` = the "
+        "service at `TRANSCRIPTION_SPEECH_URL`.",
+    )
+    speech_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="With `openai`: base URL of a speech service with the OpenAI protocol (`https://host/v1`), which "
+        "then gets the sound of all recordings.",
+    )
+    speech_model: str = Field("whisper-1", min_length=1, description="With `openai`: the model of the service.")
+    speech_key: SecretStr = Field(SecretStr(""), description="API key of the speech service; never displayed.")
+    speech_requests: int = Field(
+        4, ge=1, le=256, description="With `openai`: concurrent requests, of up to 30 s of audio each."
+    )
+    speech_timeout_s: float = Field(
+        120.0, ge=1, le=3600, description="With `openai`: seconds for one response; then the request is repeated."
+    )
     encoder_model: str = Field(
         "all-MiniLM-L6-v2",
         min_length=1,
@@ -416,6 +435,30 @@ class Settings(BaseSettings):
         pattern=SECRETS,
         description="Variables of the jobs whose values are secrets of MysteryBox, `NAME=secret-id` or"
         " `NAME=secret-id@version-id`, separated by commas.",
+    )
+
+    asr_token: SecretStr = Field(
+        SecretStr(""),
+        description="Bearer token (the API key of clients) of `asr-server`; empty = access without authentication.",
+    )
+    asr_requests: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Maximum number of requests of `asr-server` that are uploaded, wait or are transcribed at the same "
+        "time; more are rejected with status 429.",
+    )
+    asr_max_mb: float = Field(
+        500.0, gt=0, le=100_000, description="Maximum size of an upload to `asr-server`, in megabytes."
+    )
+    asr_longest_s: float = Field(
+        4 * 3600.0, gt=0, le=3_600_000, description="Maximum duration of a recording for `asr-server`, in seconds."
+    )
+    asr_timeout_s: float = Field(
+        1800.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a request to `asr-server` fails, from its first byte on.",
     )
 
     dagster_hosts: Annotated[str, AfterValidator(_hosts)] = Field(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import SecretStr
+
 from transcription_assets import media, models, settings
 from transcription_assets.domain.transcript import Segment
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, universal
@@ -29,6 +31,7 @@ from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.voiceprints import Voiceprints
+from transcription_assets.service_client import TIMEOUT_S, ServiceClient
 from transcription_assets.settings import Settings
 from transcription_assets.slides.local import LocalReader
 from transcription_assets.sources.fetching import Fetcher, SourceLimits
@@ -39,10 +42,12 @@ from transcription_assets.speech import (
     AudioSource,
     Engine,
     Hardware,
+    ServiceEngine,
     Speakers,
     SpeechOptions,
     Task,
     Whisper,
+    service,
     transcribe_one,
     usable_cores,
 )
@@ -84,6 +89,11 @@ class SpeechSettings:
     launcher: str
     worker_processes: int
     shard_s: float
+    engine: str = "whisper"
+    speech_url: str = ""
+    speech_model: str = ""
+    speech_requests: int = 4
+    speech_timeout_s: float = TIMEOUT_S
     ffmpeg: str = ""
 
     @classmethod
@@ -133,13 +143,18 @@ class SpeechSettings:
         ]
 
 
-def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
-    """Build the speech engine.
+def build_engine(locate: Locate, chosen: SpeechSettings, key: SecretStr) -> Engine:
+    """Build the speech engine; its weights load on first use. `key` is that of the speech service.
 
     Raises:
+        PermanentFailure: the URL or the key of the service is missing or invalid.
+        TranscriptionError: the model cannot be located.
         ValueError: `chosen.device_index` is not a list of numbers separated by commas.
 
     """
+    if chosen.engine == "openai":
+        return _build_service_engine(chosen, key.get_secret_value())
+    located = locate(chosen.whisper_model, "speech")
     return Whisper(
         located.path,
         name=located.name,
@@ -147,6 +162,20 @@ def build_whisper(located: Located, chosen: SpeechSettings) -> Engine:
         hardware=chosen.hardware,
         options=chosen.options,
     )
+
+
+def _build_service_engine(chosen: SpeechSettings, key: str) -> Engine:
+    if not chosen.speech_url:
+        hint = "set TRANSCRIPTION_SPEECH_URL to the base URL of a speech service, such as http://host:8010/v1"
+        raise PermanentFailure(f"TRANSCRIPTION_ENGINE=openai needs a service: {hint}", hint=hint)
+    client = ServiceClient(
+        chosen.speech_url,
+        "speech",
+        key=key,
+        timeout_s=chosen.speech_timeout_s,
+        most_bytes=service.MOST_BYTES,
+    )
+    return ServiceEngine(client, chosen.speech_model, requests=chosen.speech_requests, options=chosen.options)
 
 
 def build_transcriber(
@@ -388,10 +417,10 @@ class Services:
         """The speech engine.
 
         Raises:
-            TranscriptionError: its model cannot be located.
+            TranscriptionError: its model cannot be located, or the service is not configured.
 
         """
-        return build_whisper(self.locate(self.settings.whisper_model, "speech"), SpeechSettings.of(self.settings))
+        return build_engine(self.locate, SpeechSettings.of(self.settings), self.settings.speech_key)
 
     @cached_property
     def transcript_tools(self) -> transcript.TranscriptTools:

@@ -15,7 +15,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.storage import Store
-from transcription_assets.wiring import READER_MODEL
+from transcription_assets.wiring import READER_MODEL, SpeechSettings, build_engine, locate_installed
 
 MULTILINGUAL = "universal-sentence-encoder-multilingual"
 """Encoder recommended for archives in other languages than English."""
@@ -53,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     in_a_pod = settings.executor == "k8s"
     checks: dict[str, Callable[[], str]] = {
         "ffmpeg": lambda: _ffmpeg(settings),
-        "speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir),
+        **_speech_check(settings),
         "encoder model": lambda: _encoder(settings),
         "device": lambda: _device(settings),
         "store": lambda: _store(settings),
@@ -105,6 +105,18 @@ def _model(name: str, kind: str, folder: Path) -> str:
     if problems:
         raise TranscriptionError(f"{name}: {'; '.join(problems)}. Run `transcription-assets models pull`")
     return f"{located.name} at revision {located.revision[:12]}, digests verified ({located.path})"
+
+
+def _speech_check(settings: Settings) -> Mapping[str, Callable[[], str]]:
+    """Return the check of the speech model, or of the service that is used instead."""
+    if settings.engine == "openai":
+        return {"speech service": lambda: _speech_service(settings)}
+    return {"speech model": lambda: _model(settings.whisper_model, "speech", settings.models_dir)}
+
+
+def _speech_service(settings: Settings) -> str:
+    build_engine(locate_installed(settings), SpeechSettings.of(settings), settings.speech_key).load()
+    return f"{settings.speech_model} of the service at {settings.speech_url} answers"
 
 
 def _encoder(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from transcription_assets import models, settings
 from transcription_assets.cli import process as processing
+from transcription_assets.cli.asr_server import asr_server
 from transcription_assets.cli.bench import bench, word_errors
 from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.events import events
@@ -208,7 +209,7 @@ def pull_models(names: tuple[str, ...]) -> None:
     from transcription_assets.wiring import DIARISER_MODEL, READER_MODEL, finds_voices
 
     chosen = settings.load()
-    requested = [(chosen.whisper_model, "speech")]
+    requested = [] if chosen.engine == "openai" else [(chosen.whisper_model, "speech")]
     if not chosen.embedding_url:
         requested.append((chosen.encoder_model, "encoder"))
     if finds_voices(chosen.speakers) and chosen.diariser == "local":
@@ -314,5 +315,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (sources, events, search, index, evaluation, bench, export, speakers, work):
+for command in (asr_server, sources, events, search, index, evaluation, bench, export, speakers, work):
     main.add_command(command)

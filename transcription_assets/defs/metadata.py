@@ -199,6 +199,7 @@ def transcript(made: Transcript, store: Store, *, reused: bool) -> Metadata:
         "model": dg.MetadataValue.text(f"{made.model.name} @ {made.model.revision[:12]}, {made.model.compute_type}"),
         **files,
         "no_speech": dg.MetadataValue.bool(made.no_speech),
+        "segments_with_estimated_times": dg.MetadataValue.int(sum(item.estimated_times for item in made.segments)),
         "segments_repaired": dg.MetadataValue.int(sum(item.repaired for item in made.segments)),
         "duration_s": dg.MetadataValue.float(made.duration),
         "wall_s": dg.MetadataValue.float(timing.wall_s),

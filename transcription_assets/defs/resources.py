@@ -22,6 +22,7 @@ from transcription_assets.pipeline.speakers import SpeakerTools
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.search.index import Index
 from transcription_assets.search.voiceprints import Voiceprints
+from transcription_assets.service_client import TIMEOUT_S
 from transcription_assets.settings import folders
 from transcription_assets.sources.fetching import Fetcher
 from transcription_assets.speech import Task
@@ -110,7 +111,7 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
 
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
-    """The speech model, and the processes that decode with it."""
+    """The speech model or service, and the processes that decode with it."""
 
     whisper_model: str
     models_dir: str
@@ -127,6 +128,11 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     launcher: str = "subprocess"
     worker_processes: int = 1
     shard_s: float = 600.0
+    engine: str = "whisper"
+    speech_url: str = ""
+    speech_model: str = ""
+    speech_requests: int = 4
+    speech_timeout_s: float = TIMEOUT_S
 
     def transcriber(self, ffmpeg: str, owner: str, announce: Announce) -> Transcriber:
         """Build the transcriber; the weights load on first use.
@@ -134,12 +140,15 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
         `owner` is the ID of the run or its root run; `announce` logs a line in the run.
 
         Raises:
-            PermanentFailure: The weights are not on this machine.
+            PermanentFailure: The weights are not on this machine, or the speech service is not configured.
 
         """
         chosen = wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
-        engine = wiring.build_whisper(models.locate(self.whisper_model, "speech", chosen.models_dir), chosen)
+        engine = wiring.build_engine(self._located, chosen, settings.load().speech_key)
         return wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
+
+    def _located(self, name: str, kind: str) -> Located:
+        return models.locate(name, kind, Path(self.models_dir))
 
 
 class DiariserResource(dg.ConfigurableResource["DiariserResource"]):

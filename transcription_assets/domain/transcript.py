@@ -46,6 +46,8 @@ class Segment:
     """Reason for low confidence in these words, in a word or two; empty if there is none."""
     speaker: str = ""
     """Name of the speaker, if known: the name of a channel."""
+    estimated_times: bool = False
+    """True if a speech service stated no times for some of the words, which then share the voiced time."""
 
 
 @dataclass(frozen=True, slots=True)

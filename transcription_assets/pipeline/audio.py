@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transcription_assets import media
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import PermanentFailure, UndecodableSpeech
 from transcription_assets.media import Extraction, Probe, Track, Truncation
 from transcription_assets.pipeline import records, video, window_plan
 from transcription_assets.pipeline.backlog import WholeRecording
@@ -116,7 +116,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
     """
     source = store.stat(key)
     seen = video.load(store, key)
-    channels = _channels(seen, decoder)
+    channels = channel_count(seen.probe, decoder) if seen else 1
     known = _current(store, source, seen, decoder)
     if known is not None and _is_planned(store, known, decoder):
         return known
@@ -124,31 +124,13 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         raise PermanentFailure(f"{key}: `video` has not looked at it with this release; materialise `video` first")
     if seen.etag != source.etag:
         raise PermanentFailure(f"{key} was replaced after `video` looked at it; its new version starts with `video`")
-    tracks = chosen_tracks(seen.probe, decoder.audio_tracks, key)
+    chosen_tracks(seen.probe, decoder.audio_tracks, key)  # fails before the record is deleted
     store.delete(media_keys.audio_record(key))
     with temporary.folder() as folder:
         flac = folder / "speech.flac"
-        extract = partial(
-            media.extract_speech,
-            store.media_url(key),
-            flac,
-            name=key,
-            ffmpeg=decoder.ffmpeg,
-            limit_s=decoder.limit(seen.probe.duration, source.size),
-            size=source.size,
-            channels=channels,
-            tracks=tracks,
-            detector=_voices if decoder.audio_tracks == "auto" else None,
-            longest_s=decoder.longest_s,
-            most_disk=decoder.most_disk,
+        extraction, plan = extract(
+            store.media_url(key), flac, seen.probe, decoder, name=key, size=source.size, channels=channels
         )
-        extraction = extract()
-        try:
-            plan, digest = _plan(flac, extraction.duration, channels, decoder)
-        except PermanentFailure:
-            extraction = extract(dither=True)
-            plan, digest = _plan(flac, extraction.duration, channels, decoder)
-            extraction = replace(extraction, warnings=(*extraction.warnings, EMBEDDED_DATA))
         found = media.find_truncation(partial(store.read_media, key), source.size)
         truncation = found if found and found.certain else extraction.truncation or found
         complete = media.is_complete(partial(store.read_media, key), source.size)
@@ -156,7 +138,7 @@ def materialise(store: Store, key: str, decoder: MediaDecoder) -> Audio:
         store.upload(media_keys.flac(key), flac)
     window_plan.write(store, key, plan)
     about = _described(extraction, seen.probe) | {"truncation": truncation, "complete": complete}
-    audio = Audio(key, source.etag, digest, channels=channels, audio_tracks=decoder.audio_tracks, **about)
+    audio = Audio(key, source.etag, plan.sound, channels=channels, audio_tracks=decoder.audio_tracks, **about)
     write(store, media_keys.audio_record(key), asdict(audio))
     return audio
 
@@ -167,17 +149,66 @@ def _is_planned(store: Store, known: Audio, decoder: MediaDecoder) -> bool:
         window_plan.ensure(
             store, known.key, known.sha256, channels=known.channels, duration=known.duration, ffmpeg=decoder.ffmpeg
         )
-    except PermanentFailure:
+    except UndecodableSpeech:
         return False
     return True
 
 
-def _plan(flac: Path, duration: float, channels: int, decoder: MediaDecoder) -> tuple[window_plan.WindowPlan, str]:
-    """Return the window plan of a FLAC on local disk, and the SHA-256 of the FLAC."""
-    with flac.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    plan = window_plan.make(str(flac), digest, channels=channels, duration=duration, ffmpeg=decoder.ffmpeg)
-    return plan, digest
+def extract(
+    source: str,
+    flac: Path,
+    probe: Probe,
+    decoder: MediaDecoder,
+    *,
+    name: str,
+    size: int,
+    channels: int,
+    window_s: float | None = None,
+) -> tuple[Extraction, window_plan.WindowPlan]:
+    """Write the speech of a probed recording of `size` bytes to `flac`, and plan its windows of at most `window_s`.
+
+    A FLAC that cannot be decoded to its length is written again with dither; see `media.extract_speech`.
+
+    Raises:
+        PermanentFailure: it cannot be decoded, is too long, needs too much disk, or lacks the track of the settings.
+        NotFound: it does not exist.
+        TransientFailure: the store or the disk fails.
+        OSError: the temporary files cannot be created or read.
+
+    """
+
+    def attempt(*, dither: bool) -> tuple[Extraction, window_plan.WindowPlan]:
+        extraction = media.extract_speech(
+            source,
+            flac,
+            name=name,
+            ffmpeg=decoder.ffmpeg,
+            limit_s=decoder.limit(probe.duration, size),
+            size=size,
+            channels=channels,
+            tracks=chosen_tracks(probe, decoder.audio_tracks, name),
+            detector=_voices if decoder.audio_tracks == "auto" else None,
+            longest_s=decoder.longest_s,
+            most_disk=decoder.most_disk,
+            dither=dither,
+        )
+        with flac.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        plan = window_plan.make(
+            str(flac),
+            digest,
+            channels=channels,
+            duration=extraction.duration,
+            ffmpeg=decoder.ffmpeg,
+            window_s=window_s,
+        )
+        return extraction, plan
+
+    try:
+        return attempt(dither=False)
+    except UndecodableSpeech:
+        extraction, plan = attempt(dither=True)
+        return replace(extraction, warnings=(*extraction.warnings, EMBEDDED_DATA)), plan
 
 
 def pending(store: Store, key: str, decoder: MediaDecoder) -> WholeRecording | None:
@@ -205,8 +236,9 @@ def options(decoder: MediaDecoder) -> dict[str, Any]:
     }
 
 
-def _channels(seen: video.Video | None, decoder: MediaDecoder) -> int:
-    return 2 if decoder.keep_channels and seen and seen.probe.channels in STEREO else 1
+def channel_count(probe: Probe, decoder: MediaDecoder) -> int:
+    """Return the number of channels to extract: 2 if they may be two speakers, and are to be kept apart."""
+    return 2 if decoder.keep_channels and probe.channels in STEREO else 1
 
 
 def _current(store: Store, source: MediaObject, seen: video.Video | None, decoder: MediaDecoder) -> Audio | None:
@@ -214,8 +246,9 @@ def _current(store: Store, source: MediaObject, seen: video.Video | None, decode
     known = load(store, source.key)
     if known is None or known.etag != source.etag or not store.exists(media_keys.flac(source.key)):
         return None
+    channels = channel_count(seen.probe, decoder) if seen else 1
     same_tracks = known.track_count == 1 or known.audio_tracks == decoder.audio_tracks
-    return known if same_tracks and known.channels == _channels(seen, decoder) else None
+    return known if same_tracks and known.channels == channels else None
 
 
 def chosen_tracks(probe: Probe, setting: str, key: str) -> list[Track]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from transcription_assets import media
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import PermanentFailure, UndecodableSpeech
 from transcription_assets.pipeline import records
 from transcription_assets.speech import AudioSource, PlannedWindow, Samples, recognition
 from transcription_assets.storage import Store, temporary
@@ -71,22 +71,29 @@ def write(store: Store, key: str, plan: WindowPlan) -> None:
     store.write(media_keys.window_plan(key), json.dumps(asdict(plan)).encode())
 
 
-def make(flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str) -> WindowPlan:
+def make(
+    flac: str, sound: str, *, channels: int, duration: float, ffmpeg: str, window_s: float | None = None
+) -> WindowPlan:
     """Read the extracted audio on local disk and return its plan; `duration` is its known length in seconds.
 
+    `window_s` is the maximum length of a window, by default that of `plan_windows`.
+
     Raises:
-        PermanentFailure: the audio cannot be decoded, or not to `duration`.
+        UndecodableSpeech: the audio cannot be decoded, or not to `duration`.
         TransientFailure: the disk fails.
 
     """
-    source = audio_source(flac, channels if _are_different(flac, channels, ffmpeg) else 1, ffmpeg)
-    plan = WindowPlan(sound, tuple(map(tuple, recognition.plan(source))))
+    hint = "materialise `audio` again"
+    try:
+        source = audio_source(flac, channels if _are_different(flac, channels, ffmpeg) else 1, ffmpeg)
+        plan = WindowPlan(sound, tuple(map(tuple, recognition.plan(source, window_s))))
+    except PermanentFailure as error:
+        raise UndecodableSpeech(f"its extracted audio cannot be decoded: {error}", step="audio", hint=hint) from error
     if abs(plan.duration - duration) > LENGTH_TOLERANCE_S:
-        raise PermanentFailure(
-            f"only {plan.duration:.1f} s of {duration:.1f} s of its extracted audio can be decoded; materialise `audio`"
-            " again",
+        raise UndecodableSpeech(
+            f"{plan.duration:.1f} s of {duration:.1f} s of its extracted audio can be decoded; {hint}",
             step="audio",
-            hint="materialise `audio` again",
+            hint=hint,
         )
     return plan
 
@@ -95,7 +102,8 @@ def ensure(store: Store, key: str, sound: str, *, channels: int, duration: float
     """Return the plan; make it if an earlier release extracted the audio.
 
     Raises:
-        PermanentFailure: the audio cannot be decoded, or access to the store is denied.
+        UndecodableSpeech: the audio cannot be decoded.
+        PermanentFailure: access to the store is denied.
         TransientFailure: the store or the disk fails.
 
     """

@@ -1,4 +1,4 @@
-"""Speech recognition: the engine protocol and the engine for Whisper models."""
+"""Speech recognition: the engine protocol, the engine for Whisper models, and that for speech services."""
 
 from transcription_assets.speech.engine import (
     CHANNELS,
@@ -21,6 +21,7 @@ from transcription_assets.speech.hardware import (
     usable_cores,
 )
 from transcription_assets.speech.recognition import transcribe, transcribe_one
+from transcription_assets.speech.service import ServiceEngine
 from transcription_assets.speech.whisper import VERSION, Whisper
 from transcription_assets.speech.windows import DecodedWindow, PlannedWindow
 
@@ -34,6 +35,7 @@ __all__ = [
     "Hardware",
     "PlannedWindow",
     "Samples",
+    "ServiceEngine",
     "Speakers",
     "SpeechOptions",
     "SpeechResult",

@@ -1,7 +1,8 @@
 """Batches for the decoder: the chunks of the windows that are decoded together, sorted by length."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from transcription_assets.domain import chunking
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment
-from transcription_assets.speech import alignment, assembly
+from transcription_assets.speech import alignment, assembly, fallback, languages
 from transcription_assets.speech.decoder import Chunk
 from transcription_assets.speech.engine import SAMPLE_RATE, WindowTask
 from transcription_assets.speech.languages import Probabilities
@@ -106,6 +107,32 @@ def batches(jobs: Iterable[ChunkTask], size: int) -> Iterator[list[ChunkTask]]:
         batch.append(job)
     if batch:
         yield batch
+
+
+def finished(work: WindowState, jobs: Iterable[ChunkTask]) -> DecodedWindow:
+    """Return the result of a window from its chunks; `jobs` may have those of other windows, too."""
+    own = [job for job in jobs if job.work is work]
+    votes: dict[str, float] = {}
+    for job in own:
+        languages.count(votes, job.votes)
+    segments = [fallback.shifted(item, job.region.start) for job in own for item in job.answer]
+    return work.finished(segments, votes, [job.region for job in own if job.unexplained])
+
+
+class Progress:
+    """Share of the voiced seconds of the windows that are decoded; thread-safe."""
+
+    def __init__(self, windows: Sequence[WindowTask], report: Callable[[float], None]) -> None:
+        self._total = sum(region.length for window in windows for region in window.plan.voiced)
+        self._report = report
+        self._done = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, batch: Sequence[ChunkTask]) -> None:
+        """Report the share after this batch; chunks that are decoded again do not raise it above 1."""
+        with self._lock:
+            self._done += sum(job.chunk.voiced_s for job in batch)
+            self._report(min(1.0, self._done / self._total) if self._total else 1.0)
 
 
 def _chunk(work: WindowState, region: Region, voiced: Iterable[Region]) -> Chunk:

@@ -84,6 +84,10 @@ class ChunkDecoder:
         self._encode_at_once = encode_at_once
         self._multilingual = bool(model.model.is_multilingual)
 
+    def with_options(self, options: SpeechOptions) -> "ChunkDecoder":
+        """Return a decoder with the same model and other options."""
+        return ChunkDecoder(self.model, options, self._encode_at_once)
+
     def decode(self, batch: Sequence[Chunk], choose: Choose) -> list[Decoded]:
         """Return one result for each chunk, in the same order; all must have the same vocabulary.
 

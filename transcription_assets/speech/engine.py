@@ -110,6 +110,15 @@ class Engine(Protocol):
         """
         ...
 
+    def with_options(self, options: SpeechOptions) -> "Engine":
+        """Return an engine with the same weights and other options.
+
+        Raises:
+            Exception: the weights cannot be loaded, or the model does not support the options (PermanentFailure).
+
+        """
+        ...
+
     @property
     def group_s(self) -> float:
         """Seconds of audio to decode together: more makes batches more even, but a kill loses all of it."""

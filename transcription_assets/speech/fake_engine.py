@@ -1,7 +1,7 @@
 """A fake engine, for tests without a model, that ignores the audio and returns scripted sentences."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import Segment, SpeechModel, Word
@@ -27,6 +27,10 @@ class ScriptedEngine:
 
     def load(self) -> None:
         """Do nothing: there are no weights."""
+
+    def with_options(self, options: SpeechOptions) -> "ScriptedEngine":
+        """Return an engine with the same script, and the same lists of failures and of decoded windows."""
+        return replace(self, options=options)
 
     def decode(
         self, windows: Sequence[WindowTask], progress: Callable[[float], None] = silent, _parallel: int = 0

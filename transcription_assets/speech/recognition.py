@@ -37,14 +37,14 @@ class WindowJob:
 Decoded = tuple[WindowJob, DecodedWindow | Exception]
 
 
-def plan(source: AudioSource) -> ChannelPlans:
-    """Read a recording to its end, and return its windows.
+def plan(source: AudioSource, window_s: float | None = None) -> ChannelPlans:
+    """Read a recording to its end, and return its windows, of at most `window_s` seconds; see `plan_windows`.
 
     Raises:
         Exception: any exception of `source.read`.
 
     """
-    return tuple(tuple(plan_windows(source.read(channel, 0.0))) for channel in range(source.channels))
+    return tuple(tuple(plan_windows(source.read(channel, 0.0), window_s)) for channel in range(source.channels))
 
 
 def window_jobs(recording: str, source: AudioSource, plans: ChannelPlans) -> list[WindowJob]:
@@ -88,10 +88,10 @@ def decode_groups(
     """
     failed: set[str] = set()
 
-    def read(group: Sequence[WindowJob]) -> list[tuple[WindowJob, Samples | Exception]]:
-        return [(job, _read(job)) for job in group if job.recording not in failed]
+    def read_group(group: Sequence[WindowJob]) -> list[tuple[WindowJob, Samples | Exception]]:
+        return [(job, read(job)) for job in group if job.recording not in failed]
 
-    for _, samples in _prefetched(read, groups):
+    for _, samples in _prefetched(read_group, groups):
         left = [(job, item) for job, item in samples if job.recording not in failed]
         for job, answer in _decode_group(engine, left, begin, progress, parallel):
             if isinstance(answer, Exception):
@@ -169,7 +169,8 @@ def _decode_group(
         yield job, timed
 
 
-def _read(job: WindowJob) -> Samples | Exception:
+def read(job: WindowJob) -> Samples | Exception:
+    """Return the samples of a window; a failure is returned."""
     try:
         blocks = iter(job.source.read(job.channel, job.plan.start))
         try:

@@ -7,9 +7,9 @@ checked, and chunks that fail are decoded again.
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from transcription_assets.domain.chunking import Region
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.speech import batches, fallback, languages, quality
-from transcription_assets.speech.batches import ChunkTask, WindowState
+from transcription_assets.speech.batches import ChunkTask, Progress, WindowState
 from transcription_assets.speech.decoder import Chunk, ChunkDecoder, Decoded
 from transcription_assets.speech.engine import SpeechOptions, WindowTask, silent
 from transcription_assets.speech.hardware import (
@@ -100,6 +100,17 @@ class Whisper:
             self._unloadable = _blamed(error)
             raise self._unloadable from error
 
+    def with_options(self, options: SpeechOptions) -> "Whisper":
+        """Implement `Engine.with_options`; the weights are loaded first."""
+        if options == self._options:
+            return self
+        self.load()
+        other = copy(self)
+        other._options = options  # noqa: SLF001 -- a copy of itself
+        self._require(self._decoder.model, options)
+        other.__dict__["_decoder"] = self._decoder.with_options(options)
+        return other
+
     @cached_property
     def _decoder(self) -> ChunkDecoder:
         from faster_whisper import WhisperModel
@@ -117,18 +128,19 @@ class Whisper:
                 num_workers=1 if hardware.on_gpu else hardware.at_once,
                 local_files_only=True,
             )
-        self._require_language(model)
+        self._require(model, self._options)
         return ChunkDecoder(model, self._options, self._batch_size if hardware.on_gpu else CPU_ENCODES)
 
-    def _require_language(self, model: Any) -> None:
-        language, multilingual = self._options.language, bool(model.model.is_multilingual)
+    def _require(self, model: Any, options: SpeechOptions) -> None:
+        """Raise PermanentFailure if the model does not support the language or the task."""
+        language, multilingual = options.language, bool(model.model.is_multilingual)
         known = model.supported_languages
         if language and language not in known:
             raise PermanentFailure(
                 f"the speech model {self._model.name} does not know the language {language!r}: "
                 f"set TRANSCRIPTION_LANGUAGE to one of {', '.join(sorted(known))}, or leave it empty"
             )
-        if self._options.task == "translate" and not multilingual:
+        if options.task == "translate" and not multilingual:
             raise PermanentFailure(
                 f"the speech model {self._model.name} knows English only and cannot translate: "
                 "set TRANSCRIPTION_WHISPER_MODEL to one that knows other languages"
@@ -157,7 +169,7 @@ class Whisper:
             return []
         try:
             self.load()
-            found = self._decode(windows, _Progress(windows, progress), parallel or self.parallel)
+            found = self._decode(windows, Progress(windows, progress), parallel or self.parallel)
         except Exception as error:
             if len(windows) == 1 or self._unloadable is not None:
                 return [_blamed(error)] * len(windows)
@@ -168,7 +180,7 @@ class Whisper:
         return found
 
     def _decode(
-        self, windows: Sequence[WindowTask], progress: "_Progress", parallel: int
+        self, windows: Sequence[WindowTask], progress: Progress, parallel: int
     ) -> list[DecodedWindow | Exception]:
         """Decode the chunks with reliable languages first: their votes determine the languages that others may have."""
         works = batches.states(windows)
@@ -181,7 +193,7 @@ class Whisper:
         if not self._options.language:
             self._try_neighbours(jobs)
         done = jobs + self._second_opinion(works, jobs, progress, parallel)
-        return [_finished(work, [job for job in done if job.work is work]) for work in works]
+        return [batches.finished(work, done) for work in works]
 
     def _try_neighbours(self, jobs: Sequence[ChunkTask]) -> None:
         """Decode chunks with low confidence again in each language of their neighbours and of the recording."""
@@ -205,7 +217,7 @@ class Whisper:
                     break
 
     def _second_opinion(
-        self, works: Sequence[WindowState], answered: Sequence[ChunkTask], progress: "_Progress", parallel: int
+        self, works: Sequence[WindowState], answered: Sequence[ChunkTask], progress: Progress, parallel: int
     ) -> list[ChunkTask]:
         """Decode regions that VAD left out, if both their energy and Whisper's no-speech probability indicate speech.
 
@@ -229,7 +241,7 @@ class Whisper:
             languages.count(job.work.votes, job.votes)
         return spoken
 
-    def _work_off(self, jobs: Sequence[ChunkTask], progress: "_Progress", parallel: int) -> None:
+    def _work_off(self, jobs: Sequence[ChunkTask], progress: Progress, parallel: int) -> None:
         size = batches.even_size(len(jobs), self._batch_size, parallel)
         cut = list(batches.batches(jobs, size))
         answer = partial(self._answer, progress)
@@ -255,7 +267,7 @@ class Whisper:
             self._in_memory(step, batch[:half])
             self._in_memory(step, batch[half:])
 
-    def _answer(self, progress: "_Progress", batch: Sequence[ChunkTask]) -> None:
+    def _answer(self, progress: Progress, batch: Sequence[ChunkTask]) -> None:
         followed = not self._options.language
 
         def choose(number: int, own: languages.Probabilities) -> tuple[str, float]:
@@ -330,31 +342,6 @@ def _stretches(regions: Sequence[Region], spoken: Sequence[str]) -> list[tuple[R
     pairs = zip(regions, spoken, strict=True)
     runs = [(language, [region for region, _ in run]) for language, run in groupby(pairs, key=lambda pair: pair[1])]
     return [(Region(run[0].start, run[-1].end), language) for language, run in runs]
-
-
-def _finished(work: WindowState, jobs: Sequence[ChunkTask]) -> DecodedWindow:
-    """Return the result of a window from its chunks."""
-    votes: dict[str, float] = {}
-    for job in jobs:
-        languages.count(votes, job.votes)
-    segments = [fallback.shifted(item, job.region.start) for job in jobs for item in job.answer]
-    return work.finished(segments, votes, [job.region for job in jobs if job.unexplained])
-
-
-class _Progress:
-    """Share of the voiced seconds of the windows that are decoded; thread-safe."""
-
-    def __init__(self, windows: Sequence[WindowTask], report: Callable[[float], None]) -> None:
-        self._total = sum(region.length for window in windows for region in window.plan.voiced)
-        self._report = report
-        self._done = 0.0
-        self._lock = threading.Lock()
-
-    def add(self, batch: Sequence[ChunkTask]) -> None:
-        """Report the share after this batch; chunks that are decoded again do not raise it above 1."""
-        with self._lock:
-            self._done += sum(job.chunk.voiced_s for job in batch)
-            self._report(min(1.0, self._done / self._total) if self._total else 1.0)
 
 
 def _blamed(error: Exception) -> Exception:

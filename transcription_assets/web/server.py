@@ -17,7 +17,7 @@ from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
 from transcription_assets.web.library import Library
 from transcription_assets.web.metrics import Metrics, Timed
-from transcription_assets.web.middleware import Guard, content_policy
+from transcription_assets.web.middleware import App, Guard, content_policy
 from transcription_assets.web.thread_pool import ThreadPool
 
 THREADS = 4
@@ -107,12 +107,12 @@ def run(archive: Archive, host: str, port: int, *, verbose: bool, listening: Cal
     if access.is_open and not access.is_local:
         address += " (without authentication: set TRANSCRIPTION_SERVE_TOKEN)"
     config = configured(build(archive, host), archive.settings.proxies, verbose=verbose)
-    _allow_descriptors(DESCRIPTORS)
+    allow_descriptors()
     with suppress(KeyboardInterrupt):
-        _Server(config, lambda: listening(address)).run([bound])
+        ListeningServer(config, lambda: listening(address)).run([bound])
 
 
-def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False) -> uvicorn.Config:
+def configured(app: App, proxies: Sequence[str] = (), *, verbose: bool = False) -> uvicorn.Config:
     """Return the configuration with all limits; forwarding headers are trusted from `proxies` (networks) only."""
     return uvicorn.Config(
         app,
@@ -128,7 +128,7 @@ def configured(app: Guard, proxies: Sequence[str] = (), *, verbose: bool = False
     )
 
 
-def _allow_descriptors(limit: int) -> None:
+def allow_descriptors(limit: int = DESCRIPTORS) -> None:
     """Raise the soft limit on open files if the hard one allows it: 1024, as usual, is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
@@ -136,7 +136,7 @@ def _allow_descriptors(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-class _Server(uvicorn.Server):
+class ListeningServer(uvicorn.Server):
     """Server that calls `listening` once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
@@ -144,6 +144,7 @@ class _Server(uvicorn.Server):
         self._listening = listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and call `listening`."""
         await super().startup(sockets)
         if self.started:
             self._listening()

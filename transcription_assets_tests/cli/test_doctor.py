@@ -1,6 +1,7 @@
 """The doctor in a pod: one line that names the wrong or missing object of the cluster."""
 
 import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from transcription_assets.cli import doctor
 from transcription_assets.cli.doctor import Diagnosis
 from transcription_assets.settings import Settings
+from transcription_assets_tests.serving import answering
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,33 @@ def test_missing_model_in_a_pod_names_the_job_that_pulls_it(name: str) -> None:
     assert not found.healthy
     assert "fill-models" in found.detail
     assert "\n" not in found.detail
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (401, False)])
+def test_the_speech_service_is_asked(status: int, monkeypatch: pytest.MonkeyPatch, *, healthy: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"text": ""}')
+
+        def log_message(self, *_: object) -> None:
+            """Do not log."""
+
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        monkeypatch.setenv("TRANSCRIPTION_ENGINE", "openai")
+        monkeypatch.setenv("TRANSCRIPTION_SPEECH_URL", f"{address}/v1")
+        found = said("speech service")
+    assert found.healthy == healthy
+    assert "fill-models" not in found.detail
+
+
+def test_a_speech_service_without_url_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_ENGINE", "openai")
+    found = said("speech service")
+    assert not found.healthy
+    assert "TRANSCRIPTION_SPEECH_URL" in found.detail
 
 
 def test_missing_gpu_is_healthy_where_only_steps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from transcription_assets import definitions
 from transcription_assets.settings import Settings
+from transcription_assets.wiring import SpeechSettings
 
+SERVICES = {"embedding_url": "https://service.example/v1", "embedding_key": "secret", "speech_key": "secret"}
 CHOSEN = [
-    {"executor": executor, "store": store, "embedding_url": "https://service.example/v1", "embedding_key": "secret"}
+    {"executor": executor, "store": store, **SERVICES}
     for executor in ("in_process", "multiprocess", "k8s")
     for store in ("store", "s3://bucket/prefix")
 ]
@@ -64,6 +66,30 @@ def test_run_config_for_tools_or_executor_is_refused(chosen: dict[str, str], con
         dg.validate_run_config(job("process_recordings", chosen), config)
 
 
-def test_embedding_key_is_not_in_the_repository_snapshot() -> None:
+def test_keys_of_services_are_not_in_the_snapshot() -> None:
     repository = definitions.build(Settings.model_validate(CHOSEN[0])).get_repository_def()
     assert "secret" not in dg.serialize_value(RepositorySnap.from_def(repository))
+
+
+def test_the_speech_service_reaches_worker_processes_without_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSCRIPTION_SPEECH_KEY", "secret")
+    chosen = {"engine": "openai", "speech_url": "http://host/v1", "speech_model": "m", "speech_key": "secret"}
+    (environment,) = SpeechSettings.of(Settings.model_validate(chosen)).environments()
+    assert environment["TRANSCRIPTION_ENGINE"] == "openai"
+    assert environment["TRANSCRIPTION_SPEECH_URL"] == "http://host/v1"
+    assert "secret" not in environment.values()
+    resource = definitions.build(Settings.model_validate(CHOSEN[0] | chosen)).resources or {}
+    speech = resource["speech"].resource_fn(None)
+    transcriber = speech.transcriber("ffmpeg", "run", lambda _line: None)
+    assert transcriber.model.name == "m"
+    assert Settings.model_validate(environment_fields(environment)).engine == "openai"
+
+
+def environment_fields(environment: dict[str, str]) -> dict[str, str]:
+    return {name.removeprefix("TRANSCRIPTION_").lower(): value for name, value in environment.items()}
+
+
+def test_code_version_names_model_and_url_of_the_service() -> None:
+    version = definitions.code_versions(Settings(engine="openai", speech_url="http://host/v1", speech_model="m"))
+    assert "m, by http://host/v1" in version["transcript"]
+    assert version["transcript"] != definitions.code_versions(Settings())["transcript"]

@@ -8,7 +8,7 @@ import pytest
 
 from transcription_assets import media
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import UndecodableSpeech
 from transcription_assets.pipeline import audio, video, window_plan
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.storage import Store
@@ -54,10 +54,10 @@ def test_embedded_flac_is_extracted_to_its_full_length(store: Store, decoder: Me
     assert plan.duration == pytest.approx(made.duration, abs=0.01)
 
 
-def test_plan_of_a_shorter_flac_fails_for_good(store: Store, decoder: MediaDecoder) -> None:
+def test_plan_of_a_shorter_flac_is_undecodable(store: Store, decoder: MediaDecoder) -> None:
     video.materialise(store, KEY, decoder)
     made = audio.materialise(store, KEY, decoder)
-    with pytest.raises(PermanentFailure):
+    with pytest.raises(UndecodableSpeech):
         window_plan.make(
             store.readable_url(media_keys.flac(KEY)),
             made.sha256,

@@ -1,0 +1,1 @@
+"""ASR service: transcription by the OpenAI audio API, with one engine for all requests."""
