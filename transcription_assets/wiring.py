@@ -112,6 +112,12 @@ class SpeechSettings:
         )
 
     @property
+    def local_gpus(self) -> int:
+        """Number of GPUs of this machine that decode, 0 if other machines do it."""
+        is_here = self.launcher in ("in_process", "subprocess")
+        return len(self.hardware.devices) if is_here and self.hardware.on_gpu else 0
+
+    @property
     def options(self) -> SpeechOptions:
         """The options that affect the words."""
         apart: Speakers = "channels" if self.speakers == "channels" else "mixed"

@@ -141,6 +141,11 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
         engine = wiring.build_whisper(models.locate(self.whisper_model, "speech", chosen.models_dir), chosen)
         return wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
 
+    @property
+    def local_gpus(self) -> int:
+        """Number of GPUs of this machine that decode."""
+        return wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg="").local_gpus
+
 
 class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
     """The diariser, with the operator's settings."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from transcription_assets.domain import media_keys as keys
-from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.errors import TranscriptionError, TransientFailure, failure_kind
 from transcription_assets.pipeline import records
 from transcription_assets.storage import Store
 
@@ -40,6 +40,8 @@ class FailureNote:
     transient: bool
     at: str
     version: str = VERSION
+    kind: str = ""
+    """See `errors.failure_kind`; "" in records of earlier releases."""
 
 
 def records_failure(
@@ -130,7 +132,7 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
     try:
         etag = store.stat(key).etag
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        failed = FailureNote(etag, step, reason, isinstance(error, TransientFailure), at)
+        failed = FailureNote(etag, step, reason, isinstance(error, TransientFailure), at, kind=failure_kind(error))
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.
