@@ -29,6 +29,7 @@ from benchmarks.search import QUESTIONS
 
 PROGRAM = Path(sys.executable).parent / "transcription-assets"
 READY_S = 120
+READY = ("ready\n", "alive\n")
 RANGE = 1_000_000
 """Bytes of a recording in one range request, like those of a player."""
 LATEST = 100_000
@@ -78,7 +79,7 @@ def served(store: Path, probe: str = "/readyz") -> Iterator[tuple[str, int]]:
             found = re.search(r"http://\S+", server.stdout.readline())
             assert found, "the server did not start"
             deadline = time.monotonic() + READY_S
-            while httpx2.get(f"{found[0]}{probe}", timeout=30).is_error:
+            while httpx2.get(f"{found[0]}{probe}", timeout=30).text not in READY:
                 assert time.monotonic() < deadline, "the server did not become ready"
                 time.sleep(0.5)
             yield found[0], server.pid
