@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from transcription_assets import service_client
 from transcription_assets.embedding import Prompts, api
 from transcription_assets.embedding.api import ApiEncoder
 from transcription_assets.errors import PermanentFailure, Refused, TransientFailure
@@ -96,11 +97,11 @@ def test_transient_errors_are_retried_after_the_stated_delay(service: Service) -
     pauses: list[float] = []
     assert ApiEncoder(service.url, "m", sleep=pauses.append).encode(["a"]).shape == (1, 2)
     assert pauses[0] == 7.0
-    assert all(0 < pause <= api.LONGEST_PAUSE_S for pause in pauses)
+    assert all(0 < pause <= service_client.LONGEST_PAUSE_S for pause in pauses)
 
 
 def test_a_lasting_error_is_transient_and_omits_the_key(service: Service) -> None:
-    service.failures = [(503, {})] * api.ATTEMPTS
+    service.failures = [(503, {})] * service_client.ATTEMPTS
     with pytest.raises(TransientFailure, match="503") as failure:
         ApiEncoder(service.url, "m", key=KEY, sleep=lambda _s: None).encode(["a"])
     assert KEY not in str(failure.value)
@@ -180,7 +181,7 @@ def test_a_broken_response_is_retried(broken: bytes) -> None:
 def test_connections_are_closed_with_the_encoder(service: Service) -> None:
     encoder = ApiEncoder(service.url, "m", key=KEY)
     encoder.encode(["a"])
-    client = vars(encoder)["_client"]
+    client = vars(vars(encoder)["_service"])["_client"]
     assert not client.is_closed
     del encoder
     assert client.is_closed
