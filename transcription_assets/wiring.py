@@ -10,6 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 from transcription_assets import media, models, settings
+from transcription_assets.answers.asking import Asker
+from transcription_assets.answers.service import LanguageModel
 from transcription_assets.domain.transcript import Segment
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, universal
 from transcription_assets.embedding.api import ApiEncoder
@@ -509,6 +511,21 @@ class Services:
 
         """
         return Searcher(self.table, self.encoder_of)
+
+    @cached_property
+    def asker(self) -> Asker | None:
+        """What answers questions, None if no language model is set.
+
+        Raises:
+            PermanentFailure: the name of the model is missing, or its key is invalid.
+
+        """
+        chosen = self.settings
+        if not chosen.ask_url:
+            return None
+        key = chosen.ask_key.get_secret_value()
+        model = LanguageModel(chosen.ask_url, chosen.ask_model, key=key, timeout_s=chosen.ask_timeout_s)
+        return Asker(model, chosen.ask_tokens)
 
     def encoder_of(self, embedding_model: str) -> Encoder:
         """Return the encoder that made a table's vectors.

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from transcription_assets import models, settings
 from transcription_assets.cli import process as processing
+from transcription_assets.cli.ask import ask
 from transcription_assets.cli.bench import bench, word_errors
 from transcription_assets.cli.evaluation import evaluation
 from transcription_assets.cli.export import export
@@ -313,5 +314,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (sources, search, index, evaluation, bench, export, speakers, work):
+for command in (sources, search, ask, index, evaluation, bench, export, speakers, work):
     main.add_command(command)
