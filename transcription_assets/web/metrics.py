@@ -69,14 +69,14 @@ def figures(overview: Overview, sources: Mapping[str, Ledger], usage: Usage | No
 
 
 class _StoreCollector(Collector):
-    """Collector of the last figures of the store; without any it reports nothing but that the store failed."""
+    """Collector of figures of the store; without any it reports nothing but that the store failed."""
 
-    def __init__(self) -> None:
-        self.figures: StoreFigures | None = None
+    def __init__(self, found: StoreFigures | None) -> None:
+        self._found = found
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
-        found = self.figures
+        found = self._found
         readable = GaugeMetricFamily("transcription_store_readable", "1 if the last reading of the store succeeded.")
         readable.add_metric([], float(found is not None))
         yield readable
@@ -144,13 +144,19 @@ def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
     yield from (items, pending, failing, looked)
 
 
+def _rendered(found: StoreFigures | None) -> bytes:
+    """Return the figures in the format of Prometheus; each are rendered once, however often they are scraped."""
+    registry = CollectorRegistry()
+    registry.register(_StoreCollector(found))
+    return generate_latest(registry)
+
+
 class Metrics:
     """The metrics of one server."""
 
     def __init__(self, library: Library) -> None:
         self._registry = CollectorRegistry()
-        self._store = _StoreCollector()
-        self._registry.register(self._store)
+        self._rendered: tuple[StoreFigures | None, bytes] = None, _rendered(None)
         self._requests = Histogram(
             "transcription_request_seconds",
             "Time until the end of a response, by the beginning of the path and the status.",
@@ -193,8 +199,10 @@ class Metrics:
 
         @routes.get("/metrics")
         async def metrics() -> Response:
-            self._store.figures = await self._current(workers)
-            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+            found = await self._current(workers)
+            if found is not self._rendered[0]:
+                self._rendered = found, _rendered(found)
+            return Response(self._rendered[1] + generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
         return routes
 

@@ -16,7 +16,7 @@ const TEXTS = ["q", "recording", "prefix", "since", "until", "shortest", "longes
 export async function answer(section, params) {
   const button = section.firstChild;
   button.disabled = true;
-  section.replaceChildren(button, h("p", { class: "hint", role: "status" }, "Reading the passages that match…"));
+  section.replaceChildren(button, h("p", { class: "summary", role: "status" }, "Reading the passages that match…"));
   try {
     const reply = await sendJson("POST", "/api/ask", question(params));
     section.replaceChildren(...(reply.sentences.length ? answered(reply) : [h("p", {}, reply.reason)]));
@@ -45,6 +45,6 @@ function answered({ sentences, citations, dropped, model }) {
     h("ol", { class: "citations" }, ...citations.map(({ title, start, url, text, speaker }) =>
       h("li", {}, h("a", { href: url }, ...inlineList(title, formatTime(start), speaker)), " ",
         h("q", { dir: "auto" }, text)))),
-    h("p", { class: "hint" }, ...inlineList(`Written by ${model} from these passages: check them.`, removed)),
+    h("p", { class: "summary" }, ...inlineList(`Written by ${model} from these passages: check them.`, removed)),
   ];
 }
