@@ -63,13 +63,15 @@ def test_question_that_is_not_answered_says_why(opened: Opened, model: FakeLangu
     page.locator(".ask p", has_text="do not answer").wait_for()
 
 
-def test_failure_of_the_model_can_be_tried_again(opened: Opened, model: FakeLanguageModel) -> None:
+def test_failure_of_the_model_can_be_tried_again(browser: Browser, store: Store, model: FakeLanguageModel) -> None:
     model.raw = [(401, {}, b"wrong key")]
-    page = opened(SEARCH)
-    page.get_by_role("button", name="Answer with citations").click()
-    page.locator(".ask .notice").wait_for()
-    page.get_by_role("button", name="Answer with citations").click()
-    page.locator(".answer").wait_for()
+    archive = served.archive(store, ask_url=model.url, ask_model="tiny")
+    with served.listening(archive) as address, browsing.opening(browser, address, refused=503) as opened:
+        page = opened(SEARCH)
+        page.get_by_role("button", name="Answer with citations").click()
+        page.locator(".ask .notice").wait_for()
+        page.get_by_role("button", name="Answer with citations").click()
+        page.locator(".answer").wait_for()
 
 
 def test_page_without_a_model_offers_no_answers(browser: Browser, store: Store) -> None:
