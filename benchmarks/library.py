@@ -57,13 +57,14 @@ def main() -> int:
         return _measure(chosen.store, chosen.recordings)
     print(describe(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        _fill(Store.open(folder), Path(folder), chosen.recordings)
+        fill(Store.open(folder), Path(folder), chosen.recordings)
         again = [sys.executable, "-W", "ignore", "-m", "benchmarks.library", "--store", folder]
         # In a new process, so that the memory used to fill the store is not measured.
         return subprocess.run([*again, "--recordings", str(chosen.recordings)], check=False).returncode
 
 
-def _fill(store: Store, root: Path, number: int) -> None:
+def fill(store: Store, root: Path, number: int) -> None:
+    """Write the recordings and what the steps made of them into a store in the folder `root`."""
     for each in range(number):
         _write(root / f"video/{each % 500:03}/talk {each:06}.mp4", "x")
     etags = dict(store.list_media().frame.select("key", "etag").iter_rows())

@@ -29,6 +29,7 @@ from benchmarks.search import QUESTIONS
 
 PROGRAM = Path(sys.executable).parent / "transcription-assets"
 READY_S = 120
+READY = ("ready\n", "alive\n")
 RANGE = 1_000_000
 """Bytes of a recording in one range request, like those of a player."""
 LATEST = 100_000
@@ -55,7 +56,7 @@ def main() -> int:
         if chosen.store is None:
             shutil.copytree(recordings.DEMO, store / "video")
             measured([PROGRAM, "process"], {"TRANSCRIPTION_STORE": str(store)})
-        with _served(store) as address:
+        with served(store) as (address, _):
             started = time.monotonic()
             tally = asyncio.run(_asked(address, chosen.clients, chosen.seconds))
             took_s = time.monotonic() - started
@@ -63,8 +64,8 @@ def main() -> int:
 
 
 @contextmanager
-def _served(store: Path) -> Iterator[str]:
-    """Run a server with very high rate limits, and yield its address when it is ready."""
+def served(store: Path, probe: str = "/readyz") -> Iterator[tuple[str, int]]:
+    """Run a server with very high rate limits, and yield its address and process when the probe succeeds."""
     settings = {"TRANSCRIPTION_STORE": str(store), "TRANSCRIPTION_SERVE_SEARCHES_PER_MINUTE": "100000"}
     with subprocess.Popen(
         [str(PROGRAM), "serve", "--port", "0"],
@@ -78,10 +79,10 @@ def _served(store: Path) -> Iterator[str]:
             found = re.search(r"http://\S+", server.stdout.readline())
             assert found, "the server did not start"
             deadline = time.monotonic() + READY_S
-            while httpx2.get(f"{found[0]}/readyz", timeout=30).text != "ready\n":
+            while httpx2.get(f"{found[0]}{probe}", timeout=30).text not in READY:
                 assert time.monotonic() < deadline, "the server did not become ready"
                 time.sleep(0.5)
-            yield found[0]
+            yield found[0], server.pid
         finally:
             server.terminate()
 

@@ -63,3 +63,8 @@ class StoreFull(TransientFailure):
 
 class StoreAway(TransientFailure):
     """The store does not answer or cannot be reached."""
+
+
+def failure_kind(error: BaseException) -> str:
+    """Return the kind of a failure for statistics: the class of a TranscriptionError, `Unexpected` for any other."""
+    return type(error).__name__ if isinstance(error, TranscriptionError) else "Unexpected"

@@ -72,6 +72,7 @@ class ServiceClient:
         key: str = "",
         timeout_s: float = TIMEOUT_S,
         most_bytes: int = MOST_BYTES,
+        attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = url.rstrip("/")
@@ -80,6 +81,7 @@ class ServiceClient:
         self._key = key.strip()
         self._timeout_s = timeout_s
         self._most_bytes = most_bytes
+        self._attempts = attempts
         self._sleep = sleep
         if not (self._key.isascii() and self._key.isprintable()):
             raise PermanentFailure(
@@ -105,7 +107,7 @@ class ServiceClient:
         deadline = deadline or Deadline()
         url = f"{self._url}/{path}"
         reason = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             pause = random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, 2.0**attempt)  # noqa: S311 -- no secret
             try:
                 status, headers, data = self._sent(url, deadline, body)
@@ -117,7 +119,7 @@ class ServiceClient:
                 reason = str(error)
             except (ValueError, RecursionError) as error:
                 reason = f"invalid JSON ({error})"
-            if attempt + 1 == ATTEMPTS or pause >= deadline.remaining_s:
+            if attempt + 1 == self._attempts or pause >= deadline.remaining_s:
                 break
             log.warning("%s: %s; retrying in %.1f s", url, reason, pause)
             self._sleep(pause)

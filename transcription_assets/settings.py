@@ -505,6 +505,21 @@ class Settings(BaseSettings):
         description="Maximum searches per client and minute; ten times as many of all other requests.",
     )
     serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request fails.")
+    ask_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Base URL of a language model with the OpenAI protocol (`https://host/v1`), which then answers"
+        " questions: the question and the passages that match it leave the machine. Empty = no answers.",
+    )
+    ask_model: str = Field("", max_length=200, description="Name of that model, such as `llama3.2`.")
+    ask_key: SecretStr = Field(SecretStr(""), description="API key of the language model; never displayed.")
+    ask_tokens: int = Field(
+        3000,
+        ge=200,
+        le=100_000,
+        description="Maximum tokens (estimated) of the passages that are sent with a question.",
+    )
+    ask_timeout_s: float = Field(60.0, ge=1, le=600, description="Seconds within which the language model must answer.")
 
     @property
     def link_folders(self) -> tuple[Path, ...]:

@@ -12,6 +12,8 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from transcription_assets import media, models, settings
+from transcription_assets.answers.asking import Asker
+from transcription_assets.answers.service import LanguageModel
 from transcription_assets.domain.transcript import Segment
 from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, universal
 from transcription_assets.embedding.api import ApiEncoder
@@ -123,6 +125,12 @@ class SpeechSettings:
             batch_size=self.batch_size,
             devices=tuple(map(int, self.device_index.split(","))),
         )
+
+    @property
+    def local_gpus(self) -> int:
+        """Number of GPUs of this machine that decode, 0 if other machines do it."""
+        is_here = self.launcher in ("in_process", "subprocess")
+        return len(self.hardware.devices) if is_here and self.hardware.on_gpu else 0
 
     @property
     def options(self) -> SpeechOptions:
@@ -535,6 +543,21 @@ class Services:
 
         """
         return Searcher(self.table, self.encoder_of)
+
+    @cached_property
+    def asker(self) -> Asker | None:
+        """What answers questions, None if no language model is set.
+
+        Raises:
+            PermanentFailure: the name of the model is missing, or its key is invalid.
+
+        """
+        chosen = self.settings
+        if not chosen.ask_url:
+            return None
+        key = chosen.ask_key.get_secret_value()
+        model = LanguageModel(chosen.ask_url, chosen.ask_model, key=key, timeout_s=chosen.ask_timeout_s)
+        return Asker(model, chosen.ask_tokens)
 
     def encoder_of(self, embedding_model: str) -> Encoder:
         """Return the encoder that made a table's vectors.

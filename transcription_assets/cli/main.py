@@ -18,6 +18,7 @@ from rich.progress import (
 
 from transcription_assets import models, settings
 from transcription_assets.cli import process as processing
+from transcription_assets.cli.ask import ask
 from transcription_assets.cli.asr_server import asr_server
 from transcription_assets.cli.bench import bench, word_errors
 from transcription_assets.cli.evaluation import evaluation
@@ -315,5 +316,5 @@ def _pulled(chosen: Settings, name: str, kind: str) -> models.Located:
 
 
 evaluation.add_command(word_errors)
-for command in (asr_server, sources, events, search, index, evaluation, bench, export, speakers, work):
+for command in (sources, events, search, ask, index, evaluation, bench, export, speakers, work, asr_server):
     main.add_command(command)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from transcription_assets.costs.usage import UsageRecorder
 from transcription_assets.domain import inbox_diff
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import (
@@ -18,10 +19,11 @@ from transcription_assets.pipeline import (
     slides,
     speakers,
     transcript,
+    usage_journal,
     video,
 )
 from transcription_assets.pipeline.embeddings import Embeddings
-from transcription_assets.wiring import Services, finds_voices
+from transcription_assets.wiring import Services, SpeechSettings, finds_voices
 from transcription_assets.workers.recordings import WorkerBatch
 
 PUBLISH_EVERY = 20
@@ -56,6 +58,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     incomplete: dict[str, str] = field(default_factory=dict)
     audio_s: float = 0.0
+    usage: UsageRecorder = field(default_factory=UsageRecorder)
 
 
 Progress = Callable[[Step], None]
@@ -96,25 +99,35 @@ def process(tools: Services, media_keys: Sequence[str], progress: Progress, repo
         TranscriptionError: the failure concerns all recordings, such as missing weights or a full disk.
 
     """
-    for start in range(0, len(media_keys), PUBLISH_EVERY):
-        group = media_keys[start : start + PUBLISH_EVERY]
-        waiting: list[Embeddings] = []
-        ready: Iterable[tuple[str, bool]] = _transcribed(tools, group, progress, report)
-        if tools.settings.embeddings_launcher != "in_process":
-            # Workers get all of them at once; what they encode is new.
-            reused_before = dict(ready)
-            encoded = _encode_in_workers(tools, list(reused_before), progress, report)
-            ready = [(key, reused and key not in encoded) for key, reused in reused_before.items()]
-        for key, reused in ready:
-            if key not in report.failed:
-                with _noted(key, report):
-                    waiting.append(_embedded(tools, key, progress, report, reused=reused))
-            yield
-        if waiting:
-            _publish(tools, waiting, report)
-        yield
+    report.usage = UsageRecorder({"transcript": SpeechSettings.of(tools.settings).local_gpus})
+    try:
+        for start in range(0, len(media_keys), PUBLISH_EVERY):
+            yield from _process_group(tools, media_keys[start : start + PUBLISH_EVERY], progress, report)
+            usage_journal.add(tools.store, report.usage.take())
+    finally:
+        usage_journal.add(tools.store, report.usage.take())
     if report.done:
         search_index.materialise(tools.table)
+        usage_journal.compact(tools.store)
+
+
+def _process_group(tools: Services, group: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
+    waiting: list[Embeddings] = []
+    ready: Iterable[tuple[str, bool]] = _transcribed(tools, group, progress, report)
+    if tools.settings.embeddings_launcher != "in_process":
+        # Workers get all of them at once; what they encode is new.
+        reused_before = dict(ready)
+        encoded = _encode_in_workers(tools, list(reused_before), progress, report)
+        ready = [(key, reused and key not in encoded) for key, reused in reused_before.items()]
+    for key, reused in ready:
+        if key not in report.failed:
+            with _noted(key, report):
+                waiting.append(_embedded(tools, key, progress, report, reused=reused))
+        yield
+    if waiting:
+        with report.usage.measured("embeddings"):
+            _publish(tools, waiting, report)
+    yield
 
 
 @contextmanager
@@ -137,43 +150,56 @@ def _transcribed(
         with _noted(key, report):
             lengths[key] = _extracted(tools, key, report, delegated)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "transcript", done_s, lengths[key]))  # noqa: E731
-    with failure_notes.recording_failures(tools.store, list(lengths), "transcript"):
+    usage = report.usage
+    with failure_notes.recording_failures(tools.store, list(lengths), "transcript"), usage.measured("transcript"):
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
     # Workers get no new shard while a result is used, and the optional steps take long.
     optional = finds_voices(tools.settings.speakers) or tools.settings.slides
-    for key, answer in list(made) if optional else made:
+    answers = usage.each("transcript", made)
+    for key, answer in list(answers) if optional else answers:
         with _noted(key, report):
             if isinstance(answer, Exception):
+                usage.failed("transcript", answer)
                 raise answer
-            _, reused = answer
+            new, reused = answer
             report.audio_s += 0.0 if reused else lengths[key]
+            if not (reused or new.reused_from):
+                usage.finished("transcript", lengths[key])
             if finds_voices(tools.settings.speakers):
-                _with_speakers(tools, key, progress, lengths[key])
+                _with_speakers(tools, key, progress, lengths[key], report)
             if tools.settings.slides:
                 _with_slides(tools, key, progress, lengths[key], report)
         if key not in report.failed:
             yield key, reused
+    if lengths:
+        usage.workers("transcript", tools.transcript_tools.speech.use)
 
 
-def _with_speakers(tools: Services, key: str, progress: Progress, length: float) -> None:
+def _with_speakers(tools: Services, key: str, progress: Progress, length: float, report: Report) -> None:
     """Find the speakers of a recording, and give them to its words."""
     progress(Step(key, "speakers", 0.0, length))
-    with failure_notes.recording_failures(tools.store, [key], "speakers"):
-        found = tools.speaker_tools
-    speakers.materialise(tools.store, key, found, lambda done_s: progress(Step(key, "speakers", done_s, length)))
-    identification.apply(tools.store, tools.voiceprints, key)
+    with report.usage.measured("speakers"):
+        with failure_notes.recording_failures(tools.store, [key], "speakers"):
+            found = tools.speaker_tools
+        watch: Callable[[float], None] = lambda done_s: progress(Step(key, "speakers", done_s, length))  # noqa: E731
+        made = speakers.materialise(tools.store, key, found, watch)
+        identification.apply(tools.store, tools.voiceprints, key)
+    if not made.reused:
+        report.usage.finished("speakers", length)
 
 
 def _with_slides(tools: Services, key: str, progress: Progress, length: float, report: Report) -> None:
     """Find the slides of a recording; without them it is incomplete, and not failed."""
     progress(Step(key, "slides", 0.0, length))
+    watch: Callable[[float], None] = lambda done_s: progress(Step(key, "slides", done_s, length))  # noqa: E731
     try:
-        found = slides.materialise(
-            tools.store, key, tools.slide_tools, lambda done_s: progress(Step(key, "slides", done_s, length))
-        )
+        with report.usage.measured("slides"):
+            found = slides.materialise(tools.store, key, tools.slide_tools, watch)
     except TranscriptionError as error:
         report.incomplete.setdefault(key, f"its slides were not read: {error}")
     else:
+        if not found.reused:
+            report.usage.finished("slides", length)
         if found.problem:
             report.incomplete.setdefault(key, found.problem)
 
@@ -185,10 +211,13 @@ def _probed(
     lengths: dict[str, float | None] = {}
     for key in group:
         progress(Step(key, "video"))
-        with _noted(key, report):
-            lengths[key] = video.materialise(tools.store, key, tools.decoder).probe.duration
+        with _noted(key, report), report.usage.measured("video"):
+            made = video.materialise(tools.store, key, tools.decoder)
+            lengths[key] = made.probe.duration
+            if not made.reused:
+                report.usage.finished("video", made.probe.duration or 0.0)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "audio", done_s, lengths[key]))  # noqa: E731
-    with failure_notes.recording_failures(tools.store, list(lengths), "audio"):
+    with failure_notes.recording_failures(tools.store, list(lengths), "audio"), report.usage.measured("audio"):
         delegated = tools.audio_workers.begin(
             tools.store, list(lengths), lambda key: audio.pending(tools.store, key, tools.decoder), watch
         )
@@ -196,13 +225,17 @@ def _probed(
         for key, length in lengths.items():
             progress(Step(key, "audio", 0.0, length))
             yield key, delegated
-        delegated.end()
+        with report.usage.measured("audio"):
+            delegated.end()
+    report.usage.workers("audio", tools.audio_workers.use)
 
 
 def _extracted(tools: Services, key: str, report: Report, delegated: WorkerBatch) -> float:
-    is_new = delegated.finish(key)
-    made = audio.materialise(tools.store, key, tools.decoder)
+    with report.usage.measured("audio"):
+        is_new = delegated.finish(key)
+        made = audio.materialise(tools.store, key, tools.decoder)
     if is_new or not made.reused:
+        report.usage.finished("audio", made.duration)
         with suppress(TranscriptionError):  # `transcript` raises the same again
             tools.transcript_tools.speech.prepare(tools.store)
     if made.shortfall:
@@ -214,7 +247,7 @@ def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress,
     """Have workers encode the recordings, and return those that they did; the failures are in the report."""
     if not keys:
         return set()
-    with failure_notes.recording_failures(tools.store, keys, "embeddings"):
+    with failure_notes.recording_failures(tools.store, keys, "embeddings"), report.usage.measured("embeddings"):
         delegated = tools.embeddings_workers.begin(
             tools.store,
             keys,
@@ -225,18 +258,23 @@ def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress,
     with delegated:
         for key in keys:
             progress(Step(key, "embeddings"))
-            with _noted(key, report):
+            with _noted(key, report), report.usage.measured("embeddings"):
                 if delegated.finish(key):
                     encoded.add(key)
-        delegated.end()
+        with report.usage.measured("embeddings"):
+            delegated.end()
+    report.usage.workers("embeddings", tools.embeddings_workers.use)
     return encoded
 
 
 def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, reused: bool) -> Embeddings:
     progress(Step(key, "embeddings"))
-    with failure_notes.recording_failures(tools.store, [key], "embeddings"):
-        encoder = tools.encoder
-    made = embeddings.materialise(tools.store, key, encoder, tools.choice)
+    with report.usage.measured("embeddings"):
+        with failure_notes.recording_failures(tools.store, [key], "embeddings"):
+            encoder = tools.encoder
+        made = embeddings.materialise(tools.store, key, encoder, tools.choice)
+    if not (reused and made.reused):
+        report.usage.finished("embeddings", 0.0)
     (report.reused if reused and made.reused else report.done).append(key)
     return made
 

@@ -2,10 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -32,9 +31,46 @@ from transcription_assets.storage import Store
 
 log = logging.getLogger(__name__)
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 DAY = click.DateTime(["%Y-%m-%d"])
 CONTEXT = 160
 """Maximum characters before and after the sentence on a terminal; the JSON has the whole text."""
+
+
+FILTER_OPTIONS = (
+    click.option("--in", "recording", default="", metavar="KEY", help="Only in this recording."),
+    click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/"),
+    click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable)."),
+    click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable)."),
+    click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        type=click.Choice(KINDS),
+        help="Only what was said, or only slides (repeatable).",
+    ),
+    click.option("--source", "sources", multiple=True, help="Only recordings of this source (repeatable)."),
+    click.option("--since", type=DAY, help="Recorded on this day or later."),
+    click.option("--until", type=DAY, help="Recorded on this day or earlier."),
+    click.option(
+        "--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds."
+    ),
+    click.option("--longest", "longest_s", type=float, metavar="S", help="Maximum length of the recording in seconds."),
+)
+
+
+def filter_options(command: Command) -> Command:
+    """Decorate a command with the options of `filters_of`."""
+    for option in reversed(FILTER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def filters_of(options: Mapping[str, Any]) -> Filters:
+    """Return the filters of the options of a command."""
+    days = {name: options[name].date() for name in ("since", "until") if options[name]}
+    return Filters(**{**options, "since": None, "until": None, **days})
 
 
 @click.command()
@@ -43,46 +79,26 @@ CONTEXT = 160
     "--limit", default=5, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="Maximum number of moments."
 )
 @click.option("--mode", default=Mode.HYBRID.value, show_default=True, type=click.Choice([mode.value for mode in Mode]))
-@click.option("--in", "recording", default="", metavar="KEY", help="Only in this recording.")
 @click.option(
     "--like",
     type=(str, click.FloatRange(0)),
     metavar="KEY SECOND",
     help="Moments similar in meaning to this moment, instead of QUERY.",
 )
-@click.option("--prefix", default="", metavar="KEY", help="Only recordings whose key has this prefix: video/talks/")
-@click.option("--language", "languages", multiple=True, metavar="CODE", help="Only this language (repeatable).")
-@click.option("--speaker", "speakers", multiple=True, help="Only this speaker (repeatable).")
-@click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only what was said, or only slides (repeatable)."
-)
-@click.option("--source", "sources", multiple=True, help="Only recordings of this source (repeatable).")
-@click.option("--since", type=DAY, help="Recorded on this day or later.")
-@click.option("--until", type=DAY, help="Recorded on this day or earlier.")
-@click.option("--shortest", "shortest_s", type=float, metavar="S", help="Minimum length of the recording in seconds.")
-@click.option("--longest", "longest_s", type=float, metavar="S", help="Maximum length of the recording in seconds.")
+@filter_options
 @click.option("--weak", "with_weak", is_flag=True, help="Also print weak matches (JSON always has them).")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON list: media_key, start, end, text, score, url and more."
 )
-def search(  # noqa: PLR0917 -- click passes options by name
+def search(
     query: str,
     limit: int,
     mode: str,
-    recording: str,
     like: tuple[str, float] | None,
-    prefix: str,
-    languages: tuple[str, ...],
-    speakers: tuple[str, ...],
-    kinds: tuple[str, ...],
-    sources: tuple[str, ...],
-    since: datetime | None,
-    until: datetime | None,
-    shortest_s: float | None,
-    longest_s: float | None,
     *,
     with_weak: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the moments that match QUERY in words or meaning; text "in double quotes" must match exactly.
 
@@ -94,24 +110,13 @@ def search(  # noqa: PLR0917 -- click passes options by name
         raise click.UsageError("give either QUERY or --like KEY SECOND")
     chosen = settings.load()
     tools = Services(chosen, locate_installed(chosen), read_only=True)
-    filters = Filters(
-        prefix=prefix,
-        languages=languages,
-        speakers=speakers,
-        sources=sources,
-        since=since.date() if since else None,
-        until=until.date() if until else None,
-        shortest_s=shortest_s,
-        longest_s=longest_s,
-        kinds=kinds,
-        recording=recording,
-    )
+    filters = filters_of(options)
     if like:
         answer = tools.searcher.similar(SimilarQuery(*like, limit, filters=filters))
     else:
         answer = tools.searcher.search(Query(query, limit, mode=Mode(mode), filters=filters))
-    links = {key: _link(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
-    urls = [_at(links[hit.media_key], hit.start) for hit in answer.hits]
+    links = {key: link_of(tools.store, key) for key in {hit.media_key for hit in answer.hits}}
+    urls = [at(links[hit.media_key], hit.start) for hit in answer.hits]
     if as_json:
         moments = [_moment(hit, url) for hit, url in zip(answer.hits, urls, strict=True)]
         click.echo(json.dumps(moments, ensure_ascii=False, indent=1))
@@ -139,7 +144,7 @@ def _print_answer(answer: Answer, urls: Sequence[str], *, has_words: bool, with_
         aside.print(f"{folded} weak matches hidden (use --weak)")
 
 
-def _link(store: Store, key: str) -> str:
+def link_of(store: Store, key: str) -> str:
     """Return the URL that plays the recording, "" if the store cannot make one."""
     try:
         return playback.link(store, key)
@@ -148,7 +153,7 @@ def _link(store: Store, key: str) -> str:
         return ""
 
 
-def _at(link: str, start: float) -> str:
+def at(link: str, start: float) -> str:
     """Return the link with a media fragment that makes browsers and VLC start at the second; "" without a link."""
     return link and f"{link}#t={start:.2f}"
 

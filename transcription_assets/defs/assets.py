@@ -38,7 +38,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import audio as audio_step
 from transcription_assets.pipeline import embeddings as embeddings_step
-from transcription_assets.pipeline import identification, move_done, origin, quality_checks, quarantine
+from transcription_assets.pipeline import identification, move_done, origin, quality_checks, quarantine, usage_journal
 from transcription_assets.pipeline import search_index as search_index_step
 from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
@@ -103,7 +103,7 @@ def video(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
             (quality_checks.playable(made),),
         )
 
-    yield from materialise_each(context, batch, work)
+    yield from materialise_each(context, place, batch, work)
 
 
 @dg.asset(
@@ -149,7 +149,7 @@ def audio(context: dg.AssetExecutionContext, store: StoreResource, decoder: Deco
 
     try:
         with delegated:
-            yield from materialise_each(context, batch, work, use=use)
+            yield from materialise_each(context, place, batch, work, use=use)
     finally:
         workers.close()
 
@@ -215,7 +215,7 @@ def transcript(
 
     try:
         with closing(results):
-            yield from materialise_each(context, batch, work, use=use)
+            yield from materialise_each(context, place, batch, work, use=use, gpus=speech.local_gpus)
     finally:
         transcriber.close()
 
@@ -251,7 +251,7 @@ def speakers(context: dg.AssetExecutionContext, store: StoreResource, diariser: 
         results = (quality_checks.attributed(made),)
         return StepResult(key, made.fingerprint, metadata.speakers(made, place), results)
 
-    yield from materialise_each(context, batch, work)
+    yield from materialise_each(context, place, batch, work)
 
 
 @dg.asset(
@@ -303,7 +303,7 @@ def slides(
             made, small = slides_step.unread(place, key, error), []
         return StepResult(key, made.fingerprint, metadata.slides(made, small, place), (quality_checks.examined(made),))
 
-    yield from materialise_each(context, batch, work)
+    yield from materialise_each(context, place, batch, work)
 
 
 def _embeddings(upstream: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
@@ -379,7 +379,7 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
 
     try:
         with delegated:
-            yield from materialise_each(context, batch, work, publish, use)
+            yield from materialise_each(context, place, batch, work, publish=publish, use=use)
     finally:
         workers.close()
 
@@ -416,6 +416,7 @@ def search_index(store: StoreResource) -> dg.MaterializeResult[None]:
     """Maintain the search table: compact it, delete old versions, update the vector index. Readers are not blocked."""
     with dagster_failures():
         state = search_index_step.materialise(store.table())
+        usage_journal.compact(store.open())
     return dg.MaterializeResult(metadata=metadata.search_index(state))
 
 

@@ -7,16 +7,20 @@ table of the failed recordings and their reasons.
 """
 
 import hashlib
+import math
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dagster as dg
 
 from transcription_assets.costs.timing import WorkerUse
+from transcription_assets.costs.usage import StepUsage, of_workers
 from transcription_assets.defs import runs
 from transcription_assets.defs.dagster_internals import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION,
@@ -27,8 +31,10 @@ from transcription_assets.defs.dagster_internals import (
 from transcription_assets.defs.executors.kubernetes import KUBERNETES, WORK_LIMIT
 from transcription_assets.defs.executors.pod_failures import TOO_LONG
 from transcription_assets.defs.step_costs import StepTimer, process_start
-from transcription_assets.errors import TranscriptionError, TransientFailure
+from transcription_assets.errors import TranscriptionError, TransientFailure, failure_kind
+from transcription_assets.pipeline import usage_journal
 from transcription_assets.pipeline.quality_checks import CheckResult
+from transcription_assets.storage import Store
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Retry policy for transient failures; permanent failures are not retried."""
@@ -59,6 +65,13 @@ class FailedRecording:
     key: str
     reason: str
     transient: bool
+    error: str
+    """Kind of the error, see `errors.failure_kind`."""
+
+    @classmethod
+    def of(cls, key: str, reason: str, error: Exception) -> "FailedRecording":
+        """Return the failure of a recording by an exception."""
+        return cls(key, reason, isinstance(error, TransientFailure), failure_kind(error))
 
     @property
     def kind(self) -> str:
@@ -85,19 +98,24 @@ Events = Iterator[dg.MaterializeResult[None] | dg.Output[None]]
 
 def materialise_each(
     context: dg.AssetExecutionContext,
+    store: Store,
     keys: Sequence[str],
     work: Callable[[str], StepResult],
+    *,
     publish: Callable[[], Mapping[str, TranscriptionError]] = dict,
     use: Callable[[], WorkerUse] = WorkerUse,
+    gpus: int = 0,
 ) -> Events:
     """Call `work` for each recording, `publish` once afterwards, and materialise the recordings that succeeded.
 
     Args:
         context: The context of the step.
+        store: The store, for the journal of what the step used.
         keys: Media keys, from `batch_keys`.
         work: Materialises one recording.
         publish: Publishes all results of `work`; returns the errors of recordings that it could not complete.
         use: Returns what the step's workers have held of other machines.
+        gpus: Number of GPUs of this machine that the step occupies, for a step without a price.
 
     Raises:
         dagster.Failure: Recordings failed, and a retry of the step may help or no later step follows; `publish` failed;
@@ -108,12 +126,16 @@ def materialise_each(
     timer = StepTimer.begin(context)
     with _retry_on_eviction(context):
         done, failed = _outcomes(context, keys, work, timer)
-        with dagster_failures(), timer.common():
-            unfinished = publish()
-            used = use()
-    failed += [
-        FailedRecording(key, str(error), isinstance(error, TransientFailure)) for key, error in unfinished.items()
-    ]
+        unfinished: Mapping[str, TranscriptionError] = {}
+        used = WorkerUse()
+        try:
+            with dagster_failures(), timer.common():
+                unfinished = publish()
+                used = use()
+        finally:
+            failed += [FailedRecording.of(key, str(error), error) for key, error in unfinished.items()]
+            spent_here = timer.usage(gpus) + of_workers(used)
+            usage_journal.add(store, {context.asset_key.to_user_string(): spent_here + _counts(done, failed)})
     spent = timer.metadata([item.key for item in done if item.key not in unfinished], used)
     done = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in done if item.key in spent]
     _retry_if_that_may_help(context, done, failed)
@@ -173,12 +195,23 @@ def _outcomes(
                 timer.owned(key, own_s)
             context.log.info(f"{number}/{len(keys)} {key}")
         except TranscriptionError as error:
-            failed.append(FailedRecording(key, _with_key(key, str(error)), isinstance(error, TransientFailure)))
+            failed.append(FailedRecording.of(key, _with_key(key, str(error)), error))
             context.log.error(f"{number}/{len(keys)} {failed[-1].reason}")
         except Exception as error:  # noqa: BLE001 -- a bug that affects one file must not stop the others
-            failed.append(FailedRecording(key, _with_key(key, f"{type(error).__name__}: {error}"), transient=False))
+            failed.append(FailedRecording.of(key, _with_key(key, f"{type(error).__name__}: {error}"), error))
             context.log.error(f"{number}/{len(keys)} {key}: {traceback.format_exc()}")
     return done, failed
+
+
+def _counts(done: Sequence[StepResult], failed: Sequence[FailedRecording]) -> StepUsage:
+    """Return the number and length of new results, and the failures by kind."""
+    new = [item for item in done if not _value(item, "reused") and not _value(item, "reused_from")]
+    audio_s = math.fsum(float(_value(item, "duration_s") or 0.0) for item in new)
+    return StepUsage(len(new), audio_s, failures=Counter(item.error for item in failed))
+
+
+def _value(item: StepResult, name: str) -> Any:
+    return item.metadata[name].value if name in item.metadata else None
 
 
 def _with_key(key: str, reason: str) -> str:

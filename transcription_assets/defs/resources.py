@@ -150,6 +150,11 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))
 
+    @property
+    def local_gpus(self) -> int:
+        """Number of GPUs of this machine that decode."""
+        return wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg="").local_gpus
+
 
 class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
     """The diariser, with the operator's settings."""

@@ -17,6 +17,7 @@ from transcription_assets.costs import timing
 from transcription_assets.costs.prices import HOSTED
 from transcription_assets.costs.report import DailyCost, PricedStep
 from transcription_assets.costs.timing import StepTime, WorkerUse, share_time
+from transcription_assets.costs.usage import PARTS, STEPS, StepUsage
 from transcription_assets.defs.metadata import fitting
 
 PROC = Path("/proc")
@@ -27,7 +28,6 @@ Metadata = dict[str, dg.MetadataValue]
 DAYS = 30
 PROGRESS_EVERY_S = 15.0
 PAGE = 1000
-STEPS = ("video", "audio", "transcript", "speakers", "slides", "embeddings")
 BAR = 24
 """Length of the longest bar in characters."""
 
@@ -99,6 +99,18 @@ class StepTimer:
         )
         return dict(
             zip(keys, share_time(self._shared_out([self._own_s[key] for key in keys], keys), common), strict=True)
+        )
+
+    def usage(self, gpus: int) -> StepUsage:
+        """Return what the step used so far; `gpus` counts if the step has no price."""
+        load_s = timing.weights.seconds - self._loaded_before
+        spent = StepTime(self._queue_s, self._start_s, load_s, self._common_s + sum(self._own_s.values()))
+        cpus = self._price.get("cpus", 0.0)
+        return StepUsage(
+            **{part: getattr(spent, part) for part in PARTS},
+            cpu_s=spent.held_s * cpus,
+            gpu_s=spent.held_s * self._price.get("gpus", gpus),
+            usd=spent.usd(self._price.get("usd_per_hour", 0.0)),
         )
 
     def _shared_out(self, own_s: Sequence[float], keys: Sequence[str]) -> Sequence[float]:

@@ -17,7 +17,13 @@ from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from transcription_assets.domain import media_keys as keys
-from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
+from transcription_assets.errors import (
+    NotFound,
+    PermanentFailure,
+    TranscriptionError,
+    TransientFailure,
+    failure_kind,
+)
 from transcription_assets.events import occurrences
 from transcription_assets.pipeline import records
 from transcription_assets.storage import Store
@@ -41,6 +47,8 @@ class FailureNote:
     transient: bool
     at: str
     version: str = VERSION
+    kind: str = ""
+    """See `errors.failure_kind`; "" in records of earlier releases."""
 
 
 def records_failure(
@@ -140,7 +148,7 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
     occurrences.failed(store, "recording", key, reason, version=etag, step=step, transient=is_transient)
     try:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        failed = FailureNote(etag, step, reason, is_transient, at)
+        failed = FailureNote(etag, step, reason, is_transient, at, kind=failure_kind(error))
         store.write(keys.failure(key), json.dumps(asdict(failed), ensure_ascii=True).encode())
     except TranscriptionError as second:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.

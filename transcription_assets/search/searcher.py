@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from transcription_assets.domain.passages import Sentence
 from transcription_assets.embedding import Encoder, Weights
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
@@ -21,6 +22,8 @@ CANDIDATES = 2
 """Passages requested per moment of the answer: neighbours are merged."""
 FEWEST = 24
 THREADS = 8
+NEIGHBOUR_S = 15.0
+"""Seconds before and after a moment within which its neighbouring passages are."""
 REMEMBERED_WORDS = 200_000
 WORDS_ONLY = Weights(weak_below=float("inf"))
 """Without vectors a moment that holds few of the words is weak."""
@@ -196,6 +199,31 @@ class Searcher:
         )
         hits = moments.hits(query.offset, query.limit)
         return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, Mode.VECTOR)
+
+    def around(self, media_key: str, start: float, end: float) -> list[Sentence]:
+        """Return what is said in a recording from `start` to `end` (seconds), with the passages before and after.
+
+        Sentences are in order of time; there are none if nothing is indexed there.
+
+        Raises:
+            TranscriptionError: the search table cannot be read.
+
+        """
+        try:
+            return self._around(media_key, start, end)
+        except FilesGone:
+            self._index.forget()
+            return self._around(media_key, start, end)
+
+    def _around(self, media_key: str, start: float, end: float) -> list[Sentence]:
+        snapshot = self._index.snapshot()
+        if snapshot is None:
+            return []
+        seconds = (start - NEIGHBOUR_S, start, end, end + NEIGHBOUR_S)
+        rows = {row for second in seconds for row in self._index.passages_at(snapshot, media_key, second)}
+        found = self._index.read(snapshot, sorted(rows)).values()
+        said = {(item.start, item.text): item for passage in found for item in passage.sentences}
+        return sorted(said.values(), key=lambda item: item.start)
 
     def facets(self) -> Facets:
         """Return the values that can be filtered by.

@@ -132,16 +132,17 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
 
 
 def _question(parameters: SearchParameters) -> Question:
-    return Question(parameters.q, parameters.limit, parameters.offset, filters=_filters(parameters))
+    return Question(parameters.q, parameters.limit, parameters.offset, filters=filters_of(parameters))
 
 
 def _similar(parameters: SimilarParameters) -> SimilarQuery:
     return SimilarQuery(
-        parameters.key, parameters.at, parameters.limit, parameters.offset, filters=_filters(parameters)
+        parameters.key, parameters.at, parameters.limit, parameters.offset, filters=filters_of(parameters)
     )
 
 
-def _filters(parameters: FilterParameters) -> Filters:
+def filters_of(parameters: FilterParameters) -> Filters:
+    """Return the filters of a search."""
     return Filters(
         prefix=parameters.prefix,
         recording=parameters.recording,

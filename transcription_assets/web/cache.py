@@ -27,6 +27,7 @@ class Cached(Generic[Value]):
     least_s: float
     now: Callable[[], float] = time.monotonic
     _until: float = float("-inf")
+    _made: float = float("-inf")
     _making: "Future[Value] | None" = None
     _last: "Future[Value] | None" = None
     _failed: bool = False
@@ -56,6 +57,17 @@ class Cached(Generic[Value]):
             assert last  # noqa: S101 -- without it there is no timeout
             return last.result()
 
+    def recent(self, most_s: float) -> Value | None:
+        """Return a value of at most `most_s` seconds, and begin to compute a new one if it has expired.
+
+        None if there is no such value, or the last call of `make` raised an exception.
+        """
+        last, made = self._last, self._made
+        if last is None or self._failed or self.now() - made > most_s:
+            return None
+        self.soon()
+        return last.result()
+
     @property
     def failed(self) -> bool:
         """Whether the last call of `make` raised an exception."""
@@ -77,5 +89,6 @@ class Cached(Generic[Value]):
             return
         with self._lock:
             self._making, self._last, self._failed = None, making, False
-            self._until = self.now() + max(self.least_s, (self.now() - started) / SHARE)
+            self._made = self.now()
+            self._until = self._made + max(self.least_s, (self._made - started) / SHARE)
         making.set_result(value)

@@ -1,6 +1,7 @@
-"""`/metrics` for Prometheus: recordings by state, age of the backlog, failures, sources, and requests."""
+"""`/metrics` for Prometheus: recordings by state, age of the backlog, failures, steps, sources, and requests."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,10 +10,12 @@ import polars as pl
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from transcription_assets.costs.usage import PARTS, Usage
 from transcription_assets.errors import TranscriptionError
+from transcription_assets.pipeline.usage_journal import UsageReader
 from transcription_assets.sources import catalogue, ledger
 from transcription_assets.sources.ledger import Ledger, Status
 from transcription_assets.storage import Store
@@ -24,6 +27,8 @@ from transcription_assets.web.thread_pool import ThreadPool
 
 FRESH_S = 15.0
 """Seconds for which figures of the store are reused: the usual interval of a scrape."""
+OLDEST_S = 90.0
+"""Age up to which figures are reported while new ones are read, so that a scrape need not wait for the store."""
 PATHS = ("/api/search", "/api/facets", "/api/media", "/mcp", "/media", "/sound", "/posters", "/metrics")
 """Labels of requests: the first of these with which a path begins, else `other`, so that their number is bounded."""
 BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -35,23 +40,23 @@ class StoreFigures:
     """Figures of the store at one time.
 
     `oldest` is when the oldest unfinished recording was put into the store, None if all are done or failed. `failures`
-    counts failed recordings by step and by whether a retry may help.
+    counts failed recordings by step, kind, and whether a retry may help. `usage` is what the steps used since the
+    first entry of the journal, None until all of it has been read.
     """
 
     recordings: Mapping[State, int]
     oldest: datetime | None
     passages: int
-    failures: Mapping[tuple[str, bool], int]
+    failures: Mapping[tuple[str, str, bool], int]
     sources: Mapping[str, Ledger] = field(default_factory=dict)
+    usage: Usage | None = None
 
 
-def figures(overview: Overview, sources: Mapping[str, Ledger]) -> StoreFigures:
-    """Return the figures of an overview of the library and of the states of the sources."""
+def figures(overview: Overview, sources: Mapping[str, Ledger], usage: Usage | None = None) -> StoreFigures:
+    """Return the figures of an overview of the library, of the states of the sources, and of what the steps used."""
     frame = overview.frame
     unfinished = frame.filter(pl.col("state").is_in(["waiting", "working"]))
-    failures: dict[tuple[str, bool], int] = {}
-    for note in overview.notes.values():
-        failures[note.step, note.transient] = failures.get((note.step, note.transient), 0) + 1
+    failures = Counter((note.step, note.kind, note.transient) for note in overview.notes.values())
     oldest = unfinished["last_modified"].min() if unfinished.height else None
     return StoreFigures(
         recordings=overview.counts,
@@ -59,24 +64,26 @@ def figures(overview: Overview, sources: Mapping[str, Ledger]) -> StoreFigures:
         passages=int(frame["passages"].sum()),
         failures=failures,
         sources=sources,
+        usage=usage,
     )
 
 
 class _StoreCollector(Collector):
-    """Collector of the last figures of the store; without any it reports nothing but that the store failed."""
+    """Collector of figures of the store; without any it reports nothing but that the store failed."""
 
-    def __init__(self) -> None:
-        self.figures: StoreFigures | None = None
+    def __init__(self, found: StoreFigures | None) -> None:
+        self._found = found
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
-        found = self.figures
+        found = self._found
         readable = GaugeMetricFamily("transcription_store_readable", "1 if the last reading of the store succeeded.")
         readable.add_metric([], float(found is not None))
         yield readable
         if found is not None:
             yield from _recordings(found)
             yield from _sources(found.sources)
+            yield from _steps(found.usage or {})
 
 
 def _recordings(found: StoreFigures) -> Iterable[Metric]:
@@ -89,10 +96,37 @@ def _recordings(found: StoreFigures) -> Iterable[Metric]:
         "transcription_backlog_age_seconds", "Age of the oldest recording that is neither done nor failed.", waits
     )
     yield GaugeMetricFamily("transcription_passages", "Searchable passages.", found.passages)
-    failures = GaugeMetricFamily("transcription_failures", "Failed recordings.", labels=["step", "transient"])
-    for (step, transient), count in found.failures.items():
-        failures.add_metric([step, str(transient).lower()], count)
+    labels = ["step", "kind", "transient"]
+    failures = GaugeMetricFamily("transcription_failures", "Failed recordings.", labels=labels)
+    for (step, kind, transient), count in found.failures.items():
+        failures.add_metric([step, kind, str(transient).lower()], count)
     yield failures
+
+
+def _steps(usage: Usage) -> Iterable[Metric]:
+    def counter(name: str, text: str, *more: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"transcription_step_{name}", text, labels=["step", *more])
+
+    recordings = counter("recordings", "New results of a step.")
+    audio = counter("audio_seconds", "Audio of the new results of a step.")
+    parts = counter("seconds", "Time of a step: queue, start of its process, loading of models, computation.", "part")
+    cpu = counter("cpu_seconds", "Time for which cores were reserved, in pods only.")
+    gpu = counter("gpu_seconds", "Time for which GPUs were reserved or, on one machine, used.")
+    workers = counter("worker_seconds", "Time for which workers held machines of their own.")
+    dollars = counter("cost_dollars", "Cost by list prices.")
+    failures = counter("failures", "Failed attempts by kind.", "kind")
+    for step, used in usage.items():
+        recordings.add_metric([step], used.recordings)
+        audio.add_metric([step], used.audio_s)
+        for part in PARTS:
+            parts.add_metric([step, part.removesuffix("_s")], getattr(used, part))
+        cpu.add_metric([step], used.cpu_s)
+        gpu.add_metric([step], used.gpu_s)
+        workers.add_metric([step], used.worker_s)
+        dollars.add_metric([step], used.usd)
+        for kind, count in used.failures.items():
+            failures.add_metric([step, kind], count)
+    yield from (recordings, audio, parts, cpu, gpu, workers, dollars, failures)
 
 
 def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
@@ -110,13 +144,19 @@ def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
     yield from (items, pending, failing, looked)
 
 
+def _rendered(found: StoreFigures | None) -> bytes:
+    """Return the figures in the format of Prometheus; each are rendered once, however often they are scraped."""
+    registry = CollectorRegistry()
+    registry.register(_StoreCollector(found))
+    return generate_latest(registry)
+
+
 class Metrics:
     """The metrics of one server."""
 
     def __init__(self, library: Library) -> None:
         self._registry = CollectorRegistry()
-        self._store = _StoreCollector()
-        self._registry.register(self._store)
+        self._rendered: tuple[StoreFigures | None, bytes] = None, _rendered(None)
         self._requests = Histogram(
             "transcription_request_seconds",
             "Time until the end of a response, by the beginning of the path and the status.",
@@ -125,7 +165,12 @@ class Metrics:
             buckets=BUCKETS,
         )
         self._overview = library.overview
-        self._figures = Cached(lambda: figures(library.overview.get(), _ledgers(library.archive.store)), FRESH_S)
+        usage = UsageReader(lambda: library.archive.store)
+
+        def current() -> StoreFigures:
+            return figures(library.overview.get(), _ledgers(library.archive.store), usage.read())
+
+        self._figures = Cached(current, FRESH_S)
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -135,8 +180,11 @@ class Metrics:
     async def _current(self, workers: ThreadPool) -> StoreFigures | None:
         """Return the figures; None if the store could not be read at the last attempt.
 
-        Those of an earlier scrape are returned if new ones take longer than the cache waits.
+        Figures of at most OLDEST_S are returned at once, and new ones read in the background; older ones are returned
+        if new ones take longer than the cache waits.
         """
+        if (recent := self._figures.recent(OLDEST_S)) and not self._overview.failed:
+            return recent
         try:
             # The first figures may take long, and hold no thread; later ones at most the time that the cache waits.
             await workers.within(self._figures.any)
@@ -151,8 +199,10 @@ class Metrics:
 
         @routes.get("/metrics")
         async def metrics() -> Response:
-            self._store.figures = await self._current(workers)
-            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+            found = await self._current(workers)
+            if found is not self._rendered[0]:
+                self._rendered = found, _rendered(found)
+            return Response(self._rendered[1] + generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
         return routes
 

@@ -24,7 +24,8 @@ SIGN_IN = "/sign-in"
 OPEN = ("/static/", SIGN_IN)
 """Paths that the sign-in page itself needs."""
 ASSISTANTS = "/mcp"
-COSTLY = frozenset({"/api/search", "/api/similar", ASSISTANTS, SIGN_IN})
+ASK = "/api/ask"
+COSTLY = frozenset({"/api/search", "/api/similar", ASK, ASSISTANTS, SIGN_IN})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OTHERS_TIMES = 10
@@ -116,7 +117,8 @@ class Guard:
         """Return why this request may change nothing, "" if it may."""
         if not is_same_origin(request.headers):
             return "Another site sent this request. Open this page directly."
-        if not self.access.may_write(request.headers):
+        # A question changes nothing, but its answer may cost something.
+        if request.url.path != ASK and not self.access.may_write(request.headers):
             return "This needs write access. Sign in with the token for changes."
         return ""
 

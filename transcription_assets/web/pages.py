@@ -30,6 +30,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 """Media types of the files in `static/` that are served; the others are templates."""
+LATER = frozenset({"ask.js"})
+"""Modules that are loaded when they are needed."""
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
 FORM_S = 10.0
@@ -57,11 +59,12 @@ def router(archive: Archive, workers: ThreadPool, access: Access) -> APIRouter:
     statics = _statics()
     shell = Template(_read("page.html").decode())
     preload = _preload(statics)
+    offers = " data-ask" if archive.settings.ask_url else ""
 
     async def opened(title: str, status: int = 200) -> Response:
         with suppress(TranscriptionError):  # the page reports errors of the store itself
             await workers.run(archive.find_media_origin)
-        return HTMLResponse(shell.substitute(title=html.escape(title), preload=preload), status)
+        return HTMLResponse(shell.substitute(title=html.escape(title), preload=preload, offers=offers), status)
 
     @routes.get("/")
     async def search() -> Response:
@@ -96,8 +99,8 @@ def _statics() -> dict[str, Static]:
 
 
 def _preload(statics: Mapping[str, Static]) -> str:
-    """Return links that load all modules at once: a browser would discover them import by import."""
-    modules = sorted(name for name in statics if _suffix(name) == ".js")
+    """Return links that load all modules of the first view at once: a browser would discover them one by one."""
+    modules = sorted(name for name in statics if _suffix(name) == ".js" and name not in LATER)
     return "\n".join(f'<link rel="modulepreload" href="/static/{name}">' for name in modules)
 
 

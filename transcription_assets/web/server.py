@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from transcription_assets.domain.hosts import parse_hosts
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings, split
-from transcription_assets.web import api, assistants, files, health, pages, people, problems
+from transcription_assets.web import answers, api, assistants, files, health, pages, people, problems
 from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.connection import Connection
@@ -80,6 +80,7 @@ def build(archive: Archive, host: str) -> Guard:
     # Before `api`, whose route for a recording would also match these paths.
     app.include_router(people.router(archive, workers, access, updates))
     app.include_router(api.router(archive, library, workers))
+    app.include_router(answers.router(archive))
     app.include_router(files.router(archive, workers))
     app.include_router(pages.router(archive, workers, access))
     if for_assistants:

@@ -14,6 +14,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import from_json
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.pipeline import embeddings
+from transcription_assets.pipeline.usage_journal import UsageReader
 from transcription_assets_tests import recordings
 from transcription_assets_tests.defs.breaking import BAD, break_at_audio, break_at_transcript, break_at_video, reasons
 from transcription_assets_tests.graph_runs import CHAIN, CHECKS, Graph, retries
@@ -35,6 +36,26 @@ def test_batch_records_each_recording_once_with_its_metadata(graph: Graph) -> No
         f"`0:00` These are {seconds} seconds." for seconds in range(1, 6)
     ]
     assert graph.passages()["media_key"].to_list() == batch
+
+
+def test_steps_write_what_they_used_and_what_failed(graph: Graph, tmp_path: Path) -> None:
+    batch = graph.drop(1, 2, BAD)
+    break_at_audio(graph, tmp_path)
+    graph.run(batch)
+    used = UsageReader(lambda: graph.store).read()
+    assert used is not None
+    assert {step: (one.recordings, round(one.audio_s)) for step, one in used.items()} == {
+        "video": (3, 3 + BAD),
+        "audio": (2, 3),
+        "transcript": (2, 3),
+        "embeddings": (2, 0),
+    }
+    assert used["audio"].failures == {"PermanentFailure": 1}
+    assert used["audio"].compute_s > 0
+    graph.run(batch[:1])
+    again = UsageReader(lambda: graph.store).read()
+    assert again is not None
+    assert again["audio"].recordings == 2, "a result that existed is not new"
 
 
 def test_workers_extract_the_audio_of_a_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,3 +74,26 @@ def test_failure_is_raised_and_not_cached() -> None:
     with pytest.raises(TransientFailure, match="away"):
         kept.get()
     assert kept.get() == "here"
+
+
+def test_recent_value_is_returned_without_waiting() -> None:
+    now = [0.0]
+    go = threading.Event()
+    answers = iter(["old", "new"])
+
+    def make() -> str:
+        answer = next(answers)
+        if answer == "new":
+            go.wait(10)
+        return answer
+
+    kept = Cached(make, 2.0, lambda: now[0])
+    assert kept.recent(10.0) is None, "there is none yet"
+    assert kept.get() == "old"
+    now[0] += 3.0
+    assert kept.recent(10.0) == "old"
+    now[0] += 8.0
+    assert kept.recent(10.0) is None, "it is too old"
+    go.set()
+    assert kept.soon().result(10) == "new"
+    assert kept.recent(10.0) == "new"

@@ -1,12 +1,10 @@
 """`/metrics`: figures of the store and of requests, in the format of Prometheus."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,8 +17,7 @@ from transcription_assets.storage import Store
 from transcription_assets.web import metrics
 from transcription_assets.web.library import Library, Overview
 from transcription_assets.web.thread_pool import ThreadPool
-from transcription_assets_tests import served
-from transcription_assets_tests.demo import ROOT
+from transcription_assets_tests import served, waiting
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +54,19 @@ def test_figures_of_the_store_are_reported(store: Store) -> None:
     assert found["transcription_source_last_look", "pod"] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
-def test_alerts_use_metrics_that_exist(store: Store) -> None:
-    rules = yaml.safe_load((ROOT / "k8s/examples/prometheus-rules.yaml").read_text(encoding="utf-8"))
-    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
-    used = {name for text in expressions for name in re.findall(r"transcription_\w+", text)}
+def test_work_of_the_steps_is_reported(store: Store) -> None:
+    """What `process` did to fill the archive."""
     with served.client(served.archive(store)) as asking:
-        asking.get("/api/search", params={"q": "sentence"})
-        known = {key[0] for key in read(asking)} | {"transcription_failures"}  # no recording of this store failed
-    assert used
-    assert used - known == set()
+        found = read(asking)
+    assert [found["transcription_step_recordings_total", step] for step in ("video", "audio", "embeddings")] == [
+        3,
+        3,
+        3,
+    ]
+    assert found["transcription_step_recordings_total", "transcript"] == 2, "one has the same sound as another"
+    assert found["transcription_step_audio_seconds_total", "audio"] == pytest.approx(25.0, abs=0.2)
+    assert found["transcription_step_seconds_total", "compute", "audio"] > 0
+    assert found["transcription_step_gpu_seconds_total", "transcript"] == 0
 
 
 def test_requests_are_counted_with_bounded_labels(store: Store) -> None:
@@ -110,7 +111,8 @@ def test_a_store_that_fails_later_is_reported(store: Store, monkeypatch: pytest.
         clock[0] = 3600.0
         assert read(asking)["transcription_store_readable",] == 0
         monkeypatch.undo()
-        assert read(asking)["transcription_store_readable",] == 1
+        readable = ("transcription_store_readable",)
+        waiting.until("figures of the store", lambda: read(asking)[readable] == 1, progress=lambda: None)
 
 
 def test_a_damaged_state_hides_no_other_source(tmp_path: Path) -> None:
@@ -133,10 +135,10 @@ def test_failures_are_counted_by_step_and_kind() -> None:
         }
     )
     notes = {
-        "a": FailureNote("1", "audio", "broken", transient=False, at=""),
-        "b": FailureNote("1", "audio", "away", transient=True, at=""),
+        "a": FailureNote("1", "audio", "broken", transient=False, at="", kind="PermanentFailure"),
+        "b": FailureNote("1", "audio", "away", transient=True, at="", kind="StoreAway"),
     }
     found = metrics.figures(Overview(frame, notes), {})
-    assert found.failures == {("audio", False): 1, ("audio", True): 1}
+    assert found.failures == {("audio", "PermanentFailure", False): 1, ("audio", "StoreAway", True): 1}
     assert found.oldest == now - timedelta(hours=1)
     assert found.passages == 2

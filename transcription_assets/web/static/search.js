@@ -48,6 +48,7 @@ class Results {
   weakSection = h("details", { class: "weak" }, this.weakLabel, this.weak);
   summary = h("p", { class: "summary" });
   more = h("button", { class: "small more", hidden: true, onclick: () => this.loadMore() }, "More results");
+  ask = h("section", { class: "ask", "aria-label": "Answer" });
   received = 0;
   urls = new Set();
 
@@ -61,6 +62,15 @@ class Results {
       this.request.delete("like");
     }
     this.request.set("limit", PAGE_SIZE);
+    if ("ask" in document.body.dataset && this.query) {
+      this.ask.append(h("button", { class: "small", onclick: () => this.answer() }, "Answer with citations"));
+    }
+  }
+
+  /** Have a language model answer the question. */
+  async answer() {
+    const { answer } = await import("./ask.js");
+    await answer(this.ask, this.request);
   }
 
   /** Load and display the next page; return its first item. */
@@ -75,7 +85,7 @@ class Results {
     // Results after a weak one are weak too.
     const hasWeak = this.weak.children.length > 0;
     (hasWeak ? this.weakSection : this.container).append(this.more);
-    this.container.replaceChildren(this.summary, isEmpty ? noResults(page.passages, this.request) : this.relevant,
+    this.container.replaceChildren(this.summary, this.ask, isEmpty ? noResults(page.passages, this.request) : this.relevant,
       hasWeak ? this.weakSection : this.more);
     return items[0];
   }
