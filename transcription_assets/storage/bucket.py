@@ -220,7 +220,7 @@ class Bucket:
         """Return the `s3://` URL."""
         return f"{self.url}/{name}"
 
-    def put(self, name: str, source: Path) -> None:
+    def put(self, name: str, source: Path, *, move: bool = False) -> None:  # noqa: ARG002 -- nothing can be renamed
         """Upload the file, in parts if it is large; the object appears when it is complete.
 
         Raises:

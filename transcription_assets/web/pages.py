@@ -30,6 +30,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 """Media types of the files in `static/` that are served; the others are templates."""
+LATER = frozenset({"upload.js", "uploads-panel.js"})
+"""Modules that are loaded by those who may upload, when they open the library."""
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
 FORM_S = 10.0
@@ -96,8 +98,8 @@ def _statics() -> dict[str, Static]:
 
 
 def _preload(statics: Mapping[str, Static]) -> str:
-    """Return links that load all modules at once: a browser would discover them import by import."""
-    modules = sorted(name for name in statics if _suffix(name) == ".js")
+    """Return links that load all modules of the first view at once: a browser would discover them one by one."""
+    modules = sorted(name for name in statics if _suffix(name) == ".js" and name not in LATER)
     return "\n".join(f'<link rel="modulepreload" href="/static/{name}">' for name in modules)
 
 
