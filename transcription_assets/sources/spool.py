@@ -397,10 +397,10 @@ class Checksum:
 class UploadWriter:
     """Appends to an upload of `length` bytes, of which `offset` have been received."""
 
-    _file: BinaryIO
+    file: BinaryIO
     length: int
     offset: int
-    _checksum: Checksum | None = None
+    checksum: Checksum | None = None
 
     def write(self, data: bytes) -> None:
         """Append bytes; those that do not fit on the disk are left out.
@@ -414,10 +414,10 @@ class UploadWriter:
         if self.offset + len(data) > self.length:
             raise TooLarge(f"more than the {self.length} bytes that were announced")
         waiting = memoryview(data)
-        with translated(str(self._file.name)):
+        with translated(str(self.file.name)):
             while waiting:
-                written = self._file.write(waiting)
-                if self._checksum:
-                    self._checksum.update(waiting[:written])
+                written = self.file.write(waiting)
+                if self.checksum:
+                    self.checksum.update(waiting[:written])
                 self.offset += written
                 waiting = waiting[written:]

@@ -30,7 +30,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 """Media types of the files in `static/` that are served; the others are templates."""
-LATER = frozenset({"upload.js", "uploads-panel.js"})
+LATER = frozenset({"transfer.js", "upload.js"})
 """Modules that are loaded by those who may upload, when they open the library."""
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
