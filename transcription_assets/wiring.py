@@ -365,12 +365,7 @@ class Services:
 
     @cached_property
     def spool(self) -> Spool:
-        """The unfinished uploads for this store; several stores share the folder of the settings.
-
-        Raises:
-            TranscriptionError: the store cannot be opened.
-
-        """
+        """The unfinished uploads for this store; several stores share the folder of the settings."""
         chosen = self.settings
         limits = SpoolLimits(
             int(chosen.upload_max_gb * 1e9),
@@ -378,7 +373,8 @@ class Services:
             chosen.upload_max_unfinished,
             chosen.upload_expire_hours * 3600,
         )
-        return Spool(chosen.uploads_dir / sha256(self.store.url.encode()).hexdigest()[:16], limits)
+        url = chosen.store if "://" in chosen.store else str(Path(chosen.store).absolute())
+        return Spool(chosen.uploads_dir / sha256(url.encode()).hexdigest()[:16], limits)
 
     @cached_property
     def decoder(self) -> MediaDecoder:

@@ -57,7 +57,7 @@ def _current(store: Store, key: str) -> tuple[str, dict[WindowId, float]]:
 
 def _most_recent(store: Store, key: str) -> set[WindowId]:
     """Return the windows that have a checkpoint of the version that has most, as that of the next run is unknown."""
-    found = defaultdict(list)
+    found = defaultdict[str, list[str]](list)
     for path in store.list(media_keys.checkpoints(key)):
         found[path.rpartition("/")[0]].append(path)
-    return windows_in(max(found.values(), key=len, default=[]))
+    return max(map(windows_in, found.values()), key=len, default=set())

@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from filelock import FileLock
 from pydantic import TypeAdapter
@@ -240,7 +241,7 @@ class Spool:
                 checksum.require_match(upload.filename)
 
     @contextmanager
-    def locked(self, identifier: str) -> Iterator[BinaryIO]:
+    def locked(self, identifier: str) -> Iterator[FileIO]:
         """Yield the file of the bytes while no other request or process has it.
 
         Raises:
@@ -257,7 +258,7 @@ class Spool:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UploadInUse("another request writes this upload; try again") from None
-            yield file  # type: ignore[misc] -- a raw file has the methods that are used
+            yield file
 
     def mark(self, upload: Upload, state: State, reason: str = "", *, length: int | None = None) -> Upload:
         """Write a new state; the bytes of an upload that has ended are deleted.
@@ -373,7 +374,7 @@ class Checksum:
         self._digest = hashlib.new(algorithm, usedforsecurity=False)
         self._expected = expected
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Add received bytes."""
         self._digest.update(data)
 
@@ -397,7 +398,7 @@ class Checksum:
 class UploadWriter:
     """Appends to an upload of `length` bytes, of which `offset` have been received."""
 
-    file: BinaryIO
+    file: FileIO
     length: int
     offset: int
     checksum: Checksum | None = None

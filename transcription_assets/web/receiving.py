@@ -7,13 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from fastapi import Request
 
 from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
 from transcription_assets.sources.spool import ENDED, Checksum, Spool, Upload, UploadInUse
 from transcription_assets.web.archive import Archive
+
+if TYPE_CHECKING:
+    from transcription_assets.web.middleware import Message
 
 BLOCK = 1 << 20
 """Bytes of a body that are collected before they are written."""
@@ -59,7 +62,7 @@ class Body:
             while not self._is_complete:
                 received = asyncio.ensure_future(self._receive())
                 done, _ = await asyncio.wait({received, stopped}, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
-                message = received.result() if received in done else {"type": "none"}
+                message: Message = received.result() if received in done else {"type": "none"}
                 if message["type"] != "http.request":
                     received.cancel()
                     yield bytes(waiting)
@@ -101,14 +104,10 @@ class Uploads:
         self._active: dict[str, _Active] = {}
         self._landing: dict[str, Future[Upload]] = {}
 
-    async def spool(self) -> Spool:
-        """Return the spool.
-
-        Raises:
-            TranscriptionError: the store cannot be opened.
-
-        """
-        return await self.run(lambda: self._archive.tools.spool)
+    @property
+    def spool(self) -> Spool:
+        """The spool of this server."""
+        return self._archive.tools.spool
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Return the result of blocking work, done in a thread.
@@ -130,8 +129,7 @@ class Uploads:
             TranscriptionError: as `Spool.writing` and `UploadWriter.write` raise.
 
         """
-        spool = await self.spool()
-        async with self._in_thread(spool.writing(identifier, offset, checksum)) as writer:
+        async with self._in_thread(self.spool.writing(identifier, offset, checksum)) as writer:
             async for block in body:
                 if block:
                     await self.run(writer.write, block)
@@ -176,7 +174,7 @@ class Uploads:
         landing = self._begin_landing(upload)
         with suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(landing)), wait_s)
-        return await self.run((await self.spool()).get, upload.identifier)
+        return await self.run(self.spool.get, upload.identifier)
 
     def _begin_landing(self, upload: Upload) -> "Future[Upload]":
         known = self._landing.get(upload.identifier)
@@ -194,7 +192,7 @@ class Uploads:
         """Land what is complete and delete what has expired, now and every SWEEP_S seconds."""
         while True:
             try:
-                spool = await self.spool()
+                spool = self.spool
                 for upload in await self.run(spool.all):
                     is_complete = await self.run(spool.offset, upload) == upload.length
                     if is_complete and upload.state not in ENDED and upload.identifier not in self._active:

@@ -25,7 +25,7 @@ from transcription_assets.web import problems, recordings, tus
 from transcription_assets.web.access import Access
 from transcription_assets.web.multipart import FormFile, InvalidForm
 from transcription_assets.web.receiving import Body, Interrupted, Uploads
-from transcription_assets.web.schemas import UploadRules, UploadStatus
+from transcription_assets.web.schemas import Problem, UploadRules, UploadStatus
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ _REFUSALS = {
 _POSTED: dict[int | str, dict[str, Any]] = {
     201: {"model": UploadStatus, "description": "The recording is in the inbox."},
     202: {"model": UploadStatus, "description": "The recording is complete and will be in the inbox soon."},
-} | {status: {"model": problems.Problem, "description": text} for status, text in _REFUSALS.items()}
+    **{status: {"model": Problem, "description": text} for status, text in _REFUSALS.items()},
+}
 _BODY = {
     "requestBody": {
         "content": {
@@ -113,7 +114,7 @@ def _add_whole_files(routes: APIRouter, uploads: Uploads, access: Access) -> Non
 
 
 async def _received_whole(uploads: Uploads, wanted: UploadRequest, blocks: AsyncIterator[bytes]) -> Response:
-    spool = await uploads.spool()
+    spool = uploads.spool
     upload = await uploads.run(spool.create, wanted)
     try:
         async with uploads.taken_over(upload.identifier):
@@ -176,7 +177,7 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
         async def created() -> Response:
             tus.require_version(request.headers)
             length, known = tus.number(request.headers, "Upload-Length"), tus.metadata(request.headers)
-            spool = await uploads.spool()
+            spool = uploads.spool
             wanted = UploadRequest(
                 known.get("filename") or known.get("name", ""),
                 length,
@@ -264,7 +265,7 @@ async def _own(uploads: Uploads, access: Access, request: Request, identifier: s
         TranscriptionError: the spool cannot be read.
 
     """
-    spool = await uploads.spool()
+    spool = uploads.spool
     upload = await uploads.run(spool.get, identifier)
     if not access.may_write(request.headers) or upload.user != access.user(request.headers):
         raise NotFound("no such upload")

@@ -51,7 +51,7 @@ class Library {
       const { uploadPanel } = await import("./upload.js");
       if (!this.view.aborted) this.uploads.append(uploadPanel(rules, () => this.view.aborted || this.load(0)));
     } else if (rules.sign_in) {
-      this.uploads.append(h("p", { class: "hint" }, h("a", { href: "/sign-in?next=/library" }, "Sign in to upload")));
+      this.uploads.append(h("p", { class: "facts" }, h("a", { href: "/sign-in?next=/library" }, "Sign in to upload")));
     }
   }
 

@@ -67,9 +67,9 @@ function add(files, folders = new Set()) {
     const row = h("li", {});
     transfers.set(transfer, row);
     list.append(row);
-    show(transfer);
     const reason = refusal(file, folders);
     if (reason) transfer.refuse(reason);
+    else show(transfer);
   }
   const waiting = [...transfers.keys()].filter(({ state }) => state === "waiting").length;
   if (waiting) announce(`${formatCount(waiting, "file")} will be uploaded`);
@@ -110,7 +110,7 @@ function show(transfer) {
       announce(`${file.name}: ${STATES[state]}. ${message}`);
     }
     if (state === "done") onlanded();
-    if (!transfer.isActive) startNext();
+    if (["done", "failed", "paused"].includes(state)) startNext();
   }
   const bar = row.querySelector("progress");
   if (bar) bar.value = percent;
