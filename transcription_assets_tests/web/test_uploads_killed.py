@@ -72,7 +72,7 @@ def test_an_upload_continues_after_the_server_was_killed(tmp_path: Path, port: i
         received = offset(client, url)
         assert 0 < received <= half
         assert append(client, url, received, tone[received:]).status_code == 204
-        assert client.get(url, headers=WRITER).json()["state"] == "landed"
+        waiting.until("landing", lambda: client.get(url).json()["state"] == "landed", lambda: None)
     (key,) = listed(store)
     assert store.read_media(key, 0, len(tone) + 1) == tone
 
@@ -88,7 +88,7 @@ def test_a_large_upload_takes_little_memory(tmp_path: Path, port: int) -> None:
             headers=APPEND | {"upload-offset": "0", "content-length": str(LARGE)},
         )
         assert answer.status_code == 204
-        assert client.get(url, headers=WRITER).json()["state"] == "landed"
+        waiting.until("landing", lambda: client.get(url).json()["state"] == "landed", lambda: None)
         grown = peak_kb(process.pid) - before
     assert grown < BAR_KB
 
