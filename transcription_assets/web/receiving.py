@@ -42,38 +42,35 @@ class Interrupted(TransientFailure):
 
 
 class Body:
-    """The body of a request in blocks of about BLOCK bytes, with limits in time; `stop` ends it early."""
+    """The body of a request in blocks of about BLOCK bytes, with limits in time; a result of `stop` ends it early."""
 
-    def __init__(self, request: Request, stop: asyncio.Event | None = None) -> None:
+    def __init__(self, request: Request, stop: "asyncio.Future[None] | None" = None) -> None:
         self._receive = request.receive
-        self._stop = stop or asyncio.Event()
+        # A future, as the task of an event would outlive a generator that is not closed.
+        self._stop = stop or asyncio.get_running_loop().create_future()
         self._is_complete = False
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Yield the body; what was received before an interruption is yielded before it is raised.
 
         Raises:
-            Interrupted: the client hung up or stalled, or `stop` was set.
+            Interrupted: the client hung up or stalled, or `stop` is done.
 
         """
         waiting = bytearray()
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            while not self._is_complete:
-                received = asyncio.ensure_future(self._receive())
-                done, _ = await asyncio.wait({received, stopped}, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
-                message: Message = received.result() if received in done else {"type": "none"}
-                if message["type"] != "http.request":
-                    received.cancel()
-                    yield bytes(waiting)
-                    raise Interrupted("the connection was lost; continue at the offset of the upload")
-                waiting += message.get("body", b"")
-                self._is_complete = not message.get("more_body", False)
-                if len(waiting) >= BLOCK or self._is_complete:
-                    yield bytes(waiting)
-                    waiting.clear()
-        finally:
-            stopped.cancel()
+        while not self._is_complete:
+            received = asyncio.ensure_future(self._receive())
+            done, _ = await asyncio.wait({received, self._stop}, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
+            message: Message = received.result() if received in done else {"type": "none"}
+            if message["type"] != "http.request":
+                received.cancel()
+                yield bytes(waiting)
+                raise Interrupted("the connection was lost; continue at the offset of the upload")
+            waiting += message.get("body", b"")
+            self._is_complete = not message.get("more_body", False)
+            if len(waiting) >= BLOCK or self._is_complete:
+                yield bytes(waiting)
+                waiting.clear()
 
     async def drain(self) -> None:
         """Read and drop the rest of a refused body, within limits."""
@@ -88,10 +85,15 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class _Active:
-    """The request that writes an upload: an event that ends it, and one that says that it has ended."""
+    """The request that writes an upload: a future that ends it, and an event after its end."""
 
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: "asyncio.Future[None]"
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self) -> None:
+        """End the request."""
+        if not self.stop.done():
+            self.stop.set_result(None)
 
 
 class Uploads:
@@ -136,8 +138,8 @@ class Uploads:
         return writer.offset
 
     @asynccontextmanager
-    async def taken_over(self, identifier: str) -> AsyncIterator[asyncio.Event]:
-        """Yield an event that another request sets to take the upload over; end the request that has it now.
+    async def taken_over(self, identifier: str) -> AsyncIterator["asyncio.Future[None]"]:
+        """Yield a future that another request sets to take the upload over; end the request that has it now.
 
         A client that lost its connection comes back before this server may know that it was lost.
 
@@ -148,7 +150,7 @@ class Uploads:
         await self.interrupt(identifier)
         if identifier in self._active:
             raise UploadInUse("another request writes this upload; try again")
-        active = self._active[identifier] = _Active()
+        active = self._active[identifier] = _Active(asyncio.get_running_loop().create_future())
         try:
             yield active.stop
         finally:
@@ -158,7 +160,7 @@ class Uploads:
     async def interrupt(self, identifier: str) -> None:
         """End the request that writes an upload, and wait until it has written what it received."""
         if active := self._active.get(identifier):
-            active.stop.set()
+            active.end()
             with suppress(TimeoutError):
                 await asyncio.wait_for(active.ended.wait(), TAKEOVER_S)
 
@@ -208,7 +210,7 @@ class Uploads:
     def close(self) -> None:
         """Begin nothing more; what is being written or landed is finished or continued by the next server."""
         for active in self._active.values():
-            active.stop.set()
+            active.end()
         self._pool.shutdown(wait=False)
         self._landings.shutdown(wait=False, cancel_futures=True)
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from transcription_assets.domain.media_keys import SUFFIXES, encode
 from transcription_assets.errors import NotFound, StoreFull, TooLarge, TranscriptionError
@@ -149,7 +149,9 @@ def _add_states(routes: APIRouter, uploads: Uploads, settings: Settings, access:
         )
 
     @routes.get("/uploads/{identifier}")
-    async def state(identifier: str, request: Request) -> UploadStatus:
+    async def state(
+        identifier: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="ID of the upload.")], request: Request
+    ) -> UploadStatus:
         """Return the state of an upload; once it has landed, that of the recording is at `media`."""
         spool, upload = await _own(uploads, access, request, identifier)
         return await uploads.run(_status, spool, upload)
