@@ -16,7 +16,7 @@ from tusclient.exceptions import TusCommunicationError
 from transcription_assets.errors import StoreAway
 from transcription_assets.sources import spool
 from transcription_assets.storage import Store
-from transcription_assets.web import receiving, uploads
+from transcription_assets.web import body_limit, receiving, uploads
 from transcription_assets.web.archive import Archive
 from transcription_assets_tests import recordings, seaweed, served, waiting
 from transcription_assets_tests.chain import Chain
@@ -381,6 +381,16 @@ def test_other_bodies_are_limited(client: httpx2.Client) -> None:
     assert client.put(target, content=b"x" * 65_537).status_code == 413
     assert client.put(target, content=iter([b"x" * 65_537])).status_code == 413
     assert client.put(target, json={"name": "Ada"}).status_code == 404
+
+
+def test_other_bodies_have_to_arrive_in_time(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "BODY_S", 0.3)
+    with socket.create_connection(served.place(address)) as slow:
+        slow.sendall(
+            b"PUT /api/media/audio/a.wav/speakers/1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer may write\r\n"
+            b"content-type: application/json\r\ncontent-length: 20\r\n\r\n{"
+        )
+        assert served.response_status(slow) == 408
 
 
 def test_the_client_reports_a_refusal(address: str) -> None:
