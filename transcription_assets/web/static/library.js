@@ -49,7 +49,7 @@ class Library {
     const rules = await fetchJson("/api/uploads").catch(() => ({})); // the list of recordings reports errors
     if (rules.may_upload) {
       const { uploadPanel } = await import("./upload.js");
-      if (!this.view.aborted) this.uploads.append(uploadPanel(rules, () => this.view.aborted || this.load(0)));
+      if (!this.view.aborted) this.uploads.append(uploadPanel(rules, () => this.follow()));
     } else if (rules.sign_in) {
       this.uploads.append(h("p", { class: "facts" }, h("a", { href: "/sign-in?next=/library" }, "Sign in to upload")));
     }
@@ -107,7 +107,15 @@ class Library {
     return h("button", { class: "small", "aria-pressed": isCurrent, onclick: () => navigate(this.address(state)) });
   }
 
+  /** Display a recording that has just been uploaded; the server may list it only some seconds later. */
+  async follow() {
+    if (this.view.aborted) return;
+    await this.load(0);
+    this.scheduleUpdate();
+  }
+
   scheduleUpdate() {
+    clearTimeout(this.nextUpdate);
     this.nextUpdate = setTimeout(() => {
       if (this.view.aborted) return;
       if (document.hidden) this.scheduleUpdate();
