@@ -97,7 +97,7 @@ graph: install
 # A few hours on two cores; docs/ holds the last results. A missed bar does not hide the others.
 bench: install-dev models
 	@missed=; for figure in load pipeline memory speech search neighbours word_forms retrieval sensor partitions ranges \
-	    library serving asr feeds events fuzz kills; do \
+	    library serving asr feeds uploads events fuzz kills; do \
 	  echo; echo "== $$figure"; $(BIN)/python -W ignore -m benchmarks.$$figure || missed="$$missed $$figure"; \
 	done; test -z "$$missed" || { echo "missed:$$missed"; exit 1; }
 

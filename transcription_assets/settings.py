@@ -215,6 +215,21 @@ class Settings(BaseSettings):
         description="Addresses of people who get messages about events, `receiver=URL` of apprise, separated by "
         "spaces; never displayed.",
     )
+    upload_max_gb: float = Field(
+        10.0, gt=0, le=5_000, description="Maximum size of a recording that is uploaded through the page, in gigabytes."
+    )
+    upload_spool_gb: float = Field(
+        50.0, gt=0, le=100_000, description="Maximum size of all unfinished uploads together, in gigabytes."
+    )
+    upload_max_unfinished: int = Field(100, ge=1, le=10_000, description="Maximum number of unfinished uploads.")
+    upload_expire_hours: float = Field(
+        24.0, ge=0.01, le=8_760, description="Hours without progress after which an unfinished upload is deleted."
+    )
+    uploads_dir: Path = Field(
+        Path.home() / ".cache" / "transcription_assets" / "uploads",
+        description="Folder of unfinished uploads, on the disk of the page. If it is on that of a local store, a "
+        "finished upload is moved instead of copied.",
+    )
 
     settle_s: float = Field(
         5.0,

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,6 +39,7 @@ from transcription_assets.settings import Settings
 from transcription_assets.slides.local import LocalReader
 from transcription_assets.sources.fetching import Fetcher, SourceLimits
 from transcription_assets.sources.network import parse_networks
+from transcription_assets.sources.spool import Spool, SpoolLimits
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser
 from transcription_assets.speech import (
@@ -400,6 +402,19 @@ class Services:
 
         """
         return Fetcher(self.store, self.decoder, source_limits(self.settings))
+
+    @cached_property
+    def spool(self) -> Spool:
+        """The unfinished uploads for this store; several stores share the folder of the settings."""
+        chosen = self.settings
+        limits = SpoolLimits(
+            int(chosen.upload_max_gb * 1e9),
+            int(chosen.upload_spool_gb * 1e9),
+            chosen.upload_max_unfinished,
+            chosen.upload_expire_hours * 3600,
+        )
+        url = chosen.store if "://" in chosen.store else str(Path(chosen.store).absolute())
+        return Spool(chosen.uploads_dir / sha256(url.encode()).hexdigest()[:16], limits)
 
     @cached_property
     def decoder(self) -> MediaDecoder:

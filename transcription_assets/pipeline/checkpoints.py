@@ -1,6 +1,7 @@
 """Checkpoints: decoded windows in the store, from which a transcript is built; deleted once it is written."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -54,8 +55,7 @@ class Checkpoints:
 
         """
         folder = self._path((0, 0)).rpartition("/")[0]
-        found = (_CHECKPOINT.search(path) for path in self.store.list(f"{folder}/"))
-        return {(int(name[1]), int(name[2])) for name in found if name}
+        return windows_in(self.store.list(f"{folder}/"))
 
     def discard(self, window: WindowId) -> None:
         """Delete one checkpoint.
@@ -77,3 +77,9 @@ class Checkpoints:
 
     def _path(self, window: WindowId) -> str:
         return media_keys.checkpoint(self.key, sha256(self.version.encode()).hexdigest()[:16], *window)
+
+
+def windows_in(paths: Iterable[str]) -> set[WindowId]:
+    """Return the windows of these checkpoints; other paths are ignored."""
+    found = (_CHECKPOINT.search(path) for path in paths)
+    return {(int(name[1]), int(name[2])) for name in found if name}

@@ -1,4 +1,4 @@
-"""Where a recording came from: `origins/<key>.json`, written by a source before the recording lands in the inbox."""
+"""Where a recording came from: `origins/<key>.json`, written before a recording of a source or an upload lands."""
 
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -16,7 +16,7 @@ class Origin:
 
     `link` is a page about the recording, `media_url` the address of its file, without query (which may hold a token).
     `guid` and `identity` name the item at its source; `recorded` is its day. `fetched` is a time (ISO 8601, UTC),
-    `size` is in bytes.
+    `size` is in bytes. Of an upload, `guid` is the name of the file and `uploaded_by` the user whom a proxy signed in.
     """
 
     source: str
@@ -32,6 +32,7 @@ class Origin:
     licence: str = ""
     fetched: str = ""
     size: int = 0
+    uploaded_by: str = ""
     version: str = VERSION
 
 

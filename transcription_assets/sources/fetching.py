@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx2
 from filelock import FileLock, Timeout
 
-from transcription_assets import media
 from transcription_assets.domain.media_keys import SUFFIXES, encode
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.events import occurrences
@@ -20,6 +19,7 @@ from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources import decisions, feeds, ledger, names
+from transcription_assets.sources.arrival import require_recording
 from transcription_assets.sources.catalogue import FeedSource, HttpSource, LinkSource, Source, StoreSource
 from transcription_assets.sources.download import Downloaded, Downloader, forget, get_document
 from transcription_assets.sources.feeds import Item
@@ -297,8 +297,7 @@ class Fetcher:
         if suffix not in SUFFIXES:
             kind = got.content_type or suffix
             raise PermanentFailure(f"{title}: neither its address nor its type ({kind}) is of a recording")
-        limit_s = self.decoder.limit(0.0, got.size)
-        media.probe(f"file:{got.path}", title, ffmpeg=self.decoder.ffmpeg, limit_s=limit_s)
+        require_recording(got.path, title, self.decoder)
 
     def _origin(self, source: Source, found: Look, item: Item, identity: str, got: Downloaded) -> Origin:
         return Origin(

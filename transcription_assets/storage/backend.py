@@ -140,8 +140,8 @@ class Backend(Protocol):
         """
         ...
 
-    def put(self, name: str, source: Path) -> None:
-        """Copy a local file to `name`, which appears when it is complete.
+    def put(self, name: str, source: Path, *, move: bool = False) -> None:
+        """Copy a local file to `name`, which appears when it is complete; with `move` it may be renamed instead.
 
         Raises:
             TranscriptionError: the name is invalid, or the store denies access, is full or does not answer.

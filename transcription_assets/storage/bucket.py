@@ -48,6 +48,7 @@ _COPIED_HEADERS = (
     "ContentType",
     "Metadata",
 )
+_PARTS_AT_ONCE = 4
 _AWS_ENDPOINT = re.compile(r"https://s3\.([a-z0-9-]+\.)?amazonaws\.com/?")
 
 
@@ -220,18 +221,21 @@ class Bucket:
         """Return the `s3://` URL."""
         return f"{self.url}/{name}"
 
-    def put(self, name: str, source: Path) -> None:
+    def put(self, name: str, source: Path, *, move: bool = False) -> None:  # noqa: ARG002 -- nothing can be renamed
         """Upload the file, in parts if it is large; the object appears when it is complete.
 
         Raises:
             TranscriptionError: `source` cannot be read, or the bucket denies access, is full or does not answer.
 
         """
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
         kind = mimetypes.guess_type(name)[0]
-        with self.answered(f"{self.url}/{encode(name)}"), source.open("rb") as file:
-            self._client.upload_fileobj(
-                file, self._bucket, self._prefix + name, ExtraArgs={"ContentType": kind} if kind else None
-            )
+        extra = {"ContentType": kind} if kind else None
+        # By path: parts of a file object would be held in memory, many at once.
+        transfers = create_transfer_manager(self._client, TransferConfig(max_concurrency=_PARTS_AT_ONCE))
+        with self.answered(f"{self.url}/{encode(name)}"), transfers:
+            transfers.upload(str(source), self._bucket, self._prefix + name, extra).result()
 
     def lancedb_options(self) -> dict[str, str]:
         """Return LanceDB's `storage_options`: the session's current credentials, the region and the endpoint."""

@@ -173,11 +173,7 @@ class Folder:
             return False
         with translated(f"{self.url}/{encode(target)}"):
             destination.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                original.replace(destination)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
+            if not _renamed(original, destination):
                 return self._copy_across_disks(source, target, etag, arrived)
         if self.entry(target).etag == etag:
             return True
@@ -208,8 +204,10 @@ class Folder:
         """
         return self.public_url(name)
 
-    def put(self, name: str, source: Path) -> None:
+    def put(self, name: str, source: Path, *, move: bool = False) -> None:
         """Copy the file with its modification time, under a temporary name until it is complete.
+
+        With `move` it is renamed if it is on the same disk.
 
         Raises:
             PermanentFailure: the name is invalid, a link leads out of the store, or access is denied.
@@ -220,6 +218,8 @@ class Folder:
         with translated(f"{self.url}/{encode(name)}"):
             self._require_inside(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
+            if move and _renamed(source, target):
+                return
             with temporary.published(target) as file:
                 _copy(source, file)
 
@@ -334,6 +334,17 @@ class Folder:
 
 class _Replaced(Exception):
     """The file was replaced while it was copied."""
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    """Rename a file; return False if the target is on another disk."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 def _copy(source: Path, file: IO[bytes]) -> None:

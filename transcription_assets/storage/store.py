@@ -218,8 +218,10 @@ class Store:
         """
         return self._backend.playable_url(self._name(key))
 
-    def put_media(self, name: str, source: Path) -> str:
+    def put_media(self, name: str, source: Path, *, move: bool = False) -> str:
         """Copy a local recording into the store as `name` (`video/talks/a.mp4`) and return its media key.
+
+        With `move` the file is gone afterwards; within one file system it is renamed, which takes no time and no space.
 
         Raises:
             PermanentFailure: the store is read-only or denies access, or `name` is invalid.
@@ -227,7 +229,9 @@ class Store:
 
         """
         self._require_writable(name)
-        self._backend.put(name, source)
+        self._backend.put(name, source, move=move)
+        if move:
+            source.unlink(missing_ok=True)
         return encode(name)
 
     def artefact_url(self, path: str) -> str:

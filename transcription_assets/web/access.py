@@ -58,6 +58,11 @@ class Access:
         return headers.get(self.user_header, "").strip() if self.user_header else ""
 
     @property
+    def has_writers(self) -> bool:
+        """True if anybody may make changes."""
+        return bool(self.write_token or (self.user_header and self.writers))
+
+    @property
     def has_sign_in(self) -> bool:
         """True if there is a token to sign in with."""
         return bool(self.token or self.write_token)

@@ -1,5 +1,6 @@
 """The JSON API: search, the library, single recordings and transcripts; `problems` turns errors into responses."""
 
+import asyncio
 import gzip
 import time
 from contextlib import suppress
@@ -35,6 +36,9 @@ from transcription_assets.web.schemas import (
 from transcription_assets.web.thread_pool import ThreadPool
 
 LONGEST_NAME = 300
+LONGEST_WAIT_S = 60
+WAIT_STEP_S = 1.0
+"""Seconds between two looks at a recording that a client waits for."""
 
 KINDS = {
     "json": "application/json",
@@ -123,12 +127,28 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
         return SlideList(key=key, slides=[_slide(key, slide) for slide in found])
 
     @routes.get("/media/{key:path}")
-    async def recording(key: Key) -> RecordingDetails:
-        """Return one recording, with links to its files."""
-        await workers.within(library.overview.any)
-        return await workers.run(recordings.one, library, key)
+    async def recording(
+        key: Key,
+        wait: Annotated[
+            int, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait until it is done or has failed.")
+        ] = 0,
+    ) -> RecordingDetails:
+        """Return one recording with its state and progress, and links to its files."""
+        return await _awaited(library, workers, key, wait)
 
     return routes
+
+
+async def _awaited(library: Library, workers: ThreadPool, key: str, wait_s: float) -> RecordingDetails:
+    """Return a recording when it is done or has failed, or as it is after `wait_s` seconds."""
+    deadline = time.monotonic() + wait_s
+    await workers.within(library.overview.any)
+    while True:
+        found = await workers.run(recordings.one, library, key)
+        left = deadline - time.monotonic()
+        if found.state in {"done", "failed"} or left <= 0:
+            return found
+        await asyncio.sleep(min(left, WAIT_STEP_S))
 
 
 def _question(parameters: SearchParameters) -> Question:

@@ -22,6 +22,7 @@ from transcription_assets.search.query import Answer, Query, SimilarQuery
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.settings import Settings
 from transcription_assets.slides.finder import Slide
+from transcription_assets.sources.uploads import Landing
 from transcription_assets.storage import MediaObject, Store
 from transcription_assets.web.cache import Cached
 from transcription_assets.wiring import Locate, Services
@@ -82,6 +83,13 @@ class Archive:
         # Opened for each change, as the credentials of a pod expire; the encoder stays loaded.
         writing = Services(self.settings, self.locate)
         return replace(writing.identification, encoder=lambda: self.tools.encoder)
+
+    @property
+    def landing(self) -> Landing:
+        """What puts uploads into the store, which is opened for writing once for each, and created if it is missing."""
+        tools = self.tools
+        # Opened for each upload, as the credentials of a pod expire.
+        return Landing(tools.spool, lambda: Services(self.settings, self.locate).store, lambda: tools.decoder)
 
     @property
     def searcher(self) -> Searcher:

@@ -30,8 +30,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 """Media types of the files in `static/` that are served; the others are templates."""
-LATER = frozenset({"ask.js"})
-"""Modules that are loaded when they are needed."""
+LATER = frozenset({"ask.js", "transfer.js", "upload.js"})
+"""Modules that are loaded when they are needed: answers, and uploads by those who may upload."""
 SIGNED_IN_S = 30 * 24 * 3600
 LONGEST_FORM = 4096
 FORM_S = 10.0

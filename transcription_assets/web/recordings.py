@@ -14,6 +14,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.playback import plays_itself
+from transcription_assets.pipeline.progress import decoded_share
 from transcription_assets.storage import MediaObject
 from transcription_assets.web.library import Library, Overview, each, unreadable
 from transcription_assets.web.schemas import (
@@ -93,7 +94,16 @@ def one(library: Library, key: str) -> RecordingDetails:
     known = library.origin(key, row["media_etag"] or row["etag"])
     came_from = RecordingOrigin.model_validate(known) if known else None
     links = _links(key, summary["poster"], has_slides=library.archive.settings.slides)
-    return RecordingDetails(**summary, plays=plays, links=links, origin=came_from)
+    progress = _progress(library, key, row["media_etag"] or row["etag"]) if summary["step"] == "transcript" else None
+    return RecordingDetails(**summary, plays=plays, links=links, origin=came_from, progress=progress)
+
+
+def _progress(library: Library, key: str, etag: str) -> float | None:
+    """Return the share of a recording that is decoded; None if that cannot be determined now."""
+    with suppress(TranscriptionError):
+        sound = library.sound(key, etag)
+        return round(decoded_share(library.archive.store, key, sound.sha256), 4) if sound else 0.0
+    return None
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:

@@ -189,7 +189,7 @@ class Links(Schema):
 
 
 class RecordingOrigin(Schema):
-    """Where a recording came from; unknown fields are empty."""
+    """Where a recording came from, a source or an upload; unknown fields are empty."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -204,8 +204,11 @@ class RecordingOrigin(Schema):
 class RecordingDetails(RecordingSummary):
     """A recording with links to its files."""
 
+    progress: float | None = Field(
+        description="While `step` is `transcript`: share of the recording that is decoded, from 0 to 1."
+    )
     origin: RecordingOrigin | None = Field(
-        description="Where a source found it; none if it was put into the inbox by hand."
+        description="Where a source found it, or that it was uploaded; none if it was put into the inbox by hand."
     )
 
     links: Links
@@ -291,6 +294,31 @@ class Updating(Schema):
     """The answer to a change of a person."""
 
     updating: int = Field(description="Number of recordings whose names are being brought up to date.")
+
+
+class UploadRules(Schema):
+    """Whether a client may upload recordings, and which."""
+
+    may_upload: bool
+    sign_in: bool = Field(description="Whether signing in with another token would allow uploads.")
+    max_bytes: int = Field(description="Maximum size of a recording.")
+    suffixes: list[str] = Field(description="Suffixes of recordings.")
+
+
+class UploadStatus(Schema):
+    """The state of an upload."""
+
+    id: str
+    state: Literal["receiving", "checking", "storing", "landed", "failed"]
+    filename: str = Field(description="Name of the file, as the client sent it.")
+    offset: int = Field(description="Number of bytes that were received.")
+    length: int
+    reason: str = Field(description="Why it failed, or waits; else empty.")
+    expires: datetime = Field(description="When it is deleted unless it makes progress.")
+    key: str = Field(description="Media key of the recording once it has landed.")
+    url: str = Field(description="URL path of this state, and of the upload in the tus protocol.")
+    media: str = Field(description="URL path of the recording's state once it has landed.")
+    page: str = Field(description="URL path of the page that plays the recording.")
 
 
 class TranscriptWords(Schema):

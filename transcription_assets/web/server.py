@@ -1,5 +1,6 @@
 """The web application (routes, error handlers, guard), and the server that runs it."""
 
+import asyncio
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,13 +12,15 @@ from fastapi import FastAPI
 from transcription_assets.domain.hosts import parse_hosts
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings, split
-from transcription_assets.web import answers, api, assistants, files, health, pages, people, problems
+from transcription_assets.web import answers, api, assistants, files, health, pages, people, problems, uploads
 from transcription_assets.web.access import Access, bracketed
 from transcription_assets.web.archive import Archive
+from transcription_assets.web.body_limit import BodyLimit
 from transcription_assets.web.connection import Connection
 from transcription_assets.web.library import Library
 from transcription_assets.web.metrics import Metrics, Timed
 from transcription_assets.web.middleware import App, Guard, content_policy
+from transcription_assets.web.receiving import Uploads
 from transcription_assets.web.thread_pool import ThreadPool
 
 THREADS = 4
@@ -54,6 +57,7 @@ def build(archive: Archive, host: str) -> Guard:
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
     updates = people.NameUpdates()
+    received = Uploads(archive)
     for_assistants = assistants.build(archive, library, workers) if assistants.is_installed() else None
 
     @asynccontextmanager
@@ -61,8 +65,12 @@ def build(archive: Archive, host: str) -> Guard:
         # Started now, so that the first request does not wait for all of it.
         archive.encoder_ready  # noqa: B018
         library.overview.soon()
+        sweeping = asyncio.create_task(received.sweep_forever()) if access.has_writers else None
         async with for_assistants.session_manager.run() if for_assistants else nullcontext():
             yield
+        if sweeping:
+            sweeping.cancel()
+        received.close()
         workers.close()
         updates.close()
 
@@ -79,6 +87,7 @@ def build(archive: Archive, host: str) -> Guard:
     app.include_router(health.router(archive, workers, show_reasons=access.is_open))
     # Before `api`, whose route for a recording would also match these paths.
     app.include_router(people.router(archive, workers, access, updates))
+    app.include_router(uploads.router(received, chosen, access))
     app.include_router(api.router(archive, library, workers))
     app.include_router(answers.router(archive))
     app.include_router(files.router(archive, workers))
@@ -88,7 +97,10 @@ def build(archive: Archive, host: str) -> Guard:
     measured = Metrics(library)
     app.include_router(measured.router(workers))
     return Guard(
-        Timed(app, measured), access, chosen.serve_searches_per_minute, lambda: content_policy(archive.media_origin)
+        Timed(BodyLimit(app), measured),
+        access,
+        chosen.serve_searches_per_minute,
+        lambda: content_policy(archive.media_origin),
     )
 
 

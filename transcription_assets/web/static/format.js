@@ -22,6 +22,10 @@ export const formatDate = (timestamp) => new Date(timestamp).toLocaleDateString(
 export const formatCount = (number, singular, plural = `${singular}s`) =>
   `${number.toLocaleString()} ${number === 1 ? singular : plural}`;
 
+/** Format a number of bytes as `1.5 GB` or `12 MB`. */
+export const formatBytes = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB`
+  : bytes >= 1e6 ? `${Math.round(bytes / 1e6)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
+
 /** Return the English name of a language code; the code itself if it is malformed. */
 export function languageName(code) {
   try {

@@ -17,13 +17,15 @@ const SILENCES = { no_speech: "no speech", not_understood: "speech not recognise
 export async function showLibrary(params) {
   const library = new Library(params);
   showView("Library", h("h1", { class: "visually-hidden" }, "Library"),
-    h("div", { class: "toolbar" }, library.states, library.name), library.summary, library.rows, library.more);
-  await library.load(0);
+    h("div", { class: "toolbar" }, library.states, library.name), library.uploads, library.summary, library.rows,
+    library.more);
+  await Promise.all([library.load(0), library.offerUploads()]);
 }
 
 class Library {
   states = h("div", { class: "filters", role: "group", "aria-label": "State" });
   name = h("input", { type: "search", placeholder: "Name", "aria-label": "Filter by name", maxlength: "300" });
+  uploads = h("div");
   summary = h("p", { class: "summary" });
   rows = h("ul", { class: "rows" });
   more = h("button", { class: "small more", hidden: true }, "More recordings");
@@ -40,6 +42,17 @@ class Library {
       clearTimeout(pendingFilter);
       pendingFilter = setTimeout(() => this.filterByName(), TYPING_PAUSE_MS);
     });
+  }
+
+  /** Display what is needed for uploads to those who may upload. */
+  async offerUploads() {
+    const rules = await fetchJson("/api/uploads").catch(() => ({})); // the list of recordings reports errors
+    if (rules.may_upload) {
+      const { uploadPanel } = await import("./upload.js");
+      if (!this.view.aborted) this.uploads.append(uploadPanel(rules, () => this.follow()));
+    } else if (rules.sign_in) {
+      this.uploads.append(h("p", { class: "facts" }, h("a", { href: "/sign-in?next=/library" }, "Sign in to upload")));
+    }
   }
 
   /** Load and display a page. A request that is still pending is aborted: its response must not replace this one. */
@@ -94,7 +107,15 @@ class Library {
     return h("button", { class: "small", "aria-pressed": isCurrent, onclick: () => navigate(this.address(state)) });
   }
 
+  /** Display a recording that has just been uploaded; the server may list it only some seconds later. */
+  async follow() {
+    if (this.view.aborted) return;
+    await this.load(0);
+    this.scheduleUpdate();
+  }
+
   scheduleUpdate() {
+    clearTimeout(this.nextUpdate);
     this.nextUpdate = setTimeout(() => {
       if (this.view.aborted) return;
       if (document.hidden) this.scheduleUpdate();
