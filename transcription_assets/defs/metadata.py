@@ -61,7 +61,7 @@ PASSAGE_COLUMNS = dg.TableSchema(
         ),
         dg.TableColumn("media_etag", "string", description="ETag of the recording"),
         dg.TableColumn("card", "string", description="JSON for display: title, dates and sentences"),
-        dg.TableColumn("near", "binary", description="float16: the passage's vector, then one for each sentence"),
+        dg.TableColumn("near", "binary", description="the vector of each sentence, in 8 bits"),
     ]
 )
 

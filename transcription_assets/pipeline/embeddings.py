@@ -32,7 +32,7 @@ from transcription_assets.search.schema import (
 from transcription_assets.slides.finder import Slide
 from transcription_assets.storage import Store
 
-VERSION = "5"
+VERSION = "6"
 OVERLAP_S = 8.0
 """Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"
@@ -260,7 +260,7 @@ def known_vectors(store: Store, key: str, encoder: Encoder, choice: PassageOptio
     sentences = {
         sentence.text: vector
         for card, near in rows.select("card", "near").iter_rows()
-        for sentence, vector in zip(decode_sentences(card), decode_vectors(near, dimension)[1:], strict=True)
+        for sentence, vector in zip(decode_sentences(card), decode_vectors(near, dimension), strict=True)
     }
     return KnownVectors(dict(zip(rows["text"], vectors, strict=True)), sentences)
 
@@ -331,10 +331,7 @@ def rows_of(
                 )
                 for item, language, number in zip(cut, languages, numbers, strict=True)
             ],
-            "near": [
-                encode_vectors(vector, np.stack([sentence_vectors[s.text] for s in item.sentences]))
-                for item, vector in zip(cut, vectors, strict=True)
-            ],
+            "near": [encode_vectors(np.stack([sentence_vectors[s.text] for s in item.sentences])) for item in cut],
         },
         schema=polars_schema(vectors.shape[1]),
     )

@@ -22,6 +22,8 @@ MAX_TERMS = 24
 """Words of a question that are looked up; a longer question is still found by its meaning."""
 FUZZY_LENGTH = 4
 """Shorter words are not treated as misspelt: too many other words differ from them by one letter."""
+STEM_LETTERS = FUZZY_LENGTH - 1
+"""First letters that two words have in common if they differ by an ending only (`is_inflected`)."""
 FUZZY_LONGEST = 40
 """Longer words are not either: no language has many, and LanceDB refuses fuzzy queries of some hundred letters."""
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from transcription_assets.domain.passages import Sentence, join_sentences
 from transcription_assets.embedding.profiles import Weights
 from transcription_assets.search.query import (
+    STEM_LETTERS,
     Hit,
     HitSlide,
     Mode,
@@ -359,7 +360,10 @@ class _Scorer:
             Mode.VECTOR: by_meaning,
             Mode.TEXT: self.full_score * by_words,
         }[self.mode]
-        evidence = max((self._evidence(one, item.language) for one in item.sentences), default=_NO_EVIDENCE)
+        evidence = _NO_EVIDENCE
+        # A sentence holds no word that its passage lacks, unless numbers of two sentences are merged.
+        if coverage == 1 or self.forms.numerals is not None:
+            evidence = max((self._evidence(one, item.language) for one in item.sentences), default=_NO_EVIDENCE)
         return _Scored(item, score, closeness, coverage, similarities, evidence)
 
     def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
@@ -419,20 +423,28 @@ class _Scorer:
 
         If the question has numbers, the share with the numbers merged counts if it is larger.
         """
-        held, words = words_of(text), self.query.words
-        if not words:
+        held, accepted = words_of(text), self._accepted(language)
+        if not accepted:
             return 0.0
-        share = sum(self._holds(held, word, language) for word in words) / len(words)
+        share = sum(not held.isdisjoint(words) for words in accepted) / len(accepted)
         if self.forms.numerals is None or share == 1:
             return share
         merged = frozenset(token.folded for token in self._words(text, language))
         terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms(language).terms]
-        return max(share, sum(self._holds(merged, term, language) for term in terms) / len(terms))
+        return max(share, sum(not merged.isdisjoint(self._accepted_for(term, language)) for term in terms) / len(terms))
 
-    def _holds(self, held: frozenset[str], word: str, language: str) -> bool:
-        if word in held:
-            return True
-        return bool(held & self._counted(language).get(word, _NONE)) or bool(held & self.alike.get(word, _NONE))
+    @cached_property
+    def _accepted_in(self) -> dict[str, list[frozenset[str]]]:
+        return {}
+
+    def _accepted(self, language: str) -> list[frozenset[str]]:
+        """Return for each word of the question the words that count as it in a passage of this language."""
+        if language not in self._accepted_in:
+            self._accepted_in[language] = [self._accepted_for(word, language) for word in self.query.words]
+        return self._accepted_in[language]
+
+    def _accepted_for(self, word: str, language: str) -> frozenset[str]:
+        return frozenset((word,)) | self._counted(language).get(word, _NONE) | self.alike.get(word, _NONE)
 
 
 def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dict[str, str]:
@@ -489,7 +501,11 @@ def _second(sentence: Sentence, offset: int) -> float:
 
 def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
     """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
-    inflected = (word for word in words_of(text) for term in query.terms if is_inflected(word, term))
+    terms: dict[str, list[str]] = {}
+    for term in query.terms:
+        terms.setdefault(term[:STEM_LETTERS], []).append(term)
+    near = ((word, terms.get(word[:STEM_LETTERS], ())) for word in words_of(text))
+    inflected = (word for word, others in near if any(is_inflected(word, term) for term in others))
     found = set(spans(text, frozenset(query.terms).union(inflected, *(alike.get(term, _NONE) for term in query.terms))))
     if query.phrases:
         words_held = list(tokens(text))

@@ -5,6 +5,7 @@ table, so all queries for an answer use the same snapshot. They are coroutines b
 switches between threads five times for each query. `Index` translates LanceDB's exceptions.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,12 +74,11 @@ async def search_words(
     rows with all terms are added, and if these reach the limit too, up to `most` rows that hold the question as it was
     typed.
     """
-    as_typed = await _holding(snapshot, parsed, filters, most, _queries().MatchQuery(parsed.loose, "text"))
-    in_forms: dict[int, float] = {}
+    texts = [parsed.loose]
     if forms:
-        every_form = " ".join(dict.fromkeys(other for others in forms.values() for other in others))
-        any_form = _queries().MatchQuery(every_form, "text")
-        in_forms = await _holding(snapshot, parsed, filters, most, any_form)
+        texts.append(" ".join(dict.fromkeys(other for others in forms.values() for other in others)))
+    searches = [_holding(snapshot, parsed, filters, most, _queries().MatchQuery(text, "text")) for text in texts]
+    as_typed, in_forms = [*await asyncio.gather(*searches), {}][:2]
     found = in_forms | as_typed
     if max(len(as_typed), len(in_forms)) < most or not parsed.terms[1:]:
         return found
@@ -157,11 +157,27 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
     """Return the passages with these row ids."""
     if not rows:
         return {}
-    rows_read = await snapshot.reading.take_row_ids(list(rows)).select(["card", "near"]).with_row_id().to_arrow()
-    each = zip(rows_read[ROW].to_pylist(), rows_read["card"].to_pylist(), rows_read["near"].to_pylist(), strict=True)
+    columns = ["card", "near", "vector"]
+    found = await snapshot.reading.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
     decode = schema.decode_vectors if snapshot.near_in_steps else schema.decode_halves
-    vectors = ((row, card, None if near is None else decode(near, snapshot.dimension)) for row, card, near in each)
-    return {row: schema.candidate(row, card, decoded) for row, card, decoded in vectors}
+    vectors = iter(_matrix(found["vector"], snapshot.dimension))
+    has_vector = found["vector"].is_valid().to_pylist()
+    stored = zip(found[ROW].to_pylist(), found["card"].to_pylist(), found["near"].to_pylist(), has_vector, strict=True)
+    return {
+        row: schema.candidate(
+            row,
+            card,
+            next(vectors) if is_valid else None,
+            None if near is None else decode(near, snapshot.dimension),
+        )
+        for row, card, near, is_valid in stored
+    }
+
+
+def _matrix(column: Any, dimension: int) -> Vector:
+    """Return the vectors of a column without the missing ones, shape (vectors, dimension), float32."""
+    values = np.concatenate([np.asarray(chunk.flatten()) for chunk in column.chunks])
+    return values.reshape(-1, dimension).astype(np.float32)
 
 
 def _queries() -> Any:

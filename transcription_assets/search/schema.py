@@ -4,12 +4,13 @@ Columns: id (`<media_key>#<index>`, `<media_key>#slide<number>`), kind (`speech`
 end_s, text, language, speakers, recorded, duration_s, vector (float16, unit length), embedding_model, recipe,
 media_etag, and two that are read for candidates: card (JSON: media_key, title, language, recorded, duration_s, the
 number of the slide or 0, and the sentences, each [start, end, text, speaker, [[offset in the text, second] of each word
-if the sentence is long]]) and near (the vector of the passage, then one for each sentence, as 8-bit integers with a
-factor each). `recipe` names everything that vectors depend on: all rows of a table have the same recipe.
+if the sentence is long]]) and near (the vector of each sentence, as 8-bit integers with a factor each). `recipe` names
+everything that vectors depend on: all rows of a table have the same recipe.
 
-In a table of a million rows each column that is read costs a millisecond, nested lists several. So `card` and `near`
-hold all that ranking and display need of a passage: its text is one JSON string, its vectors are one byte string. The
-rows of the pipeline and `embeddings/<key>.parquet` have vectors of float32; the table stores half of that.
+In a table of a million rows each column that is read costs half a millisecond, nested lists several. So `card`, `near`
+and `vector` hold all that ranking and display need of a passage: its text is one JSON string, the vectors of its
+sentences are one byte string. The rows of the pipeline and `embeddings/<key>.parquet` have vectors of float32; the
+table stores half of that. Up to version 5 of the columns `near` began with the vector of the passage.
 """
 
 import hashlib
@@ -145,13 +146,13 @@ def is_long(sentence: Sentence) -> bool:
     return sentence.end - sentence.start > LONG_SENTENCE_S
 
 
-def encode_vectors(vector: Vector, sentence_vectors: Vector) -> bytes:
-    """Return the vector of a passage, followed by one for each sentence, as bytes.
+def encode_vectors(sentence_vectors: Vector) -> bytes:
+    """Return the vectors of the sentences, shape (sentences, dimension), as bytes.
 
     The bytes are a factor (float32) for each vector, then its numbers as multiples of the factor in 8 bits. A cosine
     changes by less than 0.002, which changes no figure of the evaluation; with 4 bits the MRR falls by 0.02.
     """
-    vectors = np.vstack([vector, sentence_vectors]).astype(np.float32)
+    vectors = np.asarray(sentence_vectors, np.float32)
     factors = np.abs(vectors).max(axis=1, keepdims=True) / STEPS
     factors[factors == 0] = 1.0
     steps = np.rint(vectors / factors).astype(np.int8)
@@ -164,7 +165,10 @@ def decode_sentences(written: str) -> tuple[Sentence, ...]:
 
 
 def decode_vectors(pressed: bytes, dimension: int) -> Vector:
-    """Return the vectors in a `near` value, shape (1 + sentences, dimension), float32."""
+    """Return the vectors in a `near` value, shape (sentences, dimension), float32.
+
+    In rows of earlier columns the first vector, before those of the sentences, is that of the passage.
+    """
     count = len(pressed) // (dimension + np.dtype(np.float32).itemsize)
     factors = np.frombuffer(pressed, np.float32, count)
     steps = np.frombuffer(pressed, np.int8, offset=factors.nbytes).reshape(count, dimension)
@@ -197,8 +201,8 @@ def contents(rows: pl.DataFrame) -> dict[str, Content]:
     return {key: (etag, frozenset(sentences)) for key, (etag, sentences) in found.items()}
 
 
-def candidate(row: int, written: str, vectors: Vector | None) -> Candidate:
-    """Build a candidate for ranking from its `card` and the decoded vectors of `near`, None if it has none."""
+def candidate(row: int, written: str, vector: Vector | None, near: Vector | None) -> Candidate:
+    """Build a candidate for ranking from its `card`, its vector and its decoded `near` (None if it has none)."""
     media_key, title, language, day, duration_s, *slide, stored = json.loads(written)  # earlier rows have no slide
     sentences = _sentences(stored)
     return Candidate(
@@ -212,8 +216,8 @@ def candidate(row: int, written: str, vectors: Vector | None) -> Candidate:
         end=sentences[-1].end,
         text=join_sentences(sentences)[0],
         sentences=sentences,
-        vector=None if vectors is None else vectors[0],
-        sentence_vectors=None if vectors is None else vectors[1:],
+        vector=vector,
+        sentence_vectors=None if near is None else near[-len(sentences) :],
         slide=slide[0] if slide else 0,
     )
 

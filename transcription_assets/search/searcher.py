@@ -255,6 +255,6 @@ class Searcher:
 
     def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
-        if filters == Filters() and word in self._known_words:
+        if filters == Filters() and (word in self._known_words or self._index.vocabulary(snapshot).has_spelling(word)):
             return True
         return self._index.has_word(snapshot, word, filters)

@@ -51,10 +51,11 @@ _SCHEMA = {
     "folded": pl.String(),
     "count": pl.Int64(),
     "languages": pl.List(pl.String),
-    "stems": pl.List(pl.String),
     "numbers": pl.List(pl.Int64),
 }
-"""`languages` are those of the word's passages, `stems` its stems in those that have a stemmer (`_stem_key`)."""
+"""`languages` are those of the word's passages."""
+_STEMS_SCHEMA = {"stem": pl.String(), "word": pl.String()}
+"""The stems of a word in the languages that have a stemmer (`_stem_key`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,14 @@ class Forms:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words of a table at a version, sorted by their folded forms, with the languages of its passages."""
+    """Words of a table at a version, sorted by their folded forms, with the languages of its passages.
+
+    `by_stem` has their stems, sorted, the most frequent word of each stem first. Both are looked up by bisection of
+    the columns, without Python objects for all words, so that a new vocabulary costs little more than its reading.
+    """
 
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
+    by_stem: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_STEMS_SCHEMA))
     languages: tuple[str, ...] = ()
     version: int = -1
     rows: int = 0
@@ -114,14 +120,15 @@ class Vocabulary:
 
     def __contains__(self, folded: str) -> bool:
         """Return whether a word with this folded form occurs."""
-        at = bisect_left(self._folded, folded)
-        return at < len(self._folded) and self._folded[at] == folded
+        return self._at(folded).height > 0
+
+    def has_spelling(self, word: str) -> bool:
+        """Return whether this word occurs, spelt exactly so (lower case)."""
+        return word in self._at(fold(word))["word"].to_list()
 
     def occurs(self, word: str, language: str) -> bool:
         """Return whether a word (lower case) or an inflection of it occurs in passages of this language."""
-        folded = fold(word)
-        first, last = bisect_left(self._folded, folded), bisect_right(self._folded, folded)
-        if any(language in languages for languages in self.table["languages"][first:last].to_list()):
+        if any(language in languages for languages in self._at(fold(word))["languages"].to_list()):
             return True
         return bool(self._stemmed(word, language))
 
@@ -147,9 +154,8 @@ class Vocabulary:
 
     def _stemmed(self, word: str, language: str) -> list[str]:
         """Return the words that occur in the language with the stem of this one, the most frequent first."""
-        keys, words = self._by_stem
-        key = _stem_key(language, stem(word, language))
-        return words[bisect_left(keys, key) : bisect_right(keys, key)]
+        key, keys = _stem_key(language, stem(word, language)), self.by_stem["stem"]
+        return self.by_stem["word"][bisect_left(keys, key) : bisect_right(keys, key)].to_list()
 
     def similar(self, word: str) -> list[str]:
         """Return the words that are spelt like this folded one (`query.is_like`), the most similar first."""
@@ -172,17 +178,6 @@ class Vocabulary:
         return [word for value in sorted(values) for word in self._by_number.get(value, ())][: 2 * MAX_FORMS]
 
     @cached_property
-    def _folded(self) -> list[str]:
-        return self.table["folded"].to_list()
-
-    @cached_property
-    def _by_stem(self) -> tuple[list[str], list[str]]:
-        """The key of each stem, sorted, and the word with it; the most frequent word of each stem first."""
-        stemmed = self.table.explode("stems").drop_nulls("stems")
-        stemmed = stemmed.sort("stems", "count", "word", descending=[False, True, False])
-        return stemmed["stems"].to_list(), stemmed["word"].to_list()
-
-    @cached_property
     def _by_number(self) -> dict[int, list[str]]:
         said = self.table.filter(pl.col("numbers").is_not_null()).explode("numbers")
         found: dict[int, list[str]] = {}
@@ -191,9 +186,13 @@ class Vocabulary:
         return found
 
     def _range(self, prefix: str) -> pl.DataFrame:
-        first = bisect_left(self._folded, prefix)
-        last = bisect_left(self._folded, prefix + "\U0010ffff")
-        return self.table[first:last]
+        folded = self.table["folded"]
+        return self.table[bisect_left(folded, prefix) : bisect_left(folded, prefix + "\U0010ffff")]
+
+    def _at(self, word: str) -> pl.DataFrame:
+        """Return the words with this folded form."""
+        folded = self.table["folded"]
+        return self.table[bisect_left(folded, word) : bisect_right(folded, word)]
 
     def values(self) -> dict[tuple[str, tuple[str, ...]], list[int] | None]:
         """Return the numbers that each word says, by the word and its languages."""
@@ -201,11 +200,12 @@ class Vocabulary:
         return {(word, tuple(languages)): values for word, languages, values in rows}
 
     def to_parquet(self) -> bytes:
-        """Return the vocabulary as a file."""
+        """Return the vocabulary as a file: the rows of the words, then those of the stems."""
         target = io.BytesIO()
         metadata = {VERSION: str(self.version), LANGUAGES: " ".join(self.languages)}
         metadata |= {ROWS: str(self.rows), MADE_S: str(self.made_s)}
-        self.table.write_parquet(target, metadata=metadata)
+        rows = pl.concat([self.table.with_columns(stem=pl.lit(None, pl.String())), self.by_stem], how="diagonal")
+        rows.write_parquet(target, metadata=metadata)
         return target.getvalue()
 
 
@@ -220,13 +220,15 @@ def from_parquet(content: bytes) -> Vocabulary:
     try:
         metadata = pl.read_parquet_metadata(source)
         source.seek(0)
-        table = pl.read_parquet(source)
+        rows = pl.read_parquet(source)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"damaged vocabulary: {error}") from error
-    if dict(table.schema) != _SCHEMA:
-        raise ValueError(f"vocabulary with other columns: {', '.join(table.columns)}")
+    if dict(rows.schema) != {**_SCHEMA, "stem": pl.String()}:
+        raise ValueError(f"vocabulary with other columns: {', '.join(rows.columns)}")
+    words = rows.height - rows["folded"].null_count()
     return Vocabulary(
-        table,
+        rows[:words].drop("stem"),
+        rows[words:].select(list(_STEMS_SCHEMA)),
         tuple(metadata.get(LANGUAGES, "").split()),
         int(metadata.get(VERSION, "-1")),
         int(metadata.get(ROWS, "0")),
@@ -261,9 +263,11 @@ def build(
     for word, count in kept:
         spoken_in = tuple(sorted(said_in[word]))
         values = known[word, spoken_in] if (word, spoken_in) in known else _values(word, spoken_in) or None
-        rows.append((word, fold(word), count, spoken_in, stemmed.get(word), values))
+        rows.append((word, fold(word), count, spoken_in, values))
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("folded", "word")
-    return Vocabulary(table, spoken, version, rows_read, now_s)
+    pairs = sorted((key, -count, word) for word, count in kept for key in stemmed.get(word, ()))
+    by_stem = pl.DataFrame([(key, word) for key, _, word in pairs], schema=_STEMS_SCHEMA, orient="row")
+    return Vocabulary(table, by_stem, spoken, version, rows_read, now_s)
 
 
 def _stems(said_in: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

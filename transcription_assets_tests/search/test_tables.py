@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -246,8 +247,8 @@ def test_encoded_card_round_trips(said: list[str], recorded: date | None, second
     written = schema.encode_card(
         "video/ä.mp4", title="Ä\n", language="de", recorded=recorded, duration_s=12.5, sentences=spoken_
     )
-    pressed = schema.encode_vectors(np.ones(4, np.float32), np.ones((len(said), 4), np.float32))
-    found = schema.candidate(7, written, schema.decode_vectors(pressed, 4))
+    near = schema.decode_vectors(schema.encode_vectors(np.ones((len(said), 4), np.float32)), 4)
+    found = schema.candidate(7, written, np.ones(4, np.float32), near)
     assert (found.media_key, found.title, found.recorded, found.duration_s) == ("video/ä.mp4", "Ä\n", recorded, 12.5)
     assert [(one.start, one.end, one.text, one.speaker) for one in found.sentences] == [
         (one.start, one.end, one.text, one.speaker) for one in spoken_
@@ -256,7 +257,7 @@ def test_encoded_card_round_trips(said: list[str], recorded: date | None, second
     assert found.vector is not None
     assert found.sentence_vectors is not None
     assert (found.vector.shape, found.sentence_vectors.shape) == ((4,), (len(said), 4))
-    assert schema.candidate(7, written, None).vector is None
+    assert schema.candidate(7, written, None, None).vector is None
 
 
 def test_search_continues_during_writes_and_maintenance(tmp_path: Path) -> None:
@@ -324,21 +325,25 @@ def test_recording_can_be_filtered_by_each_of_its_languages(tmp_path: Path) -> N
 def test_encoded_vectors_keep_their_cosines(vectors: list[list[float]]) -> None:
     exact = np.array(vectors, np.float32)
     exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-6)
-    read = schema.decode_vectors(schema.encode_vectors(exact[0], exact[1:]), 8)
+    read = schema.decode_vectors(schema.encode_vectors(exact), 8)
     assert read.dtype == np.float32
     assert read.shape == exact.shape
     assert np.abs(read - exact).max() <= 0.5 / 127 + 1e-6
     assert np.abs(read @ read.T - exact @ exact.T).max() < 0.03
 
 
-def test_table_of_earlier_vectors_is_searched_until_rebuilt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", ["columns 3", "columns 5"])
+def test_table_of_earlier_vectors_is_searched_until_rebuilt(tmp_path: Path, columns: str) -> None:
     import lancedb
 
-    name, old = table_name("columns 3"), rows(SEA)
-    near = [schema.decode_vectors(one, 256).astype(np.float16).tobytes() for one in old["near"]]
-    arrow = old.with_columns(pl.Series("near", near), recipe=pl.lit("columns 3")).to_arrow()
-    plain = pa.schema([field.with_type(_plain(field.type)) for field in arrow.schema])
-    lancedb.connect(str(tmp_path)).create_table(name, arrow.cast(plain))
+    name, old = table_name(columns), rows(SEA)
+    near = [_earlier_near(*both, halves=columns == "columns 3") for both in old.select("vector", "near").iter_rows()]
+    arrow = old.with_columns(pl.Series("near", near), recipe=pl.lit(columns)).to_arrow()
+    if columns == "columns 5":
+        arrow = schema.keyed(pl.DataFrame(arrow))
+    else:
+        arrow = arrow.cast(pa.schema([field.with_type(_plain(field.type)) for field in arrow.schema]))
+    lancedb.connect(str(tmp_path)).create_table(name, arrow)
     table = Index(str(tmp_path))
     table.switch(name)
     table.maintain()
@@ -352,6 +357,12 @@ def test_table_of_earlier_vectors_is_searched_until_rebuilt(tmp_path: Path) -> N
     fill(table, SEA)
     assert table.maintain().table == table_name(rows(SEA)["recipe"][0])
     assert ask(searcher, "chess", Mode.VECTOR).hits[0].media_key == CHESS.media.key
+
+
+def _earlier_near(vector: Sequence[float], near: bytes, *, halves: bool) -> bytes:
+    """Return `near` of earlier columns, which begins with the vector of the passage: float16, later in 8 bits."""
+    both = np.vstack([vector, schema.decode_vectors(near, len(vector))])
+    return both.astype(np.float16).tobytes() if halves else schema.encode_vectors(both)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -94,9 +94,16 @@ def vocabulary() -> Vocabulary:
 def test_vocabulary_survives_its_file(vocabulary: Vocabulary) -> None:
     read = from_parquet(vocabulary.to_parquet())
     assert read.table.equals(vocabulary.table)
+    assert read.by_stem.equals(vocabulary.by_stem)
+    assert read.by_stem.height > 0
     assert (read.languages, read.version) == (vocabulary.languages, 7)
     with pytest.raises(ValueError, match="damaged"):
         from_parquet(b"PAR1 of another kind")
+
+
+@pytest.mark.parametrize(("word", "occurs"), [("häuser", True), ("hauser", False), ("haus", True), ("", False)])
+def test_vocabulary_knows_a_word_by_its_spelling(vocabulary: Vocabulary, word: str, *, occurs: bool) -> None:
+    assert vocabulary.has_spelling(word) is occurs
 
 
 @pytest.mark.parametrize(

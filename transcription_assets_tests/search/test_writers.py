@@ -31,7 +31,7 @@ def rows(key: str, etag: str, count: int = PASSAGES, model: str = "none") -> pl.
     card = schema.encode_card(
         key, title=key, language="en", recorded=None, duration_s=float(count), sentences=[Sentence(0.0, 1.0, "x")]
     )
-    near = schema.encode_vectors(np.array(unit), np.array([unit]))
+    near = schema.encode_vectors(np.array([unit]))
     return pl.DataFrame(
         {
             "id": [f"{key}#{number}" for number in range(count)],
