@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: recordings by state, age of the backlog, failures, steps, sources, and requests."""
+"""`/metrics` for Prometheus: recordings by state, age of the backlog, failures, steps, sources, events, requests."""
 
 import time
 from collections import Counter
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from transcription_assets.costs.usage import PARTS, Usage
 from transcription_assets.errors import TranscriptionError
+from transcription_assets.events import occurrences, outbox
 from transcription_assets.pipeline.usage_journal import UsageReader
 from transcription_assets.sources import catalogue, ledger
 from transcription_assets.sources.ledger import Ledger, Status
@@ -36,12 +37,21 @@ STATUSES: tuple[Status, ...] = ("landed", "waiting", "failed")
 
 
 @dataclass(frozen=True, slots=True)
+class EventFigures:
+    """Events that were not delivered: `lag_s` is the age of the oldest in seconds; counts are by receiver."""
+
+    lag_s: float
+    waiting: Mapping[str, int]
+    dead: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFigures:
     """Figures of the store at one time.
 
     `oldest` is when the oldest unfinished recording was put into the store, None if all are done or failed. `failures`
     counts failed recordings by step, kind, and whether a retry may help. `usage` is what the steps used since the
-    first entry of the journal, None until all of it has been read.
+    first entry of the journal, None until all of it has been read. `events` is None if nobody receives any.
     """
 
     recordings: Mapping[State, int]
@@ -50,10 +60,16 @@ class StoreFigures:
     failures: Mapping[tuple[str, str, bool], int]
     sources: Mapping[str, Ledger] = field(default_factory=dict)
     usage: Usage | None = None
+    events: EventFigures | None = None
 
 
-def figures(overview: Overview, sources: Mapping[str, Ledger], usage: Usage | None = None) -> StoreFigures:
-    """Return the figures of an overview of the library, of the states of the sources, and of what the steps used."""
+def figures(
+    overview: Overview,
+    sources: Mapping[str, Ledger],
+    usage: Usage | None = None,
+    undelivered: EventFigures | None = None,
+) -> StoreFigures:
+    """Return the figures of an overview of the library, states of the sources, use of the steps, and events."""
     frame = overview.frame
     unfinished = frame.filter(pl.col("state").is_in(["waiting", "working"]))
     failures = Counter((note.step, note.kind, note.transient) for note in overview.notes.values())
@@ -65,6 +81,7 @@ def figures(overview: Overview, sources: Mapping[str, Ledger], usage: Usage | No
         failures=failures,
         sources=sources,
         usage=usage,
+        events=undelivered,
     )
 
 
@@ -84,6 +101,7 @@ class _StoreCollector(Collector):
             yield from _recordings(found)
             yield from _sources(found.sources)
             yield from _steps(found.usage or {})
+            yield from _events(found.events or EventFigures(0.0, {}, {}))
 
 
 def _recordings(found: StoreFigures) -> Iterable[Metric]:
@@ -144,6 +162,18 @@ def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
     yield from (items, pending, failing, looked)
 
 
+def _events(found: EventFigures) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "transcription_event_lag_seconds", "Age of the oldest event that a server has not got.", found.lag_s
+    )
+    waiting = GaugeMetricFamily("transcription_events_waiting", "Events to be delivered.", labels=["receiver"])
+    dead = GaugeMetricFamily("transcription_events_dead", "Events that were given up.", labels=["receiver"])
+    for family, counts in ((waiting, found.waiting), (dead, found.dead)):
+        for receiver, count in counts.items():
+            family.add_metric([receiver], count)
+    yield from (waiting, dead)
+
+
 def _rendered(found: StoreFigures | None) -> bytes:
     """Return the figures in the format of Prometheus; each are rendered once, however often they are scraped."""
     registry = CollectorRegistry()
@@ -168,7 +198,8 @@ class Metrics:
         usage = UsageReader(lambda: library.archive.store)
 
         def current() -> StoreFigures:
-            return figures(library.overview.get(), _ledgers(library.archive.store), usage.read())
+            store = library.archive.store
+            return figures(library.overview.get(), _ledgers(store), usage.read(), _undelivered(store))
 
         self._figures = Cached(current, FRESH_S)
 
@@ -220,6 +251,13 @@ def _ledgers(store: Store) -> Mapping[str, Ledger]:
         except TranscriptionError as error:
             found[name] = Ledger(error=str(error))
     return found
+
+
+def _undelivered(store: Store) -> EventFigures | None:
+    """Return what was not delivered; None if the store has no receivers of events."""
+    if not store.exists(occurrences.CATALOGUE):
+        return None
+    return EventFigures(outbox.lag(store), outbox.pending(store), outbox.dead(store))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from transcription_assets_tests.demo import ROOT
 
 RULES = ROOT / "k8s/examples/prometheus-rules.yaml"
 DASHBOARD = ROOT / "k8s/examples/grafana-dashboard.json"
+EVENTS = b'[desk]\nkind = "webhook"\nurl = "https://example.com/hook"'
+NAMED = "20260101T000000000000Z-0.json"
 _USED = re.compile(r"(transcription_\w+)(?:\{([^}]*)\})?")
 _GROUPED = re.compile(r"\bby \(([^)]*)\)")
 
@@ -43,6 +45,9 @@ def scrape(tmp_path_factory: pytest.TempPathFactory) -> str:
     usage_journal.add(store, {"transcript": StepUsage(1, 60.0, compute_s=2.0, failures={"StoreAway": 1})})
     store.write("sources.toml", b'[pod]\nkind = "feed"\nurl = "https://example.com/feed"')
     ledger.save(store, "pod", Ledger(looked="2026-01-01T00:00:00+00:00", error="away", pending=3))
+    store.write("events.toml", EVENTS)
+    for folder in ("outbox", "dead"):
+        store.write(f"events/{folder}/desk/{NAMED}", b"{}")
     with served.client(served.archive(store)) as asking:
         asking.get("/api/search", params={"q": "sentence"})
         return asking.get("/metrics").text
