@@ -291,7 +291,7 @@ def test_a_client_that_hangs_up_is_not_decoded(gated: GatedEngine, clips: dict[i
         first = pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[5]))
         assert gated.entered.wait(120)
         with pytest.raises(httpx2.TimeoutException):
-            posted(served, {"model": MODEL}, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
+            posted(served, {"model": MODEL}, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=1))
         reached(served, 1)
         gated.gate.set()
         assert first.result().json()["text"] == TEXT
@@ -305,7 +305,7 @@ def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, c
         assert gated.entered.wait(120)
         fields = {"model": MODEL, "stream": "true"}
         with pytest.raises(httpx2.TimeoutException):
-            posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
+            posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=1))
         reached(served, 1)
         gated.gate.set()
         assert first.result().json()["text"] == TEXT
@@ -313,7 +313,7 @@ def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, c
 
 
 def test_a_request_has_a_deadline(gated: GatedEngine, clips: dict[int, bytes]) -> None:
-    with running(gated, replace(LIMITS, timeout_s=3.0)) as served:
+    with running(gated, replace(LIMITS, timeout_s=1.5)) as served:
         answer = posted(served, {"model": MODEL}, ("a.wav", clips[5]))
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         gated.gate.set()
