@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from transcription_assets.domain.transcript import Segment, SpeechModel
-from transcription_assets.errors import TransientFailure
-from transcription_assets.service_client import Deadline, Rejected, ServiceClient
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.service_client import Deadline, NoAnswer, Rejected, ServiceClient
 from transcription_assets.speech import batches, fallback, languages, quality
 from transcription_assets.speech.batches import ChunkTask, Progress
 from transcription_assets.speech.decoder import Chunk, Decoded
@@ -47,6 +47,11 @@ OF_THE_FORM = frozenset({400, 415, 422})
 """Statuses by which a service may reject a form of answer."""
 OF_THE_SERVICE = frozenset({401, 403, 404})
 """Statuses after which no other request can succeed."""
+BUSY = frozenset({429, 503})
+"""Statuses of a service that takes no request now, whatever its content."""
+FAILED_WINDOWS = 3
+"""Windows that fail one after another, without a success, before the service counts as broken: one bad clip may crash
+its decoder, or exceed its time limit, and says nothing about the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class ServiceEngine:
     ) -> list[DecodedWindow | Exception]:
         """Implement `Engine.decode`: a window fails with its first chunk that does.
 
-        If the service does not answer at all, the remaining chunks are not sent, and their windows fail as well.
+        If the service cannot be reached or is too busy, or FAILED_WINDOWS windows fail without a success in between,
+        the remaining chunks are not sent, and their windows fail as well.
         """
         works = batches.states(windows)
         jobs = [job for work in works for job in batches.chunk_tasks(work)]
@@ -140,6 +146,7 @@ class ServiceEngine:
         known = next(iter(spoken)) if len(spoken) == 1 and not job.alone else ""
         try:
             segment = self._segment(call.deadline, job.chunk, self._options.language or known)
+            call.succeed()
             decoded = Decoded(segment, [(segment.language, 1.0)])
             careful = partial(self._careful, call.deadline)
             job.answer = fallback.checked(decoded, job.chunk, careful, may_change_language=False)
@@ -231,6 +238,8 @@ class _Call:
         self.deadline = Deadline()
         self.failures: dict[int, Exception] = {}
         self.broken: Exception | None = None
+        self._failed: set[int] = set()
+        """Windows that failed since the last success."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -249,9 +258,24 @@ class _Call:
             return
         with self._lock:
             self.failures.setdefault(id(job.work), error)
-            is_rejected = isinstance(error, Rejected) and error.status in OF_THE_SERVICE
-            if self.broken is None and (is_rejected or not isinstance(error, Rejected | InvalidAnswer)):
+            if not isinstance(error, Rejected):
+                self._failed.add(id(job.work))
+            if self.broken is None and (is_of_service(error) or len(self._failed) >= FAILED_WINDOWS):
                 self.broken = error
+
+    def succeed(self) -> None:
+        """Note that the service answered a request."""
+        with self._lock:
+            self._failed.clear()
+
+
+def is_of_service(error: Exception) -> bool:
+    """Return whether an error means that no other request can succeed now, whatever its audio."""
+    if isinstance(error, Rejected):
+        return error.status in OF_THE_SERVICE
+    if isinstance(error, NoAnswer):
+        return not error.connected or error.status in BUSY
+    return isinstance(error, PermanentFailure)
 
 
 def wav(samples: Samples) -> bytes:
