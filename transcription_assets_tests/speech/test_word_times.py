@@ -65,15 +65,31 @@ def test_words_of_a_segment_share_its_time() -> None:
         told((3, 2, "aa"), (4, 5, "bb")),
         told((0, 0, "aa"), (0, 0, "bb")),
         told((-8, -7, "aa"), (1, 2, "bb")),
+        told((2, 2, "aa"), (2, 3, "bb")),
+        told((0, 3, "aa"), (3, 8.5, "bb")),
+        told((2, 2.02, "aa"), (2.02, 2.04, "bb")),
+        told((7, 8, "aa"), (8, 9, "bb")),
     ],
-    ids=["outside", "nan", "infinite", "backwards", "negative length", "all zero", "negative"],
+    ids=[
+        "outside",
+        "nan",
+        "infinite",
+        "backwards",
+        "negative length",
+        "all zero",
+        "negative",
+        "half zero",
+        "long word",
+        "one moment",
+        "pause",
+    ],
 )
 def test_impossible_times_are_not_used(stated: list[TimedText]) -> None:
     assert times("aa bb", stated, (2, 4)) == ([(2.0, 3.0, " aa"), (3.0, 4.0, " bb")], True)
 
 
 def test_times_a_little_outside_are_moved_to_the_edge() -> None:
-    assert times("aa bb", told((-0.3, 1, "aa"), (1, 10.5, "bb"))) == ([(0, 1, " aa"), (1, 10, " bb")], False)
+    assert times("aa bb", told((-0.3, 1, "aa"), (6, 10.5, "bb"))) == ([(0, 1, " aa"), (6, 10, " bb")], False)
 
 
 def test_scripts_without_spaces_are_timed_by_character() -> None:
