@@ -37,6 +37,8 @@ CAREFUL_TEMPERATURE = 0.4
 """Temperature of the second attempt, which leaves loops that a decoder without one repeats."""
 MOST_BYTES = 4 << 20
 """Of an answer: the times of 30 s of words are less than 100 kB."""
+LEAST_LOGPROB = -100.0
+"""Log-probability that stands for any lower one, so that means stay finite."""
 FORMS: tuple[Mapping[str, Any], ...] = (
     {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]},
     {"response_format": "verbose_json"},
@@ -305,6 +307,8 @@ def answer_of(document: Any) -> SpokenAnswer:
             hint="check TRANSCRIPTION_SPEECH_URL",
         )
     segments = _list(document.get("segments"))
+    logprobs = [_within(item.get("avg_logprob"), -math.inf, 0.0) for item in segments]
+    silences = [_within(item.get("no_speech_prob"), 0.0, 1.0) for item in segments]
     weights = [max(len(str(item.get("text", ""))), 1) for item in segments]
     language = document.get("language")
     return SpokenAnswer(
@@ -312,8 +316,8 @@ def answer_of(document: Any) -> SpokenAnswer:
         words=_timed(_list(document.get("words")), "word"),
         segments=_timed(segments, "text"),
         language=code_of(language) if isinstance(language, str) else "",
-        avg_logprob=_mean([item.get("avg_logprob") for item in segments], weights),
-        no_speech_prob=_mean([item.get("no_speech_prob") for item in segments], weights),
+        avg_logprob=_mean([max(value, LEAST_LOGPROB) for value in logprobs], weights),
+        no_speech_prob=_mean(silences, weights),
     )
 
 
@@ -322,7 +326,7 @@ def _timed(items: Sequence[Mapping[str, Any]], text: str) -> tuple[TimedText, ..
         TimedText(_number(item.get("start"), math.nan), _number(item.get("end"), math.nan), word, sure)
         for item in items
         if isinstance(word := item.get(text), str)
-        for sure in [_number(item.get("probability"))]
+        for sure in [_within(item.get("probability"), 0.0, 1.0, otherwise=0.0)]
     )
 
 
@@ -330,13 +334,15 @@ def _list(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _mean(values: Sequence[Any], weights: Sequence[int]) -> float:
+def _within(value: Any, least: float, most: float, otherwise: float = math.nan) -> float:
+    """Return a number in a range; `otherwise` for anything else, which no model computes."""
+    number = _number(value, math.nan)
+    return number if least <= number <= most else otherwise
+
+
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
     """Return the weighted mean of the values that are numbers, 0.0 if none is."""
-    stated = [
-        (_number(value), weight)
-        for value, weight in zip(values, weights, strict=True)
-        if not math.isnan(_number(value, math.nan))
-    ]
+    stated = [(value, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
     total = sum(weight for _, weight in stated)
     return sum(value * weight for value, weight in stated) / total if total else 0.0
 

@@ -36,8 +36,8 @@ class TimedText:
 def placed(text: str, stated: Sequence[TimedText], voiced: Sequence[Region], length: float) -> tuple[list[Word], bool]:
     """Return the words of a text with times in [0, length], and whether times are estimated.
 
-    `stated` are the service's words or segments, in order. If one of them is impossible, or all together are implausible,
-    none is used. `voiced` are the regions with speech; without any, the whole chunk is.
+    `stated` are the service's words or segments, in order. If one of them is impossible, or all together are
+    implausible, none is used. `voiced` are the regions with speech; without any, the whole chunk is.
     """
     tokens = _tokens(text)
     if not tokens:

@@ -66,7 +66,7 @@ def test_verbose_json_has_words_and_segments(client: OpenAI, clips: dict[int, by
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
-    assert (found.language, found.duration, found.text) == ("en", 5.0, TEXT)
+    assert (found.language, found.duration, found.text) == ("english", 5.0, TEXT)
     assert found.words is not None
     assert [word.word for word in found.words] == TEXT.split()
     assert [word.start for word in found.words] == pytest.approx([number * 5 / 6 for number in range(6)], abs=0.001)

@@ -27,7 +27,7 @@ from transcription_assets.speech import (
     SpeechOptions,
     WindowTask,
 )
-from transcription_assets.speech.service import BUSY, FAILED_WINDOWS, MOST_BYTES
+from transcription_assets.speech.service import BUSY, FAILED_WINDOWS, MOST_BYTES, answer_of
 from transcription_assets_tests.serving import answering
 
 KEY = "sk-very-secret"
@@ -216,6 +216,28 @@ def test_a_loop_is_asked_again_and_marked(service: Service) -> None:
     (answer,) = engine(service).decode([window((0.0, 9.0))])
     assert {item.low_confidence for item in decoded(answer).segments} == {"loop"}
     assert {asked.fields["temperature"][0] for asked in service.asked} == {"0", "0.4"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "logprob"),
+    [(-0.5, -0.5), (5, 0.0), (1e308, 0.0), (-1e308, -100.0), (math.nan, 0.0), ("-1", 0.0), (True, 0.0), (None, 0.0)],
+    ids=str,
+)
+def test_an_impossible_logprob_is_not_stated(stated: object, logprob: float) -> None:
+    segments = [{"text": "aa", "avg_logprob": stated}]
+    assert answer_of({"text": "aa", "segments": segments}).avg_logprob == logprob
+
+
+@pytest.mark.parametrize("stated", [37, -0.1, 1e308, math.inf, "0.9", [1]], ids=str)
+def test_an_impossible_probability_is_not_stated(stated: object) -> None:
+    said = answer_of(
+        {
+            "text": "aa",
+            "segments": [{"text": "aa", "no_speech_prob": stated}, {"text": "aa", "no_speech_prob": 0.25}],
+            "words": [{"word": "aa", "start": 0, "end": 1, "probability": stated}],
+        }
+    )
+    assert (said.no_speech_prob, said.words[0].probability) == (0.25, 0.0)
 
 
 def test_a_silent_answer_leaves_a_gap(service: Service) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
-from transcription_assets.speech.language_names import code_of
+from transcription_assets.speech.language_names import NAMES, code_of, name_of
 from transcription_assets.speech.word_times import TimedText, placed
 
 TIMES = st.floats(-5, 40) | st.sampled_from([math.nan, math.inf, -math.inf, 1e300])
@@ -116,12 +116,29 @@ def test_no_word_is_lost_and_times_are_possible(
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("english", "en"), ("German", "de"), ("en-US", "en"), ("pt_BR", "pt"), ("haitian creole", "ht"), ("yue", "yue")],
+    [
+        ("english", "en"),
+        ("German", "de"),
+        ("en-US", "en"),
+        ("pt_BR", "pt"),
+        ("haitian creole", "ht"),
+        ("yue", "yue"),
+        ("deu", "de"),
+        ("Mandarin", "zh"),
+        ("nb-NO", "no"),
+        ("jv", "jw"),
+    ],
 )
 def test_names_of_languages_have_codes(name: str, code: str) -> None:
     assert code_of(name) == code
 
 
-@pytest.mark.parametrize("name", ["", "klingon", "e", "1234", "日本語"])
+@pytest.mark.parametrize("name", ["", "klingon", "e", "1234", "日本語", "xx", "und", "auto", "the"])
 def test_unknown_languages_have_no_code(name: str) -> None:
     assert code_of(name) == ""
+
+
+def test_every_language_has_a_name_and_a_code() -> None:
+    codes = [item.split()[0] for item in NAMES.split(",")]
+    assert len(codes) == 100
+    assert [code_of(name_of(code)) for code in codes] == [code_of(code) for code in codes] == codes
