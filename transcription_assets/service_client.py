@@ -118,6 +118,11 @@ class ServiceClient:
                 hint=f"correct {self._variables}_KEY",
             )
 
+    @property
+    def url(self) -> str:
+        """Base URL of the service, without a slash at its end."""
+        return self._url
+
     def post(self, path: str, model: str, deadline: Deadline | None = None, **body: Any) -> Any:
         """Send a request, retry transient errors, and return the JSON document of the response.
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.speech.windows import DecodedWindow
 from transcription_assets.speech.word_times import TimedText, placed
 
-VERSION = "1"
+VERSION = "2"
+ALIAS = "whisper-1"
+"""Name of the model of OpenAI, and of whatever model a server has instead."""
 SHORTEST_S = 0.5
 """Shorter chunks are padded with silence: OpenAI rejects audio of less than 0.1 s."""
 CAREFUL_TEMPERATURE = 0.4
@@ -81,12 +84,13 @@ class ServiceEngine:
         self._client = client
         self._requests = requests
         self._options = options or SpeechOptions()
-        self._model = SpeechModel(model, "", "", f"OpenAI protocol, packed and repaired {VERSION}")
+        engine = f"OpenAI protocol, packed and repaired {VERSION}"
+        self._model = SpeechModel(model, revision(model, client.url), "", engine)
         self._form = _Form()
 
     @property
     def model(self) -> SpeechModel:
-        """Model name of the service; services report no revision."""
+        """Model name of the service; for the alias, the revision is that of `revision`."""
         return self._model
 
     @property
@@ -213,6 +217,14 @@ class ServiceEngine:
         files = {"file": ("speech.wav", wav(chunk.samples), "audio/wav")}
         path = "audio/translations" if translates else "audio/transcriptions"
         return self._client.post(path, self._model.name, deadline, data=data, files=files)
+
+
+def revision(model: str, url: str) -> str:
+    """Return what tells models with the same name apart: a digest of the URL for the alias, "" for any other name.
+
+    Services report no revision. A name other than the alias means the same model wherever the service is.
+    """
+    return sha256(url.rstrip("/").encode()).hexdigest()[:12] if model == ALIAS else ""
 
 
 class _Form:

@@ -344,6 +344,16 @@ def test_the_model_of_the_service_is_in_the_transcript_recipe(service: Service) 
     assert "OpenAI" in engine(service).model.engine
 
 
+def test_the_alias_is_another_model_at_another_url() -> None:
+    models = [
+        ServiceEngine(ServiceClient(url, "speech"), name).model
+        for name in ("whisper-1", "base")
+        for url in ("http://a/v1", "http://b/v1", "http://a/v1/")
+    ]
+    assert models[0] == models[2] != models[1]
+    assert models[3] == models[4] == models[5]
+
+
 def test_load_reports_what_is_wrong(service: Service) -> None:
     engine(service).load()
     service.respond = lambda _asked: (401, b"no")
