@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -311,6 +313,7 @@ def run(
     config = web_server.configured(build(service, access), chosen.proxies, verbose=verbose)
     config.timeout_graceful_shutdown = LEAVE_S
     web_server.allow_descriptors()
+    signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal again once it has ended
     try:
         with suppress(KeyboardInterrupt):
             web_server.ListeningServer(config, lambda: listening(address)).run([bound])
@@ -319,3 +322,7 @@ def run(
             log.warning("ended in the middle of a recording")
             temporary.end()
             os._exit(0)
+
+
+def _exit(*_: object) -> None:
+    sys.exit(0)
