@@ -38,7 +38,8 @@ def code_versions(chosen: Settings) -> dict[str, str]:
     encoder = _pinned(chosen.encoder_model)
     recogniser = f"{speech.VERSION}, {_pinned(chosen.whisper_model)}"
     if chosen.engine == "openai":
-        recogniser = f"service {speech.service.VERSION}, {chosen.speech_model}, by {chosen.speech_url}"
+        where = speech.service.revision(chosen.speech_model, chosen.speech_url)
+        recogniser = f"service {speech.service.VERSION}, {chosen.speech_model}{where and f' at {where}'}"
     apart = "channels" if chosen.speakers == "channels" else "mixed"
     return {
         "video": video.VERSION,

@@ -29,6 +29,8 @@ RENAMED = {"SEARCH_DOUBTFUL": "SEARCH_LOW_CONFIDENCE"}
 LauncherName = Literal["subprocess", "in_process", "kubernetes", "nebius"]
 VARIABLES = r"^([A-Za-z_]\w*=[^,]*(,[A-Za-z_]\w*=[^,]*)*)?$"
 SECRETS = r"^([A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?(,[A-Za-z_]\w*=[a-z0-9-]+(@[a-z0-9-]+)?)*)?$"
+SERVICE_URL = r"^(https?://[^\s/?#@\\]+([/?#]\S*)?)?$"
+"""Without a name or password before the host: they would be displayed in messages."""
 LABELS = r"^([\w./-]+=[\w.-]*(,[\w./-]+=[\w.-]*)*)?$"
 
 
@@ -79,7 +81,7 @@ class Settings(BaseSettings):
     )
     speech_url: str = Field(
         "",
-        pattern=r"^(https?://\S+)?$",
+        pattern=SERVICE_URL,
         description="With `openai`: base URL of a speech service with the OpenAI protocol (`https://host/v1`), which "
         "then gets the sound of all recordings.",
     )
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
     )
     embedding_url: str = Field(
         "",
-        pattern=r"^(https?://\S+)?$",
+        pattern=SERVICE_URL,
         description="Base URL of an embedding service with the OpenAI protocol (`https://host/v1`), which then "
         "encodes texts with `TRANSCRIPTION_ENCODER_MODEL`: texts leave the machine. Empty = the encoder"
         " runs in this process.",
@@ -247,7 +249,7 @@ class Settings(BaseSettings):
     )
     inbox_queue: str = Field(
         "",
-        pattern=r"^(https?://\S+)?$",
+        pattern=SERVICE_URL,
         description="URL of an SQS queue with the bucket's event notifications; empty = every tick lists the whole "
         "inbox.",
     )
@@ -522,7 +524,7 @@ class Settings(BaseSettings):
     serve_timeout_s: float = Field(20.0, ge=1, le=600, description="Seconds after which a request fails.")
     ask_url: str = Field(
         "",
-        pattern=r"^(https?://\S+)?$",
+        pattern=SERVICE_URL,
         description="Base URL of a language model with the OpenAI protocol (`https://host/v1`), which then answers"
         " questions: the question and the passages that match it leave the machine. Empty = no answers.",
     )
@@ -627,11 +629,18 @@ def load() -> Settings:
         loaded = Settings()
     except ValidationError as error:
         for item in error.errors():
-            reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = f"={item['input']!r}: {item['msg']}"
+            reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = (
+                f"={_displayed(item['input'])}: {item['msg']}"
+            )
         raise WrongSettings(reasons, nearest) from error
     if nearest:
         raise WrongSettings(reasons, nearest)
     return loaded
+
+
+def _displayed(value: object) -> str:
+    """Return a rejected value for a message, without the password of a URL."""
+    return re.sub(r"//[^/]*@", "//***@", repr(value))
 
 
 def unknown(environment: Mapping[str, str]) -> dict[str, str]:

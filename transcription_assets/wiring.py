@@ -184,6 +184,7 @@ def _build_service_engine(chosen: SpeechSettings, key: str) -> Engine:
         key=key,
         timeout_s=chosen.speech_timeout_s,
         most_bytes=service.MOST_BYTES,
+        requests=chosen.speech_requests,
     )
     return ServiceEngine(client, chosen.speech_model, requests=chosen.speech_requests, options=chosen.options)
 

@@ -200,3 +200,14 @@ def test_an_invalid_host_name_is_refused(name: str) -> None:
     assert getattr(Settings(**{name: "a.example.com, b.example.com:8000"}), name)
     with pytest.raises(ValidationError):
         Settings(**{name: "a.example.com b.example.com"})
+
+
+@pytest.mark.parametrize("name", ["SPEECH_URL", "EMBEDDING_URL", "ASK_URL"])
+@pytest.mark.parametrize("place", ["me:secret@host/v1", "secret@host", "host\\@secret", "", "/v1"])
+def test_a_url_of_a_service_has_no_password(name: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TRANSCRIPTION_{name}", f"https://{place}")
+    with pytest.raises(settings.WrongSettings) as failure:
+        settings.load()
+    assert "secret@" not in str(failure.value)
+    monkeypatch.setenv(f"TRANSCRIPTION_{name}", "https://host:80/v1/@me")
+    settings.load()

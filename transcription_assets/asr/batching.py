@@ -20,6 +20,9 @@ READERS = 2
 AHEAD_GROUPS = 2
 """Windows are read ahead until they fill so many groups of the engine."""
 
+MOST_FAILURES = 5
+"""Groups that fail one after another before the engine counts as broken."""
+
 Deliver = Callable[[WindowJob, DecodedWindow | Exception], None]
 Observe = Callable[[int, float, float], None]
 """Called after each group with its number of windows, seconds of audio, and seconds of decoding."""
@@ -69,6 +72,7 @@ class Batcher:
         self._ready: deque[_Ready] = deque()
         self._ahead_s = 0.0
         self._closed = False
+        self._failures = 0
         threads = [threading.Thread(target=self._read, name=f"asr reader {number}") for number in range(READERS)]
         self._threads = [*threads, threading.Thread(target=self._decode, name="asr decoder")]
         for thread in self._threads:
@@ -103,13 +107,28 @@ class Batcher:
             self._drop(work)
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """End the threads; the group that is being decoded is finished first, and the rest is dropped."""
+    @property
+    def problem(self) -> str:
+        """Reason why nothing is decoded, "" if there is none."""
+        if not self._closed and not all(thread.is_alive() for thread in self._threads):
+            return "a thread of the engine ended"
+        if self._failures >= MOST_FAILURES:
+            return f"the engine failed {self._failures} times in a row"
+        return ""
+
+    @property
+    def has_ended(self) -> bool:
+        """True once no thread works."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def close(self, limit_s: float = float("inf")) -> None:
+        """End the threads within `limit_s`; the group that is being decoded is finished first, the rest is dropped."""
+        until = time.monotonic() + min(limit_s, threading.TIMEOUT_MAX)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(max(until - time.monotonic(), 0.0))
 
     def _drop(self, work: RecordingWork) -> None:
         work.cancelled = True
@@ -185,10 +204,12 @@ class Batcher:
         started = time.monotonic()
         try:
             answers = self.engine_of(group[0].work.options).decode(windows)
+            answers = [answer for _, answer in zip(group, answers, strict=True)]
+            audio_s = sum(item.job.plan.length for item in group)
+            self._observe(len(group), audio_s, time.monotonic() - started)
         except Exception as error:  # noqa: BLE001 -- the failure of a group is the result of its windows
-            return [error] * len(group)
-        audio_s = sum(item.job.plan.length for item in group)
-        self._observe(len(group), audio_s, time.monotonic() - started)
+            answers = [error] * len(group)
+        self._failures = self._failures + 1 if all(isinstance(each, Exception) for each in answers) else 0
         return answers
 
     def _deliver(self, work: RecordingWork, job: WindowJob, answer: DecodedWindow | Exception) -> None:

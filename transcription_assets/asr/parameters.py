@@ -11,8 +11,6 @@ from transcription_assets.speech.language_names import code_of
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 GRANULARITIES = ("word", "segment")
-ALIAS = "whisper-1"
-"""Name that many clients of the OpenAI API have fixed; it stands for the model of this server."""
 LONGEST_PROMPT = 2000
 """Characters of a prompt that are used; Whisper takes some hundred words."""
 

@@ -9,6 +9,7 @@ from transcription_assets.asr.parameters import Format, Parameters
 from transcription_assets.domain import subtitles
 from transcription_assets.domain.transcript import Media, Segment, SpeechModel, Transcript
 from transcription_assets.speech import SpeechResult, Task
+from transcription_assets.speech.language_names import name_of
 
 MEDIA_TYPES: Mapping[Format, str] = {
     "json": "application/json",
@@ -75,7 +76,7 @@ def done(transcript: Transcript) -> bytes:
 def _verbose(transcript: Transcript, asked: Parameters, task: Task) -> dict[str, Any]:
     document: dict[str, Any] = {
         "task": task,
-        "language": transcript.language,
+        "language": name_of("en" if task == "translate" else transcript.language),
         "duration": transcript.duration,
         "text": text_of(transcript.segments),
     }

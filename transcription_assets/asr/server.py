@@ -1,8 +1,12 @@
 """The routes of the ASR service, its guard, and the server that runs it."""
 
 import asyncio
+import logging
+import os
+import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
@@ -20,7 +24,8 @@ from transcription_assets.asr.problems import ApiError
 from transcription_assets.asr.service import HANG_UP, Accepted, Limits, TranscriptionService
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.settings import Settings
-from transcription_assets.speech import Engine, Task
+from transcription_assets.speech import SAMPLE_RATE, Engine, Task
+from transcription_assets.storage import temporary
 from transcription_assets.web import server as web_server
 from transcription_assets.web.access import Access, bracketed, is_same_origin
 from transcription_assets.web.middleware import PROBES, App, Message, Receive, Scope, Send
@@ -28,11 +33,17 @@ from transcription_assets.web.rate_limit import RateLimit, address_block
 
 LEAVE_S = 50
 """Seconds that requests in progress may take after SIGTERM; Kubernetes kills a pod after 60."""
+DISK_PER_S = 2 * 2 * 2 * SAMPLE_RATE
+"""Bytes of local disk for a second of a recording beside its upload: decoded and as FLAC, two channels of 16 bits."""
+KEEP_ALIVE_S = 15.0
+"""Seconds without an event after which a stream gets a comment: proxies close quiet connections."""
 GUESSES_PER_MINUTE = 60
 OPEN = PROBES | {"/health"}
 """Paths that need no token."""
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 def build(service: TranscriptionService, access: Access) -> "Guard":
@@ -61,13 +72,15 @@ def build(service: TranscriptionService, access: Access) -> "Guard":
         return JSONResponse(_model(name, created))
 
     async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        problem = service.problem
+        return JSONResponse({"status": problem or "ok"}, 503 if problem else 200)
 
     async def metrics(_request: Request) -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def probe(_request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        problem = service.problem
+        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
     routes = [
         Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
@@ -95,7 +108,7 @@ async def _answer(service: TranscriptionService, request: Request, task: Task) -
             stack.enter_context(service.admitted())
             async with asyncio.timeout_at(until):
                 upload = await service.receive(request, task, stack)
-                accepted = await _unless_gone(request, service.prepare(upload))
+                accepted = await _unless_gone(request, service.prepare(upload, until))
                 if upload.asked.stream:
                     return EventStream(service, accepted, until, stack.pop_all())
                 transcript = await _unless_gone(request, service.transcript(accepted))
@@ -150,7 +163,7 @@ async def _hang_up(receive: Receive) -> None:
 class EventStream(Response):
     """A response of server-sent events; `stack` holds what the request occupies, until the end of the stream.
 
-    The status is that of the first event; a later failure is an event with the error.
+    The status is that of the first event, or 200 after KEEP_ALIVE_S; a later failure is an event with the error.
     """
 
     media_type = "text/event-stream"
@@ -169,10 +182,10 @@ class EventStream(Response):
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        async with aclosing(self._service.events(self._accepted)) as events:
+        async with aclosing(self._service.events(self._accepted)) as events, aclosing(_kept_alive(events)) as sent:
             try:
                 async with asyncio.timeout_at(self._until):
-                    async for event in events:
+                    async for event in sent:
                         if not begun:
                             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                             begun = True
@@ -184,6 +197,26 @@ class EventStream(Response):
                     return
                 await send({"type": "http.response.body", "body": responses.event(failed.document), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _kept_alive(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the events, and a comment after each KEEP_ALIVE_S without one."""
+    following = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            await asyncio.wait({following}, timeout=KEEP_ALIVE_S)
+            if not following.done():
+                yield b": waiting\n\n"
+                continue
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                return
+            yield event
+            following = asyncio.ensure_future(anext(events))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 @dataclass
@@ -260,6 +293,8 @@ def run(
 
     Once the server accepts connections, `listening` is called with its URL, and a warning if it is open to a network.
 
+    A recording that is still extracted or decoded then ends with the process, within some seconds.
+
     Raises:
         TranscriptionError: the engine cannot be loaded, or the address is in use or not of this machine.
 
@@ -272,9 +307,22 @@ def run(
     if access.is_open and not access.is_local:
         address += " (without authentication: set TRANSCRIPTION_ASR_TOKEN)"
     limits = Limits(chosen.asr_requests, int(chosen.asr_max_mb * 1e6), chosen.asr_timeout_s)
-    service = TranscriptionService(engine, replace(decoder, longest_s=chosen.asr_longest_s), limits)
+    most_disk = int(DISK_PER_S * chosen.asr_longest_s)
+    bounded = replace(decoder, longest_s=chosen.asr_longest_s, most_disk=most_disk)
+    service = TranscriptionService(engine, bounded, limits)
     config = web_server.configured(build(service, access), chosen.proxies, verbose=verbose)
     config.timeout_graceful_shutdown = LEAVE_S
     web_server.allow_descriptors()
-    with suppress(KeyboardInterrupt):
-        web_server.ListeningServer(config, lambda: listening(address)).run([bound])
+    signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal again once it has ended
+    try:
+        with suppress(KeyboardInterrupt):
+            web_server.ListeningServer(config, lambda: listening(address)).run([bound])
+    finally:
+        if not service.has_ended:  # the interpreter would wait for its threads: for minutes, if the engine is slow
+            log.warning("ended in the middle of a recording")
+            temporary.end()
+            os._exit(0)
+
+
+def _exit(*_: object) -> None:
+    sys.exit(0)

@@ -1,33 +1,39 @@
 """A request from its upload to its transcript: bounded in number, size and time, and dropped if the client hangs up."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from transcription_assets.asr import responses, uploads
 from transcription_assets.asr.batching import Batcher, RecordingWork
 from transcription_assets.asr.metrics import Metrics
-from transcription_assets.asr.parameters import ALIAS, Parameters, parse
+from transcription_assets.asr.parameters import Parameters, parse
 from transcription_assets.asr.problems import ApiError, of_engine, of_recording, too_busy
 from transcription_assets.asr.recordings import PreparedRecording, prepare
 from transcription_assets.domain.transcript import Transcript
 from transcription_assets.errors import PermanentFailure, TranscriptionError
+from transcription_assets.media.ffmpeg_process import Interruption, interruptible
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.speech import DecodedWindow, Engine, SpeechOptions, Task, assembly, usable_cores
 from transcription_assets.speech.recognition import WindowJob
+from transcription_assets.speech.service import ALIAS
 from transcription_assets.storage import temporary
 
+LARGE_BYTES = 25_000_000
+"""Larger uploads, which OpenAI rejects, are extracted one at a time, so that others have threads."""
+END_S = 5.0
+"""Seconds that threads may take at the end; what they do is of no use then."""
+SHORTEST_S = 1.0
+"""Minimum time limit of a decoder."""
 HANG_UP = 499
 """Status of a request whose client hung up, for the metrics; nobody receives it."""
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Upload:
 
     path: Path
     filename: str
+    size: int
     asked: Parameters
     task: Task
 
@@ -69,12 +76,26 @@ class TranscriptionService:
         self._decoder = decoder
         self._batcher = Batcher(engine, self.metrics.decoded)
         self._extractors = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asr extractor")
+        self._extractor_of_large = ThreadPoolExecutor(1, thread_name_prefix="asr extractor of large")
+        self._extracting = 0
+        self._counting = threading.Lock()
         self._inside = 0
 
-    def close(self) -> None:
-        """End the threads."""
-        self._extractors.shutdown(wait=True, cancel_futures=True)
-        self._batcher.close()
+    @property
+    def problem(self) -> str:
+        """Reason why the engine does not work, "" if it does."""
+        return self._batcher.problem
+
+    def close(self, limit_s: float = END_S) -> None:
+        """End the threads; after `limit_s` seconds they are left alone, see `has_ended`."""
+        for pool in (self._extractors, self._extractor_of_large):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._batcher.close(limit_s)
+
+    @property
+    def has_ended(self) -> bool:
+        """False if a thread still works after `close`."""
+        return not self._extracting and self._batcher.has_ended
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -108,10 +129,10 @@ class TranscriptionService:
             raise ApiError(503, "the server cannot store uploads now; try again later") from error
         path = folder / "upload"
         form = await uploads.receive(request, path, self.limits.most_bytes)
-        return Upload(path, form.filename, parse(form.fields, self.models), task)
+        return Upload(path, form.filename, form.size, parse(form.fields, self.models), task)
 
-    async def prepare(self, upload: Upload) -> Accepted:
-        """Extract the speech of an upload, and plan its windows.
+    async def prepare(self, upload: Upload, until: float) -> Accepted:
+        """Extract the speech of an upload, and plan its windows, until this time of the event loop at most.
 
         Raises:
             ApiError: it is no recording, cannot be decoded, or is too long.
@@ -119,8 +140,9 @@ class TranscriptionService:
         """
         asked, name = upload.asked, upload.filename
         try:
-            recording = await self._in_thread(
-                prepare, upload.path, name, self._decoder, asked.vocabulary, streamed=asked.stream
+            recording = await self._extracted(
+                upload.size > LARGE_BYTES,
+                lambda: prepare(upload.path, name, self._limited(until), asked.vocabulary, streamed=asked.stream),
             )
         except (TranscriptionError, OSError) as error:
             raise of_recording(error, {str(upload.path): name, str(upload.path.parent): name}) from error
@@ -214,15 +236,36 @@ class TranscriptionService:
         self.metrics.audio.inc(result.duration)
         return responses.transcript_of(result, accepted.upload.filename, self._model)
 
-    async def _in_thread(
-        self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
-        """Return the result of `work` in a thread; a caller that is cancelled waits for the end of a started one."""
-        future = self._extractors.submit(work, *args, **kwargs)
+    def _limited(self, until: float) -> MediaDecoder:
+        """Return the decoder with the time that the request has left."""
+        return replace(self._decoder, most_s=max(until - time.monotonic(), SHORTEST_S))
+
+    async def _extracted(self, is_large: bool, work: Callable[[], PreparedRecording]) -> PreparedRecording:  # noqa: FBT001
+        """Return the result of `work` in a thread.
+
+        If the caller is cancelled, its ffmpeg is killed, and it waits for the end: files are removed afterwards.
+        """
+        interruption = Interruption()
+
+        def interruptibly() -> PreparedRecording:
+            with interruptible(interruption):
+                return work()
+
+        pool = self._extractor_of_large if is_large else self._extractors
+        future = pool.submit(interruptibly)
+        with self._counting:
+            self._extracting += 1
+        future.add_done_callback(self._count_end)
+        waiting = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(waiting)
         except asyncio.CancelledError:
+            interruption.kill()
             if not future.cancel():
                 with suppress(Exception):
-                    await asyncio.wrap_future(future)  # its files are removed afterwards
+                    await waiting
             raise
+
+    def _count_end(self, _future: "Future[PreparedRecording]") -> None:
+        with self._counting:
+            self._extracting -= 1

@@ -1,12 +1,13 @@
 """Reception of a form with a recording: the file goes to disk while it arrives, and everything is bounded."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -17,11 +18,12 @@ from transcription_assets.domain.text import printable
 FIELD_BYTES = 64 << 10
 """Of all fields other than the file together."""
 MOST_FIELDS = 64
-HEADER_BYTES = 16 << 10
 OVERHEAD = 256 << 10
 """Bytes of a form beside its file: boundaries, headers and fields."""
 STALL_S = 30.0
 """Seconds without data after which an upload fails."""
+SLOWEST_BYTES_PER_S, GRACE_S = 4 << 10, 30.0
+"""Minimum mean rate of an upload, after the first GRACE_S seconds: a slower one would occupy a place for long."""
 DRAIN_BYTES, DRAIN_S = 16 << 20, 3.0
 """What is read of a rejected upload: a client that cannot send it all sees a broken connection, not the reason."""
 LONGEST_NAME = 100
@@ -47,20 +49,20 @@ async def receive(request: Request, target: Path, most_bytes: int) -> Form:
     boundary = _boundary(request.headers)
     if _stated_size(request.headers) > most_bytes + OVERHEAD:
         raise too_large(most_bytes)
-    with target.open("wb") as file:
-        reader = _Reader(file, most_bytes)
-        parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
-        try:
+    try:
+        with target.open("wb") as file:
+            reader = _Reader(file, most_bytes)
+            parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
             async for data in _blocks(request):
                 reader.received += len(data)
                 if reader.received > most_bytes + OVERHEAD:
                     raise too_large(most_bytes)
                 parser.write(data)
             parser.finalize()
-        except MultipartParseError as error:
-            raise ApiError(400, f"the form is malformed: {error}", code="invalid_form") from error
-        except OSError as error:
-            raise ApiError(503, "the server cannot store the upload now; try again later") from error
+    except FormParserError as error:
+        raise ApiError(400, f"the form is malformed: {error}", code="invalid_form") from error
+    except OSError as error:  # also at the end of the block, which writes what is buffered
+        raise ApiError(503, "the server cannot store the upload now; try again later") from error
     if not reader.ended:
         raise ApiError(400, "the form is incomplete", code="invalid_form")
     if not reader.has_file:
@@ -93,6 +95,7 @@ def too_large(most_bytes: int) -> ApiError:
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
     blocks = aiter(request.stream())
+    started, received = time.monotonic(), 0
     while True:
         try:
             data = await asyncio.wait_for(anext(blocks), STALL_S)
@@ -100,6 +103,9 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
             return
         except TimeoutError:
             raise ApiError(408, f"no data arrived for {STALL_S:g} s", code="timeout") from None
+        received += len(data)
+        if received < SLOWEST_BYTES_PER_S * (time.monotonic() - started - GRACE_S):
+            raise ApiError(408, f"the upload is slower than {SLOWEST_BYTES_PER_S >> 10} kB/s", code="timeout")
         yield data
 
 

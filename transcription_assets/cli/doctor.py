@@ -14,6 +14,7 @@ from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.search.index import Index
 from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
+from transcription_assets.speech.service import ALIAS
 from transcription_assets.storage import Store
 from transcription_assets.wiring import READER_MODEL, SpeechSettings, build_engine, locate_installed
 
@@ -116,7 +117,13 @@ def _speech_check(settings: Settings) -> Mapping[str, Callable[[], str]]:
 
 def _speech_service(settings: Settings) -> str:
     build_engine(locate_installed(settings), SpeechSettings.of(settings), settings.speech_key).load()
-    return f"{settings.speech_model} of the service at {settings.speech_url} answers"
+    answers = f"{settings.speech_model} of the service at {settings.speech_url} answers"
+    if settings.speech_model == ALIAS:
+        answers += (
+            f"; {ALIAS} stands for any model of a server: if that changes, transcripts are not outdated."
+            " Set TRANSCRIPTION_SPEECH_MODEL to the name of its model"
+        )
+    return answers
 
 
 def _encoder(settings: Settings) -> str:

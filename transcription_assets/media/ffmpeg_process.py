@@ -155,6 +155,52 @@ class ProcessResult:
     decoded_s: float = 0.0
 
 
+class Interruption:
+    """Kills the processes that a thread started in `interruptible`; `kill` is called from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._killed = False
+
+    def kill(self) -> None:
+        """Kill the processes that run, and each that is started later."""
+        with self._lock:
+            self._killed = True
+            for process in self._running:
+                _kill(process)
+
+    @contextmanager
+    def covering(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """Let `kill` end the process during the block; its process group exists until the block ends."""
+        with self._lock:
+            self._running.add(process)
+            if self._killed:
+                _kill(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+
+class _OfThread(threading.local):
+    interruption: Interruption | None = None
+
+
+_of_thread = _OfThread()
+
+
+@contextmanager
+def interruptible(interruption: Interruption) -> Iterator[None]:
+    """Let `interruption` kill the processes that this thread starts in the block."""
+    before, _of_thread.interruption = _of_thread.interruption, interruption
+    try:
+        yield
+    finally:
+        _of_thread.interruption = before
+
+
 def run(command: list[str], limit_s: float) -> ProcessResult:
     """Run ffmpeg for at most `limit_s` seconds; with `-progress pipe:1`, its position is part of the result.
 
@@ -203,6 +249,8 @@ def started(
         with _signals_deferred():  # one that raises inside `Popen` would leave a process that nobody ends
             process = stack.enter_context(_popen(command, stdin, pass_fds))
             stack.callback(_kill, process)
+            if _of_thread.interruption is not None:
+                stack.enter_context(_of_thread.interruption.covering(process))
         _limit_memory(process.pid)
         yield process
 

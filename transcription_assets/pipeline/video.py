@@ -30,12 +30,15 @@ class MediaDecoder:
     """Audio tracks to transcribe: `auto`, `first`, `all`, or a number from 1."""
     longest_s: float = media.LONGEST_S
     """Maximum duration in seconds; a longer recording fails."""
+    most_s: float = float("inf")
+    """Maximum number of seconds for one decoder, whatever the duration of the recording."""
     most_disk: int | None = None
     """Maximum bytes of local disk for one recording; None if only the disk itself is the limit."""
 
     def limit(self, duration: float | None, size: int) -> float:
         """Return the number of seconds after which a decoder counts as hung; see `media.decode_limit`."""
-        return media.decode_limit(duration, size, floor_s=self.floor_s, per_second=self.per_second)
+        limit = media.decode_limit(duration, size, floor_s=self.floor_s, per_second=self.per_second)
+        return min(limit, self.most_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,11 @@ def _again(careful: Careful, chunk: Chunk, language: str, probability: float) ->
 
 
 def _filled(answer: Answer, chunk: Chunk, careful: Careful, *, may_repeat: bool = False) -> Answer:
-    """Return the words decoded in the gaps of the result: voiced regions without words."""
-    if not answer or answer[0].low_confidence:
+    """Return the words decoded in the gaps of the result: voiced regions without words.
+
+    Estimated times show no gaps: words that are elsewhere would be decoded again there.
+    """
+    if not answer or answer[0].low_confidence or any(item.estimated_times for item in answer):
         return []
     words = [word for segment in answer for word in segment.words]
     filled: Answer = []

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from transcription_assets.domain.transcript import Segment, SpeechModel
-from transcription_assets.errors import TransientFailure
-from transcription_assets.service_client import Deadline, Rejected, ServiceClient
+from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.service_client import Deadline, NoAnswer, Rejected, ServiceClient
 from transcription_assets.speech import batches, fallback, languages, quality
 from transcription_assets.speech.batches import ChunkTask, Progress
 from transcription_assets.speech.decoder import Chunk, Decoded
@@ -30,13 +31,17 @@ from transcription_assets.speech.windowing import EARLIEST_SHARE, WINDOW_S
 from transcription_assets.speech.windows import DecodedWindow
 from transcription_assets.speech.word_times import TimedText, placed
 
-VERSION = "1"
+VERSION = "2"
+ALIAS = "whisper-1"
+"""Name of the model of OpenAI, and of whatever model a server has instead."""
 SHORTEST_S = 0.5
 """Shorter chunks are padded with silence: OpenAI rejects audio of less than 0.1 s."""
 CAREFUL_TEMPERATURE = 0.4
 """Temperature of the second attempt, which leaves loops that a decoder without one repeats."""
 MOST_BYTES = 4 << 20
 """Of an answer: the times of 30 s of words are less than 100 kB."""
+LEAST_LOGPROB = -100.0
+"""Log-probability that stands for any lower one, so that means stay finite."""
 FORMS: tuple[Mapping[str, Any], ...] = (
     {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]},
     {"response_format": "verbose_json"},
@@ -47,6 +52,11 @@ OF_THE_FORM = frozenset({400, 415, 422})
 """Statuses by which a service may reject a form of answer."""
 OF_THE_SERVICE = frozenset({401, 403, 404})
 """Statuses after which no other request can succeed."""
+BUSY = frozenset({429, 503})
+"""Statuses of a service that takes no request now, whatever its content."""
+FAILED_WINDOWS = 3
+"""Windows that fail one after another, without a success, before the service counts as broken: one bad clip may crash
+its decoder, or exceed its time limit, and says nothing about the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +84,13 @@ class ServiceEngine:
         self._client = client
         self._requests = requests
         self._options = options or SpeechOptions()
-        self._model = SpeechModel(model, "", "", f"OpenAI protocol, packed and repaired {VERSION}")
+        engine = f"OpenAI protocol, packed and repaired {VERSION}"
+        self._model = SpeechModel(model, revision(model, client.url), "", engine)
         self._form = _Form()
 
     @property
     def model(self) -> SpeechModel:
-        """Model name of the service; services report no revision."""
+        """Model name of the service; for the alias, the revision is that of `revision`."""
         return self._model
 
     @property
@@ -118,7 +129,8 @@ class ServiceEngine:
     ) -> list[DecodedWindow | Exception]:
         """Implement `Engine.decode`: a window fails with its first chunk that does.
 
-        If the service does not answer at all, the remaining chunks are not sent, and their windows fail as well.
+        If the service cannot be reached or is too busy, or FAILED_WINDOWS windows fail without a success in between,
+        the remaining chunks are not sent, and their windows fail as well.
         """
         works = batches.states(windows)
         jobs = [job for work in works for job in batches.chunk_tasks(work)]
@@ -140,6 +152,7 @@ class ServiceEngine:
         known = next(iter(spoken)) if len(spoken) == 1 and not job.alone else ""
         try:
             segment = self._segment(call.deadline, job.chunk, self._options.language or known)
+            call.succeed()
             decoded = Decoded(segment, [(segment.language, 1.0)])
             careful = partial(self._careful, call.deadline)
             job.answer = fallback.checked(decoded, job.chunk, careful, may_change_language=False)
@@ -206,6 +219,14 @@ class ServiceEngine:
         return self._client.post(path, self._model.name, deadline, data=data, files=files)
 
 
+def revision(model: str, url: str) -> str:
+    """Return what tells models with the same name apart: a digest of the URL for the alias, "" for any other name.
+
+    Services report no revision. A name other than the alias means the same model wherever the service is.
+    """
+    return sha256(url.rstrip("/").encode()).hexdigest()[:12] if model == ALIAS else ""
+
+
 class _Form:
     """The form of answer that the service has, shared by all requests; unknown until one succeeded."""
 
@@ -231,6 +252,8 @@ class _Call:
         self.deadline = Deadline()
         self.failures: dict[int, Exception] = {}
         self.broken: Exception | None = None
+        self._failed: set[int] = set()
+        """Windows that failed since the last success."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -249,9 +272,24 @@ class _Call:
             return
         with self._lock:
             self.failures.setdefault(id(job.work), error)
-            is_rejected = isinstance(error, Rejected) and error.status in OF_THE_SERVICE
-            if self.broken is None and (is_rejected or not isinstance(error, Rejected | InvalidAnswer)):
+            if not isinstance(error, Rejected):
+                self._failed.add(id(job.work))
+            if self.broken is None and (is_of_service(error) or len(self._failed) >= FAILED_WINDOWS):
                 self.broken = error
+
+    def succeed(self) -> None:
+        """Note that the service answered a request."""
+        with self._lock:
+            self._failed.clear()
+
+
+def is_of_service(error: Exception) -> bool:
+    """Return whether an error means that no other request can succeed now, whatever its audio."""
+    if isinstance(error, Rejected):
+        return error.status in OF_THE_SERVICE
+    if isinstance(error, NoAnswer):
+        return not error.connected or error.status in BUSY
+    return isinstance(error, PermanentFailure)
 
 
 def wav(samples: Samples) -> bytes:
@@ -281,6 +319,8 @@ def answer_of(document: Any) -> SpokenAnswer:
             hint="check TRANSCRIPTION_SPEECH_URL",
         )
     segments = _list(document.get("segments"))
+    logprobs = [_within(item.get("avg_logprob"), -math.inf, 0.0) for item in segments]
+    silences = [_within(item.get("no_speech_prob"), 0.0, 1.0) for item in segments]
     weights = [max(len(str(item.get("text", ""))), 1) for item in segments]
     language = document.get("language")
     return SpokenAnswer(
@@ -288,8 +328,8 @@ def answer_of(document: Any) -> SpokenAnswer:
         words=_timed(_list(document.get("words")), "word"),
         segments=_timed(segments, "text"),
         language=code_of(language) if isinstance(language, str) else "",
-        avg_logprob=_mean([item.get("avg_logprob") for item in segments], weights),
-        no_speech_prob=_mean([item.get("no_speech_prob") for item in segments], weights),
+        avg_logprob=_mean([max(value, LEAST_LOGPROB) for value in logprobs], weights),
+        no_speech_prob=_mean(silences, weights),
     )
 
 
@@ -298,7 +338,7 @@ def _timed(items: Sequence[Mapping[str, Any]], text: str) -> tuple[TimedText, ..
         TimedText(_number(item.get("start"), math.nan), _number(item.get("end"), math.nan), word, sure)
         for item in items
         if isinstance(word := item.get(text), str)
-        for sure in [_number(item.get("probability"))]
+        for sure in [_within(item.get("probability"), 0.0, 1.0, otherwise=0.0)]
     )
 
 
@@ -306,13 +346,15 @@ def _list(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _mean(values: Sequence[Any], weights: Sequence[int]) -> float:
+def _within(value: Any, least: float, most: float, otherwise: float = math.nan) -> float:
+    """Return a number in a range; `otherwise` for anything else, which no model computes."""
+    number = _number(value, math.nan)
+    return number if least <= number <= most else otherwise
+
+
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
     """Return the weighted mean of the values that are numbers, 0.0 if none is."""
-    stated = [
-        (_number(value), weight)
-        for value, weight in zip(values, weights, strict=True)
-        if not math.isnan(_number(value, math.nan))
-    ]
+    stated = [(value, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
     total = sum(weight for _, weight in stated)
     return sum(value * weight for value, weight in stated) / total if total else 0.0
 

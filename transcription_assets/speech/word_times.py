@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from transcription_assets.domain.chunking import Region
+from transcription_assets.domain.chunking import Region, clip_regions, merge_regions
 from transcription_assets.domain.text import is_unspaced
 from transcription_assets.domain.transcript import Word
 
@@ -18,6 +18,9 @@ OUTSIDE_S = 1.0
 """Distance from the chunk up to which a time is moved to its edge; services round, and pad chunks with silence."""
 MOST_ALIGNED = 2000
 """Characters of a text whose words are aligned: several times what can be said in 30 s. Alignment is quadratic."""
+LONGEST_WORD_S = 5.0
+FASTEST_LETTERS_PER_S = 40.0
+"""More than twice the rate of running speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,17 @@ class TimedText:
 def placed(text: str, stated: Sequence[TimedText], voiced: Sequence[Region], length: float) -> tuple[list[Word], bool]:
     """Return the words of a text with times in [0, length], and whether times are estimated.
 
-    `stated` are the service's words or segments, in order. If one of them is impossible, none is used. `voiced` are the
-    regions with speech; without any, the whole chunk is.
+    `stated` are the service's words or segments, in order. If one of them is impossible, or all together are
+    implausible, none is used. `voiced` are the regions with speech; without any, the whole chunk is.
     """
     tokens = _tokens(text)
     if not tokens:
         return [], False
     regions = [item for item in voiced if item.length > 0] or [Region(0.0, length)]
     size = max(len(text), sum(len(item.text) for item in stated) // 2)
-    usable = stated if size <= MOST_ALIGNED and _are_possible(stated, length) else ()
+    usable = (
+        stated if size <= MOST_ALIGNED and _are_possible(stated, length) and _are_plausible(stated, regions) else ()
+    )
     found = _matched(tokens, [word for item in usable for word in _parts(item, regions)])
     estimated = None in found or any(len(item.text.split()) > 1 for item in usable)
     return list(_filled(tokens, found, regions, length)), estimated
@@ -101,6 +106,20 @@ def _are_possible(stated: Sequence[TimedText], length: float) -> bool:
             return False
         clock = item.start
     return any(item.end > item.start for item in stated)
+
+
+def _are_plausible(stated: Sequence[TimedText], regions: Sequence[Region]) -> bool:
+    """Return whether words can be spoken in these times: an aligner that failed puts them into one moment, or a pause.
+
+    Most have a length, none lasts longer than LONGEST_WORD_S, and their voiced time suffices for their letters.
+    """
+    if 2 * sum(item.end > item.start for item in stated) <= len(stated):
+        return False
+    if any(item.end - item.start > LONGEST_WORD_S * max(len(_tokens(item.text)), 1) for item in stated):
+        return False
+    spans = merge_regions((Region(item.start, item.end) for item in stated), 0.0)
+    covered = sum(part.length for span in spans for part in clip_regions(regions, span))
+    return sum(len(_letters(item.text)) for item in stated) <= FASTEST_LETTERS_PER_S * covered
 
 
 def _matched(tokens: Sequence[str], stated: Sequence[Word]) -> list[Word | None]:

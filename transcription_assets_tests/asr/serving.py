@@ -61,10 +61,16 @@ class Running:
 
 @contextmanager
 def running(
-    engine: Engine, limits: Limits = LIMITS, *, token: str = "", longest_s: float = 600.0, leave_s: int = 60
+    engine: Engine,
+    limits: Limits = LIMITS,
+    *,
+    token: str = "",
+    longest_s: float = 600.0,
+    leave_s: int = 60,
+    ffmpeg: str = "",
 ) -> Iterator[Running]:
     """Run a server until the block ends."""
-    decoder = MediaDecoder(find_ffmpeg(), longest_s=longest_s)
+    decoder = MediaDecoder(ffmpeg or find_ffmpeg(), longest_s=longest_s)
     service = TranscriptionService(engine, decoder, limits)
     bound = web_server.listener("127.0.0.1", 0)
     config = web_server.configured(asr_server.build(service, Access(token=token)))

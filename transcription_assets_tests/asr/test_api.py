@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,8 +14,11 @@ import pysubs2
 import pytest
 from openai import OpenAI
 
-from transcription_assets.asr import uploads
+from transcription_assets.asr import batching, uploads
+from transcription_assets.asr import server as asr_server
+from transcription_assets.asr import service as asr_service
 from transcription_assets.errors import PermanentFailure, TransientFailure
+from transcription_assets.media import find_ffmpeg
 from transcription_assets.speech import SpeechOptions
 from transcription_assets_tests import recordings
 from transcription_assets_tests.asr.serving import LIMITS, SCRIPT, GatedEngine, Running, running
@@ -22,6 +26,9 @@ from transcription_assets_tests.fakes import ScriptedEngine
 from transcription_assets_tests.served import place
 from transcription_assets_tests.waiting import until
 
+LARGE_BYTES = 100_000
+"""Between the clips of 5 and 10 s."""
+HEALTH = ("/health", "/healthz", "/readyz")
 TEXT = " ".join(SCRIPT[5])
 MODEL = "scripted"
 
@@ -66,7 +73,7 @@ def test_verbose_json_has_words_and_segments(client: OpenAI, clips: dict[int, by
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
-    assert (found.language, found.duration, found.text) == ("en", 5.0, TEXT)
+    assert (found.language, found.duration, found.text) == ("english", 5.0, TEXT)
     assert found.words is not None
     assert [word.word for word in found.words] == TEXT.split()
     assert [word.start for word in found.words] == pytest.approx([number * 5 / 6 for number in range(6)], abs=0.001)
@@ -99,6 +106,20 @@ def test_streamed_segments_are_the_whole_text(client: OpenAI, clips: dict[int, b
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == TEXT
     assert events[-1].type == "transcript.text.done"
     assert events[-1].text == TEXT
+
+
+def test_a_quiet_stream_is_kept_alive(
+    gated: GatedEngine, clips: dict[int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asr_server, "KEEP_ALIVE_S", 0.1)
+    with running(gated) as served:
+        url = f"{served.url}/v1/audio/transcriptions"
+        fields, files = {"model": MODEL, "stream": "true"}, {"file": ("a.wav", clips[5])}
+        with httpx2.stream("POST", url, data=fields, files=files, timeout=120) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == ": waiting"
+            gated.gate.set()
+            assert "transcript.text.done" in [line for line in lines if line.startswith("data:")][-1]
 
 
 def test_a_failure_of_a_stream_has_its_status(clips: dict[int, bytes]) -> None:
@@ -222,8 +243,9 @@ def test_a_huge_stated_size_is_rejected_at_once(served: Running) -> None:
         ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc'),
         ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n'),
         ("multipart/form-data; boundary=x", b"--x\r\n" + b"A: " + b"b" * 100_000 + b"\r\n\r\n"),
+        (f"multipart/form-data; boundary={'x' * 1000}", b"--" + b"x" * 1000 + b"--\r\n"),
     ],
-    ids=["json", "no boundary", "empty", "no parts", "cut off", "no file", "long header"],
+    ids=["json", "no boundary", "empty", "no parts", "cut off", "no file", "long header", "long boundary"],
 )
 def test_malformed_forms_are_rejected(kind: str, body: bytes, served: Running) -> None:
     answer = httpx2.post(
@@ -291,7 +313,7 @@ def test_a_client_that_hangs_up_is_not_decoded(gated: GatedEngine, clips: dict[i
         first = pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[5]))
         assert gated.entered.wait(120)
         with pytest.raises(httpx2.TimeoutException):
-            posted(served, {"model": MODEL}, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
+            posted(served, {"model": MODEL}, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=1))
         reached(served, 1)
         gated.gate.set()
         assert first.result().json()["text"] == TEXT
@@ -305,7 +327,7 @@ def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, c
         assert gated.entered.wait(120)
         fields = {"model": MODEL, "stream": "true"}
         with pytest.raises(httpx2.TimeoutException):
-            posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=3))
+            posted(served, fields, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=1))
         reached(served, 1)
         gated.gate.set()
         assert first.result().json()["text"] == TEXT
@@ -313,10 +335,74 @@ def test_a_client_of_a_stream_that_hangs_up_is_not_decoded(gated: GatedEngine, c
 
 
 def test_a_request_has_a_deadline(gated: GatedEngine, clips: dict[int, bytes]) -> None:
-    with running(gated, replace(LIMITS, timeout_s=3.0)) as served:
+    with running(gated, replace(LIMITS, timeout_s=1.5)) as served:
         answer = posted(served, {"model": MODEL}, ("a.wav", clips[5]))
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         gated.gate.set()
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> str:
+    """FAKE of an ffmpeg that never ends with uploads of 10 s; their process IDs are in the file `started`."""
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        f"""#!/bin/sh
+        for each; do
+            case "$each" in *upload)
+                if [ "$(wc -c < "${{each#file:}}")" -gt {LARGE_BYTES} ]; then
+                    echo $$ >> '{tmp_path}/started'
+                    exec sleep 600
+                fi
+            esac
+        done
+        exec '{find_ffmpeg()}' "$@"
+        """.lstrip()
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def has_ended(ffmpeg: str) -> bool:
+    """Return whether all processes of the fake ended."""
+    started = Path(ffmpeg).with_name("started").read_text().split()
+    return bool(started) and not any(Path(f"/proc/{process}").exists() for process in started)
+
+
+def test_a_deadline_ends_the_extraction(hanging: str, clips: dict[int, bytes]) -> None:
+    with running(ScriptedEngine(SCRIPT), replace(LIMITS, timeout_s=1.5), ffmpeg=hanging) as served:
+        assert posted(served, {"model": MODEL}, ("a.wav", clips[10])).status_code == 504
+        assert has_ended(hanging)
+
+
+def test_a_hang_up_ends_the_extraction(hanging: str, clips: dict[int, bytes]) -> None:
+    with running(ScriptedEngine(SCRIPT), ffmpeg=hanging) as served:
+        with pytest.raises(httpx2.TimeoutException):
+            posted(served, {"model": MODEL}, ("a.wav", clips[10]), timeout=httpx2.Timeout(60, read=1))
+        reached(served, 0)
+        assert has_ended(hanging)
+
+
+def test_small_uploads_do_not_wait_for_large_ones(
+    hanging: str, clips: dict[int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asr_service, "LARGE_BYTES", LARGE_BYTES)
+    monkeypatch.setattr(asr_service, "usable_cores", lambda: 1)
+    with ThreadPoolExecutor(3) as pool, running(ScriptedEngine(SCRIPT), ffmpeg=hanging, leave_s=1) as served:
+        for _ in range(3):
+            pool.submit(posted, served, {"model": MODEL}, ("a.wav", clips[10]))
+        reached(served, 3)
+        assert posted(served, {"model": MODEL}, ("a.wav", clips[5])).json()["text"] == TEXT
+
+
+def test_an_engine_that_only_fails_is_unhealthy(clips: dict[int, bytes]) -> None:
+    engine = ScriptedEngine(SCRIPT, failures={5: [ValueError("a bug")] * batching.MOST_FAILURES})
+    with running(engine) as served:
+        found = []
+        for _ in range(batching.MOST_FAILURES + 1):
+            found.append([httpx2.get(f"{served.url}{path}", timeout=60).status_code for path in HEALTH])
+            posted(served, {"model": MODEL}, ("a.wav", clips[5]))
+        assert found == [[200] * 3] * batching.MOST_FAILURES + [[503] * 3]
+        assert httpx2.get(f"{served.url}/healthz", timeout=60).status_code == 200
 
 
 def test_an_upload_that_stalls_is_ended(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +413,22 @@ def test_an_upload_that_stalls_is_ended(served: Running, monkeypatch: pytest.Mon
             b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
         )
         assert asking.recv(12) == b"HTTP/1.1 408"
+
+
+def test_an_upload_that_drips_is_ended(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "GRACE_S", -10.0)
+
+    def drops() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"0" * 100
+
+    answer = httpx2.post(
+        f"{served.url}/v1/audio/transcriptions",
+        content=drops(),
+        headers={"content-type": "multipart/form-data; boundary=x"},
+        timeout=60,
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")
 
 
 def test_one_failure_does_not_affect_other_requests(clips: dict[int, bytes]) -> None:

@@ -16,6 +16,7 @@ from transcription_assets.cli.main import main
 from transcription_assets_tests.k8s.rendered import K8S, Workload, references, selects
 
 NAME = "asr-server"
+NAMES = (NAME, "asr-clients")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     (place / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     command = [Path(sys.executable).parent / "kubectl", "kustomize", place]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    return [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] in (NAME, "asr-clients")]
+    return [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] in NAMES or each["kind"] == "Job"]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def policy(documents: list[dict[str, Any]], name: str) -> Any:
 def test_objects_are_valid_and_in_the_namespace(documents: list[dict[str, Any]]) -> None:
     assert sorted(each["kind"] for each in documents) == [
         "Deployment",
+        "Job",
         "NetworkPolicy",
         "NetworkPolicy",
         "Service",
@@ -71,6 +73,19 @@ def test_the_pod_is_restricted_and_has_time_to_end(workload: Workload) -> None:
 def test_the_pod_needs_a_token_and_no_key_of_the_store(workload: Workload) -> None:
     needed = {(kind, name) for kind, name, _ in references(workload.pod) if kind == "Secret"}
     assert needed == {("Secret", "transcription-asr")}
+
+
+def test_its_weights_are_pulled_whatever_the_pipeline_uses(documents: list[dict[str, Any]]) -> None:
+    (job,) = [each for each in documents if each["metadata"]["name"] == "fill-models"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables["TRANSCRIPTION_ENGINE"] == "whisper"
+
+
+def test_probes_tell_a_dead_engine(workload: Workload) -> None:
+    (container,) = workload.containers
+    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/healthz"}
 
 
 def test_command_and_variables_exist(workload: Workload) -> None:

@@ -18,7 +18,7 @@ import pytest
 from transcription_assets import service_client
 from transcription_assets.domain.chunking import Region
 from transcription_assets.errors import PermanentFailure, Refused, TransientFailure
-from transcription_assets.service_client import ServiceClient
+from transcription_assets.service_client import NoAnswer, ServiceClient
 from transcription_assets.speech import (
     SAMPLE_RATE,
     DecodedWindow,
@@ -27,7 +27,7 @@ from transcription_assets.speech import (
     SpeechOptions,
     WindowTask,
 )
-from transcription_assets.speech.service import MOST_BYTES
+from transcription_assets.speech.service import BUSY, FAILED_WINDOWS, MOST_BYTES, answer_of
 from transcription_assets_tests.serving import answering
 
 KEY = "sk-very-secret"
@@ -197,11 +197,47 @@ def test_impossible_words_are_placed_in_the_voice(service: Service, stated: obje
     assert [item.estimated_times for item in decoded(answer).segments] == [True]
 
 
+@pytest.mark.parametrize("moment", [0.0, 0.01], ids=["zero length", "one moment"])
+def test_collapsed_times_do_not_repeat_the_speech(service: Service, moment: float) -> None:
+    text = "one two three four five six seven eight"
+    stated = [
+        {"word": word, "start": 0.1 + number * moment, "end": 0.1 + (number + 1) * moment}
+        for number, word in enumerate(text.split())
+    ]
+    stated[-1]["end"] = 0.3
+    service.respond = replying(text=text, words=stated)
+    (answer,) = engine(service).decode([window((0.0, 8.0))])
+    assert [word for _, _, word in words(answer)] == [f" {word}" for word in text.split()]
+    assert len(service.asked) == 1
+
+
 def test_a_loop_is_asked_again_and_marked(service: Service) -> None:
     service.respond = replying(text="no no no " * 30)
     (answer,) = engine(service).decode([window((0.0, 9.0))])
     assert {item.low_confidence for item in decoded(answer).segments} == {"loop"}
     assert {asked.fields["temperature"][0] for asked in service.asked} == {"0", "0.4"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "logprob"),
+    [(-0.5, -0.5), (5, 0.0), (1e308, 0.0), (-1e308, -100.0), (math.nan, 0.0), ("-1", 0.0), (True, 0.0), (None, 0.0)],
+    ids=str,
+)
+def test_an_impossible_logprob_is_not_stated(stated: object, logprob: float) -> None:
+    segments = [{"text": "aa", "avg_logprob": stated}]
+    assert answer_of({"text": "aa", "segments": segments}).avg_logprob == logprob
+
+
+@pytest.mark.parametrize("stated", [37, -0.1, 1e308, math.inf, "0.9", [1]], ids=str)
+def test_an_impossible_probability_is_not_stated(stated: object) -> None:
+    said = answer_of(
+        {
+            "text": "aa",
+            "segments": [{"text": "aa", "no_speech_prob": stated}, {"text": "aa", "no_speech_prob": 0.25}],
+            "words": [{"word": "aa", "start": 0, "end": 1, "probability": stated}],
+        }
+    )
+    assert (said.no_speech_prob, said.words[0].probability) == (0.25, 0.0)
 
 
 def test_a_silent_answer_leaves_a_gap(service: Service) -> None:
@@ -260,8 +296,24 @@ def test_answers_that_may_improve_are_retried(service: Service, answer: Answer) 
     assert words(found) == [(0.0, 2.0, " aa")]
     service.respond = lambda _asked: answer
     answered = engine(service, requests=1).decode([window((0.0, 2.0)), window((0.0, 2.0), recording="b")])
-    assert [type(item) for item in answered] == [TransientFailure] * 2
-    assert len(service.asked) == 3 + service_client.ATTEMPTS
+    assert [type(item) for item in answered] == [NoAnswer] * 2
+    # Whether a service that is busy would take the second window is not tried.
+    assert len(service.asked) == 3 + service_client.ATTEMPTS * (1 if answer[0] in BUSY else 2)
+
+
+@pytest.mark.parametrize("answer", [(500, b"crashed"), (200, b"{"), (200, b"{}")], ids=["500", "cut off", "no text"])
+def test_a_clip_that_fails_leaves_other_windows(service: Service, answer: Answer) -> None:
+    service.respond = lambda asked: answer if asked.seconds > 3 else (200, b'{"text": "aa"}')
+    tasks = [window((0.0, 4.0 if name in "ace" else 2.0), recording=name) for name in "abcdefg"]
+    answers = engine(service, requests=1).decode(tasks)
+    assert [isinstance(item, DecodedWindow) for item in answers] == [False, True] * 3 + [True]
+
+
+def test_a_service_that_fails_every_window_is_left_alone(service: Service) -> None:
+    service.respond = lambda _asked: (500, b"crashed")
+    answers = engine(service, requests=1).decode([window((0.0, 2.0), recording=name) for name in "abcdef"])
+    assert [item.status for item in answers if isinstance(item, NoAnswer)] == [500] * 6
+    assert len(service.asked) == FAILED_WINDOWS * service_client.ATTEMPTS
 
 
 @pytest.mark.parametrize("document", [{}, [], "text", {"text": 7}, {"error": {"message": "loading"}}, None])
@@ -290,6 +342,16 @@ def test_the_model_of_the_service_is_in_the_transcript_recipe(service: Service) 
     assert engine(service).model != ServiceEngine(ServiceClient(service.url, "speech"), "another").model
     assert engine(service).model.name == "some-model"
     assert "OpenAI" in engine(service).model.engine
+
+
+def test_the_alias_is_another_model_at_another_url() -> None:
+    models = [
+        ServiceEngine(ServiceClient(url, "speech"), name).model
+        for name in ("whisper-1", "base")
+        for url in ("http://a/v1", "http://b/v1", "http://a/v1/")
+    ]
+    assert models[0] == models[2] != models[1]
+    assert models[3] == models[4] == models[5]
 
 
 def test_load_reports_what_is_wrong(service: Service) -> None:

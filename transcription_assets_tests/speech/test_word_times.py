@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.domain.chunking import Region
-from transcription_assets.speech.language_names import code_of
+from transcription_assets.speech.language_names import NAMES, code_of, name_of
 from transcription_assets.speech.word_times import TimedText, placed
 
 TIMES = st.floats(-5, 40) | st.sampled_from([math.nan, math.inf, -math.inf, 1e300])
@@ -65,15 +65,31 @@ def test_words_of_a_segment_share_its_time() -> None:
         told((3, 2, "aa"), (4, 5, "bb")),
         told((0, 0, "aa"), (0, 0, "bb")),
         told((-8, -7, "aa"), (1, 2, "bb")),
+        told((2, 2, "aa"), (2, 3, "bb")),
+        told((0, 3, "aa"), (3, 8.5, "bb")),
+        told((2, 2.02, "aa"), (2.02, 2.04, "bb")),
+        told((7, 8, "aa"), (8, 9, "bb")),
     ],
-    ids=["outside", "nan", "infinite", "backwards", "negative length", "all zero", "negative"],
+    ids=[
+        "outside",
+        "nan",
+        "infinite",
+        "backwards",
+        "negative length",
+        "all zero",
+        "negative",
+        "half zero",
+        "long word",
+        "one moment",
+        "pause",
+    ],
 )
 def test_impossible_times_are_not_used(stated: list[TimedText]) -> None:
     assert times("aa bb", stated, (2, 4)) == ([(2.0, 3.0, " aa"), (3.0, 4.0, " bb")], True)
 
 
 def test_times_a_little_outside_are_moved_to_the_edge() -> None:
-    assert times("aa bb", told((-0.3, 1, "aa"), (1, 10.5, "bb"))) == ([(0, 1, " aa"), (1, 10, " bb")], False)
+    assert times("aa bb", told((-0.3, 1, "aa"), (6, 10.5, "bb"))) == ([(0, 1, " aa"), (6, 10, " bb")], False)
 
 
 def test_scripts_without_spaces_are_timed_by_character() -> None:
@@ -100,12 +116,29 @@ def test_no_word_is_lost_and_times_are_possible(
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("english", "en"), ("German", "de"), ("en-US", "en"), ("pt_BR", "pt"), ("haitian creole", "ht"), ("yue", "yue")],
+    [
+        ("english", "en"),
+        ("German", "de"),
+        ("en-US", "en"),
+        ("pt_BR", "pt"),
+        ("haitian creole", "ht"),
+        ("yue", "yue"),
+        ("deu", "de"),
+        ("Mandarin", "zh"),
+        ("nb-NO", "no"),
+        ("jv", "jw"),
+    ],
 )
 def test_names_of_languages_have_codes(name: str, code: str) -> None:
     assert code_of(name) == code
 
 
-@pytest.mark.parametrize("name", ["", "klingon", "e", "1234", "日本語"])
+@pytest.mark.parametrize("name", ["", "klingon", "e", "1234", "日本語", "xx", "und", "auto", "the"])
 def test_unknown_languages_have_no_code(name: str) -> None:
     assert code_of(name) == ""
+
+
+def test_every_language_has_a_name_and_a_code() -> None:
+    codes = [item.split()[0] for item in NAMES.split(",")]
+    assert len(codes) == 100
+    assert [code_of(name_of(code)) for code in codes] == [code_of(code) for code in codes] == codes
