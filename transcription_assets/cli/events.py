@@ -130,7 +130,9 @@ def test(receiver: str) -> None:
         event = Event(occurrences.stamped_name(), "test", receiver, occurrences.now(), 1)
         reason = deliverer.sender.send(found, event).reason
     elif urls := deliverer.urls.get(receiver, ()):
-        reason = deliverer.notifier(urls, digests.Message("Test", "This channel gets messages about recordings."))
+        message = digests.Message("Test", "This channel gets messages about recordings.")
+        errors = [deliverer.notifier(url, message).error for url in urls]
+        reason = "; ".join(f"address {number}: {error}" for number, error in enumerate(errors, 1) if error)
     else:
         reason = "it has no address in TRANSCRIPTION_EVENT_CHANNELS"
     if reason:

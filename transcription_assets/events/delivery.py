@@ -40,7 +40,7 @@ class Deliverer:
 
     store: Store
     sender: Sender = field(default_factory=Sender)
-    urls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    urls: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     notifier: notify.Notifier = notify.by_apprise
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     budget_s: float = BUDGET_S

@@ -47,7 +47,7 @@ class Sender:
     """Sends events to servers; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
 
     source: str = SOURCE
-    secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict, repr=False)
     networks: tuple[Network, ...] = ()
 
     def send(self, receiver: Webhook, event: Event) -> Attempt:
