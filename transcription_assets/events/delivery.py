@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
+from transcription_assets.events.lease import Lease, LeaseLost
 from transcription_assets.events.people import PeopleQueue
 from transcription_assets.events.servers import ServerQueue
-from transcription_assets.events.states import States
+from transcription_assets.events.states import Entry, States
 from transcription_assets.events.status import Delivery, Progress
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.storage import Store
@@ -20,6 +21,8 @@ BUDGET_S = 20.0
 TIDY_EVERY = timedelta(days=1)
 ORPHANED = timedelta(days=7)
 """Age at which events of a receiver that is no longer in `events.toml` are deleted."""
+MOST_TIDIED = 5_000
+"""Files that a call deletes; the next one continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,26 @@ class Deliverer:
             return Report(idle=f"the store has no {occurrences.CATALOGUE}")
         names = [*self.sender.secrets, *self.urls]
         catalogue.require_known(names, found, occurrences.CATALOGUE)
-        with lease.held(self.store) as is_own:
-            if not is_own:
+        with lease.held(self.store) as own:
+            if own is None:
                 return Report(idle="another process delivers")
-            return self._deliver(found)
+            try:
+                return self._deliver(found, own)
+            except LeaseLost as error:
+                return Report(idle=str(error))
 
-    def _deliver(self, found: Catalogue) -> Report:
+    def _deliver(self, found: Catalogue, own: Lease) -> Report:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
         progress = before or Progress(since=self.store.last_modified(occurrences.CATALOGUE))
-        progress = self._tidied(self._watched(found, progress), found)
+        progress = self._tidied(self._watched(found, progress), found, own)
         events = 0
         while True:
-            taken = intake.take(self.store, found, progress.since)
+            taken = intake.take(self.store, found, progress.since, own)
             events += taken.events
             if taken.progress is not None:
                 progress = replace(progress, moved=max(taken.progress, progress.moved or taken.progress))
-            if taken.files < intake.AT_ONCE or self.now() >= until:
+            if taken.is_all or self.now() >= until:
                 break
         if progress != before:
             status.save_progress(self.store, progress)
@@ -111,20 +117,31 @@ class Deliverer:
         backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: Progress, found: Catalogue) -> Progress:
-        """Once a day, forget recordings that are gone, and delete old events of receivers that are gone."""
+    def _tidied(self, progress: Progress, found: Catalogue, own: Lease) -> Progress:
+        """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:
             return progress
-        present = {*self.store.list_media().frame["key"], *self.store.list_done()["key"]}
         states = States(self.store)
-        recordings = [subject for subject in states.everything() if subject.startswith("recording:")]
-        if present:  # else the store may not be mounted
-            states.drop(subject for subject in recordings if subject.removeprefix("recording:") not in present)
-            states.save()
-        for top in (outbox.OUTBOX, outbox.DIGESTS):
-            for path in self.store.list(top):
-                at = occurrences.time_of(path)
-                if path.split("/")[2] not in found.receivers and at is not None and now - at > ORPHANED:
-                    self.store.delete(path)
-        return replace(progress, tidied=now)
+        states.drop(self._gone(states.everything()))
+        own.require(self.store)
+        states.save()
+        old = [
+            path
+            for top in (outbox.OUTBOX, outbox.DIGESTS)
+            for path in self.store.list(top)
+            if path.split("/")[2] not in found.receivers
+            and (at := occurrences.time_of(path)) is not None
+            and now - at > ORPHANED
+        ]
+        outbox.remove(self.store, old[:MOST_TIDIED])
+        return replace(progress, tidied=now) if len(old) <= MOST_TIDIED else progress
+
+    def _gone(self, states: Mapping[str, Entry]) -> list[str]:
+        """Return the subjects that are recordings which no longer exist."""
+        listing = self.store.list_media()
+        if listing.unread:  # recordings whose disk is not mounted now
+            return []
+        present = {*listing.frame["key"], *self.store.list_done()["key"]}
+        recordings = (subject for subject in states if subject.startswith("recording:"))
+        return [subject for subject in recordings if subject.removeprefix("recording:") not in present]

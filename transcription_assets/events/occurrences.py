@@ -24,6 +24,7 @@ STAMP = "%Y%m%dT%H%M%S%fZ"
 _STAMP_LENGTH = 22
 MOST_TEXT = 2_000
 """Maximum characters of a reason or a title in an event."""
+MOST_IN_A_FILE = 100
 
 Kind = Literal["recording", "source", "item", "backlog"]
 
@@ -68,7 +69,7 @@ def wanted(store: Store) -> bool:
 
 
 def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
-    """Record that recordings, given as media keys with ETags, are searchable: in one file for all of them.
+    """Record that recordings, given as media keys with ETags, are searchable: MOST_IN_A_FILE in one file.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
@@ -76,7 +77,9 @@ def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
     """
     if versions and wanted(store):
         at = now()
-        _write(store, [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions])
+        found = [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions]
+        for start in range(0, len(found), MOST_IN_A_FILE):
+            _write(store, found[start : start + MOST_IN_A_FILE])
 
 
 def failed(

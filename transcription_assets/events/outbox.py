@@ -126,8 +126,7 @@ def trim_dead(store: Store, receiver: str) -> None:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    if excess := store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD]:
-        remove(store, excess)
+    remove(store, store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD])
 
 
 def dead_letters(store: Store, receiver: str) -> list[Queued]:

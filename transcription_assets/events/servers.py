@@ -101,6 +101,8 @@ class ServerQueue:
         # The time in the name is not later than that of the entry, which a replay renews.
         old = [path for path in paths if (at := occurrences.time_of(path)) is None or at <= oldest]
         for path, queued in outbox.read(self.store, old):
+            if self.now() >= self.until:
+                break  # the next failure continues
             if queued is not None and datetime.fromisoformat(queued.queued) <= oldest:
                 self._give_up(path, replace(queued, reason=f"not delivered within {hours:g} h: {attempt.reason}"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.events import lease, occurrences, outbox, servers, status, webhooks
+from transcription_assets.events import intake, lease, occurrences, outbox, servers, status, webhooks
 from transcription_assets.events.catalogue import Catalogue, WrongEvents, parse, parse_channels, parse_secrets
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.states import States
@@ -297,14 +297,100 @@ def test_two_deliverers_send_the_same_ids(
     # Even if the lease failed: both make the same events of an occurrence.
     receiver.answer = lambda _request: Answer()
     fail(store, "audio/x.wav")
-    (path,) = store.list(occurrences.NEW)
-    data, before = store.read(path), {name: store.read(name) for name in store.list("events/states/")}
-    deliverer.deliver()
-    store.write(path, data)
+    before = {name: store.read(name) for name in store.list("events/states/")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "remove", lambda *_: None)
+        deliverer.deliver()
     for name in store.list("events/states/"):
         store.delete(name) if name not in before else store.write(name, before[name])
     deliverer.deliver()
     assert receiver.ids[-1] == receiver.ids[-2]
+
+
+def test_clocks_of_workers_do_not_change_the_order(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed()
+    names = iter(["20991231T000000000000Z-b", "20990101T000000000000Z-c", "20000101T000000000000Z-d"])
+    monkeypatch.setattr(occurrences, "stamped_name", lambda: next(names))
+    receiver.answer = lambda _request: Answer(500)
+    fail(store, "audio/a.wav")
+    fail(store, "audio/a.wav", version="2")
+    deliverer.deliver()
+    occurrences.done(store, [("audio/a.wav", "2")])
+    deliverer.deliver()
+    receiver.answer = lambda _request: Answer()
+    status.save_status(store, "hook", status.Status())
+    deliverer.deliver()
+    assert [each.event["sequence"] for each in receiver.taken] == ["1", "2", "3"]
+
+
+def test_events_of_a_subject_have_increasing_ids(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe
+) -> None:
+    subscribed()
+    oldest_first = Store.oldest_first
+    for version in "123":  # the clock of the store is set back each time
+        fail(store, "audio/a.wav", version=version)
+        at = datetime(2026, 1, 4 - int(version), tzinfo=UTC)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "oldest_first", lambda self, top, at=at: dict.fromkeys(oldest_first(self, top), at))
+            deliverer.deliver()
+    assert receiver.ids == sorted(receiver.ids)
+    assert [each.event["sequence"] for each in receiver.taken] == ["1", "2", "3"]
+
+
+def test_one_process_has_the_lease_and_finds_its_loss(case: Case) -> None:
+    store = case.store
+    with lease.held(store) as own:
+        assert own is not None
+        own.require(store)
+        with lease.held(store) as other:
+            assert other is None
+        store.write(lease.PATH, json.dumps({"owner": "x", "until": 1.0}).encode())  # as if own had ended
+        with lease.held(store) as other:
+            assert other is not None
+            with pytest.raises(lease.LeaseLost):
+                own.require(store)
+    assert not store.exists(lease.PATH)
+
+
+def test_an_intake_that_lost_the_lease_changes_nothing(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed()
+    deliverer.deliver()
+    fail(store, "audio/a.wav")
+    before = left(store)
+    load = occurrences.load
+
+    def slow(store: Store, path: str) -> object:
+        store.write(lease.PATH, json.dumps({"owner": "other", "until": time.time() + 60}).encode())
+        return load(store, path)
+
+    monkeypatch.setattr(occurrences, "load", slow)
+    assert deliverer.deliver().idle
+    assert left(store) == before
+    monkeypatch.undo()
+    store.delete(lease.PATH)
+    deliverer.deliver()
+    assert subjects(receiver) == ["audio/a.wav"]
+
+
+def test_one_call_takes_many_occurrences_in_parts(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed('types = ["recording.failed"]')
+    monkeypatch.setattr(occurrences, "MOST_IN_A_FILE", 2)
+    monkeypatch.setattr(intake, "AT_ONCE", 3)
+    occurrences.done(store, [(f"audio/{number}.wav", "1") for number in range(9)])
+    fail(store, "audio/0.wav")
+    assert len(store.list(occurrences.NEW)) == 6
+    replace(deliverer, budget_s=0.0).deliver()
+    assert len(store.list(occurrences.NEW)) == 4
+    deliverer.deliver()
+    assert store.list(occurrences.NEW) == []
+    assert subjects(receiver) == ["audio/0.wav"]
 
 
 def test_an_abandoned_lease_ends(store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe) -> None:
