@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from transcription_assets.errors import NotFound, TranscriptionError
+from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
 from transcription_assets.storage import Store
 
 CATALOGUE = "events.toml"
@@ -71,15 +71,22 @@ def wanted(store: Store) -> bool:
 def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
     """Record that recordings, given as media keys with ETags, are searchable: MOST_IN_A_FILE in one file.
 
-    Raises:
-        TranscriptionError: the store refuses or does not answer.
-
+    An error of the store is only logged, after a second attempt: the recordings are good without their events, and the
+    next publication of them records the same.
     """
-    if versions and wanted(store):
-        at = now()
-        found = [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions]
+    at = now()
+    found = [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions]
+    try:
+        if not found or not wanted(store):
+            return
         for start in range(0, len(found), MOST_IN_A_FILE):
-            _write(store, found[start : start + MOST_IN_A_FILE])
+            part = found[start : start + MOST_IN_A_FILE]
+            try:
+                _write(store, part)
+            except TransientFailure:
+                _write(store, part)
+    except TranscriptionError as error:
+        log.warning("%d recordings are searchable, which is not recorded as events: %s", len(versions), error)
 
 
 def failed(

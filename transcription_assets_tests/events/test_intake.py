@@ -232,3 +232,24 @@ def test_an_archive_that_is_done_is_not_stuck(
     clock.advance(days=3)
     deliverer.deliver()
     assert kinds(receiver) == []
+
+
+def test_a_recording_is_good_without_its_event(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, tmp_path: Path
+) -> None:
+    subscribed()
+    key, chain = put(store, tmp_path), Chain(store)
+    write = Store.write
+
+    def refused(self: Store, path: str, data: bytes) -> None:
+        if path.startswith(occurrences.NEW):
+            raise TransientFailure("full")
+        write(self, path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "write", refused)
+        chain.run(key)
+    assert failure_notes.load(store, key) is None
+    chain.run(key)
+    deliverer.deliver()
+    assert kinds(receiver) == [("recording.done", key)]
