@@ -10,6 +10,7 @@ import click
 
 from transcription_assets import settings
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
+from transcription_assets.errors import TranscriptionError
 
 if TYPE_CHECKING:
     from transcription_assets.events.catalogue import Catalogue, Receiver
@@ -41,7 +42,10 @@ def deliver(every: float | None) -> None:
             while every is not None:
                 time.sleep(every)
                 errors = {name: outcome.error for name, outcome in report.receivers.items()}
-                report = _deliver_all(deliverer, errors)
+                try:
+                    report = _deliver_all(deliverer, errors)
+                except TranscriptionError as error:
+                    aside.print(plain(str(error)), soft_wrap=True)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     if any(outcome.error for outcome in report.receivers.values()):
@@ -155,6 +159,9 @@ def _deliver_all(deliverer: "Deliverer", known: Mapping[str, str]) -> "Report":
                     f"{name}: {outcome.delivered} delivered, {outcome.waiting} waiting{dead_letters}{plain(error)}",
                     soft_wrap=True,
                 )
+        if report.unknown and not known:
+            names = ", ".join(report.unknown)
+            aside.print(f"settings name receivers that events.toml has not: {plain(names)}", soft_wrap=True)
         is_partial = any(each.delivered and each.waiting and not each.error for each in report.receivers.values())
         if not is_partial:
             return report

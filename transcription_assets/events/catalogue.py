@@ -58,7 +58,7 @@ class Webhook(_Receiver):
     """
 
     kind: Literal["webhook"]
-    url: Url
+    url: Url = Field(repr=False)
     timeout_s: Annotated[float, Gt(0), Le(30)] = 10.0
     give_up_hours: Annotated[float, Gt(0), Le(2_160)] = 72.0
 

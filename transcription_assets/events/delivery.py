@@ -29,12 +29,14 @@ MOST_TIDIED = 5_000
 class Report:
     """Outcome of a call: events that were made, and what became of them by receiver.
 
-    `idle` says why nothing was done: there are no receivers, or another process delivers.
+    `idle` says why nothing was done: there are no receivers, or another process delivers. `unknown` are names in the
+    settings that no receiver has.
     """
 
     events: int = 0
     receivers: Mapping[str, Delivery] = field(default_factory=dict)
     idle: str = ""
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass
@@ -54,22 +56,22 @@ class Deliverer:
         Receivers are independent of each other: one that is away or hangs is tried again later, and delays no other.
 
         Raises:
-            WrongEvents: `events.toml` is invalid, or a setting names an unknown receiver.
+            WrongEvents: `events.toml` is invalid.
             TranscriptionError: the store refuses or does not answer.
 
         """
         found = catalogue.load(self.store)
         if found is None:
             return Report(idle=f"the store has no {occurrences.CATALOGUE}")
-        names = [*self.sender.secrets, *self.urls]
-        catalogue.require_known(names, found, occurrences.CATALOGUE)
         with lease.held(self.store) as own:
             if own is None:
                 return Report(idle="another process delivers")
             try:
-                return self._deliver(found, own)
+                report = self._deliver(found, own)
             except LeaseLost as error:
                 return Report(idle=str(error))
+            unknown = sorted({*self.sender.secrets, *self.urls} - set(found.receivers))
+            return replace(report, unknown=tuple(unknown))
 
     def _deliver(self, found: Catalogue, own: Lease) -> Report:
         until = self.now() + timedelta(seconds=self.budget_s)
@@ -101,6 +103,11 @@ class Deliverer:
             return PeopleQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
         except TranscriptionError as error:
             return Delivery(error=str(error))
+        except Exception as error:  # noqa: BLE001 -- no receiver may stop the others; the text may hold its secrets
+            reason = f"unexpected {type(error).__name__}"
+            known = status.load_status(self.store, receiver.name)
+            status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
+            return Delivery(error=reason)
 
     def _watched(self, found: Catalogue, progress: Progress) -> Progress:
         """Look at the backlog if that is due, and record what was found."""

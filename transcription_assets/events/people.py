@@ -105,7 +105,7 @@ def _summary(addresses: Mapping[str, Address]) -> Status:
     """Return the status of a channel: that of the address which fails for longest, and the last message to any."""
     worst = max(addresses.values(), key=lambda each: each.failures)
     delivered = max((each.message for each in addresses.values() if each.message), default=None)
-    return Status(worst.failures, worst.retry_at, worst.error, delivered, addresses=addresses)
+    return Status(worst.failures, worst.failing_since, worst.retry_at, worst.error, delivered, addresses)
 
 
 def outstanding(store: Store, channel: Channel) -> list[digests.Outstanding]:

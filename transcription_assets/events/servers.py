@@ -95,9 +95,14 @@ class ServerQueue:
         return self._rejected < MOST_REJECTED_IN_A_ROW
 
     def _give_up_old(self, paths: Sequence[str], attempt: Attempt) -> None:
-        """Move events that have waited for longer than `give_up_hours` to the dead-letter list."""
+        """Move events that have waited for longer than `give_up_hours` to the dead-letter list.
+
+        Nothing is moved before the server has failed for that long: a slow one may just not have got to them.
+        """
         hours = self.receiver.give_up_hours
         oldest = self.now() - timedelta(hours=hours)
+        if self._known.failing_since is None or self._known.failing_since > oldest:
+            return
         # The time in the name is not later than that of the entry, which a replay renews.
         old = [path for path in paths if (at := occurrences.time_of(path)) is None or at <= oldest]
         for path, queued in outbox.read(self.store, old):

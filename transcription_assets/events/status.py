@@ -24,6 +24,7 @@ class Address:
     """
 
     failures: int = 0
+    failing_since: datetime | None = None
     retry_at: datetime | None = None
     error: str = ""
     message: datetime | None = None
@@ -33,12 +34,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`failures` attempts in a row failed, the last one with `error`; no other is made before `retry_at`.
+    """`failures` attempts in a row failed since `failing_since`, the last one with `error`.
 
-    `delivered` is the time of the last success. `addresses` are those of a channel, by the digest of the URL.
+    No other is made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a channel,
+    by the digest of the URL.
     """
 
     failures: int = 0
+    failing_since: datetime | None = None
     retry_at: datetime | None = None
     error: str = ""
     delivered: datetime | None = None
@@ -89,7 +92,8 @@ def load_status(store: Store, name: str) -> Status:
 def after_failure(known: Attempted, error: str, now: datetime, retry_after_s: float = 0.0) -> Attempted:
     """Return the status after another failure in a row."""
     failures = known.failures + 1
-    return replace(known, failures=failures, retry_at=now + pause(failures, retry_after_s), error=error)
+    since, retry_at = known.failing_since or now, now + pause(failures, retry_after_s)
+    return replace(known, failures=failures, failing_since=since, retry_at=retry_at, error=error)
 
 
 def load_progress(store: Store) -> Progress | None:
