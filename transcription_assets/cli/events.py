@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,8 @@ def test(receiver: str) -> None:
     found = _receiver(deliverer.store, receiver)
     if isinstance(found, Webhook):
         event = Event(occurrences.stamped_name(), "test", receiver, occurrences.now(), 1)
-        reason = deliverer.sender.send(found, event).reason
+        sender = replace(deliverer.sender, source=_catalogue(deliverer.store).source)
+        reason = sender.send(found, event).reason
     elif urls := deliverer.urls.get(receiver, ()):
         message = digests.Message("Test", "This channel gets messages about recordings.")
         errors = [deliverer.notifier(url, message).error for url in urls]

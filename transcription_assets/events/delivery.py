@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
 from transcription_assets.events.lease import Lease, LeaseLost
@@ -14,6 +14,7 @@ from transcription_assets.events.servers import ServerQueue
 from transcription_assets.events.states import Entry, States
 from transcription_assets.events.status import Delivery, Progress
 from transcription_assets.events.webhooks import Sender
+from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
 
 BUDGET_S = 20.0
@@ -133,22 +134,31 @@ class Deliverer:
         states.drop(self._gone(states.everything()))
         own.require(self.store)
         states.save()
+        used = tuple(map(outbox.folder, found.receivers.values()))
+        used += tuple(f"{outbox.DEAD}{name}/" for name in found.receivers)
         old = [
             path
-            for top in (outbox.OUTBOX, outbox.DIGESTS)
+            for top in (outbox.OUTBOX, outbox.DIGESTS, outbox.DEAD)
             for path in self.store.list(top)
-            if path.split("/")[2] not in found.receivers
-            and (at := occurrences.time_of(path)) is not None
-            and now - at > ORPHANED
+            if not path.startswith(used) and (at := occurrences.time_of(path)) is not None and now - at > ORPHANED
         ]
         outbox.remove(self.store, old[:MOST_TIDIED])
         return replace(progress, tidied=now) if len(old) <= MOST_TIDIED else progress
 
     def _gone(self, states: Mapping[str, Entry]) -> list[str]:
-        """Return the subjects that are recordings which no longer exist."""
+        """Return the recordings and sources that no longer exist, and the items that did not fail."""
         listing = self.store.list_media()
-        if listing.unread:  # recordings whose disk is not mounted now
-            return []
-        present = {*listing.frame["key"], *self.store.list_done()["key"]}
-        recordings = (subject for subject in states if subject.startswith("recording:"))
-        return [subject for subject in recordings if subject.removeprefix("recording:") not in present]
+        recordings = {*listing.frame["key"], *self.store.list_done()["key"]}
+        try:
+            sources = set(source_catalogue.load(self.store))
+        except PermanentFailure:  # the file is invalid now
+            sources = None
+
+        def is_gone(subject: str, entry: Entry) -> bool:
+            kind, _, name = subject.partition(":")
+            if kind == "recording":
+                return not listing.unread and name not in recordings  # else a disk may not be mounted now
+            is_orphan = sources is not None and name.partition("/")[0] not in sources
+            return (kind in {"source", "item"} and is_orphan) or (kind == "item" and not entry.failed)
+
+        return [subject for subject, entry in states.items() if is_gone(subject, entry)]

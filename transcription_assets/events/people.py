@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.events import digests, outbox, status
 from transcription_assets.events.catalogue import Channel
@@ -111,15 +112,19 @@ def _summary(addresses: Mapping[str, Address]) -> Status:
 def outstanding(store: Store, channel: Channel) -> list[digests.Outstanding]:
     """Return what has failed and has not recovered, of what the channel gets; not items that a source gave up.
 
+    A recording without a failure record is none: the record is deleted when a person retries it, or with the recording.
+
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
     types = {"recording": "recording.failed", "source": "source.failed", "backlog": "backlog.stuck"}
+    recorded = set(store.list("failures/"))
     listed = []
     for subject, entry in States(store).everything().items():
         kind, _, name = subject.partition(":")
         is_wanted = types.get(kind) in channel.types and (kind != "recording" or name.startswith(channel.prefixes))
-        if entry.failed and is_wanted:
+        is_current = kind != "recording" or media_keys.failure(name) in recorded
+        if entry.failed and is_wanted and is_current:
             listed.append(digests.Outstanding(name, entry.at, entry.reason))
     return listed

@@ -42,7 +42,7 @@ class ServerQueue:
         """
         before = self._known = status.load_status(self.store, self.receiver.name)
         paths = self.store.list(outbox.folder(self.receiver))
-        self.outcome = Delivery(waiting=len(paths), error=before.error)
+        self.outcome = Delivery(waiting=len(paths), error=before.error if paths else "")
         if not paths or (before.retry_at is not None and self.now() < before.retry_at):
             return self.outcome
         for path, queued in outbox.read(self.store, paths):

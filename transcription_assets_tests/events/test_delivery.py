@@ -53,7 +53,7 @@ def test_an_event_is_a_signed_cloud_event(
     assert received.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     event = received.event
     assert event["id"] == received.headers["webhook-id"]
-    assert (event["specversion"], event["type"], event["sequence"]) == ("1.0", "recording.failed", "1")
+    assert (event["specversion"], event["type"], event["sequence"]) == ("1.0", "recording.failed", "0000000001")
     assert event["subject"] == "audio/a.wav"
     assert datetime.fromisoformat(event["time"]).tzinfo is not None
     assert event["data"] == {
@@ -83,7 +83,7 @@ def test_retries_of_a_step_make_no_second_event(
     fail(store, "audio/a.wav", version="2")
     deliverer.deliver()
     kinds = [(each.event["type"], each.event["sequence"]) for each in receiver.taken[2:]]
-    assert kinds == [("recording.done", "3"), ("recording.failed", "4")]
+    assert kinds == [("recording.done", "0000000003"), ("recording.failed", "0000000004")]
     assert receiver.taken[2].event["data"]["recovered"] is True
 
 
@@ -184,7 +184,9 @@ def test_a_rejected_event_delays_only_its_recording(
     subscribed()
 
     def answer(request: Received) -> Answer:
-        return Answer(422 if (request.event["subject"], request.event["sequence"]) == ("audio/a.wav", "1") else 200)
+        return Answer(
+            422 if (request.event["subject"], request.event["sequence"]) == ("audio/a.wav", "0000000001") else 200
+        )
 
     receiver.answer = answer
     fail(store, "audio/a.wav", "audio/b.wav")
@@ -197,7 +199,7 @@ def test_a_rejected_event_delays_only_its_recording(
     assert subjects(receiver) == ["audio/b.wav", "audio/a.wav"]
     (letter,) = outbox.dead_letters(store, "hook")
     assert (letter.event.subject, letter.event.type, letter.attempts) == ("audio/a.wav", "recording.failed", 5)
-    rejected = {each.headers["webhook-id"] for each in receiver.requests if each.event["sequence"] == "1"}
+    rejected = {each.headers["webhook-id"] for each in receiver.requests if each.event["sequence"] == "0000000001"}
     assert letter.event.id in rejected
 
 
@@ -323,7 +325,7 @@ def test_clocks_of_workers_do_not_change_the_order(
     receiver.answer = lambda _request: Answer()
     status.save_status(store, "hook", status.Status())
     deliverer.deliver()
-    assert [each.event["sequence"] for each in receiver.taken] == ["1", "2", "3"]
+    assert [int(each.event["sequence"]) for each in receiver.taken] == [1, 2, 3]
 
 
 def test_events_of_a_subject_have_increasing_ids(
@@ -338,7 +340,7 @@ def test_events_of_a_subject_have_increasing_ids(
             patch.setattr(Store, "oldest_first", lambda self, top, at=at: dict.fromkeys(oldest_first(self, top), at))
             deliverer.deliver()
     assert receiver.ids == sorted(receiver.ids)
-    assert [each.event["sequence"] for each in receiver.taken] == ["1", "2", "3"]
+    assert [int(each.event["sequence"]) for each in receiver.taken] == [1, 2, 3]
 
 
 def test_one_process_has_the_lease_and_finds_its_loss(case: Case) -> None:
@@ -544,9 +546,9 @@ def test_an_interrupted_intake_is_repeated(
     deliverer.deliver()
     told = [(each.event["subject"], each.event["type"], each.event["sequence"]) for each in receiver.taken]
     assert told == [
-        ("audio/a.wav", "recording.failed", "1"),
-        ("audio/b.wav", "recording.failed", "1"),
-        ("audio/a.wav", "recording.done", "2"),
+        ("audio/a.wav", "recording.failed", "0000000001"),
+        ("audio/b.wav", "recording.failed", "0000000001"),
+        ("audio/a.wav", "recording.done", "0000000002"),
     ]
     assert left(store) == []
 
@@ -556,8 +558,10 @@ def test_old_events_of_removed_receivers_are_deleted(store: Store, deliverer: De
     new = occurrences.stamped_name()
     store.write(f"{outbox.OUTBOX}gone/20200101T000000000000Z-0.000.json", b"{}")
     store.write(f"{outbox.OUTBOX}gone/{new}.000.json", b"{}")
+    store.write(f"{outbox.DEAD}gone/20200101T000000000000Z-0.000.json", b"{}")
+    store.write(f"{outbox.DIGESTS}hook/20200101T000000000000Z-0.000.json", b"{}")  # it was a channel
     deliverer.deliver()
-    assert store.list(outbox.OUTBOX) == [f"{outbox.OUTBOX}gone/{new}.000.json"]
+    assert [*left(store), *store.list(outbox.DIGESTS)] == [f"{outbox.OUTBOX}gone/{new}.000.json"]
 
 
 def test_recordings_that_are_gone_are_forgotten(
@@ -567,13 +571,22 @@ def test_recordings_that_are_gone_are_forgotten(
     (tmp_path / "a.wav").write_bytes(b"a")
     key = store.put_media("audio/a.wav", tmp_path / "a.wav")
     fail(store, key, "audio/gone.wav")
+    for source in ("pod", "gone"):
+        occurrences.failed(store, "source", source, "no answer")
+        occurrences.failed(store, "item", f"{source}/1", "too large")
+    occurrences.recovered(store, "item", "pod/2")
+    store.write("sources.toml", b'[pod]\nkind = "feed"\nurl = "https://e.example/feed"\n')
     deliverer.deliver()
-    assert len(States(store).everything()) == 2
+    assert len(States(store).everything()) == 7
     clock.advance(days=2)
     deliverer.deliver()
     known = States(store).everything()
-    assert f"recording:{key}" in known
-    assert "recording:audio/gone.wav" not in known
+    assert set(known) - {"backlog:inbox"} == {f"recording:{key}", "source:pod", "item:pod/1"}
+    (tmp_path / "store/audio/away.wav").symlink_to(tmp_path / "unmounted/away.wav")
+    (tmp_path / "store/audio/a.wav").unlink()
+    clock.advance(days=2)
+    deliverer.deliver()
+    assert f"recording:{key}" in States(store).everything()  # a disk may be unmounted
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,12 @@ def test_a_source_tells_failure_and_recovery_once(
         for _ in range(2):
             fetcher.fetch(source("feed", url))
             deliverer.deliver()
-    assert [kind for kind, _ in kinds(receiver)] == ["source.failed", "source.recovered", "source.failed"]
+        _publish(podcast, recordings.tone(tmp_path / "tone.wav", 5.0, rate=8_000).read_bytes())
+        fetcher.fetch(source("feed", url), again=True)
+        deliverer.deliver()
+    told = [kind for kind, _ in kinds(receiver)]
+    assert told == ["source.failed", "source.recovered", "source.failed", "source.recovered"]
+    assert receiver.taken[2].event["subject"] == receiver.taken[3].event["subject"]
     assert receiver.taken[2].event["data"]["item"] == "One"
 
 

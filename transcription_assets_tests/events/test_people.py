@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences, outbox, status
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.digests import Message
@@ -69,10 +70,13 @@ def test_outstanding_failures_are_listed_daily(
     at = clock() + timedelta(hours=2)
     deliverer = channel(f"daily_at = {at:%H:%M:%S}", 'prefixes = ["audio/"]', "[events]", 'source = "archive"')
     fail(store, "audio/a.wav", "video/other.mp4")
+    store.write(media_keys.failure("audio/a.wav"), b"{}")
+    store.write(media_keys.failure("video/other.mp4"), b"{}")
+    fail(store, "audio/retried.wav")
     occurrences.failed(store, "source", "pod", "no answer")
     occurrences.failed(store, "item", "pod/1", "too large")
     deliverer.deliver()
-    assert titles(receiver) == ["archive: 3 failed"]
+    assert titles(receiver) == ["archive: 4 failed"]
     clock.advance(hours=3)
     deliverer.deliver()
     deliverer.deliver()
