@@ -54,7 +54,7 @@ class Deliverer:
     def deliver(self) -> Report:
         """Take in what happened since the last call, and give each receiver what is due.
 
-        Receivers are independent of each other: one that is away or hangs is tried again later, and delays no other.
+        Receivers are independent of each other: one that does not answer is tried again later, and delays no other.
 
         Raises:
             WrongEvents: `events.toml` is invalid.
