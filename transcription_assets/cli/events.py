@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from transcription_assets import settings
 from transcription_assets.cli.terminal import Group, Interrupted, aside, interruptible, plain, print_table, shown
+from transcription_assets.errors import TranscriptionError
 
 if TYPE_CHECKING:
     from transcription_assets.events.catalogue import Catalogue, Receiver
@@ -41,7 +43,10 @@ def deliver(every: float | None) -> None:
             while every is not None:
                 time.sleep(every)
                 errors = {name: outcome.error for name, outcome in report.receivers.items()}
-                report = _deliver_all(deliverer, errors)
+                try:
+                    report = _deliver_all(deliverer, errors)
+                except TranscriptionError as error:
+                    aside.print(plain(str(error)), soft_wrap=True)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     if any(outcome.error for outcome in report.receivers.values()):
@@ -128,9 +133,12 @@ def test(receiver: str) -> None:
     found = _receiver(deliverer.store, receiver)
     if isinstance(found, Webhook):
         event = Event(occurrences.stamped_name(), "test", receiver, occurrences.now(), 1)
-        reason = deliverer.sender.send(found, event).reason
+        sender = replace(deliverer.sender, source=_catalogue(deliverer.store).source)
+        reason = sender.send(found, event).reason
     elif urls := deliverer.urls.get(receiver, ()):
-        reason = deliverer.notifier(urls, digests.Message("Test", "This channel gets messages about recordings."))
+        message = digests.Message("Test", "This channel gets messages about recordings.")
+        errors = [deliverer.notifier(url, message).error for url in urls]
+        reason = "; ".join(f"address {number}: {error}" for number, error in enumerate(errors, 1) if error)
     else:
         reason = "it has no address in TRANSCRIPTION_EVENT_CHANNELS"
     if reason:
@@ -153,6 +161,9 @@ def _deliver_all(deliverer: "Deliverer", known: Mapping[str, str]) -> "Report":
                     f"{name}: {outcome.delivered} delivered, {outcome.waiting} waiting{dead_letters}{plain(error)}",
                     soft_wrap=True,
                 )
+        if report.unknown and not known:
+            names = ", ".join(report.unknown)
+            aside.print(f"settings name receivers that events.toml has not: {plain(names)}", soft_wrap=True)
         is_partial = any(each.delivered and each.waiting and not each.error for each in report.receivers.values())
         if not is_partial:
             return report

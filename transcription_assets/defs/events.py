@@ -32,6 +32,8 @@ def events(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.Skip
             context.log.warning(f"{name}: {outcome.error}; {outcome.waiting} events wait")
         if outcome.dead:
             context.log.error(f"{name}: {outcome.dead} events given up; see `transcription-assets events dead`")
+    if report.unknown:
+        context.log.warning(f"settings name receivers that events.toml has not: {', '.join(report.unknown)}")
     delivered = sum(outcome.delivered for outcome in report.receivers.values())
     waiting = sum(outcome.waiting for outcome in report.receivers.values())
     return dg.SkipReason(report.idle or f"{report.events} new events, {delivered} delivered, {waiting} waiting")

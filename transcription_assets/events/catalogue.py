@@ -58,7 +58,7 @@ class Webhook(_Receiver):
     """
 
     kind: Literal["webhook"]
-    url: Url
+    url: Url = Field(repr=False)
     timeout_s: Annotated[float, Gt(0), Le(30)] = 10.0
     give_up_hours: Annotated[float, Gt(0), Le(2_160)] = 72.0
 
@@ -66,8 +66,8 @@ class Webhook(_Receiver):
 class Channel(_Receiver):
     """A channel of people, such as mail: the first failure at once, then a digest every `every_minutes`.
 
-    At `daily_at` (UTC; False = never) the failures that are outstanding are listed. It is told when what had failed
-    recovers.
+    At `daily_at` (UTC; False = never) the failures that are outstanding are listed. Recoveries of what had failed are
+    sent, too.
     """
 
     kind: Literal["channel"]
@@ -103,16 +103,6 @@ class Catalogue:
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
     source: str = SOURCE
     stuck_hours: float = 24.0
-
-    @property
-    def webhooks(self) -> list[Webhook]:
-        """The receivers that are servers."""
-        return [each for each in self.receivers.values() if isinstance(each, Webhook)]
-
-    @property
-    def channels(self) -> list[Channel]:
-        """The receivers that are people."""
-        return [each for each in self.receivers.values() if isinstance(each, Channel)]
 
 
 class WrongEvents(PermanentFailure):

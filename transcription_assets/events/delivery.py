@@ -5,14 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
+from transcription_assets.events.lease import Lease, LeaseLost
 from transcription_assets.events.people import PeopleQueue
 from transcription_assets.events.servers import ServerQueue
-from transcription_assets.events.states import States
+from transcription_assets.events.states import Entry, States
 from transcription_assets.events.status import Delivery, Progress
 from transcription_assets.events.webhooks import Sender
+from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
 
 BUDGET_S = 20.0
@@ -20,18 +22,22 @@ BUDGET_S = 20.0
 TIDY_EVERY = timedelta(days=1)
 ORPHANED = timedelta(days=7)
 """Age at which events of a receiver that is no longer in `events.toml` are deleted."""
+MOST_TIDIED = 5_000
+"""Files that a call deletes; the next one continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """Outcome of a call: events that were made, and what became of them by receiver.
 
-    `idle` says why nothing was done: there are no receivers, or another process delivers.
+    `idle` says why nothing was done: there are no receivers, or another process delivers. `unknown` are names in the
+    settings that no receiver has.
     """
 
     events: int = 0
     receivers: Mapping[str, Delivery] = field(default_factory=dict)
     idle: str = ""
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Deliverer:
 
     store: Store
     sender: Sender = field(default_factory=Sender)
-    urls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    urls: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     notifier: notify.Notifier = notify.by_apprise
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     budget_s: float = BUDGET_S
@@ -48,35 +54,38 @@ class Deliverer:
     def deliver(self) -> Report:
         """Take in what happened since the last call, and give each receiver what is due.
 
-        Receivers are independent of each other: one that is away or hangs is tried again later, and delays no other.
+        Receivers are independent of each other: one that does not answer is tried again later, and delays no other.
 
         Raises:
-            WrongEvents: `events.toml` is invalid, or a setting names an unknown receiver.
+            WrongEvents: `events.toml` is invalid.
             TranscriptionError: the store refuses or does not answer.
 
         """
         found = catalogue.load(self.store)
         if found is None:
             return Report(idle=f"the store has no {occurrences.CATALOGUE}")
-        names = [*self.sender.secrets, *self.urls]
-        catalogue.require_known(names, found, occurrences.CATALOGUE)
-        with lease.held(self.store) as is_own:
-            if not is_own:
+        with lease.held(self.store) as own:
+            if own is None:
                 return Report(idle="another process delivers")
-            return self._deliver(found)
+            try:
+                report = self._deliver(found, own)
+            except LeaseLost as error:
+                return Report(idle=str(error))
+            unknown = sorted({*self.sender.secrets, *self.urls} - set(found.receivers))
+            return replace(report, unknown=tuple(unknown))
 
-    def _deliver(self, found: Catalogue) -> Report:
+    def _deliver(self, found: Catalogue, own: Lease) -> Report:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
         progress = before or Progress(since=self.store.last_modified(occurrences.CATALOGUE))
-        progress = self._tidied(self._watched(found, progress), found)
+        progress = self._tidied(self._watched(found, progress), found, own)
         events = 0
         while True:
-            taken = intake.take(self.store, found, progress.since)
+            taken = intake.take(self.store, found, progress.since, own)
             events += taken.events
             if taken.progress is not None:
                 progress = replace(progress, moved=max(taken.progress, progress.moved or taken.progress))
-            if taken.files < intake.AT_ONCE or self.now() >= until:
+            if taken.is_all or self.now() >= until:
                 break
         if progress != before:
             status.save_progress(self.store, progress)
@@ -95,6 +104,11 @@ class Deliverer:
             return PeopleQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
         except TranscriptionError as error:
             return Delivery(error=str(error))
+        except Exception as error:  # noqa: BLE001 -- no receiver may stop the others; the text may hold its secrets
+            reason = f"unexpected {type(error).__name__}"
+            known = status.load_status(self.store, receiver.name)
+            status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
+            return Delivery(error=reason)
 
     def _watched(self, found: Catalogue, progress: Progress) -> Progress:
         """Look at the backlog if that is due, and record what was found."""
@@ -111,20 +125,40 @@ class Deliverer:
         backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: Progress, found: Catalogue) -> Progress:
-        """Once a day, forget recordings that are gone, and delete old events of receivers that are gone."""
+    def _tidied(self, progress: Progress, found: Catalogue, own: Lease) -> Progress:
+        """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:
             return progress
-        present = {*self.store.list_media().frame["key"], *self.store.list_done()["key"]}
         states = States(self.store)
-        recordings = [subject for subject in states.everything() if subject.startswith("recording:")]
-        if present:  # else the store may not be mounted
-            states.drop(subject for subject in recordings if subject.removeprefix("recording:") not in present)
-            states.save()
-        for top in (outbox.OUTBOX, outbox.DIGESTS):
-            for path in self.store.list(top):
-                at = occurrences.time_of(path)
-                if path.split("/")[2] not in found.receivers and at is not None and now - at > ORPHANED:
-                    self.store.delete(path)
-        return replace(progress, tidied=now)
+        states.drop(self._gone(states.everything()))
+        own.require(self.store)
+        states.save()
+        used = tuple(map(outbox.folder, found.receivers.values()))
+        used += tuple(f"{outbox.DEAD}{name}/" for name in found.receivers)
+        old = [
+            path
+            for top in (outbox.OUTBOX, outbox.DIGESTS, outbox.DEAD)
+            for path in self.store.list(top)
+            if not path.startswith(used) and (at := occurrences.time_of(path)) is not None and now - at > ORPHANED
+        ]
+        outbox.remove(self.store, old[:MOST_TIDIED])
+        return replace(progress, tidied=now) if len(old) <= MOST_TIDIED else progress
+
+    def _gone(self, states: Mapping[str, Entry]) -> list[str]:
+        """Return the recordings and sources that no longer exist, and the items that did not fail."""
+        listing = self.store.list_media()
+        recordings = {*listing.frame["key"], *self.store.list_done()["key"]}
+        try:
+            sources = set(source_catalogue.load(self.store))
+        except PermanentFailure:  # the file is invalid now
+            sources = None
+
+        def is_gone(subject: str, entry: Entry) -> bool:
+            kind, _, name = subject.partition(":")
+            if kind == "recording":
+                return not listing.unread and name not in recordings  # else a disk may not be mounted now
+            is_orphan = sources is not None and name.partition("/")[0] not in sources
+            return (kind in {"source", "item"} and is_orphan) or (kind == "item" and not entry.failed)
+
+        return [subject for subject, entry in states.items() if is_gone(subject, entry)]

@@ -1,5 +1,6 @@
 """When people get a message, and what it says: pure functions of the events that wait and the clock."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -12,6 +13,8 @@ MOST_GROUPS = 20
 MOST_LISTED = 50
 MOST_CHARACTERS = 300
 MOST_BODY = 8_000
+_MENTION = re.compile(r"@(?=everyone|here|channel|room|all\b)|<(?=[!@#])", re.IGNORECASE)
+"""Beginnings of what chat services read as a call to all members; names of files are chosen by strangers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def compose(waiting: Sequence[Event], outstanding: Sequence[Outstanding] | None,
     title = f"{name}: {', '.join(parts)}"
     if len(single) == 1 and not outstanding:
         title = f"{name}: {_cut(single[0].subject)} {parts[0].partition(' ')[2]}"
-    return Message(title, _bounded("\n".join(lines).strip()))
+    return Message(_without_mentions(title), _without_mentions(_bounded("\n".join(lines).strip())))
 
 
 def _section(heading: str, found: Sequence[Event]) -> list[str]:
@@ -178,6 +181,11 @@ def _line(subject: str, why: str) -> str:
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"
+
+
+def _without_mentions(text: str) -> str:
+    """Return the text with a zero-width space in each mention, so that it looks the same and calls nobody."""
+    return _MENTION.sub("\\g<0>\u200b", text)
 
 
 def _bounded(text: str) -> str:

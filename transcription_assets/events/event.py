@@ -55,7 +55,7 @@ class Event:
             "type": self.type,
             "subject": self.subject,
             "time": self.time,
-            "sequence": str(self.sequence),
+            "sequence": f"{self.sequence:010}",  # the extension compares it as text
             "datacontenttype": "application/json",
             "data": self.data,
         }

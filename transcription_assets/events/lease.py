@@ -1,8 +1,4 @@
-"""The lease of the process that delivers events: others leave the outbox alone until it ends or is released.
-
-It saves work and keeps the order. It is no lock, as folders and buckets have none in common: two processes that take it
-at the same moment send some events twice, with the same ids.
-"""
+"""The lease of the process that delivers events: others leave the outbox alone until it ends or is released."""
 
 import json
 import os
@@ -15,12 +11,16 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from transcription_assets.errors import NotFound
+from transcription_assets.errors import NotFound, TransientFailure
 from transcription_assets.storage import Store
 
 PATH = "events/lease.json"
 HELD_S = 120.0
-"""Longer than any delivery takes: a process that was killed delays the next one by so much."""
+"""Longer than a delivery takes: a process that was killed delays the next one by so much."""
+
+
+class LeaseLost(TransientFailure):
+    """The lease ended, or another process has taken it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +30,44 @@ class Lease:
     owner: str
     until: float
 
+    def require(self, store: Store) -> None:
+        """Check that this process still has the lease.
+
+        Raises:
+            LeaseLost: it does not: the delivery must write no states.
+            TranscriptionError: the store refuses or does not answer.
+
+        """
+        if time.time() >= self.until or load(store) != self:
+            raise LeaseLost(f"{store.url}/{PATH}: the delivery took too long, another process continues it")
+
 
 _LEASE = TypeAdapter(Lease)
 
 
 @contextmanager
-def held(store: Store, seconds: float = HELD_S) -> Iterator[bool]:
-    """Take the lease for the block, and release it; yield False if another process has it.
+def held(store: Store) -> Iterator[Lease | None]:
+    """Take the lease for the block, and release it; yield None if another process has it.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    current = load(store)
-    # A clock that was set back must not extend the lease of a dead process for ever.
-    if current is not None and 0.0 < current.until - time.time() <= HELD_S:
-        yield False
-        return
-    own = Lease(f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}", time.time() + seconds)
-    store.write(PATH, json.dumps(asdict(own)).encode())
-    if load(store) != own:
-        yield False
-        return
+    own = Lease(f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}", time.time() + HELD_S)
+    content = json.dumps(asdict(own)).encode()
+    if not store.write_new(PATH, content):
+        current = load(store)
+        # A clock that was set back must not extend the lease of a dead process for ever.
+        if current is not None and 0.0 < current.until - time.time() <= HELD_S:
+            yield None
+            return
+        # Two processes may do so at once. The one whose lease is deleted here finds out in `require`.
+        store.delete(PATH)
+        if not store.write_new(PATH, content):
+            yield None
+            return
     try:
-        yield True
+        yield own
     finally:
         if load(store) == own:
             store.delete(PATH)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from transcription_assets.errors import PermanentFailure
@@ -11,11 +11,22 @@ from transcription_assets.events.digests import Message
 LIMIT_S = 30.0
 
 
-class Notifier(Protocol):
-    """Sends a message to the addresses of a channel."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Outcome of a message to one address: `error` is "" if the service took it.
 
-    def __call__(self, urls: Sequence[str], message: Message) -> str:
-        """Return why the message did not reach all addresses, "" if it did.
+    With `may_arrive` it is unknown whether it did: there was no answer in time, and the attempt cannot be stopped.
+    """
+
+    error: str = ""
+    may_arrive: bool = False
+
+
+class Notifier(Protocol):
+    """Sends a message to one address."""
+
+    def __call__(self, url: str, message: Message) -> Outcome:
+        """Send the message.
 
         Raises:
             PermanentFailure: the notifier is not installed.
@@ -24,8 +35,8 @@ class Notifier(Protocol):
         ...
 
 
-def by_apprise(urls: Sequence[str], message: Message) -> str:
-    """Send a message through apprise, within LIMIT_S; return why it did not reach all addresses, "" if it did.
+def by_apprise(url: str, message: Message) -> Outcome:
+    """Send a message through apprise, within LIMIT_S.
 
     Raises:
         PermanentFailure: apprise is not installed.
@@ -36,20 +47,27 @@ def by_apprise(urls: Sequence[str], message: Message) -> str:
     except ImportError as error:
         hint = "pip install 'transcription_assets[notify]'"
         raise PermanentFailure(f"messages to people need apprise; {hint}", hint=hint) from error
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages hold URLs
-    sender = apprise.Apprise()
-    for number, url in enumerate(urls, 1):
-        if not sender.add(url):
-            return f"address {number} in TRANSCRIPTION_EVENT_CHANNELS is not one that apprise knows"
-    outcome: list[bool] = []
+    # Their messages hold URLs.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    outcomes: list[Outcome] = []
 
     def send() -> None:
-        outcome.append(bool(sender.notify(title=message.title, body=message.body)))
+        try:
+            # One address for each object: for several, apprise starts threads that the process waits for at its end.
+            sender = apprise.Apprise()
+            if not sender.add(url):
+                outcomes.append(Outcome("an address in TRANSCRIPTION_EVENT_CHANNELS is not one that apprise knows"))
+                return
+            is_sent = sender.notify(title=message.title, body=message.body, body_format=apprise.NotifyFormat.TEXT)
+            outcomes.append(
+                Outcome("" if is_sent else "apprise could not deliver the message; check the address and its service")
+            )
+        except Exception as error:  # noqa: BLE001 -- of a service; its text may hold the address
+            outcomes.append(Outcome(f"{type(error).__name__} in apprise"))
 
     # Some services have no time limit. A daemon thread, as the process would wait for others when it ends.
     thread = threading.Thread(target=send, name="apprise", daemon=True)
     thread.start()
     thread.join(LIMIT_S)
-    if thread.is_alive():
-        return f"no answer within {LIMIT_S:.0f} s"
-    return "" if outcome == [True] else "apprise could not deliver the message; check the address and its service"
+    return outcomes[0] if outcomes else Outcome(f"no answer within {LIMIT_S:.0f} s", may_arrive=True)

@@ -1,8 +1,9 @@
 """What happened to recordings and sources, as the steps record it (`events/new/`); `intake` makes events of it.
 
 The steps write an occurrence before the record that it is about (a failure note, a deleted note, a state), so that a
-process that is killed in between loses none: the step is done again, and records the same occurrence again. `intake`
-drops those that change nothing. Nothing is written while the store has no `events.toml`.
+process that is killed in between loses none: the step is done again, and records the same occurrence again. A step that
+is killed while it works records nothing. `intake` drops those that change nothing. Nothing is written while the store
+has no `events.toml`.
 """
 
 import json
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from transcription_assets.errors import NotFound, TranscriptionError
+from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
 from transcription_assets.storage import Store
 
 CATALOGUE = "events.toml"
@@ -24,6 +25,7 @@ STAMP = "%Y%m%dT%H%M%S%fZ"
 _STAMP_LENGTH = 22
 MOST_TEXT = 2_000
 """Maximum characters of a reason or a title in an event."""
+MOST_IN_A_FILE = 100
 
 Kind = Literal["recording", "source", "item", "backlog"]
 
@@ -68,15 +70,24 @@ def wanted(store: Store) -> bool:
 
 
 def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
-    """Record that recordings, given as media keys with ETags, are searchable: in one file for all of them.
+    """Record that recordings, given as media keys with ETags, are searchable: MOST_IN_A_FILE in one file.
 
-    Raises:
-        TranscriptionError: the store refuses or does not answer.
-
+    An error of the store is only logged, after a second attempt: the recordings are good without their events, and the
+    next publication of them records the same.
     """
-    if versions and wanted(store):
-        at = now()
-        _write(store, [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions])
+    at = now()
+    found = [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions]
+    try:
+        if not found or not wanted(store):
+            return
+        for start in range(0, len(found), MOST_IN_A_FILE):
+            part = found[start : start + MOST_IN_A_FILE]
+            try:
+                _write(store, part)
+            except TransientFailure:
+                _write(store, part)
+    except TranscriptionError as error:
+        log.warning("%d recordings are searchable, which is not recorded as events: %s", len(versions), error)
 
 
 def failed(

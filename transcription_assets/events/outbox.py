@@ -27,7 +27,9 @@ BATCH = 200
 
 
 def lag(store: Store) -> float:
-    """Return the age in seconds of the oldest event that a server has not got yet, 0.0 if none waits.
+    """Return the age in seconds of the oldest event that waits for a server, or occurrence that waits for the intake.
+
+    It is 0.0 if none waits. Occurrences count although no receiver may want them.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
@@ -126,8 +128,7 @@ def trim_dead(store: Store, receiver: str) -> None:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    if excess := store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD]:
-        remove(store, excess)
+    remove(store, store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD])
 
 
 def dead_letters(store: Store, receiver: str) -> list[Queued]:

@@ -42,7 +42,7 @@ class ServerQueue:
         """
         before = self._known = status.load_status(self.store, self.receiver.name)
         paths = self.store.list(outbox.folder(self.receiver))
-        self.outcome = Delivery(waiting=len(paths), error=before.error)
+        self.outcome = Delivery(waiting=len(paths), error=before.error if paths else "")
         if not paths or (before.retry_at is not None and self.now() < before.retry_at):
             return self.outcome
         for path, queued in outbox.read(self.store, paths):
@@ -95,12 +95,19 @@ class ServerQueue:
         return self._rejected < MOST_REJECTED_IN_A_ROW
 
     def _give_up_old(self, paths: Sequence[str], attempt: Attempt) -> None:
-        """Move events that have waited for longer than `give_up_hours` to the dead-letter list."""
+        """Move events that have waited for longer than `give_up_hours` to the dead-letter list.
+
+        Nothing is moved before the server has failed for that long: a slow one may just not have got to them.
+        """
         hours = self.receiver.give_up_hours
         oldest = self.now() - timedelta(hours=hours)
+        if self._known.failing_since is None or self._known.failing_since > oldest:
+            return
         # The time in the name is not later than that of the entry, which a replay renews.
         old = [path for path in paths if (at := occurrences.time_of(path)) is None or at <= oldest]
         for path, queued in outbox.read(self.store, old):
+            if self.now() >= self.until:
+                break  # the next failure continues
             if queued is not None and datetime.fromisoformat(queued.queued) <= oldest:
                 self._give_up(path, replace(queued, reason=f"not delivered within {hours:g} h: {attempt.reason}"))
 

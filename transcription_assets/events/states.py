@@ -1,6 +1,6 @@
 """The last known state of each subject, in `SHARDS` files of the store, and which occurrences change it.
 
-A recording that is done takes about 100 bytes, so that 100 000 recordings take 10 MB in all.
+A recording that is done takes about 130 bytes, so that 100 000 recordings take 13 MB in all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Entry:
     """State of a subject: `failed` or well, in this `version`; `events` were made of it.
 
     `taken` are the names of its occurrences in the last intake that had some: they do not count again if that intake
-    was killed, and is repeated.
+    was killed, and is repeated. `last` is the time in the id of its last event.
     """
 
     taken: tuple[str, ...]
@@ -38,6 +38,7 @@ class Entry:
     at: str = ""
     reason: str = ""
     transient: bool = False
+    last: str = ""
 
 
 _ENTRIES = TypeAdapter(dict[str, Entry])
@@ -63,9 +64,9 @@ def change(entry: Entry | None, occurrence: Occurrence) -> Change:
 
 def following(entry: Entry | None, occurrence: Occurrence, taken: tuple[str, ...], *, is_event: bool) -> Entry:
     """Return the state after an occurrence; `taken` are the names as of `Entry`."""
-    events = (entry.events if entry else 0) + is_event
+    events, last = (entry.events + is_event, entry.last) if entry else (int(is_event), "")
     if occurrence.well:
-        return Entry(taken, failed=False, version=occurrence.version, events=events)
+        return Entry(taken, failed=False, version=occurrence.version, events=events, last=last)
     if entry and entry.failed and not is_event:  # still the same failure, for good once it was so
         transient = entry.transient and occurrence.transient
         return replace(entry, taken=taken, reason=occurrence.reason, transient=transient)
@@ -77,6 +78,7 @@ def following(entry: Entry | None, occurrence: Occurrence, taken: tuple[str, ...
         at=occurrence.at,
         reason=occurrence.reason,
         transient=occurrence.transient,
+        last=last,
     )
 
 

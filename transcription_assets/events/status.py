@@ -1,7 +1,8 @@
 """What is known of a receiver (`events/receivers/<name>.json`), and of the outbox (`events/progress.json`)."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -16,19 +17,35 @@ PROGRESS = "events/progress.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """`failures` attempts in a row failed, the last one with `error`; no other is made before `retry_at`.
+class Address:
+    """Status of one address of a channel: `message` and `daily` are the times of its last message and daily list.
 
-    `delivered` is the time of the last success. `message` and `daily` are those of the last message to people, and of
-    their last daily list.
+    `had` are the ids of events that it has had, and that other addresses may not have had.
     """
 
     failures: int = 0
+    failing_since: datetime | None = None
+    retry_at: datetime | None = None
+    error: str = ""
+    message: datetime | None = None
+    daily: datetime | None = None
+    had: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`failures` attempts in a row failed since `failing_since`, the last one with `error`.
+
+    No other is made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a channel,
+    by the digest of the URL.
+    """
+
+    failures: int = 0
+    failing_since: datetime | None = None
     retry_at: datetime | None = None
     error: str = ""
     delivered: datetime | None = None
-    message: datetime | None = None
-    daily: datetime | None = None
+    addresses: Mapping[str, Address] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,6 +76,7 @@ class Progress:
 
 _STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(Progress)
 Kept = TypeVar("Kept", Status, Progress)
+Attempted = TypeVar("Attempted", Status, Address)
 
 
 def load_status(store: Store, name: str) -> Status:
@@ -71,10 +89,11 @@ def load_status(store: Store, name: str) -> Status:
     return _load(store, f"{RECEIVERS}{name}.json", _STATUS) or Status()
 
 
-def after_failure(known: Status, error: str, now: datetime, retry_after_s: float = 0.0) -> Status:
+def after_failure(known: Attempted, error: str, now: datetime, retry_after_s: float = 0.0) -> Attempted:
     """Return the status after another failure in a row."""
     failures = known.failures + 1
-    return replace(known, failures=failures, retry_at=now + pause(failures, retry_after_s), error=error)
+    since, retry_at = known.failing_since or now, now + pause(failures, retry_after_s)
+    return replace(known, failures=failures, failing_since=since, retry_at=retry_at, error=error)
 
 
 def load_progress(store: Store) -> Progress | None:

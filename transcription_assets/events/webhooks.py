@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -15,7 +16,7 @@ from transcription_assets.errors import TranscriptionError
 from transcription_assets.events import signing
 from transcription_assets.events.catalogue import Webhook
 from transcription_assets.events.event import CONTENT_TYPE, SOURCE, Event
-from transcription_assets.sources.network import Network, answered, client
+from transcription_assets.sources.network import Network, answered, client, without_secrets
 
 FIRST_S = 5.0
 FACTOR = 3.0
@@ -47,7 +48,7 @@ class Sender:
     """Sends events to servers; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
 
     source: str = SOURCE
-    secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict, repr=False)
     networks: tuple[Network, ...] = ()
 
     def send(self, receiver: Webhook, event: Event) -> Attempt:
@@ -59,7 +60,7 @@ class Sender:
         headers = signing.headers(event.id, int(time.time()), body, secrets)
         try:
             with (
-                answered(receiver.url),
+                answered(_origin(receiver.url)),
                 client(self.networks, receiver.timeout_s, setting="TRANSCRIPTION_EVENT_NETWORKS") as http,
                 http.stream(
                     "POST",
@@ -72,6 +73,15 @@ class Sender:
                 return judged(response)
         except TranscriptionError as error:
             return Attempt("away", str(error))
+
+
+def _origin(url: str) -> str:
+    """Return scheme, host and port of a URL: the path of many webhooks is a secret."""
+    try:
+        parts = urlsplit(without_secrets(url))
+    except ValueError:
+        return "invalid URL"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def judged(response: httpx2.Response) -> Attempt:
@@ -92,10 +102,11 @@ def _retry_after(value: str) -> float:
         return min(float(value), MOST_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        seconds = (at - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return 0.0
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), MOST_RETRY_AFTER_S)
+    return min(max(0.0, seconds), MOST_RETRY_AFTER_S)
 
 
 def pause(failures: int, retry_after_s: float = 0.0, jitter: Callable[[], float] = random.random) -> timedelta:

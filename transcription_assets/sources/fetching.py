@@ -200,6 +200,7 @@ class Fetcher:
         self, source: Source, found: Look, item: Item, known: Ledger, *, report: FetchReport, announce: Announce
     ) -> Ledger:
         """Fetch one recording, and return the ledger with its outcome."""
+        is_known = item.identity in known.items
         before = known.items.get(item.identity, Entry("waiting", ""))
         before = replace(before, attempts=before.attempts + 1, guid=digest(item.guid))
         if before.status != "landing":
@@ -228,6 +229,8 @@ class Fetcher:
                 announce(f"landed for another process: {named}")
                 return ledger.save(self.store, source.name, known)
             key, made = outcome
+            if is_known:  # it may have been given up before; else no event is made of this
+                occurrences.recovered(self.store, "item", f"{source.name}/{item.identity}")
             entry = Entry("landed", _stamp(self.now()), made.title, key, made.size, guid=before.guid)
             report.landed[key] = made
             report.bytes += made.size

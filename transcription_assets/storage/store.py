@@ -4,7 +4,6 @@ Artefacts are read and written with obstore, which writes atomically to both. Us
 obstore cannot express all of them, so `Folder` and `Bucket` list and look up recordings themselves.
 """
 
-import builtins
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from urllib.request import url2pathname
 
 import obstore
 import polars as pl
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from transcription_assets.domain.inbox_diff import SCHEMA
 from transcription_assets.domain.media_keys import DONE, INBOXES, decode, encode, moved
@@ -357,6 +356,22 @@ class Store:
         with self._answered(path):
             obstore.put(self._backend.objects, path, data)
 
+    def write_new(self, path: str, data: bytes) -> bool:
+        """Write an artefact if none exists; return False if one exists, also if another process has just written it.
+
+        Raises:
+            PermanentFailure: the store is read-only or denies access, or `path` is a folder or outside the store.
+            TransientFailure: the store is full or does not answer.
+
+        """
+        self._require_writable(path)
+        with self._answered(path):
+            try:
+                obstore.put(self._backend.objects, path, data, mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
+
     def upload(self, path: str, source: Path) -> None:
         """Write an artefact from a local file, block by block, as atomically as `write`.
 
@@ -422,8 +437,8 @@ class Store:
             return {}
         return {name: etag for name, etag in found.items() if not (self.is_local and _BEING_WRITTEN.search(name))}
 
-    def oldest_first(self, prefix: str) -> builtins.list[str]:
-        """Return the paths of all artefacts below a folder, by time of modification.
+    def oldest_first(self, prefix: str) -> dict[str, datetime]:
+        """Return the times of modification (UTC) of all artefacts below a folder by path, the oldest first.
 
         Raises:
             NotFound: the folder is missing (local folders only).
@@ -431,7 +446,11 @@ class Store:
 
         """
         entries = sorted(self._backend.entries(prefix), key=attrgetter("last_modified", "name"))
-        return [entry.name for entry in entries if not (self.is_local and _BEING_WRITTEN.search(entry.name))]
+        return {
+            entry.name: entry.last_modified
+            for entry in entries
+            if not (self.is_local and _BEING_WRITTEN.search(entry.name))
+        }
 
     @property
     def lancedb_uri(self) -> str:

@@ -44,9 +44,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """The server; `answer` decides on each request, `requests` has all of them, `taken` those that it accepted."""
+    """The server; `answer` decides on each request, `requests` has all of them, `taken` those that it accepted.
+
+    The path `broken` answers 500.
+    """
 
     address: str = ""
+    broken: str = ""
     answer: Callable[[Received], Answer] = lambda _request: Answer()
     requests: list[Received] = field(default_factory=list)
     taken: list[Received] = field(default_factory=list)
@@ -70,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         received = Received({name.lower(): value for name, value in self.headers.items()}, body)
         receiver = self.receiver
-        answer = receiver.answer(received)
+        answer = Answer(500) if receiver.broken and self.path == receiver.broken else receiver.answer(received)
         with receiver.lock:
             receiver.requests.append(received)
             receiver.paths.append(self.path)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.events import lease, occurrences, outbox, servers, status, webhooks
-from transcription_assets.events.catalogue import Catalogue, WrongEvents, parse, parse_channels, parse_secrets
+from transcription_assets.events import intake, lease, occurrences, outbox, servers, status, webhooks
+from transcription_assets.events.catalogue import Catalogue, Webhook, WrongEvents, parse, parse_channels, parse_secrets
 from transcription_assets.events.delivery import Deliverer
+from transcription_assets.events.event import Event
 from transcription_assets.events.states import States
-from transcription_assets.events.webhooks import Sender
+from transcription_assets.events.webhooks import Attempt, Sender
 from transcription_assets.storage import Store
 from transcription_assets_tests.events.conftest import LOOPBACK, Clock
 from transcription_assets_tests.events.receiver import SECRET, SECRET_TEXT, Answer, Received, Receiver, receiving
@@ -52,7 +53,7 @@ def test_an_event_is_a_signed_cloud_event(
     assert received.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     event = received.event
     assert event["id"] == received.headers["webhook-id"]
-    assert (event["specversion"], event["type"], event["sequence"]) == ("1.0", "recording.failed", "1")
+    assert (event["specversion"], event["type"], event["sequence"]) == ("1.0", "recording.failed", "0000000001")
     assert event["subject"] == "audio/a.wav"
     assert datetime.fromisoformat(event["time"]).tzinfo is not None
     assert event["data"] == {
@@ -82,7 +83,7 @@ def test_retries_of_a_step_make_no_second_event(
     fail(store, "audio/a.wav", version="2")
     deliverer.deliver()
     kinds = [(each.event["type"], each.event["sequence"]) for each in receiver.taken[2:]]
-    assert kinds == [("recording.done", "3"), ("recording.failed", "4")]
+    assert kinds == [("recording.done", "0000000003"), ("recording.failed", "0000000004")]
     assert receiver.taken[2].event["data"]["recovered"] is True
 
 
@@ -183,7 +184,9 @@ def test_a_rejected_event_delays_only_its_recording(
     subscribed()
 
     def answer(request: Received) -> Answer:
-        return Answer(422 if (request.event["subject"], request.event["sequence"]) == ("audio/a.wav", "1") else 200)
+        return Answer(
+            422 if (request.event["subject"], request.event["sequence"]) == ("audio/a.wav", "0000000001") else 200
+        )
 
     receiver.answer = answer
     fail(store, "audio/a.wav", "audio/b.wav")
@@ -196,7 +199,7 @@ def test_a_rejected_event_delays_only_its_recording(
     assert subjects(receiver) == ["audio/b.wav", "audio/a.wav"]
     (letter,) = outbox.dead_letters(store, "hook")
     assert (letter.event.subject, letter.event.type, letter.attempts) == ("audio/a.wav", "recording.failed", 5)
-    rejected = {each.headers["webhook-id"] for each in receiver.requests if each.event["sequence"] == "1"}
+    rejected = {each.headers["webhook-id"] for each in receiver.requests if each.event["sequence"] == "0000000001"}
     assert letter.event.id in rejected
 
 
@@ -297,14 +300,100 @@ def test_two_deliverers_send_the_same_ids(
     # Even if the lease failed: both make the same events of an occurrence.
     receiver.answer = lambda _request: Answer()
     fail(store, "audio/x.wav")
-    (path,) = store.list(occurrences.NEW)
-    data, before = store.read(path), {name: store.read(name) for name in store.list("events/states/")}
-    deliverer.deliver()
-    store.write(path, data)
+    before = {name: store.read(name) for name in store.list("events/states/")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "remove", lambda *_: None)
+        deliverer.deliver()
     for name in store.list("events/states/"):
         store.delete(name) if name not in before else store.write(name, before[name])
     deliverer.deliver()
     assert receiver.ids[-1] == receiver.ids[-2]
+
+
+def test_clocks_of_workers_do_not_change_the_order(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed()
+    names = iter(["20991231T000000000000Z-b", "20990101T000000000000Z-c", "20000101T000000000000Z-d"])
+    monkeypatch.setattr(occurrences, "stamped_name", lambda: next(names))
+    receiver.answer = lambda _request: Answer(500)
+    fail(store, "audio/a.wav")
+    fail(store, "audio/a.wav", version="2")
+    deliverer.deliver()
+    occurrences.done(store, [("audio/a.wav", "2")])
+    deliverer.deliver()
+    receiver.answer = lambda _request: Answer()
+    status.save_status(store, "hook", status.Status())
+    deliverer.deliver()
+    assert [int(each.event["sequence"]) for each in receiver.taken] == [1, 2, 3]
+
+
+def test_events_of_a_subject_have_increasing_ids(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe
+) -> None:
+    subscribed()
+    oldest_first = Store.oldest_first
+    for version in "123":  # the clock of the store is set back each time
+        fail(store, "audio/a.wav", version=version)
+        at = datetime(2026, 1, 4 - int(version), tzinfo=UTC)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "oldest_first", lambda self, top, at=at: dict.fromkeys(oldest_first(self, top), at))
+            deliverer.deliver()
+    assert receiver.ids == sorted(receiver.ids)
+    assert [int(each.event["sequence"]) for each in receiver.taken] == [1, 2, 3]
+
+
+def test_one_process_has_the_lease_and_finds_its_loss(case: Case) -> None:
+    store = case.store
+    with lease.held(store) as own:
+        assert own is not None
+        own.require(store)
+        with lease.held(store) as other:
+            assert other is None
+        store.write(lease.PATH, json.dumps({"owner": "x", "until": 1.0}).encode())  # as if own had ended
+        with lease.held(store) as other:
+            assert other is not None
+            with pytest.raises(lease.LeaseLost):
+                own.require(store)
+    assert not store.exists(lease.PATH)
+
+
+def test_an_intake_that_lost_the_lease_changes_nothing(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed()
+    deliverer.deliver()
+    fail(store, "audio/a.wav")
+    before = left(store)
+    load = occurrences.load
+
+    def slow(store: Store, path: str) -> object:
+        store.write(lease.PATH, json.dumps({"owner": "other", "until": time.time() + 60}).encode())
+        return load(store, path)
+
+    monkeypatch.setattr(occurrences, "load", slow)
+    assert deliverer.deliver().idle
+    assert left(store) == before
+    monkeypatch.undo()
+    store.delete(lease.PATH)
+    deliverer.deliver()
+    assert subjects(receiver) == ["audio/a.wav"]
+
+
+def test_one_call_takes_many_occurrences_in_parts(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed('types = ["recording.failed"]')
+    monkeypatch.setattr(occurrences, "MOST_IN_A_FILE", 2)
+    monkeypatch.setattr(intake, "AT_ONCE", 3)
+    occurrences.done(store, [(f"audio/{number}.wav", "1") for number in range(9)])
+    fail(store, "audio/0.wav")
+    assert len(store.list(occurrences.NEW)) == 6
+    replace(deliverer, budget_s=0.0).deliver()
+    assert len(store.list(occurrences.NEW)) == 4
+    deliverer.deliver()
+    assert store.list(occurrences.NEW) == []
+    assert subjects(receiver) == ["audio/0.wav"]
 
 
 def test_an_abandoned_lease_ends(store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe) -> None:
@@ -351,7 +440,7 @@ def test_every_store_delivers(case: Case, receiver: Receiver, clock: Clock) -> N
     receiver.answer = lambda _request: Answer()
     clock.advance(hours=1)
     deliverer.deliver()
-    assert subjects(receiver) == ["audio/a.wav", "video/Größe.mp4"]
+    assert sorted(subjects(receiver)) == ["audio/a.wav", "video/Größe.mp4"]  # a bucket's times are in seconds
     assert left(store) == []
 
 
@@ -376,13 +465,15 @@ def test_events_arrive_in_order_though_half_fails(
     assert all(order == list(range(1, len(order) + 1)) for order in orders.values())
 
 
+FAR = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
 LOOP = """
 import sys
 from ipaddress import ip_network
 from transcription_assets.events import lease
 from transcription_assets.events.delivery import Deliverer
+from transcription_assets.events.event import Event
 from transcription_assets.events.states import States
-from transcription_assets.events.webhooks import Sender
+from transcription_assets.events.webhooks import Attempt, Sender
 from transcription_assets.storage import Store
 sender = Sender(secrets={"hook": (sys.argv[2].encode(),)}, networks=(ip_network("127.0.0.0/8"),))
 while True:
@@ -455,9 +546,9 @@ def test_an_interrupted_intake_is_repeated(
     deliverer.deliver()
     told = [(each.event["subject"], each.event["type"], each.event["sequence"]) for each in receiver.taken]
     assert told == [
-        ("audio/a.wav", "recording.failed", "1"),
-        ("audio/b.wav", "recording.failed", "1"),
-        ("audio/a.wav", "recording.done", "2"),
+        ("audio/a.wav", "recording.failed", "0000000001"),
+        ("audio/b.wav", "recording.failed", "0000000001"),
+        ("audio/a.wav", "recording.done", "0000000002"),
     ]
     assert left(store) == []
 
@@ -467,8 +558,10 @@ def test_old_events_of_removed_receivers_are_deleted(store: Store, deliverer: De
     new = occurrences.stamped_name()
     store.write(f"{outbox.OUTBOX}gone/20200101T000000000000Z-0.000.json", b"{}")
     store.write(f"{outbox.OUTBOX}gone/{new}.000.json", b"{}")
+    store.write(f"{outbox.DEAD}gone/20200101T000000000000Z-0.000.json", b"{}")
+    store.write(f"{outbox.DIGESTS}hook/20200101T000000000000Z-0.000.json", b"{}")  # it was a channel
     deliverer.deliver()
-    assert store.list(outbox.OUTBOX) == [f"{outbox.OUTBOX}gone/{new}.000.json"]
+    assert [*left(store), *store.list(outbox.DIGESTS)] == [f"{outbox.OUTBOX}gone/{new}.000.json"]
 
 
 def test_recordings_that_are_gone_are_forgotten(
@@ -478,13 +571,22 @@ def test_recordings_that_are_gone_are_forgotten(
     (tmp_path / "a.wav").write_bytes(b"a")
     key = store.put_media("audio/a.wav", tmp_path / "a.wav")
     fail(store, key, "audio/gone.wav")
+    for source in ("pod", "gone"):
+        occurrences.failed(store, "source", source, "no answer")
+        occurrences.failed(store, "item", f"{source}/1", "too large")
+    occurrences.recovered(store, "item", "pod/2")
+    store.write("sources.toml", b'[pod]\nkind = "feed"\nurl = "https://e.example/feed"\n')
     deliverer.deliver()
-    assert len(States(store).everything()) == 2
+    assert len(States(store).everything()) == 7
     clock.advance(days=2)
     deliverer.deliver()
     known = States(store).everything()
-    assert f"recording:{key}" in known
-    assert "recording:audio/gone.wav" not in known
+    assert set(known) - {"backlog:inbox"} == {f"recording:{key}", "source:pod", "item:pod/1"}
+    (tmp_path / "store/audio/away.wav").symlink_to(tmp_path / "unmounted/away.wav")
+    (tmp_path / "store/audio/a.wav").unlink()
+    clock.advance(days=2)
+    deliverer.deliver()
+    assert f"recording:{key}" in States(store).everything()  # a disk may be unmounted
 
 
 @pytest.mark.parametrize(
@@ -555,7 +657,7 @@ def test_retry_after_delays_the_next_attempt(
 ) -> None:
     subscribed()
     later = (datetime.now(UTC) + timedelta(hours=3)).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    for number, value in enumerate(("7200", later, "soon", "9" * 30)):
+    for number, value in enumerate(("7200", later, "soon", "9" * 30, "nan", FAR)):
         receiver.answer = lambda _request, value=value: Answer(503, {"retry-after": value})  # type: ignore[misc]
         status.save_status(store, "hook", status.Status())
         fail(store, f"audio/{number}.wav")
@@ -563,3 +665,54 @@ def test_retry_after_delays_the_next_attempt(
         wait = status.load_status(store, "hook").retry_at
         assert wait is not None
         assert (wait - clock() > timedelta(hours=1)) == (value in {"7200", later})
+
+
+def test_a_receiver_that_breaks_stops_no_other(
+    store: Store, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [f'[{name}]\nkind = "webhook"\nurl = "{receiver.url}"' for name in ("bad", "good")]
+    store.write("events.toml", "\n".join(tables).encode())
+    fail(store, "audio/a.wav")
+    send = Sender.send
+
+    def broken(self: Sender, target: Webhook, event: Event) -> Attempt:
+        if target.name == "bad":
+            raise RuntimeError("token123")
+        return send(self, target, event)
+
+    monkeypatch.setattr(Sender, "send", broken)
+    sender = Sender(secrets={"bad": (SECRET,), "good": (SECRET,)}, networks=LOOPBACK)
+    outcomes = Deliverer(store, sender, now=clock).deliver().receivers
+    assert (outcomes["good"].delivered, outcomes["bad"].error) == (1, "unexpected RuntimeError")
+    assert status.load_status(store, "bad").retry_at is not None
+
+
+def test_a_slow_server_keeps_its_queue_at_the_first_failure(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, clock: Clock
+) -> None:
+    subscribed("give_up_hours = 1")
+    fail(store, "audio/a.wav", "audio/b.wav")
+    clock.advance(hours=2)  # in which the server was busy with others
+    receiver.answer = lambda _request: Answer(503)
+    assert deliverer.deliver().receivers["hook"].dead == 0
+    clock.advance(hours=2)
+    assert deliverer.deliver().receivers["hook"].dead == 2
+
+
+def test_errors_do_not_show_the_path_of_a_webhook(store: Store, deliverer: Deliverer, subscribed: Subscribe) -> None:
+    subscribed(url="http://127.0.0.1:1/token123?key=token123")
+    fail(store, "audio/a.wav")
+    error = deliverer.deliver().receivers["hook"].error
+    assert "http://127.0.0.1:1" in error
+    stored = [store.read(path).decode() for path in store.list("events/")]
+    assert not any("token123" in text for text in (error, repr(deliverer), *stored))
+
+
+def test_settings_of_a_removed_receiver_stop_nothing(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe
+) -> None:
+    subscribed()
+    fail(store, "audio/a.wav")
+    report = replace(deliverer, urls={"gone": ("json://x",)}).deliver()
+    assert report.unknown == ("gone",)
+    assert len(receiver.taken) == 1

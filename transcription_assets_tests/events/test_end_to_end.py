@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from transcription_assets.cli.main import main
+from transcription_assets.events import status
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.events.receiver import SECRET_TEXT, Answer, Receiver, receiving
@@ -59,6 +61,7 @@ def test_a_broken_recording_is_told_once(store: Store, receiver: Receiver, peopl
 def test_dead_events_are_listed_and_replayed(store: Store, receiver: Receiver) -> None:
     table = store.read("events.toml").decode().replace("[mail]", "give_up_hours = 0.000001\n[mail]")
     store.write("events.toml", table.encode())
+    status.save_status(store, "hook", status.Status(failures=1, failing_since=datetime(2026, 1, 1, tzinfo=UTC)))
     receiver.answer = lambda _request: Answer(500)
     assert call("process").exit_code == 1
     assert call("events", "deliver").exit_code == 1

@@ -171,7 +171,12 @@ def test_a_source_tells_failure_and_recovery_once(
         for _ in range(2):
             fetcher.fetch(source("feed", url))
             deliverer.deliver()
-    assert [kind for kind, _ in kinds(receiver)] == ["source.failed", "source.recovered", "source.failed"]
+        _publish(podcast, recordings.tone(tmp_path / "tone.wav", 5.0, rate=8_000).read_bytes())
+        fetcher.fetch(source("feed", url), again=True)
+        deliverer.deliver()
+    told = [kind for kind, _ in kinds(receiver)]
+    assert told == ["source.failed", "source.recovered", "source.failed", "source.recovered"]
+    assert receiver.taken[2].event["subject"] == receiver.taken[3].event["subject"]
     assert receiver.taken[2].event["data"]["item"] == "One"
 
 
@@ -232,3 +237,24 @@ def test_an_archive_that_is_done_is_not_stuck(
     clock.advance(days=3)
     deliverer.deliver()
     assert kinds(receiver) == []
+
+
+def test_a_recording_is_good_without_its_event(
+    store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe, tmp_path: Path
+) -> None:
+    subscribed()
+    key, chain = put(store, tmp_path), Chain(store)
+    write = Store.write
+
+    def refused(self: Store, path: str, data: bytes) -> None:
+        if path.startswith(occurrences.NEW):
+            raise TransientFailure("full")
+        write(self, path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "write", refused)
+        chain.run(key)
+    assert failure_notes.load(store, key) is None
+    chain.run(key)
+    deliverer.deliver()
+    assert kinds(receiver) == [("recording.done", key)]

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences, outbox, status
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.digests import Message
-from transcription_assets.events.notify import by_apprise
+from transcription_assets.events.notify import Outcome, by_apprise
 from transcription_assets.storage import Store
 from transcription_assets_tests.events.conftest import Clock
 from transcription_assets_tests.events.receiver import Answer, Receiver
@@ -69,10 +70,13 @@ def test_outstanding_failures_are_listed_daily(
     at = clock() + timedelta(hours=2)
     deliverer = channel(f"daily_at = {at:%H:%M:%S}", 'prefixes = ["audio/"]', "[events]", 'source = "archive"')
     fail(store, "audio/a.wav", "video/other.mp4")
+    store.write(media_keys.failure("audio/a.wav"), b"{}")
+    store.write(media_keys.failure("video/other.mp4"), b"{}")
+    fail(store, "audio/retried.wav")
     occurrences.failed(store, "source", "pod", "no answer")
     occurrences.failed(store, "item", "pod/1", "too large")
     deliverer.deliver()
-    assert titles(receiver) == ["archive: 3 failed"]
+    assert titles(receiver) == ["archive: 4 failed"]
     clock.advance(hours=3)
     deliverer.deliver()
     deliverer.deliver()
@@ -119,7 +123,7 @@ def test_a_channel_without_an_address_says_so(store: Store, clock: Clock) -> Non
 
 def test_an_unknown_address_is_not_shown() -> None:
     pytest.importorskip("apprise")
-    reason = by_apprise(("nonsense://token123",), Message("a", "b"))
+    reason = by_apprise("nonsense://token123", Message("a", "b")).error
     assert reason
     assert "token123" not in reason
 
@@ -133,3 +137,78 @@ def test_types_that_a_channel_does_not_want_stay_away(
     occurrences.done(store, [("audio/a.wav", "1")])
     deliverer.deliver()
     assert receiver.requests == []
+
+
+def test_a_broken_address_repeats_nothing_to_others(
+    store: Store, urls: tuple[str, ...], receiver: Receiver, clock: Clock
+) -> None:
+    store.write("events.toml", CHANNEL.encode())
+    both = (f"{urls[0]}/good", f"{urls[0]}/broken")
+    deliverer = Deliverer(store, urls={"mail": both}, now=clock)
+    receiver.broken = "/broken"
+    for name in "abc":
+        fail(store, f"audio/{name}.wav")
+        deliverer.deliver()
+        clock.advance(minutes=61)
+        deliverer.deliver()
+        clock.advance(minutes=61)
+    good = [each for each, path in zip(receiver.requests, receiver.paths, strict=True) if path.endswith("good")]
+    assert [json.loads(each.body)["title"][-18:] for each in good] == [f"audio/{name}.wav failed" for name in "abc"]
+    assert outbox.pending(store) == {"mail": 3}
+    receiver.broken = ""
+    clock.advance(minutes=61)
+    assert deliverer.deliver().receivers["mail"].delivered == 3
+    assert titles(receiver)[-1] == "transcription-assets: 3 failed"
+    assert outbox.pending(store) == {}
+
+
+def test_a_slow_address_has_to_wait_for_its_pace(store: Store, clock: Clock) -> None:
+    store.write("events.toml", CHANNEL.encode())
+    sent: list[Message] = []
+
+    def slow(_url: str, message: Message) -> Outcome:
+        sent.append(message)
+        return Outcome("no answer", may_arrive=True)
+
+    deliverer = Deliverer(store, urls={"mail": ("a://b",)}, notifier=slow, now=clock)
+    fail(store, "audio/a.wav")
+    deliverer.deliver()
+    clock.advance(minutes=59)
+    deliverer.deliver()
+    assert len(sent) == 1
+    clock.advance(minutes=2)
+    deliverer.deliver()
+    assert len(sent) == 2
+
+
+def test_an_interrupted_deletion_sends_nothing_twice(
+    store: Store, channel: Callable[..., Deliverer], receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliverer = channel()
+    fail(store, "audio/a.wav", "audio/b.wav")
+    delete = Store.delete
+
+    def killed(self: Store, *paths: str) -> None:
+        if paths[0].startswith(outbox.DIGESTS):
+            raise KeyboardInterrupt
+        delete(self, *paths)
+
+    monkeypatch.setattr(Store, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        deliverer.deliver()
+    monkeypatch.undo()
+    clock.advance(minutes=61)
+    deliverer.deliver()
+    assert len(receiver.requests) == 1
+    assert outbox.pending(store) == {}
+
+
+def test_text_of_strangers_is_no_markup_and_no_mention(store: Store, urls: tuple[str, ...], receiver: Receiver) -> None:
+    store.write("events.toml", CHANNEL.encode())
+    fail(store, "audio/<b>a.wav")
+    occurrences.failed(store, "recording", "audio/b.wav", "@everyone <!channel> <@U1>", version="1")
+    Deliverer(store, urls={"mail": (f"{urls[0]}?format=html",)}).deliver()
+    text = json.loads(receiver.requests[0].body)["message"]
+    assert "<b>" not in text
+    assert "&lt;b&gt;" in text
+    assert not any(mention in text for mention in ("@everyone", "&lt;!channel", "&lt;@"))

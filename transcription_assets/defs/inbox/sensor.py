@@ -228,7 +228,7 @@ def _remove_artefacts(store: StoreResource, removed: pl.DataFrame) -> None:
 
 def _clean(place: Store, keep: set[str]) -> None:
     """Delete old snapshots, except the ones that the current and the next cursor name."""
-    for name in place.oldest_first("catalog/")[:-SNAPSHOTS_KEPT]:
+    for name in list(place.oldest_first("catalog/"))[:-SNAPSHOTS_KEPT]:
         if name not in keep:
             place.delete(name)
 
