@@ -7,6 +7,7 @@ import pytest
 
 from transcription_assets.domain import media_keys
 from transcription_assets.storage import Store
+from transcription_assets.web import body_limit
 from transcription_assets_tests import served
 from transcription_assets_tests.answers.language_model import FakeLanguageModel, language_model
 
@@ -84,6 +85,16 @@ def test_questions_are_limited_as_searches_are(store: Store, model: FakeLanguage
 def test_invalid_questions_are_refused(store: Store, model: FakeLanguageModel, question: object) -> None:
     with served.client(served.archive(store, **settings(model))) as asking:
         assert asking.post("/api/ask", json=question).status_code == 422
+    assert model.asked == []
+
+
+@pytest.mark.parametrize("in_blocks", [False, True], ids=["stated-length", "chunked"])
+def test_questions_of_any_size_are_not_read(store: Store, model: FakeLanguageModel, *, in_blocks: bool) -> None:
+    blocks = [b"{" + b" " * body_limit.MOST_BYTES, b" " * body_limit.MOST_BYTES]
+    content = iter(blocks) if in_blocks else b"".join(blocks)
+    with served.client(served.archive(store, **settings(model))) as asking:
+        refused = asking.post("/api/ask", content=content, headers={"content-type": "application/json"})
+    assert refused.status_code == 413
     assert model.asked == []
 
 
