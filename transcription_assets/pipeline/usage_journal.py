@@ -47,20 +47,25 @@ def add(store: Store, used: Usage, now: datetime | None = None) -> None:
 
 
 def _write(store: Store, path: str, used: Usage) -> None:
-    records.write(store, path, asdict(_Entry(total([used]))))
+    figures = total({step: item.clamped()} for step, item in used.items())
+    records.write(store, path, asdict(_Entry(figures)))
 
 
 def compact(store: Store, now: datetime | None = None) -> None:
     """Replace the entries of each day before yesterday by their sum.
 
     Several processes may do it at once. Each lists a day, reads all of it, and only then checks whether the sum exists:
-    if it does not, nobody had deleted an entry when the day was listed, so all write the same sum.
-
-    Raises:
-        TranscriptionError: the store refuses or does not answer.
-
+    if it does not, nobody had deleted an entry when the day was listed, so all write the same sum. A day with entries
+    that cannot be read is left alone. An error of the store is logged only: the next call does the same.
     """
-    yesterday = ((now or datetime.now(UTC)).date() - timedelta(days=1)).isoformat()
+    try:
+        _compact(store, now or datetime.now(UTC))
+    except TranscriptionError as error:
+        log.warning("what the steps used cannot be summed up: %s", error)
+
+
+def _compact(store: Store, now: datetime) -> None:
+    yesterday = (now.date() - timedelta(days=1)).isoformat()
     days: dict[str, list[str]] = {}
     for path in store.list(FOLDER):
         day = _day(path)
