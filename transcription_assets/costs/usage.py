@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Annotated, TypeVar
 
 from pydantic import Field
@@ -57,7 +57,7 @@ class StepUsage:
     def clamped(self) -> "StepUsage":
         """Return the figures with 0 for amounts that are negative or not finite, as after a clock was set back."""
         amounts = {name: max(0.0, value) if math.isfinite(value := getattr(self, name)) else 0.0 for name in AMOUNTS}
-        return replace(self, **amounts)
+        return StepUsage(self.recordings, **amounts, failures=self.failures)
 
 
 AMOUNTS = tuple(item.name for item in fields(StepUsage) if item.name not in ("recordings", "failures"))

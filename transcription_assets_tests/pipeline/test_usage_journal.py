@@ -129,6 +129,29 @@ def test_damaged_files_are_left_out(store: Store, content: bytes) -> None:
     assert UsageReader(lambda: store).read() == totals
 
 
+def test_day_with_an_unreadable_entry_is_left_as_it_is(store: Store) -> None:
+    fill(store, 5, 5, 6)
+    store.write("usage/2026-03-05/newer.json", b'{"version": "2", "steps": {}}')
+    usage_journal.compact(store, TODAY)
+    paths = store.list("usage/")
+    assert "usage/2026-03-04.json" in paths
+    assert len([path for path in paths if path.startswith("usage/2026-03-05/")]) == 3
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "starts"])
+def test_totals_do_not_fall_while_days_are_summed_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, is_running: bool
+) -> None:
+    fill(store, 5, 5)
+    reader = UsageReader(lambda: store)
+    if is_running:
+        reader.read()
+    fill(store, 5)
+    totals = UsageReader(lambda: store).read()
+    _before(monkeypatch, "read", lambda: usage_journal.compact(Store.open(store.url), TODAY))
+    assert reader.read() == totals
+
+
 def test_amounts_below_zero_lose_no_entry(store: Store) -> None:
     usage_journal.add(store, {"audio": StepUsage(1, 60.0, compute_s=-0.5)}, TODAY)
     assert UsageReader(lambda: store).read() == {"audio": StepUsage(1, 60.0)}

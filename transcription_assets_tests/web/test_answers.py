@@ -71,9 +71,10 @@ def test_asking_needs_the_token_to_read_only(store: Store, model: FakeLanguageMo
         assert asking.post("/api/ask", json=QUESTION, headers=headers).status_code == 200
 
 
-def test_questions_are_limited_as_searches_are(store: Store, model: FakeLanguageModel) -> None:
-    with served.client(served.archive(store, **settings(model, serve_searches_per_minute=1))) as asking:
+def test_questions_have_a_rate_limit_of_their_own(store: Store, model: FakeLanguageModel) -> None:
+    with served.client(served.archive(store, **settings(model, ask_per_minute=1))) as asking:
         statuses = [asking.post("/api/ask", json={"q": "zebra"}).status_code for _ in range(3)]
+        assert asking.get("/api/search", params={"q": "zebra"}).status_code == 200
     assert 429 in statuses
 
 
@@ -104,3 +105,4 @@ def test_model_that_is_away_is_an_error_of_the_service(store: Store) -> None:
         failed = asking.post("/api/ask", json=QUESTION)
     assert failed.status_code == 503
     assert failed.headers["retry-after"]
+    assert "127.0.0.1" not in failed.text, "the URL of the service is for the log only"
