@@ -23,7 +23,7 @@ PARTS = ("queue_s", "start_s", "load_s", "compute_s")
 """Fields of `StepUsage` that add up to the time of a step, see `StepTime`."""
 
 Amount = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
-Kind = Annotated[str, Field(pattern=r"^[A-Za-z]{1,40}$")]
+Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,80}$")]
 Item = TypeVar("Item")
 
 

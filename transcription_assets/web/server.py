@@ -56,6 +56,7 @@ def build(archive: Archive, host: str) -> Guard:
     access = access_rules(chosen, host)
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
+    archive.tools.asker  # noqa: B018 -- a model without a name fails now, not at the first question
     answering = answers.pool(archive)
     updates = people.NameUpdates()
     received = Uploads(archive)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from transcription_assets.domain import media_keys
+from transcription_assets.errors import PermanentFailure
 from transcription_assets.storage import Store
 from transcription_assets.web import body_limit
 from transcription_assets_tests import served
@@ -54,6 +55,12 @@ def test_without_a_model_nothing_is_asked(store: Store) -> None:
 def test_page_offers_answers_if_a_model_is_set(store: Store, model: FakeLanguageModel) -> None:
     with served.client(served.archive(store, **settings(model))) as asking:
         assert "<body data-ask>" in asking.get("/").text
+
+
+def test_model_without_a_name_fails_at_the_start(store: Store) -> None:
+    archive = served.archive(store, ask_url="http://127.0.0.1:9/v1")
+    with pytest.raises(PermanentFailure), served.client(archive):
+        pass
 
 
 def test_other_sites_cannot_ask(store: Store, model: FakeLanguageModel) -> None:
