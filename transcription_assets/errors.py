@@ -3,6 +3,7 @@
 Every message says what failed, for which file, and what to do; the UI and the CLI show it.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -63,6 +64,24 @@ class StoreFull(TransientFailure):
 
 class StoreAway(TransientFailure):
     """The store does not answer or cannot be reached."""
+
+
+KINDS: Mapping[str, bool] = {
+    error.__name__: error.transient
+    for error in (
+        PermanentFailure,
+        TransientFailure,
+        NotFound,
+        NotRegular,
+        TooLarge,
+        UndecodableSpeech,
+        Refused,
+        Occupied,
+        StoreFull,
+        StoreAway,
+    )
+} | {"Unexpected": False}
+"""Common kinds of failures, and whether a retry may help; modules have others of their own."""
 
 
 def failure_kind(error: BaseException) -> str:

@@ -536,6 +536,9 @@ class Settings(BaseSettings):
         le=100_000,
         description="Maximum tokens (estimated) of the passages that are sent with a question.",
     )
+    ask_per_minute: int = Field(
+        10, ge=1, le=100_000, description="Maximum questions per client and minute that the search page answers."
+    )
     ask_timeout_s: float = Field(60.0, ge=1, le=600, description="Seconds within which the language model must answer.")
 
     @property

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from transcription_assets.answers import prompt
 from transcription_assets.answers.citations import CheckedReply, checked
 from transcription_assets.answers.service import LanguageModel
-from transcription_assets.answers.sources import Source, is_repeated, queries, second_of, source, within_budget
+from transcription_assets.answers.sources import Source, is_repeated, queries, source, support, within_budget
+from transcription_assets.domain.passages import Sentence
 from transcription_assets.search.filters import Filters
-from transcription_assets.search.query import Hit, Query
+from transcription_assets.search.query import Hit, Mode, Query
 from transcription_assets.search.searcher import Searcher
 
 ENOUGH = 5
@@ -18,17 +19,22 @@ MOST_SOURCES = 12
 
 NOTHING_MATCHES = "Nothing in the recordings matches the question well enough."
 NOT_ANSWERED = "The passages that were found do not answer the question."
+CUT = "The model's reply was too long: its end is missing."
 NOT_CITED = "The model's reply was discarded: no sentence of it cites a passage."
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A moment that an answer cites: `number` from 1 in order of use, `second` where it is said, and what is said."""
+    """A moment that an answer cites: `number` from 1 in order of use, `second` where it is said, what, and by whom.
+
+    `speaker` is empty if unknown; the one of the hit may be another, as a source has the sentences around it.
+    """
 
     number: int
     hit: Hit
     second: float
     text: str
+    speaker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,14 @@ class CitedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Sources of an answer, none if nothing matches well, and the note of the search."""
+
+    sources: Sequence[Source]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
     """Answers questions with a language model, from at most `most_tokens` of passages; thread-safe."""
 
@@ -69,23 +83,50 @@ class Asker:
             TranscriptionError: the search table cannot be read, or the language model gives no answer.
 
         """
+        return self.answer(question, self.found(searcher, question, filters))
+
+    def found(self, searcher: Searcher, question: str, filters: Filters) -> Found:
+        """Return the sources of an answer; with a filter of speakers, only what these say.
+
+        Raises:
+            InvalidQuery: the question is too long.
+            TranscriptionError: the search table cannot be read.
+
+        """
         hits, note = strong_hits(searcher, question, filters)
-        if not hits:
+        each = (source(hit, _around(searcher, hit, filters)) for hit in hits)
+        return Found(within_budget(each, self.most_tokens), note)
+
+    def answer(self, question: str, found: Found) -> CitedAnswer:
+        """Return the model's answer from the sources; without any it is not asked.
+
+        Raises:
+            TranscriptionError: the language model gives no answer.
+
+        """
+        sources, note = found.sources, found.note
+        if not sources:
             return CitedAnswer(reason=NOTHING_MATCHES, note=note)
-        found = (source(hit, searcher.around(hit.media_key, hit.start, hit.end)) for hit in hits)
-        sources = within_budget(found, self.most_tokens)
         reply = self.model.reply(prompt.messages(question, sources))
-        answer = checked(reply, len(sources))
+        answer = checked(reply.text, len(sources), is_cut=reply.is_cut)
+        note = " ".join(filter(None, (note, CUT if reply.is_cut else "")))
         if not answer.sentences:
-            reason = NOT_ANSWERED if prompt.NOTHING in reply.upper() else NOT_CITED
+            reason = NOT_ANSWERED if answer.is_refusal else NOT_CITED
             return CitedAnswer(reason=reason, model=self.model.name, dropped=answer.dropped, note=note)
         return _with_citations(answer, sources, self.model.name, note)
+
+
+def _around(searcher: Searcher, hit: Hit, filters: Filters) -> list[Sentence]:
+    said = searcher.around(hit.media_key, hit.start, hit.end)
+    wanted = {*filters.speakers, hit.speaker}
+    return [item for item in said if item.speaker in wanted] if filters.speakers else said
 
 
 def strong_hits(searcher: Searcher, question: str, filters: Filters) -> tuple[list[Hit], str]:
     """Return the moments that match the question well, best first, and the note of the search.
 
-    The parts of the question are searched for until there are ENOUGH.
+    There are none if none match the whole question: any of its parts may match something else. Else the parts are
+    searched for until there are ENOUGH.
 
     Raises:
         InvalidQuery: the question is too long.
@@ -94,13 +135,15 @@ def strong_hits(searcher: Searcher, question: str, filters: Filters) -> tuple[li
     """
     found: list[Hit] = []
     note = ""
+    # The characters of a Thai question are in every Thai text: only closeness of meaning says that a moment matches.
+    mode = Mode.VECTOR if any("\u0e00" <= character <= "\u0e7f" for character in question) else Mode.HYBRID
     for text in queries(question):
-        answer = searcher.search(Query(text, HITS, filters=filters))
+        answer = searcher.search(Query(text, HITS, mode=mode, filters=filters))
         note = note or answer.note
         for hit in answer.hits:
             if not hit.weak and not is_repeated(hit, found):
                 found.append(hit)
-        if len(found) >= ENOUGH:
+        if not found or len(found) >= ENOUGH:
             break
     return found[:MOST_SOURCES], note
 
@@ -121,6 +164,5 @@ def _numbers(cites: Iterable[int], used: dict[int, Citation]) -> Iterable[int]:
 
 
 def _citation(number: int, cited: Source, sentence: str) -> Citation:
-    second = second_of(cited, sentence)
-    text = next((item.text for item in cited.sentences if item.start == second), cited.sentences[0].text)
-    return Citation(number, cited.hit, second, text)
+    said, second = support(cited, sentence)
+    return Citation(number, cited.hit, second, said.text, said.speaker)

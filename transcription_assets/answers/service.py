@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transcription_assets.answers.prompt import Message
+from transcription_assets.domain.text import printable
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.service_client import Deadline, Rejected, ServiceClient
 
@@ -13,6 +15,14 @@ MOST_BYTES = 1 << 18
 REPLY_TOKENS = 800
 ATTEMPTS = 2
 _BAD_REQUEST = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Text of a reply; it `is_cut` if it reached REPLY_TOKENS."""
+
+    text: str
+    is_cut: bool = False
 
 
 class LanguageModel:
@@ -33,7 +43,7 @@ class LanguageModel:
             url, "ask", key=key, timeout_s=timeout_s, most_bytes=MOST_BYTES, attempts=ATTEMPTS
         )
 
-    def reply(self, messages: Sequence[Message]) -> str:
+    def reply(self, messages: Sequence[Message]) -> Reply:
         """Return the reply to a chat.
 
         Raises:
@@ -51,12 +61,16 @@ class LanguageModel:
             # Some models refuse a temperature, and have another name for the limit.
             found = self._post(request | {"max_completion_tokens": REPLY_TOKENS}, deadline)
         try:
-            content = found["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError) as error:
+            choice = found["choices"][0]
+            content, ended = choice["message"]["content"], choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise PermanentFailure(f"invalid response of {self.name}: no choice with a message") from error
+        if content is None:
+            why = f"it ended by {printable(str(ended))!r}; a model that reasons may have spent all tokens on that"
+            raise PermanentFailure(f"{self.name} replied without any text: {why}")
         if not isinstance(content, str):
             raise PermanentFailure(f"invalid response of {self.name}: the message is not a text")
-        return content
+        return Reply(content, is_cut=ended == "length")
 
     def _post(self, request: Mapping[str, object], deadline: Deadline) -> Any:
         content, headers = json.dumps(request).encode(), {"Content-Type": "application/json"}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from transcription_assets.domain.passages import Sentence
+from transcription_assets.domain.text import is_unspaced
 from transcription_assets.search.query import Hit, parse_query, tokens
 
 BYTES_PER_TOKEN = 4
@@ -17,7 +18,7 @@ MOST_QUERIES = 4
 SHORTEST_CLAUSE = 2
 """Words that a part of a question needs to be a query of its own."""
 _CLAUSE_ENDS = re.compile(
-    r"[?!.;:。\uff1f\uff01\uff1b]+\s*|,?\s+(?:and|or|und|oder|et|ou|y|o|e)\s+|,\s+", re.IGNORECASE
+    r"(?<=[?!.;:,])\s+(?:(?:and|or|und|oder|et|ou|y|o|e)\s+)?|(?<=[。\uff1f\uff01\uff1b])", re.IGNORECASE
 )
 
 
@@ -30,16 +31,18 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of its text in UTF-8."""
-        return sum(_size(item) for item in self.sentences)
+        """Bytes of its title and text in UTF-8."""
+        return len(self.hit.recording.encode(errors="replace")) + sum(_size(item) for item in self.sentences)
 
 
 def queries(question: str) -> list[str]:
     """Return the queries of a question, the question first, then its parts and its words without frequent ones."""
-    clauses = [part.strip() for part in _CLAUSE_ENDS.split(question)]
+    clauses = [part.strip(" ?!.;:,。\uff1f\uff01\uff1b") for part in _CLAUSE_ENDS.split(question)]
     terms = parse_query(question).terms
     more = [clause for clause in clauses if len(parse_query(clause).terms) >= SHORTEST_CLAUSE]
-    found = [question, *more, " ".join(terms)]
+    # In scripts without spaces the words are characters, which say little on their own.
+    words = "" if any(map(is_unspaced, question)) else " ".join(terms)
+    found = [question, *more, words]
     return [text for text in dict.fromkeys(found) if text.strip()][:MOST_QUERIES]
 
 
@@ -56,7 +59,8 @@ def is_repeated(hit: Hit, found: Iterable[Hit]) -> bool:
 
 def source(hit: Hit, around: Sequence[Sentence]) -> Source:
     """Return the source of a hit with as many of the sentences around it as MOST_BYTES_EACH allows, nearest first."""
-    sentences = around if hit.kind == "speech" and around else [Sentence(hit.start, hit.end, hit.text)]
+    own = Sentence(hit.start, hit.end, hit.text, hit.speaker or "")
+    sentences = around if hit.kind == "speech" and around else [own]
     by_distance = sorted(sentences, key=lambda item: (abs(item.start - hit.start), item.start))
     chosen: list[Sentence] = []
     size = 0
@@ -80,12 +84,19 @@ def within_budget(found: Iterable[Source], most_tokens: int) -> list[Source]:
     return chosen
 
 
-def second_of(cited: Source, sentence: str) -> float:
-    """Return the second at which the source says what is most like the sentence, else its best second."""
-    said = _words(sentence)
-    shared = [(len(said & _words(item.text)), item.start) for item in cited.sentences]
-    most, start = max(shared, key=lambda item: (item[0], -abs(item[1] - cited.hit.start)), default=(0, 0.0))
-    return start if most else cited.hit.start
+def support(cited: Source, sentence: str) -> tuple[Sentence, float]:
+    """Return what the source says that is most like the sentence, and its second.
+
+    If nothing is alike, what is said at the best second of the source, or nearest to it.
+    """
+    said, best_s = _words(sentence), cited.hit.start
+
+    def rank(item: Sentence) -> tuple[int, bool, float]:
+        return len(said & _words(item.text)), item.start <= best_s < item.end, -abs(item.start - best_s)
+
+    chosen = max(cited.sentences, key=rank)
+    is_alike, is_inside, _ = rank(chosen)
+    return chosen, best_s if is_inside and not is_alike else chosen.start
 
 
 def _words(text: str) -> set[str]:

@@ -55,7 +55,7 @@ def _document(answer: CitedAnswer, urls: list[str]) -> dict[str, Any]:
                 "media_key": item.hit.media_key,
                 "start": item.second,
                 "text": item.text,
-                "speaker": item.hit.speaker,
+                "speaker": item.speaker or None,
                 "url": url,
             }
             for item, url in zip(answer.citations, urls, strict=True)
@@ -75,7 +75,7 @@ def _print(answer: CitedAnswer, urls: list[str]) -> None:
     for sentence in answer.sentences:
         shown.print(f"{plain(sentence.text)} [bold cyan]{plain(str(list(sentence.cites)))}[/]", soft_wrap=True)
     for item, url in zip(answer.citations, urls, strict=True):
-        who = f"  [bold]{plain(item.hit.speaker)}[/]" if item.hit.speaker else ""
+        who = f"  [bold]{plain(item.speaker)}[/]" if item.speaker else ""
         clock = format_clock(item.second)
         shown.print(f"\n[bold]{item.number}. {plain(item.hit.media_key)}[/] at [bold cyan]{clock}[/]{who}")
         shown.print(f"   [dim]{plain(item.text)}[/]")

@@ -108,7 +108,7 @@ def process(tools: Services, media_keys: Sequence[str], progress: Progress, repo
         usage_journal.add(tools.store, report.usage.take())
     if report.done:
         search_index.materialise(tools.table)
-        usage_journal.compact(tools.store)
+    usage_journal.compact(tools.store)
 
 
 def _process_group(tools: Services, group: Sequence[str], progress: Progress, report: Report) -> Iterator[None]:
@@ -155,24 +155,32 @@ def _transcribed(
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
     # Workers get no new shard while a result is used, and the optional steps take long.
     optional = finds_voices(tools.settings.speakers) or tools.settings.slides
-    answers = usage.each("transcript", made)
-    for key, answer in list(answers) if optional else answers:
-        with _noted(key, report):
-            if isinstance(answer, Exception):
-                usage.failed("transcript", answer)
-                raise answer
-            new, reused = answer
-            report.audio_s += 0.0 if reused else lengths[key]
-            if not (reused or new.reused_from):
-                usage.finished("transcript", lengths[key])
-            if finds_voices(tools.settings.speakers):
-                _with_speakers(tools, key, progress, lengths[key], report)
-            if tools.settings.slides:
-                _with_slides(tools, key, progress, lengths[key], report)
-        if key not in report.failed:
-            yield key, reused
-    if lengths:
-        usage.workers("transcript", tools.transcript_tools.speech.use)
+    answers = usage.each("transcript", made, _is_reused)
+    try:
+        for key, answer in list(answers) if optional else answers:
+            with _noted(key, report):
+                if isinstance(answer, Exception):
+                    usage.failed("transcript", answer)
+                    raise answer
+                _, reused = answer
+                report.audio_s += 0.0 if reused else lengths[key]
+                if not _is_reused((key, answer)):
+                    usage.finished("transcript", lengths[key])
+                if finds_voices(tools.settings.speakers):
+                    _with_speakers(tools, key, progress, lengths[key], report)
+                if tools.settings.slides:
+                    _with_slides(tools, key, progress, lengths[key], report)
+            if key not in report.failed:
+                yield key, reused
+    finally:
+        if lengths:
+            usage.workers("transcript", tools.transcript_tools.speech.use)
+
+
+def _is_reused(answer: transcript.Answer) -> bool:
+    """Return whether the transcript existed already, or is that of another recording with the same audio."""
+    _, result = answer
+    return not isinstance(result, Exception) and (result[1] or bool(result[0].reused_from))
 
 
 def _with_speakers(tools: Services, key: str, progress: Progress, length: float, report: Report) -> None:
@@ -184,7 +192,9 @@ def _with_speakers(tools: Services, key: str, progress: Progress, length: float,
         watch: Callable[[float], None] = lambda done_s: progress(Step(key, "speakers", done_s, length))  # noqa: E731
         made = speakers.materialise(tools.store, key, found, watch)
         identification.apply(tools.store, tools.voiceprints, key)
-    if not made.reused:
+    if made.reused:
+        report.usage.reused("speakers")
+    else:
         report.usage.finished("speakers", length)
 
 
@@ -198,7 +208,9 @@ def _with_slides(tools: Services, key: str, progress: Progress, length: float, r
     except TranscriptionError as error:
         report.incomplete.setdefault(key, f"its slides were not read: {error}")
     else:
-        if not found.reused:
+        if found.reused:
+            report.usage.reused("slides")
+        else:
             report.usage.finished("slides", length)
         if found.problem:
             report.incomplete.setdefault(key, found.problem)
@@ -211,23 +223,28 @@ def _probed(
     lengths: dict[str, float | None] = {}
     for key in group:
         progress(Step(key, "video"))
-        with _noted(key, report), report.usage.measured("video"):
-            made = video.materialise(tools.store, key, tools.decoder)
+        with _noted(key, report):
+            with report.usage.measured("video"):
+                made = video.materialise(tools.store, key, tools.decoder)
             lengths[key] = made.probe.duration
-            if not made.reused:
+            if made.reused:
+                report.usage.reused("video")
+            else:
                 report.usage.finished("video", made.probe.duration or 0.0)
     watch: Callable[[str, float], None] = lambda key, done_s: progress(Step(key, "audio", done_s, lengths[key]))  # noqa: E731
     with failure_notes.recording_failures(tools.store, list(lengths), "audio"), report.usage.measured("audio"):
         delegated = tools.audio_workers.begin(
             tools.store, list(lengths), lambda key: audio.pending(tools.store, key, tools.decoder), watch
         )
-    with delegated:
-        for key, length in lengths.items():
-            progress(Step(key, "audio", 0.0, length))
-            yield key, delegated
-        with report.usage.measured("audio"):
-            delegated.end()
-    report.usage.workers("audio", tools.audio_workers.use)
+    try:
+        with delegated:
+            for key, length in lengths.items():
+                progress(Step(key, "audio", 0.0, length))
+                yield key, delegated
+            with report.usage.measured("audio"):
+                delegated.end()
+    finally:
+        report.usage.workers("audio", tools.audio_workers.use)
 
 
 def _extracted(tools: Services, key: str, report: Report, delegated: WorkerBatch) -> float:
@@ -238,6 +255,8 @@ def _extracted(tools: Services, key: str, report: Report, delegated: WorkerBatch
         report.usage.finished("audio", made.duration)
         with suppress(TranscriptionError):  # `transcript` raises the same again
             tools.transcript_tools.speech.prepare(tools.store)
+    else:
+        report.usage.reused("audio")
     if made.shortfall:
         report.incomplete[key] = made.shortfall
     return made.duration
@@ -255,15 +274,17 @@ def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress,
             lambda key, done_s: progress(Step(key, "embeddings", done_s)),
         )
     encoded: set[str] = set()
-    with delegated:
-        for key in keys:
-            progress(Step(key, "embeddings"))
-            with _noted(key, report), report.usage.measured("embeddings"):
-                if delegated.finish(key):
-                    encoded.add(key)
-        with report.usage.measured("embeddings"):
-            delegated.end()
-    report.usage.workers("embeddings", tools.embeddings_workers.use)
+    try:
+        with delegated:
+            for key in keys:
+                progress(Step(key, "embeddings"))
+                with _noted(key, report), report.usage.measured("embeddings"):
+                    if delegated.finish(key):
+                        encoded.add(key)
+            with report.usage.measured("embeddings"):
+                delegated.end()
+    finally:
+        report.usage.workers("embeddings", tools.embeddings_workers.use)
     return encoded
 
 
@@ -273,7 +294,9 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
         with failure_notes.recording_failures(tools.store, [key], "embeddings"):
             encoder = tools.encoder
         made = embeddings.materialise(tools.store, key, encoder, tools.choice)
-    if not (reused and made.reused):
+    if reused and made.reused:
+        report.usage.reused("embeddings")
+    else:
         report.usage.finished("embeddings", 0.0)
     (report.reused if reused and made.reused else report.done).append(key)
     return made

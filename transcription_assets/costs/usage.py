@@ -4,8 +4,9 @@ All sums are rounded to a fixed number of decimals, so that they do not depend o
 falls by a rounding error would look like one that was reset.
 """
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Annotated, TypeVar
@@ -22,7 +23,7 @@ PARTS = ("queue_s", "start_s", "load_s", "compute_s")
 """Fields of `StepUsage` that add up to the time of a step, see `StepTime`."""
 
 Amount = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
-Kind = Annotated[str, Field(pattern=r"^[A-Za-z]{1,40}$")]
+Kind = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,80}$")]
 Item = TypeVar("Item")
 
 
@@ -53,6 +54,11 @@ class StepUsage:
         failures = {kind: self.failures.get(kind, 0) + other.failures.get(kind, 0) for kind in kinds}
         return StepUsage(self.recordings + other.recordings, **amounts, failures=failures)
 
+    def clamped(self) -> "StepUsage":
+        """Return the figures with 0 for amounts that are negative or not finite, as after a clock was set back."""
+        amounts = {name: max(0.0, value) if math.isfinite(value := getattr(self, name)) else 0.0 for name in AMOUNTS}
+        return StepUsage(self.recordings, **amounts, failures=self.failures)
+
 
 AMOUNTS = tuple(item.name for item in fields(StepUsage) if item.name not in ("recordings", "failures"))
 
@@ -71,11 +77,16 @@ def total(items: Iterable[Usage]) -> dict[str, StepUsage]:
 
 
 class UsageRecorder:
-    """Adds up what the steps of one process use, until it is taken; `gpus` is the number that a step occupies."""
+    """Adds up what the steps of one process use, until it is taken; `gpus` is the number that a step occupies.
+
+    Time counts only with a new result, a failure or machines of workers: a step that finds all results made already has
+    no usage.
+    """
 
     def __init__(self, gpus: Mapping[str, int] | None = None) -> None:
         self._gpus = gpus or {}
         self._found: dict[str, StepUsage] = {}
+        self._times: dict[str, list[StepUsage]] = {}
         self._workers: dict[str, WorkerUse] = {}
 
     def add(self, step: str, used: StepUsage) -> None:
@@ -84,32 +95,42 @@ class UsageRecorder:
 
     @contextmanager
     def measured(self, step: str) -> Iterator[None]:
-        """Measure work of a step; a failure of the block is counted and raised."""
+        """Measure work of a step; a failure of the block is counted and raised, interrupted work counts too."""
         loaded, started = timing.weights.seconds, time.monotonic()
         try:
             yield
         except Exception as error:
             self.failed(step, error)
             raise
+        except BaseException:
+            self._found.setdefault(step, StepUsage())
+            raise
         finally:
             load_s = timing.weights.seconds - loaded
             compute_s = max(0.0, time.monotonic() - started - load_s)
             gpu_s = (load_s + compute_s) * self._gpus.get(step, 0)
-            self.add(step, StepUsage(load_s=load_s, compute_s=compute_s, gpu_s=gpu_s))
+            self._times.setdefault(step, []).append(StepUsage(load_s=load_s, compute_s=compute_s, gpu_s=gpu_s))
 
-    def each(self, step: str, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items, and measure the time in which they are made."""
+    def each(self, step: str, items: Iterable[Item], is_reused: Callable[[Item], bool]) -> Iterator[Item]:
+        """Yield the items, and measure the time in which those that are not reused are made."""
         made = iter(items)
         while True:
             with self.measured(step):
                 found = list(zip(range(1), made, strict=False))
             if not found:
                 return
+            if is_reused(found[0][1]):
+                self.reused(step)
             yield found[0][1]
 
     def finished(self, step: str, audio_s: float) -> None:
         """Count a new result of `audio_s` seconds of audio."""
         self.add(step, StepUsage(recordings=1, audio_s=audio_s))
+
+    def reused(self, step: str) -> None:
+        """Forget the block that was measured last: it found a result that existed already."""
+        if times := self._times.get(step):
+            times.pop()
 
     def failed(self, step: str, error: Exception) -> None:
         """Count a failed attempt."""
@@ -119,12 +140,14 @@ class UsageRecorder:
         """Add what workers have held since the last call; `use` is their total."""
         before = self._workers.get(step, WorkerUse())
         self._workers[step] = use
-        self.add(step, of_workers(use + before * -1.0))
+        if (new := of_workers(use + before * -1.0).clamped()) != StepUsage():
+            self.add(step, new)
 
     def take(self) -> dict[str, StepUsage]:
         """Return the figures since the last call."""
-        found, self._found = self._found, {}
-        return {step: used for step, used in found.items() if used != StepUsage()}
+        (found, times), self._found, self._times = (self._found, self._times), {}, {}
+        all_of = {step: sum(times.get(step, []), used) for step, used in found.items()}
+        return {step: used for step, used in all_of.items() if used != StepUsage()}
 
 
 def of_workers(use: WorkerUse) -> StepUsage:

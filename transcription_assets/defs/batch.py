@@ -135,7 +135,8 @@ def materialise_each(
         finally:
             failed += [FailedRecording.of(key, str(error), error) for key, error in unfinished.items()]
             spent_here = timer.usage(gpus) + of_workers(used)
-            usage_journal.add(store, {context.asset_key.to_user_string(): spent_here + _counts(done, failed)})
+            finished = [item for item in done if item.key not in unfinished]
+            usage_journal.add(store, {context.asset_key.to_user_string(): spent_here + _counts(finished, failed)})
     spent = timer.metadata([item.key for item in done if item.key not in unfinished], used)
     done = [replace(item, metadata={**item.metadata, **spent[item.key]}) for item in done if item.key in spent]
     _retry_if_that_may_help(context, done, failed)

@@ -113,6 +113,12 @@ def sentence_runs(words: Sequence[Word]) -> list[list[Word]]:
     return [part for run in runs for part in _bounded(run)]
 
 
+def written_sentences(text: str) -> list[str]:
+    """Split written text into sentences by the same rules; they have no white space around them."""
+    runs = sentence_runs(whole_words([Word(0.0, 0.0, text, 0.0)]))
+    return ["".join(word.word for word in run).strip() for run in runs]
+
+
 def ends_clause(text: str) -> bool:
     """Return whether the word ends a clause or a sentence, which is a good place for a line break."""
     bare = _without_closers(text)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from uuid import uuid4
 
 from transcription_assets.costs.usage import StepUsage, Usage, total
@@ -22,6 +23,8 @@ FOLDER = "usage/"
 VERSION = "1"
 MOST_READ = 2_000
 """Maximum files that one call of `UsageReader.read` reads."""
+ATTEMPTS = 3
+"""Lists in one call of `UsageReader.read`, as files may be summed up meanwhile."""
 READERS = 16
 """Files read in parallel, because of the latency of a bucket."""
 _PATH = re.compile(r"usage/(\d{4}-\d\d-\d\d)(?:\.json|/\w+\.json)")
@@ -47,30 +50,39 @@ def add(store: Store, used: Usage, now: datetime | None = None) -> None:
 
 
 def _write(store: Store, path: str, used: Usage) -> None:
-    records.write(store, path, asdict(_Entry(total([used]))))
+    figures = total({step: item.clamped()} for step, item in used.items())
+    records.write(store, path, asdict(_Entry(figures)))
 
 
 def compact(store: Store, now: datetime | None = None) -> None:
     """Replace the entries of each day before yesterday by their sum.
 
     Several processes may do it at once. Each lists a day, reads all of it, and only then checks whether the sum exists:
-    if it does not, nobody had deleted an entry when the day was listed, so all write the same sum.
-
-    Raises:
-        TranscriptionError: the store refuses or does not answer.
-
+    if it does not, nobody had deleted an entry when the day was listed, so all write the same sum. A day with entries
+    that cannot be read is left alone. An error of the store is logged only: the next call does the same.
     """
-    yesterday = ((now or datetime.now(UTC)).date() - timedelta(days=1)).isoformat()
+    try:
+        _compact(store, now or datetime.now(UTC))
+    except TranscriptionError as error:
+        log.warning("what the steps used cannot be summed up: %s", error)
+
+
+def _compact(store: Store, now: datetime) -> None:
+    yesterday = (now.date() - timedelta(days=1)).isoformat()
     days: dict[str, list[str]] = {}
     for path in store.list(FOLDER):
         day = _day(path)
         if day and path != _sum(day) and day < yesterday:
             days.setdefault(day, []).append(path)
     for day, paths in days.items():
-        entries = _read(store, paths)
+        entries = [entry for entry in _read(store, paths) if entry is not Missing.GONE]
+        readable = [entry for entry in entries if not isinstance(entry, Missing)]
+        if len(readable) < len(entries):
+            log.warning("usage of %s: an entry is damaged or of another release; the day is left as it is", day)
+            continue
         if not store.exists(_sum(day)):
-            _write(store, _sum(day), total(entry for entry in entries if entry))
-        store.delete(*paths)
+            _write(store, _sum(day), total(readable))
+        store.delete_below(f"{FOLDER}{day}/")
 
 
 def _sum(day: str) -> str:
@@ -83,12 +95,21 @@ def _day(path: str) -> str:
     return found[1] if found else ""
 
 
-def _read(store: Store, paths: Sequence[str]) -> list[Usage | None]:
-    """Return what the files hold; None for one that is damaged or gone."""
+class Missing(Enum):
+    """Why a file has no usage."""
 
-    def load(path: str) -> Usage | None:
+    GONE = auto()
+    UNREADABLE = auto()
+
+
+def _read(store: Store, paths: Sequence[str]) -> list[Usage | Missing]:
+    """Return what the files hold, or why there is nothing."""
+
+    def load(path: str) -> Usage | Missing:
         found = records.load(store, path, _Entry, VERSION)
-        return found.steps if found else None
+        if found:
+            return found.steps
+        return Missing.UNREADABLE if store.exists(path) else Missing.GONE
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="usage") as pool:
         return list(pool.map(load, paths))
@@ -110,17 +131,26 @@ class UsageReader:
             TranscriptionError: the store refuses or does not answer.
 
         """
+        # Entries that are gone are part of a sum that the next list has. Until it is read, the totals stay the same.
+        any(self._update() for _ in range(ATTEMPTS))
+        return total(self._days.values()) if self._complete else None
+
+    def _update(self) -> bool:
+        """Read new files; return whether all of them were there."""
         store = self.store()
         present = {path: day for path in store.list(FOLDER) if (day := _day(path))}
         sums = {path for path, day in present.items() if path == _sum(day)}
         wanted = [path for path, day in present.items() if path in sums or _sum(day) not in sums]
         unread = [path for path in wanted if path not in self._seen]
         part = unread[:MOST_READ]
-        for path, found in zip(part, _read(store, part), strict=True):
+        read = _read(store, part)
+        if Missing.GONE in read:
+            return False
+        for path, found in zip(part, read, strict=True):
             day = present[path]
-            entry = found or {}
+            entry = {} if isinstance(found, Missing) else found
             # A sum replaces the entries of its day, which were read one by one.
             self._days[day] = total([entry] if path in sums else [self._days.get(day, {}), entry])
         self._seen = (self._seen & set(wanted)) | set(part)
         self._complete |= len(part) == len(unread)
-        return total(self._days.values()) if self._complete else None
+        return True

@@ -1,5 +1,6 @@
 """The route that answers a question from the recordings, if a language model is set."""
 
+import logging
 import time
 
 from fastapi import APIRouter
@@ -7,7 +8,7 @@ from pydantic import Field
 
 from transcription_assets.answers.asking import CitedAnswer
 from transcription_assets.domain.text import printable
-from transcription_assets.errors import NotFound
+from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
 from transcription_assets.search.query import MAX_TEXT
 from transcription_assets.web import problems, recordings
 from transcription_assets.web.api import filters_of
@@ -16,8 +17,12 @@ from transcription_assets.web.middleware import ASK
 from transcription_assets.web.schemas import FilterParameters, Schema, Seconds
 from transcription_assets.web.thread_pool import ThreadPool
 
+log = logging.getLogger(__name__)
+
 THREADS = 4
 """Questions answered at once; the others wait."""
+LONGEST_QUEUE = 8
+"""Questions that wait at most; each may take as long as the language model."""
 SEARCH_S = 20.0
 """Seconds for the search before the language model is asked."""
 
@@ -59,10 +64,14 @@ class CitedReply(Schema):
     note: str
 
 
-def router(archive: Archive) -> APIRouter:
-    """Return the route `POST /api/ask`."""
+def pool(archive: Archive) -> ThreadPool:
+    """Return the threads for questions, apart from those for searches, which are short."""
+    return ThreadPool(THREADS, archive.settings.ask_timeout_s + SEARCH_S, LONGEST_QUEUE)
+
+
+def router(archive: Archive, workers: ThreadPool) -> APIRouter:
+    """Return the route `POST /api/ask`; `workers` are from `pool`."""
     routes = APIRouter(responses=problems.DOCUMENTED)
-    workers = ThreadPool(THREADS, archive.settings.ask_timeout_s + SEARCH_S)
 
     @routes.post(ASK)
     async def ask(question: AskedQuestion) -> CitedReply:
@@ -78,7 +87,13 @@ def _answered(archive: Archive, question: AskedQuestion) -> CitedAnswer:
     asker = archive.tools.asker
     if asker is None:
         raise NotFound("questions are not answered here: set TRANSCRIPTION_ASK_URL and TRANSCRIPTION_ASK_MODEL")
-    return asker.ask(archive.searcher, question.q, filters_of(question))
+    found = asker.found(archive.searcher, question.q, filters_of(question))
+    try:
+        return asker.answer(question.q, found)
+    except TranscriptionError as error:
+        # The URL of the service and what it sent are no business of the people who ask.
+        log.warning("%s", error)
+        raise TransientFailure("The language model does not answer. Try again later.") from None
 
 
 def _reply(answer: CitedAnswer, took_ms: float) -> CitedReply:
@@ -91,7 +106,7 @@ def _reply(answer: CitedAnswer, took_ms: float) -> CitedReply:
                 title=recordings.title(item.hit.media_key, item.hit.recording),
                 start=item.second,
                 text=item.text,
-                speaker=item.hit.speaker,
+                speaker=item.speaker or None,
                 url=recordings.watch(item.hit.media_key, item.second),
             )
             for item in answer.citations

@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from transcription_assets.costs.usage import PARTS, Usage
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.costs.usage import PARTS, STEPS, Usage
+from transcription_assets.errors import KINDS, TranscriptionError
 from transcription_assets.events import occurrences, outbox
 from transcription_assets.pipeline.usage_journal import UsageReader
 from transcription_assets.sources import catalogue, ledger
@@ -30,7 +30,18 @@ FRESH_S = 15.0
 """Seconds for which figures of the store are reused: the usual interval of a scrape."""
 OLDEST_S = 90.0
 """Age up to which figures are reported while new ones are read, so that a scrape need not wait for the store."""
-PATHS = ("/api/search", "/api/facets", "/api/media", "/mcp", "/media", "/sound", "/posters", "/metrics")
+PATHS = (
+    "/api/search",
+    "/api/facets",
+    "/api/media",
+    "/api/ask",
+    "/api/uploads",
+    "/mcp",
+    "/media",
+    "/sound",
+    "/posters",
+    "/metrics",
+)
 """Labels of requests: the first of these with which a path begins, else `other`, so that their number is bounded."""
 BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0)
 STATUSES: tuple[Status, ...] = ("landed", "waiting", "failed")
@@ -116,7 +127,9 @@ def _recordings(found: StoreFigures) -> Iterable[Metric]:
     yield GaugeMetricFamily("transcription_passages", "Searchable passages.", found.passages)
     labels = ["step", "kind", "transient"]
     failures = GaugeMetricFamily("transcription_failures", "Failed recordings.", labels=labels)
-    for (step, kind, transient), count in found.failures.items():
+    # Zeros, as an alert on a rise needs a sample from before the first failure.
+    none = {(step, kind, transient): 0 for step in STEPS for kind, transient in KINDS.items()}
+    for (step, kind, transient), count in {**none, **found.failures}.items():
         failures.add_metric([step, kind, str(transient).lower()], count)
     yield failures
 

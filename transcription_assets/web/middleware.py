@@ -25,7 +25,7 @@ OPEN = ("/static/", SIGN_IN)
 """Paths that the sign-in page itself needs."""
 ASSISTANTS = "/mcp"
 ASK = "/api/ask"
-COSTLY = frozenset({"/api/search", "/api/similar", ASK, ASSISTANTS, SIGN_IN})
+COSTLY = frozenset({"/api/search", "/api/similar", ASSISTANTS, SIGN_IN})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OTHERS_TIMES = 10
@@ -53,20 +53,23 @@ def content_policy(media_origin: str = "") -> str:
 class Guard:
     """Middleware around the whole application, with rate limits per address.
 
-    `per_minute` is the limit of searches and sign-ins. `policy` is called for each response, as the bucket's origin is
-    not known at first.
+    `per_minute` is the limit of searches and sign-ins, `asks_per_minute` that of questions. `policy` is called for each
+    response, as the bucket's origin is not known at first.
     """
 
     app: App
     access: Access
     per_minute: int
+    asks_per_minute: int
     policy: Callable[[], str] = content_policy
     _searches: RateLimit = field(init=False)
+    _asks: RateLimit = field(init=False)
     _others: RateLimit = field(init=False)
     _guesses: RateLimit = field(init=False)
 
     def __post_init__(self) -> None:
         self._searches = RateLimit(self.per_minute, time.monotonic)
+        self._asks = RateLimit(self.asks_per_minute, time.monotonic)
         self._others = RateLimit(self.per_minute * OTHERS_TIMES, time.monotonic)
         self._guesses = RateLimit(self.per_minute, time.monotonic)
 
@@ -101,7 +104,7 @@ class Guard:
         if offers_token and (wait_s := self._guesses.wait(address)):
             return _too_many(wait_s)
         # Limited by address, never by the user header: a client that bypasses the proxy can send any name in it.
-        limit = self._searches if path in COSTLY else self._others
+        limit = self._asks if path == ASK else self._searches if path in COSTLY else self._others
         if self.access.offers_wrong_token(request.headers):
             limit = self._guesses  # also where everybody may read: it may be a guess of the token for changes
         if wait_s := limit.take(address):

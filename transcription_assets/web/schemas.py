@@ -45,7 +45,7 @@ class Problem(Schema):
 
 
 class FilterParameters(Schema):
-    """Filters, all of which must match, and the page of the answer."""
+    """Filters, all of which must match."""
 
     recording: str = Field("", max_length=MAX_VALUE, description="Media key of the only recording to search in.")
     prefix: str = Field("", max_length=MAX_VALUE, description="Prefix of the media key.")
@@ -57,17 +57,22 @@ class FilterParameters(Schema):
     until: Day = Field(None, description="Recorded on this day or earlier.")
     shortest: Length = Field(None, description="Minimum length of the recording in seconds.")
     longest: Length = Field(None, description="Maximum length of the recording in seconds.")
+
+
+class PageParameters(FilterParameters):
+    """Filters, and the page of the answer."""
+
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Maximum number of moments.")
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Number of moments to skip.")
 
 
-class SearchParameters(FilterParameters):
+class SearchParameters(PageParameters):
     """A query with filters."""
 
     q: str = Field(max_length=MAX_TEXT, description="Words or a question; text in double quotes must match exactly.")
 
 
-class SimilarParameters(FilterParameters):
+class SimilarParameters(PageParameters):
     """A moment, and filters for similar ones."""
 
     key: str = Field(min_length=1, max_length=MAX_VALUE, description="Media key of the moment's recording.")

@@ -56,6 +56,8 @@ def build(archive: Archive, host: str) -> Guard:
     access = access_rules(chosen, host)
     library = Library(archive)
     workers = ThreadPool(THREADS, chosen.serve_timeout_s)
+    archive.tools.asker  # noqa: B018 -- a model without a name fails now, not at the first question
+    answering = answers.pool(archive)
     updates = people.NameUpdates()
     received = Uploads(archive)
     for_assistants = assistants.build(archive, library, workers) if assistants.is_installed() else None
@@ -72,6 +74,7 @@ def build(archive: Archive, host: str) -> Guard:
             sweeping.cancel()
         received.close()
         workers.close()
+        answering.close()
         updates.close()
 
     app = FastAPI(
@@ -89,7 +92,7 @@ def build(archive: Archive, host: str) -> Guard:
     app.include_router(people.router(archive, workers, access, updates))
     app.include_router(uploads.router(received, chosen, access))
     app.include_router(api.router(archive, library, workers))
-    app.include_router(answers.router(archive))
+    app.include_router(answers.router(archive, answering))
     app.include_router(files.router(archive, workers))
     app.include_router(pages.router(archive, workers, access))
     if for_assistants:
@@ -100,6 +103,7 @@ def build(archive: Archive, host: str) -> Guard:
         Timed(BodyLimit(app), measured),
         access,
         chosen.serve_searches_per_minute,
+        chosen.ask_per_minute,
         lambda: content_policy(archive.media_origin),
     )
 

@@ -23,11 +23,14 @@ class TooSlow(TransientFailure):
 
 
 class ThreadPool:
-    """Pool of `threads` threads; a caller waits at most `limit_s` seconds, including the time in the queue."""
+    """Pool of `threads` threads; a caller waits at most `limit_s` seconds, including the time in the queue.
 
-    def __init__(self, threads: int, limit_s: float) -> None:
+    At most `queue` calls wait for a thread.
+    """
+
+    def __init__(self, threads: int, limit_s: float, queue: int = LONGEST_QUEUE) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="serve")
-        self._most = threads + LONGEST_QUEUE
+        self._most = threads + queue
         self._limit_s = limit_s
         self._working = 0
 

@@ -49,7 +49,7 @@ def test_answer_cites_the_second_of_its_sentence(chain: Chain, model: FakeLangua
     assert [item.text for item in answer.sentences] == ["Sentence 3 of 30 seconds was said.", "It was not alone."]
     assert [item.cites for item in answer.sentences] == [(1,), (1,)]
     (citation,) = answer.citations
-    assert (citation.hit.media_key, citation.second) == ("audio/30.wav", 15.0)
+    assert (citation.hit.media_key, citation.second, citation.speaker) == ("audio/30.wav", 15.0, "")
     assert citation.text == sentences(30)[3]
 
 

@@ -13,8 +13,8 @@ from transcription_assets.answers.sources import (
     Source,
     is_repeated,
     queries,
-    second_of,
     source,
+    support,
     within_budget,
 )
 from transcription_assets.domain.passages import Sentence
@@ -89,8 +89,13 @@ def test_sources_stay_within_the_budget(texts: list[str], most_tokens: int) -> N
 
 def test_citation_has_the_second_of_what_it_says() -> None:
     cited = Source(hit(5.0), tuple(said("The bees moved.", "It was blue.", "The compass was made of silver.")))
-    assert second_of(cited, "A silver compass was found.") == 10.0
-    assert second_of(cited, "Nothing like it.") == 5.0
+    assert support(cited, "A silver compass was found.") == (cited.sentences[2], 10.0)
+
+
+@pytest.mark.parametrize(("best_s", "second", "number"), [(6.5, 6.5, 1), (9.5, 10.0, 2)], ids=["inside", "between"])
+def test_citation_of_nothing_alike_is_what_is_said_there(best_s: float, second: float, number: int) -> None:
+    cited = Source(hit(best_s), tuple(said("The bees moved.", "It was blue.", "Compass.")))
+    assert support(cited, "Nothing like it.") == (cited.sentences[number], second)
 
 
 @given(st.lists(st.text(max_size=200), min_size=1, max_size=5), st.text(max_size=100))

@@ -1,5 +1,7 @@
 """Totals of what steps used: independent of the order, and complete for measured, failed and delegated work."""
 
+import math
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -40,8 +42,6 @@ def test_measured_work_is_divided_into_loading_and_computation() -> None:
     recorder = UsageRecorder({"transcript": 2})
     with recorder.measured("transcript"):
         timing.weights.add(0.0)
-    with recorder.measured("audio"):
-        pass
     recorder.finished("transcript", 60.0)
     found = recorder.take()
     assert (found["transcript"].recordings, found["transcript"].audio_s) == (1, 60.0)
@@ -66,10 +66,44 @@ def test_items_are_passed_on_lazily() -> None:
             made.append(number)
             yield number
 
-    items = UsageRecorder().each("transcript", numbers())
+    items = UsageRecorder().each("transcript", numbers(), lambda _item: False)
     assert next(items) == 0
     assert made == [0]
     assert list(items) == [1, 2]
+
+
+def test_time_of_reused_results_is_not_counted() -> None:
+    recorder = UsageRecorder()
+    with recorder.measured("audio"):
+        pass
+    recorder.reused("audio")
+    assert list(recorder.each("transcript", [1, 2], lambda _item: True)) == [1, 2]
+    assert recorder.take() == {}
+
+
+def test_interrupted_work_is_counted() -> None:
+    def interrupted() -> None:
+        time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    recorder = UsageRecorder()
+    with pytest.raises(KeyboardInterrupt), recorder.measured("transcript"):
+        interrupted()
+    found = recorder.take()["transcript"]
+    assert (found.recordings, found.failures) == (0, {})
+    assert found.compute_s > 0
+
+
+def test_amounts_are_never_negative_or_infinite() -> None:
+    found = StepUsage(2, -1.0, compute_s=math.nan, load_s=math.inf, usd=0.5).clamped()
+    assert found == StepUsage(2, usd=0.5)
+
+
+def test_workers_whose_total_falls_add_nothing() -> None:
+    recorder = UsageRecorder()
+    recorder.workers("audio", WorkerUse(10.0))
+    recorder.workers("audio", WorkerUse(5.0))
+    assert recorder.take()["audio"] == StepUsage(worker_s=10.0)
 
 
 def test_use_of_workers_is_counted_once() -> None:

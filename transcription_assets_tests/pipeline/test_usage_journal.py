@@ -11,8 +11,10 @@ from transcription_assets.errors import StoreAway
 from transcription_assets.pipeline import usage_journal
 from transcription_assets.pipeline.usage_journal import UsageReader
 from transcription_assets.storage import Store
+from transcription_assets_tests.chain import Chain, recording
 
 TODAY = datetime(2026, 3, 10, 12, tzinfo=UTC)
+PROCESSED = ("video", "audio", "transcript", "embeddings")
 ONE = {"audio": StepUsage(1, 60.0, compute_s=1.5), "video": StepUsage(failures={"StoreAway": 1})}
 
 
@@ -125,6 +127,55 @@ def test_damaged_files_are_left_out(store: Store, content: bytes) -> None:
     store.write("usage/2026-03-10/damaged.json", content)
     store.write("usage/notes.txt", b"not an entry")
     assert UsageReader(lambda: store).read() == totals
+
+
+def test_day_with_an_unreadable_entry_is_left_as_it_is(store: Store) -> None:
+    fill(store, 5, 5, 6)
+    store.write("usage/2026-03-05/newer.json", b'{"version": "2", "steps": {}}')
+    usage_journal.compact(store, TODAY)
+    paths = store.list("usage/")
+    assert "usage/2026-03-04.json" in paths
+    assert len([path for path in paths if path.startswith("usage/2026-03-05/")]) == 3
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "starts"])
+def test_totals_do_not_fall_while_days_are_summed_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, is_running: bool
+) -> None:
+    fill(store, 5, 5)
+    reader = UsageReader(lambda: store)
+    if is_running:
+        reader.read()
+    fill(store, 5)
+    totals = UsageReader(lambda: store).read()
+    _before(monkeypatch, "read", lambda: usage_journal.compact(Store.open(store.url), TODAY))
+    assert reader.read() == totals
+
+
+def test_amounts_below_zero_lose_no_entry(store: Store) -> None:
+    usage_journal.add(store, {"audio": StepUsage(1, 60.0, compute_s=-0.5)}, TODAY)
+    assert UsageReader(lambda: store).read() == {"audio": StepUsage(1, 60.0)}
+
+
+def test_results_that_exist_add_no_entry(tmp_path: Path) -> None:
+    chain = Chain(Store.open(str(tmp_path / "store")))
+    chain.store.write("audio/10.wav", recording(tmp_path, 10))
+    chain.run("audio/10.wav")
+    written = chain.store.list("usage/")
+    used = UsageReader(lambda: chain.store).read()
+    assert used is not None
+    assert {step: item.recordings for step, item in used.items()} == dict.fromkeys(PROCESSED, 1)
+    usage_journal.add(chain.store, ONE, datetime(2020, 1, 1, tzinfo=UTC))
+    assert chain.run("audio/10.wav").reused == ["audio/10.wav"]
+    assert chain.store.list("usage/") == ["usage/2020-01-01.json", *written], "days are summed up all the same"
+
+
+def test_store_that_cannot_list_stops_no_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise StoreAway("away")
+
+    monkeypatch.setattr(Store, "list", away)
+    usage_journal.compact(store)
 
 
 def test_store_that_is_away_stops_no_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
