@@ -92,12 +92,12 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
         """
         return MediaDecoder(
             media.find_ffmpeg(self.ffmpeg),
-            self.floor_s,
-            self.per_second,
-            self.keep_channels,
-            self.audio_tracks,
-            self.longest_hours * 3600,
-            int(self.disk_gib * wiring.DISK_SHARE * (1 << 30)) or None,
+            floor_s=self.floor_s,
+            per_second=self.per_second,
+            keep_channels=self.keep_channels,
+            audio_tracks=self.audio_tracks,
+            longest_s=self.longest_hours * 3600,
+            most_disk=int(self.disk_gib * wiring.DISK_SHARE * (1 << 30)) or None,
         )
 
     def workers(self, decoder: MediaDecoder, owner: str, announce: Announce) -> RecordingWorkers:

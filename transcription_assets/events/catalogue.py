@@ -52,7 +52,7 @@ class _Receiver(BaseModel):
 
 
 class Webhook(_Receiver):
-    """A server that gets each event by `POST`, signed if it has a secret.
+    """A server that gets each event by `POST`, signed; without a secret in the settings it gets nothing.
 
     An attempt takes at most `timeout_s`; an event that waits for longer than `give_up_hours` is given up.
     """

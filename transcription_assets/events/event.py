@@ -109,7 +109,7 @@ def event(
     """Return the event of an occurrence that changed the state of its subject."""
     data: dict[str, Any] = (
         {"recovered": recovered}
-        if occurrence.well
+        if occurrence.succeeded
         else {
             "reason": occurrence.reason,
             "transient": occurrence.transient,
@@ -119,7 +119,7 @@ def event(
     if occurrence.kind == "recording":
         data |= {"key": occurrence.name, "etag": occurrence.version}
         kind = "recording.failed"
-        if occurrence.well:
+        if occurrence.succeeded:
             kind = "recording.doubtful" if description.warnings else "recording.done"
             data |= {
                 "duration": description.duration,
@@ -130,9 +130,9 @@ def event(
         else:
             data["step"] = occurrence.step
     elif occurrence.kind == "backlog":
-        kind = "backlog.recovered" if occurrence.well else "backlog.stuck"
+        kind = "backlog.recovered" if occurrence.succeeded else "backlog.stuck"
     else:
-        kind = "source.recovered" if occurrence.well else "source.failed"
+        kind = "source.recovered" if occurrence.succeeded else "source.failed"
         source, _, item = occurrence.name.partition("/")
         data |= {"source": source} | ({"item": occurrence.title or item} if item else {})
     return Event(identifier, kind, occurrence.name, occurrence.at, sequence, data)

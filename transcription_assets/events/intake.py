@@ -26,7 +26,7 @@ AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Intake:
     """Outcome of one call: whether it took all files, the number of events, and the time of the last of a recording."""
 
     is_all: bool
@@ -43,7 +43,7 @@ class _Happened:
     occurrence: Occurrence
 
 
-def take(store: Store, catalogue: Catalogue, since: datetime, own: Lease) -> Taken:
+def take(store: Store, catalogue: Catalogue, since: datetime, own: Lease) -> Intake:
     """Take about AT_ONCE occurrences into the outbox, the first that the store got.
 
     `since` is the time from which events are wanted: a recording without a known state whose transcript is older was
@@ -57,7 +57,7 @@ def take(store: Store, catalogue: Catalogue, since: datetime, own: Lease) -> Tak
     try:
         waiting = store.oldest_first(occurrences.NEW)
     except NotFound:
-        return Taken(is_all=True, events=0)
+        return Intake(is_all=True, events=0)
     happened, paths = _happened(store, waiting)
     states = States(store)
     states.read(each.occurrence.subject for each in happened)
@@ -69,7 +69,7 @@ def take(store: Store, catalogue: Catalogue, since: datetime, own: Lease) -> Tak
     states.save()
     outbox.remove(store, paths)
     times = [each.at for each in happened if each.occurrence.kind == "recording"]
-    return Taken(len(paths) == len(waiting), len(made), max(times, default=None))
+    return Intake(len(paths) == len(waiting), len(made), max(times, default=None))
 
 
 def _happened(store: Store, waiting: Mapping[str, datetime]) -> tuple[list[_Happened], list[str]]:
@@ -102,7 +102,7 @@ def _events(store: Store, states: States, happened: Sequence[_Happened], since: 
         if item.name in taken:
             continue  # by an intake that was killed before it deleted the occurrence
         kind = change(before, each)
-        is_event = kind in {"failed", "well", "recovered"} or (
+        is_event = kind in {"failed", "succeeded", "recovered"} or (
             kind == "unknown" and each.kind == "recording" and each.name in new
         )
         after = following(before, each, (*taken, item.name), is_event=is_event)
@@ -147,7 +147,7 @@ def describe(store: Store, occurrence: Occurrence) -> Description:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    if occurrence.kind != "recording" or not occurrence.well:
+    if occurrence.kind != "recording" or not occurrence.succeeded:
         return Description()
     text = transcript.load(store, occurrence.name)
     if text is None or text.media.etag != occurrence.version:

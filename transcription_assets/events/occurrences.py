@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """A recording, a source, an item of a source, or the backlog is now well or failed.
+    """A recording, a source, an item of a source, or the backlog succeeded or failed.
 
     `name` is a media key, the name of a source, or `source/identity` of an item. `version` is the ETag of a recording,
     "" if it is unknown. `at` is in ISO 8601, UTC.
@@ -42,7 +42,7 @@ class Occurrence:
 
     kind: Kind
     name: str
-    well: bool
+    succeeded: bool
     at: str
     version: str = ""
     title: str = ""
@@ -76,7 +76,7 @@ def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
     next publication of them records the same.
     """
     at = now()
-    found = [Occurrence("recording", key, well=True, at=at, version=etag) for key, etag in versions]
+    found = [Occurrence("recording", key, succeeded=True, at=at, version=etag) for key, etag in versions]
     try:
         if not found or not wanted(store):
             return
@@ -107,7 +107,7 @@ def failed(
             found = Occurrence(
                 kind,
                 name,
-                well=False,
+                succeeded=False,
                 at=now(),
                 version=version,
                 title=_bounded(title),
@@ -121,14 +121,14 @@ def failed(
 
 
 def recovered(store: Store, kind: Kind, name: str) -> None:
-    """Record that a source or an item is well again.
+    """Record that a source or an item succeeded again.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
     if wanted(store):
-        _write(store, [Occurrence(kind, name, well=True, at=now())])
+        _write(store, [Occurrence(kind, name, succeeded=True, at=now())])
 
 
 def now() -> str:

@@ -20,12 +20,12 @@ STATES = "events/states/"
 READERS = 16
 """Requests at once, because of the latency of a bucket."""
 
-Change = Literal["none", "unknown", "failed", "well", "recovered"]
+Change = Literal["none", "unknown", "failed", "succeeded", "recovered"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """State of a subject: `failed` or well, in this `version`; `events` were made of it.
+    """State of a subject: `failed` or not, in this `version`; `events` were made of it.
 
     `taken` are the names of its occurrences in the last intake that had some: they do not count again if that intake
     was killed, and is repeated. `last` is the time in the id of its last event.
@@ -47,11 +47,11 @@ _ENTRIES = TypeAdapter(dict[str, Entry])
 def change(entry: Entry | None, occurrence: Occurrence) -> Change:
     """Return how an occurrence changes the state of its subject.
 
-    A failure is news if the subject was well, if it is of another version, or if a retry will no longer help. So each
-    retry of a step, which fails again, is none. `unknown` is the first occurrence of a subject that is well, which may
-    have been so for long.
+    A failure is reported if the subject had not failed, if it is of another version, or if a retry will no longer
+    help. So each retry of a step, which fails again, is none. `unknown` is the first occurrence of a subject that
+    succeeded, which may have been so for long.
     """
-    if not occurrence.well:
+    if not occurrence.succeeded:
         if entry is None or not entry.failed or entry.version != occurrence.version:
             return "failed"
         return "failed" if entry.transient and not occurrence.transient else "none"
@@ -59,13 +59,13 @@ def change(entry: Entry | None, occurrence: Occurrence) -> Change:
         return "unknown"
     if entry.failed:
         return "recovered"
-    return "well" if entry.version != occurrence.version else "none"
+    return "succeeded" if entry.version != occurrence.version else "none"
 
 
 def following(entry: Entry | None, occurrence: Occurrence, taken: tuple[str, ...], *, is_event: bool) -> Entry:
     """Return the state after an occurrence; `taken` are the names as of `Entry`."""
     events, last = (entry.events + is_event, entry.last) if entry else (int(is_event), "")
-    if occurrence.well:
+    if occurrence.succeeded:
         return Entry(taken, failed=False, version=occurrence.version, events=events, last=last)
     if entry and entry.failed and not is_event:  # still the same failure, for good once it was so
         transient = entry.transient and occurrence.transient

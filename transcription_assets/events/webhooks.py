@@ -70,7 +70,7 @@ class Sender:
                     follow_redirects=False,
                 ) as response,
             ):
-                return judged(response)
+                return outcome_of(response)
         except TranscriptionError as error:
             return Attempt("away", str(error))
 
@@ -84,7 +84,7 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def judged(response: httpx2.Response) -> Attempt:
+def outcome_of(response: httpx2.Response) -> Attempt:
     """Return the outcome that a status stands for; every status but 2xx is a failure."""
     status = response.status_code
     if response.is_success:
