@@ -40,7 +40,7 @@ class Landing:
             TranscriptionError: it was moved by a process that was killed, and the store does not answer.
 
         """
-        path = self.spool.path(upload)
+        path = self.spool.path(upload.identifier)
         if upload.state == "storing" and not path.exists():
             has_landed = _found(self.store(), encode(upload.name)) == upload.identifier
             reason = "" if has_landed else f"{upload.filename}: its bytes are lost; upload it again"

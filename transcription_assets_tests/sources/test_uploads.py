@@ -41,7 +41,7 @@ def test_a_complete_upload_lands_with_its_origin(landing: Landing, case: Case, t
     assert made
     assert (made.source, made.kind, made.identity, made.uploaded_by) == ("uploads", "upload", upload.identifier, "ada")
     assert (made.title, made.guid, made.size) == ("my tone", "../my tone.wav", len(tone))
-    assert not landing.spool.path(upload).exists()
+    assert not landing.spool.path(upload.identifier).exists()
 
 
 def test_the_same_name_twice_gives_two_recordings(landing: Landing, case: Case, tone: bytes) -> None:
@@ -56,7 +56,7 @@ def test_what_cannot_be_decoded_does_not_land(landing: Landing, case: Case, data
     assert upload.state == "failed"
     assert "a.mp4" in upload.reason
     assert listed(case.store) == []
-    assert not landing.spool.path(upload).exists()
+    assert not landing.spool.path(upload.identifier).exists()
 
 
 def away() -> Store:
@@ -72,15 +72,15 @@ def test_an_upload_waits_for_a_store_that_is_away(landing: Landing, case: Case, 
 
 def killed_after_put(landing: Landing, upload: Upload) -> Upload:
     """Leave what a process leaves that is killed when the recording has landed."""
-    data = landing.spool.path(upload).read_bytes()
+    data = landing.spool.path(upload.identifier).read_bytes()
     landed = landing.land(upload)
-    landing.spool.path(landed).write_bytes(data)
+    landing.spool.path(landed.identifier).write_bytes(data)
     return landing.spool.mark(landed, "storing")
 
 
 def killed_after_move(landing: Landing, upload: Upload) -> Upload:
     upload = killed_after_put(landing, upload)
-    landing.spool.path(upload).unlink()
+    landing.spool.path(upload.identifier).unlink()
     return upload
 
 
