@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.domain.media_keys import encode
-from transcription_assets.errors import StoreAway, TranscriptionError
+from transcription_assets.errors import Occupied, PermanentFailure, Refused, StoreAway, TranscriptionError
 from transcription_assets.pipeline import origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources.spool import Spool, SpoolLimits, Upload, UploadRequest
@@ -68,6 +68,42 @@ def test_an_upload_waits_for_a_store_that_is_away(landing: Landing, case: Case, 
     assert (upload.state, upload.reason) == ("storing", "the store does not answer")
     assert landing.land(landing.spool.get(upload.identifier)).state == "landed"
     assert len(listed(case.store)) == 1
+
+
+def no_ffmpeg() -> MediaDecoder:
+    raise PermanentFailure("ffmpeg is missing")
+
+
+def removed_ffmpeg() -> MediaDecoder:
+    return MediaDecoder("/no/such/ffmpeg")
+
+
+@pytest.mark.parametrize("decoder", [no_ffmpeg, removed_ffmpeg])
+def test_an_upload_waits_for_ffmpeg(
+    landing: Landing, case: Case, tone: bytes, decoder: Callable[[], MediaDecoder]
+) -> None:
+    upload = replace(landing, decoder=decoder).land(received(landing, tone))
+    assert (upload.state, bool(upload.reason)) == ("checking", True)
+    assert landing.land(upload).state == "landed"
+    assert len(listed(case.store)) == 1
+
+
+@pytest.mark.parametrize(("error", "state"), [(Refused, "storing"), (StoreAway, "storing"), (Occupied, "failed")])
+def test_only_the_name_fails_for_good_at_the_store(
+    landing: Landing, tone: bytes, monkeypatch: pytest.MonkeyPatch, error: type[TranscriptionError], state: str
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> str:
+        raise error("the reason")
+
+    monkeypatch.setattr(Store, "put_media", refuse)
+    upload = landing.land(received(landing, tone))
+    assert (upload.state, upload.reason) == (state, "the reason")
+
+
+def test_an_ended_upload_is_returned_as_it_is(landing: Landing, tone: bytes) -> None:
+    upload = received(landing, tone)
+    failed = landing.spool.mark(upload, "failed", "the reason")
+    assert landing.land(upload) == failed
 
 
 def killed_after_put(landing: Landing, upload: Upload) -> Upload:
