@@ -79,7 +79,10 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client says about a file; `length` in bytes, `user` is whom a proxy signed in."""
+    """What a client says about a file; `length` in bytes, `user` is whom a proxy signed in.
+
+    `metadata` is the header Upload-Metadata, which is sent back.
+    """
 
     filename: str
     length: int
@@ -88,6 +91,7 @@ class UploadRequest:
     title: str = ""
     user: str = ""
     is_resumable: bool = True
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Upload:
     reason: str = ""
     unchecked_from: int | None = None
     is_resumable: bool = True
+    metadata: str = ""
 
 
 _ADAPTER = TypeAdapter(Upload)
@@ -161,6 +166,7 @@ class Spool:
             user=request.user,
             created=self.now(),
             is_resumable=request.is_resumable,
+            metadata=request.metadata,
         )
         with translated(str(self.folder)):
             self.folder.mkdir(parents=True, exist_ok=True)
