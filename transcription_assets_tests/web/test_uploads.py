@@ -156,7 +156,7 @@ def test_a_cut_connection_keeps_what_was_received(client: httpx2.Client, local: 
     assert local.read_media(key, 0, len(tone) + 1) == tone
 
 
-def test_a_silent_connection_gives_way_to_its_client(client: httpx2.Client, local: Store, tone: bytes) -> None:
+def test_a_silent_connection_is_replaced_by_its_client(client: httpx2.Client, local: Store, tone: bytes) -> None:
     url = begin(client, len(tone))
     head = "".join(f"{name}: {value}\r\n" for name, value in (APPEND | {"upload-offset": "0"}).items())
     with socket.create_connection(served.place(str(client.base_url).rstrip("/"))) as silent:
