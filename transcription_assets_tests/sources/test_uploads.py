@@ -25,8 +25,8 @@ def landing(case: Case, tmp_path: Path) -> Landing:
     return Landing(place, lambda: case.store, lambda: MediaDecoder(recordings.wheel_ffmpeg()))
 
 
-def received(landing: Landing, data: bytes, filename: str = "tone.wav", **about: str) -> Upload:
-    upload = landing.spool.create(UploadRequest(filename, len(data), **about))
+def received(landing: Landing, data: bytes, filename: str = "tone.wav", user: str = "", folder: str = "") -> Upload:
+    upload = landing.spool.create(UploadRequest(filename, len(data), user=user, folder=folder))
     with landing.spool.writing(upload.identifier, 0) as writer:
         writer.write(data)
     return upload
