@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from fastapi import Request
 
@@ -81,7 +81,8 @@ class Body:
         self._is_withheld = False
         received = asyncio.ensure_future(self._receive())
         try:
-            await asyncio.wait({received, stop}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {received, stop}
+            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             return received.result() if received.done() else {"type": "none"}
         finally:
             received.cancel()

@@ -1,5 +1,6 @@
 """The spool of uploads: offsets, limits, checksums, and what a killed process leaves."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -196,13 +197,13 @@ def test_an_interrupted_checked_request_is_continued(place: Spool, next_checksum
 
 def test_a_file_that_lost_its_name_is_not_locked(place: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     upload = place.create(talk())
-    lock = spool.fcntl.flock
+    lock = fcntl.flock
 
     def lock_late(file: Any, kind: int) -> None:
         place.path(upload.identifier).unlink(missing_ok=True)
         lock(file, kind)
 
-    monkeypatch.setattr(spool.fcntl, "flock", lock_late)
+    monkeypatch.setattr(fcntl, "flock", lock_late)
     with pytest.raises(NotFound), place.locked(upload.identifier):
         pass
 
