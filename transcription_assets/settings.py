@@ -221,9 +221,11 @@ class Settings(BaseSettings):
         10.0, gt=0, le=5_000, description="Maximum size of a recording that is uploaded through the page, in gigabytes."
     )
     upload_spool_gb: float = Field(
-        50.0, gt=0, le=100_000, description="Maximum size of all unfinished uploads together, in gigabytes."
+        50.0, gt=0, le=100_000, description="Maximum size of all unfinished uploads to a store, in gigabytes."
     )
-    upload_max_unfinished: int = Field(100, ge=1, le=10_000, description="Maximum number of unfinished uploads.")
+    upload_max_unfinished: int = Field(
+        100, ge=1, le=10_000, description="Maximum number of unfinished uploads to a store."
+    )
     upload_expire_hours: float = Field(
         24.0, ge=0.01, le=8_760, description="Hours without progress after which an unfinished upload is deleted."
     )

@@ -125,6 +125,10 @@ def _trust(url: str) -> list[str]:
     return ["-tls_verify", "1", *(("-ca_file", authorities) if authorities else ())]
 
 
+class NotExecutable(PermanentFailure):
+    """ffmpeg does not exist or may not be executed."""
+
+
 @dataclass(slots=True)
 class Printed:
     """Output of ffmpeg: only its beginning and its end, so that a million messages take constant memory."""
@@ -205,7 +209,7 @@ def run(command: list[str], limit_s: float) -> ProcessResult:
     """Run ffmpeg for at most `limit_s` seconds; with `-progress pipe:1`, its position is part of the result.
 
     Raises:
-        PermanentFailure: the program does not exist or may not be executed.
+        NotExecutable: the program does not exist or may not be executed.
         TransientFailure: the system cannot start a process now.
 
     """
@@ -213,7 +217,7 @@ def run(command: list[str], limit_s: float) -> ProcessResult:
     printed = Printed()
     progress = b""
     if shutil.which(command[0]) is None:  # with a prefix before it, starting it would not fail
-        raise PermanentFailure(
+        raise NotExecutable(
             f"cannot start {command[0]}: it does not exist or is not executable. Correct the path of ffmpeg",
             hint="correct TRANSCRIPTION_FFMPEG",
         )
@@ -241,7 +245,7 @@ def started(
     `pass_fds` are additional file descriptors that it inherits.
 
     Raises:
-        PermanentFailure: the program does not exist or may not be executed.
+        NotExecutable: the program does not exist or may not be executed.
         TransientFailure: the system cannot start a process now.
 
     """
@@ -268,7 +272,7 @@ def _popen(command: list[str], stdin: int, pass_fds: Collection[int]) -> "subpro
             pass_fds=pass_fds,
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise PermanentFailure(
+        raise NotExecutable(
             f"cannot start {command[0]}: {error.strerror}. Correct the path of ffmpeg",
             hint="correct TRANSCRIPTION_FFMPEG",
         ) from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from mimetypes import guess_extension
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -15,6 +16,9 @@ LONGEST_TITLE = 120
 UPLOADS = "uploads"
 """Folder of uploads in both inboxes, by which a search can be limited to them."""
 LONGEST_UPLOADED_TITLE = 300
+LONGEST_FOLDER = 300
+"""Bytes of the folder of an upload; object stores allow 1024 for a whole name."""
+MOST_FOLDERS = 8
 _TYPES = {
     "audio/mpeg": ".mp3",
     "audio/mp3": ".mp3",
@@ -86,9 +90,10 @@ def uploaded(filename: str, content_type: str, folder: str, identity: str) -> st
     media_suffix = _suffix((last,), (content_type,))
     if not media_suffix:
         return ""
-    folders = [_plain(part, LONGEST_TITLE) for part in folder.replace("\\", "/").split("/")]
+    within = folder.encode(errors="ignore")[:LONGEST_FOLDER].decode(errors="ignore")
+    folders = filter(None, (_plain(part, LONGEST_TITLE) for part in within.replace("\\", "/").split("/")))
     stem = " ".join(filter(None, (_plain(_stem(last), LONGEST_TITLE), identity)))
-    return "/".join([_inbox(media_suffix), UPLOADS, *filter(None, folders), f"{stem}{media_suffix}"])
+    return "/".join([_inbox(media_suffix), UPLOADS, *islice(folders, MOST_FOLDERS), f"{stem}{media_suffix}"])
 
 
 def uploaded_title(filename: str) -> str:

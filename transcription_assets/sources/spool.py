@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -29,11 +29,12 @@ from transcription_assets.errors import NotFound, PermanentFailure, StoreFull, T
 from transcription_assets.sources import names
 from transcription_assets.storage.errors import translated
 
-VERSION = "1"
 MOST_ENDED = 1000
 """Records of uploads that have ended, which tell clients about the outcome until they expire."""
 FREE_BYTES = 256 << 20
 """Bytes of the disk that uploads leave free."""
+UNSTARTED_S = 900.0
+"""Time without progress after which an upload without bytes, or one that cannot be resumed, is deleted."""
 LOCK_S = 10.0
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -78,7 +79,10 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client says about a file; `length` in bytes, `user` is whom a proxy signed in."""
+    """What a client says about a file; `length` in bytes, `user` is whom a proxy signed in.
+
+    `metadata` is the header Upload-Metadata, which is sent back.
+    """
 
     filename: str
     length: int
@@ -86,6 +90,8 @@ class UploadRequest:
     folder: str = ""
     title: str = ""
     user: str = ""
+    is_resumable: bool = True
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ class Upload:
     state: State = "receiving"
     reason: str = ""
     unchecked_from: int | None = None
-    version: str = VERSION
+    is_resumable: bool = True
+    metadata: str = ""
 
 
 _ADAPTER = TypeAdapter(Upload)
@@ -158,12 +165,14 @@ class Spool:
             length=request.length,
             user=request.user,
             created=self.now(),
+            is_resumable=request.is_resumable,
+            metadata=request.metadata,
         )
         with translated(str(self.folder)):
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=LOCK_S):
                 self._require_room(request.length)
-                self._part(identifier).touch(exist_ok=False)
+                self.path(identifier).touch(exist_ok=False)
                 self._write(upload)
         return upload
 
@@ -189,17 +198,27 @@ class Spool:
         if upload.state != "receiving":
             return upload.length
         with suppress(FileNotFoundError):
-            size = self._part(upload.identifier).stat().st_size
+            size = self.path(upload.identifier).stat().st_size
             return size if upload.unchecked_from is None else min(size, upload.unchecked_from)
         return 0
 
     def expires(self, upload: Upload) -> float:
-        """Return when the upload is deleted unless it makes progress (Unix time in seconds)."""
-        return self._touched(upload.identifier) + self.limits.expire_s
+        """Return when the upload is deleted unless it makes progress (Unix time in seconds).
 
-    def path(self, upload: Upload) -> Path:
-        """Return the path of the bytes."""
-        return self._part(upload.identifier)
+        A complete upload that has not landed does not expire: for it, the time is always in the future.
+        """
+        most_s = self.limits.expire_s
+        if upload.state not in ENDED:
+            offset = self.offset(upload)
+            if offset == upload.length:
+                return self.now() + most_s
+            if not offset or not upload.is_resumable:
+                most_s = min(most_s, UNSTARTED_S)
+        return self._touched(upload.identifier) + most_s
+
+    def path(self, identifier: str) -> Path:
+        """Return the path of the bytes of an upload."""
+        return self.folder / f"{identifier}.part"
 
     @contextmanager
     def writing(self, identifier: str, offset: int, checksum: "Checksum | None" = None) -> Iterator["UploadWriter"]:
@@ -223,21 +242,20 @@ class Spool:
                 raise WrongOffset(f"{upload.filename}: received {start} bytes, but these begin at {offset}")
             file.truncate(start)
             file.seek(start)
-            if checksum:
-                self._write(replace(upload, unchecked_from=start))
+            if checksum or upload.unchecked_from is not None:  # a killed process left unchecked bytes, now truncated
+                self._write(replace(upload, unchecked_from=start if checksum else None))
             writer = UploadWriter(file, upload.length, start, checksum)
+            is_valid = checksum is None
             try:
                 yield writer
-            except BaseException:
-                if checksum:
-                    file.truncate(start)
-                raise
+                is_valid = checksum is None or checksum.matches
             finally:
+                if not is_valid:
+                    file.truncate(start)
                 os.fsync(file.fileno())
-            if checksum and not checksum.matches:
-                file.truncate(start)
+                if checksum:
+                    self._write(replace(upload, unchecked_from=None))
             if checksum:
-                self._write(replace(upload, unchecked_from=None))
                 checksum.require_match(upload.filename)
 
     @contextmanager
@@ -247,17 +265,21 @@ class Spool:
         Raises:
             NotFound: there is no such file.
             UploadInUse: another request or process has it.
+            TranscriptionError: the file cannot be opened or locked.
 
         """
-        try:
-            file = self._part(identifier).open("r+b", buffering=0)
-        except FileNotFoundError:
-            raise NotFound("no such upload; it has expired, was cancelled, or has ended") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UploadInUse("another request writes this upload; try again") from None
+        with ExitStack() as stack:
+            with translated(str(self.folder)):
+                try:
+                    file = stack.enter_context(self.path(identifier).open("r+b", buffering=0))
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_current = os.path.samestat(self.path(identifier).stat(), os.fstat(file.fileno()))
+                except FileNotFoundError:
+                    is_current = False
+                except BlockingIOError:
+                    raise UploadInUse("another request writes this upload; try again") from None
+            if not is_current:  # deleted or moved, perhaps between opening and locking
+                raise NotFound("no such upload; it has expired, was cancelled, or has ended")
             yield file
 
     def mark(self, upload: Upload, state: State, reason: str = "", *, length: int | None = None) -> Upload:
@@ -271,7 +293,7 @@ class Spool:
         with translated(str(self.folder)):
             self._write(changed)
             if state in ENDED:
-                self._part(upload.identifier).unlink(missing_ok=True)
+                self.path(upload.identifier).unlink(missing_ok=True)
         return changed
 
     def discard(self, identifier: str) -> None:
@@ -282,10 +304,13 @@ class Spool:
             TranscriptionError: the folder cannot be written.
 
         """
-        with suppress(NotFound), self.locked(identifier):
-            self._part(identifier).unlink(missing_ok=True)
         with translated(str(self.folder)):
-            self._record(identifier).unlink(missing_ok=True)
+            try:
+                with self.locked(identifier):
+                    self.path(identifier).unlink(missing_ok=True)
+                    self._record(identifier).unlink(missing_ok=True)
+            except NotFound:
+                self._record(identifier).unlink(missing_ok=True)
 
     def all(self) -> list[Upload]:
         """Return all uploads, oldest first; damaged records are left out.
@@ -308,21 +333,31 @@ class Spool:
             TranscriptionError: the folder cannot be read or written.
 
         """
-        limit = self.now() - self.limits.expire_s
+        now = self.now()
         uploads = self.all()
         ended = [upload for upload in uploads if upload.state in ENDED]
         surplus = {upload.identifier for upload in ended[: max(0, len(ended) - MOST_ENDED)]}
         count = 0
         for upload in uploads:
-            if upload.identifier in surplus or self._touched(upload.identifier) < limit:
+            if upload.identifier in surplus or self.expires(upload) < now:
                 with suppress(UploadInUse):
+                    received = self.offset(upload)
                     self.discard(upload.identifier)
+                    log.warning(
+                        "upload %s expired: %s, %s, %s of %s bytes",
+                        upload.identifier,
+                        upload.filename,
+                        upload.state,
+                        received,
+                        upload.length,
+                    )
                     count += 1
         known = {upload.identifier for upload in uploads}
         for path in (*self.folder.glob("*.part"), *self.folder.glob("*.new"), *self.folder.glob("*.json")):
             with suppress(OSError):  # gone meanwhile
-                if path.stem not in known and path.stat().st_mtime < limit:
+                if path.stem not in known and path.stat().st_mtime < now - self.limits.expire_s:
                     path.unlink()
+                    log.warning("deleted %s, which belongs to no upload", path.name)
         return count
 
     def _require_room(self, length: int) -> None:
@@ -348,7 +383,7 @@ class Spool:
 
     def _touched(self, identifier: str) -> float:
         """Return when the upload received its last bytes, or when it ended (Unix time in seconds)."""
-        for path in (self._part(identifier), self._record(identifier)):
+        for path in (self.path(identifier), self._record(identifier)):
             with suppress(FileNotFoundError):
                 return path.stat().st_mtime
         return 0.0
@@ -357,9 +392,6 @@ class Spool:
         new = self.folder / f"{upload.identifier}.new"
         new.write_text(json.dumps(asdict(upload)), encoding="utf-8")
         new.replace(self._record(upload.identifier))
-
-    def _part(self, identifier: str) -> Path:
-        return self.folder / f"{identifier}.part"
 
     def _record(self, identifier: str) -> Path:
         return self.folder / f"{identifier}.json"

@@ -1,6 +1,5 @@
 """The JSON API: search, the library, single recordings and transcripts; `problems` turns errors into responses."""
 
-import asyncio
 import gzip
 import time
 from contextlib import suppress
@@ -34,11 +33,10 @@ from transcription_assets.web.schemas import (
     TranscriptWords,
 )
 from transcription_assets.web.thread_pool import ThreadPool
+from transcription_assets.web.waiters import Waiters
 
 LONGEST_NAME = 300
 LONGEST_WAIT_S = 60
-WAIT_STEP_S = 1.0
-"""Seconds between two looks at a recording that a client waits for."""
 
 KINDS = {
     "json": "application/json",
@@ -58,6 +56,7 @@ _TRANSCRIPTS: dict[int | str, dict[str, Any]] = {
 def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter:
     """Return the routes below `/api`."""
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
+    waiters = Waiters(library, workers)
 
     @routes.get("/search")
     async def search(parameters: Annotated[SearchParameters, Query()]) -> SearchResults:
@@ -129,26 +128,17 @@ def router(archive: Archive, library: Library, workers: ThreadPool) -> APIRouter
     @routes.get("/media/{key:path}")
     async def recording(
         key: Key,
+        request: Request,
         wait: Annotated[
             int, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait until it is done or has failed.")
         ] = 0,
     ) -> RecordingDetails:
         """Return one recording with its state and progress, and links to its files."""
-        return await _awaited(library, workers, key, wait)
+        await workers.within(library.overview.any)
+        await waiters.wait(request, key, wait)
+        return await workers.run(recordings.one, library, key)
 
     return routes
-
-
-async def _awaited(library: Library, workers: ThreadPool, key: str, wait_s: float) -> RecordingDetails:
-    """Return a recording when it is done or has failed, or as it is after `wait_s` seconds."""
-    deadline = time.monotonic() + wait_s
-    await workers.within(library.overview.any)
-    while True:
-        found = await workers.run(recordings.one, library, key)
-        left = deadline - time.monotonic()
-        if found.state in {"done", "failed"} or left <= 0:
-            return found
-        await asyncio.sleep(min(left, WAIT_STEP_S))
 
 
 def _question(parameters: SearchParameters) -> Question:

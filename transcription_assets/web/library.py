@@ -87,6 +87,8 @@ class Library:
 
     archive: Archive
     overview: Cached[Overview] = field(init=False)
+    progress: OrderedDict[tuple[str, str], tuple[float, float | None]] = field(default_factory=OrderedDict)
+    """Shares that are decoded, by key and version, each with the time (monotonic) at which it was read."""
     _details: OrderedDict[tuple[str, str], Video] = field(default_factory=OrderedDict)
     _sounds: OrderedDict[tuple[str, str], Audio] = field(default_factory=OrderedDict)
     _origins: OrderedDict[tuple[str, str], Origin | None] = field(default_factory=OrderedDict)
@@ -116,7 +118,7 @@ class Library:
         probed = video.load(self.archive.store, key)
         if probed is None or probed.etag != etag:
             return None
-        _remember(self._details, (key, etag), probed)
+        remember(self._details, (key, etag), probed)
         return probed
 
     def sound(self, key: str, etag: str) -> Audio | None:
@@ -131,7 +133,7 @@ class Library:
         extracted = audio.load(self.archive.store, key)
         if extracted is None or extracted.etag != etag:
             return None
-        _remember(self._sounds, (key, etag), extracted)
+        remember(self._sounds, (key, etag), extracted)
         return extracted
 
     def origin(self, key: str, etag: str) -> Origin | None:
@@ -142,7 +144,7 @@ class Library:
 
         """
         if (key, etag) not in self._origins:
-            _remember(self._origins, (key, etag), origin.load(self.archive.store, key))
+            remember(self._origins, (key, etag), origin.load(self.archive.store, key))
         return self._origins[key, etag]
 
     def artefacts(self, key: str, etag: str) -> ArtefactState:
@@ -284,7 +286,7 @@ class Library:
         """Return the part of the transcript that decides on the state, read again only if its ETag has changed."""
         version = self.archive.store.version(keys.transcript(key))
         if version and (key, version) not in self._spoken:
-            _remember(self._spoken, (key, version), self._read_transcript(key))
+            remember(self._spoken, (key, version), self._read_transcript(key))
         return self._spoken.get((key, version)) if version else None
 
     def _probed_etag(self, key: str) -> str:
@@ -313,7 +315,7 @@ def _all(store: Store) -> pl.DataFrame:
     return pl.concat([in_inboxes, done])
 
 
-def _remember(cache: OrderedDict[tuple[str, str], Item], name: tuple[str, str], value: Item) -> None:
+def remember(cache: OrderedDict[tuple[str, str], Item], name: tuple[str, str], value: Item) -> None:
     """Add a value to a cache of at most MOST_DETAILS values."""
     cache[name] = value
     if len(cache) > MOST_DETAILS:

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from fastapi import Request
 
-from transcription_assets.errors import NotFound, TranscriptionError, TransientFailure
+from transcription_assets.errors import NotFound, TransientFailure
 from transcription_assets.sources.spool import ENDED, Checksum, Spool, Upload, UploadInUse
 from transcription_assets.web.archive import Archive
 
@@ -22,11 +23,13 @@ BLOCK = 1 << 20
 """Bytes of a body that are collected before they are written."""
 STALL_S = 60.0
 """Seconds without a byte after which a request is given up; what was received stays."""
+SLOWEST_BYTES_PER_S = 4096
+"""Mean rate below which a request is given up, after STALL_S seconds."""
 DRAINED_BYTES = 32 << 20
 """Bytes of a refused body that are read and dropped, as a client that still sends would not see the answer."""
 DRAIN_S = 10.0
 TAKEOVER_S = 15.0
-"""Seconds in which a request that lost its client lets go of its upload."""
+"""Seconds to wait for the end of an interrupted request."""
 SWEEP_S = 60.0
 """Seconds between two attempts to land what waits, and to delete what has expired."""
 WRITERS = 4
@@ -42,38 +45,52 @@ class Interrupted(TransientFailure):
 
 
 class Body:
-    """The body of a request in blocks of about BLOCK bytes, with limits in time; a result of `stop` ends it early."""
+    """The body of a request in blocks of about BLOCK bytes, with limits in time."""
 
-    def __init__(self, request: Request, stop: "asyncio.Future[None] | None" = None) -> None:
+    def __init__(self, request: Request) -> None:
         self._receive = request.receive
-        # A future, as the task of an event would outlive a generator that is not closed.
-        self._stop = stop or asyncio.get_running_loop().create_future()
+        # The client sends the body only once it is read.
+        self._is_withheld = request.headers.get("expect", "").lower() == "100-continue"
         self._is_complete = False
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def blocks(self, stop: "asyncio.Future[None] | None" = None) -> AsyncIterator[bytes]:
         """Yield the body; what was received before an interruption is yielded before it is raised.
 
         Raises:
-            Interrupted: the client hung up or stalled, or `stop` is done.
+            Interrupted: the client hung up, stalled or is too slow, or `stop` is done.
 
         """
-        waiting = bytearray()
+        # A future, as the task of an event would outlive a generator that is not closed.
+        stop = stop or asyncio.get_running_loop().create_future()
+        waiting, deadline = bytearray(), time.monotonic() + STALL_S
         while not self._is_complete:
-            received = asyncio.ensure_future(self._receive())
-            done, _ = await asyncio.wait({received, self._stop}, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
-            message: Message = received.result() if received in done else {"type": "none"}
+            left = min(STALL_S, max(0.0, deadline - time.monotonic()))
+            message = await self._next(stop, left)
             if message["type"] != "http.request":
-                received.cancel()
                 yield bytes(waiting)
                 raise Interrupted("the connection was lost; continue at the offset of the upload")
             waiting += message.get("body", b"")
+            deadline += len(message.get("body", b"")) / SLOWEST_BYTES_PER_S
             self._is_complete = not message.get("more_body", False)
             if len(waiting) >= BLOCK or self._is_complete:
                 yield bytes(waiting)
                 waiting.clear()
 
-    async def drain(self) -> None:
-        """Read and drop the rest of a refused body, within limits."""
+    async def _next(self, stop: "asyncio.Future[None]", limit_s: float) -> "Message":
+        """Return the next message, or one of type `none` if `stop` is done or the limit has passed."""
+        self._is_withheld = False
+        received = asyncio.ensure_future(self._receive())
+        try:
+            either: set[asyncio.Future[Any]] = {received, stop}
+            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            return received.result() if received.done() else {"type": "none"}
+        finally:
+            received.cancel()
+
+    async def drain(self) -> bool:
+        """Read and drop the rest of a refused body, within limits; return whether it is complete."""
+        if self._is_withheld:
+            return False
         left = DRAINED_BYTES
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
@@ -81,6 +98,7 @@ class Body:
                     message = await self._receive()
                     self._is_complete = message["type"] != "http.request" or not message.get("more_body", False)
                     left -= len(message.get("body", b""))
+        return self._is_complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +122,7 @@ class Uploads:
         self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="uploads")
         self._landings = ThreadPoolExecutor(LANDINGS, thread_name_prefix="landing")
         self._active: dict[str, _Active] = {}
-        self._landing: dict[str, Future[Upload]] = {}
+        self._landing: dict[str, asyncio.Future[Upload]] = {}
 
     @property
     def spool(self) -> Spool:
@@ -167,45 +185,53 @@ class Uploads:
     async def land(self, upload: Upload, wait_s: float) -> Upload:
         """Land a complete upload; return it as it is after at most `wait_s` seconds, while landing goes on.
 
+        After a transient failure the sweep tries again.
+
         Raises:
+            NotFound: it was cancelled.
             TranscriptionError: as `Landing.land` raises.
 
         """
         if upload.state in ENDED:
             return upload
-        landing = self._begin_landing(upload)
-        with suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(landing)), wait_s)
+        with suppress(TimeoutError, TransientFailure):
+            return await asyncio.wait_for(asyncio.shield(self._begin_landing(upload)), wait_s)
         return await self.run(self.spool.get, upload.identifier)
 
-    def _begin_landing(self, upload: Upload) -> "Future[Upload]":
+    def _begin_landing(self, upload: Upload) -> "asyncio.Future[Upload]":
         known = self._landing.get(upload.identifier)
-        if known is None or known.done():
-            known = self._landings.submit(lambda: self._archive.landing.land(upload))
+        if known is None:
+            loop = asyncio.get_running_loop()
+            known = loop.run_in_executor(self._landings, lambda: self._archive.landing.land(upload))
             self._landing[upload.identifier] = known
-            known.add_done_callback(lambda done: self._landed(upload.identifier, done))
+            known.add_done_callback(lambda done: self._landed(upload, done))
         return known
 
-    def _landed(self, identifier: str, landing: "Future[Upload]") -> None:
-        if self._landing.get(identifier) is landing:
-            del self._landing[identifier]
+    def _landed(self, upload: Upload, landing: "asyncio.Future[Upload]") -> None:
+        del self._landing[upload.identifier]
+        error = None if landing.cancelled() else landing.exception()
+        if error and not isinstance(error, UploadInUse | NotFound):
+            log.warning("upload %s (%s) does not land: %s", upload.identifier, upload.filename, error, exc_info=error)
 
     async def sweep_forever(self) -> None:
         """Land what is complete and delete what has expired, now and every SWEEP_S seconds."""
         while True:
-            try:
-                spool = self.spool
-                for upload in await self.run(spool.all):
-                    is_complete = await self.run(spool.offset, upload) == upload.length
-                    if is_complete and upload.state not in ENDED and upload.identifier not in self._active:
-                        with suppress(UploadInUse, NotFound):
-                            await self.land(upload, float("inf"))
-                await self.run(spool.expire)
-            except (TranscriptionError, OSError) as error:
-                log.warning("uploads: %s", error)
-            except Exception:
-                log.exception("uploads")
+            for step in (self._land_complete, self._expire):
+                try:
+                    await step()
+                except Exception as error:
+                    log.warning("uploads: %s", error, exc_info=error)
             await asyncio.sleep(SWEEP_S)
+
+    async def _land_complete(self) -> None:
+        """Begin to land what is complete; LANDINGS at a time, each with its own failure."""
+        for upload in await self.run(self.spool.all):
+            is_complete = await self.run(self.spool.offset, upload) == upload.length
+            if is_complete and upload.state not in ENDED and upload.identifier not in self._active:
+                self._begin_landing(upload)
+
+    async def _expire(self) -> None:
+        await self.run(self.spool.expire)
 
     def close(self) -> None:
         """Begin nothing more; what is being written or landed is finished or continued by the next server."""

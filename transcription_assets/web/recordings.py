@@ -1,6 +1,7 @@
 """Recordings as the API and the pages show them: titles, links, pages of the library, and details."""
 
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -16,7 +17,7 @@ from transcription_assets.pipeline.failure_notes import FailureNote
 from transcription_assets.pipeline.playback import plays_itself
 from transcription_assets.pipeline.progress import decoded_share
 from transcription_assets.storage import MediaObject
-from transcription_assets.web.library import Library, Overview, each, unreadable
+from transcription_assets.web.library import Library, Overview, each, remember, unreadable
 from transcription_assets.web.schemas import (
     Links,
     RecordingDetails,
@@ -27,6 +28,7 @@ from transcription_assets.web.schemas import (
 )
 
 KINDS = ("json", "txt", "srt", "vtt")
+PROGRESS_S = 3.0
 
 
 def title(key: str, known: str = "") -> str:
@@ -77,8 +79,8 @@ def page(library: Library, *, state: State | None, name: str, offset: int, limit
     return RecordingPage(recordings=recordings, total=frame.height, counts=overview.counts)
 
 
-def one(library: Library, key: str) -> RecordingDetails:
-    """Return one recording.
+def one(library: Library, key: str, *, with_progress: bool = True) -> RecordingDetails:
+    """Return one recording; its progress takes many requests to the store.
 
     Raises:
         NotFound: there is no recording of this key.
@@ -94,16 +96,22 @@ def one(library: Library, key: str) -> RecordingDetails:
     known = library.origin(key, row["media_etag"] or row["etag"])
     came_from = RecordingOrigin.model_validate(known) if known else None
     links = _links(key, summary["poster"], has_slides=library.archive.settings.slides)
-    progress = _progress(library, key, row["media_etag"] or row["etag"]) if summary["step"] == "transcript" else None
+    is_decoding = with_progress and summary["step"] == "transcript"
+    progress = _progress(library, key, row["media_etag"] or row["etag"]) if is_decoding else None
     return RecordingDetails(**summary, plays=plays, links=links, origin=came_from, progress=progress)
 
 
 def _progress(library: Library, key: str, etag: str) -> float | None:
-    """Return the share of a recording that is decoded; None if that cannot be determined now."""
+    """Return the share of a recording that is decoded, of the last PROGRESS_S seconds; None if it is unknown now."""
+    known = library.progress.get((key, etag))
+    if known and time.monotonic() - known[0] < PROGRESS_S:
+        return known[1]
+    share = None
     with suppress(TranscriptionError):
         sound = library.sound(key, etag)
-        return round(decoded_share(library.archive.store, key, sound.sha256), 4) if sound else 0.0
-    return None
+        share = round(decoded_share(library.archive.store, key, sound.sha256), 4) if sound else 0.0
+    remember(library.progress, (key, etag), (time.monotonic(), share))
+    return share
 
 
 def _plays(library: Library, key: str, etag: str) -> Literal["recording", "sound"]:

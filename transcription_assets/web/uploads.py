@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from transcription_assets.domain.media_keys import SUFFIXES, encode
 from transcription_assets.errors import NotFound, StoreFull, TooLarge, TranscriptionError
 from transcription_assets.settings import Settings
+from transcription_assets.sources import names
 from transcription_assets.sources.spool import (
     EmptyFile,
     Spool,
@@ -32,10 +33,11 @@ log = logging.getLogger(__name__)
 LAND_S = 15.0
 """Seconds for which an answer waits until a complete upload has landed; later it says that it will."""
 RETRY_S = 5
-LONGEST_FOLDER = 300
 LONGEST_TITLE = 300
 LONGEST_FILENAME = 1000
+NO_CONTENT = 204
 GONE = 410
+_APPENDED = ("upload-offset", "content-location")
 
 _STATUSES: Mapping[type[TranscriptionError], int] = {
     NotFound: 404,
@@ -93,7 +95,7 @@ def _add_whole_files(routes: APIRouter, uploads: Uploads, access: Access) -> Non
     async def post(
         request: Request,
         name: Annotated[str, Query(max_length=LONGEST_FILENAME, description="Name of a file that is the body.")] = "",
-        folder: Annotated[str, Query(max_length=LONGEST_FOLDER, description="Folder below `uploads/`.")] = "",
+        folder: Annotated[str, Query(max_length=names.LONGEST_FOLDER, description="Folder below `uploads/`.")] = "",
         title: Annotated[str, Query(max_length=LONGEST_TITLE, description="Title instead of the name.")] = "",
     ) -> Response:
         """Upload a recording in one request: a form with one file, or the file as the body with its `name`."""
@@ -107,7 +109,8 @@ def _add_whole_files(routes: APIRouter, uploads: Uploads, access: Access) -> Non
                 form = FormFile(blocks, kind)
                 await form.opened()
                 filename, file_type, blocks = name or form.filename, form.file_type, form.blocks()
-            wanted = UploadRequest(filename, length, file_type, folder, title, access.user(request.headers))
+            user = access.user(request.headers)
+            wanted = UploadRequest(filename, length, file_type, folder, title, user, is_resumable=False)
             return await _received_whole(uploads, wanted, blocks)
 
         return await _answered(posted, body)
@@ -119,14 +122,12 @@ async def _received_whole(uploads: Uploads, wanted: UploadRequest, blocks: Async
     try:
         async with uploads.taken_over(upload.identifier):
             size = await uploads.receive(upload.identifier, 0, blocks)
+            _require_bytes(upload, size)
+            upload = await uploads.run(spool.mark, upload, "checking", length=size)
     except BaseException:
         # Nobody can continue it. The content length is that of the form, so a smaller file does not look incomplete.
         await uploads.run(spool.discard, upload.identifier)
         raise
-    if not size:
-        await uploads.run(spool.discard, upload.identifier)
-        return problems.answer(422, f"{upload.filename}: the file is empty")
-    upload = await uploads.run(spool.mark, upload, "checking", length=size)
     upload = await uploads.land(upload, LAND_S)
     if upload.state == "failed":
         return problems.answer(422, upload.reason)
@@ -134,6 +135,11 @@ async def _received_whole(uploads: Uploads, wanted: UploadRequest, blocks: Async
     has_landed = upload.state == "landed"
     headers = {"location": status.media} if has_landed else {"location": status.url, "retry-after": str(RETRY_S)}
     return _json(status, 201 if has_landed else 202, headers)
+
+
+def _require_bytes(upload: Upload, size: int) -> None:
+    if not size:
+        raise EmptyFile(f"{upload.filename}: the file is empty")
 
 
 def _add_states(routes: APIRouter, uploads: Uploads, settings: Settings, access: Access) -> None:
@@ -153,8 +159,8 @@ def _add_states(routes: APIRouter, uploads: Uploads, settings: Settings, access:
         identifier: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="ID of the upload.")], request: Request
     ) -> UploadStatus:
         """Return the state of an upload; once it has landed, that of the recording is at `media`."""
-        spool, upload = await _own(uploads, access, request, identifier)
-        return await uploads.run(_status, spool, upload)
+        upload = await _own(uploads, access, request, identifier)
+        return await uploads.run(_status, uploads.spool, upload)
 
 
 def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Access) -> None:
@@ -184,15 +190,22 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
                 known.get("filename") or known.get("name", ""),
                 length,
                 known.get("filetype") or known.get("type", ""),
-                known.get("folder", "")[:LONGEST_FOLDER],
+                known.get("folder", ""),
                 known.get("title", "")[:LONGEST_TITLE],
                 access.user(request.headers),
+                metadata=request.headers.get("upload-metadata", ""),
             )
             upload = await uploads.run(spool.create, wanted)
             headers = {"location": f"/api/uploads/{upload.identifier}"}
             if request.headers.get("content-type") == tus.CONTENT_TYPE:
-                appended = await _append(uploads, spool, upload, request, 0)
-                headers |= dict(appended.headers)
+                try:
+                    appended = await _append(uploads, upload, request, body, 0)
+                except BaseException:
+                    await uploads.run(spool.discard, upload.identifier)  # the client does not know its location
+                    raise
+                if appended.status_code != NO_CONTENT:
+                    return appended
+                headers |= {name: appended.headers[name] for name in _APPENDED if name in appended.headers}
             headers |= {"upload-expires": tus.date(await uploads.run(spool.expires, upload))}
             return _tus(201, headers)
 
@@ -202,9 +215,13 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
     async def head(identifier: str, request: Request) -> Response:
         async def found() -> Response:
             tus.require_version(request.headers)
+            await _own(uploads, access, request, identifier)
             await uploads.interrupt(identifier)
-            spool, upload = await _own(uploads, access, request, identifier)
-            return _tus(GONE if upload.state == "failed" else 200, await uploads.run(_progress, spool, upload))
+            upload = await uploads.run(uploads.spool.get, identifier)
+            headers = await uploads.run(_progress, uploads.spool, upload)
+            if upload.metadata:
+                headers["upload-metadata"] = upload.metadata
+            return _tus(GONE if upload.state == "failed" else 200, headers)
 
         return await _answered(found, is_tus=True)
 
@@ -221,8 +238,8 @@ def _add_tus_changes(routes: APIRouter, uploads: Uploads, access: Access) -> Non
             if request.headers.get("content-type") != tus.CONTENT_TYPE:
                 raise tus.InvalidHeader(f"Content-Type: {tus.CONTENT_TYPE} is required.", 415)
             offset = tus.number(request.headers, "Upload-Offset")
-            spool, upload = await _own(uploads, access, request, identifier)
-            return await _append(uploads, spool, upload, request, offset)
+            upload = await _own(uploads, access, request, identifier)
+            return await _append(uploads, upload, request, body, offset)
 
         return await _answered(appended, body, is_tus=True)
 
@@ -230,27 +247,28 @@ def _add_tus_changes(routes: APIRouter, uploads: Uploads, access: Access) -> Non
     async def cancel(identifier: str, request: Request) -> Response:
         async def cancelled() -> Response:
             tus.require_version(request.headers)
-            spool, upload = await _own(uploads, access, request, identifier)
+            await _own(uploads, access, request, identifier)
             await uploads.interrupt(identifier)
-            await uploads.run(spool.discard, upload.identifier)
+            await uploads.run(uploads.spool.discard, identifier)
             return _tus(204)
 
         return await _answered(cancelled, is_tus=True)
 
 
-async def _append(uploads: Uploads, spool: Spool, upload: Upload, request: Request, offset: int) -> Response:
+async def _append(uploads: Uploads, upload: Upload, request: Request, body: Body, offset: int) -> Response:
     """Append the body of a request; answer the last one when the upload has landed, or LAND_S seconds later."""
     checksum = tus.checksum(request.headers)
-    identifier = upload.identifier
+    spool, identifier = uploads.spool, upload.identifier
     if upload.state == "receiving":
         async with uploads.taken_over(identifier) as stop:
-            received = await uploads.receive(identifier, offset, Body(request, stop).blocks(), checksum)
+            received = await uploads.receive(identifier, offset, body.blocks(stop), checksum)
+        upload = await uploads.run(spool.get, identifier)
     else:  # the client did not see the answer to its last request
         received = upload.length
         if offset != received:
             raise WrongOffset(f"{upload.filename}: the upload is complete")
     if received == upload.length:
-        upload = await uploads.land(await uploads.run(spool.get, identifier), LAND_S)
+        upload = await uploads.land(upload, LAND_S)
     if upload.state == "failed":
         return _tus(422, detail=upload.reason)
     headers = await uploads.run(_progress, spool, upload)
@@ -259,7 +277,7 @@ async def _append(uploads: Uploads, spool: Spool, upload: Upload, request: Reque
     return _tus(204, headers)
 
 
-async def _own(uploads: Uploads, access: Access, request: Request, identifier: str) -> tuple[Spool, Upload]:
+async def _own(uploads: Uploads, access: Access, request: Request, identifier: str) -> Upload:
     """Return an upload of this client.
 
     Raises:
@@ -267,11 +285,10 @@ async def _own(uploads: Uploads, access: Access, request: Request, identifier: s
         TranscriptionError: the spool cannot be read.
 
     """
-    spool = uploads.spool
-    upload = await uploads.run(spool.get, identifier)
+    upload = await uploads.run(uploads.spool.get, identifier)
     if not access.may_write(request.headers) or upload.user != access.user(request.headers):
         raise NotFound("no such upload")
-    return spool, upload
+    return upload
 
 
 async def _answered(handler: Handler, body: Body | None = None, *, is_tus: bool = False) -> Response:
@@ -288,9 +305,9 @@ async def _answered(handler: Handler, body: Body | None = None, *, is_tus: bool 
             raise
         status, detail = found, str(error)
         log.info("upload refused (%s): %s", status, error)
-    if body:
-        await body.drain()
     headers = {"retry-after": str(RETRY_S)} if status in {423, 429, 503} else {}
+    if body and not await body.drain():
+        headers["connection"] = "close"
     return _tus(status, headers, detail) if is_tus else problems.answer(status, detail, headers)
 
 

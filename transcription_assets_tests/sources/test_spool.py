@@ -1,5 +1,6 @@
 """The spool of uploads: offsets, limits, checksums, and what a killed process leaves."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,13 +8,14 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.domain.media_keys import encode, is_media
-from transcription_assets.errors import NotFound, StoreFull, TooLarge, TranscriptionError
+from transcription_assets.errors import NotFound, StoreAway, StoreFull, TooLarge, TranscriptionError
 from transcription_assets.sources import names, spool
 from transcription_assets.sources.spool import Checksum, Spool, SpoolLimits, Upload, UploadRequest
 from transcription_assets.web.archive import is_media_key
@@ -64,7 +66,7 @@ def test_any_order_of_requests_gives_the_same_bytes(data: bytes, requests: list[
                 received += len(block)
             assert place.offset(place.get(upload.identifier)) == received
         append(place, upload, received, data[received:])
-        assert place.path(upload).read_bytes() == data
+        assert place.path(upload.identifier).read_bytes() == data
 
 
 @pytest.mark.parametrize(
@@ -140,12 +142,13 @@ def test_unchecked_bytes_of_a_killed_process_do_not_count(place: Spool) -> None:
     append(place, upload, 0, b"good")
     record = place.folder / f"{upload.identifier}.json"
     record.write_text(json.dumps(asdict(replace(upload, unchecked_from=4))))
-    with place.path(upload).open("ab") as file:
+    with place.path(upload.identifier).open("ab") as file:
         file.write(b"unchecked")
     found = place.get(upload.identifier)
     assert place.offset(found) == 4
     append(place, found, 4, b"more")
-    assert place.path(upload).read_bytes() == b"goodmore"
+    assert place.offset(place.get(upload.identifier)) == 8
+    assert place.path(upload.identifier).read_bytes() == b"goodmore"
 
 
 def test_abandoned_uploads_and_old_results_expire(place: Spool) -> None:
@@ -153,11 +156,56 @@ def test_abandoned_uploads_and_old_results_expire(place: Spool) -> None:
     place.mark(ended, "failed", "not a recording")
     stray = place.folder / f"{'0' * 32}.part"
     stray.touch()
-    for path in (place.path(old), stray, *place.folder.glob(f"{ended.identifier}.*")):
+    for path in (place.path(old.identifier), stray, *place.folder.glob(f"{ended.identifier}.*")):
         os.utime(path, (time.time() - 61, time.time() - 61))
     assert place.expire() == 2
     assert [upload.identifier for upload in place.all()] == [fresh.identifier]
     assert not stray.exists()
+
+
+@pytest.mark.parametrize("state", ["receiving", "checking", "storing"])
+def test_complete_uploads_do_not_expire(place: Spool, state: spool.State) -> None:
+    upload = place.create(talk(4))
+    append(place, upload, 0, b"data")
+    place.mark(upload, state)
+    later = replace(place, now=lambda: time.time() + 1e6)
+    assert later.expire() == 0
+    assert later.expires(place.get(upload.identifier)) > later.now()
+
+
+@pytest.mark.parametrize(("is_resumable", "data"), [(True, b""), (False, b"some")], ids=["no bytes", "one request"])
+def test_what_nobody_continues_expires_early(tmp_path: Path, is_resumable: bool, data: bytes) -> None:  # noqa: FBT001
+    place = Spool(tmp_path, replace(LIMITS, expire_s=1e6))
+    upload = place.create(replace(talk(), is_resumable=is_resumable))
+    append(place, upload, 0, data)
+    assert place.expire() == 0
+    assert replace(place, now=lambda: time.time() + spool.UNSTARTED_S + 60).expire() == 1
+
+
+@pytest.mark.parametrize("next_checksum", [False, True], ids=["without", "with"])
+def test_an_interrupted_checked_request_is_continued(place: Spool, next_checksum: bool) -> None:  # noqa: FBT001
+    upload = place.create(talk(8))
+    data = b"complete"
+    digest = hashlib.sha1(data, usedforsecurity=False).digest()
+    writing = place.writing(upload.identifier, 0, Checksum("sha1", digest))
+    writing.__enter__().write(data)
+    writing.__exit__(StoreAway, StoreAway(), None)
+    assert place.get(upload.identifier).unchecked_from is None
+    assert append(place, upload, 0, data, Checksum("sha1", digest) if next_checksum else None) == 8
+    assert place.offset(place.get(upload.identifier)) == 8
+
+
+def test_a_file_that_lost_its_name_is_not_locked(place: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = place.create(talk())
+    lock = fcntl.flock
+
+    def lock_late(file: Any, kind: int) -> None:
+        place.path(upload.identifier).unlink(missing_ok=True)
+        lock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with pytest.raises(NotFound), place.locked(upload.identifier):
+        pass
 
 
 @pytest.mark.parametrize("identifier", ["../../etc/passwd", "0" * 32, "x", "", "0" * 31 + "\n"])
@@ -201,3 +249,5 @@ def test_any_name_becomes_a_recording_in_its_folder(filename: str, folder: str) 
         assert is_media_key(encode(name))
         assert not {"", ".", ".."} & set(name.split("/"))
         assert all(len(part.encode()) < 200 for part in name.split("/"))
+        assert len(name.encode()) < 500
+        assert name.count("/") <= 2 + names.MOST_FOLDERS

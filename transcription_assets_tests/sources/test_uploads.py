@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.domain.media_keys import encode
-from transcription_assets.errors import StoreAway, TranscriptionError
+from transcription_assets.errors import Occupied, PermanentFailure, Refused, StoreAway, TranscriptionError
 from transcription_assets.pipeline import origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources.spool import Spool, SpoolLimits, Upload, UploadRequest
@@ -25,8 +25,8 @@ def landing(case: Case, tmp_path: Path) -> Landing:
     return Landing(place, lambda: case.store, lambda: MediaDecoder(recordings.wheel_ffmpeg()))
 
 
-def received(landing: Landing, data: bytes, filename: str = "tone.wav", **about: str) -> Upload:
-    upload = landing.spool.create(UploadRequest(filename, len(data), **about))
+def received(landing: Landing, data: bytes, filename: str = "tone.wav", user: str = "", folder: str = "") -> Upload:
+    upload = landing.spool.create(UploadRequest(filename, len(data), user=user, folder=folder))
     with landing.spool.writing(upload.identifier, 0) as writer:
         writer.write(data)
     return upload
@@ -41,7 +41,7 @@ def test_a_complete_upload_lands_with_its_origin(landing: Landing, case: Case, t
     assert made
     assert (made.source, made.kind, made.identity, made.uploaded_by) == ("uploads", "upload", upload.identifier, "ada")
     assert (made.title, made.guid, made.size) == ("my tone", "../my tone.wav", len(tone))
-    assert not landing.spool.path(upload).exists()
+    assert not landing.spool.path(upload.identifier).exists()
 
 
 def test_the_same_name_twice_gives_two_recordings(landing: Landing, case: Case, tone: bytes) -> None:
@@ -56,7 +56,7 @@ def test_what_cannot_be_decoded_does_not_land(landing: Landing, case: Case, data
     assert upload.state == "failed"
     assert "a.mp4" in upload.reason
     assert listed(case.store) == []
-    assert not landing.spool.path(upload).exists()
+    assert not landing.spool.path(upload.identifier).exists()
 
 
 def away() -> Store:
@@ -70,17 +70,53 @@ def test_an_upload_waits_for_a_store_that_is_away(landing: Landing, case: Case, 
     assert len(listed(case.store)) == 1
 
 
+def no_ffmpeg() -> MediaDecoder:
+    raise PermanentFailure("ffmpeg is missing")
+
+
+def removed_ffmpeg() -> MediaDecoder:
+    return MediaDecoder("/no/such/ffmpeg")
+
+
+@pytest.mark.parametrize("decoder", [no_ffmpeg, removed_ffmpeg])
+def test_an_upload_waits_for_ffmpeg(
+    landing: Landing, case: Case, tone: bytes, decoder: Callable[[], MediaDecoder]
+) -> None:
+    upload = replace(landing, decoder=decoder).land(received(landing, tone))
+    assert (upload.state, bool(upload.reason)) == ("checking", True)
+    assert landing.land(upload).state == "landed"
+    assert len(listed(case.store)) == 1
+
+
+@pytest.mark.parametrize(("error", "state"), [(Refused, "storing"), (StoreAway, "storing"), (Occupied, "failed")])
+def test_only_the_name_fails_for_good_at_the_store(
+    landing: Landing, tone: bytes, monkeypatch: pytest.MonkeyPatch, error: type[TranscriptionError], state: str
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> str:
+        raise error("the reason")
+
+    monkeypatch.setattr(Store, "put_media", refuse)
+    upload = landing.land(received(landing, tone))
+    assert (upload.state, upload.reason) == (state, "the reason")
+
+
+def test_an_ended_upload_is_returned_as_it_is(landing: Landing, tone: bytes) -> None:
+    upload = received(landing, tone)
+    failed = landing.spool.mark(upload, "failed", "the reason")
+    assert landing.land(upload) == failed
+
+
 def killed_after_put(landing: Landing, upload: Upload) -> Upload:
     """Leave what a process leaves that is killed when the recording has landed."""
-    data = landing.spool.path(upload).read_bytes()
+    data = landing.spool.path(upload.identifier).read_bytes()
     landed = landing.land(upload)
-    landing.spool.path(landed).write_bytes(data)
+    landing.spool.path(landed.identifier).write_bytes(data)
     return landing.spool.mark(landed, "storing")
 
 
 def killed_after_move(landing: Landing, upload: Upload) -> Upload:
     upload = killed_after_put(landing, upload)
-    landing.spool.path(upload).unlink()
+    landing.spool.path(upload.identifier).unlink()
     return upload
 
 

@@ -1,7 +1,9 @@
 """Uploads through the API: who may, what is refused, and what follows. A real server, and a real client of tus."""
 
+import asyncio
 import base64
 import hashlib
+import json
 import socket
 from collections.abc import Iterator
 from io import BytesIO
@@ -10,14 +12,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import Request
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 
-from transcription_assets.errors import StoreAway
+from transcription_assets.errors import StoreAway, TransientFailure
 from transcription_assets.sources import spool
+from transcription_assets.sources.uploads import Landing
 from transcription_assets.storage import Store
-from transcription_assets.web import body_limit, receiving, uploads
+from transcription_assets.web import body_limit, receiving, uploads, waiters
 from transcription_assets.web.archive import Archive
+from transcription_assets.web.library import Library
+from transcription_assets.web.thread_pool import ThreadPool
 from transcription_assets_tests import recordings, seaweed, served, waiting
 from transcription_assets_tests.chain import Chain
 from transcription_assets_tests.stores import listed
@@ -100,6 +106,30 @@ def test_post_a_file_get_the_text(store: Store, tone: bytes, tmp_path: Path) -> 
         assert {moment["key"] for moment in moments} == {key}
 
 
+def test_too_many_waiting_requests_are_answered_at_once(
+    client: httpx2.Client, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = client.post("/api/media", params={"name": "a.wav"}, content=tone)
+    monkeypatch.setattr(waiters, "MOST_OF_ADDRESS", 0)
+    monkeypatch.setattr(waiters, "STEPS_S", (1e6,))
+    assert client.get(posted.headers["location"], params={"wait": 60}).json()["state"] == "waiting"
+
+
+def test_a_request_whose_client_has_left_waits_no_more(local: Store, tmp_path: Path, tone: bytes) -> None:
+    """The request is a fake: it has no client any more."""
+    archive = site(local, tmp_path)
+    local.write("audio/a.wav", tone)
+    workers = ThreadPool(1, 60.0)
+    waiting_ones = waiters.Waiters(Library(archive), workers)
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    gone = Request({"type": "http", "client": ("127.0.0.1", 1)}, receive)
+    asyncio.run(asyncio.wait_for(waiting_ones.wait(gone, "audio/a.wav", 1e9), 60))
+    workers.close()
+
+
 def test_a_real_client_resumes_an_upload(store: Store, tone: bytes, tmp_path: Path) -> None:
     with served.listening(site(store, tmp_path)) as address:
         tus = TusClient(f"{address}/api/uploads", headers=WRITER)
@@ -126,7 +156,7 @@ def test_a_cut_connection_keeps_what_was_received(client: httpx2.Client, local: 
     assert local.read_media(key, 0, len(tone) + 1) == tone
 
 
-def test_a_silent_connection_gives_way_to_its_client(client: httpx2.Client, local: Store, tone: bytes) -> None:
+def test_a_silent_connection_is_replaced_by_its_client(client: httpx2.Client, local: Store, tone: bytes) -> None:
     url = begin(client, len(tone))
     head = "".join(f"{name}: {value}\r\n" for name, value in (APPEND | {"upload-offset": "0"}).items())
     with socket.create_connection(served.place(str(client.base_url).rstrip("/"))) as silent:
@@ -161,6 +191,47 @@ def test_an_upload_can_begin_with_its_first_bytes(client: httpx2.Client, tone: b
     about = APPEND | {"upload-length": str(len(tone)), "upload-metadata": metadata}
     answer = client.post("/api/uploads", content=tone[:100], headers=about)
     assert (answer.status_code, answer.headers["upload-offset"]) == (201, "100")
+
+
+def test_a_first_request_that_fails_is_answered(client: httpx2.Client, tmp_path: Path) -> None:
+    metadata = f"filename {base64.b64encode(b'a.wav').decode()}"
+    about = APPEND | {"upload-length": "4", "upload-metadata": metadata}
+    answer = client.post("/api/uploads", content=b"text", headers=about)
+    assert (answer.status_code, bool(answer.json()["detail"])) == (422, True)
+    checked = about | {"upload-checksum": "sha1 eA=="}
+    assert client.post("/api/uploads", content=b"te", headers=checked).status_code == 460
+    assert list((tmp_path / "uploads").rglob("*.part")) == []
+
+
+def test_the_metadata_are_sent_back(client: httpx2.Client) -> None:
+    answer = client.head(begin(client, 10), headers=TUS)
+    assert answer.headers["upload-metadata"] == "filename dG9uZS53YXY="
+
+
+def test_a_refusal_after_the_body_is_not_delayed(client: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "DRAIN_S", 1e6)
+    url = begin(client, 10)
+    assert append(client, url, 0, b"x", **{"upload-checksum": "sha1 eA=="}).status_code == 460
+
+
+def test_a_refused_body_is_not_asked_for(address: str) -> None:
+    with socket.create_connection(served.place(address)) as sending:
+        sending.sendall(
+            b"POST /api/media?name=notes.pdf HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer may write\r\n"
+            b"expect: 100-continue\r\ncontent-length: 20\r\n\r\n"
+        )
+        assert served.response_status(sending) == 415
+
+
+def test_the_offset_after_a_retry_with_checksum(client: httpx2.Client, tmp_path: Path) -> None:
+    url = begin(client, 100)
+    (record,) = (tmp_path / "uploads").rglob("*.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"unchecked_from": 0}))
+    record.with_suffix(".part").write_bytes(b"unchecked")
+    digest = base64.b64encode(hashlib.sha1(b"x" * 10, usedforsecurity=False).digest()).decode()
+    answer = append(client, url, 0, b"x" * 10, **{"upload-checksum": f"sha1 {digest}"})
+    assert (answer.status_code, answer.headers["upload-offset"]) == (204, "10")
+    assert offset(client, url) == 10
 
 
 def test_damaged_bytes_are_dropped(client: httpx2.Client, tone: bytes) -> None:
@@ -336,6 +407,44 @@ def test_an_upload_waits_while_the_store_is_away(
             "landing", lambda: client.get(posted.headers["location"]).json()["state"] == "landed", lambda: None
         )
     assert len(listed(local)) == 1
+
+
+def test_one_failing_upload_does_not_stop_the_others(
+    local: Store, tmp_path: Path, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SWEEP_S", 0.1)
+    land = Landing.land
+
+    def fail_first(landing: Landing, upload: spool.Upload) -> spool.Upload:
+        if upload.filename == "first.wav":
+            raise RuntimeError
+        return land(landing, upload)
+
+    monkeypatch.setattr(Landing, "land", fail_first)
+    chosen = site(local, tmp_path)
+    place = chosen.tools.spool
+    with served.client(chosen, **WRITER) as client:
+        for name in ("first.wav", "second.wav"):
+            upload = place.create(spool.UploadRequest(name, len(tone)))
+            with place.writing(upload.identifier, 0) as writer:
+                writer.write(tone)
+        waiting.until(
+            "landing", lambda: client.get(f"/api/uploads/{upload.identifier}").json()["state"] == "landed", lambda: None
+        )
+    assert len(listed(local)) == 1
+
+
+@pytest.mark.parametrize("error", [spool.UploadInUse, TransientFailure])
+def test_a_complete_body_is_accepted_although_it_does_not_land(
+    local: Store, tmp_path: Path, tone: bytes, monkeypatch: pytest.MonkeyPatch, error: type[TransientFailure]
+) -> None:
+    def fail(_landing: Landing, _upload: spool.Upload) -> spool.Upload:
+        raise error
+
+    monkeypatch.setattr(Landing, "land", fail)
+    with served.client(site(local, tmp_path), **WRITER) as client:
+        posted = client.post("/api/media", params={"name": "a.wav"}, content=tone)
+        assert (posted.status_code, posted.json()["state"]) == (202, "checking")
 
 
 def test_a_slow_landing_is_answered_before_it_ends(

@@ -7,6 +7,7 @@ const LONGEST_PAUSE_MS = 30_000;
 const POLL_MS = 1000;
 const TUS = { "tus-resumable": "1.0.0" };
 const LOST = [404, 410];
+const REFUSED = [413, 415, 422, ...LOST]; // the same upload cannot continue
 
 /**
  * The transfer of a file. `state` is `waiting`, `sending`, `paused`, `interrupted` (it continues by itself), `checking`,
@@ -27,7 +28,11 @@ export class Transfer {
   }
 
   get isActive() {
-    return ["sending", "interrupted", "checking"].includes(this.state);
+    return ["sending", "interrupted"].includes(this.state);
+  }
+
+  get isUnfinished() {
+    return this.isActive || ["waiting", "paused", "checking"].includes(this.state);
   }
 
   /** Send what the server does not have yet. */
@@ -121,8 +126,13 @@ export class Transfer {
   stop(error) {
     if (isAbort(error)) return;
     if (!(error instanceof ApiError)) throw error;
-    if (error.status && error.status < 500 && ![423, 429].includes(error.status)) {
+    if ([401, 403].includes(error.status)) {
+      this.change("failed", "Sign in again, then retry. What the server has received is kept.");
+      return;
+    }
+    if (REFUSED.includes(error.status)) {
       forget(this.memory);
+      this.address = null;
       this.change("failed", error.message);
       return;
     }

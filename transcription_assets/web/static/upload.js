@@ -64,6 +64,7 @@ const folderNames = (items) => new Set([...items].map((item) => item.webkitGetAs
 function add(files, folders = new Set()) {
   for (const file of files) {
     const transfer = new Transfer(file, show);
+    if ([...transfers.keys()].some((one) => one.memory === transfer.memory && one.isUnfinished)) continue;
     const row = h("li", {});
     transfers.set(transfer, row);
     list.append(row);
@@ -106,11 +107,11 @@ function show(transfer) {
     const hadFocus = row.contains(document.activeElement);
     row.replaceChildren(...parts(transfer));
     if (hadFocus) row.querySelector("button, a")?.focus();
-    if (state === "done" || state === "failed" || state === "interrupted") {
+    if (state === "done" || state === "failed" || (state === "interrupted" && transfer.attempts === 1)) {
       announce(`${file.name}: ${STATES[state]}. ${message}`);
     }
     if (state === "done") onlanded();
-    if (["done", "failed", "paused"].includes(state)) startNext();
+    if (["done", "failed", "paused", "checking"].includes(state)) startNext();
   }
   const bar = row.querySelector("progress");
   if (bar) bar.value = percent;
@@ -131,7 +132,7 @@ function parts(transfer) {
     state === "paused" ? button("Resume", () => transfer.start()) : null,
     state === "interrupted" ? button("Retry", () => transfer.start()) : null,
     state === "failed" && file.size && !transfer.isRefused ? button("Retry", () => transfer.start()) : null,
-    state === "checking" ? null : isUnfinished ? button("Cancel", () => remove(transfer, true))
+    isUnfinished && state !== "checking" ? button("Cancel", () => remove(transfer, true))
       : button("Remove", () => remove(transfer, false)),
     message ? h("p", { class: state === "failed" ? "error" : "hint", dir: "auto" }, message) : null,
   ].filter(Boolean);

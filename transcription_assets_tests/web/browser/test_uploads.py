@@ -98,6 +98,9 @@ def test_an_upload_is_paused_and_resumed_from_its_offset(opened: Opened, store: 
     reaches(page, "paused")
     assert page.evaluate("document.activeElement.textContent") == "Resume"
     picture(page, "upload-paused")
+    page.locator("input[type=file]").set_input_files(tone)  # known already, so it does not begin again
+    expect(page.locator(".uploads li")).to_have_count(1)
+    page.get_by_role("button", name="Resume a talk.wav").focus()
     page.unroute("**/api/uploads/*")
     page.keyboard.press("Enter")
     reaches(page, "done")
