@@ -32,7 +32,7 @@ function question(params) {
   return Object.fromEntries([...texts, ...LISTS.map((name) => [name, params.getAll(name)])]);
 }
 
-function answered({ sentences, citations, dropped, model }) {
+function answered({ sentences, citations, dropped, model, note }) {
   const places = new Map(citations.map((place) => [place.number, place]));
   const reference = (number) => {
     const { title, start, url, text } = places.get(number);
@@ -45,6 +45,6 @@ function answered({ sentences, citations, dropped, model }) {
     h("ol", { class: "citations" }, ...citations.map(({ title, start, url, text, speaker }) =>
       h("li", {}, h("a", { href: url }, ...inlineList(title, formatTime(start), speaker)), " ",
         h("q", { dir: "auto" }, text)))),
-    h("p", { class: "summary" }, ...inlineList(`Written by ${model} from these passages: check them.`, removed)),
+    h("p", { class: "summary" }, ...inlineList(`Written by ${model} from these passages: check them.`, removed, note || null)),
   ];
 }
