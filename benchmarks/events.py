@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 from transcription_assets.events import occurrences, outbox
 from transcription_assets.events.delivery import Deliverer
-from transcription_assets.events.states import Entry, States
+from transcription_assets.events.states import States, SubjectState
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
@@ -116,7 +116,7 @@ def _know(store: Store, count: int) -> None:
     states = States(store)
     states.read(names)
     for name in names:
-        states.put(name, Entry((occurrences.stamped_name(),), failed=False, version='"5f3a-1b2c"', events=1))
+        states.put(name, SubjectState((occurrences.stamped_name(),), failed=False, version='"5f3a-1b2c"', events=1))
     states.save()
 
 

@@ -39,7 +39,7 @@ from transcription_assets.settings import Settings
 from transcription_assets.slides.local import LocalReader
 from transcription_assets.sources.fetching import Fetcher, SourceLimits
 from transcription_assets.sources.network import parse_networks
-from transcription_assets.sources.spool import Spool, SpoolLimits
+from transcription_assets.sources.spool import SpoolLimits, UploadSpool
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser
 from transcription_assets.speech import (
@@ -405,7 +405,7 @@ class Services:
         return Fetcher(self.store, self.decoder, source_limits(self.settings))
 
     @cached_property
-    def spool(self) -> Spool:
+    def spool(self) -> UploadSpool:
         """The unfinished uploads for this store; several stores share the folder of the settings."""
         chosen = self.settings
         limits = SpoolLimits(
@@ -415,7 +415,7 @@ class Services:
             chosen.upload_expire_hours * 3600,
         )
         url = chosen.store if "://" in chosen.store else str(Path(chosen.store).absolute())
-        return Spool(chosen.uploads_dir / sha256(url.encode()).hexdigest()[:16], limits)
+        return UploadSpool(chosen.uploads_dir / sha256(url.encode()).hexdigest()[:16], limits)
 
     @cached_property
     def decoder(self) -> MediaDecoder:

@@ -61,7 +61,7 @@ class CitedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPassages:
     """Sources of an answer, none if nothing matches well, and the note of the search."""
 
     sources: Sequence[Source]
@@ -85,7 +85,7 @@ class Asker:
         """
         return self.answer(question, self.found(searcher, question, filters))
 
-    def found(self, searcher: Searcher, question: str, filters: Filters) -> Found:
+    def found(self, searcher: Searcher, question: str, filters: Filters) -> FoundPassages:
         """Return the sources of an answer; with a filter of speakers, only what these say.
 
         Raises:
@@ -95,9 +95,9 @@ class Asker:
         """
         hits, note = strong_hits(searcher, question, filters)
         each = (source(hit, _around(searcher, hit, filters)) for hit in hits)
-        return Found(within_budget(each, self.most_tokens), note)
+        return FoundPassages(within_budget(each, self.most_tokens), note)
 
-    def answer(self, question: str, found: Found) -> CitedAnswer:
+    def answer(self, question: str, found: FoundPassages) -> CitedAnswer:
         """Return the model's answer from the sources; without any it is not asked.
 
         Raises:

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
-class Metrics:
+class ServiceMetrics:
     """The metrics of one server."""
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def build(service: TranscriptionService, access: Access) -> "Guard":
+def build(service: TranscriptionService, access: Access) -> "ServiceGuard":
     """Return the application."""
     created = int(time.time())
 
@@ -93,7 +93,7 @@ def build(service: TranscriptionService, access: Access) -> "Guard":
     ]
     handlers = {ApiError: problems.answered, HTTPException: problems.answered, Exception: problems.broken}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return Guard(app, access, service)
+    return ServiceGuard(app, access, service)
 
 
 def _model(name: str, created: int) -> dict[str, Any]:
@@ -220,7 +220,7 @@ async def _kept_alive(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 
 
 @dataclass
-class Guard:
+class ServiceGuard:
     """Middleware that checks host, origin and token of every request, and measures the responses."""
 
     app: App

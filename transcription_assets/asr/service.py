@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from transcription_assets.asr import responses, uploads
 from transcription_assets.asr.batching import Batcher, RecordingWork
-from transcription_assets.asr.metrics import Metrics
+from transcription_assets.asr.metrics import ServiceMetrics
 from transcription_assets.asr.parameters import Parameters, parse
 from transcription_assets.asr.problems import ApiError, of_engine, of_recording, too_busy
 from transcription_assets.asr.recordings import PreparedRecording, prepare
@@ -46,7 +46,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class ReceivedUpload:
     """A received request: its file, and the client's name of it for messages."""
 
     path: Path
@@ -60,7 +60,7 @@ class Upload:
 class Accepted:
     """A request whose recording can be decoded."""
 
-    upload: Upload
+    upload: ReceivedUpload
     recording: PreparedRecording
 
 
@@ -68,7 +68,7 @@ class TranscriptionService:
     """Transcribes the recordings of requests with one engine; `decoder` has the maximum duration of a recording."""
 
     def __init__(self, engine: Engine, decoder: MediaDecoder, limits: Limits) -> None:
-        self.metrics = Metrics()
+        self.metrics = ServiceMetrics()
         self.limits = limits
         self.models = tuple(dict.fromkeys((engine.model.name, ALIAS)))
         """Names of the model that clients may use."""
@@ -115,7 +115,7 @@ class TranscriptionService:
             self._inside -= 1
             self.metrics.inside.set(self._inside)
 
-    async def receive(self, request: Request, task: Task, stack: AsyncExitStack) -> Upload:
+    async def receive(self, request: Request, task: Task, stack: AsyncExitStack) -> ReceivedUpload:
         """Receive a request; its folder is removed with `stack`.
 
         Raises:
@@ -129,9 +129,9 @@ class TranscriptionService:
             raise ApiError(503, "the server cannot store uploads now; try again later") from error
         path = folder / "upload"
         form = await uploads.receive(request, path, self.limits.most_bytes)
-        return Upload(path, form.filename, form.size, parse(form.fields, self.models), task)
+        return ReceivedUpload(path, form.filename, form.size, parse(form.fields, self.models), task)
 
-    async def prepare(self, upload: Upload, until: float) -> Accepted:
+    async def prepare(self, upload: ReceivedUpload, until: float) -> Accepted:
         """Extract the speech of an upload, and plan its windows, until this time of the event loop at most.
 
         Raises:

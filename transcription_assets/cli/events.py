@@ -15,7 +15,7 @@ from transcription_assets.errors import TranscriptionError
 
 if TYPE_CHECKING:
     from transcription_assets.events.catalogue import Catalogue, Receiver
-    from transcription_assets.events.delivery import Deliverer, Report
+    from transcription_assets.events.delivery import Deliverer, DeliveryReport
     from transcription_assets.storage import Store
 
 FAILED = 1
@@ -136,7 +136,7 @@ def test(receiver: str) -> None:
         sender = replace(deliverer.sender, source=_catalogue(deliverer.store).source)
         reason = sender.send(found, event).reason
     elif urls := deliverer.urls.get(receiver, ()):
-        message = digests.Message("Test", "This channel gets messages about recordings.")
+        message = digests.Notification("Test", "This channel gets messages about recordings.")
         errors = [deliverer.notifier(url, message).error for url in urls]
         reason = "; ".join(f"address {number}: {error}" for number, error in enumerate(errors, 1) if error)
     else:
@@ -147,7 +147,7 @@ def test(receiver: str) -> None:
     shown.print(f" [green]ok[/] {plain(receiver)}")
 
 
-def _deliver_all(deliverer: "Deliverer", known: Mapping[str, str]) -> "Report":
+def _deliver_all(deliverer: "Deliverer", known: Mapping[str, str]) -> "DeliveryReport":
     """Deliver until nothing is due any more, and print what was done; `known` errors of receivers are not repeated."""
     while True:
         report = deliverer.deliver()

@@ -11,8 +11,8 @@ from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
 from transcription_assets.events.lease import Lease, LeaseLost
 from transcription_assets.events.people import PeopleQueue
 from transcription_assets.events.servers import ServerQueue
-from transcription_assets.events.states import Entry, States
-from transcription_assets.events.status import Delivery, Progress
+from transcription_assets.events.states import States, SubjectState
+from transcription_assets.events.status import BacklogProgress, Delivery
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
@@ -27,7 +27,7 @@ MOST_TIDIED = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DeliveryReport:
     """Outcome of a call: events that were made, and what became of them by receiver.
 
     `idle` says why nothing was done: there are no receivers, or another process delivers. `unknown` are names in the
@@ -51,7 +51,7 @@ class Deliverer:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     budget_s: float = BUDGET_S
 
-    def deliver(self) -> Report:
+    def deliver(self) -> DeliveryReport:
         """Take in what happened since the last call, and give each receiver what is due.
 
         Receivers are independent of each other: one that does not answer is tried again later, and delays no other.
@@ -63,21 +63,21 @@ class Deliverer:
         """
         found = catalogue.load(self.store)
         if found is None:
-            return Report(idle=f"the store has no {occurrences.CATALOGUE}")
+            return DeliveryReport(idle=f"the store has no {occurrences.CATALOGUE}")
         with lease.held(self.store) as own:
             if own is None:
-                return Report(idle="another process delivers")
+                return DeliveryReport(idle="another process delivers")
             try:
                 report = self._deliver(found, own)
             except LeaseLost as error:
-                return Report(idle=str(error))
+                return DeliveryReport(idle=str(error))
             unknown = sorted({*self.sender.secrets, *self.urls} - set(found.receivers))
             return replace(report, unknown=tuple(unknown))
 
-    def _deliver(self, found: Catalogue, own: Lease) -> Report:
+    def _deliver(self, found: Catalogue, own: Lease) -> DeliveryReport:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
-        progress = before or Progress(since=self.store.last_modified(occurrences.CATALOGUE))
+        progress = before or BacklogProgress(since=self.store.last_modified(occurrences.CATALOGUE))
         progress = self._tidied(self._watched(found, progress), found, own)
         events = 0
         while True:
@@ -93,7 +93,9 @@ class Deliverer:
         receivers = list(found.receivers.values())
         with ThreadPoolExecutor(max(1, len(receivers)), "events") as pool:
             outcomes = pool.map(lambda each: self._guarded(each, found, sender, until), receivers)
-            return Report(events, {each.name: outcome for each, outcome in zip(receivers, outcomes, strict=True)})
+            return DeliveryReport(
+                events, {each.name: outcome for each, outcome in zip(receivers, outcomes, strict=True)}
+            )
 
     def _guarded(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
         """Deliver to one receiver; an error of the store becomes the outcome, as others may have none."""
@@ -110,7 +112,7 @@ class Deliverer:
             status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
             return Delivery(error=reason)
 
-    def _watched(self, found: Catalogue, progress: Progress) -> Progress:
+    def _watched(self, found: Catalogue, progress: BacklogProgress) -> BacklogProgress:
         """Look at the backlog if that is due, and record what was found."""
         subject = f"backlog:{backlog.NAME}"
         states = States(self.store)
@@ -125,7 +127,7 @@ class Deliverer:
         backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: Progress, found: Catalogue, own: Lease) -> Progress:
+    def _tidied(self, progress: BacklogProgress, found: Catalogue, own: Lease) -> BacklogProgress:
         """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:
@@ -145,7 +147,7 @@ class Deliverer:
         outbox.remove(self.store, old[:MOST_TIDIED])
         return replace(progress, tidied=now) if len(old) <= MOST_TIDIED else progress
 
-    def _gone(self, states: Mapping[str, Entry]) -> list[str]:
+    def _gone(self, states: Mapping[str, SubjectState]) -> list[str]:
         """Return the recordings and sources that no longer exist, and the items that did not fail."""
         listing = self.store.list_media()
         recordings = {*listing.frame["key"], *self.store.list_done()["key"]}
@@ -154,7 +156,7 @@ class Deliverer:
         except PermanentFailure:  # the file is invalid now
             sources = None
 
-        def is_gone(subject: str, entry: Entry) -> bool:
+        def is_gone(subject: str, entry: SubjectState) -> bool:
             kind, _, name = subject.partition(":")
             if kind == "recording":
                 return not listing.unread and name not in recordings  # else a disk may not be mounted now

@@ -43,7 +43,7 @@ class Outstanding:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Notification:
     """A message to people."""
 
     title: str
@@ -100,7 +100,7 @@ def summarise(waiting: Sequence[Event]) -> Summary:
     )
 
 
-def compose(waiting: Sequence[Event], outstanding: Sequence[Outstanding] | None, name: str) -> Message | None:
+def compose(waiting: Sequence[Event], outstanding: Sequence[Outstanding] | None, name: str) -> Notification | None:
     """Return the message about these events and, in a daily list, what is outstanding; None if there is nothing to say.
 
     `name` is that of the installation.
@@ -125,7 +125,7 @@ def compose(waiting: Sequence[Event], outstanding: Sequence[Outstanding] | None,
     title = f"{name}: {', '.join(parts)}"
     if len(single) == 1 and not outstanding:
         title = f"{name}: {_cut(single[0].subject)} {parts[0].partition(' ')[2]}"
-    return Message(_without_mentions(title), _without_mentions(_bounded("\n".join(lines).strip())))
+    return Notification(_without_mentions(title), _without_mentions(_bounded("\n".join(lines).strip())))
 
 
 def _section(heading: str, found: Sequence[Event]) -> list[str]:

@@ -9,7 +9,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.events import digests, outbox, status
 from transcription_assets.events.catalogue import Channel
-from transcription_assets.events.notify import Notifier, Outcome
+from transcription_assets.events.notify import Notifier, SendOutcome
 from transcription_assets.events.states import States
 from transcription_assets.events.status import Address, Delivery, Status
 from transcription_assets.sources.network import digest
@@ -60,7 +60,7 @@ class PeopleQueue:
                     return address
                 waiting = [each for each in events if each.id not in address.had]
                 message = digests.compose(waiting, listed if what == "daily" else None, installation)
-                outcome = self._notified(url, message) if message else Outcome()
+                outcome = self._notified(url, message) if message else SendOutcome()
                 if outcome.error:
                     # A message that may still arrive must not come twice within the pace of the channel.
                     pause_s = self.channel.every_minutes * 60 if outcome.may_arrive else 0.0
@@ -91,11 +91,11 @@ class PeopleQueue:
         outbox.remove(self.store, [path for path in paths if path not in kept][:MOST_DELETED])
         return waiting
 
-    def _notified(self, url: str, message: digests.Message) -> Outcome:
+    def _notified(self, url: str, message: digests.Notification) -> SendOutcome:
         try:
             return self.notifier(url, message)
         except TranscriptionError as error:
-            return Outcome(str(error))
+            return SendOutcome(str(error))
 
 
 def _names(paths: Sequence[str]) -> tuple[str, ...]:

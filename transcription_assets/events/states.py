@@ -24,7 +24,7 @@ Change = Literal["none", "unknown", "failed", "succeeded", "recovered"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SubjectState:
     """State of a subject: `failed` or not, in this `version`; `events` were made of it.
 
     `taken` are the names of its occurrences in the last intake that had some: they do not count again if that intake
@@ -41,10 +41,10 @@ class Entry:
     last: str = ""
 
 
-_ENTRIES = TypeAdapter(dict[str, Entry])
+_ENTRIES = TypeAdapter(dict[str, SubjectState])
 
 
-def change(entry: Entry | None, occurrence: Occurrence) -> Change:
+def change(entry: SubjectState | None, occurrence: Occurrence) -> Change:
     """Return how an occurrence changes the state of its subject.
 
     A failure is reported if the subject had not failed, if it is of another version, or if a retry will no longer
@@ -62,15 +62,17 @@ def change(entry: Entry | None, occurrence: Occurrence) -> Change:
     return "succeeded" if entry.version != occurrence.version else "none"
 
 
-def following(entry: Entry | None, occurrence: Occurrence, taken: tuple[str, ...], *, is_event: bool) -> Entry:
-    """Return the state after an occurrence; `taken` are the names as of `Entry`."""
+def following(
+    entry: SubjectState | None, occurrence: Occurrence, taken: tuple[str, ...], *, is_event: bool
+) -> SubjectState:
+    """Return the state after an occurrence; `taken` are the names as of `SubjectState`."""
     events, last = (entry.events + is_event, entry.last) if entry else (int(is_event), "")
     if occurrence.succeeded:
-        return Entry(taken, failed=False, version=occurrence.version, events=events, last=last)
+        return SubjectState(taken, failed=False, version=occurrence.version, events=events, last=last)
     if entry and entry.failed and not is_event:  # still the same failure, for good once it was so
         transient = entry.transient and occurrence.transient
         return replace(entry, taken=taken, reason=occurrence.reason, transient=transient)
-    return Entry(
+    return SubjectState(
         taken,
         failed=True,
         version=occurrence.version,
@@ -87,7 +89,7 @@ class States:
     """States of subjects, read in part and written back; for one process at a time."""
 
     store: Store
-    _shards: dict[int, dict[str, Entry]] = field(default_factory=dict)
+    _shards: dict[int, dict[str, SubjectState]] = field(default_factory=dict)
     _changed: set[int] = field(default_factory=set)
 
     def read(self, subjects: Iterable[str]) -> None:
@@ -100,16 +102,16 @@ class States:
         """
         self._read(sorted({_shard(subject) for subject in subjects} - self._shards.keys()))
 
-    def get(self, subject: str) -> Entry | None:
+    def get(self, subject: str) -> SubjectState | None:
         """Return the state of a subject that was read; None if nothing is known of it."""
         return self._shards[_shard(subject)].get(subject)
 
-    def put(self, subject: str, entry: Entry) -> None:
+    def put(self, subject: str, entry: SubjectState) -> None:
         """Replace the state of a subject that was read."""
         self._shards[_shard(subject)][subject] = entry
         self._changed.add(_shard(subject))
 
-    def everything(self) -> Mapping[str, Entry]:
+    def everything(self) -> Mapping[str, SubjectState]:
         """Return all states by subject.
 
         Raises:
@@ -140,7 +142,7 @@ class States:
         with ThreadPoolExecutor(READERS) as pool:
             self._shards |= dict(zip(numbers, pool.map(self._load, numbers), strict=True))
 
-    def _load(self, number: int) -> dict[str, Entry]:
+    def _load(self, number: int) -> dict[str, SubjectState]:
         try:
             return _ENTRIES.validate_json(self.store.read(_path(number)))
         except NotFound:

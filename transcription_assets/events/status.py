@@ -62,7 +62,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BacklogProgress:
     """`since` is the time from which events are wanted; `moved` that of the last recording that was done or failed.
 
     `looked` is the time of the last look at the backlog, `tidied` that of the last removal of what is not needed.
@@ -74,8 +74,8 @@ class Progress:
     tidied: datetime | None = None
 
 
-_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(Progress)
-Kept = TypeVar("Kept", Status, Progress)
+_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(BacklogProgress)
+Kept = TypeVar("Kept", Status, BacklogProgress)
 Attempted = TypeVar("Attempted", Status, Address)
 
 
@@ -96,7 +96,7 @@ def after_failure(known: Attempted, error: str, now: datetime, retry_after_s: fl
     return replace(known, failures=failures, failing_since=since, retry_at=retry_at, error=error)
 
 
-def load_progress(store: Store) -> Progress | None:
+def load_progress(store: Store) -> BacklogProgress | None:
     """Return the progress; None if there is none or it is damaged.
 
     Raises:
@@ -116,7 +116,7 @@ def save_status(store: Store, name: str, status: Status) -> None:
     store.write(f"{RECEIVERS}{name}.json", json.dumps(asdict(status), default=datetime.isoformat).encode())
 
 
-def save_progress(store: Store, progress: Progress) -> None:
+def save_progress(store: Store, progress: BacklogProgress) -> None:
     """Write the progress.
 
     Raises:

@@ -121,7 +121,7 @@ _ADAPTER = TypeAdapter(Upload)
 
 
 @dataclass
-class Spool:
+class UploadSpool:
     """Uploads in `folder`, which is made when the first one begins. `now` is a clock in seconds (Unix)."""
 
     folder: Path

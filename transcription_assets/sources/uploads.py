@@ -13,7 +13,7 @@ from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources import names
 from transcription_assets.sources.arrival import require_recording
-from transcription_assets.sources.spool import ENDED, Spool, Upload
+from transcription_assets.sources.spool import ENDED, Upload, UploadSpool
 from transcription_assets.storage import Store
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Landing:
     """Moves complete uploads into the store, which `store` opens for writing, as `decoder` is found."""
 
-    spool: Spool
+    spool: UploadSpool
     store: Callable[[], Store]
     decoder: Callable[[], MediaDecoder]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.speakers.diariser import Bounds
-from transcription_assets.speakers.extraction import FRAME_S, Extraction, Piece, Vectors
+from transcription_assets.speakers.extraction import FRAME_S, Piece, SpeakerVectors, Vectors
 
 Labels = NDArray[np.intp]
 """Number of the speaker of each vector, from 0; -1 if none was found."""
@@ -48,7 +48,7 @@ class ClusterOptions:
         return np.minimum(self.most_similarity, self.similarity + self.similarity_per_s * seconds)
 
 
-def cluster(found: Extraction, bounds: Bounds, options: ClusterOptions) -> Labels:
+def cluster(found: SpeakerVectors, bounds: Bounds, options: ClusterOptions) -> Labels:
     """Return the speaker of each piece; voices that speak at once are different speakers if there are as many."""
     if not found.pieces:
         return np.empty(0, np.intp)
@@ -128,7 +128,7 @@ def centroids(vectors: Vectors, labels: Labels, seconds: Seconds) -> Vectors:
     return unit
 
 
-def assign(found: Extraction, speakers: Vectors, shared_s: float) -> Labels:
+def assign(found: SpeakerVectors, speakers: Vectors, shared_s: float) -> Labels:
     """Return the most similar speaker of each piece.
 
     Of two voices that speak at once for longer than `shared_s`, the one that speaks less alone is another speaker (-1

@@ -71,7 +71,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Extraction:
+class SpeakerVectors:
     """The class of each frame, and the pieces with their vectors, in one order."""
 
     classes: NDArray[np.uint8]
@@ -118,7 +118,7 @@ class Extractor:
 
     def extract(
         self, blocks: Iterable[Samples], voiced: Sequence[Span], progress: Callable[[float], None]
-    ) -> Extraction:
+    ) -> SpeakerVectors:
         """Return what is found in the samples (mono, 16 kHz); `progress` is called with the seconds read.
 
         Windows without a voiced span (in seconds, in order) are not looked at.
@@ -143,7 +143,7 @@ class Extractor:
                 inputs.clear()
             progress(len(classes) * HOP / SAMPLE_RATE)
         vectors.append(self._vectors(inputs))
-        return Extraction(np.array(classes, np.uint8).reshape(-1), tuple(pieces), np.concatenate(vectors))
+        return SpeakerVectors(np.array(classes, np.uint8).reshape(-1), tuple(pieces), np.concatenate(vectors))
 
     def _classes(self, windows: Sequence[Samples], wanted: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return the classes of the frames for which each window answers, shape (windows, HOP_FRAMES)."""

@@ -17,7 +17,7 @@ from transcription_assets.models import Located
 from transcription_assets.speakers import clustering, reconstruction, segmentation_network, voice_network
 from transcription_assets.speakers.clustering import ClusterOptions
 from transcription_assets.speakers.diariser import Bounds, Diarisation, silent
-from transcription_assets.speakers.extraction import Extraction, Extractor, Vectors
+from transcription_assets.speakers.extraction import Extractor, SpeakerVectors, Vectors
 from transcription_assets.speech import Samples
 
 SEGMENTATION = "segmentation.pt"
@@ -72,7 +72,7 @@ class LocalDiariser:
         return Extractor(segmentation, voice)
 
 
-def diarisation(found: Extraction, bounds: Bounds, options: ClusterOptions) -> Diarisation:
+def diarisation(found: SpeakerVectors, bounds: Bounds, options: ClusterOptions) -> Diarisation:
     """Return the turns of the speakers of the pieces that were found, numbered by their first words."""
     labels = clustering.cluster(found, bounds, options)
     speakers = int(labels.max()) + 1 if len(labels) else 0
@@ -83,7 +83,7 @@ def diarisation(found: Extraction, bounds: Bounds, options: ClusterOptions) -> D
     return Diarisation(renamed, prints)
 
 
-def _voiceprint(found: Extraction, own: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[float, ...]:
+def _voiceprint(found: SpeakerVectors, own: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[float, ...]:
     """Return the mean of a speaker's vectors, weighted by their speech without others."""
     weights = np.array([piece.alone + 0.01 for piece in found.pieces], np.float32)[own]
     mean: Vectors = (found.vectors[own] * weights[:, None]).sum(0)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from transcription_assets.domain.speakers import Turn
 from transcription_assets.speakers.clustering import Labels
-from transcription_assets.speakers.extraction import FRAME_S, Extraction, runs
+from transcription_assets.speakers.extraction import FRAME_S, SpeakerVectors, runs
 from transcription_assets.speakers.segmentation_network import FRAME_SPAN
 from transcription_assets.speech import SAMPLE_RATE
 
@@ -17,7 +17,7 @@ LONGEST_PAUSE_S = 0.5
 SHORTEST_TURN_S = 0.15
 
 
-def turns_of(found: Extraction, labels: Labels, speakers: int) -> list[Turn]:
+def turns_of(found: SpeakerVectors, labels: Labels, speakers: int) -> list[Turn]:
     """Return the turns in order of start; labels are the numbers of the speakers of the pieces, from 0."""
     spoken: list[list[Turn]] = [[] for _ in range(speakers)]
     for piece, label in zip(found.pieces, labels.tolist(), strict=True):

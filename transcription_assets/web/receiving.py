@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from fastapi import Request
 
 from transcription_assets.errors import NotFound, TransientFailure
-from transcription_assets.sources.spool import ENDED, Checksum, Spool, Upload, UploadInUse
+from transcription_assets.sources.spool import ENDED, Checksum, Upload, UploadInUse, UploadSpool
 from transcription_assets.web.archive import Archive
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Interrupted(TransientFailure):
+class BodyInterrupted(TransientFailure):
     """The body ended early: the client hung up or stalled, or another request for the same upload came."""
 
 
@@ -57,7 +57,7 @@ class Body:
         """Yield the body; what was received before an interruption is yielded before it is raised.
 
         Raises:
-            Interrupted: the client hung up, stalled or is too slow, or `stop` is done.
+            BodyInterrupted: the client hung up, stalled or is too slow, or `stop` is done.
 
         """
         # A future, as the task of an event would outlive a generator that is not closed.
@@ -68,7 +68,7 @@ class Body:
             message = await self._next(stop, left)
             if message["type"] != "http.request":
                 yield bytes(waiting)
-                raise Interrupted("the connection was lost; continue at the offset of the upload")
+                raise BodyInterrupted("the connection was lost; continue at the offset of the upload")
             waiting += message.get("body", b"")
             deadline += len(message.get("body", b"")) / SLOWEST_BYTES_PER_S
             self._is_complete = not message.get("more_body", False)
@@ -125,7 +125,7 @@ class Uploads:
         self._landing: dict[str, asyncio.Future[Upload]] = {}
 
     @property
-    def spool(self) -> Spool:
+    def spool(self) -> UploadSpool:
         """The spool of this server."""
         return self._archive.tools.spool
 
@@ -144,7 +144,7 @@ class Uploads:
         """Append a body to an upload, and return its new offset; an interrupted body is kept as far as it came.
 
         Raises:
-            Interrupted: the client hung up or stalled, or another request took over.
+            BodyInterrupted: the client hung up or stalled, or another request took over.
             UploadInUse: another process has the upload.
             TranscriptionError: as `Spool.writing` and `UploadWriter.write` raise.
 

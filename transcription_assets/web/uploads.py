@@ -13,19 +13,19 @@ from transcription_assets.settings import Settings
 from transcription_assets.sources import names
 from transcription_assets.sources.spool import (
     EmptyFile,
-    Spool,
     TooManyUploads,
     UnsupportedFile,
     Upload,
     UploadInUse,
     UploadRequest,
+    UploadSpool,
     WrongChecksum,
     WrongOffset,
 )
 from transcription_assets.web import problems, recordings, tus
 from transcription_assets.web.access import Access
 from transcription_assets.web.multipart import FormFile, InvalidForm
-from transcription_assets.web.receiving import Body, Interrupted, Uploads
+from transcription_assets.web.receiving import Body, BodyInterrupted, Uploads
 from transcription_assets.web.schemas import Problem, UploadRules, UploadStatus
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _STATUSES: Mapping[type[TranscriptionError], int] = {
     UploadInUse: 423,
     TooManyUploads: 429,
     WrongChecksum: 460,
-    Interrupted: 503,
+    BodyInterrupted: 503,
     StoreFull: 507,
 }
 _REFUSALS = {
@@ -325,7 +325,7 @@ def _content_length(request: Request) -> int:
         raise tus.InvalidHeader(message, 411) from None
 
 
-def _progress(spool: Spool, upload: Upload) -> dict[str, str]:
+def _progress(spool: UploadSpool, upload: Upload) -> dict[str, str]:
     return {
         "upload-offset": str(spool.offset(upload)),
         "upload-length": str(upload.length),
@@ -334,7 +334,7 @@ def _progress(spool: Spool, upload: Upload) -> dict[str, str]:
     }
 
 
-def _status(spool: Spool, upload: Upload) -> UploadStatus:
+def _status(spool: UploadSpool, upload: Upload) -> UploadStatus:
     key = encode(upload.name)
     return UploadStatus(
         id=upload.identifier,

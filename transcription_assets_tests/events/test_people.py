@@ -10,8 +10,8 @@ import pytest
 from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences, outbox, status
 from transcription_assets.events.delivery import Deliverer
-from transcription_assets.events.digests import Message
-from transcription_assets.events.notify import Outcome, by_apprise
+from transcription_assets.events.digests import Notification
+from transcription_assets.events.notify import SendOutcome, by_apprise
 from transcription_assets.storage import Store
 from transcription_assets_tests.events.conftest import Clock
 from transcription_assets_tests.events.receiver import Answer, Receiver
@@ -123,7 +123,7 @@ def test_a_channel_without_an_address_says_so(store: Store, clock: Clock) -> Non
 
 def test_an_unknown_address_is_not_shown() -> None:
     pytest.importorskip("apprise")
-    reason = by_apprise("nonsense://token123", Message("a", "b")).error
+    reason = by_apprise("nonsense://token123", Notification("a", "b")).error
     assert reason
     assert "token123" not in reason
 
@@ -164,11 +164,11 @@ def test_a_broken_address_repeats_nothing_to_others(
 
 def test_a_slow_address_has_to_wait_for_its_pace(store: Store, clock: Clock) -> None:
     store.write("events.toml", CHANNEL.encode())
-    sent: list[Message] = []
+    sent: list[Notification] = []
 
-    def slow(_url: str, message: Message) -> Outcome:
+    def slow(_url: str, message: Notification) -> SendOutcome:
         sent.append(message)
-        return Outcome("no answer", may_arrive=True)
+        return SendOutcome("no answer", may_arrive=True)
 
     deliverer = Deliverer(store, urls={"mail": ("a://b",)}, notifier=slow, now=clock)
     fail(store, "audio/a.wav")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.events.occurrences import Occurrence
-from transcription_assets.events.states import Entry, change, following
+from transcription_assets.events.states import SubjectState, change, following
 
 occurrences = st.builds(
     lambda well, version, transient: Occurrence(
@@ -18,7 +18,7 @@ occurrences = st.builds(
 
 def told(history: list[Occurrence]) -> list[Occurrence]:
     """Return the occurrences that are news."""
-    entry: Entry | None = Entry((), failed=False)
+    entry: SubjectState | None = SubjectState((), failed=False)
     found = []
     for number, each in enumerate(history):
         is_event = change(entry, each) in {"failed", "succeeded", "recovered"}

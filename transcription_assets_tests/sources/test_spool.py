@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 from transcription_assets.domain.media_keys import encode, is_media
 from transcription_assets.errors import NotFound, StoreAway, StoreFull, TooLarge, TranscriptionError
 from transcription_assets.sources import names, spool
-from transcription_assets.sources.spool import Checksum, Spool, SpoolLimits, Upload, UploadRequest
+from transcription_assets.sources.spool import Checksum, SpoolLimits, Upload, UploadRequest, UploadSpool
 from transcription_assets.web.archive import is_media_key
 
 LIMITS = SpoolLimits(most_bytes=1000, most_unfinished_bytes=2500, most_unfinished=4, expire_s=60.0)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "uploads", LIMITS)
+def place(tmp_path: Path) -> UploadSpool:
+    return UploadSpool(tmp_path / "uploads", LIMITS)
 
 
 def talk(length: int = 100) -> UploadRequest:
     return UploadRequest("a talk.mp4", length)
 
 
-def append(place: Spool, upload: Upload, offset: int, data: bytes, checksum: Checksum | None = None) -> int:
+def append(place: UploadSpool, upload: Upload, offset: int, data: bytes, checksum: Checksum | None = None) -> int:
     with place.writing(upload.identifier, offset, checksum) as writer:
         writer.write(data)
     return writer.offset
@@ -47,12 +47,12 @@ def append(place: Spool, upload: Upload, offset: int, data: bytes, checksum: Che
 )
 def test_any_order_of_requests_gives_the_same_bytes(data: bytes, requests: list[tuple[int, int, str, bool]]) -> None:
     with TemporaryDirectory() as folder:
-        place = Spool(Path(folder), LIMITS)
+        place = UploadSpool(Path(folder), LIMITS)
         upload = place.create(talk(len(data)))
         received = 0
         for shift, length, checked, is_restarted in requests:
             if is_restarted:
-                place = Spool(Path(folder), LIMITS)
+                place = UploadSpool(Path(folder), LIMITS)
             block = data[received : received + length]
             sent = hashlib.sha1(block if checked == "good" else block + b"x", usedforsecurity=False).digest()
             checksum = Checksum("sha1", sent) if checked else None
@@ -82,7 +82,7 @@ def test_any_order_of_requests_gives_the_same_bytes(data: bytes, requests: list[
     ids=["suffix", "no name", "dots", "only a suffix", "empty", "too large"],
 )
 def test_what_cannot_become_a_recording_is_refused(
-    place: Spool, request_: UploadRequest, error: type[TranscriptionError]
+    place: UploadSpool, request_: UploadRequest, error: type[TranscriptionError]
 ) -> None:
     with pytest.raises(error):
         place.create(request_)
@@ -90,7 +90,7 @@ def test_what_cannot_become_a_recording_is_refused(
 
 
 def test_unfinished_uploads_are_limited_in_number_and_size(tmp_path: Path) -> None:
-    place = Spool(tmp_path, LIMITS)
+    place = UploadSpool(tmp_path, LIMITS)
     kept = [place.create(talk(1000)) for _ in range(2)]
     with pytest.raises(StoreFull):
         place.create(talk(501))
@@ -103,14 +103,14 @@ def test_unfinished_uploads_are_limited_in_number_and_size(tmp_path: Path) -> No
 
 
 def test_no_upload_begins_without_room_on_the_disk(tmp_path: Path) -> None:
-    place = Spool(tmp_path, LIMITS, free=lambda _folder: spool.FREE_BYTES + 150)
+    place = UploadSpool(tmp_path, LIMITS, free=lambda _folder: spool.FREE_BYTES + 150)
     place.create(talk(100))
     with pytest.raises(StoreFull):
         place.create(talk(100))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_a_full_disk_keeps_what_was_received(place: Spool) -> None:
+def test_a_full_disk_keeps_what_was_received(place: UploadSpool) -> None:
     upload = place.create(talk(100))
     append(place, upload, 0, b"x" * 10)
     with Path("/dev/full").open("r+b", buffering=0) as full, place.writing(upload.identifier, 10) as writer:
@@ -120,14 +120,14 @@ def test_a_full_disk_keeps_what_was_received(place: Spool) -> None:
     assert place.offset(upload) == 10
 
 
-def test_more_bytes_than_announced_are_refused(place: Spool) -> None:
+def test_more_bytes_than_announced_are_refused(place: UploadSpool) -> None:
     upload = place.create(talk(10))
     with pytest.raises(TooLarge):
         append(place, upload, 0, b"x" * 11)
     assert place.offset(upload) == 0
 
 
-def test_an_upload_has_one_writer(place: Spool) -> None:
+def test_an_upload_has_one_writer(place: UploadSpool) -> None:
     upload = place.create(talk())
     with place.writing(upload.identifier, 0):
         with pytest.raises(spool.UploadInUse):
@@ -137,7 +137,7 @@ def test_an_upload_has_one_writer(place: Spool) -> None:
     assert append(place, upload, 0, b"x") == 1
 
 
-def test_unchecked_bytes_of_a_killed_process_do_not_count(place: Spool) -> None:
+def test_unchecked_bytes_of_a_killed_process_do_not_count(place: UploadSpool) -> None:
     upload = place.create(talk())
     append(place, upload, 0, b"good")
     record = place.folder / f"{upload.identifier}.json"
@@ -151,7 +151,7 @@ def test_unchecked_bytes_of_a_killed_process_do_not_count(place: Spool) -> None:
     assert place.path(upload.identifier).read_bytes() == b"goodmore"
 
 
-def test_abandoned_uploads_and_old_results_expire(place: Spool) -> None:
+def test_abandoned_uploads_and_old_results_expire(place: UploadSpool) -> None:
     old, ended, fresh = (place.create(talk()) for _ in range(3))
     place.mark(ended, "failed", "not a recording")
     stray = place.folder / f"{'0' * 32}.part"
@@ -164,7 +164,7 @@ def test_abandoned_uploads_and_old_results_expire(place: Spool) -> None:
 
 
 @pytest.mark.parametrize("state", ["receiving", "checking", "storing"])
-def test_complete_uploads_do_not_expire(place: Spool, state: spool.State) -> None:
+def test_complete_uploads_do_not_expire(place: UploadSpool, state: spool.State) -> None:
     upload = place.create(talk(4))
     append(place, upload, 0, b"data")
     place.mark(upload, state)
@@ -175,7 +175,7 @@ def test_complete_uploads_do_not_expire(place: Spool, state: spool.State) -> Non
 
 @pytest.mark.parametrize(("is_resumable", "data"), [(True, b""), (False, b"some")], ids=["no bytes", "one request"])
 def test_what_nobody_continues_expires_early(tmp_path: Path, is_resumable: bool, data: bytes) -> None:  # noqa: FBT001
-    place = Spool(tmp_path, replace(LIMITS, expire_s=1e6))
+    place = UploadSpool(tmp_path, replace(LIMITS, expire_s=1e6))
     upload = place.create(replace(talk(), is_resumable=is_resumable))
     append(place, upload, 0, data)
     assert place.expire() == 0
@@ -183,7 +183,7 @@ def test_what_nobody_continues_expires_early(tmp_path: Path, is_resumable: bool,
 
 
 @pytest.mark.parametrize("next_checksum", [False, True], ids=["without", "with"])
-def test_an_interrupted_checked_request_is_continued(place: Spool, next_checksum: bool) -> None:  # noqa: FBT001
+def test_an_interrupted_checked_request_is_continued(place: UploadSpool, next_checksum: bool) -> None:  # noqa: FBT001
     upload = place.create(talk(8))
     data = b"complete"
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
@@ -195,7 +195,7 @@ def test_an_interrupted_checked_request_is_continued(place: Spool, next_checksum
     assert place.offset(place.get(upload.identifier)) == 8
 
 
-def test_a_file_that_lost_its_name_is_not_locked(place: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_lost_its_name_is_not_locked(place: UploadSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     upload = place.create(talk())
     lock = fcntl.flock
 
@@ -209,12 +209,12 @@ def test_a_file_that_lost_its_name_is_not_locked(place: Spool, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("identifier", ["../../etc/passwd", "0" * 32, "x", "", "0" * 31 + "\n"])
-def test_unknown_identifiers_name_no_file(place: Spool, identifier: str) -> None:
+def test_unknown_identifiers_name_no_file(place: UploadSpool, identifier: str) -> None:
     with pytest.raises(NotFound):
         place.get(identifier)
 
 
-def test_damaged_records_are_no_uploads(place: Spool) -> None:
+def test_damaged_records_are_no_uploads(place: UploadSpool) -> None:
     upload = place.create(talk())
     (place.folder / f"{upload.identifier}.json").write_text("[1")
     with pytest.raises(NotFound):

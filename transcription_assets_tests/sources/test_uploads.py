@@ -10,7 +10,7 @@ from transcription_assets.domain.media_keys import encode
 from transcription_assets.errors import Occupied, PermanentFailure, Refused, StoreAway, TranscriptionError
 from transcription_assets.pipeline import origin
 from transcription_assets.pipeline.video import MediaDecoder
-from transcription_assets.sources.spool import Spool, SpoolLimits, Upload, UploadRequest
+from transcription_assets.sources.spool import SpoolLimits, Upload, UploadRequest, UploadSpool
 from transcription_assets.sources.uploads import Landing
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
@@ -21,7 +21,7 @@ LIMITS = SpoolLimits(10_000_000, 100_000_000, 100, 3600.0)
 
 @pytest.fixture
 def landing(case: Case, tmp_path: Path) -> Landing:
-    place = Spool(tmp_path / "uploads", LIMITS)
+    place = UploadSpool(tmp_path / "uploads", LIMITS)
     return Landing(place, lambda: case.store, lambda: MediaDecoder(recordings.wheel_ffmpeg()))
 
 
@@ -146,4 +146,4 @@ def test_a_recording_of_that_name_is_never_replaced(landing: Landing, case: Case
 def test_errors_of_the_spool_are_failures_of_this_library(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TranscriptionError):
-        Spool(tmp_path / "file" / "uploads", LIMITS).create(UploadRequest("a.mp4", 1))
+        UploadSpool(tmp_path / "file" / "uploads", LIMITS).create(UploadRequest("a.mp4", 1))

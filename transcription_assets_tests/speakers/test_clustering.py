@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transcription_assets.speakers import clustering
 from transcription_assets.speakers.clustering import ClusterOptions
 from transcription_assets.speakers.diariser import Bounds
-from transcription_assets.speakers.extraction import Extraction, Piece, Vectors
+from transcription_assets.speakers.extraction import Piece, SpeakerVectors, Vectors
 
 OPTIONS = ClusterOptions()
 FRAMES = 120
@@ -27,14 +27,14 @@ def voices(letters: str, noise: float = 0.05, seed: int = 3) -> Vectors:
     return unit
 
 
-def extraction(moments: Sequence[str], seconds: float = 2.0) -> Extraction:
+def extraction(moments: Sequence[str], seconds: float = 2.0) -> SpeakerVectors:
     """Return an extraction with a piece for each letter; the voices of one moment speak at once."""
     pieces = [
         Piece(at * FRAMES, (at + 1) * FRAMES, voice, seconds, seconds if len(said) == 1 else 0.0)
         for at, said in enumerate(moments)
         for voice in range(len(said))
     ]
-    return Extraction(np.zeros(len(moments) * FRAMES, np.uint8), tuple(pieces), voices("".join(moments)))
+    return SpeakerVectors(np.zeros(len(moments) * FRAMES, np.uint8), tuple(pieces), voices("".join(moments)))
 
 
 def partition(labels: NDArray[np.intp], letters: str) -> bool:
@@ -42,7 +42,7 @@ def partition(labels: NDArray[np.intp], letters: str) -> bool:
     return len(set(zip(labels.tolist(), letters, strict=True))) == len(set(labels.tolist())) == len(set(letters))
 
 
-def number(found: Extraction, bounds: Bounds | None = None) -> int:
+def number(found: SpeakerVectors, bounds: Bounds | None = None) -> int:
     return len(set(clustering.cluster(found, bounds or Bounds(), OPTIONS).tolist()))
 
 
@@ -66,7 +66,7 @@ def test_thirty_speakers_are_told_apart() -> None:
 
 def test_noisy_vectors_of_short_pieces_are_one_speaker() -> None:
     letters = "ab" * 20
-    noisy = Extraction(
+    noisy = SpeakerVectors(
         np.zeros(len(letters) * FRAMES, np.uint8), extraction(letters, 0.6).pieces, voices(letters, noise=0.19)
     )
     similar = noisy.vectors @ noisy.vectors.T
@@ -79,7 +79,7 @@ def test_more_speech_has_to_be_more_similar(seconds: float, speakers: int) -> No
     similar = 0.45
     vectors = np.zeros((2, 32), np.float32)
     vectors[:, 0], vectors[0, 1], vectors[1, 2] = similar**0.5, (1 - similar) ** 0.5, (1 - similar) ** 0.5
-    found = Extraction(np.zeros(2 * FRAMES, np.uint8), extraction("ab", seconds).pieces, vectors)
+    found = SpeakerVectors(np.zeros(2 * FRAMES, np.uint8), extraction("ab", seconds).pieces, vectors)
     assert number(found) == speakers
 
 
@@ -124,7 +124,7 @@ def test_two_who_always_speak_at_once_are_two_speakers() -> None:
 def test_a_tiny_cluster_joins_a_speaker() -> None:
     whole = extraction("aabbc")
     short = Piece(4 * FRAMES, 5 * FRAMES, 0, 0.7, 0.7)
-    assert number(Extraction(whole.classes, (*whole.pieces[:-1], short), whole.vectors)) == 2
+    assert number(SpeakerVectors(whole.classes, (*whole.pieces[:-1], short), whole.vectors)) == 2
 
 
 def test_only_short_pieces_still_have_a_speaker() -> None:

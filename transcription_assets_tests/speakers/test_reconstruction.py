@@ -5,13 +5,13 @@ import pytest
 
 from transcription_assets.domain.speakers import Turn
 from transcription_assets.speakers import reconstruction
-from transcription_assets.speakers.extraction import ACTIVE, FRAME_S, HOP_FRAMES, Extraction, Piece, pieces_of
+from transcription_assets.speakers.extraction import ACTIVE, FRAME_S, HOP_FRAMES, Piece, SpeakerVectors, pieces_of
 from transcription_assets.speakers.segmentation_network import CLASSES
 
 FRAME = FRAME_S + 0.001
 
 
-def extraction(spoken: list[tuple[float, float, int]], windows: int) -> Extraction:
+def extraction(spoken: list[tuple[float, float, int]], windows: int) -> SpeakerVectors:
     """Return what a perfect network finds of (start, end, voice); local voices are the voices."""
     active = np.zeros((windows * HOP_FRAMES, 3), bool)
     for start, end, voice in spoken:
@@ -22,7 +22,7 @@ def extraction(spoken: list[tuple[float, float, int]], windows: int) -> Extracti
         for first in range(0, len(classes), HOP_FRAMES)
         for start, end, voice in pieces_of(ACTIVE[classes[first : first + HOP_FRAMES]])
     )
-    return Extraction(classes, pieces, np.zeros((len(pieces), 1), np.float32))
+    return SpeakerVectors(classes, pieces, np.zeros((len(pieces), 1), np.float32))
 
 
 def turns(spoken: list[tuple[float, float, int]], windows: int = 4) -> list[Turn]:
