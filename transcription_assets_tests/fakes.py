@@ -47,11 +47,11 @@ class ScriptedSpeech(SpeechResource):
 
     whisper_model: str = "scripted"
     models_dir: str = ""
-    engine: dg.ResourceDependency[ScriptedEngine]
+    scripted: dg.ResourceDependency[ScriptedEngine]
 
     def transcriber(self, ffmpeg: str, owner: str, _announce: Announce) -> Transcriber:
         """Return a transcriber with the same engine each time, so that a test can inspect its calls."""
-        return InProcessTranscriber(self.engine, ffmpeg, owner)
+        return InProcessTranscriber(self.scripted, ffmpeg, owner)
 
 
 class HashEncoding(EncoderResource):

@@ -83,7 +83,7 @@ class Graph:
                 **({"slide_reader": self.slide_reader} if self.slide_reader else {}),
                 "store": StoreResource(url=str(self.root)),
                 "decoder": self.decoder,
-                "speech": self.speech or ScriptedSpeech(engine=self.engine),
+                "speech": self.speech or ScriptedSpeech(scripted=self.engine),
                 "encoder": self.encoding
                 or HashEncoding(encoder=self.encoder, passage_s=self.passage_s, slides=self.slide_reader is not None),
             },

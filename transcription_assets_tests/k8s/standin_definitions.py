@@ -45,7 +45,7 @@ defs = dg.Definitions(
     executor=real.executor,
     resources={
         **(real.resources or {}),
-        "speech": ScriptedSpeech(engine=WitnessedEngine(folder=Path(chosen.store).parent)),
+        "speech": ScriptedSpeech(scripted=WitnessedEngine(folder=Path(chosen.store).parent)),
         "encoder": HashEncoding(encoder=HashEncoder()),
     },
 )

@@ -76,7 +76,7 @@ def test_graph_runs_on_a_bucket_and_logs_no_secret(
         resources={
             "store": definitions.build(Settings()).resources["store"],  # type: ignore[index]
             "decoder": DecoderResource(ffmpeg=recordings.wheel_ffmpeg()),
-            "speech": ScriptedSpeech(engine=ScriptedEngine()),
+            "speech": ScriptedSpeech(scripted=ScriptedEngine()),
             "encoder": HashEncoding(encoder=HashEncoder()),
         },
         executor=dg.in_process_executor,
