@@ -130,7 +130,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     shard_s: float = 600.0
     engine: str = "whisper"
     speech_url: str = ""
-    speech_model: str = ""
+    speech_model: str = "whisper-1"
     speech_requests: int = 4
     speech_timeout_s: float = TIMEOUT_S
 

@@ -89,7 +89,11 @@ def environment_fields(environment: dict[str, str]) -> dict[str, str]:
     return {name.removeprefix("TRANSCRIPTION_").lower(): value for name, value in environment.items()}
 
 
-def test_code_version_names_model_and_url_of_the_service() -> None:
-    version = definitions.code_versions(Settings(engine="openai", speech_url="http://host/v1", speech_model="m"))
-    assert "m, by http://host/v1" in version["transcript"]
-    assert version["transcript"] != definitions.code_versions(Settings())["transcript"]
+def test_code_version_has_the_model_of_the_service() -> None:
+    def version(model: str, url: str) -> str:
+        return definitions.code_versions(Settings(engine="openai", speech_url=url, speech_model=model))["transcript"]
+
+    assert version("m", "http://a/v1") == version("m", "http://b/v1")
+    assert version("m", "http://a/v1") != version("n", "http://a/v1")
+    assert version("whisper-1", "http://a/v1") != version("whisper-1", "http://b/v1")
+    assert version("m", "http://a/v1") != definitions.code_versions(Settings())["transcript"]
