@@ -166,7 +166,7 @@ def test_the_json_has_every_documented_field(library: Library) -> None:
     } <= set(document)
     assert {
         *("id", "start", "end", "text", "words", "avg_logprob", "no_speech_prob", "compression_ratio", "repaired"),
-        *("language", "language_probability", "low_confidence", "speaker"),
+        *("language", "language_probability", "low_confidence", "speaker", "estimated_times"),
     } == set(document["segments"][0])
     assert set(document["segments"][0]["words"][0]) == {"start", "end", "word", "probability"}
     assert document["media"]["key"] == demo(WIZARD)
