@@ -34,7 +34,7 @@ SECRET = b"0123456789abcdef0123456789abcdef"
 
 
 class Receiver:
-    """What came, in its order, and whether the server takes events."""
+    """Events received so far, in order, and whether the server accepts them."""
 
     def __init__(self) -> None:
         self.is_down = True

@@ -562,7 +562,7 @@ class Services:
 
     @cached_property
     def asker(self) -> Asker | None:
-        """What answers questions, None if no language model is set.
+        """Answering of questions, None if no language model is set.
 
         Raises:
             PermanentFailure: the name of the model is missing, or its key is invalid.

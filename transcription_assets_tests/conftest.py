@@ -40,6 +40,11 @@ LONGEST_FIRST = (
     "storage/test_ranges.py",
     "defs/test_retries.py",
     "cli/test_commands.py",
+    "asr/test_api.py",
+    "asr/test_two_engines.py",
+    "web/browser/test_demo.py",
+    "web/browser/test_uploads.py",
+    "events/test_delivery.py",
 )
 """Files of a minute or more, the longest first: begun last, one of them would be alone at the end."""
 

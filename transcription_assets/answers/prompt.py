@@ -9,7 +9,7 @@ from transcription_assets.domain.text import printable
 from transcription_assets.domain.transcript import format_clock
 
 NOTHING = "NO ANSWER"
-"""What the model is told to reply if the passages do not answer the question."""
+"""Reply that the model should give if the passages do not answer the question."""
 RULES = f"""\
 You answer questions from passages of recordings. Rules:
 1. Use only what the passages say. Add no knowledge of your own.

@@ -17,7 +17,7 @@ LONGEST_PROMPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a client asks for; `vocabulary` are the words to expect, from its prompt."""
+    """Parameters of a request; `vocabulary` are the words to expect, from its prompt."""
 
     response_format: Format = "json"
     language: str = ""

@@ -1,4 +1,4 @@
-"""What an upload becomes before it is decoded: extracted speech with its windows, as the step `audio` makes them."""
+"""Preparation of an upload for decoding: extracted speech with its windows, as the step `audio` makes them."""
 
 from dataclasses import dataclass
 from pathlib import Path

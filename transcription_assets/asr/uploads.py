@@ -25,7 +25,7 @@ STALL_S = 30.0
 SLOWEST_BYTES_PER_S, GRACE_S = 4 << 10, 30.0
 """Minimum mean rate of an upload, after the first GRACE_S seconds: a slower one would occupy a place for long."""
 DRAIN_BYTES, DRAIN_S = 16 << 20, 3.0
-"""What is read of a rejected upload: a client that cannot send it all sees a broken connection, not the reason."""
+"""Bytes read of a rejected upload: a client that cannot send it all sees a broken connection, not the reason."""
 LONGEST_NAME = 100
 
 

@@ -1,4 +1,4 @@
-"""What steps used: time and its parts, machines, dollars, audio, and failures, as totals that can be added up.
+"""Resource use of steps: time and its parts, machines, dollars, audio, and failures, as totals that can be added up.
 
 All sums are rounded to a fixed number of decimals, so that they do not depend on the order of addition: a counter that
 falls by a rounding error would look like one that was reset.
@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class StepUsage:
-    """What one step used: seconds of its parts, of worker machines, cores and GPUs, and dollars.
+    """Resource use of one step: seconds of its parts, of worker machines, cores and GPUs, and dollars.
 
     `recordings` counts new results, `audio_s` is their length in seconds; results that existed already do not count.
     `failures` counts failed attempts by kind (`errors.failure_kind`).
@@ -63,7 +63,7 @@ class StepUsage:
 AMOUNTS = tuple(item.name for item in fields(StepUsage) if item.name not in ("recordings", "failures"))
 
 Usage = Mapping[str, StepUsage]
-"""What each step used, by the name of the step."""
+"""Resource use by the name of the step."""
 
 
 def total(items: Iterable[Usage]) -> dict[str, StepUsage]:

@@ -1,4 +1,4 @@
-"""Whether the backlog is stuck: recordings wait, and none was done or failed for long."""
+"""Detection of a stuck backlog: recordings wait, and none was done or failed for long."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

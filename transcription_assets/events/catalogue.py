@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from transcription_assets.errors import NotFound, PermanentFailure
+from transcription_assets.errors import InvalidCatalogue, NotFound, PermanentFailure
 from transcription_assets.events.event import FAILURES, SOURCE, TYPES, Event, EventType
 from transcription_assets.events.occurrences import CATALOGUE
 from transcription_assets.sources.catalogue import NAME, Url
@@ -105,19 +105,10 @@ class Catalogue:
     stuck_hours: float = 24.0
 
 
-class WrongEvents(PermanentFailure):
-    """`events.toml`, or a setting about its receivers, is invalid.
+class WrongEvents(InvalidCatalogue):
+    """`events.toml`, or a setting about its receivers, is invalid."""
 
-    Attributes:
-        reasons: The error of each field, by `receiver.field`; the key is "" for the whole file.
-
-    """
-
-    def __init__(self, location: str, reasons: dict[str, str]) -> None:
-        hint = "see docs/how-to/events.md for its fields"
-        details = "; ".join(f"{name}: {reason}" if name else reason for name, reason in reasons.items())
-        super().__init__(f"{location}: {details}; {hint}", hint=hint)
-        self.reasons = reasons
+    guide = "docs/how-to/events.md"
 
 
 def load(store: Store) -> Catalogue | None:

@@ -19,7 +19,7 @@ _MENTION = re.compile(r"@(?=everyone|here|channel|room|all\b)|<(?=[!@#])", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often a channel gets messages; `daily_at` is in UTC, None for no daily list."""
+    """Schedule of the messages to a channel; `daily_at` is in UTC, None for no daily list."""
 
     every: timedelta
     daily_at: time | None

@@ -95,7 +95,7 @@ def from_json(data: bytes) -> Queued:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a finished recording is like: its transcript in figures, and the checks that warn."""
+    """Summary of a finished recording: figures of its transcript, and the checks that warn."""
 
     duration: float = 0.0
     language: str = ""

@@ -1,4 +1,4 @@
-"""What happened to recordings and sources, as the steps record it (`events/new/`); `intake` makes events of it.
+"""Occurrences: changes of recordings and sources, as the steps record it (`events/new/`); `intake` makes events of it.
 
 The steps write an occurrence before the record that it is about (a failure note, a deleted note, a state), so that a
 process that is killed in between loses none: the step is done again, and records the same occurrence again. A step that

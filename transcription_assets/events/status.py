@@ -1,4 +1,4 @@
-"""What is known of a receiver (`events/receivers/<name>.json`), and of the outbox (`events/progress.json`)."""
+"""State of a receiver (`events/receivers/<name>.json`), and of the outbox (`events/progress.json`)."""
 
 import json
 from collections.abc import Mapping

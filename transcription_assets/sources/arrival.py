@@ -1,4 +1,4 @@
-"""What a file must be to land in the inbox, wherever it came from."""
+"""Requirements for a file that lands in the inbox, whatever its source."""
 
 from pathlib import Path
 

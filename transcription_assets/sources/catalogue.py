@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from transcription_assets.errors import NotFound, PermanentFailure
+from transcription_assets.errors import InvalidCatalogue, NotFound
 from transcription_assets.sources.feeds import MOST_ITEMS, absolute
 from transcription_assets.storage import Store
 
@@ -77,19 +77,10 @@ Source = FeedSource | LinkSource | HttpSource | StoreSource
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Annotated[Source, Field(discriminator="kind")])
 
 
-class WrongSources(PermanentFailure):
-    """`sources.toml` is invalid.
+class WrongSources(InvalidCatalogue):
+    """`sources.toml` is invalid."""
 
-    Attributes:
-        reasons: The error of each field, by `source.field`; the key is "" for the whole file.
-
-    """
-
-    def __init__(self, location: str, reasons: dict[str, str]) -> None:
-        hint = "see docs/how-to/feeds-and-links.md for its fields"
-        details = "; ".join(f"{name}: {reason}" if name else reason for name, reason in reasons.items())
-        super().__init__(f"{location}: {details}; {hint}", hint=hint)
-        self.reasons = reasons
+    guide = "docs/how-to/feeds-and-links.md"
 
 
 def load(store: Store) -> dict[str, Source]:

@@ -79,7 +79,7 @@ class SpoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client says about a file; `length` in bytes, `user` is whom a proxy signed in.
+    """Description of a file by its client; `length` in bytes, `user` is whom a proxy signed in.
 
     `metadata` is the header Upload-Metadata, which is sent back.
     """
@@ -412,7 +412,7 @@ class Checksum:
 
     @property
     def matches(self) -> bool:
-        """Whether the bytes so far have the checksum."""
+        """Return whether the bytes so far have the checksum."""
         return self._digest.digest() == self._expected
 
     def require_match(self, name: str) -> None:

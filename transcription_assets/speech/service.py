@@ -61,7 +61,7 @@ its decoder, or exceed its time limit, and says nothing about the others."""
 
 @dataclass(frozen=True, slots=True)
 class SpokenAnswer:
-    """What a service says about a chunk; times in seconds from its start."""
+    """Answer of a service about a chunk; times in seconds from its start."""
 
     text: str
     words: tuple[TimedText, ...] = ()

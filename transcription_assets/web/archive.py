@@ -86,7 +86,7 @@ class Archive:
 
     @property
     def landing(self) -> Landing:
-        """What puts uploads into the store, which is opened for writing once for each, and created if it is missing."""
+        """Landing of uploads in the store, which is opened for writing once for each, and created if it is missing."""
         tools = self.tools
         # Opened for each upload, as the credentials of a pod expire.
         return Landing(tools.spool, lambda: Services(self.settings, self.locate).store, lambda: tools.decoder)

@@ -302,7 +302,7 @@ class Updating(Schema):
 
 
 class UploadRules(Schema):
-    """Whether a client may upload recordings, and which."""
+    """Right of a client to upload recordings, and its limits."""
 
     may_upload: bool
     sign_in: bool = Field(description="Whether signing in with another token would allow uploads.")

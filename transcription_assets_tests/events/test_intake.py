@@ -1,4 +1,4 @@
-"""What the pipeline and the sources record becomes events: exactly once for each change."""
+"""Events made of what the pipeline and the sources record: exactly one for each change."""
 
 from collections.abc import Callable
 from dataclasses import replace

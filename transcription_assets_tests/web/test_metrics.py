@@ -55,7 +55,7 @@ def test_figures_of_the_store_are_reported(store: Store) -> None:
 
 
 def test_work_of_the_steps_is_reported(store: Store) -> None:
-    """What `process` did to fill the archive."""
+    """Report of `process` about filling the archive."""
     with served.client(served.archive(store)) as asking:
         found = read(asking)
     assert [found["transcription_step_recordings_total", step] for step in ("video", "audio", "embeddings")] == [
