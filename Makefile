@@ -15,7 +15,7 @@ GRAPH_PORT ?= 3000
     clean
 
 # `install` brings what the product needs, `install-dev` what its tests and checks need as well. Both take the versions and
-# hashes in requirements/, with uv where it is installed and pip elsewhere (tools/install.py).
+# hashes in requirements/ (tools/install.py).
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 

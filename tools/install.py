@@ -1,8 +1,10 @@
 """Install a layer of requirements/ into the environment of the Python that runs this: `python tools/install.py LAYER`.
 
-Every file is checked against the hashes in the lock files. `uv` is used if it is on PATH, otherwise pip. `--editable`
-installs the project itself as well. `TORCH_INDEX` (the URL of an index of CPU builds) replaces PyPI for torch, whose
-PyPI build for Linux needs several gigabytes of CUDA libraries.
+Every file is checked against the hashes in the lock files. uv installs them: from PATH, otherwise pip installs it into
+the environment first, as pip alone takes several times as long. pip does all of it where uv cannot be had or fails, and
+where it is configured with an index or a proxy, which uv would ignore. `--editable` installs the project itself as well.
+`TORCH_INDEX` (the URL of an index of CPU builds) replaces PyPI for torch, whose PyPI build for Linux needs several
+gigabytes of CUDA libraries.
 """
 
 import argparse
@@ -12,25 +14,41 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-WITHOUT_TORCH = ("base", "build", "image-gpu", "image-bucket", "tools")
+WITHOUT_TORCH = ("base", "build", "image-gpu", "image-bucket", "tools", "uv")
+PIP = (sys.executable, "-m", "pip")
+PIP_INSTALL = (*PIP, "install", "--quiet", "--disable-pip-version-check")
+PIP_ONLY = ("index-url", "no-index", "proxy")
+"""Settings of pip that say where files must come from, and that uv does not read."""
 
 
-def installer() -> list[str]:
+@cache
+def installer() -> tuple[str, ...]:
     """Return the command that installs into this environment."""
-    if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--quiet", "--python", sys.executable]
-    return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    found = shutil.which("uv", path=os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent))))
+    if not found and not is_pip_configured():
+        lock = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS / "uv.txt"))
+        subprocess.run([*PIP_INSTALL, *lock], check=False, stderr=subprocess.DEVNULL)
+        found = shutil.which("uv", path=str(Path(sys.executable).parent))
+    return (found, "pip", "install", "--quiet", "--python", sys.executable) if found else PIP_INSTALL
+
+
+def is_pip_configured() -> bool:
+    """Return whether pip's files or variables say where files must come from."""
+    listed = subprocess.run([*PIP, "config", "list"], check=False, capture_output=True, text=True).stdout
+    return any(line.partition("=")[0].rpartition(".")[2] in PIP_ONLY for line in listed.splitlines())
 
 
 def environment() -> dict[str, str]:
-    """Return the environment with pip's wheel folders also set for uv, which does not read pip's settings."""
+    """Return the environment with pip's folders of wheels and its certificates set for uv as well."""
     folders = os.environ.get("PIP_FIND_LINKS", "").split()
-    return {"UV_FIND_LINKS": ",".join(folders)} | os.environ if folders else dict(os.environ)
+    of_pip = {"UV_FIND_LINKS": ",".join(folders), "SSL_CERT_FILE": os.environ.get("PIP_CERT", "")}
+    return {name: value for name, value in of_pip.items() if value} | os.environ
 
 
 def install(*options: str) -> None:
@@ -40,7 +58,11 @@ def install(*options: str) -> None:
         subprocess.CalledProcessError: the installer failed.
 
     """
-    subprocess.run([*installer(), "--no-deps", *options], check=True, cwd=ROOT, env=environment())
+    for command in dict.fromkeys((installer(), PIP_INSTALL)):
+        done = subprocess.run([*command, "--no-deps", *options], check=False, cwd=ROOT, env=environment())
+        if done.returncode == 0:
+            return
+    done.check_returncode()
 
 
 def install_locks(*names: str, options: Sequence[str] = ()) -> None:

