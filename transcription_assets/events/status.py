@@ -34,10 +34,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`failures` attempts in a row failed since `failing_since`, the last one with `error`.
+    """Status of a receiver.
 
-    No other is made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a channel,
-    by the digest of the URL.
+    The last `failures` attempts have failed, the first of them at `failing_since`, the last one with `error`. The next
+    attempt is not made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a
+    channel, by the digest of the URL.
     """
 
     failures: int = 0
@@ -63,8 +64,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class BacklogProgress:
-    """`since` is the time from which events are wanted; `moved` that of the last recording that was done or failed.
+    """Progress of the delivery to all receivers.
 
+    `since` is the time from which events are wanted, `moved` that of the last recording that was done or failed.
     `looked` is the time of the last look at the backlog, `tidied` that of the last removal of what is not needed.
     """
 
