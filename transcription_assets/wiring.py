@@ -392,7 +392,7 @@ class Services:
             TranscriptionError: the store cannot be opened.
 
         """
-        return IdentificationTools(self.store, self.voiceprints, self.table, lambda: self.encoder, self.choice)
+        return IdentificationTools(self.store, self.voiceprints, self.table, lambda: self.encoder, self.passage_options)
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -476,7 +476,7 @@ class Services:
             TranscriptionError: the encoder cannot be built, or a setting that they need is missing.
 
         """
-        options = embeddings.options(self.encoder, self.choice)
+        options = embeddings.options(self.encoder, self.passage_options)
         return build_recording_workers("embeddings", options, uuid4().hex, self.settings)
 
     def stage_work(self, stage: Stage) -> StageWork:
@@ -490,11 +490,11 @@ class Services:
             extract: Callable[[Store, str], object] = lambda store, key: audio.materialise(store, key, self.decoder)  # noqa: E731
             return WholeRecordings(stage, audio.options(self.decoder), extract)
         if stage == "embeddings":
-            encoder, choice = self.encoder, self.choice
+            encoder, passage_options = self.encoder, self.passage_options
             return WholeRecordings(
                 stage,
-                embeddings.options(encoder, choice),
-                lambda store, key: embeddings.materialise(store, key, encoder, choice),
+                embeddings.options(encoder, passage_options),
+                lambda store, key: embeddings.materialise(store, key, encoder, passage_options),
             )
         return Decoding(self.engine, self.decoder.ffmpeg)
 
@@ -531,7 +531,7 @@ class Services:
         return transcribe_one(self.engine, source).segments
 
     @property
-    def choice(self) -> PassageOptions:
+    def passage_options(self) -> PassageOptions:
         """The options of the embeddings step."""
         chosen = self.settings
         return PassageOptions(chosen.passage_s, chosen.search_low_confidence, chosen.slides)

@@ -270,7 +270,7 @@ def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress,
         delegated = tools.embeddings_workers.begin(
             tools.store,
             keys,
-            lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.choice),
+            lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.passage_options),
             lambda key, done_s: progress(Step(key, "embeddings", done_s)),
         )
     encoded: set[str] = set()
@@ -293,7 +293,7 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
     with report.usage.measured("embeddings"):
         with failure_notes.recording_failures(tools.store, [key], "embeddings"):
             encoder = tools.encoder
-        made = embeddings.materialise(tools.store, key, encoder, tools.choice)
+        made = embeddings.materialise(tools.store, key, encoder, tools.passage_options)
     if reused and made.reused:
         report.usage.reused("embeddings")
     else:

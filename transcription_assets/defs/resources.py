@@ -197,7 +197,7 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     dollars_per_million: float = 0.0
 
     @property
-    def choice(self) -> PassageOptions:
+    def passage_options(self) -> PassageOptions:
         """Length of passages, and whether segments with low confidence and slides are indexed."""
         return PassageOptions(self.passage_s, self.search_low_confidence, self.slides)
 
@@ -219,7 +219,7 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
             PermanentFailure: A setting that they need is missing.
 
         """
-        options = embeddings.options(encoder, self.choice)
+        options = embeddings.options(encoder, self.passage_options)
         return wiring.build_recording_workers("embeddings", options, owner, announce=announce)
 
     def _located(self, name: str, kind: str) -> Located:
