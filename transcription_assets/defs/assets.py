@@ -44,8 +44,8 @@ from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
-from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.pipeline.failure_notes import recording_failures, records_failure
+from transcription_assets.pipeline.work_queue import WholeRecording
 from transcription_assets.storage import Store
 
 OWNERS = ["team:transcription"]

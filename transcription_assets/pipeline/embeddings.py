@@ -19,7 +19,7 @@ from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.events import occurrences
 from transcription_assets.pipeline import audio, failure_notes, origin, slides, video
-from transcription_assets.pipeline.backlog import WholeRecording
+from transcription_assets.pipeline.work_queue import WholeRecording
 from transcription_assets.search.index import Index
 from transcription_assets.search.ranking import Vector
 from transcription_assets.search.schema import (

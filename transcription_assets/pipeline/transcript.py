@@ -18,8 +18,8 @@ from transcription_assets.domain.transcript import Media, Timing, Transcript, fr
 from transcription_assets.errors import NotFound, NotRegular, PermanentFailure, TransientFailure
 from transcription_assets.pipeline import audio, decoding, failure_notes, window_plan
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.backlog import Progress
 from transcription_assets.pipeline.decoding import DecodeRequest, Transcriber
+from transcription_assets.pipeline.work_queue import Progress
 from transcription_assets.speech import SpeechResult
 from transcription_assets.storage import Store
 
