@@ -63,7 +63,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class BacklogProgress:
+class DeliveryProgress:
     """Progress of the delivery to all receivers.
 
     `since` is the time from which events are wanted, `moved` that of the last recording that was done or failed.
@@ -76,8 +76,8 @@ class BacklogProgress:
     tidied: datetime | None = None
 
 
-_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(BacklogProgress)
-Kept = TypeVar("Kept", Status, BacklogProgress)
+_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(DeliveryProgress)
+Kept = TypeVar("Kept", Status, DeliveryProgress)
 Attempted = TypeVar("Attempted", Status, Address)
 
 
@@ -98,7 +98,7 @@ def after_failure(known: Attempted, error: str, now: datetime, retry_after_s: fl
     return replace(known, failures=failures, failing_since=since, retry_at=retry_at, error=error)
 
 
-def load_progress(store: Store) -> BacklogProgress | None:
+def load_progress(store: Store) -> DeliveryProgress | None:
     """Return the progress; None if there is none or it is damaged.
 
     Raises:
@@ -118,7 +118,7 @@ def save_status(store: Store, name: str, status: Status) -> None:
     store.write(f"{RECEIVERS}{name}.json", json.dumps(asdict(status), default=datetime.isoformat).encode())
 
 
-def save_progress(store: Store, progress: BacklogProgress) -> None:
+def save_progress(store: Store, progress: DeliveryProgress) -> None:
     """Write the progress.
 
     Raises:
