@@ -602,7 +602,7 @@ def folders(joined: str) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in joined.split(":") if folder)
 
 
-class WrongSettings(PermanentFailure):
+class InvalidSettings(PermanentFailure):
     """Unknown variables, or variables with invalid values.
 
     Attributes:
@@ -623,7 +623,7 @@ def load() -> Settings:
     """Read the settings of this process from its environment.
 
     Raises:
-        WrongSettings: A variable that begins with `TRANSCRIPTION_` is unknown, or its value is out of bounds.
+        InvalidSettings: A variable that begins with `TRANSCRIPTION_` is unknown, or its value is out of bounds.
 
     """
     nearest = unknown(os.environ)
@@ -637,9 +637,9 @@ def load() -> Settings:
             reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = (
                 f"={_displayed(item['input'])}: {item['msg']}"
             )
-        raise WrongSettings(reasons, nearest) from error
+        raise InvalidSettings(reasons, nearest) from error
     if nearest:
-        raise WrongSettings(reasons, nearest)
+        raise InvalidSettings(reasons, nearest)
     return loaded
 
 

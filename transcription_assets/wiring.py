@@ -619,7 +619,7 @@ def build_deliverer(store: Store, chosen: Settings) -> Deliverer:
     """Build the delivery of events.
 
     Raises:
-        WrongEvents: a setting about receivers is invalid.
+        InvalidEvents: a setting about receivers is invalid.
 
     """
     secrets = catalogue.parse_secrets(chosen.event_secrets.get_secret_value())

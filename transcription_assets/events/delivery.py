@@ -57,7 +57,7 @@ class Deliverer:
         Receivers are independent of each other: one that does not answer is tried again later, and delays no other.
 
         Raises:
-            WrongEvents: `events.toml` is invalid.
+            InvalidEvents: `events.toml` is invalid.
             TranscriptionError: the store refuses or does not answer.
 
         """
