@@ -568,6 +568,11 @@ class Settings(BaseSettings):
         """Device of the sentence encoder."""
         return self.device if self.encoder_device == "same" else self.encoder_device
 
+    @property
+    def finds_voices(self) -> bool:
+        """True if speakers are told apart by their voices."""
+        return self.speakers in ("voices", "auto")
+
 
 class Database(BaseSettings):
     """Connection to Dagster's Postgres, if one is used; the cluster's dagster.yaml reads the same variables."""
