@@ -278,7 +278,7 @@ def _ended(child: int, delay_s: float | None) -> str:
 
 def _process(variables: dict[str, str]) -> None:
     """Run `transcription-assets process` with an engine and an encoder that need no weights; never returns."""
-    from transcription_assets import wiring
+    from transcription_assets import wiring, worker_wiring
     from transcription_assets.cli import main as cli
 
     code = 1
@@ -291,7 +291,7 @@ def _process(variables: dict[str, str]) -> None:
         replaced: Any = wiring.Services
         replaced.engine = ScriptedEngine(chain.script())
         replaced.encoder = HashEncoder()
-        builder: Any = wiring
+        builder: Any = worker_wiring
         builder.SubprocessLauncher = partial(SubprocessLauncher, command=WORKER)
         cli.main(["process"], standalone_mode=False)
         code = 0

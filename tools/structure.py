@@ -1,7 +1,8 @@
 """Measure the structure of the package, as a Markdown table: `python tools/structure.py`.
 
 All figures come from the syntax trees; nothing is imported. Calls are resolved by name (imports, `self.`, functions of
-the module), so the call chain is a lower bound: functions that are passed as values are not followed.
+the module), so the call chain is a lower bound: nested functions and functions that are passed as values are
+not followed.
 """
 
 import ast
@@ -84,17 +85,20 @@ def raises(module: Module) -> set[str]:
 
 
 def _raises_itself(node: Function) -> bool:
-    return any(isinstance(item, ast.Raise) and item.exc is not None for item in ast.walk(node))
+    return any(isinstance(item, ast.Raise) and item.exc is not None for item in _inner(node))
 
 
 def _calls(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield what the node calls, leaving out lambdas: these run elsewhere."""
+    """Yield what the node calls."""
+    return (item.func for item in _inner(node) if isinstance(item, ast.Call))
+
+
+def _inner(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes inside a node, leaving out lambdas and nested functions: these run elsewhere."""
     for item in ast.iter_child_nodes(node):
-        if isinstance(item, ast.Lambda):
-            continue
-        if isinstance(item, ast.Call):
-            yield item.func
-        yield from _calls(item)
+        if not isinstance(item, Function | ast.Lambda):
+            yield item
+            yield from _inner(item)
 
 
 def _called_here(module: Module, name: str, node: Function) -> Iterator[str]:

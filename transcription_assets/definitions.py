@@ -107,7 +107,7 @@ def _pinned(name: str) -> str:
 def build(chosen: Settings) -> dg.Definitions:
     """Build the definitions for these settings."""
     versions, prices = code_versions(chosen), _prices(chosen)
-    optional = {"speakers": wiring.finds_voices(chosen.speakers), "slides": chosen.slides}
+    optional = {"speakers": chosen.finds_voices, "slides": chosen.slides}
     added = [name for name, wanted in optional.items() if wanted]
     return dg.Definitions(
         assets=dg.map_asset_specs(
@@ -175,7 +175,7 @@ def _resources(chosen: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
             speech_timeout_s=chosen.speech_timeout_s,
         ),
         "fetcher": FetcherResource(),
-        **({"diariser": DiariserResource()} if wiring.finds_voices(chosen.speakers) else {}),
+        **({"diariser": DiariserResource()} if chosen.finds_voices else {}),
         **({"slide_reader": SlideReaderResource()} if chosen.slides else {}),
         "encoder": EncoderResource(
             name=chosen.encoder_model,

@@ -568,6 +568,11 @@ class Settings(BaseSettings):
         """Device of the sentence encoder."""
         return self.device if self.encoder_device == "same" else self.encoder_device
 
+    @property
+    def finds_voices(self) -> bool:
+        """True if speakers are told apart by their voices."""
+        return self.speakers in ("voices", "auto")
+
 
 class Database(BaseSettings):
     """Connection to Dagster's Postgres, if one is used; the cluster's dagster.yaml reads the same variables."""
@@ -602,7 +607,7 @@ def folders(joined: str) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in joined.split(":") if folder)
 
 
-class WrongSettings(PermanentFailure):
+class InvalidSettings(PermanentFailure):
     """Unknown variables, or variables with invalid values.
 
     Attributes:
@@ -623,7 +628,7 @@ def load() -> Settings:
     """Read the settings of this process from its environment.
 
     Raises:
-        WrongSettings: A variable that begins with `TRANSCRIPTION_` is unknown, or its value is out of bounds.
+        InvalidSettings: A variable that begins with `TRANSCRIPTION_` is unknown, or its value is out of bounds.
 
     """
     nearest = unknown(os.environ)
@@ -637,9 +642,9 @@ def load() -> Settings:
             reasons[f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}"] = (
                 f"={_displayed(item['input'])}: {item['msg']}"
             )
-        raise WrongSettings(reasons, nearest) from error
+        raise InvalidSettings(reasons, nearest) from error
     if nearest:
-        raise WrongSettings(reasons, nearest)
+        raise InvalidSettings(reasons, nearest)
     return loaded
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import transcription_assets
 from transcription_assets import settings
-from transcription_assets.settings import PREFIX, Settings, WrongSettings
+from transcription_assets.settings import PREFIX, InvalidSettings, Settings
 
 PACKAGE = Path(transcription_assets.__file__).parent
 REFERENCE = PACKAGE.parent / "docs/reference/settings.md"
@@ -52,7 +52,7 @@ def test_value_out_of_bounds_is_refused_with_its_variable(
 ) -> None:
     variable = f"{PREFIX}{name.upper()}"
     monkeypatch.setenv(variable, value)
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         settings.load()
     assert caught.value.reasons.keys() == {variable}
     assert f"={value!r}" in caught.value.reasons[variable]
@@ -73,7 +73,7 @@ def test_value_out_of_bounds_is_refused_with_its_variable(
 )
 def test_invalid_value_is_refused_with_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         settings.load()
     assert caught.value.reasons.keys() == {variable}
 
@@ -81,7 +81,7 @@ def test_invalid_value_is_refused_with_its_variable(monkeypatch: pytest.MonkeyPa
 def test_all_invalid_settings_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSCRIPTION_BEAM_SIZE", "0")
     monkeypatch.setenv("TRANSCRIPTION_DEVICE", "tpu")
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         settings.load()
     assert caught.value.reasons.keys() == {"TRANSCRIPTION_BEAM_SIZE", "TRANSCRIPTION_DEVICE"}
 
@@ -105,7 +105,7 @@ def test_misspelt_setting_is_refused_without_showing_its_value(monkeypatch: pyte
     monkeypatch.setenv("transcription_embeding_key", "secret")
     monkeypatch.setenv("TRANSCRIPTION_ZZZ", "1")
     monkeypatch.setenv("TRANSCRIPTION_BEAM_SIZE", "0")
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         settings.load()
     assert caught.value.nearest == {
         "TRANSCRIPTION_WISPER_MODEL": "TRANSCRIPTION_WHISPER_MODEL",
@@ -116,7 +116,7 @@ def test_misspelt_setting_is_refused_without_showing_its_value(monkeypatch: pyte
     assert all(name in str(caught.value) for name in caught.value.reasons)
     assert "secret" not in str(caught.value)
     monkeypatch.delenv("TRANSCRIPTION_BEAM_SIZE")
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         settings.load()
     assert len(caught.value.reasons) == 3
 
@@ -206,7 +206,7 @@ def test_an_invalid_host_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize("place", ["me:secret@host/v1", "secret@host", "host\\@secret", "", "/v1"])
 def test_a_url_of_a_service_has_no_password(name: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"TRANSCRIPTION_{name}", f"https://{place}")
-    with pytest.raises(settings.WrongSettings) as failure:
+    with pytest.raises(settings.InvalidSettings) as failure:
         settings.load()
     assert "secret@" not in str(failure.value)
     monkeypatch.setenv(f"TRANSCRIPTION_{name}", "https://host:80/v1/@me")

@@ -16,7 +16,8 @@ from transcription_assets.settings import Database, Settings
 from transcription_assets.speech import resolve_compute_type, resolve_device
 from transcription_assets.speech.service import ALIAS
 from transcription_assets.storage import Store
-from transcription_assets.wiring import READER_MODEL, SpeechSettings, build_engine, locate_installed
+from transcription_assets.wiring import READER_MODEL, locate_installed
+from transcription_assets.worker_wiring import SpeechSettings, build_engine
 
 MULTILINGUAL = "universal-sentence-encoder-multilingual"
 """Encoder recommended for archives in other languages than English."""

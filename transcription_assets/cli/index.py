@@ -49,7 +49,7 @@ def rebuild() -> None:
     _calibrate(tools, chosen.passage_s)
     report = search_index.Rebuilt(0)
     with aside.status("reading transcripts") as bar:
-        for report in search_index.rebuild(tools.store, tools.table, tools.encoder, tools.choice):
+        for report in search_index.rebuild(tools.store, tools.table, tools.encoder, tools.passage_options):
             bar.update(f"{len(report.done)} of {report.total} recordings")
         bar.update("indexes")
         state = search_index.materialise(tools.table)

@@ -207,13 +207,13 @@ def _state(item: models.ModelState) -> str:
 @click.argument("names", nargs=-1)
 def pull_models(names: tuple[str, ...]) -> None:
     """Download the models of the settings, or the catalogue models NAMES; installed models are only verified."""
-    from transcription_assets.wiring import DIARISER_MODEL, READER_MODEL, finds_voices
+    from transcription_assets.wiring import DIARISER_MODEL, READER_MODEL
 
     chosen = settings.load()
     requested = [] if chosen.engine == "openai" else [(chosen.whisper_model, "speech")]
     if not chosen.embedding_url:
         requested.append((chosen.encoder_model, "encoder"))
-    if finds_voices(chosen.speakers) and chosen.diariser == "local":
+    if chosen.finds_voices and chosen.diariser == "local":
         requested.append((DIARISER_MODEL, "voice"))
     if chosen.slides:
         requested.append((READER_MODEL, "ocr"))

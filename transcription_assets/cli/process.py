@@ -23,7 +23,8 @@ from transcription_assets.pipeline import (
     video,
 )
 from transcription_assets.pipeline.embeddings import Embeddings
-from transcription_assets.wiring import Services, SpeechSettings, finds_voices
+from transcription_assets.wiring import Services
+from transcription_assets.worker_wiring import SpeechSettings
 from transcription_assets.workers.recordings import WorkerBatch
 
 PUBLISH_EVERY = 20
@@ -154,7 +155,7 @@ def _transcribed(
     with failure_notes.recording_failures(tools.store, list(lengths), "transcript"), usage.measured("transcript"):
         made = transcript.materialise_each(tools.store, list(lengths), tools.transcript_tools, watch) if lengths else ()
     # Workers get no new shard while a result is used, and the optional steps take long.
-    optional = finds_voices(tools.settings.speakers) or tools.settings.slides
+    optional = tools.settings.finds_voices or tools.settings.slides
     answers = usage.each("transcript", made, _is_reused)
     try:
         for key, answer in list(answers) if optional else answers:
@@ -166,7 +167,7 @@ def _transcribed(
                 report.audio_s += 0.0 if reused else lengths[key]
                 if not _is_reused((key, answer)):
                     usage.finished("transcript", lengths[key])
-                if finds_voices(tools.settings.speakers):
+                if tools.settings.finds_voices:
                     _with_speakers(tools, key, progress, lengths[key], report)
                 if tools.settings.slides:
                     _with_slides(tools, key, progress, lengths[key], report)
@@ -270,7 +271,7 @@ def _encode_in_workers(tools: Services, keys: Sequence[str], progress: Progress,
         delegated = tools.embeddings_workers.begin(
             tools.store,
             keys,
-            lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.choice),
+            lambda key: embeddings.pending(tools.store, key, tools.encoder, tools.passage_options),
             lambda key, done_s: progress(Step(key, "embeddings", done_s)),
         )
     encoded: set[str] = set()
@@ -293,7 +294,7 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
     with report.usage.measured("embeddings"):
         with failure_notes.recording_failures(tools.store, [key], "embeddings"):
             encoder = tools.encoder
-        made = embeddings.materialise(tools.store, key, encoder, tools.choice)
+        made = embeddings.materialise(tools.store, key, encoder, tools.passage_options)
     if reused and made.reused:
         report.usage.reused("embeddings")
     else:
@@ -304,7 +305,7 @@ def _embedded(tools: Services, key: str, progress: Progress, report: Report, *, 
 
 def _publish(tools: Services, waiting: Sequence[Embeddings], report: Report) -> None:
     try:
-        if finds_voices(tools.settings.speakers):
+        if tools.settings.finds_voices:
             identification.publish(tools.store, tools.voiceprints, [item.key for item in waiting])
         embeddings.publish(tools.store, tools.table, waiting)
         unfinished = move_done.move(tools.store, tools.table, waiting) if tools.settings.done_prefix else {}

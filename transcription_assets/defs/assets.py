@@ -44,8 +44,8 @@ from transcription_assets.pipeline import slides as slides_step
 from transcription_assets.pipeline import speakers as speakers_step
 from transcription_assets.pipeline import transcript as transcript_step
 from transcription_assets.pipeline import video as video_step
-from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.pipeline.failure_notes import recording_failures, records_failure
+from transcription_assets.pipeline.work_queue import WholeRecording
 from transcription_assets.storage import Store
 
 OWNERS = ["team:transcription"]
@@ -349,7 +349,7 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
 
     def pending(key: str) -> WholeRecording | None:
         name_speakers(place, key)
-        return embeddings_step.pending(place, key, model, encoder.choice)
+        return embeddings_step.pending(place, key, model, encoder.passage_options)
 
     progress = step_costs.StepProgress(context.log.info, "encoded")
     delegated = workers.begin(place, batch, pending, progress.report)
@@ -363,7 +363,7 @@ def _encode(context: dg.AssetExecutionContext, store: StoreResource, encoder: En
         is_new = delegated.finish(key)
         if not is_new:
             name_speakers(place, key)
-        made = embeddings_step.materialise(place, key, model, encoder.choice)
+        made = embeddings_step.materialise(place, key, model, encoder.passage_options)
         results.append(made)
         shown = replace(made, reused=False) if is_new else made
         own_s = float(max(len(made.rows), 1)) if is_new else None

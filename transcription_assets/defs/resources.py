@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from transcription_assets import media, models, settings, wiring
+from transcription_assets import media, models, settings, wiring, worker_wiring
 from transcription_assets.embedding import Encoder
 from transcription_assets.models import Located
 from transcription_assets.pipeline import audio, embeddings
@@ -107,7 +107,7 @@ class DecoderResource(dg.ConfigurableResource["DecoderResource"]):
             PermanentFailure: A setting that they need is missing.
 
         """
-        return wiring.build_recording_workers("audio", audio.options(decoder), owner, announce=announce)
+        return worker_wiring.build_recording_workers("audio", audio.options(decoder), owner, announce=announce)
 
 
 class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
@@ -143,9 +143,9 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
             PermanentFailure: The weights are not on this machine, or the speech service is not configured.
 
         """
-        chosen = wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
-        engine = wiring.build_engine(self._located, chosen, settings.load().speech_key)
-        return wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
+        chosen = worker_wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg=ffmpeg)
+        engine = worker_wiring.build_engine(self._located, chosen, settings.load().speech_key)
+        return worker_wiring.build_transcriber(engine, chosen, ffmpeg, owner, announce)
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))
@@ -153,7 +153,7 @@ class SpeechResource(dg.ConfigurableResource["SpeechResource"]):
     @property
     def local_gpus(self) -> int:
         """Number of GPUs of this machine that decode."""
-        return wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg="").local_gpus
+        return worker_wiring.SpeechSettings.of(self, models_dir=Path(self.models_dir), ffmpeg="").local_gpus
 
 
 class DiariserResource(dg.ConfigurableResource["DiariserResource"]):
@@ -197,7 +197,7 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
     dollars_per_million: float = 0.0
 
     @property
-    def choice(self) -> PassageOptions:
+    def passage_options(self) -> PassageOptions:
         """Length of passages, and whether segments with low confidence and slides are indexed."""
         return PassageOptions(self.passage_s, self.search_low_confidence, self.slides)
 
@@ -219,8 +219,8 @@ class EncoderResource(dg.ConfigurableResource["EncoderResource"]):
             PermanentFailure: A setting that they need is missing.
 
         """
-        options = embeddings.options(encoder, self.choice)
-        return wiring.build_recording_workers("embeddings", options, owner, announce=announce)
+        options = embeddings.options(encoder, self.passage_options)
+        return worker_wiring.build_recording_workers("embeddings", options, owner, announce=announce)
 
     def _located(self, name: str, kind: str) -> Located:
         return models.locate(name, kind, Path(self.models_dir))

@@ -4,7 +4,7 @@ from dagster_aws.s3 import S3Resource
 
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.storage import Store
-from transcription_assets.storage.errors import translated
+from transcription_assets.storage.errors import translate_errors
 
 
 class BucketResource(StoreResource):
@@ -25,7 +25,7 @@ class BucketResource(StoreResource):
         """
         import boto3
 
-        with translated(self.url):
+        with translate_errors(self.url):
             session = boto3.Session(
                 profile_name=self.s3.profile_name,
                 region_name=self.s3.region_name,

@@ -138,7 +138,7 @@ class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
         """Return the middleware, `WebGuard` first.
 
         Raises:
-            WrongSettings: The settings are invalid.
+            InvalidSettings: The settings are invalid.
 
         """
         hosts = parse_hosts(settings.load().dagster_hosts)

@@ -174,7 +174,7 @@ def moved(key: str) -> str:
     return f"moved/{bounded(key)}.json"
 
 
-def heard(digest: str) -> str:
+def transcribed_audio(digest: str) -> str:
     """Return the path of the name of the recording that has this audio and was transcribed with this model (JSON)."""
     return f"heard/{digest}.json"
 

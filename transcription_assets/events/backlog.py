@@ -7,7 +7,7 @@ from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences
 from transcription_assets.events.catalogue import Catalogue
 from transcription_assets.events.states import States
-from transcription_assets.events.status import BacklogProgress
+from transcription_assets.events.status import DeliveryProgress
 from transcription_assets.storage import Store
 
 EVERY = timedelta(minutes=15)
@@ -23,7 +23,7 @@ class Waiting:
     since: datetime
 
 
-def is_due(catalogue: Catalogue, progress: BacklogProgress, now: datetime) -> bool:
+def is_due(catalogue: Catalogue, progress: DeliveryProgress, now: datetime) -> bool:
     """Return whether to look: there was no progress for long, or the last look is some time ago."""
     if not catalogue.stuck_hours:
         return False

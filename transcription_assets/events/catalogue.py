@@ -105,7 +105,7 @@ class Catalogue:
     stuck_hours: float = 24.0
 
 
-class WrongEvents(InvalidCatalogue):
+class InvalidEvents(InvalidCatalogue):
     """`events.toml`, or a setting about its receivers, is invalid."""
 
     guide = "docs/how-to/events.md"
@@ -115,7 +115,7 @@ def load(store: Store) -> Catalogue | None:
     """Return the receivers; None if the store has no `events.toml`.
 
     Raises:
-        WrongEvents: the file is invalid; nothing is delivered then, and nothing is lost.
+        InvalidEvents: the file is invalid; nothing is delivered then, and nothing is lost.
         TranscriptionError: the file is too large, or the store denies access or does not answer.
 
     """
@@ -130,13 +130,13 @@ def parse(data: bytes, location: str) -> Catalogue:
     """Return the receivers of a file.
 
     Raises:
-        WrongEvents: it is not TOML, or a receiver has a wrong name, an unknown or missing field, or a wrong value.
+        InvalidEvents: it is not TOML, or a receiver has a wrong name, an unknown or missing field, or a wrong value.
 
     """
     try:
         tables = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise WrongEvents(location, {"": str(error)}) from error
+        raise InvalidEvents(location, {"": str(error)}) from error
     reasons: dict[str, str] = {}
     general = _General()
     if "events" in tables:
@@ -158,7 +158,7 @@ def parse(data: bytes, location: str) -> Catalogue:
         if lower.count(name.lower()) > 1
     }
     if reasons:
-        raise WrongEvents(location, reasons)
+        raise InvalidEvents(location, reasons)
     return Catalogue(receivers, general.source, general.stuck_hours)
 
 
@@ -188,7 +188,7 @@ def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
     """Return the secrets of `TRANSCRIPTION_EVENT_SECRETS` by receiver, the newest first.
 
     Raises:
-        WrongEvents: an entry has another form. No message holds a part of a secret.
+        InvalidEvents: an entry has another form. No message holds a part of a secret.
 
     """
     setting = "TRANSCRIPTION_EVENT_SECRETS"
@@ -199,7 +199,7 @@ def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:
         except binascii.Error:
             keys = (b"",)
         if any(len(key) not in SECRET_BYTES for key in keys):
-            raise WrongEvents(setting, {name: f"expected {SECRET_PREFIX} and 24 to 64 bytes in base64"})
+            raise InvalidEvents(setting, {name: f"expected {SECRET_PREFIX} and 24 to 64 bytes in base64"})
         found[name] = keys
     return found
 
@@ -208,7 +208,7 @@ def parse_channels(text: str) -> dict[str, tuple[str, ...]]:
     """Return the apprise URLs of `TRANSCRIPTION_EVENT_CHANNELS` by receiver.
 
     Raises:
-        WrongEvents: an entry has another form. No message holds a part of a URL.
+        InvalidEvents: an entry has another form. No message holds a part of a URL.
 
     """
     return _pairs(text, "TRANSCRIPTION_EVENT_CHANNELS")
@@ -219,7 +219,7 @@ def _pairs(text: str, setting: str) -> dict[str, tuple[str, ...]]:
     for number, part in enumerate(text.split(), 1):
         name, separator, value = part.partition("=")
         if not separator or not NAME.fullmatch(name) or not value:
-            raise WrongEvents(setting, {f"entry {number}": "expected receiver=value, separated by spaces"})
+            raise InvalidEvents(setting, {f"entry {number}": "expected receiver=value, separated by spaces"})
         found[name] = (*found.get(name, ()), value)
     return found
 

@@ -12,7 +12,7 @@ from transcription_assets.events.lease import Lease, LeaseLost
 from transcription_assets.events.people import PeopleQueue
 from transcription_assets.events.servers import ServerQueue
 from transcription_assets.events.states import States, SubjectState
-from transcription_assets.events.status import BacklogProgress, Delivery
+from transcription_assets.events.status import Delivery, DeliveryProgress
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
@@ -57,7 +57,7 @@ class Deliverer:
         Receivers are independent of each other: one that does not answer is tried again later, and delays no other.
 
         Raises:
-            WrongEvents: `events.toml` is invalid.
+            InvalidEvents: `events.toml` is invalid.
             TranscriptionError: the store refuses or does not answer.
 
         """
@@ -77,7 +77,7 @@ class Deliverer:
     def _deliver(self, found: Catalogue, own: Lease) -> DeliveryReport:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
-        progress = before or BacklogProgress(since=self.store.last_modified(occurrences.CATALOGUE))
+        progress = before or DeliveryProgress(since=self.store.last_modified(occurrences.CATALOGUE))
         progress = self._tidied(self._watched(found, progress), found, own)
         events = 0
         while True:
@@ -112,7 +112,7 @@ class Deliverer:
             status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
             return Delivery(error=reason)
 
-    def _watched(self, found: Catalogue, progress: BacklogProgress) -> BacklogProgress:
+    def _watched(self, found: Catalogue, progress: DeliveryProgress) -> DeliveryProgress:
         """Look at the backlog if that is due, and record what was found."""
         subject = f"backlog:{backlog.NAME}"
         states = States(self.store)
@@ -127,7 +127,7 @@ class Deliverer:
         backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: BacklogProgress, found: Catalogue, own: Lease) -> BacklogProgress:
+    def _tidied(self, progress: DeliveryProgress, found: Catalogue, own: Lease) -> DeliveryProgress:
         """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:

@@ -34,10 +34,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`failures` attempts in a row failed since `failing_since`, the last one with `error`.
+    """Status of a receiver.
 
-    No other is made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a channel,
-    by the digest of the URL.
+    The last `failures` attempts have failed, the first of them at `failing_since`, the last one with `error`. The next
+    attempt is not made before `retry_at`. `delivered` is the time of the last success. `addresses` are those of a
+    channel, by the digest of the URL.
     """
 
     failures: int = 0
@@ -62,9 +63,10 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class BacklogProgress:
-    """`since` is the time from which events are wanted; `moved` that of the last recording that was done or failed.
+class DeliveryProgress:
+    """Progress of the delivery to all receivers.
 
+    `since` is the time from which events are wanted, `moved` that of the last recording that was done or failed.
     `looked` is the time of the last look at the backlog, `tidied` that of the last removal of what is not needed.
     """
 
@@ -74,8 +76,8 @@ class BacklogProgress:
     tidied: datetime | None = None
 
 
-_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(BacklogProgress)
-Kept = TypeVar("Kept", Status, BacklogProgress)
+_STATUS, _PROGRESS = TypeAdapter(Status), TypeAdapter(DeliveryProgress)
+Kept = TypeVar("Kept", Status, DeliveryProgress)
 Attempted = TypeVar("Attempted", Status, Address)
 
 
@@ -96,7 +98,7 @@ def after_failure(known: Attempted, error: str, now: datetime, retry_after_s: fl
     return replace(known, failures=failures, failing_since=since, retry_at=retry_at, error=error)
 
 
-def load_progress(store: Store) -> BacklogProgress | None:
+def load_progress(store: Store) -> DeliveryProgress | None:
     """Return the progress; None if there is none or it is damaged.
 
     Raises:
@@ -116,7 +118,7 @@ def save_status(store: Store, name: str, status: Status) -> None:
     store.write(f"{RECEIVERS}{name}.json", json.dumps(asdict(status), default=datetime.isoformat).encode())
 
 
-def save_progress(store: Store, progress: BacklogProgress) -> None:
+def save_progress(store: Store, progress: DeliveryProgress) -> None:
     """Write the progress.
 
     Raises:

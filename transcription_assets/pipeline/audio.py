@@ -14,10 +14,10 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import PermanentFailure, UndecodableSpeech
 from transcription_assets.media import Extraction, Probe, Track, Truncation
 from transcription_assets.pipeline import records, video, window_plan
-from transcription_assets.pipeline.backlog import WholeRecording
 from transcription_assets.pipeline.failure_notes import records_failure
 from transcription_assets.pipeline.records import require_unchanged, write
 from transcription_assets.pipeline.video import MediaDecoder
+from transcription_assets.pipeline.work_queue import WholeRecording
 from transcription_assets.speech import vad
 from transcription_assets.storage import MediaObject, Store, temporary
 

@@ -14,10 +14,10 @@ from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import TransientFailure
 from transcription_assets.pipeline import shard_status, window_plan
-from transcription_assets.pipeline.backlog import Backlog, Progress
 from transcription_assets.pipeline.checkpoints import Checkpoints, WindowId
 from transcription_assets.pipeline.shard_status import StatusWriter
 from transcription_assets.pipeline.window_plan import WindowPlan
+from transcription_assets.pipeline.work_queue import Progress, WorkQueue
 from transcription_assets.speech import Engine, SpeechOptions, SpeechResult, assembly, recognition
 from transcription_assets.speech.recognition import WindowJob
 from transcription_assets.storage import Store
@@ -144,32 +144,32 @@ class InProcessTranscriber:
         """
         if not requests:
             return
-        backlog = Backlog.of(store, requests, progress, self.owner)
-        yield from backlog.known
-        groups = _jobs_of(store, backlog, self.ffmpeg, self.engine.group_s)
+        queue = WorkQueue.of(store, requests, progress, self.owner)
+        yield from queue.known
+        groups = _jobs_of(store, queue, self.ffmpeg, self.engine.group_s)
         if not groups:
             return
 
         def report(group: Group, share: float) -> None:
-            backlog.tracker.working([shard_status.reference(job) for job in group], share)
+            queue.tracker.working([shard_status.reference(job) for job in group], share)
 
         with StatusWriter(store, shard_status.path(uuid4().hex, 0), self.owner, keep=False) as status:
-            for job, error in decode_windows(store, backlog.requests, self.engine, groups, status, progress=report):
+            for job, error in decode_windows(store, queue.requests, self.engine, groups, status, progress=report):
                 window = shard_status.reference(job)
-                yield from backlog.fail(job.recording, error) if error else backlog.finish(window)
+                yield from queue.fail(job.recording, error) if error else queue.finish(window)
 
     def close(self) -> None:
         """Do nothing: the engine belongs to this process."""
 
 
-def _jobs_of(store: Store, backlog: Backlog[DecodeRequest], ffmpeg: str, group_s: float) -> list[Group]:
+def _jobs_of(store: Store, queue: WorkQueue[DecodeRequest], ffmpeg: str, group_s: float) -> list[Group]:
     """Return the windows that are not decoded, in groups."""
     jobs = {
         shard_status.reference(job): job
-        for key, request in backlog.requests.items()
-        for job in request.jobs(store, ffmpeg, backlog.missing[key])
+        for key, request in queue.requests.items()
+        for job in request.jobs(store, ffmpeg, queue.missing[key])
     }
-    return [[jobs[window] for window in group] for group in backlog.groups(group_s)]
+    return [[jobs[window] for window in group] for group in queue.groups(group_s)]
 
 
 def decode_windows(

@@ -19,7 +19,7 @@ from transcription_assets.embedding import Encoder
 from transcription_assets.errors import NotFound, PermanentFailure, TransientFailure
 from transcription_assets.events import occurrences
 from transcription_assets.pipeline import audio, failure_notes, origin, slides, video
-from transcription_assets.pipeline.backlog import WholeRecording
+from transcription_assets.pipeline.work_queue import WholeRecording
 from transcription_assets.search.index import Index
 from transcription_assets.search.ranking import Vector
 from transcription_assets.search.schema import (
@@ -69,10 +69,10 @@ class PassageOptions:
 
 
 @failure_notes.records_failure("embeddings")
-def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> Embeddings:
+def materialise(store: Store, key: str, encoder: Encoder, passage_options: PassageOptions) -> Embeddings:
     """Cut the transcript into passages, and encode these and their sentences. `publish` makes them searchable.
 
-    Segments of low confidence are left out unless `choice` includes them.
+    Segments of low confidence are left out unless `passage_options` includes them.
 
     Raises:
         PermanentFailure: there is no transcript, it is damaged, or the encoder refused.
@@ -80,37 +80,37 @@ def materialise(store: Store, key: str, encoder: Encoder, choice: PassageOptions
             answer.
 
     """
-    source = _source(store, key, encoder, choice)
-    sentences = passages.cut_sentences(_searchable(source.transcript, choice))
+    source = _source(store, key, encoder, passage_options)
+    sentences = passages.cut_sentences(_searchable(source.transcript, passage_options))
     count, etag = len({(item.start, item.text) for item in sentences}), source.transcript.media.etag
     stored = _load(store, key, source.fingerprint)
     if stored is not None:
         return Embeddings(key, etag, stored, count, source.fingerprint, reused=True)
-    known = known_vectors(store, key, encoder, choice)
-    rows = rows_of(source.transcript, source.info, encoder, choice, known, shown=source.slides)
+    known = known_vectors(store, key, encoder, passage_options)
+    rows = rows_of(source.transcript, source.info, encoder, passage_options, known, shown=source.slides)
     target = io.BytesIO()
     rows.write_parquet(target, metadata={FINGERPRINT: source.fingerprint})
     store.write(media_keys.passages(key), target.getvalue())
     return Embeddings(key, etag, rows, count, source.fingerprint, reused=False)
 
 
-def pending(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> WholeRecording | None:
+def pending(store: Store, key: str, encoder: Encoder, passage_options: PassageOptions) -> WholeRecording | None:
     """Return what is to be encoded, for workers; None if the passages are in the store.
 
     Raises:
         TranscriptionError: as `materialise` does.
 
     """
-    source = _source(store, key, encoder, choice)
+    source = _source(store, key, encoder, passage_options)
     if _load(store, key, source.fingerprint) is not None:
         return None
     return WholeRecording(key, f"embeddings|{source.fingerprint}", source.transcript.duration)
 
 
-def options(encoder: Encoder, choice: PassageOptions) -> dict[str, Any]:
+def options(encoder: Encoder, passage_options: PassageOptions) -> dict[str, Any]:
     """Return the options that the result depends on, as values for JSON."""
-    recipe = recipe_of(str(encoder.model), choice.passage_s)
-    return {"recipe": recipe, "low_confidence": choice.low_confidence, "slides": choice.slides}
+    recipe = recipe_of(str(encoder.model), passage_options.passage_s)
+    return {"recipe": recipe, "low_confidence": passage_options.low_confidence, "slides": passage_options.slides}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _Source:
     fingerprint: str
 
 
-def _source(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> _Source:
+def _source(store: Store, key: str, encoder: Encoder, passage_options: PassageOptions) -> _Source:
     try:
         document = store.read(media_keys.transcript(key))
     except NotFound as error:
@@ -144,10 +144,10 @@ def _source(store: Store, key: str, encoder: Encoder, choice: PassageOptions) ->
             step="embeddings",
             hint="materialise `transcript` again",
         )
-    recipe = recipe_of(str(encoder.model), choice.passage_s)
+    recipe = recipe_of(str(encoder.model), passage_options.passage_s)
     info = _recording_info(store, transcript)
-    shown = _slides(store, transcript) if choice.slides else ()
-    text = f"{recipe}|{info}|{choice.low_confidence}|{shown}"
+    shown = _slides(store, transcript) if passage_options.slides else ()
+    text = f"{recipe}|{info}|{passage_options.low_confidence}|{shown}"
     return _Source(transcript, info, shown, hashlib.sha256(document + text.encode()).hexdigest()[:32])
 
 
@@ -220,8 +220,8 @@ def recipe_of(embedding_model: str, passage_s: float) -> str:
     return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
 
 
-def _searchable(transcript: Transcript, choice: PassageOptions) -> list[Segment]:
-    return [item for item in transcript.segments if choice.low_confidence or not item.low_confidence]
+def _searchable(transcript: Transcript, passage_options: PassageOptions) -> list[Segment]:
+    return [item for item in transcript.segments if passage_options.low_confidence or not item.low_confidence]
 
 
 def _language(transcript: Transcript, passage: passages.Passage) -> str:
@@ -242,7 +242,7 @@ class KnownVectors:
     sentences: Mapping[str, Vector] = field(default_factory=dict)
 
 
-def known_vectors(store: Store, key: str, encoder: Encoder, choice: PassageOptions) -> KnownVectors:
+def known_vectors(store: Store, key: str, encoder: Encoder, passage_options: PassageOptions) -> KnownVectors:
     """Return the vectors of the recording's passages in the store, none if they have another recipe.
 
     A speaker who gets a name changes no text, so that nothing has to be encoded again.
@@ -252,7 +252,7 @@ def known_vectors(store: Store, key: str, encoder: Encoder, choice: PassageOptio
 
     """
     rows = _stored(store, key)
-    recipe = recipe_of(str(encoder.model), choice.passage_s)
+    recipe = recipe_of(str(encoder.model), passage_options.passage_s)
     if rows is None or not rows.height or "recipe" not in rows.columns or set(rows["recipe"]) != {recipe}:
         return KnownVectors()
     dimension = len(rows["vector"][0])
@@ -276,7 +276,7 @@ def rows_of(
     transcript: Transcript,
     info: RecordingInfo,
     encoder: Encoder,
-    choice: PassageOptions,
+    passage_options: PassageOptions,
     known: KnownVectors | None = None,
     *,
     shown: Sequence[Slide] = (),
@@ -289,7 +289,9 @@ def rows_of(
         TranscriptionError: the encoder refused or did not respond.
 
     """
-    spoken = passages.cut_passages(_searchable(transcript, choice), target_s=choice.passage_s, overlap_s=OVERLAP_S)
+    spoken = passages.cut_passages(
+        _searchable(transcript, passage_options), target_s=passage_options.passage_s, overlap_s=OVERLAP_S
+    )
     cut = [*spoken, *map(_slide_passage, shown)]
     numbers = [0] * len(spoken) + [slide.number for slide in shown]
     texts = [item.text for item in cut]
@@ -317,7 +319,7 @@ def rows_of(
             "duration_s": [transcript.duration] * each,
             "vector": vectors.tolist(),
             "embedding_model": [str(encoder.model)] * each,
-            "recipe": [recipe_of(str(encoder.model), choice.passage_s)] * each,
+            "recipe": [recipe_of(str(encoder.model), passage_options.passage_s)] * each,
             "media_etag": [transcript.media.etag] * each,
             "card": [
                 encode_card(

@@ -60,7 +60,7 @@ class IdentificationTools:
     voiceprints: Voiceprints
     table: Index
     encoder: Callable[[], Encoder]
-    choice: PassageOptions
+    passage_options: PassageOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +323,7 @@ def _applied(
         try:
             names = identify(tools.store, tools.voiceprints, key)
             if speakers.apply(tools.store, key, {one.label: one.name for one in names}):
-                made.append(embeddings.materialise(tools.store, key, tools.encoder(), tools.choice))
+                made.append(embeddings.materialise(tools.store, key, tools.encoder(), tools.passage_options))
             applied[key] = names
         except TranscriptionError as error:
             log.warning("%s: the names of its speakers are not up to date: %s", key, error)

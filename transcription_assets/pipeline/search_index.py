@@ -39,7 +39,7 @@ class Rebuilt:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def rebuild(store: Store, table: Index, encoder: Encoder, choice: PassageOptions) -> Iterator[Rebuilt]:
+def rebuild(store: Store, table: Index, encoder: Encoder, passage_options: PassageOptions) -> Iterator[Rebuilt]:
     """Fill the encoder's table from the transcripts; yield the updated report after each recording.
 
     It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table.
@@ -55,7 +55,7 @@ def rebuild(store: Store, table: Index, encoder: Encoder, choice: PassageOptions
     waiting: list[embeddings.Embeddings] = []
     for number, key in enumerate(keys, 1):
         try:
-            waiting.append(embeddings.materialise(store, key, encoder, choice))
+            waiting.append(embeddings.materialise(store, key, encoder, passage_options))
         except TranscriptionError as error:
             report.failed[key] = str(error)
         if len(waiting) >= PUBLISH_EVERY or number == len(keys):

@@ -18,8 +18,8 @@ from transcription_assets.domain.transcript import Media, Timing, Transcript, fr
 from transcription_assets.errors import NotFound, NotRegular, PermanentFailure, TransientFailure
 from transcription_assets.pipeline import audio, decoding, failure_notes, window_plan
 from transcription_assets.pipeline.audio import Audio
-from transcription_assets.pipeline.backlog import Progress
 from transcription_assets.pipeline.decoding import DecodeRequest, Transcriber
+from transcription_assets.pipeline.work_queue import Progress
 from transcription_assets.speech import SpeechResult
 from transcription_assets.storage import Store
 
@@ -157,7 +157,7 @@ def _each(store: Store, media_keys: Sequence[str], tools: TranscriptTools, progr
         try:
             request = _Request(_source(store, key), _options(store, key, tools.speech))
             known = _known(store, request, tools.speech)
-            digest = _sound(request, tools.speech)
+            digest = _request_digest(request, tools.speech)
             if known is not None:
                 yield key, known
             elif digest in digests:
@@ -183,7 +183,7 @@ def _decode_request(store: Store, request: _Request, tools: TranscriptTools) -> 
         store, source.key, source.sha256, channels=source.channels, duration=source.duration, ffmpeg=tools.ffmpeg
     )
     # The version includes the plan: a checkpoint of the mixed channels is not valid for the left channel.
-    version = f"{source.etag}|{_sound(request, tools.speech)}|{plan.digest}"
+    version = f"{source.etag}|{_request_digest(request, tools.speech)}|{plan.digest}"
     return DecodeRequest(source.key, version, plan, tuple(request.options["vocabulary"]))
 
 
@@ -216,29 +216,29 @@ def _known(store: Store, request: _Request, speech: Transcriber) -> TranscriptRe
     source = request.source
     known = load(store, source.key)
     if known and known.media.etag == source.etag and _is_by(known, speech, request.options):
-        _make_up_for_lost_texts(store, known)
+        _restore_missing_texts(store, known)
         return known, True
     started = time.monotonic()
-    alike = _heard_before(store, request, speech)
+    alike = _transcript_of_same_audio(store, request, speech)
     if alike is None:
         return None
-    transcript = _taken_over(alike, source.key, source, started)
+    transcript = _copied(alike, source.key, source, started)
     _write(store, transcript, request, speech)
     return transcript, False
 
 
 def _write(store: Store, transcript: Transcript, request: _Request, speech: Transcriber) -> None:
     key, source = request.source.key, request.source
-    _require_same_sound(store, key, source)
+    _require_same_audio(store, key, source)
     # The JSON marks the transcript as complete: deleted first and written last, it never exists beside older texts.
     store.delete(keys.transcript(key))
     for suffix, text in TEXTS.items():
         store.write(keys.transcript(key, suffix), text(transcript).encode())
     store.write(keys.transcript(key), transcript.to_json())
-    store.write(keys.heard(_sound(request, speech)), json.dumps({"media_key": key}).encode())
+    store.write(keys.transcribed_audio(_request_digest(request, speech)), json.dumps({"media_key": key}).encode())
 
 
-def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
+def _restore_missing_texts(store: Store, known: Transcript) -> None:
     """Write missing text files again, which someone may have deleted."""
     for suffix, text in TEXTS.items():
         path = keys.transcript(known.media.key, suffix)
@@ -246,23 +246,23 @@ def _make_up_for_lost_texts(store: Store, known: Transcript) -> None:
             store.write(path, text(known).encode())
 
 
-def _require_same_sound(store: Store, key: str, source: Audio) -> None:
+def _require_same_audio(store: Store, key: str, source: Audio) -> None:
     """Raise TransientFailure if `audio` was materialised meanwhile: it is unknown which version was transcribed."""
     now = audio.load(store, key)
     if now is None or (now.etag, now.sha256) != (source.etag, source.sha256):
         raise TransientFailure(f"{key} was replaced while it was transcribed; the new version is transcribed next")
 
 
-def _sound(request: _Request, speech: Transcriber) -> str:
+def _request_digest(request: _Request, speech: Transcriber) -> str:
     """Return a digest of audio, model and options; transcripts with the same digest have the same words."""
     document = [request.source.sha256, asdict(speech.model), request.options]
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _heard_before(store: Store, request: _Request, speech: Transcriber) -> Transcript | None:
+def _transcript_of_same_audio(store: Store, request: _Request, speech: Transcriber) -> Transcript | None:
     """Return a transcript of the same audio by the same model with the same options, if it still exists."""
     try:
-        key = json.loads(store.read(keys.heard(_sound(request, speech))))["media_key"]
+        key = json.loads(store.read(keys.transcribed_audio(_request_digest(request, speech))))["media_key"]
     except (NotFound, ValueError, KeyError, TypeError):
         return None
     found = load(store, key)
@@ -270,7 +270,7 @@ def _heard_before(store: Store, request: _Request, speech: Transcriber) -> Trans
     return found if found and same and _is_by(found, speech, request.options) else None
 
 
-def _taken_over(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
+def _copied(alike: Transcript, key: str, source: Audio, started: float) -> Transcript:
     """Return `alike` with the name of this recording; its wall time is the time for the copy."""
     return replace(
         alike,

@@ -1,6 +1,7 @@
 """Step `video`: the header of a recording (`posters/<key>.json`) and its poster (`posters/<key>.jpg`)."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from transcription_assets import media
 from transcription_assets.domain import media_keys
@@ -39,6 +40,16 @@ class MediaDecoder:
         """Return the number of seconds after which a decoder counts as hung; see `media.decode_limit`."""
         limit = media.decode_limit(duration, size, floor_s=self.floor_s, per_second=self.per_second)
         return min(limit, self.most_s)
+
+    def probe_file(self, path: Path, name: str) -> Probe:
+        """Check that ffmpeg decodes the first frames of a local file, and return its header; messages call it `name`.
+
+        Raises:
+            PermanentFailure: it is empty, not a recording, or without audio.
+            TransientFailure: no process can be started.
+
+        """
+        return media.probe(f"file:{path}", name, ffmpeg=self.ffmpeg, limit_s=self.limit(0.0, path.stat().st_size))
 
 
 @dataclass(frozen=True, slots=True)

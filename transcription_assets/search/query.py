@@ -120,9 +120,10 @@ class SimilarQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A moment: seconds from the start of the recording, character ranges in `text`, score in [0, 1].
+    """A moment as the search returns it: times in seconds from the start of the recording, `score` in [0, 1].
 
-    `slide` is the slide that was found there. If `text` is that of the slide, `said` is the best sentence meanwhile.
+    `sentence` and `matches` are character ranges in `text`. `slide` is the slide that was found there. If `text`
+    is that of the slide, `said` is the best sentence meanwhile.
     """
 
     media_key: str

@@ -43,7 +43,7 @@ DEFAULT = Weights()
 ADJOINING_S = 2.0
 """Passages of a recording with at most this much silence between them (seconds) are neighbours."""
 SLIDE_JOINS_S = 30.0
-"""What is said in the first seconds of a slide is one moment with it; what is said later is found by itself."""
+"""Seconds from the start of a slide in which the best passage is one moment with it; later ones are separate."""
 _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0

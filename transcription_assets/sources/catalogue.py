@@ -77,7 +77,7 @@ Source = FeedSource | LinkSource | HttpSource | StoreSource
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Annotated[Source, Field(discriminator="kind")])
 
 
-class WrongSources(InvalidCatalogue):
+class InvalidSources(InvalidCatalogue):
     """`sources.toml` is invalid."""
 
     guide = "docs/how-to/feeds-and-links.md"
@@ -87,7 +87,7 @@ def load(store: Store) -> dict[str, Source]:
     """Return the sources by name; empty if the store has no `sources.toml`.
 
     Raises:
-        WrongSources: the file is invalid; no source is used then.
+        InvalidSources: the file is invalid; no source is used then.
         TranscriptionError: the file is too large, or the store denies access or does not answer.
 
     """
@@ -102,13 +102,13 @@ def parse(data: bytes, location: str) -> dict[str, Source]:
     """Return the sources of a file by name.
 
     Raises:
-        WrongSources: it is not TOML, or a source has a wrong name, an unknown or missing field, or a wrong value.
+        InvalidSources: it is not TOML, or a source has a wrong name, an unknown or missing field, or a wrong value.
 
     """
     try:
         tables = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise WrongSources(location, {"": str(error)}) from error
+        raise InvalidSources(location, {"": str(error)}) from error
     sources: dict[str, Source] = {}
     reasons: dict[str, str] = {}
     for name, table in tables.items():
@@ -124,7 +124,7 @@ def parse(data: bytes, location: str) -> dict[str, Source]:
         if names.count(name.lower()) > 1
     }
     if reasons:
-        raise WrongSources(location, reasons)
+        raise InvalidSources(location, reasons)
     return sources
 
 

@@ -19,7 +19,6 @@ from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources import decisions, feeds, ledger, names
-from transcription_assets.sources.arrival import require_recording
 from transcription_assets.sources.catalogue import FeedSource, HttpSource, LinkSource, Source, StoreSource
 from transcription_assets.sources.download import Downloaded, Downloader, forget, get_document
 from transcription_assets.sources.feeds import Item
@@ -300,7 +299,7 @@ class Fetcher:
         if suffix not in SUFFIXES:
             kind = got.content_type or suffix
             raise PermanentFailure(f"{title}: neither its address nor its type ({kind}) is of a recording")
-        require_recording(got.path, title, self.decoder)
+        self.decoder.probe_file(got.path, title)
 
     def _origin(self, source: Source, found: Look, item: Item, identity: str, got: Downloaded) -> Origin:
         return Origin(

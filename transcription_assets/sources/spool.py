@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 from transcription_assets.domain.text import printable
 from transcription_assets.errors import NotFound, PermanentFailure, StoreFull, TooLarge, TransientFailure
 from transcription_assets.sources import names
-from transcription_assets.storage.errors import translated
+from transcription_assets.storage.errors import translate_errors
 
 MOST_ENDED = 1000
 """Records of uploads that have ended, which tell clients about the outcome until they expire."""
@@ -168,7 +168,7 @@ class UploadSpool:
             is_resumable=request.is_resumable,
             metadata=request.metadata,
         )
-        with translated(str(self.folder)):
+        with translate_errors(str(self.folder)):
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=LOCK_S):
                 self._require_room(request.length)
@@ -186,7 +186,7 @@ class UploadSpool:
         """
         if not _NAME.fullmatch(identifier):
             raise NotFound("no such upload")
-        with translated(str(self.folder)):
+        with translate_errors(str(self.folder)):
             try:
                 found = _ADAPTER.validate_python(json.loads(self._record(identifier).read_bytes()))
             except (FileNotFoundError, ValueError):
@@ -233,7 +233,7 @@ class UploadSpool:
 
         """
         self.get(identifier)
-        with self.locked(identifier) as file, translated(str(self.folder)):
+        with self.locked(identifier) as file, translate_errors(str(self.folder)):
             upload = self.get(identifier)  # another request may have changed it before this one had the lock
             if upload.state != "receiving":
                 raise UploadInUse(f"{upload.filename}: the upload is complete")
@@ -269,7 +269,7 @@ class UploadSpool:
 
         """
         with ExitStack() as stack:
-            with translated(str(self.folder)):
+            with translate_errors(str(self.folder)):
                 try:
                     file = stack.enter_context(self.path(identifier).open("r+b", buffering=0))
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -290,7 +290,7 @@ class UploadSpool:
 
         """
         changed = replace(upload, state=state, reason=reason, length=upload.length if length is None else length)
-        with translated(str(self.folder)):
+        with translate_errors(str(self.folder)):
             self._write(changed)
             if state in ENDED:
                 self.path(upload.identifier).unlink(missing_ok=True)
@@ -304,7 +304,7 @@ class UploadSpool:
             TranscriptionError: the folder cannot be written.
 
         """
-        with translated(str(self.folder)):
+        with translate_errors(str(self.folder)):
             try:
                 with self.locked(identifier):
                     self.path(identifier).unlink(missing_ok=True)
@@ -319,7 +319,7 @@ class UploadSpool:
             TranscriptionError: the folder cannot be read.
 
         """
-        with translated(str(self.folder)):
+        with translate_errors(str(self.folder)):
             found = []
             for path in self.folder.glob("*.json"):
                 with suppress(NotFound):
@@ -447,7 +447,7 @@ class UploadWriter:
         if self.offset + len(data) > self.length:
             raise TooLarge(f"more than the {self.length} bytes that were announced")
         waiting = memoryview(data)
-        with translated(str(self.file.name)):
+        with translate_errors(str(self.file.name)):
             while waiting:
                 written = self.file.write(waiting)
                 if self.checksum:

@@ -12,7 +12,6 @@ from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.sources import names
-from transcription_assets.sources.arrival import require_recording
 from transcription_assets.sources.spool import ENDED, Upload, UploadSpool
 from transcription_assets.storage import Store
 
@@ -65,7 +64,7 @@ class Landing:
         except PermanentFailure as error:
             return self._waiting(upload, error)
         try:
-            header = require_recording(self.spool.path(upload.identifier), upload.filename, decoder)
+            header = decoder.probe_file(self.spool.path(upload.identifier), upload.filename)
         except NotExecutable as error:
             return self._waiting(upload, error)
         except PermanentFailure as error:

@@ -101,7 +101,14 @@ class Whisper:
             raise self._unloadable from error
 
     def with_options(self, options: SpeechOptions) -> "Whisper":
-        """Implement `Engine.with_options`; the weights are loaded first."""
+        """Implement `Engine.with_options`; the weights are loaded first.
+
+        Raises:
+            PermanentFailure: the model does not support the language or the task.
+            TransientFailure: the GPU or its driver failed.
+            Exception: the weights cannot be loaded; an exception of faster-whisper or CTranslate2.
+
+        """
         if options == self._options:
             return self
         self.load()

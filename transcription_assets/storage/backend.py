@@ -45,7 +45,7 @@ class Backend(Protocol):
     url: str
     objects: ObjectStore
 
-    def answered(self, what: str) -> AbstractContextManager[None]:
+    def translate_errors(self, what: str) -> AbstractContextManager[None]:
         """Translate the errors of a request for `what`.
 
         Raises:

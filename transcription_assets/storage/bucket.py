@@ -21,7 +21,7 @@ from transcription_assets.domain.media_keys import bounded, encode
 from transcription_assets.errors import PermanentFailure, StoreAway, TranscriptionError, TransientFailure
 from transcription_assets.storage.backend import LONGEST_ADDITION, Listing, ObjectEntry, check_length, listing
 from transcription_assets.storage.circuit_breaker import Availability
-from transcription_assets.storage.errors import error_text, status, translated
+from transcription_assets.storage.errors import error_text, status, translate_errors
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -78,7 +78,7 @@ class Bucket:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        with translated(self.url):
+        with translate_errors(self.url):
             self._session = session or boto3.Session()
         self._timeouts = timeouts
         config = Config(
@@ -94,21 +94,21 @@ class Bucket:
             read_timeout=min(timeouts.silence_s, PROBE_S),
         )
         self._availability = Availability(self._answers)
-        with self.answered(self.url):
+        with self.translate_errors(self.url):
             self._client = self._session.client("s3", endpoint_url=endpoint, config=config)
             self._probe = self._session.client("s3", endpoint_url=endpoint, config=probe_config)
         self._region = self._check() or self._client.meta.region_name
         self.objects: ObjectStore = self._connect()
 
     @contextmanager
-    def answered(self, what: str) -> Iterator[None]:
+    def translate_errors(self, what: str) -> Iterator[None]:
         """Translate the errors of a request for `what`.
 
         Raises:
             TranscriptionError: the request failed; StoreAway at once while the bucket does not answer.
 
         """
-        with self._availability.watched(what), translated(what):
+        with self._availability.watched(what), translate_errors(what):
             yield
 
     def check(self, path: str) -> None:
@@ -150,7 +150,7 @@ class Bucket:
 
         """
         location = f"{self.url}/{encode(name)}"
-        with self.answered(location):
+        with self.translate_errors(location):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         check_length(f"{self._prefix}transcripts/{bounded(encode(name))}{LONGEST_ADDITION}", _NAME_MAX, location)
         return ObjectEntry(name, head["ETag"], head["ContentLength"], head["LastModified"])
@@ -163,7 +163,7 @@ class Bucket:
             TranscriptionError: the bucket denies access or does not answer.
 
         """
-        with self.answered(f"{self.url}/{encode(name)}"):
+        with self.translate_errors(f"{self.url}/{encode(name)}"):
             span = f"bytes={start}-{start + length - 1}"
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=span)
@@ -194,7 +194,7 @@ class Bucket:
                 hint="try again",
             )
         arrived(copied)
-        with self.answered(f"{self.url}/{encode(source)}"):
+        with self.translate_errors(f"{self.url}/{encode(source)}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + source, IfMatch=etag)
         return True
 
@@ -234,7 +234,7 @@ class Bucket:
         extra = {"ContentType": kind} if kind else None
         # By path: parts of a file object would be held in memory, many at once.
         transfers = create_transfer_manager(self._client, TransferConfig(max_concurrency=_PARTS_AT_ONCE))
-        with self.answered(f"{self.url}/{encode(name)}"), transfers:
+        with self.translate_errors(f"{self.url}/{encode(name)}"), transfers:
             transfers.upload(str(source), self._bucket, self._prefix + name, extra).result()
 
     def lancedb_options(self) -> dict[str, str]:
@@ -257,7 +257,7 @@ class Bucket:
         from boto3.s3.transfer import TransferConfig
 
         original = {"Bucket": self._bucket, "Key": self._prefix + source}
-        with self.answered(f"{self.url}/{encode(source)}"):
+        with self.translate_errors(f"{self.url}/{encode(source)}"):
             head = self._client.head_object(**original)
             headers = {name: head[name] for name in _COPIED_HEADERS if head.get(name)}
             try:
@@ -277,7 +277,7 @@ class Bucket:
     def _answers(self) -> bool:
         """Return whether the bucket answers a single request, even with an error."""
         try:
-            with translated(self.url):
+            with translate_errors(self.url):
                 self._probe.head_bucket(Bucket=self._bucket)
         except StoreAway:
             return False
@@ -286,7 +286,7 @@ class Bucket:
         return True
 
     def _signed(self, name: str, **answer: str) -> str:
-        with self.answered(f"{self.url}/{encode(name)}"):
+        with self.translate_errors(f"{self.url}/{encode(name)}"):
             url: str = self._client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self._bucket, "Key": self._prefix + name, **answer},
@@ -301,7 +301,7 @@ class Bucket:
         config: S3Config = {"region": self._region}
         if endpoint:
             config["aws_endpoint_url_s3"] = endpoint  # AWS_ENDPOINT_URL_S3 would override a plain `endpoint`
-        with self.answered(self.url):
+        with self.translate_errors(self.url):
             return S3Store(
                 self._bucket,
                 prefix=self._prefix or None,
@@ -326,7 +326,7 @@ class Bucket:
 
     def _check(self) -> str | None:
         """Require that the bucket exists and can be accessed; return its region if the server states it."""
-        with self.answered(self.url):
+        with self.translate_errors(self.url):
             try:
                 head = self._client.head_bucket(Bucket=self._bucket)
             except self._client.exceptions.ClientError as error:
@@ -341,7 +341,7 @@ class Bucket:
 
     def _listed(self, folder: str) -> pl.DataFrame | None:
         """List every object below `folder` in the columns of `ObjectEntry`; None if obstore cannot express a name."""
-        with self.answered(f"{self.url}/{folder}"):
+        with self.translate_errors(f"{self.url}/{folder}"):
             try:
                 stream = obstore.list(self.objects, folder, chunk_size=10_000, return_arrow=True)
                 pages = [_NOTHING, *(pl.DataFrame(page).select(_OBJECT).cast(_NOTHING.schema) for page in stream)]
@@ -351,7 +351,7 @@ class Bucket:
         return pl.concat(pages)
 
     def _paged(self, folder: str) -> list[ObjectEntry]:
-        with self.answered(f"{self.url}/{folder}"):
+        with self.translate_errors(f"{self.url}/{folder}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/"
             )

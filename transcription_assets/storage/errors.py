@@ -85,7 +85,7 @@ _BOTO_MODULES = ("botocore.", "boto3.", "s3transfer.")
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Translate the errors of a store, its client or the operating system in a block.
 
     Raises:

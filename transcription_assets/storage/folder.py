@@ -20,7 +20,7 @@ from transcription_assets.domain.media_keys import INBOXES, encode, is_media
 from transcription_assets.errors import NotFound, NotRegular, Occupied, PermanentFailure, Refused, TransientFailure
 from transcription_assets.storage import temporary
 from transcription_assets.storage.backend import Listing, ObjectEntry, listing
-from transcription_assets.storage.errors import translated
+from transcription_assets.storage.errors import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Folder:
         self._root = root.absolute()
         self._read_only = read_only
         self.url = str(self._root)
-        with translated(self.url):
+        with translate_errors(self.url):
             if read_only and not self._root.is_dir():
                 raise PermanentFailure(
                     f"no store at {self.url}: set TRANSCRIPTION_STORE to the folder or bucket of the recordings, or"
@@ -56,14 +56,14 @@ class Folder:
             self.objects: ObjectStore = LocalStore(self._root)
         self._allowed = [os.path.realpath(path) for path in (self._root, *link_roots)]
 
-    def answered(self, what: str) -> AbstractContextManager[None]:
+    def translate_errors(self, what: str) -> AbstractContextManager[None]:
         """Translate the errors of a block; messages name `what`.
 
         Raises:
             TranscriptionError: the failure of the block, see `storage.errors`.
 
         """
-        return translated(what)
+        return translate_errors(what)
 
     def check(self, path: str) -> None:
         """Check that the path can be that of a file in the store.
@@ -133,7 +133,7 @@ class Folder:
         """
         location = f"{self.url}/{encode(name)}"
         path = self._path(name)
-        with translated(location):
+        with translate_errors(location):
             self._require_inside(name)
             found = _local_entry(name, Path(path).stat())
         if found is None:
@@ -150,7 +150,7 @@ class Folder:
 
         """
         self.entry(name)
-        with translated(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
+        with translate_errors(f"{self.url}/{encode(name)}"), Path(self._path(name)).open("rb") as file:
             file.seek(start)
             return file.read(length)
 
@@ -171,7 +171,7 @@ class Folder:
         if original.resolve() != self._root.resolve() / source:
             log.warning("%s/%s: not moved, as its path contains a link", self.url, encode(source))
             return False
-        with translated(f"{self.url}/{encode(target)}"):
+        with translate_errors(f"{self.url}/{encode(target)}"):
             destination.parent.mkdir(parents=True, exist_ok=True)
             if not _renamed(original, destination):
                 return self._copy_across_disks(source, target, etag, arrived)
@@ -215,7 +215,7 @@ class Folder:
 
         """
         target = Path(self._path(name))
-        with translated(f"{self.url}/{encode(name)}"):
+        with translate_errors(f"{self.url}/{encode(name)}"):
             self._require_inside(name.rpartition("/")[0])
             target.parent.mkdir(parents=True, exist_ok=True)
             if move and _renamed(source, target):
@@ -271,7 +271,7 @@ class Folder:
     def _list(self, folder: str) -> tuple[list[ObjectEntry], int]:
         """Return the files, and the number of links that are broken or lead out of the store."""
         top = self._root / folder
-        with translated(str(top)):
+        with translate_errors(str(top)):
             top.stat()
         found = list(self._walk(str(top)))
         entries = [entry for entry in found if entry is not None]

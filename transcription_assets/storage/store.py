@@ -268,7 +268,7 @@ class Store:
 
         """
         try:
-            with self._answered(path):
+            with self._translate_errors(path):
                 obstore.head(self._backend.objects, path)
         except NotFound:
             return False
@@ -282,7 +282,7 @@ class Store:
 
         """
         try:
-            with self._answered(path):
+            with self._translate_errors(path):
                 return obstore.head(self._backend.objects, path)["e_tag"] or ""
         except NotFound:
             return ""
@@ -295,7 +295,7 @@ class Store:
             TranscriptionError: the store denies access or does not answer, or `path` is not that of a file in it.
 
         """
-        with self._answered(path):
+        with self._translate_errors(path):
             return obstore.head(self._backend.objects, path)["last_modified"]
 
     def read(self, path: str) -> bytes:
@@ -307,7 +307,7 @@ class Store:
             TransientFailure: the store does not answer, or ended its answer early.
 
         """
-        with self._answered(path):
+        with self._translate_errors(path):
             found, size = self._get(path)
             data = bytes(found.bytes())
             _require_complete(len(data), size)
@@ -338,7 +338,7 @@ class Store:
             TransientFailure: the local disk is full, or the store does not answer or ended its answer early.
 
         """
-        with self._answered(path):
+        with self._translate_errors(path):
             found, size = self._get(path)
             with target.open("wb") as file:
                 file.writelines(found.stream(min_chunk_size=_BLOCK))
@@ -353,7 +353,7 @@ class Store:
 
         """
         self._require_writable(path)
-        with self._answered(path):
+        with self._translate_errors(path):
             obstore.put(self._backend.objects, path, data)
 
     def write_new(self, path: str, data: bytes) -> bool:
@@ -365,7 +365,7 @@ class Store:
 
         """
         self._require_writable(path)
-        with self._answered(path):
+        with self._translate_errors(path):
             try:
                 obstore.put(self._backend.objects, path, data, mode="create")
             except (AlreadyExistsError, PreconditionError):
@@ -381,7 +381,7 @@ class Store:
 
         """
         self._require_writable(path)
-        with self._answered(path):
+        with self._translate_errors(path):
             obstore.put(self._backend.objects, path, source)
 
     def delete(self, *paths: str) -> None:
@@ -395,7 +395,7 @@ class Store:
         for path in paths:
             self._require_writable(path)
             try:
-                with self._answered(path):
+                with self._translate_errors(path):
                     obstore.delete(self._backend.objects, path)
             except (NotFound, Occupied):
                 continue
@@ -463,9 +463,9 @@ class Store:
         return self._backend.lancedb_options()
 
     @contextmanager
-    def _answered(self, path: str) -> Iterator[None]:
+    def _translate_errors(self, path: str) -> Iterator[None]:
         """Wrap a request for an artefact: require that it is inside the store, and translate errors."""
-        with self._backend.answered(f"{self.url}/{path}"):
+        with self._backend.translate_errors(f"{self.url}/{path}"):
             self._backend.check(path)
             yield
 

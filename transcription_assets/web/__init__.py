@@ -1,5 +1,5 @@
-"""The search page and its API, both read-only.
+"""The search page, its API, and the MCP server.
 
-This is the only package that imports FastAPI. `archive` provides the data, `server` composes the application and runs
-it.
+Most routes only read; with write access users also upload recordings and name speakers. This is the only package that
+imports FastAPI. `archive` provides the data, `server` composes the application and runs it.
 """

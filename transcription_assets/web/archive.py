@@ -25,7 +25,8 @@ from transcription_assets.slides.finder import Slide
 from transcription_assets.sources.uploads import Landing
 from transcription_assets.storage import MediaObject, Store
 from transcription_assets.web.cache import Cached
-from transcription_assets.wiring import Locate, Services
+from transcription_assets.wiring import Services
+from transcription_assets.worker_wiring import Locate
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,9 @@ Label = Annotated[str, Path(max_length=20, pattern=r"^\w+$", description="Label 
 Version = Annotated[
     str, Query(max_length=100, description="Version of the speakers that the user saw; others are refused.")
 ]
-Refused = Annotated[str, Query(max_length=40, description="ID of the person who is refused; empty = the current one.")]
+RefusedPerson = Annotated[
+    str, Query(max_length=40, description="ID of the person who is refused; empty = the current one.")
+]
 Identifier = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z]+$", description="ID of the person.")]
 
 
@@ -116,7 +118,7 @@ def _add_speakers(
 
     @routes.post("/media/{key:path}/speakers/{label}/reject")
     async def reject(
-        key: Key, label: Label, request: Request, version: Version = "", person: Refused = ""
+        key: Key, label: Label, request: Request, version: Version = "", person: RefusedPerson = ""
     ) -> RecordingSpeakers:
         """State that a speaker is not the person who is suggested or confirmed."""
 

@@ -20,8 +20,8 @@ from transcription_assets.web.connection import Connection
 from transcription_assets.web.library import Library
 from transcription_assets.web.metrics import Metrics, Timed
 from transcription_assets.web.middleware import App, Guard, content_policy
-from transcription_assets.web.receiving import Uploads
 from transcription_assets.web.thread_pool import ThreadPool
+from transcription_assets.web.upload_receiver import UploadReceiver
 
 THREADS = 4
 """Threads for blocking work; LanceDB and the encoder already use all cores for one search."""
@@ -59,7 +59,7 @@ def build(archive: Archive, host: str) -> Guard:
     archive.tools.asker  # noqa: B018 -- a model without a name fails now, not at the first question
     answering = answers.pool(archive)
     updates = people.NameUpdates()
-    received = Uploads(archive)
+    receiver = UploadReceiver(archive)
     for_assistants = assistants.build(archive, library, workers) if assistants.is_installed() else None
 
     @asynccontextmanager
@@ -67,12 +67,12 @@ def build(archive: Archive, host: str) -> Guard:
         # Started now, so that the first request does not wait for all of it.
         archive.encoder_ready  # noqa: B018
         library.overview.soon()
-        sweeping = asyncio.create_task(received.sweep_forever()) if access.has_writers else None
+        sweeping = asyncio.create_task(receiver.sweep_forever()) if access.has_writers else None
         async with for_assistants.session_manager.run() if for_assistants else nullcontext():
             yield
         if sweeping:
             sweeping.cancel()
-        received.close()
+        receiver.close()
         workers.close()
         answering.close()
         updates.close()
@@ -90,7 +90,7 @@ def build(archive: Archive, host: str) -> Guard:
     app.include_router(health.router(archive, workers, show_reasons=access.is_open))
     # Before `api`, whose route for a recording would also match these paths.
     app.include_router(people.router(archive, workers, access, updates))
-    app.include_router(uploads.router(received, chosen, access))
+    app.include_router(uploads.router(receiver, chosen, access))
     app.include_router(api.router(archive, library, workers))
     app.include_router(answers.router(archive, answering))
     app.include_router(files.router(archive, workers))

@@ -25,8 +25,8 @@ from transcription_assets.sources.spool import (
 from transcription_assets.web import problems, recordings, tus
 from transcription_assets.web.access import Access
 from transcription_assets.web.multipart import FormFile, InvalidForm
-from transcription_assets.web.receiving import Body, BodyInterrupted, Uploads
 from transcription_assets.web.schemas import Problem, UploadRules, UploadStatus
+from transcription_assets.web.upload_receiver import Body, BodyInterrupted, UploadReceiver
 
 log = logging.getLogger(__name__)
 
@@ -81,16 +81,16 @@ _BODY = {
 Handler = Callable[[], Awaitable[Response]]
 
 
-def router(uploads: Uploads, settings: Settings, access: Access) -> APIRouter:
+def router(receiver: UploadReceiver, settings: Settings, access: Access) -> APIRouter:
     """Return the routes below `/api`; the middleware refuses requests that change anything without write access."""
     routes = APIRouter(prefix="/api", responses=problems.DOCUMENTED)
-    _add_whole_files(routes, uploads, access)
-    _add_states(routes, uploads, settings, access)
-    _add_tus(routes, uploads, settings, access)
+    _add_whole_files(routes, receiver, access)
+    _add_states(routes, receiver, settings, access)
+    _add_tus(routes, receiver, settings, access)
     return routes
 
 
-def _add_whole_files(routes: APIRouter, uploads: Uploads, access: Access) -> None:
+def _add_whole_files(routes: APIRouter, receiver: UploadReceiver, access: Access) -> None:
     @routes.post("/media", status_code=201, response_model=UploadStatus, responses=_POSTED, openapi_extra=_BODY)
     async def post(
         request: Request,
@@ -111,27 +111,27 @@ def _add_whole_files(routes: APIRouter, uploads: Uploads, access: Access) -> Non
                 filename, file_type, blocks = name or form.filename, form.file_type, form.blocks()
             user = access.user(request.headers)
             wanted = UploadRequest(filename, length, file_type, folder, title, user, is_resumable=False)
-            return await _received_whole(uploads, wanted, blocks)
+            return await _received_whole(receiver, wanted, blocks)
 
         return await _answered(posted, body)
 
 
-async def _received_whole(uploads: Uploads, wanted: UploadRequest, blocks: AsyncIterator[bytes]) -> Response:
-    spool = uploads.spool
-    upload = await uploads.run(spool.create, wanted)
+async def _received_whole(receiver: UploadReceiver, wanted: UploadRequest, blocks: AsyncIterator[bytes]) -> Response:
+    spool = receiver.spool
+    upload = await receiver.run(spool.create, wanted)
     try:
-        async with uploads.taken_over(upload.identifier):
-            size = await uploads.receive(upload.identifier, 0, blocks)
+        async with receiver.taken_over(upload.identifier):
+            size = await receiver.receive(upload.identifier, 0, blocks)
             _require_bytes(upload, size)
-            upload = await uploads.run(spool.mark, upload, "checking", length=size)
+            upload = await receiver.run(spool.mark, upload, "checking", length=size)
     except BaseException:
         # Nobody can continue it. The content length is that of the form, so a smaller file does not look incomplete.
-        await uploads.run(spool.discard, upload.identifier)
+        await receiver.run(spool.discard, upload.identifier)
         raise
-    upload = await uploads.land(upload, LAND_S)
+    upload = await receiver.land(upload, LAND_S)
     if upload.state == "failed":
         return problems.answer(422, upload.reason)
-    status = await uploads.run(_status, spool, upload)
+    status = await receiver.run(_status, spool, upload)
     has_landed = upload.state == "landed"
     headers = {"location": status.media} if has_landed else {"location": status.url, "retry-after": str(RETRY_S)}
     return _json(status, 201 if has_landed else 202, headers)
@@ -142,7 +142,7 @@ def _require_bytes(upload: Upload, size: int) -> None:
         raise EmptyFile(f"{upload.filename}: the file is empty")
 
 
-def _add_states(routes: APIRouter, uploads: Uploads, settings: Settings, access: Access) -> None:
+def _add_states(routes: APIRouter, receiver: UploadReceiver, settings: Settings, access: Access) -> None:
     @routes.get("/uploads")
     async def rules(request: Request) -> UploadRules:
         """Return whether this client may upload, and what."""
@@ -159,11 +159,11 @@ def _add_states(routes: APIRouter, uploads: Uploads, settings: Settings, access:
         identifier: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="ID of the upload.")], request: Request
     ) -> UploadStatus:
         """Return the state of an upload; once it has landed, that of the recording is at `media`."""
-        upload = await _own(uploads, access, request, identifier)
-        return await uploads.run(_status, uploads.spool, upload)
+        upload = await _own(receiver, access, request, identifier)
+        return await receiver.run(_status, receiver.spool, upload)
 
 
-def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Access) -> None:
+def _add_tus(routes: APIRouter, receiver: UploadReceiver, settings: Settings, access: Access) -> None:
     """Add the routes of the protocol, which has a specification of its own instead of a schema."""
 
     @routes.options("/uploads", include_in_schema=False)
@@ -185,7 +185,7 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
         async def created() -> Response:
             tus.require_version(request.headers)
             length, known = tus.number(request.headers, "Upload-Length"), tus.metadata(request.headers)
-            spool = uploads.spool
+            spool = receiver.spool
             wanted = UploadRequest(
                 known.get("filename") or known.get("name", ""),
                 length,
@@ -195,18 +195,18 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
                 access.user(request.headers),
                 metadata=request.headers.get("upload-metadata", ""),
             )
-            upload = await uploads.run(spool.create, wanted)
+            upload = await receiver.run(spool.create, wanted)
             headers = {"location": f"/api/uploads/{upload.identifier}"}
             if request.headers.get("content-type") == tus.CONTENT_TYPE:
                 try:
-                    appended = await _append(uploads, upload, request, body, 0)
+                    appended = await _append(receiver, upload, request, body, 0)
                 except BaseException:
-                    await uploads.run(spool.discard, upload.identifier)  # the client does not know its location
+                    await receiver.run(spool.discard, upload.identifier)  # the client does not know its location
                     raise
                 if appended.status_code != NO_CONTENT:
                     return appended
                 headers |= {name: appended.headers[name] for name in _APPENDED if name in appended.headers}
-            headers |= {"upload-expires": tus.date(await uploads.run(spool.expires, upload))}
+            headers |= {"upload-expires": tus.date(await receiver.run(spool.expires, upload))}
             return _tus(201, headers)
 
         return await _answered(created, body, is_tus=True)
@@ -215,20 +215,20 @@ def _add_tus(routes: APIRouter, uploads: Uploads, settings: Settings, access: Ac
     async def head(identifier: str, request: Request) -> Response:
         async def found() -> Response:
             tus.require_version(request.headers)
-            await _own(uploads, access, request, identifier)
-            await uploads.interrupt(identifier)
-            upload = await uploads.run(uploads.spool.get, identifier)
-            headers = await uploads.run(_progress, uploads.spool, upload)
+            await _own(receiver, access, request, identifier)
+            await receiver.interrupt(identifier)
+            upload = await receiver.run(receiver.spool.get, identifier)
+            headers = await receiver.run(_progress, receiver.spool, upload)
             if upload.metadata:
                 headers["upload-metadata"] = upload.metadata
             return _tus(GONE if upload.state == "failed" else 200, headers)
 
         return await _answered(found, is_tus=True)
 
-    _add_tus_changes(routes, uploads, access)
+    _add_tus_changes(routes, receiver, access)
 
 
-def _add_tus_changes(routes: APIRouter, uploads: Uploads, access: Access) -> None:
+def _add_tus_changes(routes: APIRouter, receiver: UploadReceiver, access: Access) -> None:
     @routes.patch("/uploads/{identifier}", include_in_schema=False)
     async def patch(identifier: str, request: Request) -> Response:
         body = Body(request)
@@ -238,8 +238,8 @@ def _add_tus_changes(routes: APIRouter, uploads: Uploads, access: Access) -> Non
             if request.headers.get("content-type") != tus.CONTENT_TYPE:
                 raise tus.InvalidHeader(f"Content-Type: {tus.CONTENT_TYPE} is required.", 415)
             offset = tus.number(request.headers, "Upload-Offset")
-            upload = await _own(uploads, access, request, identifier)
-            return await _append(uploads, upload, request, body, offset)
+            upload = await _own(receiver, access, request, identifier)
+            return await _append(receiver, upload, request, body, offset)
 
         return await _answered(appended, body, is_tus=True)
 
@@ -247,37 +247,37 @@ def _add_tus_changes(routes: APIRouter, uploads: Uploads, access: Access) -> Non
     async def cancel(identifier: str, request: Request) -> Response:
         async def cancelled() -> Response:
             tus.require_version(request.headers)
-            await _own(uploads, access, request, identifier)
-            await uploads.interrupt(identifier)
-            await uploads.run(uploads.spool.discard, identifier)
+            await _own(receiver, access, request, identifier)
+            await receiver.interrupt(identifier)
+            await receiver.run(receiver.spool.discard, identifier)
             return _tus(204)
 
         return await _answered(cancelled, is_tus=True)
 
 
-async def _append(uploads: Uploads, upload: Upload, request: Request, body: Body, offset: int) -> Response:
+async def _append(receiver: UploadReceiver, upload: Upload, request: Request, body: Body, offset: int) -> Response:
     """Append the body of a request; answer the last one when the upload has landed, or LAND_S seconds later."""
     checksum = tus.checksum(request.headers)
-    spool, identifier = uploads.spool, upload.identifier
+    spool, identifier = receiver.spool, upload.identifier
     if upload.state == "receiving":
-        async with uploads.taken_over(identifier) as stop:
-            received = await uploads.receive(identifier, offset, body.blocks(stop), checksum)
-        upload = await uploads.run(spool.get, identifier)
+        async with receiver.taken_over(identifier) as stop:
+            received = await receiver.receive(identifier, offset, body.blocks(stop), checksum)
+        upload = await receiver.run(spool.get, identifier)
     else:  # the client did not see the answer to its last request
         received = upload.length
         if offset != received:
             raise WrongOffset(f"{upload.filename}: the upload is complete")
     if received == upload.length:
-        upload = await uploads.land(upload, LAND_S)
+        upload = await receiver.land(upload, LAND_S)
     if upload.state == "failed":
         return _tus(422, detail=upload.reason)
-    headers = await uploads.run(_progress, spool, upload)
+    headers = await receiver.run(_progress, spool, upload)
     if upload.state == "landed":
         headers["content-location"] = recordings.path("/api/media", encode(upload.name))
     return _tus(204, headers)
 
 
-async def _own(uploads: Uploads, access: Access, request: Request, identifier: str) -> Upload:
+async def _own(receiver: UploadReceiver, access: Access, request: Request, identifier: str) -> Upload:
     """Return an upload of this client.
 
     Raises:
@@ -285,7 +285,7 @@ async def _own(uploads: Uploads, access: Access, request: Request, identifier: s
         TranscriptionError: the spool cannot be read.
 
     """
-    upload = await uploads.run(uploads.spool.get, identifier)
+    upload = await receiver.run(receiver.spool.get, identifier)
     if not access.may_write(request.headers) or upload.user != access.user(request.headers):
         raise NotFound("no such upload")
     return upload

@@ -17,8 +17,8 @@ from transcription_assets.domain import media_keys
 from transcription_assets.domain.transcript import SpeechModel
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.pipeline import quarantine, shard_status
-from transcription_assets.pipeline.backlog import Backlog, Progress, Request
 from transcription_assets.pipeline.decoding import DecodeRequest, Outcome
+from transcription_assets.pipeline.work_queue import Progress, WorkQueue, WorkRequest
 from transcription_assets.speech import Engine, SpeechOptions
 from transcription_assets.storage import Store
 from transcription_assets.workers import manifest as manifests
@@ -26,7 +26,7 @@ from transcription_assets.workers.launcher import Launched, Launcher, Phase, Sha
 from transcription_assets.workers.manifest import Manifest, ManifestRecording, Stage
 from transcription_assets.workers.worker import speech_settings
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=WorkRequest)
 
 log = logging.getLogger(__name__)
 
@@ -82,40 +82,40 @@ class Coordinator(Generic[R]):
         """
         if not requests:
             return
-        backlog = Backlog.of(store, requests, progress, self.owner)
-        yield from backlog.known
+        queue = WorkQueue.of(store, requests, progress, self.owner)
+        yield from queue.known
         idle = 0
-        while shards := self._shards(backlog):
+        while shards := self._shards(queue):
             time.sleep(idle * IDLE_WAIT_S)
-            round_ = _Round(store, backlog, self._manifest(backlog, shards), self.loading, self.announce)
+            round_ = _Round(store, queue, self._manifest(queue, shards), self.loading, self.announce)
             yield from round_.run(self.launcher)
             round_.raise_refusal()
             deaths = round_.record_deaths()
-            yield from backlog.isolate()
+            yield from queue.isolate()
             idle = 0 if round_.progressed or deaths else idle + 1
             if idle == MOST_IDLE_ROUNDS:
                 raise TransientFailure(f"the workers ended {idle} times and did nothing: {round_.reason}")
 
-    def _shards(self, backlog: Backlog[R]) -> manifests.Shards:
+    def _shards(self, queue: WorkQueue[R]) -> manifests.Shards:
         """Return the groups of each shard of the next round; what a worker died of comes last, one recording a round.
 
         With others beside it, it could take their workers down as well, if memory runs out.
         """
-        groups = backlog.pooled_groups(self.group_s)
+        groups = queue.pooled_groups(self.group_s)
         if groups:
-            lengths = [sum(map(backlog.length, group)) for group in groups]
+            lengths = [sum(map(queue.length, group)) for group in groups]
             return manifests.shards(groups, lengths, self.shard_s, self.launcher.most)
-        alone = backlog.suspect_groups()
+        alone = queue.suspect_groups()
         return [list(alone)] if alone else []
 
-    def _manifest(self, backlog: Backlog[R], shards: manifests.Shards) -> Manifest:
+    def _manifest(self, queue: WorkQueue[R], shards: manifests.Shards) -> Manifest:
         keys = {window[0] for shard in shards for group in shard for window in group}
         return Manifest(
             identifier=uuid4().hex,
             owner=self.owner,
             stage=self.stage,
             settings=dict(self.settings),
-            recordings=tuple(self.describe(request) for request in backlog.requests.values() if request.key in keys),
+            recordings=tuple(self.describe(request) for request in queue.requests.values() if request.key in keys),
             shards=tuple(tuple(tuple(group) for group in shard) for shard in shards),
             created=time.time(),
             parallel=self.parallel,
@@ -189,10 +189,10 @@ class _Round(Generic[R]):
     """One manifest, from its launch until all its workers have ended."""
 
     def __init__(
-        self, store: Store, backlog: Backlog[R], manifest: Manifest, loading: LoadingTime, announce: Announce
+        self, store: Store, queue: WorkQueue[R], manifest: Manifest, loading: LoadingTime, announce: Announce
     ) -> None:
         self._store = store
-        self._backlog = backlog
+        self._queue = queue
         self._manifest = manifest
         self._loading = loading
         self._announce = announce
@@ -278,11 +278,11 @@ class _Round(Generic[R]):
             for window in self._windows.intersection(status.done) - self._seen:
                 self._seen.add(window)
                 self.progressed = True
-                yield from self._backlog.finish(window)
+                yield from self._queue.finish(window)
             for key, failure in status.failed.items():
                 if key not in self._failed:
                     self._failed.add(key)
                     self.progressed = True
-                    yield from self._backlog.fail(key, failure.error)
-            current = [window for window in status.current if window[0] in self._backlog.requests]
-            self._backlog.tracker.working(current, status.share)
+                    yield from self._queue.fail(key, failure.error)
+            current = [window for window in status.current if window[0] in self._queue.requests]
+            self._queue.tracker.working(current, status.share)

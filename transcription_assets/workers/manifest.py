@@ -33,7 +33,7 @@ STAGES: Sequence[Stage] = get_args(Stage)
 
 @dataclass(frozen=True, slots=True)
 class ManifestRecording:
-    """A recording to work on; `version` identifies its input and options, see `Request`.
+    """A recording to work on; `version` identifies its input and options, see `WorkRequest`.
 
     To decode it, a worker also needs `sound`, the SHA-256 of the extracted audio, and the `vocabulary` to expect.
     """

@@ -15,7 +15,7 @@ from transcription_assets.errors import TranscriptionError, TransientFailure
 from transcription_assets.pipeline import shard_status
 from transcription_assets.pipeline.shard_status import ShardStatus
 from transcription_assets.storage import Store
-from transcription_assets.workers import job_endings
+from transcription_assets.workers import nebius_outcomes
 from transcription_assets.workers.launcher import Phase, ShardState, stored_statuses
 from transcription_assets.workers.manifest import Manifest
 from transcription_assets.workers.nebius_service import REQUEST, failures, is_accepted
@@ -187,9 +187,9 @@ class LaunchedJobs:
         if job is None:
             return ShardState(Phase.LOST, f"the job {watch.identifier} was deleted")
         name = job.status.state.name
-        if name in job_endings.FINAL:
+        if name in nebius_outcomes.FINAL:
             status = shard_status.load(self._store, shard_status.path(self._manifest.identifier, shard))
-            return job_endings.state(_ending(job, chosen), status)
+            return nebius_outcomes.shard_state(_outcome(job, chosen), status)
         stage, phase, limit_s = {
             "IMAGE_PULLING": ("pulling its image", Phase.WAITING, chosen.pull_limit_s),
             "RUNNING": ("running", Phase.RUNNING, chosen.timeout_s + GRACE_S),
@@ -271,7 +271,7 @@ class LaunchedJobs:
             if job is None:
                 return
             if not isinstance(job, TranscriptionError):
-                if job.status.state.name in job_endings.FINAL:
+                if job.status.state.name in nebius_outcomes.FINAL:
                     break
                 cancelled = cancelled or await is_accepted(service.cancel(CancelJobRequest(id=identifier), **REQUEST))
             elif not job.transient:
@@ -289,10 +289,10 @@ def worked_s(started: datetime | None, finished: datetime | None) -> float:
     return max(0.0, ended.timestamp() - started.timestamp())
 
 
-def _ending(job: "Job", chosen: "NebiusOptions") -> job_endings.Ending:
+def _outcome(job: "Job", chosen: "NebiusOptions") -> nebius_outcomes.JobOutcome:
     status = job.status
     seconds = worked_s(status.started_at, status.finished_at)
-    return job_endings.Ending(
+    return nebius_outcomes.JobOutcome(
         state=status.state.name,
         code=status.state_details.code,
         message=status.state_details.message,

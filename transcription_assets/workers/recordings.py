@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from transcription_assets.costs.timing import WorkerUse
 from transcription_assets.pipeline import failure_notes
-from transcription_assets.pipeline.backlog import Progress, WholeRecording
+from transcription_assets.pipeline.work_queue import Progress, WholeRecording
 from transcription_assets.storage import Store
 from transcription_assets.workers.coordinator import Announce, Coordinator
 from transcription_assets.workers.launcher import Launcher

@@ -8,7 +8,7 @@ import pytest
 from transcription_assets.defs.events import events
 from transcription_assets.defs.resources import StoreResource
 from transcription_assets.errors import TransientFailure
-from transcription_assets.events.catalogue import WrongEvents
+from transcription_assets.events.catalogue import InvalidEvents
 from transcription_assets_tests.defs.breaking import BAD
 from transcription_assets_tests.events.receiver import SECRET_TEXT, Receiver, receiving
 from transcription_assets_tests.graph_runs import Graph
@@ -58,7 +58,7 @@ def test_a_failed_recording_is_told_once(told: Graph, receiver: Receiver) -> Non
 
 def test_an_invalid_catalogue_fails_the_tick(told: Graph) -> None:
     told.store.write("events.toml", b"[hook]\nkind = 'pigeon'")
-    with pytest.raises(WrongEvents):
+    with pytest.raises(InvalidEvents):
         tick(told)
 
 

@@ -9,7 +9,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from transcription_assets import definitions
 from transcription_assets.settings import Settings
-from transcription_assets.wiring import SpeechSettings
+from transcription_assets.worker_wiring import SpeechSettings
 
 SERVICES = {"embedding_url": "https://service.example/v1", "embedding_key": "secret", "speech_key": "secret"}
 CHOSEN = [

@@ -8,7 +8,7 @@ import pytest
 
 from transcription_assets.defs import sources
 from transcription_assets.defs.resources import DecoderResource, FetcherResource, StoreResource
-from transcription_assets.sources.catalogue import Kind, WrongSources
+from transcription_assets.sources.catalogue import InvalidSources, Kind
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
 from transcription_assets_tests.sources.site import Page, Site, days_ago, episode, rss, site
@@ -107,7 +107,7 @@ def test_a_source_that_cannot_be_read_fails_its_run(instance: dg.DagsterInstance
 
 def test_an_invalid_catalogue_fails_the_tick(instance: dg.DagsterInstance, store: Store) -> None:
     store.write("sources.toml", b"[pod]\nkind = 'unknown'")
-    with pytest.raises(WrongSources):
+    with pytest.raises(InvalidSources):
         tick(instance, store)
 
 

@@ -14,7 +14,14 @@ import pytest
 
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.events import intake, lease, occurrences, outbox, servers, status, webhooks
-from transcription_assets.events.catalogue import Catalogue, Webhook, WrongEvents, parse, parse_channels, parse_secrets
+from transcription_assets.events.catalogue import (
+    Catalogue,
+    InvalidEvents,
+    Webhook,
+    parse,
+    parse_channels,
+    parse_secrets,
+)
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.event import Event
 from transcription_assets.events.states import States
@@ -621,14 +628,14 @@ def test_recordings_that_are_gone_are_forgotten(
     ],
 )
 def test_an_invalid_catalogue_names_the_field(text: str, reason: str) -> None:
-    with pytest.raises(WrongEvents) as raised:
+    with pytest.raises(InvalidEvents) as raised:
         parse(text.encode(), "events.toml")
     assert reason in raised.value.reasons
 
 
 @pytest.mark.parametrize("text", ["hook", "hook=", "hook=whsec_short", "hook=whsec_?", f"../x={SECRET_TEXT}"])
 def test_wrong_secrets_are_named_but_not_shown(text: str) -> None:
-    with pytest.raises(WrongEvents) as raised:
+    with pytest.raises(InvalidEvents) as raised:
         parse_secrets(text)
     assert "whsec_short" not in str(raised.value)
     assert SECRET_TEXT not in str(raised.value)

@@ -293,7 +293,7 @@ def test_identities_of_other_turns_do_not_count(archive: Archive) -> None:
 
 
 def test_a_batch_does_not_undo_a_name_of_meanwhile(archive: Archive) -> None:
-    made = embeddings.materialise(archive.store, A, archive.chain.encoder, archive.tools.choice)
+    made = embeddings.materialise(archive.store, A, archive.chain.encoder, archive.tools.passage_options)
     archive.name(A, "1", "Ada")
     embeddings.publish(archive.store, archive.tools.table, [replace(made, reused=False)])
     assert archive.names(A)[0] == "Ada"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.sources import catalogue, decisions, ledger
-from transcription_assets.sources.catalogue import WrongSources
+from transcription_assets.sources.catalogue import InvalidSources
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Entry, Ledger, Status
 from transcription_assets.storage import Store
@@ -95,7 +95,7 @@ def test_the_source_that_waited_longest_is_first() -> None:
     ],
 )
 def test_a_wrong_catalogue_names_the_field(text: str, field: str) -> None:
-    with pytest.raises(WrongSources) as raised:
+    with pytest.raises(InvalidSources) as raised:
         catalogue.parse(text.encode(), "test")
     assert field in raised.value.reasons
 

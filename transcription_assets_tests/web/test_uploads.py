@@ -20,7 +20,7 @@ from transcription_assets.errors import StoreAway, TransientFailure
 from transcription_assets.sources import spool
 from transcription_assets.sources.uploads import Landing
 from transcription_assets.storage import Store
-from transcription_assets.web import body_limit, receiving, uploads, waiters
+from transcription_assets.web import body_limit, upload_receiver, uploads, waiters
 from transcription_assets.web.archive import Archive
 from transcription_assets.web.library import Library
 from transcription_assets.web.thread_pool import ThreadPool
@@ -209,7 +209,7 @@ def test_the_metadata_are_sent_back(client: httpx2.Client) -> None:
 
 
 def test_a_refusal_after_the_body_is_not_delayed(client: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "DRAIN_S", 1e6)
+    monkeypatch.setattr(upload_receiver, "DRAIN_S", 1e6)
     url = begin(client, 10)
     assert append(client, url, 0, b"x", **{"upload-checksum": "sha1 eA=="}).status_code == 460
 
@@ -390,7 +390,7 @@ def test_a_server_tells_what_it_accepts(client: httpx2.Client) -> None:
 def test_an_upload_waits_while_the_store_is_away(
     local: Store, tmp_path: Path, tone: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "SWEEP_S", 0.1)
+    monkeypatch.setattr(upload_receiver, "SWEEP_S", 0.1)
     failures = [StoreAway("the store is away")]
     put = Store.put_media
 
@@ -412,7 +412,7 @@ def test_an_upload_waits_while_the_store_is_away(
 def test_one_failing_upload_does_not_stop_the_others(
     local: Store, tmp_path: Path, tone: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "SWEEP_S", 0.1)
+    monkeypatch.setattr(upload_receiver, "SWEEP_S", 0.1)
     land = Landing.land
 
     def fail_first(landing: Landing, upload: spool.Upload) -> spool.Upload:
@@ -459,7 +459,7 @@ def test_a_slow_landing_is_answered_before_it_ends(
 
 
 def test_a_stalled_client_is_given_up(client: httpx2.Client, tone: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiving, "STALL_S", 0.3)
+    monkeypatch.setattr(upload_receiver, "STALL_S", 0.3)
     url = begin(client, len(tone))
     head = "".join(f"{name}: {value}\r\n" for name, value in (APPEND | {"upload-offset": "0"}).items())
     with socket.create_connection(served.place(str(client.base_url).rstrip("/"))) as silent:

@@ -18,7 +18,7 @@ from transcription_assets.pipeline.video import MediaDecoder
 from transcription_assets.settings import Settings
 from transcription_assets.speech import windowing
 from transcription_assets.storage import Store
-from transcription_assets.wiring import SpeechSettings, build_transcriber
+from transcription_assets.worker_wiring import SpeechSettings, build_transcriber
 from transcription_assets.workers.coordinator import WorkerTranscriber
 from transcription_assets.workers.launcher import Phase
 from transcription_assets.workers.manifest import Manifest

@@ -43,7 +43,7 @@ class Queue:
 
         self.url = url
         region = _REGION.match(url)
-        with self._answered():
+        with self._translate_errors():
             session = session or boto3.Session()
             self._client = session.client(
                 "sqs",
@@ -61,7 +61,7 @@ class Queue:
         """
         found: list[Message] = []
         while len(found) < most:
-            with self._answered():
+            with self._translate_errors():
                 answer = self._client.receive_message(
                     QueueUrl=self.url,
                     MaxNumberOfMessages=min(BATCH, most - len(found)),
@@ -87,12 +87,12 @@ class Queue:
                 {"Id": str(number), "ReceiptHandle": message.receipt}
                 for number, message in enumerate(messages[first : first + BATCH])
             ]
-            with self._answered():
+            with self._translate_errors():
                 self._client.delete_message_batch(QueueUrl=self.url, Entries=entries)
 
     @contextmanager
-    def _answered(self) -> Iterator[None]:
-        """Convert boto3's errors to failures of this library."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate boto3's errors to failures of this library."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
         try:

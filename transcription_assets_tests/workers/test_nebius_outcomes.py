@@ -3,21 +3,21 @@
 import pytest
 
 from transcription_assets.pipeline.shard_status import RecordingFailure, ShardStatus
-from transcription_assets.workers.job_endings import Ending, state
 from transcription_assets.workers.launcher import Phase
+from transcription_assets.workers.nebius_outcomes import JobOutcome, shard_state
 
 BEGAN = ShardStatus("run", "host", 1, "1", 0.0)
 FAILED = ShardStatus("run", "host", 1, "1", 0.0, failed={"audio/a.wav": RecordingFailure("broken", transient=False)})
 
 
-def exited(code: int, **more: bool) -> Ending:
-    return Ending("FAILED", "Failed", f"Container exited with code {code}", **more)
+def exited(code: int, **more: bool) -> JobOutcome:
+    return JobOutcome("FAILED", "Failed", f"Container exited with code {code}", **more)
 
 
 @pytest.mark.parametrize(
-    ("ending", "status", "phase"),
+    ("outcome", "status", "phase"),
     [
-        (Ending("COMPLETED"), BEGAN, Phase.ENDED),
+        (JobOutcome("COMPLETED"), BEGAN, Phase.ENDED),
         (exited(0), BEGAN, Phase.ENDED),
         (exited(65), FAILED, Phase.ENDED),
         (exited(75), FAILED, Phase.ENDED),
@@ -31,21 +31,21 @@ def exited(code: int, **more: bool) -> Ending:
         (exited(139), BEGAN, Phase.DIED),
         (exited(143), BEGAN, Phase.LOST),
         (exited(137, machine_taken=True), BEGAN, Phase.DIED),
-        (Ending("FAILED", "OOMKilled"), BEGAN, Phase.DIED),
-        (Ending("FAILED"), BEGAN, Phase.DIED),
-        (Ending("FAILED", "InstancePreempted"), BEGAN, Phase.LOST),
-        (Ending("FAILED", machine_taken=True), BEGAN, Phase.LOST),
-        (Ending("FAILED", "ImagePullFailed", began=False), None, Phase.REFUSED),
-        (Ending("ERROR", "ImagePullFailed", began=False), None, Phase.REFUSED),
-        (Ending("FAILED", "QuotaExceeded", began=False), None, Phase.LOST),
-        (Ending("ERROR", "Internal"), BEGAN, Phase.LOST),
-        (Ending("CANCELLED"), BEGAN, Phase.LOST),
-        (Ending("CANCELLED", over_time=True), BEGAN, Phase.DIED),
-        (Ending("FAILED", over_time=True), BEGAN, Phase.DIED),
+        (JobOutcome("FAILED", "OOMKilled"), BEGAN, Phase.DIED),
+        (JobOutcome("FAILED"), BEGAN, Phase.DIED),
+        (JobOutcome("FAILED", "InstancePreempted"), BEGAN, Phase.LOST),
+        (JobOutcome("FAILED", machine_taken=True), BEGAN, Phase.LOST),
+        (JobOutcome("FAILED", "ImagePullFailed", began=False), None, Phase.REFUSED),
+        (JobOutcome("ERROR", "ImagePullFailed", began=False), None, Phase.REFUSED),
+        (JobOutcome("FAILED", "QuotaExceeded", began=False), None, Phase.LOST),
+        (JobOutcome("ERROR", "Internal"), BEGAN, Phase.LOST),
+        (JobOutcome("CANCELLED"), BEGAN, Phase.LOST),
+        (JobOutcome("CANCELLED", over_time=True), BEGAN, Phase.DIED),
+        (JobOutcome("FAILED", over_time=True), BEGAN, Phase.DIED),
     ],
 )
-def test_ending_of_a_job_decides_the_phase(ending: Ending, status: ShardStatus | None, phase: Phase) -> None:
-    assert state(ending, status).phase is phase
+def test_outcome_of_a_job_decides_the_phase(outcome: JobOutcome, status: ShardStatus | None, phase: Phase) -> None:
+    assert shard_state(outcome, status).phase is phase
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_ending_of_a_job_decides_the_phase(ending: Ending, status: ShardStatus |
     ],
 )
 def test_exit_code_is_found_in_the_message(text: str, code: int | None) -> None:
-    assert Ending("FAILED", message=text).exit_code == code
+    assert JobOutcome("FAILED", message=text).exit_code == code

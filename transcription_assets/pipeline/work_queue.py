@@ -1,4 +1,4 @@
-"""The backlog of a batch: the recordings on which a step is to be done, in windows, and what is known of each.
+"""The work queue of a batch: the recordings on which a step is to be done, in windows, and what is known of each.
 
 A step that can be divided (decoding) has many windows for a recording, another one (extraction, embedding) has one.
 """
@@ -18,7 +18,7 @@ Progress = Callable[[str, float], None]
 """Function that is called with a media key and the seconds of the recording that are done."""
 
 
-class Request(Protocol):
+class WorkRequest(Protocol):
     """A recording on which a step is to be done; `version` identifies everything that its result depends on."""
 
     @property
@@ -74,10 +74,10 @@ class WholeRecording:
         return {(0, 0)}
 
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=WorkRequest)
 
 
-class Backlog(Generic[R]):
+class WorkQueue(Generic[R]):
     """The requests of a batch whose outcome is not known yet.
 
     `requests` are by media key, `missing` are their windows that are not done. `suspects` are those that a process
@@ -93,22 +93,22 @@ class Backlog(Generic[R]):
         self.known: list[tuple[R, Exception | None]] = []
 
     @classmethod
-    def of(cls, store: Store, requests: Sequence[R], progress: Progress, owner: str) -> "Backlog[R]":
-        """Return the backlog; processes that died earlier are taken into account.
+    def of(cls, store: Store, requests: Sequence[R], progress: Progress, owner: str) -> "WorkQueue[R]":
+        """Return the queue; processes that died earlier are taken into account.
 
         Raises:
             TranscriptionError: the store refuses or does not answer.
 
         """
         quarantine.recover(store, owner)
-        backlog = cls(store, requests, progress)
-        backlog.known = backlog.isolate()
-        for key, request in list(backlog.requests.items()):
-            missing = backlog.missing[key] = request.missing(store)
-            backlog.tracker.begin(request, missing)
+        queue = cls(store, requests, progress)
+        queue.known = queue.isolate()
+        for key, request in list(queue.requests.items()):
+            missing = queue.missing[key] = request.missing(store)
+            queue.tracker.begin(request, missing)
             if not missing:
-                backlog.known += backlog._drop(key, None)
-        return backlog
+                queue.known += queue._drop(key, None)
+        return queue
 
     def isolate(self) -> list[tuple[R, Exception | None]]:
         """Read which recordings a process died of; return the failures of those that must not be tried again.
@@ -181,7 +181,7 @@ class ProgressTracker:
         self._done_s: dict[str, float] = defaultdict(float)
         self._reported_s: dict[str, float] = defaultdict(float)
 
-    def begin(self, request: Request, missing: set[WindowId]) -> None:
+    def begin(self, request: WorkRequest, missing: set[WindowId]) -> None:
         """Count the windows of a recording that are done already."""
         key, channels = request.key, max(1, request.channels)
         for window, length in request.lengths.items():

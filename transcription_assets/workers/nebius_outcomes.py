@@ -23,7 +23,7 @@ _NOT_STARTED = frozenset({2, 126, 127})
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class JobOutcome:
     """A job that has ended: its state, and the code and message of its details.
 
     `began` says whether its container ever started, `over_time` whether it worked for all of its time limit,
@@ -51,25 +51,25 @@ class Ending:
         return 128 + signal.SIGKILL if _MEMORY.search(self.text) else None
 
 
-def state(ending: Ending, status: ShardStatus | None) -> ShardState:
+def shard_state(outcome: JobOutcome, status: ShardStatus | None) -> ShardState:
     """Return the state of the shard; `status` is what its worker left in the store."""
-    if ending.state == "COMPLETED":
+    if outcome.state == "COMPLETED":
         return ShardState(Phase.ENDED)
-    return _by_service(ending) or _by_exit_code(ending.exit_code, status, ending.text)
+    return _by_service(outcome) or _by_exit_code(outcome.exit_code, status, outcome.text)
 
 
-def _by_service(ending: Ending) -> ShardState | None:
+def _by_service(outcome: JobOutcome) -> ShardState | None:
     """Return the state if the service or the machine ended the job, not the worker."""
-    text = ending.text
-    if _PREEMPTED.search(text) or (ending.machine_taken and ending.exit_code is None):
+    text = outcome.text
+    if _PREEMPTED.search(text) or (outcome.machine_taken and outcome.exit_code is None):
         return ShardState(Phase.LOST, f"the machine was preempted ({text})")
-    if not ending.began and ending.state != "CANCELLED" and _IMAGE.search(text):
+    if not outcome.began and outcome.state != "CANCELLED" and _IMAGE.search(text):
         return ShardState(Phase.REFUSED, f"the image cannot be pulled ({text}): see TRANSCRIPTION_NEBIUS_IMAGE")
-    if ending.over_time:
+    if outcome.over_time:
         return ShardState(Phase.DIED, f"the job reached its time limit, TRANSCRIPTION_NEBIUS_TIMEOUT_S ({text})")
-    if ending.state == "CANCELLED":
+    if outcome.state == "CANCELLED":
         return ShardState(Phase.LOST, f"the job was cancelled, not by its run ({text})")
-    if ending.state == "ERROR" or not ending.began:
+    if outcome.state == "ERROR" or not outcome.began:
         return ShardState(Phase.LOST, f"Nebius could not run the job ({text})")
     return None
 

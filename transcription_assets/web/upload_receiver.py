@@ -114,8 +114,8 @@ class _Active:
             self.stop.set_result(None)
 
 
-class Uploads:
-    """The uploads of one server. `close` ends it; what is unfinished continues with the next server."""
+class UploadReceiver:
+    """Receiver of the uploads of one server. `close` ends it; what is unfinished continues with the next server."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
