@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
+from transcription_assets.events.channel_queue import ChannelQueue
 from transcription_assets.events.lease import Lease, LeaseLost
-from transcription_assets.events.people import PeopleQueue
-from transcription_assets.events.servers import ServerQueue
 from transcription_assets.events.states import States, SubjectState
 from transcription_assets.events.status import BacklogProgress, Delivery
+from transcription_assets.events.webhook_queue import WebhookQueue
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
@@ -101,9 +101,9 @@ class Deliverer:
         """Deliver to one receiver; an error of the store becomes the outcome, as others may have none."""
         try:
             if isinstance(receiver, Webhook):
-                return ServerQueue(self.store, receiver, sender, self.now, until).deliver()
+                return WebhookQueue(self.store, receiver, sender, self.now, until).deliver()
             urls = self.urls.get(receiver.name, ())
-            return PeopleQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
+            return ChannelQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
         except TranscriptionError as error:
             return Delivery(error=str(error))
         except Exception as error:  # noqa: BLE001 -- no receiver may stop the others; the text may hold its secrets

@@ -1,4 +1,4 @@
-"""Messages to people through apprise, whose URLs are secrets: no log and no error holds a part of one."""
+"""Messages to channels through apprise, whose URLs are secrets: no log and no error holds a part of one."""
 
 import logging
 import threading

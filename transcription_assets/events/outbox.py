@@ -1,6 +1,6 @@
 """The outbox: one file for each event and receiver, deleted when it is delivered, moved when it is given up.
 
-`events/outbox/<receiver>/` waits for servers, `events/digests/<receiver>/` for the next message to people,
+`events/outbox/<receiver>/` waits for webhooks, `events/digests/<receiver>/` for the next message to channels,
 `events/dead/<receiver>/` is the dead-letter list. Names begin with the time of the event, so that they sort by time.
 """
 
@@ -27,7 +27,7 @@ BATCH = 200
 
 
 def lag(store: Store) -> float:
-    """Return the age in seconds of the oldest event that waits for a server, or occurrence that waits for the intake.
+    """Return the age in seconds of the oldest event that waits for a webhook, or occurrence that waits for the intake.
 
     It is 0.0 if none waits. Occurrences count although no receiver may want them.
 
@@ -41,7 +41,7 @@ def lag(store: Store) -> float:
 
 
 def pending(store: Store) -> dict[str, int]:
-    """Return the number of waiting events by receiver, servers and people.
+    """Return the number of waiting events by receiver, webhooks and channels.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.

@@ -1,4 +1,4 @@
-"""Sending one event to one server, and the decision when to try again."""
+"""Sending one event to one webhook, and the decision when to try again."""
 
 import json
 import random
@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends events to servers; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
+    """Sends events to webhooks; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
 
     source: str = SOURCE
     secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict, repr=False)

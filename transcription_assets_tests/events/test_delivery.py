@@ -1,4 +1,4 @@
-"""Events reach servers over real connections: in order, signed, and each until it was taken."""
+"""Events reach webhooks over real connections: in order, signed, and each until it was taken."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.events import intake, lease, occurrences, outbox, servers, status, webhooks
+from transcription_assets.events import intake, lease, occurrences, outbox, status, webhook_queue, webhooks
 from transcription_assets.events.catalogue import Catalogue, Webhook, WrongEvents, parse, parse_channels, parse_secrets
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.event import Event
@@ -241,9 +241,9 @@ def test_a_server_that_rejects_everything_has_to_wait(
 ) -> None:
     subscribed()
     receiver.answer = lambda _request: Answer(400)
-    fail(store, *(f"audio/{number}.wav" for number in range(servers.MOST_REJECTED_IN_A_ROW + 5)))
+    fail(store, *(f"audio/{number}.wav" for number in range(webhook_queue.MOST_REJECTED_IN_A_ROW + 5)))
     deliverer.deliver()
-    assert len(receiver.requests) == servers.MOST_REJECTED_IN_A_ROW
+    assert len(receiver.requests) == webhook_queue.MOST_REJECTED_IN_A_ROW
     assert status.load_status(store, "hook").failures == 1
 
 

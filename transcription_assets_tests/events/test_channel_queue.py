@@ -1,4 +1,4 @@
-"""Messages to people, through the real apprise and a server on this machine."""
+"""Messages to channels, through the real apprise and a server on this machine."""
 
 import json
 import logging

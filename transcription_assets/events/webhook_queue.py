@@ -1,4 +1,4 @@
-"""The events that wait for one server: the oldest first, and each subject in order."""
+"""Queue of a webhook: the events that wait for it, the oldest first, and each subject in order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,8 @@ MOST_REJECTED_IN_A_ROW = 10
 
 
 @dataclass
-class ServerQueue:
-    """One delivery to a server, which begins no attempt after `until`; `now` returns the time (UTC).
+class WebhookQueue:
+    """One delivery to a webhook, which begins no attempt after `until`; `now` returns the time (UTC).
 
     An event that the server rejects is tried again later; those that follow about the same subject wait for it. Any
     other failure ends the delivery, and the next attempt has to wait.

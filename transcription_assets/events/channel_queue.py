@@ -1,4 +1,4 @@
-"""The events that wait for the next message to people, and what is outstanding."""
+"""Queue of a channel: the events that wait for its next message, and the failures that are outstanding."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ MOST_DELETED = 2 * MOST_WAITING
 
 
 @dataclass(frozen=True)
-class PeopleQueue:
+class ChannelQueue:
     """One delivery to a channel with the addresses `urls`; `now` returns the time (UTC).
 
     Addresses are independent of each other: each has its own pace, and gets each event in one message. An event is
