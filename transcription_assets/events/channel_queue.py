@@ -1,15 +1,21 @@
-"""Queue of a channel: the events that wait for its next message, and the failures that are outstanding."""
+"""Queue of a channel: the events that wait for its next message, and the failures that are outstanding.
 
+Messages are sent through apprise, whose URLs are secrets: no log and no error holds a part of one.
+"""
+
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from transcription_assets.domain import media_keys
-from transcription_assets.errors import TranscriptionError
+from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.events import digests, outbox, status
 from transcription_assets.events.catalogue import Channel
-from transcription_assets.events.notify import Notifier, SendOutcome
+from transcription_assets.events.digests import Notification
 from transcription_assets.events.states import States
 from transcription_assets.events.status import Address, Delivery, Status
 from transcription_assets.sources.network import digest
@@ -19,6 +25,31 @@ MOST_WAITING = 2_000
 """Events that wait for messages; above it the oldest are deleted."""
 MOST_DELETED = 2 * MOST_WAITING
 """Files that one delivery deletes; the next one continues."""
+APPRISE_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """Outcome of a message to one address: `error` is "" if the service took it.
+
+    With `may_arrive` it is unknown whether it did: there was no answer in time, and the attempt cannot be stopped.
+    """
+
+    error: str = ""
+    may_arrive: bool = False
+
+
+class Notifier(Protocol):
+    """Sends a message to one address."""
+
+    def __call__(self, url: str, message: Notification) -> SendOutcome:
+        """Send the message.
+
+        Raises:
+            PermanentFailure: the notifier is not installed.
+
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +122,7 @@ class ChannelQueue:
         outbox.remove(self.store, [path for path in paths if path not in kept][:MOST_DELETED])
         return waiting
 
-    def _notified(self, url: str, message: digests.Notification) -> SendOutcome:
+    def _notified(self, url: str, message: Notification) -> SendOutcome:
         try:
             return self.notifier(url, message)
         except TranscriptionError as error:
@@ -128,3 +159,43 @@ def outstanding(store: Store, channel: Channel) -> list[digests.Outstanding]:
         if entry.failed and is_wanted and is_current:
             listed.append(digests.Outstanding(name, entry.at, entry.reason))
     return listed
+
+
+def by_apprise(url: str, message: Notification) -> SendOutcome:
+    """Send a message through apprise, within APPRISE_LIMIT_S.
+
+    Raises:
+        PermanentFailure: apprise is not installed.
+
+    """
+    try:
+        import apprise
+    except ImportError as error:
+        hint = "pip install 'transcription_assets[notify]'"
+        raise PermanentFailure(f"messages to people need apprise; {hint}", hint=hint) from error
+    # Their messages hold URLs.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    outcomes: list[SendOutcome] = []
+
+    def send() -> None:
+        try:
+            # One address for each object: for several, apprise starts threads that the process waits for at its end.
+            sender = apprise.Apprise()
+            if not sender.add(url):
+                outcomes.append(SendOutcome("an address in TRANSCRIPTION_EVENT_CHANNELS is not one that apprise knows"))
+                return
+            is_sent = sender.notify(title=message.title, body=message.body, body_format=apprise.NotifyFormat.TEXT)
+            outcomes.append(
+                SendOutcome(
+                    "" if is_sent else "apprise could not deliver the message; check the address and its service"
+                )
+            )
+        except Exception as error:  # noqa: BLE001 -- of a service; its text may hold the address
+            outcomes.append(SendOutcome(f"{type(error).__name__} in apprise"))
+
+    # Some services have no time limit. A daemon thread, as the process would wait for others when it ends.
+    thread = threading.Thread(target=send, name="apprise", daemon=True)
+    thread.start()
+    thread.join(APPRISE_LIMIT_S)
+    return outcomes[0] if outcomes else SendOutcome(f"no answer within {APPRISE_LIMIT_S:.0f} s", may_arrive=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError
-from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
+from transcription_assets.events import backlog, catalogue, intake, lease, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
-from transcription_assets.events.channel_queue import ChannelQueue
+from transcription_assets.events.channel_queue import ChannelQueue, Notifier, by_apprise
 from transcription_assets.events.lease import Lease, LeaseLost
 from transcription_assets.events.states import States, SubjectState
 from transcription_assets.events.status import BacklogProgress, Delivery
@@ -47,7 +47,7 @@ class Deliverer:
     store: Store
     sender: Sender = field(default_factory=Sender)
     urls: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    notifier: notify.Notifier = notify.by_apprise
+    notifier: Notifier = by_apprise
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     budget_s: float = BUDGET_S
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from transcription_assets.events import occurrences, outbox, status
 from transcription_assets.events.catalogue import Webhook
-from transcription_assets.events.event import Queued
+from transcription_assets.events.outbox import QueuedEvent
 from transcription_assets.events.status import Delivery, Status
 from transcription_assets.events.webhooks import MOST_REJECTIONS, Attempt, Sender, pause
 from transcription_assets.storage import Store
@@ -62,7 +62,7 @@ class WebhookQueue:
             status.save_status(self.store, self.receiver.name, self._known)
         return self.outcome
 
-    def _is_next(self, queued: Queued) -> bool:
+    def _is_next(self, queued: QueuedEvent) -> bool:
         """Return whether the event may be sent now; if not, those that follow about its subject may not, either."""
         if queued.event.subject in self._blocked:
             return False
@@ -71,7 +71,7 @@ class WebhookQueue:
             return False
         return True
 
-    def _settle(self, path: str, queued: Queued, attempt: Attempt) -> bool:
+    def _settle(self, path: str, queued: QueuedEvent, attempt: Attempt) -> bool:
         """Note the outcome of an attempt; return False if the server takes no events."""
         if attempt.verdict == "delivered":
             self._remove(path)
@@ -111,7 +111,7 @@ class WebhookQueue:
             if queued is not None and datetime.fromisoformat(queued.queued) <= oldest:
                 self._give_up(path, replace(queued, reason=f"not delivered within {hours:g} h: {attempt.reason}"))
 
-    def _give_up(self, path: str, queued: Queued) -> None:
+    def _give_up(self, path: str, queued: QueuedEvent) -> None:
         outbox.give_up(self.store, self.receiver.name, path, queued)
         self.outcome.dead += 1
         self.outcome.waiting -= 1

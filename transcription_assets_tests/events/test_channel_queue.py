@@ -9,9 +9,9 @@ import pytest
 
 from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences, outbox, status
+from transcription_assets.events.channel_queue import SendOutcome, by_apprise
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.digests import Notification
-from transcription_assets.events.notify import SendOutcome, by_apprise
 from transcription_assets.storage import Store
 from transcription_assets_tests.events.conftest import Clock
 from transcription_assets_tests.events.receiver import Answer, Receiver
