@@ -28,8 +28,8 @@ def sources() -> None:
 @sources.command("list")
 def list_sources() -> None:
     """List the sources with their state."""
+    from transcription_assets.domain.urls import without_secrets
     from transcription_assets.sources import catalogue, decisions
-    from transcription_assets.sources.network import without_secrets
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
@@ -67,9 +67,9 @@ def check(names: tuple[str, ...]) -> None:
 
     Exit code 1: a source cannot be read.
     """
+    from transcription_assets.domain.urls import digest
     from transcription_assets.sources import decisions, ledger
     from transcription_assets.sources.fetching import EVERYTHING, MOST_AT_ONCE
-    from transcription_assets.sources.network import digest
 
     fetcher, chosen = _opened(names, read_only=True)
     failed = False

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from transcription_assets.domain import media_keys
+from transcription_assets.domain.urls import digest
 from transcription_assets.errors import PermanentFailure, TranscriptionError
 from transcription_assets.events import digests, outbox, status
 from transcription_assets.events.catalogue import Channel
 from transcription_assets.events.digests import Notification
 from transcription_assets.events.states import States
 from transcription_assets.events.status import Address, Delivery, Status
-from transcription_assets.sources.network import digest
 from transcription_assets.storage import Store
 
 MOST_WAITING = 2_000

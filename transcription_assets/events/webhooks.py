@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from transcription_assets.domain.urls import without_secrets
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.events.catalogue import Webhook
 from transcription_assets.events.event import CONTENT_TYPE, SOURCE, Event
-from transcription_assets.sources.network import Network, answered, client, without_secrets
+from transcription_assets.guarded_http import Network, client, translate_http_errors
 
 FIRST_S = 5.0
 FACTOR = 3.0
@@ -62,7 +63,7 @@ class Sender:
         headers = signature_headers(event.id, int(time.time()), body, secrets)
         try:
             with (
-                answered(_origin(receiver.url)),
+                translate_http_errors(_origin(receiver.url)),
                 client(self.networks, receiver.timeout_s, setting="TRANSCRIPTION_EVENT_NETWORKS") as http,
                 http.stream(
                     "POST",

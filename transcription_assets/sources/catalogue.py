@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from transcription_assets.domain.urls import absolute
 from transcription_assets.errors import InvalidCatalogue, NotFound
-from transcription_assets.sources.feeds import MOST_ITEMS, absolute
+from transcription_assets.sources.feeds import MOST_ITEMS
 from transcription_assets.storage import Store
 
 PATH = "sources.toml"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from transcription_assets.domain.urls import digest
 from transcription_assets.sources.catalogue import Kind, Source
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Ledger
-from transcription_assets.sources.network import digest
 
 MOST_ATTEMPTS = 8
 """Attempts of an item that fails for reasons that may pass; one for each look."""

@@ -13,8 +13,10 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from transcription_assets.domain.media_keys import SUFFIXES, encode
+from transcription_assets.domain.urls import digest, redacted, with_credentials, without_secrets
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.events import occurrences
+from transcription_assets.guarded_http import Network, client
 from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
@@ -25,7 +27,6 @@ from transcription_assets.sources.download import Downloaded, Downloader, forget
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Entry, Ledger, Status
 from transcription_assets.sources.links import LinkReader
-from transcription_assets.sources.network import Network, client, digest, redacted, with_credentials, without_secrets
 from transcription_assets.sources.other_stores import OtherStore, name_in_inbox
 from transcription_assets.storage import Store
 
