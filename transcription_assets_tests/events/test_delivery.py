@@ -603,6 +603,7 @@ def test_recordings_that_are_gone_are_forgotten(
         ("['../x']\nkind = 'channel'", "../x"),
         ("hook = 1", "hook"),
         ("[mail]\nkind = 'channel'\nevery_minutes = 0", "mail.every_minutes"),
+        ("[mail]\nkind = 'channel'\nwebhook = 1", "mail.webhook"),
         ("[events]\nstuck_hours = -1", "events.stuck_hours"),
     ],
     ids=[
@@ -617,6 +618,7 @@ def test_recordings_that_are_gone_are_forgotten(
         "name",
         "no table",
         "interval",
+        "field named like a kind",
         "general",
     ],
 )
