@@ -75,6 +75,6 @@ def report(store: Store, waiting: Waiting | None, *, was_stuck: bool) -> None:
         reason = (
             f"{waiting.count} recordings wait, the first since {waiting.since:%Y-%m-%d %H:%M} UTC: {waiting.oldest}"
         )
-        occurrences.failed(store, "backlog", NAME, reason)
+        occurrences.record_failure(store, "backlog", NAME, reason)
     elif was_stuck:
-        occurrences.recovered(store, "backlog", NAME)
+        occurrences.record_recovery(store, "backlog", NAME)

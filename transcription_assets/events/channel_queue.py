@@ -76,7 +76,7 @@ class ChannelQueue:
         before, now = status.load_status(self.store, self.channel.name), self.now()
         known = {digest(url): before.addresses.get(digest(url), Address(daily=now)) for url in self.urls}
         # If the last delivery was interrupted, it left events that were sent.
-        paths = self._cleared(self.store.list(outbox.folder(self.channel)), known)
+        paths = self._delete_sent(self.store.list(outbox.folder(self.channel)), known)
         if not known:
             return Delivery(waiting=len(paths), error="it has no address in TRANSCRIPTION_EVENT_CHANNELS")
         due = {key: self._due(each, paths, now) for key, each in known.items()}
@@ -91,7 +91,7 @@ class ChannelQueue:
                     return address
                 waiting = [each for each in events if each.id not in address.had]
                 message = digests.compose(waiting, listed if what == "daily" else None, installation)
-                outcome = self._notified(url, message) if message else SendOutcome()
+                outcome = self._send(url, message) if message else SendOutcome()
                 if outcome.error:
                     # A message that may still arrive must not come twice within the pace of the channel.
                     pause_s = self.channel.every_minutes * 60 if outcome.may_arrive else 0.0
@@ -104,7 +104,7 @@ class ChannelQueue:
         if sent != before.addresses:
             # Before the events are deleted: if it is killed in between, they are not sent again.
             status.save_status(self.store, self.channel.name, _summary(sent))
-        left = self._cleared(paths, sent)
+        left = self._delete_sent(paths, sent)
         return Delivery(delivered=len(paths) - len(left), waiting=len(left), error=_summary(sent).error)
 
     def _due(self, address: Address, paths: Sequence[str], now: datetime) -> digests.Due:
@@ -114,7 +114,7 @@ class ChannelQueue:
         waiting = len(set(_names(paths)) - set(address.had))
         return digests.due(waiting, digests.Sent(address.message, address.daily), pace, now)
 
-    def _cleared(self, paths: Sequence[str], addresses: Mapping[str, Address]) -> list[str]:
+    def _delete_sent(self, paths: Sequence[str], addresses: Mapping[str, Address]) -> list[str]:
         """Delete the events that all addresses have had, and the oldest above MOST_WAITING; return those that wait."""
         had = set.intersection(*(set(each.had) for each in addresses.values())) if addresses else set()
         waiting = [path for path, name in zip(paths, _names(paths), strict=True) if name not in had][-MOST_WAITING:]
@@ -122,7 +122,7 @@ class ChannelQueue:
         outbox.remove(self.store, [path for path in paths if path not in kept][:MOST_DELETED])
         return waiting
 
-    def _notified(self, url: str, message: Notification) -> SendOutcome:
+    def _send(self, url: str, message: Notification) -> SendOutcome:
         try:
             return self.notifier(url, message)
         except TranscriptionError as error:

@@ -78,7 +78,7 @@ class Deliverer:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
         progress = before or BacklogProgress(since=self.store.last_modified(occurrences.CATALOGUE))
-        progress = self._tidied(self._watched(found, progress), found, own)
+        progress = self._clean_up(self._check_backlog(found, progress), found, own)
         events = 0
         while True:
             taken = intake.take(self.store, found, progress.since, own)
@@ -92,12 +92,12 @@ class Deliverer:
         sender = replace(self.sender, source=found.source)
         receivers = list(found.receivers.values())
         with ThreadPoolExecutor(max(1, len(receivers)), "events") as pool:
-            outcomes = pool.map(lambda each: self._guarded(each, found, sender, until), receivers)
+            outcomes = pool.map(lambda each: self._deliver_to(each, found, sender, until), receivers)
             return DeliveryReport(
                 events, {each.name: outcome for each, outcome in zip(receivers, outcomes, strict=True)}
             )
 
-    def _guarded(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
+    def _deliver_to(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
         """Deliver to one receiver; an error of the store becomes the outcome, as others may have none."""
         try:
             if isinstance(receiver, Webhook):
@@ -112,7 +112,7 @@ class Deliverer:
             status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
             return Delivery(error=reason)
 
-    def _watched(self, found: Catalogue, progress: BacklogProgress) -> BacklogProgress:
+    def _check_backlog(self, found: Catalogue, progress: BacklogProgress) -> BacklogProgress:
         """Look at the backlog if that is due, and record what was found."""
         subject = f"backlog:{backlog.NAME}"
         states = States(self.store)
@@ -127,7 +127,7 @@ class Deliverer:
         backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: BacklogProgress, found: Catalogue, own: Lease) -> BacklogProgress:
+    def _clean_up(self, progress: BacklogProgress, found: Catalogue, own: Lease) -> BacklogProgress:
         """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:

@@ -152,7 +152,7 @@ class Fetcher:
         try:
             found = self.look(source, replace(known, etag="", last_modified="") if again else known)
         except TranscriptionError as error:
-            occurrences.failed(self.store, "source", source.name, str(error), transient=error.transient)
+            occurrences.record_failure(self.store, "source", source.name, str(error), transient=error.transient)
             ledger.save(self.store, source.name, replace(known, looked=started, error=str(error)))
             raise
         if again:
@@ -178,7 +178,7 @@ class Fetcher:
             pending=chosen.pending + len(chosen.fetch),
         )
         if state_error and not (chosen.fetch and known.size >= quota_bytes):
-            occurrences.recovered(self.store, "source", source.name)
+            occurrences.record_recovery(self.store, "source", source.name)
         # Before the first download: a fetch that is killed must not take the skipped items for new ones later.
         known = ledger.save(self.store, source.name, known)
         for number, item in enumerate(chosen.fetch):
@@ -191,7 +191,7 @@ class Fetcher:
         else:
             report.pending = chosen.pending
         if report.stopped:
-            occurrences.failed(self.store, "source", source.name, report.stopped)
+            occurrences.record_failure(self.store, "source", source.name, report.stopped)
             known = ledger.save(
                 self.store, source.name, replace(known, pending=0, error=report.stopped, etag="", last_modified="")
             )
@@ -222,7 +222,7 @@ class Fetcher:
             )
             if entry.status == "failed":
                 name = f"{source.name}/{item.identity}"
-                occurrences.failed(self.store, "item", name, str(error), title=named, transient=error.transient)
+                occurrences.record_failure(self.store, "item", name, str(error), title=named, transient=error.transient)
             report.failed[named] = str(error)
             announce(f"failed: {named}: {error}")
         else:
@@ -231,7 +231,7 @@ class Fetcher:
                 return ledger.save(self.store, source.name, known)
             key, made = outcome
             if is_known:  # it may have been given up before; else no event is made of this
-                occurrences.recovered(self.store, "item", f"{source.name}/{item.identity}")
+                occurrences.record_recovery(self.store, "item", f"{source.name}/{item.identity}")
             entry = Entry("landed", _stamp(self.now()), made.title, key, made.size, guid=before.guid)
             report.landed[key] = made
             report.bytes += made.size
