@@ -1,4 +1,4 @@
-"""The commands of `sources`: list the sources of recordings, look at them, and fetch from them."""
+"""The commands of `sources`: list the sources of recordings, check them, and fetch from them."""
 
 import sys
 from collections.abc import Sequence
@@ -76,16 +76,16 @@ def check(names: tuple[str, ...]) -> None:
     for source in chosen:
         try:
             known = ledger.load(fetcher.store, source.name)
-            look = fetcher.look(source, ledger.Ledger())
+            listing = fetcher.list_items(source, ledger.Ledger())
         except TranscriptionError as error:
             failed = True
             shown.print(f" [bold red]failed[/] {source.name}: {plain(str(error))}", soft_wrap=True)
             continue
         plan = decisions.plan(
-            look.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE, digest(source.url)
+            listing.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE, digest(source.url)
         )
-        title = f" ({plain(look.title)})" if look.title else ""
-        counts = f"{len(look.items)} recordings, {len(plan.fetch) + plan.pending} to fetch"
+        title = f" ({plain(listing.title)})" if listing.title else ""
+        counts = f"{len(listing.items)} recordings, {len(plan.fetch) + plan.pending} to fetch"
         shown.print(f" [green]ok[/] {source.name}{title}: {counts}", soft_wrap=True)
         for item in plan.fetch:
             day = item.published.isoformat() if item.published else "unknown day"

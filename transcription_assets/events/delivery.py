@@ -113,7 +113,7 @@ class Deliverer:
             return Delivery(error=reason)
 
     def _check_backlog(self, found: Catalogue, progress: BacklogProgress) -> BacklogProgress:
-        """Look at the backlog if that is due, and record what was found."""
+        """Check the backlog if that is due, and record what was found."""
         subject = f"backlog:{backlog.NAME}"
         states = States(self.store)
         states.read([subject])
@@ -124,7 +124,7 @@ class Deliverer:
             if was_stuck and progress.moved and entry and progress.moved > datetime.fromisoformat(entry.at):
                 backlog.report(self.store, None, was_stuck=True)
             return progress
-        backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
+        backlog.report(self.store, backlog.find_waiting(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
     def _clean_up(self, progress: BacklogProgress, found: Catalogue, own: Lease) -> BacklogProgress:

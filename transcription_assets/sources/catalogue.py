@@ -30,7 +30,7 @@ class _Entry(BaseModel):
 
 
 class FeedSource(_Entry):
-    """A podcast feed (RSS, Atom); of the items of the first look the newest `backfill` are fetched."""
+    """A podcast feed (RSS, Atom); of the items of the first listing the newest `backfill` are fetched."""
 
     kind: Literal["feed"]
     url: Url

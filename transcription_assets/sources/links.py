@@ -23,7 +23,7 @@ from transcription_assets.sources.download import MOST_DOCUMENT_BYTES, Client, D
 from transcription_assets.sources.feeds import Item, line, possible_day
 
 MOST_ENTRIES = 50
-"""Entries of a playlist or channel that a look reads at least: more are not published between two looks."""
+"""Entries of a playlist or channel that a listing reads at least: more are not published between two listings."""
 MOST_FRAGMENT_BYTES = 256 << 20
 """Maximum size of a fragment: yt-dlp holds one in memory."""
 FORMAT = "/".join(
