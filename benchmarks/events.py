@@ -74,7 +74,7 @@ def _measure(store: Store, receiver: Receiver, count: int) -> bool:
         started = time.monotonic()
         for event in range(number * count // ROUNDS, (number + 1) * count // ROUNDS):
             name, version = f"audio/{event % RECORDINGS}.wav", str(event // RECORDINGS)
-            occurrences.failed(store, "recording", name, "it is broken", version=version, step="video")
+            occurrences.record_failure(store, "recording", name, "it is broken", version=version, step="video")
         recording_s += time.monotonic() - started
         started = time.monotonic()
         deliverer.deliver()

@@ -46,25 +46,6 @@ class TooLarge(PermanentFailure):
     """A file that people write by hand exceeds its size limit."""
 
 
-class InvalidCatalogue(PermanentFailure):
-    """A TOML file that people write into the store, or a setting about its tables, is invalid.
-
-    Subclasses name the `guide` that describes its fields.
-
-    Attributes:
-        reasons: The error of each field, by `table.field`; the key is "" for the whole file.
-
-    """
-
-    guide: ClassVar[str]
-
-    def __init__(self, location: str, reasons: dict[str, str]) -> None:
-        hint = f"see {self.guide} for its fields"
-        details = "; ".join(f"{name}: {reason}" if name else reason for name, reason in reasons.items())
-        super().__init__(f"{location}: {details}; {hint}", hint=hint)
-        self.reasons = reasons
-
-
 class UndecodableSpeech(PermanentFailure):
     """The extracted audio cannot be decoded to its known length."""
 

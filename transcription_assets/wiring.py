@@ -21,6 +21,7 @@ from transcription_assets.errors import PermanentFailure
 from transcription_assets.events import catalogue
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.webhooks import Sender
+from transcription_assets.guarded_http import parse_networks
 from transcription_assets.pipeline import audio, embeddings, transcript
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.pipeline.identification import IdentificationTools
@@ -33,7 +34,6 @@ from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import Settings
 from transcription_assets.slides.local import LocalReader
 from transcription_assets.sources.fetching import Fetcher, SourceLimits
-from transcription_assets.sources.network import parse_networks
 from transcription_assets.sources.spool import SpoolLimits, UploadSpool
 from transcription_assets.speakers.diariser import Bounds, Diariser
 from transcription_assets.speakers.local import LocalDiariser

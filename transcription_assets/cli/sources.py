@@ -1,4 +1,4 @@
-"""The commands of `sources`: list the sources of recordings, look at them, and fetch from them."""
+"""The commands of `sources`: list the sources of recordings, check them, and fetch from them."""
 
 import sys
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def sources() -> None:
 @sources.command("list")
 def list_sources() -> None:
     """List the sources with their state."""
+    from transcription_assets.domain.urls import without_secrets
     from transcription_assets.sources import catalogue, decisions
-    from transcription_assets.sources.network import without_secrets
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()
@@ -67,25 +67,25 @@ def check(names: tuple[str, ...]) -> None:
 
     Exit code 1: a source cannot be read.
     """
+    from transcription_assets.domain.urls import digest
     from transcription_assets.sources import decisions, ledger
     from transcription_assets.sources.fetching import EVERYTHING, MOST_AT_ONCE
-    from transcription_assets.sources.network import digest
 
     fetcher, chosen = _opened(names, read_only=True)
     failed = False
     for source in chosen:
         try:
             known = ledger.load(fetcher.store, source.name)
-            look = fetcher.look(source, ledger.Ledger())
+            listing = fetcher.list_items(source, ledger.Ledger())
         except TranscriptionError as error:
             failed = True
             shown.print(f" [bold red]failed[/] {source.name}: {plain(str(error))}", soft_wrap=True)
             continue
         plan = decisions.plan(
-            look.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE, digest(source.url)
+            listing.items, known, getattr(source, "backfill", EVERYTHING), MOST_AT_ONCE, digest(source.url)
         )
-        title = f" ({plain(look.title)})" if look.title else ""
-        counts = f"{len(look.items)} recordings, {len(plan.fetch) + plan.pending} to fetch"
+        title = f" ({plain(listing.title)})" if listing.title else ""
+        counts = f"{len(listing.items)} recordings, {len(plan.fetch) + plan.pending} to fetch"
         shown.print(f" [green]ok[/] {source.name}{title}: {counts}", soft_wrap=True)
         for item in plan.fetch:
             day = item.published.isoformat() if item.published else "unknown day"

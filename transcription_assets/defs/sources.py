@@ -18,7 +18,7 @@ from transcription_assets.sources.fetching import FetchReport
 from transcription_assets.sources.ledger import Ledger
 
 INTERVAL_S = 60
-"""Seconds between two ticks; `every_hours` of a source says how often it is looked at."""
+"""Seconds between two ticks; `every_hours` of a source says how often it is listed."""
 RUNS_A_TICK = 20
 
 source_names = dg.DynamicPartitionsDefinition(name="sources")
@@ -154,7 +154,7 @@ def source_sensor(kind: Kind) -> dg.SensorDefinition:
 
 
 def _run_key(name: str, state: Ledger, now: datetime) -> str:
-    """Return the key of a run: one for each look and, in case that run ends without a look, another after an hour."""
+    """Return the key of a run: one for each listing and, in case that run ends without one, another after an hour."""
     return f"{name} {state.looked} {now:%Y-%m-%dT%H}"
 
 

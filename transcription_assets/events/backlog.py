@@ -24,7 +24,7 @@ class Waiting:
 
 
 def is_due(catalogue: Catalogue, progress: DeliveryProgress, now: datetime) -> bool:
-    """Return whether to look: there was no progress for long, or the last look is some time ago."""
+    """Return whether a check is due: there was no progress for long, and the last check is some time ago."""
     if not catalogue.stuck_hours:
         return False
     quiet_since = progress.moved or progress.since
@@ -33,7 +33,7 @@ def is_due(catalogue: Catalogue, progress: DeliveryProgress, now: datetime) -> b
     return is_quiet and is_long_ago
 
 
-def look(store: Store, catalogue: Catalogue, now: datetime) -> Waiting | None:
+def find_waiting(store: Store, catalogue: Catalogue, now: datetime) -> Waiting | None:
     """Return the recordings that wait for longer than `stuck_hours`; None if there are none.
 
     A recording is not waiting if its version is known to be done or failed; one of which no event is known is not
@@ -75,6 +75,6 @@ def report(store: Store, waiting: Waiting | None, *, was_stuck: bool) -> None:
         reason = (
             f"{waiting.count} recordings wait, the first since {waiting.since:%Y-%m-%d %H:%M} UTC: {waiting.oldest}"
         )
-        occurrences.failed(store, "backlog", NAME, reason)
+        occurrences.record_failure(store, "backlog", NAME, reason)
     elif was_stuck:
-        occurrences.recovered(store, "backlog", NAME)
+        occurrences.record_recovery(store, "backlog", NAME)

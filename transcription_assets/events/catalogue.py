@@ -6,16 +6,16 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from transcription_assets.errors import InvalidCatalogue, NotFound, PermanentFailure
+from transcription_assets.errors import NotFound, PermanentFailure
 from transcription_assets.events.event import FAILURES, SOURCE, TYPES, Event, EventType
 from transcription_assets.events.occurrences import CATALOGUE
-from transcription_assets.sources.catalogue import NAME, Url
 from transcription_assets.storage import Store
+from transcription_assets.toml_catalogue import NAME, InvalidCatalogue, Url, invalid_fields, parse_tables
 
 MOST_BYTES = 1 << 20
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- of the Standard Webhooks specification
@@ -143,45 +143,12 @@ def parse(data: bytes, location: str) -> Catalogue:
         try:
             general = _General.model_validate(tables.pop("events"))
         except ValidationError as error:
-            reasons |= _reasons("events", error)
-    receivers: dict[str, Receiver] = {}
-    for name, table in tables.items():
-        found = _receiver(name, table)
-        if isinstance(found, dict):
-            reasons |= found
-        else:
-            receivers[name] = found
-    lower = [name.lower() for name in receivers]
-    reasons |= {
-        name: "differs from another name in upper and lower case only"
-        for name in receivers
-        if lower.count(name.lower()) > 1
-    }
+            reasons |= invalid_fields("events", error)
+    receivers, invalid = parse_tables(tables, _RECEIVER)
+    reasons |= invalid
     if reasons:
         raise InvalidEvents(location, reasons)
     return Catalogue(receivers, general.source, general.stuck_hours)
-
-
-def _receiver(name: str, table: Any) -> Receiver | dict[str, str]:
-    """Return the receiver, or the reasons why it is invalid."""
-    if not NAME.fullmatch(name):
-        return {name: "invalid name, expected up to 64 letters, digits, `-`, `_` and `.`"}
-    if not isinstance(table, dict):
-        return {name: "expected a table, such as [name]"}
-    if "name" in table:
-        return {f"{name}.name": "unknown field; the name is that of the table"}
-    try:
-        return _RECEIVER.validate_python(table | {"name": name})
-    except ValidationError as error:
-        return _reasons(name, error)
-
-
-def _reasons(name: str, error: ValidationError) -> dict[str, str]:
-    kinds = {"webhook", "channel"}
-    return {
-        ".".join([name, *(str(part) for part in item["loc"] if part not in kinds)]): item["msg"]
-        for item in error.errors()
-    }
 
 
 def parse_secrets(text: str) -> dict[str, tuple[bytes, ...]]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from transcription_assets.errors import PermanentFailure, TranscriptionError
-from transcription_assets.events import backlog, catalogue, intake, lease, notify, occurrences, outbox, status
+from transcription_assets.events import backlog, catalogue, intake, lease, occurrences, outbox, status
 from transcription_assets.events.catalogue import Catalogue, Receiver, Webhook
+from transcription_assets.events.channel_queue import ChannelQueue, Notifier, by_apprise
 from transcription_assets.events.lease import Lease, LeaseLost
-from transcription_assets.events.people import PeopleQueue
-from transcription_assets.events.servers import ServerQueue
 from transcription_assets.events.states import States, SubjectState
 from transcription_assets.events.status import Delivery, DeliveryProgress
+from transcription_assets.events.webhook_queue import WebhookQueue
 from transcription_assets.events.webhooks import Sender
 from transcription_assets.sources import catalogue as source_catalogue
 from transcription_assets.storage import Store
@@ -47,7 +47,7 @@ class Deliverer:
     store: Store
     sender: Sender = field(default_factory=Sender)
     urls: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    notifier: notify.Notifier = notify.by_apprise
+    notifier: Notifier = by_apprise
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     budget_s: float = BUDGET_S
 
@@ -78,7 +78,7 @@ class Deliverer:
         until = self.now() + timedelta(seconds=self.budget_s)
         before = status.load_progress(self.store)
         progress = before or DeliveryProgress(since=self.store.last_modified(occurrences.CATALOGUE))
-        progress = self._tidied(self._watched(found, progress), found, own)
+        progress = self._clean_up(self._check_backlog(found, progress), found, own)
         events = 0
         while True:
             taken = intake.take(self.store, found, progress.since, own)
@@ -92,18 +92,18 @@ class Deliverer:
         sender = replace(self.sender, source=found.source)
         receivers = list(found.receivers.values())
         with ThreadPoolExecutor(max(1, len(receivers)), "events") as pool:
-            outcomes = pool.map(lambda each: self._guarded(each, found, sender, until), receivers)
+            outcomes = pool.map(lambda each: self._deliver_to(each, found, sender, until), receivers)
             return DeliveryReport(
                 events, {each.name: outcome for each, outcome in zip(receivers, outcomes, strict=True)}
             )
 
-    def _guarded(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
+    def _deliver_to(self, receiver: Receiver, found: Catalogue, sender: Sender, until: datetime) -> Delivery:
         """Deliver to one receiver; an error of the store becomes the outcome, as others may have none."""
         try:
             if isinstance(receiver, Webhook):
-                return ServerQueue(self.store, receiver, sender, self.now, until).deliver()
+                return WebhookQueue(self.store, receiver, sender, self.now, until).deliver()
             urls = self.urls.get(receiver.name, ())
-            return PeopleQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
+            return ChannelQueue(self.store, receiver, self.notifier, urls, self.now).deliver(found.source)
         except TranscriptionError as error:
             return Delivery(error=str(error))
         except Exception as error:  # noqa: BLE001 -- no receiver may stop the others; the text may hold its secrets
@@ -112,8 +112,8 @@ class Deliverer:
             status.save_status(self.store, receiver.name, status.after_failure(known, reason, self.now()))
             return Delivery(error=reason)
 
-    def _watched(self, found: Catalogue, progress: DeliveryProgress) -> DeliveryProgress:
-        """Look at the backlog if that is due, and record what was found."""
+    def _check_backlog(self, found: Catalogue, progress: DeliveryProgress) -> DeliveryProgress:
+        """Check the backlog if that is due, and record what was found."""
         subject = f"backlog:{backlog.NAME}"
         states = States(self.store)
         states.read([subject])
@@ -124,10 +124,10 @@ class Deliverer:
             if was_stuck and progress.moved and entry and progress.moved > datetime.fromisoformat(entry.at):
                 backlog.report(self.store, None, was_stuck=True)
             return progress
-        backlog.report(self.store, backlog.look(self.store, found, now), was_stuck=was_stuck)
+        backlog.report(self.store, backlog.find_waiting(self.store, found, now), was_stuck=was_stuck)
         return replace(progress, looked=now)
 
-    def _tidied(self, progress: DeliveryProgress, found: Catalogue, own: Lease) -> DeliveryProgress:
+    def _clean_up(self, progress: DeliveryProgress, found: Catalogue, own: Lease) -> DeliveryProgress:
         """Once a day, forget subjects that are gone, and delete old events of receivers that are gone."""
         now = self.now()
         if progress.tidied is not None and timedelta(0) <= now - progress.tidied < TIDY_EVERY:

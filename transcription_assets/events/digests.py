@@ -1,4 +1,4 @@
-"""When people get a message, and what it says: pure functions of the events that wait and the clock."""
+"""When channels get a message, and what it says: pure functions of the events that wait and the clock."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Outstanding:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A message to people."""
+    """A message to a channel."""
 
     title: str
     body: str

@@ -1,10 +1,7 @@
 """Events as receivers get them: CloudEvents 1.0 in JSON."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
-
-from pydantic import TypeAdapter
 
 from transcription_assets.events.occurrences import Occurrence
 from transcription_assets.pipeline.quality_checks import CheckResult
@@ -62,38 +59,6 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
-    """An event that waits for one receiver since `queued` (ISO 8601, UTC).
-
-    The server rejected it `attempts` times, last for this `reason`; it is tried again at `retry_at`. In the dead-letter
-    list `reason` says why it was given up.
-    """
-
-    event: Event
-    queued: str
-    reason: str = ""
-    attempts: int = 0
-    retry_at: str = ""
-
-    def to_json(self) -> bytes:
-        """Return the content of its file."""
-        return json.dumps(asdict(self)).encode()
-
-
-_QUEUED = TypeAdapter(Queued)
-
-
-def from_json(data: bytes) -> Queued:
-    """Parse the output of `Queued.to_json`.
-
-    Raises:
-        ValueError: the data is not JSON, or of another structure.
-
-    """
-    return _QUEUED.validate_json(data)
-
-
-@dataclass(frozen=True, slots=True)
 class Description:
     """Summary of a finished recording: figures of its transcript, and the checks that warn."""
 
@@ -103,7 +68,7 @@ class Description:
     warnings: tuple[CheckResult, ...] = ()
 
 
-def event(
+def event_of(
     identifier: str, occurrence: Occurrence, sequence: int, description: Description, *, recovered: bool
 ) -> Event:
     """Return the event of an occurrence that changed the state of its subject."""

@@ -14,9 +14,10 @@ from transcription_assets.domain import media_keys
 from transcription_assets.errors import NotFound
 from transcription_assets.events import occurrences, outbox
 from transcription_assets.events.catalogue import Catalogue, Receiver
-from transcription_assets.events.event import Description, Event, Queued, event
+from transcription_assets.events.event import Description, Event, event_of
 from transcription_assets.events.lease import Lease
 from transcription_assets.events.occurrences import Occurrence
+from transcription_assets.events.outbox import QueuedEvent
 from transcription_assets.events.states import READERS, States, change, following
 from transcription_assets.pipeline import audio, quality_checks, transcript
 from transcription_assets.storage import Store
@@ -114,7 +115,7 @@ def _events(store: Store, states: States, happened: Sequence[_Happened], since: 
     with ThreadPoolExecutor(READERS) as pool:
         described = pool.map(lambda item: describe(store, item[1]), changed)
     return [
-        event(identifier, each, sequence, about, recovered=recovered)
+        event_of(identifier, each, sequence, about, recovered=recovered)
         for (identifier, each, sequence, recovered), about in zip(changed, described, strict=True)
     ]
 
@@ -166,4 +167,4 @@ def describe(store: Store, occurrence: Occurrence) -> Description:
 
 def _put(store: Store, jobs: Sequence[tuple[Receiver, Event]]) -> None:
     with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(lambda job: outbox.put(store, job[0], Queued(job[1], occurrences.now())), jobs))
+        list(pool.map(lambda job: outbox.put(store, job[0], QueuedEvent(job[1], occurrences.now())), jobs))

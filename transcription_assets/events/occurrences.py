@@ -59,7 +59,7 @@ class Occurrence:
 _OCCURRENCES = TypeAdapter(list[Occurrence])
 
 
-def wanted(store: Store) -> bool:
+def has_receivers(store: Store) -> bool:
     """Return whether the store has receivers of events.
 
     Raises:
@@ -69,7 +69,7 @@ def wanted(store: Store) -> bool:
     return store.exists(CATALOGUE)
 
 
-def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
+def record_done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
     """Record that recordings, given as media keys with ETags, are searchable: MOST_IN_A_FILE in one file.
 
     An error of the store is only logged, after a second attempt: the recordings are good without their events, and the
@@ -78,7 +78,7 @@ def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
     at = now()
     found = [Occurrence("recording", key, succeeded=True, at=at, version=etag) for key, etag in versions]
     try:
-        if not found or not wanted(store):
+        if not found or not has_receivers(store):
             return
         for start in range(0, len(found), MOST_IN_A_FILE):
             part = found[start : start + MOST_IN_A_FILE]
@@ -90,7 +90,7 @@ def done(store: Store, versions: Sequence[tuple[str, str]]) -> None:
         log.warning("%d recordings are searchable, which is not recorded as events: %s", len(versions), error)
 
 
-def failed(
+def record_failure(
     store: Store,
     kind: Kind,
     name: str,
@@ -103,7 +103,7 @@ def failed(
 ) -> None:
     """Record a failure; an error of the store is only logged, as the failure itself is the one to report."""
     try:
-        if wanted(store):
+        if has_receivers(store):
             found = Occurrence(
                 kind,
                 name,
@@ -120,14 +120,14 @@ def failed(
         log.warning("%s: its failure is not recorded as an event: %s", name, error)
 
 
-def recovered(store: Store, kind: Kind, name: str) -> None:
+def record_recovery(store: Store, kind: Kind, name: str) -> None:
     """Record that a source or an item succeeded again.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
 
     """
-    if wanted(store):
+    if has_receivers(store):
         _write(store, [Occurrence(kind, name, succeeded=True, at=now())])
 
 

@@ -1,20 +1,22 @@
 """The outbox: one file for each event and receiver, deleted when it is delivered, moved when it is given up.
 
-`events/outbox/<receiver>/` waits for servers, `events/digests/<receiver>/` for the next message to people,
+`events/outbox/<receiver>/` waits for webhooks, `events/digests/<receiver>/` for the next message to channels,
 `events/dead/<receiver>/` is the dead-letter list. Names begin with the time of the event, so that they sort by time.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from pydantic import TypeAdapter
+
 from transcription_assets.errors import NotFound, PermanentFailure
-from transcription_assets.events import event as events
 from transcription_assets.events import occurrences
 from transcription_assets.events.catalogue import Receiver, Webhook
-from transcription_assets.events.event import Queued
+from transcription_assets.events.event import Event
 from transcription_assets.events.states import READERS
 from transcription_assets.storage import Store
 
@@ -26,8 +28,30 @@ MOST_DEAD = 10_000
 BATCH = 200
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedEvent:
+    """An event that waits for one receiver since `queued` (ISO 8601, UTC).
+
+    The server rejected it `attempts` times, last for this `reason`; it is tried again at `retry_at`. In the dead-letter
+    list `reason` says why it was given up.
+    """
+
+    event: Event
+    queued: str
+    reason: str = ""
+    attempts: int = 0
+    retry_at: str = ""
+
+    def to_json(self) -> bytes:
+        """Return the content of its file."""
+        return json.dumps(asdict(self)).encode()
+
+
+_QUEUED = TypeAdapter(QueuedEvent)
+
+
 def lag(store: Store) -> float:
-    """Return the age in seconds of the oldest event that waits for a server, or occurrence that waits for the intake.
+    """Return the age in seconds of the oldest event that waits for a webhook, or occurrence that waits for the intake.
 
     It is 0.0 if none waits. Occurrences count although no receiver may want them.
 
@@ -41,7 +65,7 @@ def lag(store: Store) -> float:
 
 
 def pending(store: Store) -> dict[str, int]:
-    """Return the number of waiting events by receiver, servers and people.
+    """Return the number of waiting events by receiver, webhooks and channels.
 
     Raises:
         TranscriptionError: the store refuses or does not answer.
@@ -69,7 +93,7 @@ def folder(receiver: Receiver) -> str:
     return f"{OUTBOX if isinstance(receiver, Webhook) else DIGESTS}{receiver.name}/"
 
 
-def put(store: Store, receiver: Receiver, queued: Queued) -> None:
+def put(store: Store, receiver: Receiver, queued: QueuedEvent) -> None:
     """Add an event, or replace it.
 
     Raises:
@@ -79,7 +103,7 @@ def put(store: Store, receiver: Receiver, queued: Queued) -> None:
     store.write(f"{folder(receiver)}{queued.event.id}.json", queued.to_json())
 
 
-def read(store: Store, paths: Sequence[str]) -> Iterator[tuple[str, Queued | None]]:
+def read(store: Store, paths: Sequence[str]) -> Iterator[tuple[str, QueuedEvent | None]]:
     """Yield the events of these files in their order, None for one that is gone or damaged; BATCH are read at once.
 
     Raises:
@@ -87,9 +111,9 @@ def read(store: Store, paths: Sequence[str]) -> Iterator[tuple[str, Queued | Non
 
     """
 
-    def one(path: str) -> Queued | None:
+    def one(path: str) -> QueuedEvent | None:
         try:
-            return events.from_json(store.read(path))
+            return _QUEUED.validate_json(store.read(path))
         except (NotFound, ValueError):
             return None
 
@@ -110,7 +134,7 @@ def remove(store: Store, paths: Sequence[str]) -> None:
         list(pool.map(store.delete, paths))
 
 
-def give_up(store: Store, receiver: str, path: str, queued: Queued) -> None:
+def give_up(store: Store, receiver: str, path: str, queued: QueuedEvent) -> None:
     """Move an event to the dead-letter list.
 
     Raises:
@@ -131,7 +155,7 @@ def trim_dead(store: Store, receiver: str) -> None:
     remove(store, store.list(f"{DEAD}{receiver}/")[:-MOST_DEAD])
 
 
-def dead_letters(store: Store, receiver: str) -> list[Queued]:
+def dead_letters(store: Store, receiver: str) -> list[QueuedEvent]:
     """Return the dead-letter list of a receiver, the oldest first.
 
     Raises:

@@ -67,7 +67,7 @@ class DeliveryProgress:
     """Progress of the delivery to all receivers.
 
     `since` is the time from which events are wanted, `moved` that of the last recording that was done or failed.
-    `looked` is the time of the last look at the backlog, `tidied` that of the last removal of what is not needed.
+    `looked` is the time of the last check of the backlog, `tidied` that of the last removal of what is not needed.
     """
 
     since: datetime

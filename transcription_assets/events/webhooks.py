@@ -1,5 +1,8 @@
-"""Sending one event to one server, and the decision when to try again."""
+"""Sending one event to one webhook, its signature (Standard Webhooks), and the decision when to try again."""
 
+import base64
+import hashlib
+import hmac
 import json
 import random
 import time
@@ -12,11 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from transcription_assets.domain.urls import without_secrets
 from transcription_assets.errors import TranscriptionError
-from transcription_assets.events import signing
 from transcription_assets.events.catalogue import Webhook
 from transcription_assets.events.event import CONTENT_TYPE, SOURCE, Event
-from transcription_assets.sources.network import Network, answered, client, without_secrets
+from transcription_assets.guarded_http import Network, client, translate_http_errors
 
 FIRST_S = 5.0
 FACTOR = 3.0
@@ -45,7 +48,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends events to servers; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
+    """Sends events to webhooks; `secrets` are by receiver, and `networks` may be reached besides public addresses."""
 
     source: str = SOURCE
     secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict, repr=False)
@@ -57,10 +60,10 @@ class Sender:
         if not secrets:
             return Attempt("away", "it has no secret in TRANSCRIPTION_EVENT_SECRETS")
         body = json.dumps(event.cloud_event(self.source)).encode()
-        headers = signing.headers(event.id, int(time.time()), body, secrets)
+        headers = signature_headers(event.id, int(time.time()), body, secrets)
         try:
             with (
-                answered(_origin(receiver.url)),
+                translate_http_errors(_origin(receiver.url)),
                 client(self.networks, receiver.timeout_s, setting="TRANSCRIPTION_EVENT_NETWORKS") as http,
                 http.stream(
                     "POST",
@@ -73,6 +76,24 @@ class Sender:
                 return outcome_of(response)
         except TranscriptionError as error:
             return Attempt("away", str(error))
+
+
+def signature_headers(identifier: str, timestamp: int, body: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
+    """Return the headers of a webhook, as the Standard Webhooks specification defines them (HMAC-SHA256).
+
+    With two secrets, during a rotation, it has a signature by each. `timestamp` is the time of the attempt in seconds
+    since 1970.
+    """
+    return {
+        "webhook-id": identifier,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{_signature(identifier, timestamp, body, secret)}" for secret in secrets),
+    }
+
+
+def _signature(identifier: str, timestamp: int, body: bytes, secret: bytes) -> str:
+    signed = f"{identifier}.{timestamp}.".encode() + body
+    return base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
 
 
 def _origin(url: str) -> str:

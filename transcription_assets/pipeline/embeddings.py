@@ -175,7 +175,7 @@ def publish(store: Store, table: Index, made: Sequence[Embeddings]) -> None:
         stale = [item for item in own if not (item.reused and table.holds(item.rows, item.key))]
         if stale:
             table.replace(pl.concat([item.rows for item in stale]), [item.key for item in stale])
-    occurrences.done(store, [(item.key, item.etag) for item in own])
+    occurrences.record_done(store, [(item.key, item.etag) for item in own])
     for item in made:
         failure_notes.forget(store, item.key)
 

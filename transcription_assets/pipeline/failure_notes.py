@@ -143,9 +143,9 @@ def note(store: Store, key: str, step: str, error: Exception) -> None:
         # Without the recording or the store there is no place for a record, and the first failure is the one to report.
         log.info("%s: the failure is not recorded: %s", key, second)
         if isinstance(second, PermanentFailure) and not isinstance(second, NotFound):  # its name is too long
-            occurrences.failed(store, "recording", key, reason, step=step, transient=is_transient)
+            occurrences.record_failure(store, "recording", key, reason, step=step, transient=is_transient)
         return
-    occurrences.failed(store, "recording", key, reason, version=etag, step=step, transient=is_transient)
+    occurrences.record_failure(store, "recording", key, reason, version=etag, step=step, transient=is_transient)
     try:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         failed = FailureNote(etag, step, reason, is_transient, at, kind=failure_kind(error))

@@ -1,31 +1,20 @@
 """`sources.toml` of the store: one table for each source of recordings, validated when it is read."""
 
-import re
 import tomllib
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from transcription_assets.errors import InvalidCatalogue, NotFound
-from transcription_assets.sources.feeds import MOST_ITEMS, absolute
+from transcription_assets.errors import NotFound
+from transcription_assets.sources.feeds import MOST_ITEMS
 from transcription_assets.storage import Store
+from transcription_assets.toml_catalogue import InvalidCatalogue, Url, parse_tables
 
 PATH = "sources.toml"
 MOST_BYTES = 1 << 20
-NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,62}[\w-])?", re.ASCII)
-"""A name is that of a folder, of a state file, of a partition and of a URL parameter."""
 
 Kind = Literal["feed", "http", "link", "store"]
-
-
-def _http_url(url: str) -> str:
-    if absolute("", url) != url:
-        raise ValueError("expected an http or https URL")
-    return url
-
-
-Url = Annotated[str, AfterValidator(_http_url)]
 Backfill = Annotated[int, Field(ge=0, le=MOST_ITEMS)]
 
 
@@ -41,7 +30,7 @@ class _Entry(BaseModel):
 
 
 class FeedSource(_Entry):
-    """A podcast feed (RSS, Atom); of the items of the first look the newest `backfill` are fetched."""
+    """A podcast feed (RSS, Atom); of the items of the first listing the newest `backfill` are fetched."""
 
     kind: Literal["feed"]
     url: Url
@@ -109,37 +98,7 @@ def parse(data: bytes, location: str) -> dict[str, Source]:
         tables = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidSources(location, {"": str(error)}) from error
-    sources: dict[str, Source] = {}
-    reasons: dict[str, str] = {}
-    for name, table in tables.items():
-        found = _source(name, table)
-        if isinstance(found, dict):
-            reasons |= found
-        else:
-            sources[name] = found
-    names = [name.lower() for name in sources]  # file systems of some machines do not distinguish them
-    reasons |= {
-        name: "differs from another name in upper and lower case only"
-        for name in sources
-        if names.count(name.lower()) > 1
-    }
+    sources, reasons = parse_tables(tables, _SOURCE)
     if reasons:
         raise InvalidSources(location, reasons)
     return sources
-
-
-def _source(name: str, table: Any) -> Source | dict[str, str]:
-    """Return the source, or the reasons why it is invalid."""
-    if not NAME.fullmatch(name):
-        return {name: "invalid name, expected up to 64 letters, digits, `-`, `_` and `.`"}
-    if not isinstance(table, dict):
-        return {name: "expected a table, such as [name]"}
-    if "name" in table:
-        return {f"{name}.name": "unknown field; the name is that of the table"}
-    try:
-        return _SOURCE.validate_python(table | {"name": name})
-    except ValidationError as error:
-        return {
-            ".".join([name, *(str(part) for part in item["loc"] if part != table.get("kind"))]): item["msg"]
-            for item in error.errors()
-        }

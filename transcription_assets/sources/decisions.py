@@ -1,21 +1,21 @@
-"""Which source to look at, and which of its items to fetch. Pure functions."""
+"""Which source to list, and which of its items to fetch. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from transcription_assets.domain.urls import digest
 from transcription_assets.sources.catalogue import Kind, Source
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Ledger
-from transcription_assets.sources.network import digest
 
 MOST_ATTEMPTS = 8
-"""Attempts of an item that fails for reasons that may pass; one for each look."""
+"""Attempts of an item that fails for reasons that may pass; one for each listing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next look.
+    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next listing.
 
     `lifted` were skipped before and are wanted now.
     """
@@ -27,9 +27,9 @@ class Plan:
 
 
 def plan(items: Sequence[Item], ledger: Ledger, backfill: int, most: int, url: str = "") -> Plan:
-    """Decide on the items of a look, newest first; `url` is the digest of the address of the source.
+    """Decide on the items of a listing, newest first; `url` is the digest of the address of the source.
 
-    At the first look, and at the first of another address, the newest `backfill` are wanted and older ones are skipped.
+    In the first listing, and the first of another address, the newest `backfill` are wanted and older ones are skipped.
     Later all new ones are wanted; new files of known GUIDs only among the newest `backfill`, as all files of a feed may
     have moved. If `backfill` was raised, items that were skipped are wanted, too. At most `most` are fetched at once.
     Items without an attempt come first.
@@ -57,19 +57,19 @@ def plan(items: Sequence[Item], ledger: Ledger, backfill: int, most: int, url: s
 
 
 def is_due(source: Source, ledger: Ledger, now: datetime) -> bool:
-    """Return whether to look at the source: never done, its interval has passed, or items are left of the last look.
+    """Return whether to list the source: never done, its interval has passed, or items are left of the last listing.
 
-    A clock that was set back does not postpone the next look.
+    A clock that was set back does not postpone the next listing.
     """
-    if ledger.last_look is None or ledger.last_look > now:
+    if ledger.last_listing is None or ledger.last_listing > now:
         return True
     if ledger.pending and not ledger.error:
         return True
-    return now - ledger.last_look >= timedelta(hours=source.every_hours)
+    return now - ledger.last_listing >= timedelta(hours=source.every_hours)
 
 
 def due(sources: Mapping[str, Source], ledgers: Mapping[str, Ledger], kind: Kind, now: datetime) -> list[str]:
-    """Return the names of the sources of this kind to look at, those that waited longest first."""
+    """Return the names of the sources of this kind to list, those that waited longest first."""
     found = [
         name
         for name, source in sources.items()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx2
 
+from transcription_assets.domain.urls import digest, without_secrets
 from transcription_assets.errors import PermanentFailure, TooLarge, TransientFailure
-from transcription_assets.sources.network import answered, digest, require_success, without_secrets
+from transcription_assets.guarded_http import require_success, translate_http_errors
 
 MOST_DOCUMENT_BYTES = 50 << 20
 """Maximum size of a feed, after decompression."""
@@ -59,12 +60,12 @@ def get_document(
 
     Raises:
         TooLarge: it exceeds MOST_DOCUMENT_BYTES, of which no more were held in memory.
-        TranscriptionError: as `network.answered` and `network.require_success` raise.
+        TranscriptionError: as `guarded_http.translate_http_errors` and `guarded_http.require_success` raise.
 
     """
     conditions = {"if-none-match": etag, "if-modified-since": last_modified}
     headers = {"accept-encoding": "gzip, deflate"} | {name: value for name, value in conditions.items() if value}
-    with answered(url), client(limit_s) as asking, asking.stream("GET", url, headers=headers) as response:
+    with translate_http_errors(url), client(limit_s) as asking, asking.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx2.codes.NOT_MODIFIED and (etag or last_modified):
             return None
         require_success(response, url)
@@ -166,7 +167,7 @@ class Downloader:
         if known and offset:
             headers |= {"range": f"bytes={offset}-", "if-range": known.validator}
         with (
-            answered(url),
+            translate_http_errors(url),
             self._client(deadline - time.monotonic()) as asking,
             asking.stream("GET", url, headers=headers) as response,
         ):

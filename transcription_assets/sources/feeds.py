@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from xml.parsers import expat
 
 from transcription_assets.domain.media_keys import is_media
 from transcription_assets.domain.text import printable
+from transcription_assets.domain.urls import absolute, digest, redacted, without_secrets
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.sources.network import SCHEMES, digest, redacted, without_secrets
 
 MOST_ITEMS = 10_000
 MOST_REPAIRED = 4 << 20
 """Bytes of a damaged feed that is read all the same: feedparser's tolerant parser is slow, and slower on purpose."""
 MOST_TEXT = 500
-MOST_URL = 4_000
 EARLIEST = date(1900, 1, 1)
 _ROOTS = frozenset({"rss", "feed", "rdf", "channel"})
 # Possessive and atomic: a hostile head must not make the expression try all ways to split it.
@@ -186,17 +185,6 @@ def possible_day(parsed: Any, today: date) -> date | None:
     except (TypeError, ValueError, OverflowError, OSError):
         return None
     return day if EARLIEST <= day <= today + timedelta(days=1) else None
-
-
-def absolute(base: str, address: object) -> str:
-    """Return the absolute http(s) URL of a link, "" if it is another one: pages show links of strangers."""
-    try:
-        url = urljoin(base, str(address or "").strip())
-        parts = urlsplit(url)
-        is_usable = parts.scheme in SCHEMES and bool(parts.hostname) and len(url) <= MOST_URL and url.isprintable()
-    except ValueError:
-        return ""
-    return url if is_usable and " " not in url else ""
 
 
 def url_path(address: object) -> str:

@@ -1,4 +1,4 @@
-"""Looking at a source, and fetching what it offers into the inbox: the same for commands and for Dagster."""
+"""Listing the items of a source, and fetching them into the inbox: the same for commands and for Dagster."""
 
 import logging
 import re
@@ -13,8 +13,10 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from transcription_assets.domain.media_keys import SUFFIXES, encode
+from transcription_assets.domain.urls import digest, redacted, with_credentials, without_secrets
 from transcription_assets.errors import NotFound, PermanentFailure, TranscriptionError, TransientFailure
 from transcription_assets.events import occurrences
+from transcription_assets.guarded_http import Network, client
 from transcription_assets.pipeline import origin as origins
 from transcription_assets.pipeline.origin import Origin
 from transcription_assets.pipeline.video import MediaDecoder
@@ -24,7 +26,6 @@ from transcription_assets.sources.download import Downloaded, Downloader, forget
 from transcription_assets.sources.feeds import Item
 from transcription_assets.sources.ledger import Entry, Ledger, Status
 from transcription_assets.sources.links import LinkReader
-from transcription_assets.sources.network import Network, client, digest, redacted, with_credentials, without_secrets
 from transcription_assets.sources.other_stores import OtherStore, name_in_inbox
 from transcription_assets.storage import Store
 
@@ -56,8 +57,8 @@ class SourceLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a source offers now, in the order in which it is fetched; `unchanged` if that is as at the last look.
+class SourceListing:
+    """What a source offers now, in the order in which it is fetched; `unchanged` if that is as in the last listing.
 
     `other` is the store from which recordings are copied, if the source is one.
     """
@@ -75,7 +76,7 @@ class FetchReport:
     """Outcome of one fetch: `landed` are media keys with their origins, `failed` reasons by title or GUID.
 
     `offered` counts the items of the source, `pending` those that are left for the next fetch; `unchanged` says that
-    the source has not changed since the last look. `stopped` says why the fetch ended early.
+    the source has not changed since the last listing. `stopped` says why the fetch ended early.
     """
 
     source: str
@@ -101,7 +102,7 @@ class Fetcher:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
 
-    def look(self, source: Source, known: Ledger) -> Look:
+    def list_items(self, source: Source, known: Ledger) -> SourceListing:
         """Return what the source offers now; nothing is downloaded but the list.
 
         Raises:
@@ -110,18 +111,18 @@ class Fetcher:
         """
         today = self.now().date()
         if isinstance(source, FeedSource):
-            return self._look_at_feed(source, known)
+            return self._list_feed(source, known)
         if isinstance(source, HttpSource):
             page = source.page or without_secrets(source.url)
             item = Item(source.url, source.url, source.title, page, source.recorded)
-            return Look(source.title, (item,))
+            return SourceListing(source.title, (item,))
         if isinstance(source, LinkSource):
             title, items = self._links.entries(source.url, source.backfill, today)
-            return Look(title, items)
+            return SourceListing(title, items)
         other = OtherStore.open(source, self.limits.link_roots, self.store.url)
-        return Look("", other.items(), other=other)
+        return SourceListing("", other.items(), other=other)
 
-    def _look_at_feed(self, source: FeedSource, known: Ledger) -> Look:
+    def _list_feed(self, source: FeedSource, known: Ledger) -> SourceListing:
         # Without conditions as long as items are left: only an unchanged feed without work may be skipped.
         # Those of another address say nothing about this one.
         is_same = known.backfill == source.backfill and known.url == digest(source.url)
@@ -129,28 +130,28 @@ class Fetcher:
         conditions = {"etag": known.etag, "last_modified": known.last_modified} if is_complete else {}
         document = get_document(self._client, source.url, FEED_LIMIT_S, **conditions)
         if document is None:
-            return Look(etag=known.etag, last_modified=known.last_modified, unchanged=True)
+            return SourceListing(etag=known.etag, last_modified=known.last_modified, unchanged=True)
         try:
             feed = feeds.parse(document.data, document.url, document.content_type, self.now().date())
         except PermanentFailure as error:
             raise PermanentFailure(f"{without_secrets(source.url)}: {error}", hint=error.hint) from error
-        return Look(feed.title, feed.items, document.etag, document.last_modified)
+        return SourceListing(feed.title, feed.items, document.etag, document.last_modified)
 
     def fetch(self, source: Source, announce: Announce = lambda _line: None, *, again: bool = False) -> FetchReport:
-        """Look at the source, and fetch at most MOST_AT_ONCE recordings that it has and the store has not.
+        """List the items of the source, and fetch at most MOST_AT_ONCE recordings that the store has not.
 
         A recording that fails does not stop the others. With `again`, recordings that failed for good are tried, too.
 
         Raises:
-            TranscriptionError: the source cannot be looked at (its state says so, too), or the store fails.
+            TranscriptionError: the source cannot be listed (its state says so, too), or the store fails.
 
         """
         known = ledger.load(self.store, source.name)
         started = _stamp(self.now())
         try:
-            found = self.look(source, replace(known, etag="", last_modified="") if again else known)
+            found = self.list_items(source, replace(known, etag="", last_modified="") if again else known)
         except TranscriptionError as error:
-            occurrences.failed(self.store, "source", source.name, str(error), transient=error.transient)
+            occurrences.record_failure(self.store, "source", source.name, str(error), transient=error.transient)
             ledger.save(self.store, source.name, replace(known, looked=started, error=str(error)))
             raise
         if again:
@@ -176,7 +177,7 @@ class Fetcher:
             pending=chosen.pending + len(chosen.fetch),
         )
         if state_error and not (chosen.fetch and known.size >= quota_bytes):
-            occurrences.recovered(self.store, "source", source.name)
+            occurrences.record_recovery(self.store, "source", source.name)
         # Before the first download: a fetch that is killed must not take the skipped items for new ones later.
         known = ledger.save(self.store, source.name, known)
         for number, item in enumerate(chosen.fetch):
@@ -189,14 +190,21 @@ class Fetcher:
         else:
             report.pending = chosen.pending
         if report.stopped:
-            occurrences.failed(self.store, "source", source.name, report.stopped)
+            occurrences.record_failure(self.store, "source", source.name, report.stopped)
             known = ledger.save(
                 self.store, source.name, replace(known, pending=0, error=report.stopped, etag="", last_modified="")
             )
         return report
 
     def _attempt(
-        self, source: Source, found: Look, item: Item, known: Ledger, *, report: FetchReport, announce: Announce
+        self,
+        source: Source,
+        found: SourceListing,
+        item: Item,
+        known: Ledger,
+        *,
+        report: FetchReport,
+        announce: Announce,
     ) -> Ledger:
         """Fetch one recording, and return the ledger with its outcome."""
         is_known = item.identity in known.items
@@ -220,7 +228,7 @@ class Fetcher:
             )
             if entry.status == "failed":
                 name = f"{source.name}/{item.identity}"
-                occurrences.failed(self.store, "item", name, str(error), title=named, transient=error.transient)
+                occurrences.record_failure(self.store, "item", name, str(error), title=named, transient=error.transient)
             report.failed[named] = str(error)
             announce(f"failed: {named}: {error}")
         else:
@@ -229,14 +237,16 @@ class Fetcher:
                 return ledger.save(self.store, source.name, known)
             key, made = outcome
             if is_known:  # it may have been given up before; else no event is made of this
-                occurrences.recovered(self.store, "item", f"{source.name}/{item.identity}")
+                occurrences.record_recovery(self.store, "item", f"{source.name}/{item.identity}")
             entry = Entry("landed", _stamp(self.now()), made.title, key, made.size, guid=before.guid)
             report.landed[key] = made
             report.bytes += made.size
             announce(f"landed: {key}")
         return ledger.save(self.store, source.name, known.with_entries({item.identity: entry}))
 
-    def _land(self, source: Source, found: Look, item: Item, before: Entry, known: Ledger) -> tuple[str, Origin] | None:
+    def _land(
+        self, source: Source, found: SourceListing, item: Item, before: Entry, known: Ledger
+    ) -> tuple[str, Origin] | None:
         """Download, check and store a recording; return its key and origin, None if it landed for another process.
 
         Its origin is stored before it, so that no step finds the recording without. A fetch that was killed after that
@@ -270,7 +280,7 @@ class Fetcher:
         made = origins.load(self.store, key)
         return made if made and made.identity == item.identity and made.size == size else None
 
-    def _obtain(self, source: Source, found: Look, item: Item, part: Path) -> tuple[Item, Downloaded]:
+    def _obtain(self, source: Source, found: SourceListing, item: Item, part: Path) -> tuple[Item, Downloaded]:
         """Download a recording; return what is known of it now, and the file."""
         if found.other:
             return item, found.other.copy(item, part, self.limits.most_bytes)
@@ -301,7 +311,7 @@ class Fetcher:
             raise PermanentFailure(f"{title}: neither its address nor its type ({kind}) is of a recording")
         self.decoder.probe_file(got.path, title)
 
-    def _origin(self, source: Source, found: Look, item: Item, identity: str, got: Downloaded) -> Origin:
+    def _origin(self, source: Source, found: SourceListing, item: Item, identity: str, got: Downloaded) -> Origin:
         return Origin(
             source=source.name,
             kind=source.kind,

@@ -2,7 +2,7 @@
 
 Several processes may write it (a run and a command). Before each write the file is read and both versions are merged,
 and an item that landed stays landed. Reading and writing are two steps: of two writers at the same moment, the entries
-of one may be lost. Its items are then fetched again at the next look, and replace their recordings by themselves.
+of one may be lost. Its items are then fetched again by the next fetch, and replace their recordings by themselves.
 """
 
 import json
@@ -24,7 +24,7 @@ RANKS: dict[Status, int] = {"skipped": 0, "waiting": 1, "failed": 2, "landing": 
 class Entry:
     """An item: `landing` and `landed` have a media key, `waiting` (for another attempt) and `failed` a reason.
 
-    `skipped` items are older than the backfill of the first look. `guid` is a digest of the
+    `skipped` items are older than the backfill of the first listing. `guid` is a digest of the
     GUID. `at` is the time of the last change (ISO 8601, UTC).
     """
 
@@ -42,9 +42,9 @@ class Entry:
 class Ledger:
     """State of one source; `items` by `Item.identity`.
 
-    `looked` is the time of the last look (ISO 8601, UTC; "" = never), `error` its failure. `etag` and `last_modified`
-    are those of the document whose items are all known, `backfill` and `url` (a digest) those of that look.
-    `pending` counts items that are wanted and were not tried yet.
+    `looked` is the time of the last listing (ISO 8601, UTC; "" = never), `error` its failure. `etag` and
+    `last_modified` are those of the document whose items are all known, `backfill` and `url` (a digest) those of that
+    listing. `pending` counts items that are wanted and were not tried yet.
     """
 
     looked: str = ""
@@ -66,8 +66,8 @@ class Ledger:
         return sum(entry.status == status for entry in self.items.values())
 
     @property
-    def last_look(self) -> datetime | None:
-        """Time of the last look; None if there was none."""
+    def last_listing(self) -> datetime | None:
+        """Time of the last listing; None if there was none."""
         return datetime.fromisoformat(self.looked) if self.looked else None
 
     def with_entries(self, entries: Mapping[str, Entry]) -> "Ledger":
@@ -84,7 +84,7 @@ def path(name: str) -> str:
 
 
 def load(store: Store, name: str) -> Ledger:
-    """Return the state of a source; an empty one if nobody has looked at it.
+    """Return the state of a source; an empty one if it was never listed.
 
     Raises:
         PermanentFailure: the file is damaged. It is not taken for an empty one, as everything would be fetched again.
@@ -93,7 +93,7 @@ def load(store: Store, name: str) -> Ledger:
     """
     try:
         ledger = _LEDGER.validate_json(store.read(path(name)))
-        _ = ledger.last_look
+        _ = ledger.last_listing
     except NotFound:
         return Ledger()
     except ValueError as error:

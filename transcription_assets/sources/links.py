@@ -16,13 +16,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
+from transcription_assets.domain.urls import absolute, redacted, without_secrets
 from transcription_assets.errors import PermanentFailure, TooLarge, TranscriptionError, TransientFailure
+from transcription_assets.guarded_http import translate_http_errors
 from transcription_assets.sources.download import MOST_DOCUMENT_BYTES, Client, Downloaded
-from transcription_assets.sources.feeds import Item, absolute, line, possible_day
-from transcription_assets.sources.network import answered, redacted, without_secrets
+from transcription_assets.sources.feeds import Item, line, possible_day
 
 MOST_ENTRIES = 50
-"""Entries of a playlist or channel that a look reads at least: more are not published between two looks."""
+"""Entries of a playlist or channel that a listing reads at least: more are not published between two listings."""
 MOST_FRAGMENT_BYTES = 256 << 20
 """Maximum size of a fragment: yt-dlp holds one in memory."""
 FORMAT = "/".join(
@@ -149,7 +150,7 @@ class LinkReader:
             "skip_unavailable_fragments": False,  # else a recording with gaps would count as whole
         }
         try:
-            with answered(url), _guarded(yt_dlp.YoutubeDL, traffic)(fixed | options) as ydl:
+            with translate_http_errors(url), _guarded(yt_dlp.YoutubeDL, traffic)(fixed | options) as ydl:
                 yield ydl, traffic
         except TranscriptionError:
             raise
@@ -230,7 +231,7 @@ def _guarded(youtube_dl: type[Any], traffic: _Traffic) -> type[Any]:
                 headers["cookie"] = sent
             asking = traffic.client(traffic.deadline - time.monotonic())
             try:
-                with answered(request.url):
+                with translate_http_errors(request.url):
                     made = asking.build_request(request.method, request.url, headers=headers, content=request.data)
                     response = asking.send(made, stream=True)
             except TranscriptionError as error:

@@ -170,8 +170,8 @@ def _sources(states: Mapping[str, Ledger]) -> Iterable[Metric]:
             items.add_metric([name, status], state.count(status))
         pending.add_metric([name], state.pending)
         failing.add_metric([name], float(bool(state.error)))
-        if state.last_look:
-            looked.add_metric([name], state.last_look.timestamp())
+        if state.last_listing:
+            looked.add_metric([name], state.last_listing.timestamp())
     yield from (items, pending, failing, looked)
 
 

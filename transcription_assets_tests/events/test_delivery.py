@@ -1,4 +1,4 @@
-"""Events reach servers over real connections: in order, signed, and each until it was taken."""
+"""Events reach webhooks over real connections: in order, signed, and each until it was taken."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.events import intake, lease, occurrences, outbox, servers, status, webhooks
+from transcription_assets.events import intake, lease, occurrences, outbox, status, webhook_queue, webhooks
 from transcription_assets.events.catalogue import (
     Catalogue,
     InvalidEvents,
@@ -37,7 +37,7 @@ Subscribe = Callable[..., None]
 
 def fail(store: Store, *names: str, version: str = "1", transient: bool = False) -> None:
     for name in names:
-        occurrences.failed(store, "recording", name, f"{name} is broken", version=version, transient=transient)
+        occurrences.record_failure(store, "recording", name, f"{name} is broken", version=version, transient=transient)
 
 
 def subjects(receiver: Receiver) -> list[str]:
@@ -52,7 +52,7 @@ def test_an_event_is_a_signed_cloud_event(
     store: Store, deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe
 ) -> None:
     subscribed()
-    occurrences.failed(store, "recording", "audio/a.wav", "no audio", version="7", step="video")
+    occurrences.record_failure(store, "recording", "audio/a.wav", "no audio", version="7", step="video")
     deliverer.deliver()
     (received,) = receiver.taken
     assert received.is_signed()
@@ -85,8 +85,8 @@ def test_retries_of_a_step_make_no_second_event(
     fail(store, "audio/a.wav")
     deliverer.deliver()
     assert [each.event["data"]["transient"] for each in receiver.taken] == [True, False]
-    occurrences.done(store, [("audio/a.wav", "1")])
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     fail(store, "audio/a.wav", version="2")
     deliverer.deliver()
     kinds = [(each.event["type"], each.event["sequence"]) for each in receiver.taken[2:]]
@@ -96,7 +96,7 @@ def test_retries_of_a_step_make_no_second_event(
 
 def test_nothing_is_written_without_receivers(store: Store, deliverer: Deliverer) -> None:
     fail(store, "audio/a.wav")
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     assert deliverer.deliver().idle
     assert store.list("events/") == []
 
@@ -197,7 +197,7 @@ def test_a_rejected_event_delays_only_its_recording(
 
     receiver.answer = answer
     fail(store, "audio/a.wav", "audio/b.wav")
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     for _ in range(webhooks.MOST_REJECTIONS):
         assert subjects(receiver) in ([], ["audio/b.wav"])
         deliverer.deliver()
@@ -248,9 +248,9 @@ def test_a_server_that_rejects_everything_has_to_wait(
 ) -> None:
     subscribed()
     receiver.answer = lambda _request: Answer(400)
-    fail(store, *(f"audio/{number}.wav" for number in range(servers.MOST_REJECTED_IN_A_ROW + 5)))
+    fail(store, *(f"audio/{number}.wav" for number in range(webhook_queue.MOST_REJECTED_IN_A_ROW + 5)))
     deliverer.deliver()
-    assert len(receiver.requests) == servers.MOST_REJECTED_IN_A_ROW
+    assert len(receiver.requests) == webhook_queue.MOST_REJECTED_IN_A_ROW
     assert status.load_status(store, "hook").failures == 1
 
 
@@ -280,9 +280,9 @@ def test_filters_choose_by_type_and_prefix(
 ) -> None:
     subscribed('types = ["recording.failed", "source.failed"]', 'prefixes = ["audio/pod/"]')
     fail(store, "audio/pod/a.wav", "audio/other.wav")
-    occurrences.failed(store, "source", "pod", "no answer")
-    occurrences.failed(store, "item", "pod/1f", "too large", title="Episode 1")
-    occurrences.recovered(store, "source", "pod")
+    occurrences.record_failure(store, "source", "pod", "no answer")
+    occurrences.record_failure(store, "item", "pod/1f", "too large", title="Episode 1")
+    occurrences.record_recovery(store, "source", "pod")
     deliverer.deliver()
     assert subjects(receiver) == ["audio/pod/a.wav", "pod", "pod/1f"]
     assert receiver.taken[2].event["data"]["item"] == "Episode 1"
@@ -327,7 +327,7 @@ def test_clocks_of_workers_do_not_change_the_order(
     fail(store, "audio/a.wav")
     fail(store, "audio/a.wav", version="2")
     deliverer.deliver()
-    occurrences.done(store, [("audio/a.wav", "2")])
+    occurrences.record_done(store, [("audio/a.wav", "2")])
     deliverer.deliver()
     receiver.answer = lambda _request: Answer()
     status.save_status(store, "hook", status.Status())
@@ -393,7 +393,7 @@ def test_one_call_takes_many_occurrences_in_parts(
     subscribed('types = ["recording.failed"]')
     monkeypatch.setattr(occurrences, "MOST_IN_A_FILE", 2)
     monkeypatch.setattr(intake, "AT_ONCE", 3)
-    occurrences.done(store, [(f"audio/{number}.wav", "1") for number in range(9)])
+    occurrences.record_done(store, [(f"audio/{number}.wav", "1") for number in range(9)])
     fail(store, "audio/0.wav")
     assert len(store.list(occurrences.NEW)) == 6
     replace(deliverer, budget_s=0.0).deliver()
@@ -533,7 +533,7 @@ def test_an_interrupted_intake_is_repeated(
     store = deliverer.store
     subscribed()
     fail(store, "audio/a.wav", "audio/b.wav")
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     original = {"put": Store.write, "save": Store.write, "delete": Store.delete}[step]
     prefixes = {"put": outbox.OUTBOX, "save": "events/states/", "delete": occurrences.NEW}
     broken: list[str] = []
@@ -579,9 +579,9 @@ def test_recordings_that_are_gone_are_forgotten(
     key = store.put_media("audio/a.wav", tmp_path / "a.wav")
     fail(store, key, "audio/gone.wav")
     for source in ("pod", "gone"):
-        occurrences.failed(store, "source", source, "no answer")
-        occurrences.failed(store, "item", f"{source}/1", "too large")
-    occurrences.recovered(store, "item", "pod/2")
+        occurrences.record_failure(store, "source", source, "no answer")
+        occurrences.record_failure(store, "item", f"{source}/1", "too large")
+    occurrences.record_recovery(store, "item", "pod/2")
     store.write("sources.toml", b'[pod]\nkind = "feed"\nurl = "https://e.example/feed"\n')
     deliverer.deliver()
     assert len(States(store).everything()) == 7
@@ -610,6 +610,7 @@ def test_recordings_that_are_gone_are_forgotten(
         ("['../x']\nkind = 'channel'", "../x"),
         ("hook = 1", "hook"),
         ("[mail]\nkind = 'channel'\nevery_minutes = 0", "mail.every_minutes"),
+        ("[mail]\nkind = 'channel'\nwebhook = 1", "mail.webhook"),
         ("[events]\nstuck_hours = -1", "events.stuck_hours"),
     ],
     ids=[
@@ -624,6 +625,7 @@ def test_recordings_that_are_gone_are_forgotten(
         "name",
         "no table",
         "interval",
+        "field named like a kind",
         "general",
     ],
 )

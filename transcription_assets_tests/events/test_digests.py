@@ -1,4 +1,4 @@
-"""Digests: when people get a message and what it tells, as properties of pure functions."""
+"""Digests: when channels get a message and what it tells, as properties of pure functions."""
 
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise

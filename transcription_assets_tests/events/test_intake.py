@@ -95,7 +95,7 @@ def test_a_publication_that_is_killed_is_told_by_the_next(
     subscribed()
     key, chain = put(store, tmp_path), Chain(store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(occurrences, "done", _killed)
+        patch.setattr(occurrences, "record_done", _killed)
         with pytest.raises(KeyboardInterrupt):
             chain.attempt(key)
     deliverer.deliver()
@@ -137,7 +137,7 @@ def test_a_failure_note_is_an_event(
 def test_reasons_of_any_text_are_told(deliverer: Deliverer, receiver: Receiver, subscribed: Subscribe) -> None:
     subscribed()
     for number, reason in enumerate(("\udcff", "x" * 10**6, "\x00\u2028\n", '"}]')):
-        occurrences.failed(deliverer.store, "recording", f"audio/{number}.wav", reason)
+        occurrences.record_failure(deliverer.store, "recording", f"audio/{number}.wav", reason)
     deliverer.deliver()
     reasons = [each.event["data"]["reason"] for each in receiver.taken]
     assert reasons == ["?", "x" * occurrences.MOST_TEXT, "\x00\u2028\n", '"}]']

@@ -85,6 +85,7 @@ def test_the_source_that_waited_longest_is_first() -> None:
         ("[a]\nkind = 'ftp'\nurl = 'https://e.example'", "a"),
         ("[a]\nkind = 'feed'\nurl = 'https://e.example'\nbakfill = 3", "a.bakfill"),
         ("[a]\nkind = 'feed'\nurl = 'https://e.example'\nbackfill = -1", "a.backfill"),
+        ("[a]\nkind = 'http'\nurl = 'https://e.example'\nhttp = 1", "a.http"),
         ("[a]\nkind = 'feed'\nurl = 'https://e.example'\nname = 'b'", "a.name"),
         ("['../x']\nkind = 'feed'\nurl = 'https://e.example'", "../x"),
         ("['']\nkind = 'feed'\nurl = 'https://e.example'", ""),

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from transcription_assets.errors import PermanentFailure, Refused, TooLarge, TransientFailure
+from transcription_assets.guarded_http import client
 from transcription_assets.sources import download
 from transcription_assets.sources.download import Downloader, get_document
-from transcription_assets.sources.network import client
 from transcription_assets_tests.sources.conftest import LOOPBACK
 from transcription_assets_tests.sources.site import Page, Site
 

@@ -287,7 +287,7 @@ def test_the_size_of_all_kept_parts_is_bounded(site: Site, fetcher: Fetcher, ton
 def test_two_processes_do_not_download_one_item(site: Site, fetcher: Fetcher, tone: bytes) -> None:
     publish(site, tone, 1)
     feed = source("feed", site.url("/feed"))
-    (item,) = fetcher.look(feed, ledger.Ledger()).items
+    (item,) = fetcher.list_items(feed, ledger.Ledger()).items
     with fetcher._part(feed, item):  # noqa: SLF001 -- what the other process does
         report = fetcher.fetch(feed)
     assert list(report.failed) == ["Episode 1"]
@@ -328,7 +328,7 @@ def test_moved_files_are_fetched_within_the_backfill(site: Site, fetcher: Fetche
     assert [len(fetcher.fetch(feed).landed) for _ in range(2)] == [2, 0]
 
 
-def test_another_address_is_looked_at_anew(site: Site, fetcher: Fetcher, tone: bytes) -> None:
+def test_another_address_is_listed_anew(site: Site, fetcher: Fetcher, tone: bytes) -> None:
     moved(site, tone, "a")
     fetcher.fetch(source("feed", site.url("/feed"), backfill=1))
     items = (episode(f"h{n}", f"/a/{n}.wav", day=days_ago(n)) for n in range(4))

@@ -1,4 +1,4 @@
-"""The events that wait for one server: the oldest first, and each subject in order."""
+"""Queue of a webhook: the events that wait for it, the oldest first, and each subject in order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from transcription_assets.events import occurrences, outbox, status
 from transcription_assets.events.catalogue import Webhook
-from transcription_assets.events.event import Queued
+from transcription_assets.events.outbox import QueuedEvent
 from transcription_assets.events.status import Delivery, Status
 from transcription_assets.events.webhooks import MOST_REJECTIONS, Attempt, Sender, pause
 from transcription_assets.storage import Store
@@ -16,8 +16,8 @@ MOST_REJECTED_IN_A_ROW = 10
 
 
 @dataclass
-class ServerQueue:
-    """One delivery to a server, which begins no attempt after `until`; `now` returns the time (UTC).
+class WebhookQueue:
+    """One delivery to a webhook, which begins no attempt after `until`; `now` returns the time (UTC).
 
     An event that the server rejects is tried again later; those that follow about the same subject wait for it. Any
     other failure ends the delivery, and the next attempt has to wait.
@@ -62,7 +62,7 @@ class ServerQueue:
             status.save_status(self.store, self.receiver.name, self._known)
         return self.outcome
 
-    def _is_next(self, queued: Queued) -> bool:
+    def _is_next(self, queued: QueuedEvent) -> bool:
         """Return whether the event may be sent now; if not, those that follow about its subject may not, either."""
         if queued.event.subject in self._blocked:
             return False
@@ -71,7 +71,7 @@ class ServerQueue:
             return False
         return True
 
-    def _settle(self, path: str, queued: Queued, attempt: Attempt) -> bool:
+    def _settle(self, path: str, queued: QueuedEvent, attempt: Attempt) -> bool:
         """Note the outcome of an attempt; return False if the server takes no events."""
         if attempt.verdict == "delivered":
             self._remove(path)
@@ -111,7 +111,7 @@ class ServerQueue:
             if queued is not None and datetime.fromisoformat(queued.queued) <= oldest:
                 self._give_up(path, replace(queued, reason=f"not delivered within {hours:g} h: {attempt.reason}"))
 
-    def _give_up(self, path: str, queued: Queued) -> None:
+    def _give_up(self, path: str, queued: QueuedEvent) -> None:
         outbox.give_up(self.store, self.receiver.name, path, queued)
         self.outcome.dead += 1
         self.outcome.waiting -= 1

@@ -6,28 +6,25 @@ forgery). Proxies of the environment are not used: a proxy would resolve the nam
 """
 
 import logging
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import IPPROTO_TCP, gaierror, getaddrinfo
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpcore2
 import httpx2
 
+from transcription_assets.domain.urls import redacted, without_secrets
 from transcription_assets.errors import PermanentFailure, Refused, TransientFailure
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Sequence[Address]]
 
-SCHEMES = frozenset({"http", "https"})
 MOST_REDIRECTS = 10
 MOST_ADDRESSES = 4
 """Addresses of one name that are tried, one after another."""
@@ -35,7 +32,6 @@ CONNECT_S = 15.0
 READ_S = 60.0
 """Longest pause within a response; the deadline of the whole request counts as well."""
 USER_AGENT = "transcription-assets"
-_URL = re.compile(r"https?://\S+", re.IGNORECASE)
 _NAT64 = ip_network("64:ff9b::/96")
 _TRANSIENT = frozenset({404, 408, 410, 425, 429})
 """404 and 410, too: feeds are often published before their files."""
@@ -88,36 +84,6 @@ def resolve(host: str, port: int) -> list[Address]:
     """
     found = getaddrinfo(host, port, proto=IPPROTO_TCP)
     return list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
-
-
-def without_secrets(url: str) -> str:
-    """Return the URL without user name, password, query and fragment, which may hold a personal token."""
-    try:
-        parts = urlsplit(url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "invalid URL"
-    return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
-
-
-def digest(text: str) -> str:
-    """Return a digest of a URL or a GUID: files and states must not hold those with a token."""
-    return sha256(text.encode(errors="replace")).hexdigest()[:20]
-
-
-def redacted(text: str) -> str:
-    """Return text of a message or a GUID, in which each http(s) URL is without secrets."""
-    return _URL.sub(lambda found: without_secrets(found[0]), text)
-
-
-def with_credentials(url: str, source_url: str) -> str:
-    """Return `url` with user name and password of `source_url` if both have the same scheme, host and port."""
-    parts, source = urlsplit(url), urlsplit(source_url)
-    credentials, at, host = source.netloc.rpartition("@")
-    if at and (parts.scheme, parts.netloc.lower()) == (source.scheme, host.lower()):
-        return urlunsplit(parts._replace(netloc=f"{credentials}@{parts.netloc}"))
-    return url
 
 
 class _Backend(httpcore2.NetworkBackend):
@@ -234,7 +200,7 @@ def client(
 
 
 @contextmanager
-def answered(url: str) -> Iterator[None]:
+def translate_http_errors(url: str) -> Iterator[None]:
     """Translate the errors of a request for `url`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Messages to people, through the real apprise and a server on this machine."""
+"""Messages to channels, through the real apprise and a server on this machine."""
 
 import json
 import logging
@@ -9,9 +9,9 @@ import pytest
 
 from transcription_assets.domain import media_keys
 from transcription_assets.events import occurrences, outbox, status
+from transcription_assets.events.channel_queue import SendOutcome, by_apprise
 from transcription_assets.events.delivery import Deliverer
 from transcription_assets.events.digests import Notification
-from transcription_assets.events.notify import SendOutcome, by_apprise
 from transcription_assets.storage import Store
 from transcription_assets_tests.events.conftest import Clock
 from transcription_assets_tests.events.receiver import Answer, Receiver
@@ -36,7 +36,7 @@ def channel(store: Store, clock: Clock, urls: tuple[str, ...]) -> Callable[..., 
 
 def fail(store: Store, *names: str) -> None:
     for name in names:
-        occurrences.failed(store, "recording", name, "no audio", version="1", step="video")
+        occurrences.record_failure(store, "recording", name, "no audio", version="1", step="video")
 
 
 def titles(receiver: Receiver) -> list[str]:
@@ -57,7 +57,7 @@ def test_the_first_failure_comes_at_once_then_groups(
     clock.advance(minutes=61)
     deliverer.deliver()
     assert titles(receiver)[1:] == ["transcription-assets: 2 failed"]
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     clock.advance(minutes=61)
     deliverer.deliver()
     assert titles(receiver)[2:] == ["transcription-assets: audio/a.wav recovered"]
@@ -73,8 +73,8 @@ def test_outstanding_failures_are_listed_daily(
     store.write(media_keys.failure("audio/a.wav"), b"{}")
     store.write(media_keys.failure("video/other.mp4"), b"{}")
     fail(store, "audio/retried.wav")
-    occurrences.failed(store, "source", "pod", "no answer")
-    occurrences.failed(store, "item", "pod/1", "too large")
+    occurrences.record_failure(store, "source", "pod", "no answer")
+    occurrences.record_failure(store, "item", "pod/1", "too large")
     deliverer.deliver()
     assert titles(receiver) == ["archive: 4 failed"]
     clock.advance(hours=3)
@@ -134,7 +134,7 @@ def test_types_that_a_channel_does_not_want_stay_away(
     deliverer = channel('types = ["source.failed"]')
     fail(store, "audio/a.wav")
     deliverer.deliver()
-    occurrences.done(store, [("audio/a.wav", "1")])
+    occurrences.record_done(store, [("audio/a.wav", "1")])
     deliverer.deliver()
     assert receiver.requests == []
 
@@ -206,7 +206,7 @@ def test_an_interrupted_deletion_sends_nothing_twice(
 def test_text_of_strangers_is_no_markup_and_no_mention(store: Store, urls: tuple[str, ...], receiver: Receiver) -> None:
     store.write("events.toml", CHANNEL.encode())
     fail(store, "audio/<b>a.wav")
-    occurrences.failed(store, "recording", "audio/b.wav", "@everyone <!channel> <@U1>", version="1")
+    occurrences.record_failure(store, "recording", "audio/b.wav", "@everyone <!channel> <@U1>", version="1")
     Deliverer(store, urls={"mail": (f"{urls[0]}?format=html",)}).deliver()
     text = json.loads(receiver.requests[0].body)["message"]
     assert "<b>" not in text
