@@ -30,7 +30,7 @@ FUZZY_LONGEST = 40
 # Combining signs above, below or after a letter (vowels of Hindi, Thai, Arabic …) are part of its word.
 _SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.category(chr(point)).startswith("M"))
 _WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
-_QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
+_QUOTE = re.compile(r"[\"“”„«»]")
 # English, German, French, Spanish and Italian stop words: they say little about a moment.
 _STOP_WORD_LISTS = """
 a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
@@ -203,15 +203,18 @@ def parse_query(text: str) -> ParsedQuery:
     """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
     clean = "".join(c if is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
-    phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
-    unquoted = _QUOTED.sub(" ", plain)
+    quotes = _quotes(plain)
+    phrases = [found for first, last in quotes if (found := tuple(tokens(plain[first + 1 : last])))]
+    edges = [0, *(edge for first, last in quotes for edge in (first, last + 1)), len(plain)]
+    unquoted = " ".join(plain[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
     loose = tuple(tokens(unquoted))
     informative = tuple(token for token in loose if not is_frequent(token))
     used = informative or (() if phrases else loose)
     terms = tuple(dict.fromkeys(token.folded for token in used))[:MAX_TERMS]
     used = tuple(token for token in used if token.folded in terms)
     is_open = bool(used) and used[-1] == loose[-1] and used[-1].end == len(unquoted)
-    meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
+    marks = {edge for span in quotes for edge in span}
+    meaning = " ".join("".join(" " if at in marks else c for at, c in enumerate(plain)).split())
     return ParsedQuery(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
         terms=terms,
@@ -223,6 +226,29 @@ def parse_query(text: str) -> ParsedQuery:
         unquoted=unquoted,
         unfinished=used[-1].folded if is_open else "",
     )
+
+
+def _quotes(text: str) -> list[Span]:
+    """Return the positions of the opening and the closing quote of each phrase.
+
+    A quote opens at the start of a word and closes at the end of one. So inch marks (`12"`) open no phrase, and marks
+    inside of words (`צה"ל`) do neither.
+    """
+    found = []
+    opened: int | None = None
+    for match in _QUOTE.finditer(text):
+        at = match.start()
+        if opened is None:
+            opened = None if at and _joins(text[at - 1]) else at
+        elif at + 1 == len(text) or not _joins(text[at + 1]):
+            found.append((opened, at))
+            opened = None
+    return found
+
+
+def _joins(character: str) -> bool:
+    """Return whether a quote beside this character is beside a word; scripts without spaces have no such edges."""
+    return (character.isalnum() or unicodedata.category(character)[0] == "M") and not is_unspaced(character)
 
 
 def _typed(words: Sequence[Token]) -> str:

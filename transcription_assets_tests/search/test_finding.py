@@ -63,6 +63,29 @@ def test_quoted_phrase_matches_only_exact_word_order(library: Searcher) -> None:
     assert keys(ask(library, '"not to be"', Mode.VECTOR)) == {SEA.media.key}
 
 
+@pytest.mark.parametrize(
+    ("typed", "phrases", "terms"),
+    [
+        ('12" pipe or 14" wheels', (), ("12", "pipe", "14", "wheels")),
+        ("12” pipe or 14” wheels", (), ("12", "pipe", "14", "wheels")),
+        ("12“ Rohr, 14“ Rad", (), ("12", "rohr", "14", "rad")),
+        ('5\' 10" tall, "red album"', (("red", "album"),), ("5", "10", "tall")),
+        ('מפקד צה"ל ומנכ"ל החברה', (), ("מפקד", "צה", "ל", "ומנכ", "החברה")),
+        ('"מפקד צה"ל" אמר', (("מפקד", "צה", "ל"),), ("אמר",)),
+        ('צַהַ"ל אמר "שלום"', (("שלום",),), ("צה", "ל", "אמר")),
+        ('("silver compass"), sea', (("silver", "compass"),), ("sea",)),
+        ("„Brot und Salz“ «mot juste»", (("brot", "und", "salz"), ("mot", "juste")), ()),
+        ("学习“北京”大学", (("北", "京"),), ("学", "习", "大")),
+        ('silver "compass', (), ("silver", "compass")),
+    ],
+)
+def test_quotes_are_phrases_only_around_whole_words(
+    typed: str, phrases: tuple[tuple[str, ...], ...], terms: tuple[str, ...]
+) -> None:
+    parsed = parse_query(typed)
+    assert (parsed.phrases, parsed.terms) == (phrases, terms)
+
+
 @pytest.mark.parametrize("typed", ["Halvorson", "HALVERSEN", "halvorsn", "Hlavorsen"])
 def test_misspelt_name_is_found(library: Searcher, typed: str) -> None:
     hit = ask(library, typed, Mode.TEXT).hits[0]
