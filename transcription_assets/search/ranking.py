@@ -261,6 +261,12 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
     return tuple(term for term in terms if not any(is_held(term, item) for item in found))
 
 
+def is_held_as_typed(found: Iterable[Candidate], query: ParsedQuery) -> bool:
+    """Return whether a candidate holds the words of the question as they were typed, frequent ones included."""
+    typed = frozenset(query.typed)
+    return any(typed <= words_of(item.text) and _runs(list(tokens(item.text)), query.typed) for item in found)
+
+
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
     """Return the words of each candidate."""
     return (words_of(item.text) for item in found)

@@ -126,13 +126,16 @@ class Searcher:
             TranscriptionError: the search table cannot be read.
 
         """
-        parsed = parse_query(query.text)
         snapshot = self._index.snapshot()
-        if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
+        if snapshot is None or not snapshot.passages:
+            return None
+        vocabulary = None if query.mode is Mode.VECTOR else self._index.vocabulary(snapshot)
+        parsed = parse_query(query.text, vocabulary)
+        if not (parsed.meaning or parsed.terms):
             return None
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, self._index.vocabulary(snapshot))
-        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.looked_up)
+        forms = Forms() if vocabulary is None else forms_of(parsed, vocabulary)
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
         mode, vector, weights, note = self._means(query.mode, parsed.meaning, snapshot)
@@ -143,6 +146,11 @@ class Searcher:
             nearest_rows = self._index.search_vectors(snapshot, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
+        if len(scores) >= most and self._is_incomplete(parsed, [passages[row] for row in scores]):
+            # One informative word in too many passages: those with the frequent words beside it may be others.
+            beside = self._index.search_typed(snapshot, parsed, query.filters, most)
+            scores = dict.fromkeys(beside, min(scores.values())) | scores
+            passages |= self._index.read(snapshot, [row for row in beside if row not in passages])
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed, forms)
         if words and (len(scores) >= most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
@@ -252,6 +260,12 @@ class Searcher:
             log.exception("the query cannot be encoded")
             reason = f"the encoder failed ({type(error).__name__})"
         return Mode.TEXT, None, WORDS_ONLY, f"searched by words only: {reason}"
+
+    @staticmethod
+    def _is_incomplete(parsed: ParsedQuery, found: Sequence[Candidate]) -> bool:
+        """Return whether none of the passages holds a question of one term and frequent words as it was typed."""
+        has_one_term = parsed.typed[1:] and not parsed.terms[1:] and not parsed.phrases
+        return bool(has_one_term) and not ranking.is_held_as_typed(found, parsed)
 
     def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""

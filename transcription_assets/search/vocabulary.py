@@ -126,6 +126,10 @@ class Vocabulary:
         """Return whether this word occurs, spelt exactly so (lower case)."""
         return word in self._at(fold(word))["word"].to_list()
 
+    def languages_of(self, folded: str) -> set[str]:
+        """Return the languages of the passages with a word of this folded form."""
+        return {language for languages in self._at(folded)["languages"].to_list() for language in languages}
+
     def occurs(self, word: str, language: str) -> bool:
         """Return whether a word (lower case) or an inflection of it occurs in passages of this language."""
         if any(language in languages for languages in self._at(fold(word))["languages"].to_list()):

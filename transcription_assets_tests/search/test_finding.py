@@ -5,16 +5,19 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.search_quality import talks
+from transcription_assets.search import retrieval
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import MAX_LIMIT, Mode, Query, is_frequent, is_like, parse_query, tokens
 from transcription_assets.search.ranking import highlight_ranges
 from transcription_assets.search.searcher import Searcher
+from transcription_assets.search.vocabulary import build
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
 
@@ -149,6 +152,74 @@ def test_frequent_words_are_dropped_unless_nothing_else_remains() -> None:
     assert parse_query("für das Brot, où est même le pain").terms == ("brot", "pain")
     assert parse_query("fur coat").terms == ("fur", "coat")
     assert parse_query("für das").terms == ("fur", "das")
+
+
+SPOKEN_IN = {
+    "en": "a cold war, peace, a red hat that was hard; bread by the sea, son of a gun, come together",
+    "de": "der kalte Kapitän hat einen Hut, die Welt und die Ursache",
+    "fr": "la couleur noir, le goût du pain",
+    "es": "el mes de mayo, la cruz",
+    "it": "una cosa bella",
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "terms"),
+    [
+        ("cold war", ("cold", "war")),
+        ("war and peace", ("war", "peace")),
+        ("wer war der Kapitän", ("kapitan",)),
+        ("red hat", ("red", "hat")),
+        ("er hat einen Hut", ("hut",)),
+        ("die hard", ("die", "hard")),
+        ("die Welt", ("welt",)),
+        ("son of a gun", ("son", "gun")),
+        ("son pain", ("pain",)),
+        ("come together", ("come", "together")),
+        ("come la cosa", ("cosa",)),
+        ("or noir", ("or", "noir")),
+        ("sea or bread", ("sea", "bread")),
+        ("mes de mayo", ("mes", "mayo")),
+        ("US economy", ("us", "economy")),
+        ("the US economy", ("us", "economy")),
+        ("MIT lecture", ("mit", "lecture")),
+        ("mit bread", ("mit", "bread")),
+        ("mit Hut", ("hut",)),
+        ("TELL US MORE", ("tell", "more")),
+        ("AT&T", ("at", "t")),
+        ("Q&A about I/O", ("q", "a", "about", "i", "o")),
+        ("he/she came", ("came",)),
+    ],
+)
+def test_stop_word_of_another_language_is_a_term(typed: str, terms: tuple[str, ...]) -> None:
+    made = build([pl.DataFrame({"text": list(SPOKEN_IN.values()), "language": list(SPOKEN_IN)})], 1)
+    assert parse_query(typed, made).terms == terms
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+@pytest.mark.parametrize(("question", "said"), [("cold war", "cold war"), ("AT&T", "AT&T"), ("the cold", "the cold")])
+def test_question_as_typed_is_found_among_many_with_a_word(
+    tmp_path: Path, question: str, said: str, mode: Mode
+) -> None:
+    table = Index(str(tmp_path))
+    word = question.split()[-1 if question.startswith("the") else 0].partition("&")[2] or "cold"
+    frequent = [spoken(f"audio/{number}.mp3", f"It is {word}, {word}, {word}.") for number in range(40)]
+    long = " ".join(["and so it went on and on"] * 8)
+    fill(table, *frequent, spoken("audio/there.mp3", f"{long} as {said} divided them {long}."))
+    table.maintain()
+    hit = ask(Searcher(table, lambda _model: ThemeEncoder()), question, mode).hits[0]
+    assert hit.media_key == "audio/there.mp3"
+
+
+def test_frequent_words_beside_a_word_cost_no_query_if_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{number}.mp3", "They went down the river.") for number in range(60)))
+    table.maintain()
+    queries = []
+    found = retrieval._found  # noqa: SLF001 -- every query of LanceDB passes it
+    monkeypatch.setattr(retrieval, "_found", lambda *given: (queries.append(given), found(*given))[1])
+    assert ask(Searcher(table, lambda _model: ThemeEncoder()), "the river", Mode.TEXT).hits
+    assert len(queries) == 1
 
 
 def test_search_ignores_accents_case_and_elision(library: Searcher) -> None:
