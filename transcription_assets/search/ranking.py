@@ -459,7 +459,8 @@ def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dic
 
 
 def _is_term(token: Token, query: ParsedQuery) -> bool:
-    return token.folded.startswith("#") or token.folded in query.terms
+    """Return whether a word of the question, its numbers merged, is a number, a term, or the unit in one (`5km`)."""
+    return token.folded.startswith("#") or token.folded in query.terms or token.folded not in query.typed
 
 
 def _is_inside(one: Span, other: Span) -> bool:

@@ -67,9 +67,9 @@ async def search_words(
     """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
     Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would
-    return only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most`
-    rows with all terms are added, and if these reach the limit too, up to `most` rows that hold the question as it was
-    typed.
+    return only the rarest of them. If `most` rows are found, there may be more that hold one term, or one word of a
+    number. Then up to `most` rows with all terms and whole numbers are added, and if these reach the limit too, up to
+    `most` rows that hold the question as it was typed.
     """
     texts = [parsed.loose]
     if others := forms.looked_up:
@@ -98,16 +98,23 @@ async def search_typed(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters
 def _all_of(parsed: ParsedQuery, forms: Forms) -> Any:
     """Return the query for all terms, each as it was typed or in another form; None if any is enough."""
     others = forms.looked_up
-    if not parsed.terms[1:]:
-        return None
-    if not others:
+    if parsed.terms[1:] and not others:
         return _queries().MatchQuery(parsed.loose, "text", operator=_queries().FullTextOperator.AND)
-    return _every([_match(parsed.spelt[term], *others.get(term, ())) for term in parsed.terms])
+    numerals = {term for number in forms.numbers for term in number.terms}
+    words = [(parsed.spelt[term], *others.get(term, ())) for term in parsed.terms if term not in numerals]
+    clauses = [_match(*each) for each in words]
+    clauses += [_any(_every([_match(*part) for part in way]) for way in number.ways) for number in forms.numbers]
+    is_one = not clauses[1:] and not any(way[1:] for number in forms.numbers for way in number.ways)
+    return None if is_one else _every(clauses)
 
 
 def _match(*words: str) -> Any:
     """Return the query for any of the words."""
     return _queries().MatchQuery(" ".join(words), "text")
+
+
+def _any(found: Iterable[Any]) -> Any:
+    return _queries().BooleanQuery([(_queries().Occur.SHOULD, query) for query in found])
 
 
 def _every(found: Iterable[Any]) -> Any:

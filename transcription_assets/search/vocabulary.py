@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 
 import polars as pl
 from rapidfuzz import process
@@ -29,6 +29,7 @@ from transcription_assets.search.word_forms import (
     stem,
     stems,
     value_of,
+    ways,
 )
 
 MAX_WORDS = 500_000
@@ -59,6 +60,14 @@ _STEMS_SCHEMA = {"stem": pl.String(), "word": pl.String()}
 
 
 @dataclass(frozen=True, slots=True)
+class SaidNumber:
+    """The terms of a question that are a number, and the ways to say it: for each part, the words that may say it."""
+
+    terms: tuple[str, ...]
+    ways: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Forms:
     """Other forms of a question's words in the passages.
 
@@ -66,7 +75,7 @@ class Forms:
     language, which count in passages of that language only, `number_words` those that are part of its number: they lead
     to passages, but only the whole number counts. `completions` are the words that begin with the last term: they lead
     to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its
-    numbers merged (`word_forms.read_question`), None if it has none.
+    numbers merged (`word_forms.read_question`), None if it has none, and `numbers` the ways to say each of these.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -74,6 +83,7 @@ class Forms:
     number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     completions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
+    numbers: Sequence[SaidNumber] = ()
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
@@ -313,15 +323,38 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
             found[term] = vocabulary.similar(term)
             if term == parsed.unfinished and len(term) >= SHORTEST:
                 completions[term] = vocabulary.completions(term)
-    number_words: dict[str, list[str]] = {}
     numerals = read_question(parsed.unquoted, vocabulary.languages, vocabulary.occurs)
-    for token in numerals or ():
+    number_words, numbers = _numbers_said(parsed, vocabulary, numerals or ())
+    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals, numbers)
+
+
+def _numbers_said(
+    parsed: ParsedQuery, vocabulary: Vocabulary, numerals: Sequence[Token]
+) -> tuple[dict[str, list[str]], list[SaidNumber]]:
+    """Return the words that lead to the numbers of a question, by term, and the ways to say each number."""
+    lead: dict[str, list[str]] = {}
+    found = []
+    for token, following in zip_longest(numerals, numerals[1:]):
         value = value_of(token.folded)
-        if value is not None and value == int(value):
-            said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
-            for term in parsed.terms_in((token.start, token.end)):
-                number_words.setdefault(term, []).extend(said)
-    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals)
+        terms = tuple(parsed.terms_in((token.start, token.end)))
+        if value is None or value != int(value) or not terms:
+            continue
+        digits = f"{int(value)}"
+        said = [digits, *vocabulary.number_words(parts(value, vocabulary.languages))]
+        spoken = [[vocabulary.number_words(part) for part in way] for way in ways(value, vocabulary.languages)]
+        spoken.append([[digits]])
+        unit = following.folded if following and not following.folded.startswith("#") else ""
+        if unit and following.start == token.end:  # 5km: the unit is a part of the term
+            spoken = [[*way, [unit]] for way in spoken] + [[[digits + unit]]]
+        elif unit and vocabulary.has_spelling(digits + unit):
+            said.append(digits + unit)
+            spoken.append([[digits + unit]])
+            lead.setdefault(unit, []).append(digits + unit)
+        for term in terms:
+            lead.setdefault(term, []).extend(said)
+        complete = (tuple(map(tuple, way)) for way in spoken if all(way))
+        found.append(SaidNumber(terms, tuple(dict.fromkeys(complete))))
+    return {term: words for term, words in lead.items() if term in parsed.terms}, found
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
