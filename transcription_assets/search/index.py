@@ -230,14 +230,16 @@ class Index:
         return awaited(retrieval.search_words(pinned, parsed, filters, most, forms))
 
     @explained
-    def search_typed(self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> Mapping[int, float]:
+    def search_typed(
+        self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms = NO_FORMS
+    ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words of the question as they were typed.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_typed(pinned, parsed, filters, most))
+        return awaited(retrieval.search_typed(pinned, parsed, filters, most, forms))
 
     @explained
     def search_similar_words(

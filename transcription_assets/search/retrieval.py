@@ -74,24 +74,26 @@ async def search_words(
     texts = [parsed.loose]
     if others := forms.looked_up:
         texts.append(" ".join(dict.fromkeys(other for words in others.values() for other in words)))
-    searches = [_held(snapshot, _question(parsed, _match(text)), filters, most) for text in texts]
+    searches = [_held(snapshot, _question(parsed, forms, _match(text)), filters, most) for text in texts]
     as_typed, in_forms = [*await asyncio.gather(*searches), {}][:2]
     found = in_forms | as_typed
     every = _all_of(parsed, forms)
     if max(len(as_typed), len(in_forms)) < most or every is None:
         return found
-    together = await _held(snapshot, _question(parsed, every), filters, most)
+    together = await _held(snapshot, _question(parsed, forms, every), filters, most)
     if len(together) >= most and parsed.typed[1:]:
-        beside = await search_typed(snapshot, parsed, filters, most)
+        beside = await search_typed(snapshot, parsed, filters, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
 
 
-async def search_typed(snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int) -> dict[int, float]:
+async def search_typed(
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms
+) -> dict[int, float]:
     """Return the scores of rows that hold the words of the question as they were typed."""
     typed = parsed.loose if parsed.phrases else parsed.meaning
-    query = _question(parsed, _queries().PhraseQuery(typed, "text"))
+    query = _question(parsed, forms, _queries().PhraseQuery(typed, "text"))
     return await _held(snapshot, query, filters, most)
 
 
@@ -109,8 +111,11 @@ def _all_of(parsed: ParsedQuery, forms: Forms) -> Any:
 
 
 def _match(*words: str) -> Any:
-    """Return the query for any of the words."""
-    return _queries().MatchQuery(" ".join(words), "text")
+    """Return the query for any of the words.
+
+    The index has the lower case of U+0130 as one letter, but a dot on an i in a query is split from it (0.40).
+    """
+    return _queries().MatchQuery(" ".join(words).replace("i\u0307", "\u0130"), "text")
 
 
 def _any(found: Iterable[Any]) -> Any:
@@ -121,12 +126,12 @@ def _every(found: Iterable[Any]) -> Any:
     return _queries().BooleanQuery([(_queries().Occur.MUST, query) for query in found])
 
 
-def _question(parsed: ParsedQuery, terms: Any) -> Any:
+def _question(parsed: ParsedQuery, forms: Forms, terms: Any) -> Any:
     """Return the query for all quoted phrases (if any) and `terms`, that for the terms; None if there is neither."""
     queries = _queries()
     clauses: list[tuple[Any, Any]] = [
-        (queries.Occur.MUST, queries.PhraseQuery(typed, "text") if phrase[1:] else _match(typed))
-        for phrase, typed in zip(parsed.phrases, parsed.quoted, strict=True)
+        (queries.Occur.MUST, _phrase(phrase, (typed, *forms.phrases.get(at, ()))))
+        for at, (phrase, typed) in enumerate(zip(parsed.phrases, parsed.quoted, strict=True))
     ]
     if parsed.terms:
         clauses.append((queries.Occur.SHOULD, terms))
@@ -139,6 +144,14 @@ async def _held(snapshot: Snapshot, query: Any, filters: Filters, most: int) -> 
     if query is None:
         return {}
     return await _found(snapshot.reading.query().nearest_to_text(query), filters, most, "_score")
+
+
+def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
+    """Return the query for a quoted phrase in any of its spellings."""
+    if not phrase[1:]:
+        return _match(*spelt)
+    found = [_queries().PhraseQuery(one.replace("i\u0307", "\u0130"), "text") for one in spelt]
+    return _any(found) if found[1:] else found[0]
 
 
 async def search_similar_words(

@@ -148,7 +148,7 @@ class Searcher:
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
         if len(scores) >= most and self._is_incomplete(parsed, [passages[row] for row in scores]):
             # One informative word in too many passages: those with the frequent words beside it may be others.
-            beside = self._index.search_typed(snapshot, parsed, query.filters, most)
+            beside = self._index.search_typed(snapshot, parsed, query.filters, most, forms)
             scores = dict.fromkeys(beside, min(scores.values())) | scores
             passages |= self._index.read(snapshot, [row for row in beside if row not in passages])
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed, forms)

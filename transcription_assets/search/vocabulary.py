@@ -7,19 +7,20 @@ Words of passages written since then are still found as they were typed. Scripts
 """
 
 import io
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice, zip_longest
+from itertools import islice, product, zip_longest
 
 import polars as pl
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from transcription_assets.domain.text import is_unspaced
-from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like
+from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like, tokens
 from transcription_assets.search.word_forms import (
     NUMBER_LANGUAGES,
     STEMMERS,
@@ -76,6 +77,8 @@ class Forms:
     to passages, but only the whole number counts. `completions` are the words that begin with the last term: they lead
     to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its
     numbers merged (`word_forms.read_question`), None if it has none, and `numbers` the ways to say each of these.
+    `spellings` has the words that are equal to a term but not in the index (`_indexed`), `phrases` the other spellings
+    of each quoted phrase.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -84,12 +87,15 @@ class Forms:
     completions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
     numbers: Sequence[SaidNumber] = ()
+    spellings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    phrases: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
         """The words by which passages are looked up, for each term that has others."""
         found: dict[str, list[str]] = {}
-        for others in (*self.inflections.values(), self.words, self.number_words, self.completions):
+        kinds = (self.spellings, *self.inflections.values(), self.words, self.number_words, self.completions)
+        for others in kinds:
             for term, words in others.items():
                 found.setdefault(term, []).extend(words)
         return {term: tuple(dict.fromkeys(words)) for term, words in found.items()}
@@ -136,6 +142,10 @@ class Vocabulary:
         """Return whether this word occurs, spelt exactly so (lower case)."""
         return word in self._at(fold(word))["word"].to_list()
 
+    def spelt(self, folded: str) -> list[str]:
+        """Return the words with this folded form."""
+        return self._at(folded)["word"].to_list()
+
     def languages_of(self, folded: str) -> set[str]:
         """Return the languages of the passages with a word of this folded form."""
         return {language for languages in self._at(folded)["languages"].to_list() for language in languages}
@@ -162,8 +172,13 @@ class Vocabulary:
         found = {}
         for language in self.languages:
             if language in STEMMERS:
-                others = [other for other in self._stemmed(word, language) if fold(other) != folded]
-                found[language] = [other for other in others if fold(other).startswith(shared)][:MAX_FORMS]
+                root = stem(word, language)
+                others = ((other, fold(other)) for other in self._stemmed(word, language))
+                found[language] = [
+                    other
+                    for other, form in others
+                    if form != folded and (form.startswith(shared) or _has_prefix(root, folded, form))
+                ][:MAX_FORMS]
         return {language: others for language, others in found.items() if others}
 
     def _stemmed(self, word: str, language: str) -> list[str]:
@@ -314,18 +329,30 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
     These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
     """
     found: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     inflections: dict[str, dict[str, Sequence[str]]] = {}
     completions: dict[str, list[str]] = {}
     for term in parsed.terms:
         for language, others in vocabulary.inflections(parsed.spelt[term]).items():
             inflections.setdefault(language, {})[term] = others
-        if term not in vocabulary:
+        if spelt := vocabulary.spelt(term):
+            spellings[term] = _other_spellings(parsed.spelt[term], spelt)
+        else:
             found[term] = vocabulary.similar(term)
             if term == parsed.unfinished and len(term) >= SHORTEST:
                 completions[term] = vocabulary.completions(term)
     numerals = read_question(parsed.unquoted, vocabulary.languages, vocabulary.occurs)
     number_words, numbers = _numbers_said(parsed, vocabulary, numerals or ())
-    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals, numbers)
+    return Forms(
+        _others(found),
+        inflections,
+        _others(number_words),
+        _others(completions),
+        numerals,
+        numbers,
+        {term: others for term, others in spellings.items() if others},
+        _phrases(parsed, vocabulary),
+    )
 
 
 def _numbers_said(
@@ -355,6 +382,38 @@ def _numbers_said(
         complete = (tuple(map(tuple, way)) for way in spoken if all(way))
         found.append(SaidNumber(terms, tuple(dict.fromkeys(complete))))
     return {term: words for term, words in lead.items() if term in parsed.terms}, found
+
+
+def _has_prefix(root: str, one: str, other: str) -> bool:
+    """Return whether two words have this stem, and one of them has a prefix before it, as in Arabic or Indonesian."""
+    is_inside = len(root) >= SHORTEST and root in one and root in other
+    return is_inside and not (one.startswith(root) and other.startswith(root))
+
+
+def _indexed(word: str) -> str:
+    """Return the word (lower case) as LanceDB's index has it: without the accents of precomposed Latin letters only."""
+    if word.isascii():
+        return word
+    letters = unicodedata.normalize("NFC", word)
+    return "".join(base if (base := fold(letter)).isascii() else letter for letter in letters)
+
+
+def _other_spellings(word: str, spelt: Iterable[str]) -> list[str]:
+    """Return those of these spellings of a word that the index has as other words."""
+    own = _indexed(word)
+    return [other for other in spelt if _indexed(other) != own][:MAX_FORMS]
+
+
+def _phrases(parsed: ParsedQuery, vocabulary: Vocabulary) -> dict[int, list[str]]:
+    """Return the other spellings of each quoted phrase that has some, by its position."""
+    found = {}
+    for at, phrase in enumerate(parsed.quoted):
+        words = [token.text.lower() for token in tokens(phrase)]
+        each = [[word, *_other_spellings(word, vocabulary.spelt(fold(word)))] for word in words]
+        _, *others = islice(product(*each), MAX_FORMS)
+        if others:
+            found[at] = [" ".join(other) for other in others]
+    return found
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

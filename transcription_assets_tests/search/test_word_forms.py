@@ -296,6 +296,40 @@ def test_number_is_found_among_many_with_one_of_its_words(
     assert (hit.media_key, hit.weak) == ("audio/there.mp3", False)
 
 
+SPELLINGS = {
+    "tr": ("İstanbul çok güzel.", ["istanbul", "ISTANBUL", "İstanbul", '"istanbul cok"', "istanbul guzel", "istan"]),
+    "ar": (
+        "ذهبت إلى المَدْرَسَةِ الكبيرة.",
+        ["مدرسة", "المدرسة", "مَدْرَسَةٌ", "المَدْرَسَة", '"المدرسة الكبيرة"', "كبيرة"],
+    ),
+    "he": ("הוא אמר שָׁלוֹם.", ["שלום", '"אמר שלום"', "שָׁלוֹם"]),
+    "ru": ("Зелёная ёлка стояла.", ["елка", "зеленая", '"зеленая елка"', "ЁЛКА"]),
+    "el": ("Ήρεμη ήταν θάλασσα.", ["θαλασσα", '"ηταν θαλασσα"', "ΘΑΛΑΣΣΑ"]),
+    "id": ("Mereka membaca banyak.", ["baca", "dibaca"]),
+    "de": ("Die Straße war lang.", ["strasse", "STRASSE", '"strasse war"']),
+}
+
+
+@pytest.fixture(scope="module")
+def spellings(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    table = Index(str(tmp_path_factory.mktemp("spellings")))
+    fill(table, *(spoken(f"audio/{code}.mp3", said, language=code) for code, (said, _) in SPELLINGS.items()))
+    table.maintain()
+    return Searcher(table, lambda _model: ThemeEncoder())
+
+
+@pytest.mark.parametrize(("code", "question"), [(code, one) for code, (_, asked) in SPELLINGS.items() for one in asked])
+def test_word_is_found_in_spellings_and_with_prefixes(spellings: Searcher, code: str, question: str) -> None:
+    hit = ask(spellings, question, Mode.TEXT).hits[0]
+    assert hit.media_key == f"audio/{code}.mp3"
+    assert hit.weak is (question == "istan")
+
+
+def test_spellings_that_the_index_has_as_one_are_not_looked_up() -> None:
+    made = build([pl.DataFrame({"text": ["Café cafe CAFÉ Straße strasse"], "language": ["fr"]})], 1)
+    assert forms_of(parse_query("cafe strasse"), made).looked_up == {}
+
+
 def test_quoted_words_are_not_taken_in_other_forms(archive: Searcher) -> None:
     assert {hit.media_key for hit in ask(archive, '"silver compass"').hits} == {"audio/en/compass.mp3"}
 
