@@ -275,11 +275,8 @@ def test_hit_has_a_speaker_only_if_the_speaker_is_known(tmp_path: Path) -> None:
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
-def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Index(str(tmp_path))
-    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
-    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
-    fill(table, *rare, *often)
+def misspelt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Return a list to which every search adds the words that it looks up by similar spelling."""
     looked_up: list[tuple[str, ...]] = []
     like = Index.search_similar_words
     monkeypatch.setattr(
@@ -287,11 +284,35 @@ def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: p
         "search_similar_words",
         lambda self, pinned, words, *rest: (looked_up.append(words), like(self, pinned, words, *rest))[1],
     )
+    return looked_up
+
+
+def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often)
+    looked_up = misspelt(monkeypatch)
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "zebra station", Mode.TEXT).hits
     assert looked_up == []
     ask(searcher, "zebra stetion", Mode.TEXT)
     assert looked_up == [("stetion",)]
+
+
+def test_word_of_a_deleted_recording_is_unknown_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often, spoken("audio/typo.mp3", "The stetion was near."))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    looked_up = misspelt(monkeypatch)
+    for is_said in (True, False):
+        ask(searcher, "stetion", Mode.TEXT)
+        looked_up.clear()
+        ask(searcher, "zebra stetion", Mode.TEXT)
+        assert looked_up == ([] if is_said else [("stetion",)])
+        table.remove(["audio/typo.mp3"])
 
 
 def test_hit_in_long_sentence_starts_shortly_before_the_words(tmp_path: Path) -> None:
