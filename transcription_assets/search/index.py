@@ -26,7 +26,7 @@ from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
 from transcription_assets.search.tables import IndexState, Tables, VersionState, awaited, has_cards
-from transcription_assets.search.vocabulary import Vocabulary
+from transcription_assets.search.vocabulary import Forms, Vocabulary
 
 BATCH_ROWS = 4096
 NAMED = 3
@@ -36,6 +36,7 @@ POINTER_S = 1.0
 VOCABULARY_S = 30.0
 """Seconds for which readers cache the vocabulary of a table, and the calibrations."""
 CALIBRATIONS = "calibrations.json"
+NO_FORMS = Forms()
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class Index:
         parsed: ParsedQuery,
         filters: Filters,
         most: int,
-        forms: Mapping[str, Sequence[str]] | None = None,
+        forms: Forms = NO_FORMS,
     ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words, or the other `forms` of a term.
 
@@ -226,7 +227,19 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(pinned, parsed, filters, most, forms or {}))
+        return awaited(retrieval.search_words(pinned, parsed, filters, most, forms))
+
+    @explained
+    def search_typed(
+        self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms = NO_FORMS
+    ) -> Mapping[int, float]:
+        """Return the BM25 score of each row that holds the words of the question as they were typed.
+
+        Raises:
+            TranscriptionError: the table cannot be read.
+
+        """
+        return awaited(retrieval.search_typed(pinned, parsed, filters, most, forms))
 
     @explained
     def search_similar_words(

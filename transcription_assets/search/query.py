@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rapidfuzz.distance import OSA
 
@@ -30,20 +30,37 @@ FUZZY_LONGEST = 40
 # Combining signs above, below or after a letter (vowels of Hindi, Thai, Arabic …) are part of its word.
 _SIGNS = "".join(chr(point) for point in range(0x300, 0x3100) if unicodedata.category(chr(point)).startswith("M"))
 _WORD = re.compile(rf"\w+(?:[{_SIGNS}]+\w*)*")
-_QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]*)[\"“”„«»]")
-# English, German, French, Spanish and Italian stop words: they say little about a moment.
-_STOP_WORD_LISTS = """
-a an and are as at be been but by can could did do does for from had has have he her him his how i if in into is it
-its me my no not of on one or our out she should so some than that the their them then there these they this to up
-us was we were what when where which who why will with would you your aber als am auf aus bei bin bis das dass dem
-den der des die dies doch du ein eine einem einen einer er es für hat hatte ich ihm ihn ihr im ist ja kein man mein
-mich mir mit nach nicht noch nur oder sich sie sind um und uns von vor wann war warum wer wie wir wo zu zum zur au
-aux avec ce ces dans de elle en est et eux il ils je la le les leur lui ma mais même mes mon ne nos notre nous ou où
-par pas pour qu que qui sa se ses son sur ta te tes toi ton tu un une vous al con cuando del donde e el ella ellos
-era esta este ha hay las lo los mi muy o para pero por quien si sin su sus una uno y yo che chi ci come cui da dal
-dalla dei della di dove gli ho io l nel nella non per più perché quale quando questo sono sua suo tra
+_QUOTE = re.compile(r"[\"“”„«»]")
+_INITIALS = re.compile(r"\b\w{1,2}(?:[&/]\w{1,2})+\b")
+"""Short names such as AT&T, Q&A and I/O."""
+# Stop words: they say little about a moment.
+_STOP_WORD_LISTS = {
+    "en": """a am an and are as at be been but by can could did do does for from had has have he her him his how i if in
+        into is it its me my no not of on one or our out she should so some than that the their them then there these
+        they this to up us was we were what when where which who why will with would you your""",
+    "de": """aber als am an auf aus bei bin bis das dass dem den der des die dies doch du ein eine einem einen einer er
+        es für hat hatte her ich ihm ihn ihr im in ist ja kein man mein mich mir mit nach nicht noch nur oder sich sie
+        sind so um und uns von vor wann war warum was wer wie will wir wo zu zum zur""",
+    "fr": """a au aux avec ce ces dans de des du elle en es est et eux il ils je l la le les leur lui ma mais me même
+        mes mon ne nos notre nous on ou où par pas pour qu que qui sa se ses si son sur ta te tes toi ton tu un une
+        vous y""",
+    "es": """a al con cuando de del donde e el ella ellos en era es esta este ha has hay la las le lo los me mi muy
+        no nos o para pero por que quien se si sin son su sus te tu un una uno y yo""",
+    "it": """a al che chi ci come con cui da dal dalla dei del della di dove e era gli ha ho i il in io l la le lo ma me
+        mi nel nella no non o per più perché quale quando questo se si sono su sua suo te tra tu un una uno""",
+}
+_STOPPED_IN: dict[str, set[str]] = {}
+for _language, _words in _STOP_WORD_LISTS.items():
+    for _word in _words.split():
+        _STOPPED_IN.setdefault(_word, set()).add(_language)
+_HOMOGRAPH_LIST = """
+war hat die bin man mit den oder bis not pour son par ton mes mais sur con era hay sin come dove che or but an as
+if
 """
-_STOP_WORDS = frozenset(_STOP_WORD_LISTS.split())
+_HOMOGRAPHS = frozenset(_HOMOGRAPH_LIST.split())
+"""Stop words that are nouns, verbs or names in another of these languages (`cold war`, `red hat`, `dove`)."""
+_FIRST_LANGUAGE = 0.5
+"""Votes of the main language of an archive when the language of a question is judged, so that it decides ties."""
 # Latin letters that Unicode does not decompose into a letter and an accent, replaced as LanceDB does.
 _LETTERS = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "\u0131": "i"}
@@ -157,6 +174,19 @@ class Answer:
     note: str = ""
 
 
+class Spoken(Protocol):
+    """The languages of an archive, that of most passages first (`Vocabulary`)."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """The languages of the passages."""
+        ...
+
+    def languages_of(self, folded: str) -> Collection[str]:
+        """Return the languages of the passages with a word of this folded form."""
+        ...
+
+
 class Token(NamedTuple):
     """A word of a text: its character range, and its folded form (lower case, without accents)."""
 
@@ -200,19 +230,26 @@ class ParsedQuery:
         ]
 
 
-def parse_query(text: str) -> ParsedQuery:
-    """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others."""
+def parse_query(text: str, spoken: Spoken | None = None) -> ParsedQuery:
+    """Parse a question: text in double quotes is a phrase; frequent words count only if there are no others.
+
+    A stop word that may be a word of another language is frequent unless the words beside it, as they occur in the
+    archive `spoken`, are rather of that language.
+    """
     clean = "".join(c if is_encodable(c) and unicodedata.category(c) != "Cc" else " " for c in text)
     plain = unicodedata.normalize("NFC", clean)
-    phrases = [found for quoted in _QUOTED.findall(plain) if (found := tuple(tokens(quoted)))]
-    unquoted = _QUOTED.sub(" ", plain)
+    quotes = _quotes(plain)
+    phrases = [found for first, last in quotes if (found := tuple(tokens(plain[first + 1 : last])))]
+    edges = [0, *(edge for first, last in quotes for edge in (first, last + 1)), len(plain)]
+    unquoted = " ".join(plain[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
     loose = tuple(tokens(unquoted))
-    informative = tuple(token for token in loose if not is_frequent(token))
+    informative = _informative(loose, unquoted, [token for phrase in phrases for token in phrase], spoken)
     used = informative or (() if phrases else loose)
     terms = tuple(dict.fromkeys(token.folded for token in used))[:MAX_TERMS]
     used = tuple(token for token in used if token.folded in terms)
     is_open = bool(used) and used[-1] == loose[-1] and used[-1].end == len(unquoted)
-    meaning = " ".join(_QUOTED.sub(r" \1 ", plain).split())
+    marks = {edge for span in quotes for edge in span}
+    meaning = " ".join("".join(" " if at in marks else c for at, c in enumerate(plain)).split())
     return ParsedQuery(
         phrases=tuple(tuple(token.folded for token in phrase) for phrase in phrases),
         terms=terms,
@@ -224,6 +261,67 @@ def parse_query(text: str) -> ParsedQuery:
         unquoted=unquoted,
         unfinished=used[-1].folded if is_open else "",
     )
+
+
+def _quotes(text: str) -> list[Span]:
+    """Return the positions of the opening and the closing quote of each phrase.
+
+    A quote opens at the start of a word and closes at the end of one. So inch marks (`12"`) open no phrase, and marks
+    inside of words (`צה"ל`) do neither.
+    """
+    found = []
+    opened: int | None = None
+    for match in _QUOTE.finditer(text):
+        at = match.start()
+        if opened is None:
+            opened = None if at and _joins(text[at - 1]) else at
+        elif at + 1 == len(text) or not _joins(text[at + 1]):
+            found.append((opened, at))
+            opened = None
+    return found
+
+
+def _joins(character: str) -> bool:
+    """Return whether a quote beside this character is beside a word; scripts without spaces have no such edges."""
+    return (character.isalnum() or unicodedata.category(character)[0] == "M") and not is_unspaced(character)
+
+
+def _informative(
+    loose: Sequence[Token], text: str, quoted: Sequence[Token], spoken: Spoken | None
+) -> tuple[Token, ...]:
+    """Return the words of a question that say something about a moment."""
+    names = [match.span() for match in _INITIALS.finditer(text)]
+    names += [] if text.isupper() else [(token.start, token.end) for token in loose if _is_abbreviation(token)]
+    kept = [
+        token
+        for token in loose
+        if not is_frequent(token) or any(_covers(name, token.start, token.end) for name in names)
+    ]
+    homographs = [token for token in loose if token.text.lower() in _HOMOGRAPHS and token not in kept]
+    if homographs and spoken is not None:
+        votes = _votes([token for token in (*loose, *quoted) if token.text.lower() not in _HOMOGRAPHS], spoken)
+        kept += [token for token in homographs if not _is_stopped(token, votes)]
+    return tuple(sorted(kept))
+
+
+def _is_abbreviation(token: Token) -> bool:
+    return token.text.isupper() and len(token.text) > 1
+
+
+def _votes(words: Sequence[Token], spoken: Spoken) -> Mapping[str, float]:
+    """Return the number of words of a question in each language: its stop words, and words of the archive."""
+    votes = {(*spoken.languages, "en")[0]: _FIRST_LANGUAGE}
+    for token in words:
+        for language in _STOPPED_IN.get(token.text.lower()) or spoken.languages_of(token.folded):
+            votes[language] = votes.get(language, 0.0) + 1
+    return votes
+
+
+def _is_stopped(token: Token, votes: Mapping[str, float]) -> bool:
+    """Return whether most words of the question are of a language in which this one is a stop word."""
+    languages = _STOPPED_IN[token.text.lower()]
+    best = max((votes.get(language, 0.0) for language in languages), default=0.0)
+    return best > max((count for language, count in votes.items() if language not in languages), default=0.0)
 
 
 def _typed(words: Sequence[Token]) -> str:
@@ -249,7 +347,7 @@ def tokens(text: str) -> Iterator[Token]:
 
 def is_frequent(token: Token) -> bool:
     """Return whether the word is so frequent that it says little about a moment."""
-    return token.text.lower() in _STOP_WORDS
+    return token.text.lower() in _STOPPED_IN
 
 
 def fold(word: str) -> str:

@@ -261,6 +261,12 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
     return tuple(term for term in terms if not any(is_held(term, item) for item in found))
 
 
+def is_held_as_typed(found: Iterable[Candidate], query: ParsedQuery) -> bool:
+    """Return whether a candidate holds the words of the question as they were typed, frequent ones included."""
+    typed = frozenset(query.typed)
+    return any(typed <= words_of(item.text) and _runs(list(tokens(item.text)), query.typed) for item in found)
+
+
 def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
     """Return the words of each candidate."""
     return (words_of(item.text) for item in found)
@@ -453,7 +459,8 @@ def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dic
 
 
 def _is_term(token: Token, query: ParsedQuery) -> bool:
-    return token.folded.startswith("#") or token.folded in query.terms
+    """Return whether a word of the question, its numbers merged, is a number, a term, or the unit in one (`5km`)."""
+    return token.folded.startswith("#") or token.folded in query.terms or token.folded not in query.typed
 
 
 def _is_inside(one: Span, other: Span) -> bool:

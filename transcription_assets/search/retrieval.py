@@ -6,7 +6,7 @@ switches between threads five times for each query. `Index` translates LanceDB's
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -18,6 +18,7 @@ from transcription_assets.search import schema
 from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.vocabulary import Forms
 
 ROW = "_rowid"
 NPROBES = 50
@@ -60,62 +61,97 @@ async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, m
     return list(await _found(search, filters, round(REFINE * most), "_distance"))
 
 
-Alternatives = Mapping[str, Sequence[str]]
-"""Other words that count as a term of the question, spelt as in the index."""
-
-
 async def search_words(
-    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Alternatives
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms
 ) -> dict[int, float]:
     """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
     Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would
-    return only the rarest of them. If `most` rows are found, there may be more that hold one term. Then up to `most`
-    rows with all terms are added, and if these reach the limit too, up to `most` rows that hold the question as it was
-    typed.
+    return only the rarest of them. If `most` rows are found, there may be more that hold one term, or one word of a
+    number. Then up to `most` rows with all terms and whole numbers are added, and if these reach the limit too, up to
+    `most` rows that hold the question as it was typed.
     """
     texts = [parsed.loose]
-    if forms:
-        texts.append(" ".join(dict.fromkeys(other for others in forms.values() for other in others)))
-    searches = [_holding(snapshot, parsed, filters, most, _queries().MatchQuery(text, "text")) for text in texts]
+    if others := forms.looked_up:
+        texts.append(" ".join(dict.fromkeys(other for words in others.values() for other in words)))
+    searches = [_held(snapshot, _question(parsed, forms, _match(text)), filters, most) for text in texts]
     as_typed, in_forms = [*await asyncio.gather(*searches), {}][:2]
     found = in_forms | as_typed
-    if max(len(as_typed), len(in_forms)) < most or not parsed.terms[1:]:
-        return found
     every = _all_of(parsed, forms)
-    together = await _holding(snapshot, parsed, filters, most, every)
-    if len(together) >= most:
-        typed = parsed.loose if parsed.phrases else parsed.meaning
-        beside = await _holding(snapshot, parsed, filters, most, _queries().PhraseQuery(typed, "text"))
+    if max(len(as_typed), len(in_forms)) < most or every is None:
+        return found
+    together = await _held(snapshot, _question(parsed, forms, every), filters, most)
+    if len(together) >= most and parsed.typed[1:]:
+        beside = await search_typed(snapshot, parsed, filters, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
 
 
-def _all_of(parsed: ParsedQuery, forms: Alternatives) -> Any:
-    """Return the query for all terms, each as it was typed or in another form."""
-    queries = _queries()
-    if not forms:
-        return queries.MatchQuery(parsed.loose, "text", operator=queries.FullTextOperator.AND)
-    each = [" ".join((parsed.spelt[term], *forms.get(term, ()))) for term in parsed.terms]
-    return queries.BooleanQuery([(queries.Occur.MUST, queries.MatchQuery(words, "text")) for words in each])
-
-
-async def _holding(
-    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, terms: Any
+async def search_typed(
+    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms
 ) -> dict[int, float]:
-    """Return the rows that hold all quoted phrases (if any); `terms` is the query for the terms."""
+    """Return the scores of rows that hold the words of the question as they were typed."""
+    typed = parsed.loose if parsed.phrases else parsed.meaning
+    query = _question(parsed, forms, _queries().PhraseQuery(typed, "text"))
+    return await _held(snapshot, query, filters, most)
+
+
+def _all_of(parsed: ParsedQuery, forms: Forms) -> Any:
+    """Return the query for all terms, each as it was typed or in another form; None if any is enough."""
+    others = forms.looked_up
+    if parsed.terms[1:] and not others:
+        return _queries().MatchQuery(parsed.loose, "text", operator=_queries().FullTextOperator.AND)
+    numerals = {term for number in forms.numbers for term in number.terms}
+    words = [(parsed.spelt[term], *others.get(term, ())) for term in parsed.terms if term not in numerals]
+    clauses = [_match(*each) for each in words]
+    clauses += [_any(_every([_match(*part) for part in way]) for way in number.ways) for number in forms.numbers]
+    is_one = not clauses[1:] and not any(way[1:] for number in forms.numbers for way in number.ways)
+    return None if is_one else _every(clauses)
+
+
+def _match(*words: str) -> Any:
+    """Return the query for any of the words.
+
+    The index has the lower case of U+0130 as one letter, but a dot on an i in a query is split from it (0.40).
+    """
+    return _queries().MatchQuery(" ".join(words).replace("i\u0307", "\u0130"), "text")
+
+
+def _any(found: Iterable[Any]) -> Any:
+    return _queries().BooleanQuery([(_queries().Occur.SHOULD, query) for query in found])
+
+
+def _every(found: Iterable[Any]) -> Any:
+    return _queries().BooleanQuery([(_queries().Occur.MUST, query) for query in found])
+
+
+def _question(parsed: ParsedQuery, forms: Forms, terms: Any) -> Any:
+    """Return the query for all quoted phrases (if any) and `terms`, that for the terms; None if there is neither."""
     queries = _queries()
     clauses: list[tuple[Any, Any]] = [
-        (queries.Occur.MUST, queries.PhraseQuery(typed, "text") if phrase[1:] else queries.MatchQuery(typed, "text"))
-        for phrase, typed in zip(parsed.phrases, parsed.quoted, strict=True)
+        (queries.Occur.MUST, _phrase(phrase, (typed, *forms.phrases.get(at, ()))))
+        for at, (phrase, typed) in enumerate(zip(parsed.phrases, parsed.quoted, strict=True))
     ]
     if parsed.terms:
         clauses.append((queries.Occur.SHOULD, terms))
     if not clauses:
+        return None
+    return clauses[0][1] if len(clauses) == 1 else queries.BooleanQuery(clauses)
+
+
+async def _held(snapshot: Snapshot, query: Any, filters: Filters, most: int) -> dict[int, float]:
+    if query is None:
         return {}
-    query = clauses[0][1] if len(clauses) == 1 else queries.BooleanQuery(clauses)
     return await _found(snapshot.reading.query().nearest_to_text(query), filters, most, "_score")
+
+
+def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
+    """Return the query for a quoted phrase in any of its spellings."""
+    if not phrase[1:]:
+        return _match(*spelt)
+    found = [_queries().PhraseQuery(one.replace("i\u0307", "\u0130"), "text") for one in spelt]
+    return _any(found) if found[1:] else found[0]
 
 
 async def search_similar_words(
@@ -138,7 +174,7 @@ async def search_similar_words(
 
 async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
-    search = snapshot.reading.query().nearest_to_text(_queries().MatchQuery(word, "text"))
+    search = snapshot.reading.query().nearest_to_text(_match(word))
     return bool(await _found(search, filters, 1, "_score"))
 
 

@@ -35,18 +35,21 @@ log = logging.getLogger(__name__)
 
 
 class _WordCache:
-    """Cache of words seen in passages, which need no query of their own; cleared when it is full."""
+    """Cache of words seen in passages of one snapshot, which need no query of their own; cleared when it is full."""
 
     def __init__(self) -> None:
-        self._words: set[str] = set()
+        self._held: tuple[Snapshot | None, set[str]] = (None, set())
 
-    def add(self, found: Iterable[Candidate]) -> None:
-        if len(self._words) > REMEMBERED_WORDS:
-            self._words = set()
-        self._words.update(*ranking.words_each(found))
+    def add(self, snapshot: Snapshot, found: Iterable[Candidate]) -> None:
+        of, words = self._held
+        if of is not snapshot or len(words) > REMEMBERED_WORDS:
+            words = set()
+            self._held = (snapshot, words)
+        words.update(*ranking.words_each(found))
 
-    def __contains__(self, word: str) -> bool:
-        return word in self._words
+    def has(self, snapshot: Snapshot, word: str) -> bool:
+        of, words = self._held
+        return of is snapshot and word in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +129,16 @@ class Searcher:
             TranscriptionError: the search table cannot be read.
 
         """
-        parsed = parse_query(query.text)
         snapshot = self._index.snapshot()
-        if snapshot is None or not snapshot.passages or not (parsed.meaning or parsed.terms):
+        if snapshot is None or not snapshot.passages:
+            return None
+        vocabulary = None if query.mode is Mode.VECTOR else self._index.vocabulary(snapshot)
+        parsed = parse_query(query.text, vocabulary)
+        if not (parsed.meaning or parsed.terms):
             return None
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        forms = Forms() if query.mode is Mode.VECTOR else forms_of(parsed, self._index.vocabulary(snapshot))
-        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms.looked_up)
+        forms = Forms() if vocabulary is None else forms_of(parsed, vocabulary)
+        find_words = partial(self._index.search_words, snapshot, parsed, query.filters, most, forms)
         # Submitted before the question is encoded, so that both run at the same time.
         words = self._pool.submit(find_words) if query.mode is not Mode.VECTOR or parsed.phrases else None
         mode, vector, weights, note = self._means(query.mode, parsed.meaning, snapshot)
@@ -143,6 +149,11 @@ class Searcher:
             nearest_rows = self._index.search_vectors(snapshot, vector, query.filters, most)
         scores = dict(words.result()) if words else {}
         passages = dict(self._index.read(snapshot, [*{*nearest_rows, *scores}]))
+        if len(scores) >= most and self._is_incomplete(parsed, [passages[row] for row in scores]):
+            # One informative word in too many passages: those with the frequent words beside it may be others.
+            beside = self._index.search_typed(snapshot, parsed, query.filters, most, forms)
+            scores = dict.fromkeys(beside, min(scores.values())) | scores
+            passages |= self._index.read(snapshot, [row for row in beside if row not in passages])
         unknown = ranking.unknown_words([passages[row] for row in scores or nearest_rows], parsed, forms)
         if words and (len(scores) >= most or parsed.phrases):
             # More passages hold one of the words than were returned: a frequent word may be in the others.
@@ -152,7 +163,7 @@ class Searcher:
             scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
             passages |= self._index.read(snapshot, [row for row in scores if row not in passages])
         if words:
-            self._known_words.add(passages.values())
+            self._known_words.add(snapshot, passages.values())
         found = {row: replace(passages[row], bm25=score) for row, score in scores.items()}
         if vector is not None:
             others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
@@ -253,8 +264,16 @@ class Searcher:
             reason = f"the encoder failed ({type(error).__name__})"
         return Mode.TEXT, None, WORDS_ONLY, f"searched by words only: {reason}"
 
+    @staticmethod
+    def _is_incomplete(parsed: ParsedQuery, found: Sequence[Candidate]) -> bool:
+        """Return whether none of the passages holds a question of one term and frequent words as it was typed."""
+        has_one_term = parsed.typed[1:] and not parsed.terms[1:] and not parsed.phrases
+        return bool(has_one_term) and not ranking.is_held_as_typed(found, parsed)
+
     def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
-        if filters == Filters() and (word in self._known_words or self._index.vocabulary(snapshot).has_spelling(word)):
+        if filters == Filters() and (
+            self._known_words.has(snapshot, word) or self._index.vocabulary(snapshot).has_spelling(word)
+        ):
             return True
         return self._index.has_word(snapshot, word, filters)

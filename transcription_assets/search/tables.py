@@ -316,7 +316,7 @@ class Tables:
         if table is None or not has_cards(table):
             return  # dropped meanwhile by the maintenance of another process, or not searched any more
         rows = int(table.count_rows())
-        indexed = {column for item in table.list_indices() for column in item.columns}
+        indexed = {column for item in table.list_indices() if _is_complete(item) for column in item.columns}
         for column, config in _worthwhile(rows):
             if column not in indexed and column in table.schema.names:  # those of earlier columns have no kind
                 self._indexed(name, column, config)
@@ -357,11 +357,19 @@ def _of_words() -> Any:
     """Return the full-text index of words in any script.
 
     It has no stemming, which is specific to one language, and no stop words, so that "to be or not to be" can be found
-    as a phrase; frequent words are left out of questions instead.
+    as a phrase; frequent words are left out of questions instead. Words of any length are indexed: LanceDB's default of
+    40 bytes is 20 Cyrillic letters, or 13 of scripts such as Georgian.
     """
     from lancedb.index import FTS
 
-    return FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False)
+    return FTS(
+        with_position=True, base_tokenizer="icu/split", max_token_length=None, stem=False, remove_stop_words=False
+    )
+
+
+def _is_complete(index: Any) -> bool:
+    """Return whether an index has all words; those of earlier versions lack long ones. True for other indexes."""
+    return (index.index_details or {}).get("max_token_length") is None
 
 
 def _worthwhile(rows: int) -> list[tuple[str, Any]]:

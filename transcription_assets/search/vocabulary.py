@@ -7,19 +7,20 @@ Words of passages written since then are still found as they were typed. Scripts
 """
 
 import io
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product, zip_longest
 
 import polars as pl
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from transcription_assets.domain.text import is_unspaced
-from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like
+from transcription_assets.search.query import ParsedQuery, Token, allowed_edits, fold, is_like, tokens
 from transcription_assets.search.word_forms import (
     NUMBER_LANGUAGES,
     STEMMERS,
@@ -29,6 +30,7 @@ from transcription_assets.search.word_forms import (
     stem,
     stems,
     value_of,
+    ways,
 )
 
 MAX_WORDS = 500_000
@@ -59,6 +61,14 @@ _STEMS_SCHEMA = {"stem": pl.String(), "word": pl.String()}
 
 
 @dataclass(frozen=True, slots=True)
+class SaidNumber:
+    """The terms of a question that are a number, and the ways to say it: for each part, the words that may say it."""
+
+    terms: tuple[str, ...]
+    ways: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Forms:
     """Other forms of a question's words in the passages.
 
@@ -66,7 +76,9 @@ class Forms:
     language, which count in passages of that language only, `number_words` those that are part of its number: they lead
     to passages, but only the whole number counts. `completions` are the words that begin with the last term: they lead
     to passages, but do not count, since the term may be a whole word. `numerals` are the words of the question with its
-    numbers merged (`word_forms.read_question`), None if it has none.
+    numbers merged (`word_forms.read_question`), None if it has none, and `numbers` the ways to say each of these.
+    `spellings` has the words that are equal to a term but not in the index (`_indexed`), `phrases` the other spellings
+    of each quoted phrase.
     """
 
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -74,12 +86,16 @@ class Forms:
     number_words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     completions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerals: Sequence[Token] | None = None
+    numbers: Sequence[SaidNumber] = ()
+    spellings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    phrases: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @property
     def looked_up(self) -> Mapping[str, Sequence[str]]:
         """The words by which passages are looked up, for each term that has others."""
         found: dict[str, list[str]] = {}
-        for others in (*self.inflections.values(), self.words, self.number_words, self.completions):
+        kinds = (self.spellings, *self.inflections.values(), self.words, self.number_words, self.completions)
+        for others in kinds:
             for term, words in others.items():
                 found.setdefault(term, []).extend(words)
         return {term: tuple(dict.fromkeys(words)) for term, words in found.items()}
@@ -126,6 +142,14 @@ class Vocabulary:
         """Return whether this word occurs, spelt exactly so (lower case)."""
         return word in self._at(fold(word))["word"].to_list()
 
+    def spelt(self, folded: str) -> list[str]:
+        """Return the words with this folded form."""
+        return self._at(folded)["word"].to_list()
+
+    def languages_of(self, folded: str) -> set[str]:
+        """Return the languages of the passages with a word of this folded form."""
+        return {language for languages in self._at(folded)["languages"].to_list() for language in languages}
+
     def occurs(self, word: str, language: str) -> bool:
         """Return whether a word (lower case) or an inflection of it occurs in passages of this language."""
         if any(language in languages for languages in self._at(fold(word))["languages"].to_list()):
@@ -148,8 +172,13 @@ class Vocabulary:
         found = {}
         for language in self.languages:
             if language in STEMMERS:
-                others = [other for other in self._stemmed(word, language) if fold(other) != folded]
-                found[language] = [other for other in others if fold(other).startswith(shared)][:MAX_FORMS]
+                root = stem(word, language)
+                others = ((other, fold(other)) for other in self._stemmed(word, language))
+                found[language] = [
+                    other
+                    for other, form in others
+                    if form != folded and (form.startswith(shared) or _has_prefix(root, folded, form))
+                ][:MAX_FORMS]
         return {language: others for language, others in found.items() if others}
 
     def _stemmed(self, word: str, language: str) -> list[str]:
@@ -300,24 +329,91 @@ def forms_of(parsed: ParsedQuery, vocabulary: Vocabulary) -> Forms:
     These are inflections, numbers, similar spellings of words that do not occur, and completions of the last word.
     """
     found: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     inflections: dict[str, dict[str, Sequence[str]]] = {}
     completions: dict[str, list[str]] = {}
     for term in parsed.terms:
         for language, others in vocabulary.inflections(parsed.spelt[term]).items():
             inflections.setdefault(language, {})[term] = others
-        if term not in vocabulary:
+        if spelt := vocabulary.spelt(term):
+            spellings[term] = _other_spellings(parsed.spelt[term], spelt)
+        else:
             found[term] = vocabulary.similar(term)
             if term == parsed.unfinished and len(term) >= SHORTEST:
                 completions[term] = vocabulary.completions(term)
-    number_words: dict[str, list[str]] = {}
     numerals = read_question(parsed.unquoted, vocabulary.languages, vocabulary.occurs)
-    for token in numerals or ():
+    number_words, numbers = _numbers_said(parsed, vocabulary, numerals or ())
+    return Forms(
+        _others(found),
+        inflections,
+        _others(number_words),
+        _others(completions),
+        numerals,
+        numbers,
+        {term: others for term, others in spellings.items() if others},
+        _phrases(parsed, vocabulary),
+    )
+
+
+def _numbers_said(
+    parsed: ParsedQuery, vocabulary: Vocabulary, numerals: Sequence[Token]
+) -> tuple[dict[str, list[str]], list[SaidNumber]]:
+    """Return the words that lead to the numbers of a question, by term, and the ways to say each number."""
+    lead: dict[str, list[str]] = {}
+    found = []
+    for token, following in zip_longest(numerals, numerals[1:]):
         value = value_of(token.folded)
-        if value is not None and value == int(value):
-            said = [f"{int(value)}", *vocabulary.number_words(parts(value))]
-            for term in parsed.terms_in((token.start, token.end)):
-                number_words.setdefault(term, []).extend(said)
-    return Forms(_others(found), inflections, _others(number_words), _others(completions), numerals)
+        terms = tuple(parsed.terms_in((token.start, token.end)))
+        if value is None or value != int(value) or not terms:
+            continue
+        digits = f"{int(value)}"
+        said = [digits, *vocabulary.number_words(parts(value, vocabulary.languages))]
+        spoken = [[vocabulary.number_words(part) for part in way] for way in ways(value, vocabulary.languages)]
+        spoken.append([[digits]])
+        unit = following.folded if following and not following.folded.startswith("#") else ""
+        if unit and following.start == token.end:  # 5km: the unit is a part of the term
+            spoken = [[*way, [unit]] for way in spoken] + [[[digits + unit]]]
+        elif unit and vocabulary.has_spelling(digits + unit):
+            said.append(digits + unit)
+            spoken.append([[digits + unit]])
+            lead.setdefault(unit, []).append(digits + unit)
+        for term in terms:
+            lead.setdefault(term, []).extend(said)
+        complete = (tuple(map(tuple, way)) for way in spoken if all(way))
+        found.append(SaidNumber(terms, tuple(dict.fromkeys(complete))))
+    return {term: words for term, words in lead.items() if term in parsed.terms}, found
+
+
+def _has_prefix(root: str, one: str, other: str) -> bool:
+    """Return whether two words have this stem, and one of them has a prefix before it, as in Arabic or Indonesian."""
+    is_inside = len(root) >= SHORTEST and root in one and root in other
+    return is_inside and not (one.startswith(root) and other.startswith(root))
+
+
+def _indexed(word: str) -> str:
+    """Return the word (lower case) as LanceDB's index has it: without the accents of precomposed Latin letters only."""
+    if word.isascii():
+        return word
+    letters = unicodedata.normalize("NFC", word)
+    return "".join(base if (base := fold(letter)).isascii() else letter for letter in letters)
+
+
+def _other_spellings(word: str, spelt: Iterable[str]) -> list[str]:
+    """Return those of these spellings of a word that the index has as other words."""
+    own = _indexed(word)
+    return [other for other in spelt if _indexed(other) != own][:MAX_FORMS]
+
+
+def _phrases(parsed: ParsedQuery, vocabulary: Vocabulary) -> dict[int, list[str]]:
+    """Return the other spellings of each quoted phrase that has some, by its position."""
+    found = {}
+    for at, phrase in enumerate(parsed.quoted):
+        words = [token.text.lower() for token in tokens(phrase)]
+        each = [[word, *_other_spellings(word, vocabulary.spelt(fold(word)))] for word in words]
+        _, *others = islice(product(*each), MAX_FORMS)
+        if others:
+            found[at] = [" ".join(other) for other in others]
+    return found
 
 
 def _others(found: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -5,7 +5,7 @@ without a stemmer has no inflections here, and one without a parser has numbers 
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from threading import Lock
 from typing import NamedTuple, Protocol
@@ -62,8 +62,15 @@ _ORDINALS = {
 """English ordinals in digits are read in every language; other endings could be anything (room 5a)."""
 _GROUP_MARKS = frozenset(",.'’\u202f\xa0")
 _DECIMAL_MARKS = frozenset(",.")
+_SCALES = {"it": {"milione": 10**6, "milioni": 10**6, "miliardo": 10**9, "miliardi": 10**9}}
+"""Words that text2num reads only after another number."""
+_POWERS = frozenset(10.0**power for power in range(2, 12))
+_UNIT = re.compile(r"(\d+)([^\W\d_]{2,}|[ghklmvwгклмч])")  # noqa: RUF001 -- Cyrillic units
+"""A number and its unit in one word: 5km. Other single letters are no units: room 5a, the 90s."""
 _CENTURIES = range(11, 21)
 _YEARS = range(10, 100)
+_DECIMALS = (1, 2)
+"""Decimal places of a number before a scale word."""
 
 
 @lru_cache(maxsize=1 << 17)
@@ -134,7 +141,7 @@ class _Spoken:
 def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
     """Return the numbers among the words of a text, in order: in digits, and in words of the language."""
     said = _in_words(words, language) if language in NUMBER_LANGUAGES else ()
-    return sorted([*_in_digits(text, words, language), *_years(text, words, said)])
+    return _scaled(text, words, sorted([*_in_digits(text, words, language), *_years(text, words, said)]))
 
 
 def _in_digits(text: str, words: Sequence[Token], language: str) -> Iterable[Number]:
@@ -170,9 +177,48 @@ def _number(first: int, last: int, digits: str, *, ordinal: bool) -> Iterable[Nu
 def _in_words(words: Sequence[Token], language: str) -> Iterable[Number]:
     from text_to_num import find_numbers
 
+    scales = _SCALES.get(language, {})
+    end = 0
     for found in find_numbers([_Spoken(word.text.lower()) for word in words], language, threshold=SMALLEST):
+        yield from _scale_words(words, range(end, found.start), scales)
+        end = found.end
         if found.value < LARGEST:
             yield Number(found.start, found.end, float(found.value), bool(found.is_ordinal))
+    yield from _scale_words(words, range(end, len(words)), scales)
+
+
+def _scale_words(words: Sequence[Token], places: Iterable[int], scales: Mapping[str, int]) -> Iterable[Number]:
+    if scales:
+        for at in places:
+            if value := scales.get(words[at].folded):
+                yield Number(at, at + 1, value, ordinal=False)
+
+
+def _scaled(text: str, words: Sequence[Token], found: Iterable[Number]) -> list[Number]:
+    """Join digits and the scale word after them, with a space or a hyphen between: 5 million."""
+    joined: list[Number] = []
+    for number in found:
+        before = joined[-1] if joined else None
+        if before and _is_scaled(text, words, before, number):
+            joined[-1] = Number(before.first, number.last, round(before.value * number.value, 6), ordinal=False)
+        else:
+            joined.append(number)
+    return joined
+
+
+def _is_scaled(text: str, words: Sequence[Token], before: Number, number: Number) -> bool:
+    """Return whether a number in digits counts a scale: hundred, thousand, million, or a hundred thousand."""
+    gap = text[words[before.last - 1].end : words[number.first].start] if before.last == number.first else ""
+    return (
+        (gap.isspace() or gap == "-")
+        and not before.ordinal
+        and not number.ordinal
+        and words[before.last - 1].folded.isdigit()
+        and not words[number.first].folded.isdigit()
+        and number.value in _POWERS
+        and before.value < number.value
+        and before.value * number.value < LARGEST
+    )
 
 
 def _years(text: str, words: Sequence[Token], found: Iterable[Number]) -> list[Number]:
@@ -196,7 +242,11 @@ def _years(text: str, words: Sequence[Token], found: Iterable[Number]) -> list[N
 
 
 def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Token]:
-    """Return the words of a text with each number as one token, whose folded form is the number's key."""
+    """Return the words of a text with each number as one token, whose folded form is the number's key.
+
+    A number and a unit that are one word (`5km`) become two.
+    """
+    words = [part for word in words for part in _without_unit(word, language)]
     merged: list[Token] = []
     position = 0
     for number in numbers(text, words, language):
@@ -205,6 +255,19 @@ def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Toke
         merged.append(Token(start, end, text[start:end], number.key))
         position = number.last
     return [*merged, *words[position:]]
+
+
+def _without_unit(word: Token, language: str) -> tuple[Token, ...]:
+    found = _UNIT.fullmatch(word.folded)
+    if (
+        found is None
+        or len(word.text) != len(word.folded)
+        or _ORDINALS.get(language, _ORDINALS[""]).fullmatch(found[0])
+    ):
+        return (word,)
+    at = len(found[1])
+    middle = word.start + at
+    return Token(word.start, middle, word.text[:at], found[1]), Token(middle, word.end, word.text[at:], found[2])
 
 
 def read_question(text: str, languages: Sequence[str], occurs: Callable[[str, str], bool]) -> list[Token] | None:
@@ -230,17 +293,54 @@ def value_of(key: str) -> float | None:
     return float(key[1:].removesuffix(".")) if key.startswith("#") else None
 
 
-def parts(value: float) -> set[int]:
-    """Return the values of the words that may say this number: 943 is said with nine, hundred, forty and three."""
+def ways(value: float, languages: Collection[str] = ()) -> list[list[set[int]]]:
+    """Return the ways to say a number: for each of its words the values, any of which the word may have.
+
+    943 is 943 itself, or nine (or 900) and hundred and 40 (or 43) and three. French says 80 as four and twenty.
+    """
     if value != int(value) or not SMALLEST <= value < LARGEST:
-        return set()
+        return []
     whole = int(value)
-    found = {whole}
-    for power in (0, 3, 6, 9):
-        group = whole // 10**power % 1000
-        if group:
-            found |= {10**power, group, group // 100, 100 * (group >= 100), group // 100 * 100}  # noqa: PLR2004
-            found |= {group % 100, group % 100 // 10 * 10, group % 10}
+    powers = [power for power in (9, 6, 3, 0) if whole >= 10**power]
+    groups = {power: whole // 10**power % 1000 for power in powers}
+    found = [[{whole}], [part for power in powers for part in _group(groups[power], power, _tens)]]
+    if powers[1:]:
+        found.append([{group} for group in groups.values()])  # 5,000,000
+    found += [
+        [{whole // 10**power}, {int(decimals)}, {10**power}]  # 4.2 million
+        for power in powers[:-1]
+        if len(decimals := f"{whole % 10**power:0{power}}".rstrip("0")) in _DECIMALS
+    ]
     if whole // 100 in _CENTURIES:
-        found |= {whole // 100, whole % 100, whole % 100 // 10 * 10, whole % 10}
-    return {item for item in found if item >= SMALLEST}
+        found.append([{whole // 100}, *(_tens(whole % 100) or [{100}])])
+    if "fr" in languages:
+        found.append([part for power in powers for part in _group(groups[power], power, _tens_in_french)])
+    return [way for at, way in enumerate(found) if way and way not in found[:at]]
+
+
+def _group(group: int, power: int, tens: Callable[[int], list[set[int]]]) -> list[set[int]]:
+    """Return the parts of three digits, and of the word for their power of ten."""
+    hundreds = group // 100
+    found = [{hundreds, 100 * hundreds}] if hundreds >= SMALLEST else []
+    found += [{100, 100 * hundreds}] if hundreds else []
+    found = [part | {group} for part in (*found, *tens(group % 100))]
+    found += [{10**power}] if power and group else []
+    return [part | {group * 10**power} for part in found]
+
+
+def _tens(rest: int) -> list[set[int]]:
+    units = rest % 10
+    if rest < 20 or not units:  # noqa: PLR2004 -- the numbers with words of their own
+        return [{rest}] if rest >= SMALLEST else []
+    return [{rest - units, rest}] + ([{units, rest}] if units >= SMALLEST else [])
+
+
+def _tens_in_french(rest: int) -> list[set[int]]:
+    if rest < 70:  # noqa: PLR2004 -- soixante-dix
+        return _tens(rest)
+    return [{60}, *_tens(rest - 60)] if rest < 80 else [{4}, {20}, *_tens(rest - 80)]  # noqa: PLR2004 -- quatre-vingts
+
+
+def parts(value: float, languages: Collection[str] = ()) -> set[int]:
+    """Return the values of the words that may say this number: 943 is said with nine, hundred, forty and three."""
+    return {item for way in ways(value, languages) for part in way for item in part if item >= SMALLEST}

@@ -5,16 +5,19 @@ from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.search_quality import talks
+from transcription_assets.search import retrieval
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import MAX_LIMIT, Mode, Query, is_frequent, is_like, parse_query, tokens
 from transcription_assets.search.ranking import highlight_ranges
 from transcription_assets.search.searcher import Searcher
+from transcription_assets.search.vocabulary import build
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
 
 
@@ -61,6 +64,29 @@ def test_quoted_phrase_matches_only_exact_word_order(library: Searcher) -> None:
     assert keys(ask(library, '"Harbour of Bergen"')) == {SEA.media.key}
     assert keys(ask(library, 'Bergen "nine hours"')) == {CHESS.media.key}
     assert keys(ask(library, '"not to be"', Mode.VECTOR)) == {SEA.media.key}
+
+
+@pytest.mark.parametrize(
+    ("typed", "phrases", "terms"),
+    [
+        ('12" pipe or 14" wheels', (), ("12", "pipe", "14", "wheels")),
+        ("12” pipe or 14” wheels", (), ("12", "pipe", "14", "wheels")),
+        ("12“ Rohr, 14“ Rad", (), ("12", "rohr", "14", "rad")),
+        ('5\' 10" tall, "red album"', (("red", "album"),), ("5", "10", "tall")),
+        ('מפקד צה"ל ומנכ"ל החברה', (), ("מפקד", "צה", "ל", "ומנכ", "החברה")),
+        ('"מפקד צה"ל" אמר', (("מפקד", "צה", "ל"),), ("אמר",)),
+        ('צַהַ"ל אמר "שלום"', (("שלום",),), ("צה", "ל", "אמר")),
+        ('("silver compass"), sea', (("silver", "compass"),), ("sea",)),
+        ("„Brot und Salz“ «mot juste»", (("brot", "und", "salz"), ("mot", "juste")), ()),
+        ("学习“北京”大学", (("北", "京"),), ("学", "习", "大")),
+        ('silver "compass', (), ("silver", "compass")),
+    ],
+)
+def test_quotes_are_phrases_only_around_whole_words(
+    typed: str, phrases: tuple[tuple[str, ...], ...], terms: tuple[str, ...]
+) -> None:
+    parsed = parse_query(typed)
+    assert (parsed.phrases, parsed.terms) == (phrases, terms)
 
 
 @pytest.mark.parametrize("typed", ["Halvorson", "HALVERSEN", "halvorsn", "Hlavorsen"])
@@ -128,6 +154,74 @@ def test_frequent_words_are_dropped_unless_nothing_else_remains() -> None:
     assert parse_query("für das").terms == ("fur", "das")
 
 
+SPOKEN_IN = {
+    "en": "a cold war, peace, a red hat that was hard; bread by the sea, son of a gun, come together",
+    "de": "der kalte Kapitän hat einen Hut, die Welt und die Ursache",
+    "fr": "la couleur noir, le goût du pain",
+    "es": "el mes de mayo, la cruz",
+    "it": "una cosa bella",
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "terms"),
+    [
+        ("cold war", ("cold", "war")),
+        ("war and peace", ("war", "peace")),
+        ("wer war der Kapitän", ("kapitan",)),
+        ("red hat", ("red", "hat")),
+        ("er hat einen Hut", ("hut",)),
+        ("die hard", ("die", "hard")),
+        ("die Welt", ("welt",)),
+        ("son of a gun", ("son", "gun")),
+        ("son pain", ("pain",)),
+        ("come together", ("come", "together")),
+        ("come la cosa", ("cosa",)),
+        ("or noir", ("or", "noir")),
+        ("sea or bread", ("sea", "bread")),
+        ("mes de mayo", ("mes", "mayo")),
+        ("US economy", ("us", "economy")),
+        ("the US economy", ("us", "economy")),
+        ("MIT lecture", ("mit", "lecture")),
+        ("mit bread", ("mit", "bread")),
+        ("mit Hut", ("hut",)),
+        ("TELL US MORE", ("tell", "more")),
+        ("AT&T", ("at", "t")),
+        ("Q&A about I/O", ("q", "a", "about", "i", "o")),
+        ("he/she came", ("came",)),
+    ],
+)
+def test_stop_word_of_another_language_is_a_term(typed: str, terms: tuple[str, ...]) -> None:
+    made = build([pl.DataFrame({"text": list(SPOKEN_IN.values()), "language": list(SPOKEN_IN)})], 1)
+    assert parse_query(typed, made).terms == terms
+
+
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.TEXT])
+@pytest.mark.parametrize(("question", "said"), [("cold war", "cold war"), ("AT&T", "AT&T"), ("the cold", "the cold")])
+def test_question_as_typed_is_found_among_many_with_a_word(
+    tmp_path: Path, question: str, said: str, mode: Mode
+) -> None:
+    table = Index(str(tmp_path))
+    word = question.split()[-1 if question.startswith("the") else 0].partition("&")[2] or "cold"
+    frequent = [spoken(f"audio/{number}.mp3", f"It is {word}, {word}, {word}.") for number in range(40)]
+    long = " ".join(["and so it went on and on"] * 8)
+    fill(table, *frequent, spoken("audio/there.mp3", f"{long} as {said} divided them {long}."))
+    table.maintain()
+    hit = ask(Searcher(table, lambda _model: ThemeEncoder()), question, mode).hits[0]
+    assert hit.media_key == "audio/there.mp3"
+
+
+def test_frequent_words_beside_a_word_cost_no_query_if_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{number}.mp3", "They went down the river.") for number in range(60)))
+    table.maintain()
+    queries = []
+    found = retrieval._found  # noqa: SLF001 -- every query of LanceDB passes it
+    monkeypatch.setattr(retrieval, "_found", lambda *given: (queries.append(given), found(*given))[1])
+    assert ask(Searcher(table, lambda _model: ThemeEncoder()), "the river", Mode.TEXT).hits
+    assert len(queries) == 1
+
+
 def test_search_ignores_accents_case_and_elision(library: Searcher) -> None:
     for typed in ("cafe zurich", "CAFÉ ZÜRICH", "Cafe\u0301 Zu\u0308rich", "acqua"):
         assert keys(ask(library, typed, Mode.TEXT)) == {BREAD.media.key}, typed
@@ -181,11 +275,8 @@ def test_hit_has_a_speaker_only_if_the_speaker_is_known(tmp_path: Path) -> None:
     assert {sentence.speaker for item in found.values() for sentence in item.sentences} == {""}
 
 
-def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Index(str(tmp_path))
-    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
-    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
-    fill(table, *rare, *often)
+def misspelt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Return a list to which every search adds the words that it looks up by similar spelling."""
     looked_up: list[tuple[str, ...]] = []
     like = Index.search_similar_words
     monkeypatch.setattr(
@@ -193,11 +284,35 @@ def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: p
         "search_similar_words",
         lambda self, pinned, words, *rest: (looked_up.append(words), like(self, pinned, words, *rest))[1],
     )
+    return looked_up
+
+
+def test_frequent_word_is_not_treated_as_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often)
+    looked_up = misspelt(monkeypatch)
     searcher = Searcher(table, lambda _model: ThemeEncoder())
     assert ask(searcher, "zebra station", Mode.TEXT).hits
     assert looked_up == []
     ask(searcher, "zebra stetion", Mode.TEXT)
     assert looked_up == [("stetion",)]
+
+
+def test_word_of_a_deleted_recording_is_unknown_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Index(str(tmp_path))
+    rare = [spoken(f"audio/{number}.mp3", "A zebra stood there.") for number in range(40)]
+    often = [spoken(f"audio/often {number}.mp3", "The station was far away.") for number in range(60)]
+    fill(table, *rare, *often, spoken("audio/typo.mp3", "The stetion was near."))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    looked_up = misspelt(monkeypatch)
+    for is_said in (True, False):
+        ask(searcher, "stetion", Mode.TEXT)
+        looked_up.clear()
+        ask(searcher, "zebra stetion", Mode.TEXT)
+        assert looked_up == ([] if is_said else [("stetion",)])
+        table.remove(["audio/typo.mp3"])
 
 
 def test_hit_in_long_sentence_starts_shortly_before_the_words(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from transcription_assets.search.query import Answer, Mode, Query, parse_query
 from transcription_assets.search.schema import table_name
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.storage import temporary
-from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows
+from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, rows, spoken
 
 
 def test_new_rows_are_found_before_they_are_indexed(tmp_path: Path) -> None:
@@ -37,6 +37,34 @@ def test_new_rows_are_found_before_they_are_indexed(tmp_path: Path) -> None:
     fill(table, BREAD, CHESS)
     for text, mode in (("draw", Mode.TEXT), ('"nine hours"', Mode.TEXT), ("chess", Mode.VECTOR)):
         assert ask(searcher, text, mode).hits[0].media_key == CHESS.media.key, text
+
+
+LONG_WORDS = (
+    "достопримечательности",
+    "დამოუკიდებლობის",
+    "ηλεκτροεγκεφαλογράφημα",
+    "անհամատեղելիություններ",
+    "Rindfleischetikettierungsüberwachungsaufgabenübertragung",
+)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_long_words_of_every_script_are_found(tmp_path: Path, *, is_old: bool) -> None:
+    import lancedb
+    from lancedb.index import FTS
+
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{number}.mp3", f"{word} 17.") for number, word in enumerate(LONG_WORDS)))
+    searcher = Searcher(table, lambda _model: ThemeEncoder())
+    if is_old:
+        name = table.maintain().table
+        short = FTS(with_position=True, base_tokenizer="icu/split", stem=False, remove_stop_words=False)
+        lancedb.connect(str(tmp_path)).open_table(name).create_index("text", config=short)
+        assert not any(ask(searcher, word, Mode.TEXT).hits for word in LONG_WORDS)
+        table.maintain()
+    for number, word in enumerate(LONG_WORDS):
+        for question in (word, f'"{word} 17"'):
+            assert keys(ask(searcher, question, Mode.TEXT)) == {f"audio/{number}.mp3"}, question
 
 
 def test_temporary_files_of_first_write_have_the_common_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

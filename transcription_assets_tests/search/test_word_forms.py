@@ -13,7 +13,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.query import Mode, parse_query, tokens
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.vocabulary import Vocabulary, build, forms_of, from_parquet
-from transcription_assets.search.word_forms import merge_numbers, numbers, parts, read_question
+from transcription_assets.search.word_forms import merge_numbers, numbers, parts, read_question, ways
 from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spoken
 
 
@@ -25,7 +25,23 @@ from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spo
         ("two hundred and three days", "en", ["#203", "days"]),
         ("about 50,000 bees", "en", ["about", "#50000", "bees"]),
         ("1.000.000 Brote", "de", ["#1000000", "brote"]),
-        ("4.2 million", "en", ["#4.2", "#1000000"]),
+        ("4.2 million", "en", ["#4200000"]),
+        ("5 million dollars", "en", ["#5000000", "dollars"]),
+        ("a 5-million-dollar house", "en", ["a", "#5000000", "dollar", "house"]),
+        ("5 hundred thousand", "en", ["#500000"]),
+        ("5 Millionen", "de", ["#5000000"]),
+        ("5 mille", "fr", ["#5000"]),
+        ("5 mil millones", "es", ["#5000000000"]),
+        ("5 milioni", "it", ["#5000000"]),
+        ("2 miliardi", "it", ["#2000000000"]),
+        ("5 miljoen", "nl", ["#5000000"]),
+        ("5 milhões", "pt", ["#5000000"]),
+        ("chapter 5, million", "en", ["chapter", "#5", "#1000000"]),
+        ("in 1990 thousand", "en", ["in", "#1990", "#1000"]),
+        ("the 5th million", "en", ["the", "#5.", "#1000000"]),
+        ("3.5km and 12V", "en", ["#3.5", "km", "and", "#12", "v"]),
+        ("5км", "ru", ["#5", "км"]),
+        ("the 90s", "en", ["the", "90s"]),
         ("on the third day", "en", ["on", "the", "#3.", "day"]),
         ("the 3rd day", "en", ["the", "#3.", "day"]),
         ("le 3ème jour", "fr", ["le", "#3.", "jour"]),
@@ -52,13 +68,38 @@ def test_numbers_of_any_text_are_ordered_ranges(text: str, language: str) -> Non
     found = numbers(text, words, language)
     assert all(number.first < number.last <= len(words) for number in found)
     assert all(one.last <= other.first for one, other in pairwise(found))
-    assert len(merge_numbers(text, words, language)) <= len(words)
+    merged = merge_numbers(text, words, language)
+    assert all(one.end <= other.start for one, other in pairwise(merged))
+    assert {at for one in merged for at in range(one.start, one.end)} >= {one.start for one in words}
 
 
 @pytest.mark.parametrize("value", [2, 9, 21, 100, 143, 900, 1911, 50_000, 2_000_000])
 def test_parts_include_the_number(value: int) -> None:
     assert value in parts(value)
     assert all(part >= 2 for part in parts(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "languages", "said"),
+    [
+        (900, (), [9, 100]),
+        (943, (), [9, 100, 40, 3]),
+        (943, (), [900, 43]),
+        (1911, (), [19, 11]),
+        (1900, (), [19, 100]),
+        (50_000, (), [50, 1000]),
+        (5_000_000, (), [5, 0, 0]),
+        (4_200_000, (), [4, 2, 1_000_000]),
+        (80, ("fr",), [4, 20]),
+        (97, ("fr",), [4, 20, 17]),
+        (271, ("fr",), [2, 100, 60, 11]),
+    ],
+)
+def test_number_can_be_said_in_each_of_its_ways(value: int, languages: tuple[str, ...], said: list[int]) -> None:
+    assert any(
+        all(not part.isdisjoint(said) for part in way) and set(said) <= set().union(*way)
+        for way in ways(value, languages)
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,6 +243,91 @@ def test_part_of_a_number_does_not_count_as_the_number(tmp_path: Path) -> None:
     assert hits[0].media_key == "audio/b.mp3"
     assert [[hit.text[a:b] for a, b in hit.matches] for hit in hits] == [["nine hundred"], []]
     assert [hit.weak for hit in hits] == [False, True]
+
+
+AMOUNTS = {
+    "digits": "It cost 5,000,000 dollars then.",
+    "scale": "It cost 5 million dollars then.",
+    "words": "It cost five million dollars then.",
+}
+
+
+@pytest.mark.parametrize("question", ["5,000,000", "5000000", "5 million", "five million", "five million dollars"])
+def test_amounts_are_equal_however_they_are_written(tmp_path: Path, question: str) -> None:
+    table = Index(str(tmp_path))
+    texts = {**AMOUNTS, "other": "Five of a thousand."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in texts.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), question, Mode.TEXT).hits
+    assert {hit.media_key for hit in hits if not hit.weak} == {f"audio/{name}.mp3" for name in AMOUNTS}
+
+
+@pytest.mark.parametrize("question", ["5km", "5 km", "5 KM run"])
+def test_unit_is_found_with_and_without_a_space(tmp_path: Path, question: str) -> None:
+    table = Index(str(tmp_path))
+    said = {"one": "A 5km run.", "two": "A run of 5 km.", "other": "Some km away."}
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in said.items()))
+    table.maintain()
+    hits = ask(Searcher(table, lambda _model: ThemeEncoder()), question, Mode.TEXT).hits
+    assert {hit.media_key for hit in hits if not hit.weak} == {"audio/one.mp3", "audio/two.mp3"}
+
+
+@pytest.mark.parametrize(
+    ("language", "question", "said", "frequent"),
+    [
+        ("en", "900", "nine hundred sheep", ("Nine, nine, nine.", "Hundred, hundred, hundred.")),
+        ("en", "900 sheep", "nine hundred sheep", ("Nine sheep, sheep.", "Hundred sheep, sheep.")),
+        ("en", "five million", "5 million sheep", ("Five, five, five.", "Million, million, million.")),
+        ("fr", "80", "quatre-vingts moutons", ("Quatre, quatre, quatre.", "Vingts, vingts, vingts.")),
+        ("it", "5.000.000", "5 milioni di pecore", ("Cinque, 5, 5.", "Milioni, milioni.")),
+        ("en", "5km", "5 km of sheep", ("5, 5, five.", "Km, km, km.")),
+    ],
+)
+def test_number_is_found_among_many_with_one_of_its_words(
+    tmp_path: Path, language: str, question: str, said: str, frequent: tuple[str, str]
+) -> None:
+    table = Index(str(tmp_path))
+    texts = {f"audio/{at} {number}.mp3": text for at, text in enumerate(frequent) for number in range(30)}
+    long = " ".join(["so it went on"] * 8)
+    texts["audio/there.mp3"] = f"{long} with {said} {long}."
+    fill(table, *(spoken(key, text, language=language) for key, text in texts.items()))
+    table.maintain()
+    hit = ask(Searcher(table, lambda _model: ThemeEncoder()), question, Mode.TEXT).hits[0]
+    assert (hit.media_key, hit.weak) == ("audio/there.mp3", False)
+
+
+SPELLINGS = {
+    "tr": ("İstanbul çok güzel.", ["istanbul", "ISTANBUL", "İstanbul", '"istanbul cok"', "istanbul guzel", "istan"]),
+    "ar": (
+        "ذهبت إلى المَدْرَسَةِ الكبيرة.",
+        ["مدرسة", "المدرسة", "مَدْرَسَةٌ", "المَدْرَسَة", '"المدرسة الكبيرة"', "كبيرة"],
+    ),
+    "he": ("הוא אמר שָׁלוֹם.", ["שלום", '"אמר שלום"', "שָׁלוֹם"]),
+    "ru": ("Зелёная ёлка стояла.", ["елка", "зеленая", '"зеленая елка"', "ЁЛКА"]),
+    "el": ("Ήρεμη ήταν θάλασσα.", ["θαλασσα", '"ηταν θαλασσα"', "ΘΑΛΑΣΣΑ"]),
+    "id": ("Mereka membaca banyak.", ["baca", "dibaca"]),
+    "de": ("Die Straße war lang.", ["strasse", "STRASSE", '"strasse war"']),
+}
+
+
+@pytest.fixture(scope="module")
+def spellings(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
+    table = Index(str(tmp_path_factory.mktemp("spellings")))
+    fill(table, *(spoken(f"audio/{code}.mp3", said, language=code) for code, (said, _) in SPELLINGS.items()))
+    table.maintain()
+    return Searcher(table, lambda _model: ThemeEncoder())
+
+
+@pytest.mark.parametrize(("code", "question"), [(code, one) for code, (_, asked) in SPELLINGS.items() for one in asked])
+def test_word_is_found_in_spellings_and_with_prefixes(spellings: Searcher, code: str, question: str) -> None:
+    hit = ask(spellings, question, Mode.TEXT).hits[0]
+    assert hit.media_key == f"audio/{code}.mp3"
+    assert hit.weak is (question == "istan")
+
+
+def test_spellings_that_the_index_has_as_one_are_not_looked_up() -> None:
+    made = build([pl.DataFrame({"text": ["Café cafe CAFÉ Straße strasse"], "language": ["fr"]})], 1)
+    assert forms_of(parse_query("cafe strasse"), made).looked_up == {}
 
 
 def test_quoted_words_are_not_taken_in_other_forms(archive: Searcher) -> None:

@@ -62,6 +62,7 @@ INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "snapshot": lambda index, _: index.snapshot(),
     "search_vectors": lambda index, pinned: index.search_vectors(pinned, np.ones(4, np.float32), NONE, 3),
     "search_words": lambda index, pinned: index.search_words(pinned, parse_query("something else"), NONE, 3),
+    "search_typed": lambda index, pinned: index.search_typed(pinned, parse_query("something else"), NONE, 3),
     "search_similar_words": lambda index, pinned: index.search_similar_words(pinned, ["something"], NONE, 3),
     "has_word": lambda index, pinned: index.has_word(pinned, "something", NONE),
     "passages_at": lambda index, pinned: index.passages_at(pinned, SHARED, 1.0),
