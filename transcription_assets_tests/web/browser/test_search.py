@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route
 from transcription_assets.storage import Store
 from transcription_assets_tests import served
 from transcription_assets_tests.web.browser import browsing
-from transcription_assets_tests.web.browser.browsing import Opened
+from transcription_assets_tests.web.browser.browsing import DESK, Opened
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -198,3 +198,12 @@ def test_search_in_one_recording_can_be_widened(opened: Opened) -> None:
     page.wait_for_url("**/?q=moment")
     page.locator(".hit").wait_for()
     assert [question.get("recording") for question in asked] == [["audio/100%.wav"], None]
+
+
+def test_day_of_a_recording_is_the_same_in_every_time_zone(opened: Opened) -> None:
+    body = json.dumps({"moments": [moment(1) | {"recorded": "2024-05-01"}], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank", **DESK, timezone_id="America/New_York")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=moment")
+    day = page.evaluate("new Date(2024, 4, 1).toLocaleDateString(undefined, { dateStyle: 'medium' })")
+    assert day in page.locator(".hit .source").inner_text()
