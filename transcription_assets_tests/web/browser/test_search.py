@@ -194,10 +194,15 @@ def test_search_in_one_recording_can_be_widened(opened: Opened) -> None:
     page.goto("/?recording=audio/100%25.wav")
     page.locator("#q").fill("moment")
     page.locator(".hit").wait_for()
-    page.get_by_role("button", name="Only in 100%.wav").click()
+    only = page.get_by_role("button", name="Only in 100%.wav")
+    only.click()
     page.wait_for_url("**/?q=moment")
+    only.wait_for(state="detached")
     page.locator(".hit").wait_for()
     assert [question.get("recording") for question in asked] == [["audio/100%.wav"], None]
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.go_back()
+    only.wait_for()
 
 
 def test_day_of_a_recording_is_the_same_in_every_time_zone(opened: Opened) -> None:
