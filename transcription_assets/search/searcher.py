@@ -35,18 +35,24 @@ log = logging.getLogger(__name__)
 
 
 class _WordCache:
-    """Cache of words seen in passages, which need no query of their own; cleared when it is full."""
+    """Cache of words seen in the passages of one snapshot, which need no query of their own; cleared when it is full.
+
+    Words of another snapshot are not kept: their passages may have been replaced or deleted.
+    """
 
     def __init__(self) -> None:
-        self._words: set[str] = set()
+        self._known: tuple[Snapshot | None, set[str]] = (None, set())
 
-    def add(self, found: Iterable[Candidate]) -> None:
-        if len(self._words) > REMEMBERED_WORDS:
-            self._words = set()
-        self._words.update(*ranking.words_each(found))
+    def add(self, snapshot: Snapshot, found: Iterable[Candidate]) -> None:
+        of, words = self._known
+        if of is not snapshot or len(words) > REMEMBERED_WORDS:
+            words = set()
+            self._known = (snapshot, words)
+        words.update(*ranking.words_each(found))
 
-    def __contains__(self, word: str) -> bool:
-        return word in self._words
+    def has(self, snapshot: Snapshot, word: str) -> bool:
+        of, words = self._known
+        return of is snapshot and word in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,7 @@ class Searcher:
             scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
             passages |= self._index.read(snapshot, [row for row in scores if row not in passages])
         if words:
-            self._known_words.add(passages.values())
+            self._known_words.add(snapshot, passages.values())
         found = {row: replace(passages[row], bm25=score) for row, score in scores.items()}
         if vector is not None:
             others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
@@ -255,6 +261,8 @@ class Searcher:
 
     def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
-        if filters == Filters() and (word in self._known_words or self._index.vocabulary(snapshot).has_spelling(word)):
+        if filters == Filters() and (
+            self._known_words.has(snapshot, word) or self._index.vocabulary(snapshot).has_spelling(word)
+        ):
             return True
         return self._index.has_word(snapshot, word, filters)
