@@ -8,6 +8,7 @@ from functools import partial
 
 from transcription_assets.domain.passages import Sentence
 from transcription_assets.embedding import Encoder, Weights
+from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
 from transcription_assets.search.filters import Facets, Filters, with_suggestions
@@ -201,6 +202,7 @@ class Searcher:
             parse_query(""),
             origin.vector,
             Mode.VECTOR,
+            weights=self._index.calibrated(snapshot.embedding_model) or _in_profile(snapshot.embedding_model),
             speakers=with_suggestions(query.filters.speakers),
         )
         hits = moments.hits(query.offset, query.limit)
@@ -266,3 +268,11 @@ class Searcher:
         ):
             return True
         return self._index.has_word(snapshot, word, filters)
+
+
+def _in_profile(embedding_model: str) -> Weights:
+    """Return the weights of an encoder's profile, else the defaults; `embedding_model` is its name with its revision.
+
+    The encoder itself is not loaded.
+    """
+    return profile(embedding_model.partition("@")[0]).weights or Weights()
