@@ -251,14 +251,16 @@ class Index:
         return awaited(retrieval.has_word(pinned, word, filters))
 
     @explained
-    def passages_at(self, pinned: Snapshot, media_key: str, second: float) -> Sequence[int]:
-        """Return the row ids of the passages of a recording at this second, the most central first.
+    def passages_at(self, pinned: Snapshot, media_key: str, second: float, kind: str = "speech") -> Sequence[int]:
+        """Return the row ids of what is said in a recording at this second, the most central passage first.
+
+        With the kind `slide` they are those of its slides, the one that appeared last first.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.passages_at(pinned, media_key, second))
+        return awaited(retrieval.passages_at(pinned, media_key, second, kind))
 
     @explained
     def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:

@@ -110,6 +110,7 @@ def rank_moments(
     forms: Forms | None = None,
     weights: Weights = DEFAULT,
     speakers: Sequence[str] = (),
+    earlier: Sequence[Sequence[Candidate]] = (),
 ) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
@@ -117,7 +118,7 @@ def rank_moments(
     said as it appears are one moment. `vector` is the question's (unit length), None if only words are compared;
     `unknown` are its words that no passage holds, `forms` the other forms of its words. A hit is weak if its closeness
     is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
-    theirs.
+    theirs. What belongs to an `earlier` moment (its best passage, and its slide or what is said) is left out.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
@@ -132,7 +133,10 @@ def rank_moments(
     span = partial(scorer.span, speakers=frozenset(speakers))
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
-    scored = map(scorer.scored, fitting)
+    for moment in earlier:
+        of_recording.setdefault(moment[0].media_key, []).append([scorer.scored(item) for item in moment])
+    left_out = {item.row for moment in earlier for item in moment}
+    scored = (scorer.scored(item) for item in fitting if item.row not in left_out)
     for item in sorted(scored, key=_order):
         neighbours = of_recording.setdefault(item.candidate.media_key, [])
         home = next((group for group in neighbours if _belongs(group, item, span)), None)

@@ -11,7 +11,7 @@ from transcription_assets.embedding import Encoder, Weights
 from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import TranscriptionError
 from transcription_assets.search import ranking
-from transcription_assets.search.filters import Facets, Filters, with_suggestions
+from transcription_assets.search.filters import KINDS, Facets, Filters, with_suggestions
 from transcription_assets.search.index import Index
 from transcription_assets.search.index_errors import FilesGone
 from transcription_assets.search.query import Answer, Mode, ParsedQuery, Query, SimilarQuery, parse_query
@@ -115,11 +115,10 @@ class Searcher:
     def _answered(self, query: Query) -> Answer:
         snapshot = self._index.snapshot()
         passages = snapshot.passages if snapshot else 0
-        if query.filters.kinds and snapshot and not snapshot.has_kinds:
-            if "speech" not in query.filters.kinds:
-                return Answer((), more=False, passages=passages, mode=query.mode, note=NO_KINDS)
-            query = replace(query, filters=replace(query.filters, kinds=()))
-        found = self.find(query)
+        filters = _applicable(query.filters, snapshot)
+        if filters is None:
+            return Answer((), more=False, passages=passages, mode=query.mode, note=NO_KINDS)
+        found = self.find(replace(query, filters=filters))
         if found is None:
             return Answer((), more=False, passages=passages, mode=query.mode)
         moments = found.ranked(with_suggestions(query.filters.speakers))
@@ -183,30 +182,38 @@ class Searcher:
 
     def _similar(self, query: SimilarQuery) -> Answer:
         snapshot = self._index.snapshot()
-        rows = self._index.passages_at(snapshot, query.media_key, query.second) if snapshot else ()
-        if snapshot is None or not rows:
-            passages = snapshot.passages if snapshot else 0
-            return Answer((), more=False, passages=passages, mode=Mode.VECTOR, note="nothing is indexed at this moment")
-        origin = self._index.read(snapshot, rows[:1])[rows[0]]
+        nothing = Answer((), more=False, passages=snapshot.passages if snapshot else 0, mode=Mode.VECTOR)
+        filters = _applicable(query.filters, snapshot)
+        if filters is None:
+            return replace(nothing, note=NO_KINDS)
+        origin = self._origin(snapshot, query) if snapshot else None
+        if snapshot is None or origin is None:
+            return replace(nothing, note="nothing is indexed at this moment")
         if origin.vector is None:
-            return Answer(
-                (), more=False, passages=snapshot.passages, mode=Mode.VECTOR, note="not indexed by meaning yet"
-            )
+            return replace(nothing, note="not indexed by meaning yet")
         most = max(FEWEST, CANDIDATES * (query.offset + query.limit + 1))
-        filters = query.filters if snapshot.has_kinds else replace(query.filters, kinds=())
         nearest_rows = self._index.search_vectors(snapshot, origin.vector, filters, most)
         found = self._index.read(snapshot, nearest_rows).values()
-        others = [item for item in found if not ranking.are_neighbours(item, origin)]
+        # A slide may be shown for an hour: of what is said meanwhile, only the beginning is the moment of the slide.
+        others = [item for item in found if origin.slide or not ranking.are_neighbours(item, origin)]
         moments = ranking.rank_moments(
             ranking.nearest(others, origin.vector, most),
             parse_query(""),
             origin.vector,
             Mode.VECTOR,
+            earlier=[(origin,)],
             weights=self._index.calibrated(snapshot.embedding_model) or _in_profile(snapshot.embedding_model),
             speakers=with_suggestions(query.filters.speakers),
         )
         hits = moments.hits(query.offset, query.limit)
         return Answer(hits, len(moments) > query.offset + query.limit, snapshot.passages, Mode.VECTOR)
+
+    def _origin(self, snapshot: Snapshot, query: SimilarQuery) -> Candidate | None:
+        """Return the passage or the slide of the moment, None if nothing is indexed there."""
+        for kind in sorted(KINDS, key=lambda kind: kind != query.moment_kind):
+            if rows := self._index.passages_at(snapshot, query.media_key, query.second, kind):
+                return self._index.read(snapshot, rows[:1])[rows[0]]
+        return None
 
     def around(self, media_key: str, start: float, end: float) -> list[Sentence]:
         """Return what is said in a recording from `start` to `end` (seconds), with the passages before and after.
@@ -268,6 +275,13 @@ class Searcher:
         ):
             return True
         return self._index.has_word(snapshot, word, filters)
+
+
+def _applicable(filters: Filters, snapshot: Snapshot | None) -> Filters | None:
+    """Return the filters for this table; None if they exclude all, as a table of earlier columns has no slides."""
+    if not filters.kinds or snapshot is None or snapshot.has_kinds:
+        return filters
+    return replace(filters, kinds=()) if "speech" in filters.kinds else None
 
 
 def _in_profile(embedding_model: str) -> Weights:

@@ -150,7 +150,7 @@ function slideThumbnail(moment) {
 }
 
 function similarLink(moment) {
-  const address = `/?${new URLSearchParams({ like: moment.key, at: moment.start })}`;
+  const address = `/?${new URLSearchParams({ like: moment.key, at: moment.start, moment_kind: moment.kind })}`;
   const label = `More like ${moment.title}, at ${formatTimeWithUnits(moment.start)}`;
   return h("a", { class: "similar", href: address, "aria-label": label }, "More like this");
 }

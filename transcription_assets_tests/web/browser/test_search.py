@@ -42,6 +42,9 @@ def moment(number: int) -> dict[str, Any]:
         "duration": 60,
         "url": f"/watch/audio/a.wav?t={number}.00",
         "poster": "",
+        "kind": "speech",
+        "slide": None,
+        "said": "",
     }
 
 
@@ -172,12 +175,16 @@ def test_link_on_a_result_opens_similar_moments(opened: Opened) -> None:
         found = {"moments": [moment(7)], "more": False, "passages": 9, "note": ""}
         route.fulfill(body=json.dumps(found), content_type="application/json")
 
-    page.route("**/api/search?*", answering)
+    slide = {"number": 1, "start": 1, "end": 2, "text": "Moment 1.", "picture": "/static/icon.svg"}
+    body = json.dumps(
+        {"moments": [moment(1) | {"kind": "slide", "slide": slide}], "more": False, "passages": 9, "note": ""}
+    )
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
     page.route("**/api/similar?*", similar)
     page.goto("/?q=moment")
     page.locator("a.similar").first.click()
     page.locator(".hit", has_text="Moment 7.").wait_for()
-    assert (asked[0]["key"], asked[0]["at"]) == (["audio/a.wav"], ["1"])
+    assert (asked[0]["key"], asked[0]["at"], asked[0]["moment_kind"]) == (["audio/a.wav"], ["1"], ["slide"])
     assert page.locator(".hit").get_attribute("href") == "/watch/audio/a.wav?t=7.00"
 
 
