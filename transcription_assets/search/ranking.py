@@ -207,6 +207,12 @@ class RankedMoments:
         """Closeness of the first moment, and the share of the question's words in it; None if there is no moment."""
         return (self.found[0][0].closeness, self.found[0][0].coverage) if self.found else None
 
+    def passages(self, count: int) -> list[tuple[Candidate, ...]]:
+        """Return the best passage of each of the first `count` moments, with its slide or what is said meanwhile."""
+        return [
+            tuple(item.candidate for item in (best, other) if item is not None) for best, _, other in self.found[:count]
+        ]
+
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """Return at most `limit` hits from `offset` on."""
         page = slice(offset, offset + limit)

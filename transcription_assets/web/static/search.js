@@ -82,7 +82,7 @@ class Results {
     this.summarise(page);
     this.more.hidden = !page.more;
     const isEmpty = !this.urls.size;
-    // Results after a weak one are weak too.
+    // Most results after a weak one are weak too.
     const hasWeak = this.weak.children.length > 0;
     (hasWeak ? this.weakSection : this.container).append(this.more);
     this.container.replaceChildren(this.summary, this.ask, isEmpty ? noResults(page.passages, this.request) : this.relevant,
@@ -106,7 +106,7 @@ class Results {
     }
   }
 
-  /** Append new moments only: later pages rank more passages, so that a moment may be repeated on them. */
+  /** Append new moments only: one is repeated on a later page if recordings were added or changed meanwhile. */
   append(moments) {
     return moments.filter((moment) => !this.urls.has(moment.url)).map((moment) => {
       this.urls.add(moment.url);
