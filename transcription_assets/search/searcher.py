@@ -377,7 +377,7 @@ def _page(offset: int, limit: int, ranked: _Ranked) -> tuple[tuple[Hit, ...], bo
         if not offset or not is_full or len(earlier) > end:
             break
     more = len(earlier) > end or (is_full and not offset and bool(hits))
-    return tuple(hits), more
+    return tuple(hits), more and end <= MAX_OFFSET
 
 
 def _pools(limit: int) -> Iterator[int]:

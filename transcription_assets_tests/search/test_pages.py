@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from transcription_assets.search import searcher
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Answer, Hit, Mode, Query, SimilarQuery
 from transcription_assets.search.searcher import FEWEST, GROWTH, Searcher
@@ -79,6 +80,14 @@ def test_only_later_pages_rank_more_passages(archive: Searcher, monkeypatch: pyt
     archive.search(Query("the river", offset=10))
     assert wanted == [FEWEST, FEWEST * GROWTH]
     assert encoded == ["the river"] * 2
+
+
+def test_last_page_that_can_be_asked_for_has_no_more(archive: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searcher, "MAX_OFFSET", 20)
+    for question in (Query("the river"), SimilarQuery("audio/long.mp3", 200.0)):
+        answers = [page(archive, question, 10, offset) for offset in (0, 10, 20)]
+        assert [answer.more for answer in answers] == [True, True, False]
+        assert [len(answer.hits) for answer in answers] == [10, 10, 10]
 
 
 def test_first_page_of_few_merged_moments_tells_of_more(tmp_path: Path) -> None:
