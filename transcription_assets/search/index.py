@@ -4,14 +4,15 @@ All rows with the same recipe (model, passage length, columns) are in one table,
 compared. One table is served. Rows with a new recipe fill another table beside it, and `maintain` switches to that
 table once it holds every recording. Until then new and replaced recordings are written to the served table as well:
 their words can be searched at once, their vectors only if the model is the same. The table served before is kept so
-that a switch can be undone; older ones are dropped.
+that a switch can be undone; older ones are dropped. A table that a user has switched away from is `refused`:
+`maintain` does not switch back to it, whatever is written to it, until the user rebuilds it or switches again.
 """
 
 import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -379,6 +380,8 @@ class Index:
             self._tables.maintain(name)
         pointer = self._tables.pointer()
         building, served = pointer.get("building", ""), self._served_now()
+        if building == pointer.get("refused"):
+            building = ""
         if building in names and not self._missing(building, served):
             self._switched(building, instead_of=served)
             building = ""
@@ -398,13 +401,14 @@ class Index:
         pointer, served = self._tables.pointer(), self._served_now()
         roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
         states = [
-            self._version(name, roles.get(name, "unused"), served) for name in self._tables.names(schema.FIRST_TABLE)
+            replace(self._version(name, roles.get(name, "unused"), served), refused=name == pointer.get("refused"))
+            for name in self._tables.names(schema.FIRST_TABLE)
         ]
         return sorted(states, key=lambda state: (state.role != "served", state.table))
 
     @explained
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
-        """Serve another table from now on.
+        """Serve another table from now on; `maintain` does not switch back to the one that was served.
 
         Raises:
             PermanentFailure: there is no such table, or it lacks recordings and `even_incomplete` is False.
@@ -422,7 +426,21 @@ class Index:
             raise PermanentFailure(
                 f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
-        self._switched(table)
+        self._switched(table, is_refusal=True)
+
+    @explained
+    def accept(self, table: str) -> None:
+        """Let `maintain` switch to this table once it is complete, although a user has switched away from it.
+
+        Raises:
+            TranscriptionError: others kept changing the served table, or the store does not answer.
+
+        """
+
+        def accepted(pointer: dict[str, str]) -> dict[str, str]:
+            return {role: name for role, name in pointer.items() if (role, name) != ("refused", table)}
+
+        self._tables.point(accepted)
 
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
@@ -537,15 +555,19 @@ class Index:
         self._served = (time.monotonic(), name)
         return name
 
-    def _switched(self, table: str, *, instead_of: str | None = None) -> None:
-        """Serve this table; if `instead_of` is given, only if that one is still served."""
+    def _switched(self, table: str, *, instead_of: str | None = None, is_refusal: bool = False) -> None:
+        """Serve this table; if `instead_of` is given, only if that one is still served.
+
+        With `is_refusal` the one served until now is recorded as refused.
+        """
 
         def switched(pointer: dict[str, str]) -> dict[str, str]:
             served = pointer.get("table") or first
             if served == table or instead_of not in {None, served}:
                 return pointer
             others = {"building": building} if (building := pointer.get("building", table)) != table else {}
-            return {"table": table, "before": served, **others}
+            refused = {"refused": served} if is_refusal and served else {}
+            return {"table": table, "before": served, **others, **refused}
 
         first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         self._tables.point(switched)
