@@ -2,9 +2,10 @@
 
 Every file is checked against the hashes in the lock files. uv installs them: from PATH, otherwise pip installs it into
 the environment first, as pip alone takes several times as long. pip does all of it where uv cannot be had or fails, and
-where it is configured with an index or a proxy, which uv would ignore. `--editable` installs the project itself as well.
-`TORCH_INDEX` (the URL of an index of CPU builds) replaces PyPI for torch, whose PyPI build for Linux needs several
-gigabytes of CUDA libraries.
+where it is configured with an index or a proxy, which uv would ignore.
+
+`--editable` installs the project itself as well. `TORCH_INDEX` (the URL of an index of CPU builds) replaces PyPI for
+torch, whose PyPI build for Linux needs several gigabytes of CUDA libraries.
 """
 
 import argparse

@@ -27,7 +27,8 @@ def status() -> None:
     for state in states:
         lacking = f", lacks {state.missing} of the served recordings" if state.missing else ""
         recipe = state.recipe or f"{state.embedding_model} (an earlier version of this program)"
-        shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}", soft_wrap=True)
+        refused = ", not served again until `index rebuild` or `index switch`" if state.refused else ""
+        shown.print(f"[bold]{state.table}[/]  {state.role}{lacking}{refused}", soft_wrap=True)
         shown.print(f"   {state.recordings} recordings, {state.rows} passages; {plain(recipe)}", soft_wrap=True)
         shown.print(f"   indexes: {', '.join(state.indexes) or 'none'}", soft_wrap=True)
     if not states:
@@ -83,7 +84,7 @@ def _calibrate(tools: "Services", passage_s: float) -> None:
 @click.argument("table")
 @click.option("--incomplete", is_flag=True, help="Even if it lacks recordings, which searches will not find.")
 def switch(table: str, *, incomplete: bool) -> None:
-    """Serve TABLE from now on, for all users; the previous one is kept, so that you can switch back."""
+    """Serve TABLE from now on, for all users; the previous one is kept, and not served again by itself."""
     from transcription_assets.wiring import Services, locate_installed
 
     chosen = settings.load()

@@ -13,6 +13,7 @@ from transcription_assets.errors import TranscriptionError
 from transcription_assets.pipeline import embeddings
 from transcription_assets.pipeline.embeddings import PassageOptions
 from transcription_assets.search.index import Index
+from transcription_assets.search.schema import table_name
 from transcription_assets.search.tables import IndexState
 from transcription_assets.storage import Store
 
@@ -42,8 +43,9 @@ class Rebuilt:
 def rebuild(store: Store, table: Index, encoder: Encoder, passage_options: PassageOptions) -> Iterator[Rebuilt]:
     """Fill the encoder's table from the transcripts; yield the updated report after each recording.
 
-    It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table.
-    Recordings that are only in the done folder or in the table are included, so that they remain searchable.
+    It can be stopped and run again: published recordings are skipped. `Index.maintain` switches to the new table, even
+    if a user has switched away from it before. Recordings that are only in the done folder or in the table are
+    included, so that they remain searchable.
 
     Raises:
         TranscriptionError: the store cannot be listed, or the table cannot be written.
@@ -51,6 +53,7 @@ def rebuild(store: Store, table: Index, encoder: Encoder, passage_options: Passa
     """
     all_keys = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
     keys = [key for key in all_keys if store.exists(media_keys.transcript(key))]
+    table.accept(table_name(embeddings.recipe_of(str(encoder.model), choice.passage_s)))
     report = Rebuilt(len(keys))
     waiting: list[embeddings.Embeddings] = []
     for number, key in enumerate(keys, 1):

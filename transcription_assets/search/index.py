@@ -4,14 +4,15 @@ All rows with the same recipe (model, passage length, columns) are in one table,
 compared. One table is served. Rows with a new recipe fill another table beside it, and `maintain` switches to that
 table once it holds every recording. Until then new and replaced recordings are written to the served table as well:
 their words can be searched at once, their vectors only if the model is the same. The table served before is kept so
-that a switch can be undone; older ones are dropped.
+that a switch can be undone; older ones are dropped. A table that a user has switched away from is `refused`:
+`maintain` does not switch back to it, whatever is written to it, until the user rebuilds it or switches again.
 """
 
 import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -264,14 +265,16 @@ class Index:
         return awaited(retrieval.has_word(pinned, word, filters))
 
     @explained
-    def passages_at(self, pinned: Snapshot, media_key: str, second: float) -> Sequence[int]:
-        """Return the row ids of the passages of a recording at this second, the most central first.
+    def passages_at(self, pinned: Snapshot, media_key: str, second: float, kind: str = "speech") -> Sequence[int]:
+        """Return the row ids of what is said in a recording at this second, the most central passage first.
+
+        With the kind `slide` they are those of its slides, the one that appeared last first.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.passages_at(pinned, media_key, second))
+        return awaited(retrieval.passages_at(pinned, media_key, second, kind))
 
     @explained
     def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
@@ -390,6 +393,8 @@ class Index:
             self._tables.maintain(name)
         pointer = self._tables.pointer()
         building, served = pointer.get("building", ""), self._served_now()
+        if building == pointer.get("refused"):
+            building = ""
         if building in names and not self._missing(building, served):
             self._switched(building, instead_of=served)
             building = ""
@@ -409,13 +414,14 @@ class Index:
         pointer, served = self._tables.pointer(), self._served_now()
         roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
         states = [
-            self._version(name, roles.get(name, "unused"), served) for name in self._tables.names(schema.FIRST_TABLE)
+            replace(self._version(name, roles.get(name, "unused"), served), refused=name == pointer.get("refused"))
+            for name in self._tables.names(schema.FIRST_TABLE)
         ]
         return sorted(states, key=lambda state: (state.role != "served", state.table))
 
     @explained
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
-        """Serve another table from now on.
+        """Serve another table from now on; `maintain` does not switch back to the one that was served.
 
         Raises:
             PermanentFailure: there is no such table, or it lacks recordings and `even_incomplete` is False.
@@ -433,7 +439,21 @@ class Index:
             raise PermanentFailure(
                 f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
-        self._switched(table)
+        self._switched(table, is_refusal=True)
+
+    @explained
+    def accept(self, table: str) -> None:
+        """Let `maintain` switch to this table once it is complete, although a user has switched away from it.
+
+        Raises:
+            TranscriptionError: others kept changing the served table, or the store does not answer.
+
+        """
+
+        def accepted(pointer: dict[str, str]) -> dict[str, str]:
+            return {role: name for role, name in pointer.items() if (role, name) != ("refused", table)}
+
+        self._tables.point(accepted)
 
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
@@ -548,15 +568,19 @@ class Index:
         self._served = (time.monotonic(), name)
         return name
 
-    def _switched(self, table: str, *, instead_of: str | None = None) -> None:
-        """Serve this table; if `instead_of` is given, only if that one is still served."""
+    def _switched(self, table: str, *, instead_of: str | None = None, is_refusal: bool = False) -> None:
+        """Serve this table; if `instead_of` is given, only if that one is still served.
+
+        With `is_refusal` the one served until now is recorded as refused.
+        """
 
         def switched(pointer: dict[str, str]) -> dict[str, str]:
             served = pointer.get("table") or first
             if served == table or instead_of not in {None, served}:
                 return pointer
             others = {"building": building} if (building := pointer.get("building", table)) != table else {}
-            return {"table": table, "before": served, **others}
+            refused = {"refused": served} if is_refusal and served else {}
+            return {"table": table, "before": served, **others, **refused}
 
         first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         self._tables.point(switched)

@@ -116,6 +116,8 @@ class HitSlide:
 class SimilarQuery:
     """A moment (`second` of the recording `media_key`) for which similar ones are looked up; the rest is as in `Query`.
 
+    `moment_kind` is its kind, one of KINDS: what is said then, or the slide. Without one of that kind it is the other.
+
     Raises:
         InvalidQuery: a value exceeds a limit.
 
@@ -126,11 +128,12 @@ class SimilarQuery:
     limit: int = 10
     offset: int = 0
     filters: Filters = field(default_factory=Filters)
+    moment_kind: str = "speech"
 
     def __post_init__(self) -> None:
         """Check the limits as for a question."""
         Query("", self.limit, self.offset)
-        Filters(recording=self.media_key)
+        Filters(recording=self.media_key, kinds=(self.moment_kind,))
         if not 0 <= self.second < float("inf"):
             raise InvalidQuery(f"invalid second {self.second}, expected at least 0")
 

@@ -110,6 +110,7 @@ def rank_moments(
     forms: Forms | None = None,
     weights: Weights = DEFAULT,
     speakers: Sequence[str] = (),
+    earlier: Sequence[Sequence[Candidate]] = (),
 ) -> "RankedMoments":
     """Merge these candidates into moments, best first, weak ones last.
 
@@ -117,7 +118,7 @@ def rank_moments(
     said as it appears are one moment. `vector` is the question's (unit length), None if only words are compared;
     `unknown` are its words that no passage holds, `forms` the other forms of its words. A hit is weak if its closeness
     is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
-    theirs.
+    theirs. What belongs to an `earlier` moment (its best passage, and its slide or what is said) is left out.
     """
     fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
@@ -132,7 +133,10 @@ def rank_moments(
     span = partial(scorer.span, speakers=frozenset(speakers))
     groups: list[list[_Scored]] = []
     of_recording: dict[str, list[list[_Scored]]] = {}
-    scored = map(scorer.scored, fitting)
+    for moment in earlier:
+        of_recording.setdefault(moment[0].media_key, []).append([scorer.scored(item) for item in moment])
+    left_out = {item.row for moment in earlier for item in moment}
+    scored = (scorer.scored(item) for item in fitting if item.row not in left_out)
     for item in sorted(scored, key=_order):
         neighbours = of_recording.setdefault(item.candidate.media_key, [])
         home = next((group for group in neighbours if _belongs(group, item, span)), None)
@@ -202,6 +206,12 @@ class RankedMoments:
     def first(self) -> tuple[float, float] | None:
         """Closeness of the first moment, and the share of the question's words in it; None if there is no moment."""
         return (self.found[0][0].closeness, self.found[0][0].coverage) if self.found else None
+
+    def passages(self, count: int) -> list[tuple[Candidate, ...]]:
+        """Return the best passage of each of the first `count` moments, with its slide or what is said meanwhile."""
+        return [
+            tuple(item.candidate for item in (best, other) if item is not None) for best, _, other in self.found[:count]
+        ]
 
     def hits(self, offset: int, limit: int) -> tuple[Hit, ...]:
         """Return at most `limit` hits from `offset` on."""

@@ -178,14 +178,22 @@ async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     return bool(await _found(search, filters, 1, "_score"))
 
 
-async def passages_at(snapshot: Snapshot, media_key: str, second: float) -> list[int]:
-    """Return the row ids of the passages of a recording that are spoken at this second, the most central first."""
+async def passages_at(snapshot: Snapshot, media_key: str, second: float, kind: str = "speech") -> list[int]:
+    """Return the row ids of what is said in a recording at this second, the most central passage first.
+
+    With the kind `slide` they are those of its slides, the one that appeared last first.
+    """
+    if kind == "slide" and not snapshot.has_kinds:
+        return []
     where = f"media_key = {quoted(media_key)} AND start_s <= {float(second)!r} AND end_s >= {float(second)!r}"
     if snapshot.has_kinds:
-        where += " AND kind = 'speech'"  # a slide may be shown for an hour
+        where += f" AND kind = {quoted(kind)}"
     found = snapshot.reading.query().where(where).with_row_id().select(["start_s", "end_s"])
     rows = (await found.limit(MAX_AT_ONCE).to_arrow(timeout=QUERY_TIMEOUT)).to_pylist()
-    rows.sort(key=lambda row: abs((row["start_s"] + row["end_s"]) / 2 - second))
+    if kind == "slide":  # one ends where the next one begins
+        rows.sort(key=lambda row: -row["start_s"])
+    else:
+        rows.sort(key=lambda row: abs((row["start_s"] + row["end_s"]) / 2 - second))
     return [row[ROW] for row in rows]
 
 

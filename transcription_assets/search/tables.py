@@ -400,7 +400,10 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """State of one table: its recipe, its size, and how many recordings of the served table it lacks."""
+    """State of one table: its recipe, its size, and how many recordings of the served table it lacks.
+
+    It is `refused` if a user has switched away from it: it is not served again by itself.
+    """
 
     table: str
     role: str
@@ -410,3 +413,4 @@ class VersionState:
     recordings: int
     missing: int
     indexes: tuple[str, ...]
+    refused: bool = False

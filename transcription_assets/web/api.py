@@ -147,7 +147,12 @@ def _question(parameters: SearchParameters) -> Question:
 
 def _similar(parameters: SimilarParameters) -> SimilarQuery:
     return SimilarQuery(
-        parameters.key, parameters.at, parameters.limit, parameters.offset, filters=filters_of(parameters)
+        parameters.key,
+        parameters.at,
+        parameters.limit,
+        parameters.offset,
+        filters=filters_of(parameters),
+        moment_kind=parameters.moment_kind,
     )
 
 

@@ -77,6 +77,9 @@ class SimilarParameters(PageParameters):
 
     key: str = Field(min_length=1, max_length=MAX_VALUE, description="Media key of the moment's recording.")
     at: float = Field(ge=0, le=1e7, allow_inf_nan=False, description="The moment in seconds from the start.")
+    moment_kind: Kind = Field(
+        "speech", description="Whether it is what is said then, or the slide; without one of them it is the other."
+    )
 
 
 class TextPart(Schema):

@@ -69,6 +69,16 @@ def test_rebuild_includes_recordings_removed_from_the_inbox(chain: Chain) -> Non
     assert (after.table != before, after.recordings) == (True, 2)
 
 
+def test_rebuild_serves_a_table_again_after_a_switch_back(chain: Chain) -> None:
+    table, other = chain.tools.table, HashEncoder(EmbeddingModel("other", "2"))
+    before = table.maintain().table
+    for _ in range(2):
+        list(rebuild(chain.store, table, other, PassageOptions(PASSAGE_S)))
+        assert table.maintain().table != before
+        table.switch(before)
+        assert table.maintain().table == before
+
+
 def test_incomplete_table_is_served_only_when_forced(chain: Chain) -> None:
     chain.store.delete(f"transcripts/{KEYS[0]}.json")
     table = chain.tools.table

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from transcription_assets.embedding import Weights
 from transcription_assets.search.filters import Filters, InvalidQuery
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import MAX_LIMIT, Mode, SimilarQuery
@@ -43,6 +44,18 @@ def test_similar_moments_obey_filters_and_pages(archive: Searcher) -> None:
     second = archive.similar(SimilarQuery("audio/sea.mp3", 0.5, limit=1, offset=1))
     assert first.more
     assert first.hits != second.hits
+
+
+def test_similar_moments_are_weak_by_the_weights_of_the_encoder(tmp_path: Path) -> None:
+    encoder = ThemeEncoder("all-MiniLM-L6-v2")
+    table = Index(str(tmp_path))
+    fill(table, *(spoken(f"audio/{name}.mp3", *said) for name, said in SAID.items() if name != "it's"), encoder=encoder)
+    searcher = Searcher(table, lambda _model: encoder)
+    question = SimilarQuery("audio/sea.mp3", 0.5, limit=MAX_LIMIT)
+    of_profile = {hit.media_key: hit.weak for hit in searcher.similar(question).hits}
+    assert (of_profile["audio/tide.mp3"], of_profile["audio/bread.mp3"]) == (False, True)
+    table.calibrate(str(encoder.model), Weights(weak_below=1.1))
+    assert all(hit.weak for hit in searcher.similar(question).hits)
 
 
 @pytest.mark.parametrize(("key", "second"), [("audio/sea.mp3", 1e6), ("audio/none.mp3", 0.0), ("' OR 1=1 --", 0.0)])

@@ -9,10 +9,10 @@ import pytest
 from transcription_assets.pipeline.embeddings import PassageOptions, RecordingInfo, rows_of
 from transcription_assets.search.filters import Filters, InvalidQuery
 from transcription_assets.search.index import Index
-from transcription_assets.search.query import Hit, HitSlide, Mode
+from transcription_assets.search.query import Hit, HitSlide, Mode, SimilarQuery
 from transcription_assets.search.searcher import NO_KINDS, Searcher
 from transcription_assets.slides.finder import Slide
-from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask, spoken
+from transcription_assets_tests.search.talks import SEA, ThemeEncoder, ask, fill, spoken
 
 KEY = SEA.media.key
 SLIDES = (
@@ -109,6 +109,30 @@ def test_results_can_be_restricted_to_a_kind(found: Searcher) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidQuery, match="film"):
         Filters(kinds=("film",))
+    with pytest.raises(InvalidQuery, match="film"):
+        SimilarQuery(KEY, 0.0, moment_kind="film")
+
+
+def test_moments_similar_to_a_slide_are_near_its_text(tmp_path: Path) -> None:
+    talk = spoken(KEY, "Bread is flour.", "Bread is water.")
+    slides = [Slide(1, 0.0, 6.0, "Chess"), Slide(2, 6.0, 3600.0, "Ice"), Slide(3, 3600.0, 3600.0, "The sea")]
+    info, choice = RecordingInfo("Bread", None), PassageOptions(12.0, slides=True)
+    frame = rows_of(talk, info, ThemeEncoder(), choice, shown=slides)
+    others = {"bread": "Bread of rye.", "chess": "A game of chess.", "ice": "Ice is cold.", "sea": "The sea is calm."}
+    table = Index(str(tmp_path))
+    table.replace(frame, [KEY])
+    fill(table, *(spoken(f"audio/{name}.mp3", text) for name, text in others.items()))
+    search = Searcher(table, lambda _model: ThemeEncoder())
+
+    def nearest(second: float, kind: str) -> str:
+        first = search.similar(SimilarQuery(KEY, second, filters=Filters(prefix="audio/"), moment_kind=kind)).hits[0]
+        return first.media_key.removeprefix("audio/").removesuffix(".mp3")
+
+    assert [nearest(second, "speech") for second in (6.0, 1800.0)] == ["bread", "ice"]
+    assert [nearest(second, "slide") for second in (5.9, 6.0, 3600.0)] == ["chess", "ice", "sea"]
+    own = search.similar(SimilarQuery(KEY, 6.0, moment_kind="slide")).hits
+    assert 2 not in {hit.slide.number for hit in own if hit.slide}
+    assert {1, 3} <= {hit.slide.number for hit in own if hit.slide}
 
 
 def test_facets_count_recordings_of_each_kind(found: Searcher) -> None:
@@ -151,6 +175,9 @@ def test_a_table_of_earlier_columns_is_searched_as_speech(tmp_path: Path) -> Non
     assert [hit.kind for hit in words(search, "Halvorsen", "speech")] == ["speech"]
     answer = ask(search, "Halvorsen", Mode.TEXT, kinds=("slide",))
     assert (answer.hits, answer.note) == ((), NO_KINDS)
+    answer = search.similar(SimilarQuery(KEY, 0.0, filters=Filters(kinds=("slide",))))
+    assert (answer.hits, answer.note) == ((), NO_KINDS)
+    assert search.similar(SimilarQuery(KEY, 0.0, moment_kind="slide")).hits
     assert search.facets().kinds == {"speech": 1}
     (frame,) = table.passages(("id", "kind"))
     assert set(frame["kind"]) == {"speech"}

@@ -152,6 +152,40 @@ def test_table_of_new_model_is_served_once_complete(tmp_path: Path) -> None:
     assert (hit.media_key, hit.weak) == (SEA.media.key, False)
 
 
+def test_manual_switch_is_kept_until_the_refused_table_is_rebuilt(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    old, new = ThemeEncoder("old"), ThemeEncoder("new")
+    fill(table, SEA, encoder=old)
+    fill(table, SEA, encoder=new)
+    before, after = (table_name(rows(SEA, encoder)["recipe"][0]) for encoder in (old, new))
+    assert table.maintain().table == after
+    table.switch(before)
+    fill(table, BREAD, encoder=new)  # a writer with the settings of the new table
+    state = table.maintain()
+    assert (state.table, state.building) == (before, "")
+    assert {item.table: item.refused for item in table.status()} == {before: False, after: True}
+    assert keys(ask(Searcher(table, lambda _model: old), "Brot", Mode.TEXT)) == {BREAD.media.key}
+    table.accept(before)
+    assert table.maintain().table == before
+    table.accept(after)
+    assert table.maintain().table == after
+
+
+def test_manual_switch_does_not_keep_a_later_table_from_being_served(tmp_path: Path) -> None:
+    table = Index(str(tmp_path))
+    encoders = [ThemeEncoder(name) for name in ("first", "second", "third")]
+    first, second, third = (table_name(rows(SEA, encoder)["recipe"][0]) for encoder in encoders)
+    for encoder in encoders[:2]:
+        fill(table, SEA, encoder=encoder)
+    assert table.maintain().table == second
+    table.switch(first)
+    fill(table, SEA, encoder=encoders[2])
+    assert table.maintain().table == third
+    table.switch(first)
+    table.switch(third)
+    assert [item.table for item in table.status() if item.refused] == [first]
+
+
 def test_changed_recording_is_found_while_a_new_table_is_built(tmp_path: Path) -> None:
     table = Index(str(tmp_path))
     old, new = ThemeEncoder("old"), ThemeEncoder("new")

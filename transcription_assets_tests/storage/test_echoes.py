@@ -81,6 +81,7 @@ INDEX: dict[str, Callable[[Index, retrieval.Snapshot], object]] = {
     "maintain": lambda index, _: index.maintain(),
     "status": lambda index, _: index.status(),
     "switch": lambda index, _: index.switch("passages_0"),
+    "accept": lambda index, _: index.accept("passages_0"),
 }
 
 

@@ -109,7 +109,9 @@ def test_similar_moments_have_the_shape_of_results(page: TestClient) -> None:
     assert page.get("/api/similar", params={"key": "video/none.mp4", "at": 0}).json()["moments"] == []
 
 
-@pytest.mark.parametrize("wrong", [{"at": -1}, {"at": "nan"}, {"key": ""}, {"key": "k" * 2000}, {"limit": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"at": -1}, {"at": "nan"}, {"key": ""}, {"key": "k" * 2000}, {"limit": 0}, {"moment_kind": "film"}]
+)
 def test_similar_moments_of_an_invalid_moment_are_refused(page: TestClient, wrong: dict[str, object]) -> None:
     assert page.get("/api/similar", params={"key": TALK, "at": 0, **wrong}).status_code == 422
 

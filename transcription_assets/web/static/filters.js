@@ -12,9 +12,14 @@ let facets = null; // the last response of /api/facets
 /** Return whether a search is restricted by a filter. */
 export const isFiltered = (params) => NAMES.some((name) => params.get(name));
 
-/** Display the filters of these parameters in the existing fields. */
+/** Display the filters of these parameters. The fields are kept, since the user may be typing into one. */
 export function syncFilters(params) {
-  for (const field of main.querySelectorAll(".filters [name]")) field.value = params.get(field.name) ?? "";
+  const row = main.querySelector(".filters");
+  const button = row.querySelector("button");
+  if (button && button === document.activeElement) main.focus({ preventScroll: true });
+  button?.remove();
+  row.prepend(recordingFilter(params) ?? "");
+  for (const field of row.querySelectorAll("[name]")) field.value = params.get(field.name) ?? "";
 }
 
 /** Return a row of fields, filled as soon as the facets are known. */

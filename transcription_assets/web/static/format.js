@@ -16,8 +16,9 @@ export function formatTimeWithUnits(seconds) {
   return `${whole >= 60 ? `${Math.floor(whole / 60)} min ` : ""}${whole % 60} s`;
 }
 
-/** @param {string} timestamp ISO 8601 */
-export const formatDate = (timestamp) => new Date(timestamp).toLocaleDateString(undefined, { dateStyle: "medium" });
+/** @param {string} timestamp ISO 8601; a date alone is taken as a local day, since `Date` would take it as one in UTC */
+export const formatDate = (timestamp) => new Date(timestamp.length === 10 ? `${timestamp}T00:00` : timestamp)
+  .toLocaleDateString(undefined, { dateStyle: "medium" });
 
 export const formatCount = (number, singular, plural = `${singular}s`) =>
   `${number.toLocaleString()} ${number === 1 ? singular : plural}`;

@@ -20,7 +20,7 @@ export function originLine({ origin }) {
   if (!origin) return null;
   const name = origin.source_title || origin.source;
   const page = origin.link ? h("a", { href: origin.link, rel: "noopener noreferrer external" }, h("bdi", {}, name)) : name;
-  const day = origin.recorded && formatDate(`${origin.recorded}T00:00`); // local midnight: a date alone is one in UTC
+  const day = origin.recorded && formatDate(origin.recorded);
   return h("p", { class: "facts origin" }, "From ", page, day ? ` · ${day}` : null,
     origin.licence ? " · " : null, origin.licence ? h("bdi", {}, origin.licence) : null);
 }

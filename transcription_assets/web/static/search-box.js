@@ -35,7 +35,7 @@ export function startSearchBox() {
 /** Return the URL of a search for the text in the box; filters of the search page are preserved. */
 function searchAddress() {
   const params = location.pathname === "/" ? new URLSearchParams(location.search) : new URLSearchParams();
-  for (const name of ["like", "at"]) params.delete(name);
+  for (const name of ["like", "at", "moment_kind"]) params.delete(name);
   params.set("q", searchBox.value);
   return searchBox.value.trim() ? `/?${params}` : "/";
 }

@@ -82,7 +82,7 @@ class Results {
     this.summarise(page);
     this.more.hidden = !page.more;
     const isEmpty = !this.urls.size;
-    // Results after a weak one are weak too.
+    // Most results after a weak one are weak too.
     const hasWeak = this.weak.children.length > 0;
     (hasWeak ? this.weakSection : this.container).append(this.more);
     this.container.replaceChildren(this.summary, this.ask, isEmpty ? noResults(page.passages, this.request) : this.relevant,
@@ -106,7 +106,7 @@ class Results {
     }
   }
 
-  /** Append new moments only: later pages rank more passages, so that a moment may be repeated on them. */
+  /** Append new moments only: one is repeated on a later page if recordings were added or changed meanwhile. */
   append(moments) {
     return moments.filter((moment) => !this.urls.has(moment.url)).map((moment) => {
       this.urls.add(moment.url);
@@ -150,7 +150,7 @@ function slideThumbnail(moment) {
 }
 
 function similarLink(moment) {
-  const address = `/?${new URLSearchParams({ like: moment.key, at: moment.start })}`;
+  const address = `/?${new URLSearchParams({ like: moment.key, at: moment.start, moment_kind: moment.kind })}`;
   const label = `More like ${moment.title}, at ${formatTimeWithUnits(moment.start)}`;
   return h("a", { class: "similar", href: address, "aria-label": label }, "More like this");
 }

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route
 from transcription_assets.storage import Store
 from transcription_assets_tests import served
 from transcription_assets_tests.web.browser import browsing
-from transcription_assets_tests.web.browser.browsing import Opened
+from transcription_assets_tests.web.browser.browsing import DESK, Opened
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -42,6 +42,9 @@ def moment(number: int) -> dict[str, Any]:
         "duration": 60,
         "url": f"/watch/audio/a.wav?t={number}.00",
         "poster": "",
+        "kind": "speech",
+        "slide": None,
+        "said": "",
     }
 
 
@@ -172,12 +175,16 @@ def test_link_on_a_result_opens_similar_moments(opened: Opened) -> None:
         found = {"moments": [moment(7)], "more": False, "passages": 9, "note": ""}
         route.fulfill(body=json.dumps(found), content_type="application/json")
 
-    page.route("**/api/search?*", answering)
+    slide = {"number": 1, "start": 1, "end": 2, "text": "Moment 1.", "picture": "/static/icon.svg"}
+    body = json.dumps(
+        {"moments": [moment(1) | {"kind": "slide", "slide": slide}], "more": False, "passages": 9, "note": ""}
+    )
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
     page.route("**/api/similar?*", similar)
     page.goto("/?q=moment")
     page.locator("a.similar").first.click()
     page.locator(".hit", has_text="Moment 7.").wait_for()
-    assert (asked[0]["key"], asked[0]["at"]) == (["audio/a.wav"], ["1"])
+    assert (asked[0]["key"], asked[0]["at"], asked[0]["moment_kind"]) == (["audio/a.wav"], ["1"], ["slide"])
     assert page.locator(".hit").get_attribute("href") == "/watch/audio/a.wav?t=7.00"
 
 
@@ -194,7 +201,21 @@ def test_search_in_one_recording_can_be_widened(opened: Opened) -> None:
     page.goto("/?recording=audio/100%25.wav")
     page.locator("#q").fill("moment")
     page.locator(".hit").wait_for()
-    page.get_by_role("button", name="Only in 100%.wav").click()
+    only = page.get_by_role("button", name="Only in 100%.wav")
+    only.click()
     page.wait_for_url("**/?q=moment")
+    only.wait_for(state="detached")
     page.locator(".hit").wait_for()
     assert [question.get("recording") for question in asked] == [["audio/100%.wav"], None]
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.go_back()
+    only.wait_for()
+
+
+def test_day_of_a_recording_is_the_same_in_every_time_zone(opened: Opened) -> None:
+    body = json.dumps({"moments": [moment(1) | {"recorded": "2024-05-01"}], "more": False, "passages": 9, "note": ""})
+    page = opened("about:blank", **DESK, timezone_id="America/New_York")
+    page.route("**/api/search?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.goto("/?q=moment")
+    day = page.evaluate("new Date(2024, 4, 1).toLocaleDateString(undefined, { dateStyle: 'medium' })")
+    assert day in page.locator(".hit .source").inner_text()
