@@ -53,7 +53,7 @@ def rebuild(store: Store, table: Index, encoder: Encoder, passage_options: Passa
     """
     all_keys = sorted({*store.list_media().frame["key"], *store.list_done()["key"], *table.recordings()})
     keys = [key for key in all_keys if store.exists(media_keys.transcript(key))]
-    table.accept(table_name(embeddings.recipe_of(str(encoder.model), choice.passage_s)))
+    table.accept(table_name(embeddings.recipe_of(str(encoder.model), passage_options.passage_s)))
     report = Rebuilt(len(keys))
     waiting: list[embeddings.Embeddings] = []
     for number, key in enumerate(keys, 1):
