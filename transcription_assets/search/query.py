@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -367,6 +367,29 @@ def words_of(text: str) -> frozenset[str]:
     if text.isascii():
         return frozenset(_WORD.findall(text.lower()))
     return frozenset(token.folded for token in tokens(text))
+
+
+def holds_any(text: str, words: Iterable[str]) -> bool:
+    """Return whether a text holds one of these folded words; ASCII texts, the most, are not split for that."""
+    if not text.isascii():
+        return not words_of(text).isdisjoint(words)
+    lower = text.lower()
+    return any(word in lower and _is_word_in(lower, word) for word in words)
+
+
+def _is_word_in(text: str, word: str) -> bool:
+    """Return whether an ASCII text in lower case holds the word, not only as a part of longer words."""
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not _is_in_word(text[start - 1 : start]) and not _is_in_word(text[end : end + 1]):
+            return True
+        start = text.find(word, start + 1)
+    return False
+
+
+def _is_in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def spans(text: str, words: frozenset[str]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ weighted by how rare they are (BM25). Weak moments come last. Evaluation: docs/b
 docs/decisions/0026.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
@@ -27,6 +27,7 @@ from transcription_assets.search.query import (
     ParsedQuery,
     Span,
     Token,
+    holds_any,
     is_frequent,
     is_inflected,
     is_like,
@@ -264,8 +265,7 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
     counted = {language: forms.counted(language) for language in {item.language for item in found}}
 
     def is_held(term: str, item: Candidate) -> bool:
-        held = words_of(item.text)
-        return term in held or bool(held & counted[item.language].get(term, _NONE))
+        return holds_any(item.text, (term, *counted[item.language].get(term, _NONE)))
 
     terms = (term for term in query.terms if term not in forms.number_words)
     return tuple(term for term in terms if not any(is_held(term, item) for item in found))
@@ -277,14 +277,9 @@ def is_held_as_typed(found: Iterable[Candidate], query: ParsedQuery) -> bool:
     return any(typed <= words_of(item.text) and _runs(list(tokens(item.text)), query.typed) for item in found)
 
 
-def words_each(found: Iterable[Candidate]) -> Iterator[frozenset[str]]:
-    """Return the words of each candidate."""
-    return (words_of(item.text) for item in found)
-
-
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return the words of the candidates that are spelt like each unknown word."""
-    vocabulary = _NONE.union(*words_each(found)) if unknown else _NONE
+    vocabulary = _NONE.union(*(words_of(item.text) for item in found)) if unknown else _NONE
     # Similar words have the same first letter; checked here first, as it avoids most comparisons.
     return {
         term: frozenset(word for word in vocabulary if word[0] == term[0] and is_like(word, term)) for term in unknown
@@ -439,10 +434,10 @@ class _Scorer:
 
         If the question has numbers, the share with the numbers merged counts if it is larger.
         """
-        held, accepted = words_of(text), self._accepted(language)
+        accepted = self._accepted(language)
         if not accepted:
             return 0.0
-        share = sum(not held.isdisjoint(words) for words in accepted) / len(accepted)
+        share = sum(holds_any(text, words) for words in accepted) / len(accepted)
         if self.forms.numerals is None or share == 1:
             return share
         merged = frozenset(token.folded for token in self._words(text, language))

@@ -1,7 +1,7 @@
 """search: run a question against words and vectors at once, and rank the results as moments."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -38,7 +38,6 @@ MOST = CANDIDATES * (MAX_OFFSET + MAX_LIMIT + 1)
 THREADS = 8
 NEIGHBOUR_S = 15.0
 """Seconds before and after a moment within which its neighbouring passages are."""
-REMEMBERED_WORDS = 200_000
 WORDS_ONLY = Weights(weak_below=float("inf"))
 """Without vectors a moment that holds few of the words is weak."""
 
@@ -46,27 +45,6 @@ NO_KINDS = "the search table has the columns of an earlier version, without slid
 
 Encoders = Callable[[str], Encoder]
 log = logging.getLogger(__name__)
-
-
-class _WordCache:
-    """Cache of words seen in the passages of one snapshot, which need no query of their own; cleared when it is full.
-
-    Words of another snapshot are not kept: their passages may have been replaced or deleted.
-    """
-
-    def __init__(self) -> None:
-        self._known: tuple[Snapshot | None, set[str]] = (None, set())
-
-    def add(self, snapshot: Snapshot, found: Iterable[Candidate]) -> None:
-        of, words = self._known
-        if of is not snapshot or len(words) > REMEMBERED_WORDS:
-            words = set()
-            self._known = (snapshot, words)
-        words.update(*ranking.words_each(found))
-
-    def has(self, snapshot: Snapshot, word: str) -> bool:
-        of, words = self._known
-        return of is snapshot and word in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +111,6 @@ class Searcher:
         self._index = table
         self._encoders = encoders
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
-        self._known_words = _WordCache()
 
     def search(self, query: Query) -> Answer:
         """Return the moments that match the question, best first.
@@ -220,8 +197,6 @@ class Searcher:
             spelt = tuple(parsed.spelt[word] for word in unknown)
             scores = {**self._index.search_similar_words(snapshot, spelt, query.filters, most), **scores}
             passages |= self._index.read(snapshot, [row for row in scores if row not in passages])
-        if words:
-            self._known_words.add(snapshot, passages.values())
         found = {row: replace(passages[row], bm25=score) for row, score in scores.items()}
         if vector is not None:
             others = ranking.nearest((passages[row] for row in nearest_rows), vector, most)
@@ -361,9 +336,7 @@ class Searcher:
 
     def _has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word."""
-        if filters == Filters() and (
-            self._known_words.has(snapshot, word) or self._index.vocabulary(snapshot).has_spelling(word)
-        ):
+        if filters == Filters() and self._index.vocabulary(snapshot).has_spelling(word):
             return True
         return self._index.has_word(snapshot, word, filters)
 
