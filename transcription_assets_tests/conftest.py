@@ -30,23 +30,40 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 LONGEST_FIRST = (
+    "web/browser/test_playback.py",
     "defs/test_daemon.py",
-    "k8s/test_runs.py",
-    "web/browser/test_views.py",
-    "evaluation/test_competitors.py",
-    "storage/test_faults.py",
+    "pipeline/test_killed.py",
+    "web/test_fuzz.py",
+    "workers/test_coordinator.py",
     "speech/test_recognition.py",
-    "defs/test_batch.py",
-    "storage/test_ranges.py",
-    "defs/test_retries.py",
-    "cli/test_commands.py",
-    "asr/test_api.py",
-    "asr/test_two_engines.py",
+    "web/test_uploads.py",
+    "k8s/test_runs.py",
+    "storage/test_faults.py",
     "web/browser/test_demo.py",
-    "web/browser/test_uploads.py",
-    "events/test_delivery.py",
+    "workers/test_kubernetes.py",
+    "workers/test_nebius.py",
+    "web/test_access.py",
+    "workers/test_launchers.py",
+    "web/test_assistants.py",
+    "pipeline/test_replaced.py",
+    "web/browser/test_library.py",
+    "defs/test_dev.py",
+    "pipeline/test_slides.py",
+    "evaluation/test_competitors.py",
+    "web/browser/test_views.py",
+    "pipeline/test_identification.py",
+    "test_locks.py",
+    "web/test_people.py",
+    "pipeline/test_move_done.py",
+    "storage/test_ranges.py",
+    "models/test_pulling.py",
+    "defs/test_batch.py",
+    "web/browser/test_search.py",
+    "web/test_uploads_killed.py",
+    "cli/test_commands.py",
+    "test_dev_server.py",
 )
-"""Files of a minute or more, the longest first: begun last, one of them would be alone at the end."""
+"""Files of a minute or more on a busy machine, the longest first: begun last, one of them would be alone at the end."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,13 +4,14 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import pytest
 
@@ -21,7 +22,13 @@ LAYERS = ("base", "product", "local", "dev")
 ENTRY = re.compile(
     r"^([a-z0-9-]+)==(\S+)(?: ; [^\\\n]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
-INSTALLERS = ("pip", "uv") if shutil.which("uv") else ("pip",)
+UV = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+INSTALLERS = ("pip", "uv") if UV else ("pip",)
+SYSTEM = ("/usr/bin", "/bin")
+UV_SCRIPT = """#!/bin/sh
+echo "$@" >>"$HOME/uv-calls"
+exit {status}
+"""
 
 
 def locked(*names: str) -> dict[str, str]:
@@ -80,7 +87,7 @@ class Project:
     python: Path
     hashes: dict[str, str] = field(default_factory=dict)
 
-    def wheel(self, name: str, *, version: str = "1.0", requires: str = "") -> None:
+    def wheel(self, name: str, *, version: str = "1.0", requires: str = "", script: str = "") -> None:
         stem = f"{name.replace('-', '_')}-{version}"
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         path = self.root / "wheels" / f"{stem}-py3-none-any.whl"
@@ -92,40 +99,56 @@ class Project:
             archive.writestr(
                 f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
             )
+            if script:
+                executable = ZipInfo(f"{stem}.data/scripts/{name}")
+                executable.external_attr = (stat.S_IFREG | 0o755) << 16
+                archive.writestr(executable, script)
             archive.writestr(f"{stem}.dist-info/RECORD", "")
         self.hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def lock(self, layer: str, name: str, digest: str = "") -> None:
-        text = f"{name}==1.0 --hash=sha256:{digest or self.hashes[name]}\n"
+    def lock(self, layer: str, name: str, digest: str = "", option: str = "") -> None:
+        text = f"{option}\n{name}==1.0 --hash=sha256:{digest or self.hashes[name]}\n"
         (self.root / "requirements" / f"{layer}.txt").write_text(text)
 
-    def install(self, installer: str, layer: str) -> int:
-        found = shutil.which("uv") or ""
-        path = os.pathsep.join(
-            (str(Path(found).parent), "/usr/bin", "/bin") if installer == "uv" else ("/usr/bin", "/bin")
-        )
+    def install(self, layer: str, *folders: str, **variables: str) -> int:
+        """Return the exit status of the installer, with these folders before the system's on PATH."""
         return subprocess.run(
             [self.python, self.root / "tools/install.py", layer],
             env={
-                "PATH": path,
+                "PATH": os.pathsep.join((*folders, *SYSTEM)),
                 "HOME": str(self.root),
                 "PIP_CONFIG_FILE": os.devnull,
-                "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": str(self.root / "wheels"),
                 "UV_OFFLINE": "1",
-            },
+            }
+            | variables,
             check=False,
             timeout=240,
         ).returncode
+
+    def install_by(self, installer: str, layer: str) -> int:
+        return self.install(layer, *([str(Path(UV).parent)] if UV and installer == "uv" else []), PIP_NO_INDEX="1")
+
+    def uv_calls(self) -> list[str]:
+        """Return the arguments of each call of the fake uv."""
+        return (self.root / "uv-calls").read_text().splitlines()
 
     def installed(self) -> set[str]:
         folders = self.python.parent.parent.glob("lib/python3*/site-packages/*.dist-info")
         return {folder.name.partition("-")[0] for folder in folders}
 
 
+@pytest.fixture(scope="module")
+def with_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a virtual environment to copy: pip takes several times as long to install as to copy."""
+    folder = tmp_path_factory.mktemp("pip") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+def project(tmp_path: Path, with_pip: Path) -> Project:
+    shutil.copytree(with_pip, tmp_path / "venv", symlinks=True)
     (tmp_path / "tools").mkdir()
     (tmp_path / "requirements").mkdir()
     shutil.copy(ROOT / "tools/install.py", tmp_path / "tools")
@@ -138,14 +161,14 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.mark.parametrize("installer", INSTALLERS)
 def test_a_wheel_with_the_locked_hash_is_installed(installer: str, project: Project) -> None:
-    assert project.install(installer, "base") == 0
+    assert project.install_by(installer, "base") == 0
     assert {"ours", "backend"} <= project.installed()
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
 def test_a_wheel_with_another_hash_is_refused(installer: str, project: Project) -> None:
     project.lock("base", "ours", "0" * 64)
-    assert project.install(installer, "base") != 0
+    assert project.install_by(installer, "base") != 0
     assert "ours" not in project.installed()
 
 
@@ -158,6 +181,35 @@ def test_cuda_comes_only_with_a_torch_that_needs_it(
     project.lock("torch", "torch")
     project.wheel("nvidia-toy")
     project.lock("cuda", "nvidia-toy")
-    assert project.install(installer, "product") == 0
+    assert project.install_by(installer, "product") == 0
     assert {"torch", "ours_too"} <= project.installed()
     assert ("nvidia_toy" in project.installed()) == expected
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_uv_is_fetched_from_its_lock_and_tried_first(status: int, project: Project) -> None:
+    project.wheel("uv", script=UV_SCRIPT.format(status=status))
+    project.lock("uv", "uv", option="--no-index")
+    project.lock("base", "ours", option="--no-index")
+    assert project.install("base") == 0
+    (call,) = project.uv_calls()
+    assert call.startswith("pip install")
+    assert {"--no-deps", "--require-hashes", str(project.root / "requirements/base.txt")} <= set(call.split())
+    assert ("ours" in project.installed()) == (status != 0), "pip installs only what uv did not"
+
+
+def test_uv_with_another_hash_is_not_used(project: Project) -> None:
+    project.wheel("uv", script=UV_SCRIPT.format(status=0))
+    project.lock("uv", "uv", "0" * 64, option="--no-index")
+    project.lock("base", "ours", option="--no-index")
+    assert project.install("base") == 0
+    assert "ours" in project.installed()
+    assert "uv" not in project.installed()
+
+
+def test_pip_with_its_own_index_fetches_no_uv(project: Project) -> None:
+    project.wheel("uv", script=UV_SCRIPT.format(status=0))
+    project.lock("uv", "uv")
+    assert project.install("base", PIP_NO_INDEX="1") == 0
+    assert "ours" in project.installed()
+    assert "uv" not in project.installed()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from transcription_assets.domain.speakers import Turn
 from transcription_assets.domain.transcript import Span
 from transcription_assets.speakers.diariser import Bounds, Diarisation, silent
 from transcription_assets.speech import Samples, windowing
+from transcription_assets.storage import Store
+from transcription_assets_tests import recordings
+from transcription_assets_tests.chain import Chain
 
 MODEL = "campplus-segmentation@test"
 ADAS, ADAS_ELSEWHERE, BENS = (0.8, 0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)
@@ -51,3 +55,13 @@ def all_is_speech(patch: pytest.MonkeyPatch) -> None:
         return [Region(0.0, len(samples) / 16_000)]
 
     patch.setattr(windowing, "voiced_regions", everything)
+
+
+def conversations(folder: Path, first: Mapping[int, tuple[float, ...]]) -> Path:
+    """Process `audio/N.wav` of N seconds for each N in `first`; return the folder of the store, for tests to copy."""
+    for seconds in first:
+        recordings.tone(folder / f"audio/{seconds}.wav", seconds, rate=8_000)
+    with pytest.MonkeyPatch.context() as patch:
+        all_is_speech(patch)
+        Chain(Store.open(str(folder)), diariser=Voices({**first})).run(*(f"audio/{seconds}.wav" for seconds in first))
+    return folder

@@ -1,5 +1,6 @@
 """The commands of `speakers`, run as a user does, with a FAKE diariser."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,21 +8,22 @@ from click.testing import CliRunner, Result
 
 from transcription_assets import wiring
 from transcription_assets.cli.main import main
-from transcription_assets.storage import Store
-from transcription_assets_tests import recordings
-from transcription_assets_tests.chain import Chain
+from transcription_assets_tests import voices
 from transcription_assets_tests.fakes import HashEncoder
-from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, Voices, all_is_speech
+from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, all_is_speech
 
 A, B = "audio/10.wav", "audio/20.wav"
 
 
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return voices.conversations(tmp_path_factory.mktemp("processed"), {10: ADAS, 20: ADAS_ELSEWHERE})
+
+
 @pytest.fixture(autouse=True)
-def conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def conversations(processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     all_is_speech(monkeypatch)
-    for seconds in (10, 20):
-        recordings.tone(tmp_path / f"audio/{seconds}.wav", seconds, rate=8_000)
-    Chain(Store.open(str(tmp_path)), diariser=Voices({10: ADAS, 20: ADAS_ELSEWHERE})).run(A, B)
+    shutil.copytree(processed, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("TRANSCRIPTION_STORE", str(tmp_path))
     monkeypatch.setenv("TRANSCRIPTION_PASSAGE_S", "5")
     monkeypatch.setattr(wiring.Services, "encoder", HashEncoder())

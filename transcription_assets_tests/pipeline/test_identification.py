@@ -1,5 +1,6 @@
 """Names of speakers in one recording and in others with the same voice, with a FAKE diariser."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,11 +19,12 @@ from transcription_assets.pipeline import embeddings, identification, people, re
 from transcription_assets.pipeline.identification import IdentificationTools, Target
 from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.storage import Store
-from transcription_assets_tests import recordings
+from transcription_assets_tests import recordings, voices
 from transcription_assets_tests.chain import Chain
 from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, BENS, CLAUDES, MODEL, Voices, all_is_speech
 
 A, B, C = "audio/10.wav", "audio/20.wav", "audio/30.wav"
+SPOKEN = {10: ADAS, 20: ADAS_ELSEWHERE, 30: CLAUDES}
 
 
 @dataclass
@@ -61,15 +63,17 @@ class Archive:
         return found
 
 
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return voices.conversations(tmp_path_factory.mktemp("processed"), SPOKEN)
+
+
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+def archive(processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     all_is_speech(monkeypatch)
-    voices = Voices({10: ADAS, 20: ADAS_ELSEWHERE, 30: CLAUDES})
-    made = Archive(Chain(Store.open(str(tmp_path)), diariser=voices), voices)
-    for seconds in (10, 20, 30):
-        recordings.tone(tmp_path / f"audio/{seconds}.wav", seconds, rate=8_000)
-    made.chain.run(A, B, C)
-    return made
+    shutil.copytree(processed, tmp_path, dirs_exist_ok=True)
+    diariser = Voices({**SPOKEN})
+    return Archive(Chain(Store.open(str(tmp_path)), diariser=diariser), diariser)
 
 
 def test_naming_one_suggests_the_person_elsewhere(archive: Archive) -> None:

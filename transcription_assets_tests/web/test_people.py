@@ -1,5 +1,6 @@
 """Names of speakers through the API: who may change them, and what follows."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,22 +9,22 @@ import pytest
 from fastapi.testclient import TestClient
 
 from transcription_assets.storage import Store
-from transcription_assets_tests import recordings, served, waiting
-from transcription_assets_tests.chain import Chain
-from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, Voices, all_is_speech
+from transcription_assets_tests import served, voices, waiting
+from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, all_is_speech
 
 A, B = "/api/media/audio/10.wav", "/api/media/audio/20.wav"
 WRITER = {"authorization": "Bearer may write"}
 
 
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return voices.conversations(tmp_path_factory.mktemp("processed"), {10: ADAS, 20: ADAS_ELSEWHERE})
+
+
 @pytest.fixture
-def conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def conversations(processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     all_is_speech(monkeypatch)
-    store = Store.open(str(tmp_path))
-    for seconds in (10, 20):
-        recordings.tone(tmp_path / f"audio/{seconds}.wav", seconds, rate=8_000)
-    Chain(store, diariser=Voices({10: ADAS, 20: ADAS_ELSEWHERE})).run("audio/10.wav", "audio/20.wav")
-    return store
+    return Store.open(str(shutil.copytree(processed, tmp_path, dirs_exist_ok=True)))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The demo, processed by the real models and searched in a real browser: each question lands on its second."""
+"""The demo in a real browser, processed by the real models: each question lands on its second, and slides are shown."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,9 +14,11 @@ from transcription_assets.web.archive import Archive
 from transcription_assets.wiring import Services
 from transcription_assets_tests import demo, recordings, served
 from transcription_assets_tests.web.browser import browsing
-from transcription_assets_tests.web.browser.browsing import Opened, stands_at
+from transcription_assets_tests.web.browser.browsing import PHONE, Opened, picture, stands_at
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
+
+WATCH_BREAD = f"/watch/video/{demo.BREAD.name}"
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,43 @@ def test_first_hit_starts_the_player_at_its_second(opened: Opened, question: str
     page.locator(".hits .hit").first.click()
     page.wait_for_url(f"**/watch/video/{path.name}**")
     stands_at(page, second, within=0.6)
+
+
+def test_a_question_leads_to_the_second_of_its_slide(opened: Opened) -> None:
+    page = opened("/?q=Un vecchio lievito&kind=slide")
+    hit = page.locator(".hits .hit").first
+    hit.wait_for()
+    assert hit.locator("mark").all_text_contents() == ["vecchio", "lievito"]
+    assert "Un vecchio lievito" in (hit.locator("img").get_attribute("alt") or "")
+    picture(page, "slide-result")
+    hit.click()
+    stands_at(page, 10.2)
+
+
+def test_alle_due_di_notte_finds_the_first_slide(opened: Opened) -> None:
+    page = opened("/?q=Alle due di notte&kind=slide")
+    page.locator(".hits .hit").first.click()
+    page.wait_for_url("**/watch/**t=0.00**")
+    page.wait_for_selector("[data-slide='5']")
+    assert page.locator(".slide").count() == 5
+
+
+def test_a_click_on_a_slide_seeks_to_it(opened: Opened) -> None:
+    page = opened(WATCH_BREAD)
+    third = page.locator("[data-slide='3']")
+    third.scroll_into_view_if_needed()
+    assert third.locator("img").get_attribute("alt") == (
+        "IL PANE DELLA NOTTE\nIl pane dorme\nSei ore di riposo\nUn’ora nel forno\nIl suono di un tamburo"
+    )
+    page.wait_for_function("[...document.querySelectorAll('.slide img')].every((image) => image.naturalWidth === 320)")
+    picture(page, "slides")
+    third.click()
+    stands_at(page, 21.4)
+    page.wait_for_selector("[data-slide='3'][aria-current='true']")
+
+
+def test_slides_fit_on_a_phone(opened: Opened) -> None:
+    page = opened(WATCH_BREAD, **PHONE)
+    page.wait_for_selector("[data-slide='1']")
+    picture(page, "slides-phone")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

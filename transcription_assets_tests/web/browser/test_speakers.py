@@ -1,5 +1,6 @@
 """The panel of speakers in a real browser: colours, times, names, suggestions."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from transcription_assets.storage import Store
-from transcription_assets_tests import recordings, served
-from transcription_assets_tests.chain import Chain
-from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, Voices, all_is_speech
+from transcription_assets_tests import served, voices
+from transcription_assets_tests.voices import ADAS, ADAS_ELSEWHERE, all_is_speech
 from transcription_assets_tests.web.browser import browsing
 from transcription_assets_tests.web.browser.browsing import PHONE, Opened, picture, stands_at
 
@@ -19,13 +19,15 @@ A, B = "/watch/audio/10.wav", "/watch/audio/20.wav"
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return voices.conversations(tmp_path_factory.mktemp("processed"), {10: ADAS, 20: ADAS_ELSEWHERE})
+
+
 @pytest.fixture
-def open_page(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+def open_page(browser: Browser, processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     all_is_speech(monkeypatch)
-    store = Store.open(str(tmp_path))
-    for seconds in (10, 20):
-        recordings.tone(tmp_path / f"audio/{seconds}.wav", seconds, rate=8_000)
-    Chain(store, diariser=Voices({10: ADAS, 20: ADAS_ELSEWHERE})).run("audio/10.wav", "audio/20.wav")
+    store = Store.open(str(shutil.copytree(processed, tmp_path, dirs_exist_ok=True)))
     site = served.archive(store, serve_write_token=TOKEN, passage_s=5.0)
     with served.listening(site) as address, browsing.opening(browser, address, refused=422) as opened:
         yield opened
