@@ -54,7 +54,15 @@ class Silent:
     """No answer at all for as long as the client waits."""
 
 
-Fault = Answer | Reset | Cut | Shrunk | Silent
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The server's answer to a request that is passed on only when `released` is set; `reached` says that it waits."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+
+Fault = Answer | Reset | Cut | Shrunk | Silent | Held
 
 SLOW_DOWN = Answer(503, "SlowDown")
 ACCESS_DENIED = Answer(403, "AccessDenied")
@@ -141,6 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             case Silent():
                 proxy._closing.wait(60)  # noqa: SLF001
                 self.close_connection = True
+            case Held(reached, released):
+                reached.set()
+                released.wait(60)
+                self._pass_on(proxy, body, None)
             case fault:
                 self._pass_on(proxy, body, fault)
 

@@ -36,6 +36,9 @@ VERSION = "1"
 PUBLISH_EVERY = 20
 """Recordings between two commits to the search table."""
 
+PUBLISH_ATTEMPTS = 10
+"""Writes of the same voiceprints, of which the last must find that the table has them."""
+
 ATTEMPTS = 3
 """Attempts to apply the names of a recording about which users keep stating something."""
 
@@ -120,11 +123,24 @@ def apply(store: Store, voiceprints: Voiceprints, key: str) -> Transcript | None
 def publish(store: Store, voiceprints: Voiceprints, keys: Collection[str]) -> None:
     """Replace the voiceprints of these recordings in the table.
 
-    A confirmed speaker without a voiceprint has a row, too, so that the recordings of a person can be found.
+    The rows are read again until the table has them: a write can be lost while a person is forgotten, and must not be
+    repeated with voiceprints that have been removed meanwhile.
 
     Raises:
+        TransientFailure: others kept changing these rows.
         TranscriptionError: the store or the table refuses or does not answer.
 
+    """
+    for _ in range(PUBLISH_ATTEMPTS):
+        if not voiceprints.replace(_rows(store, keys), keys):
+            return
+    raise TransientFailure("others keep changing the same voiceprints; try again", hint="try again")
+
+
+def _rows(store: Store, keys: Collection[str]) -> list[Voiceprint]:
+    """Return the voiceprints of these recordings according to the records in the store.
+
+    A confirmed speaker without a voiceprint has a row, too, so that the recordings of a person can be found.
     """
     rows: list[Voiceprint] = []
     for key in keys:
@@ -138,7 +154,7 @@ def publish(store: Store, voiceprints: Voiceprints, keys: Collection[str]) -> No
             person = known[claim.person].id if claim.person in known else ""
             if vector or person:
                 rows.append(Voiceprint(key, label, found.model, vector, person))
-    voiceprints.replace(rows, keys)
+    return rows
 
 
 def name(

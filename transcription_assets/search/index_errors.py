@@ -50,6 +50,12 @@ def is_lost_race(error: Exception) -> bool:
     return _LOST_A_RACE.search(error_text(error)) is not None
 
 
+def are_files_gone(error: Exception) -> bool:
+    """Return whether files of the table are missing, as they are when others removed the version that was opened."""
+    failure = classify(error, "")
+    return isinstance(failure, NotFound) or (failure is None and "not found" in error_text(error).lower())
+
+
 def explained(
     method: Callable[Concatenate[Owner, Arguments], Result],
 ) -> Callable[Concatenate[Owner, Arguments], Result]:
@@ -91,7 +97,7 @@ def _failure(error: Exception, what: str) -> TranscriptionError:
     if is_lost_race(error):
         return TransientFailure(f"{what}: concurrent writes ({error_text(error)}); try again", hint="try again")
     failure = classify(error, what)
-    if isinstance(failure, NotFound) or (failure is None and "not found" in error_text(error).lower()):
+    if are_files_gone(error):
         return FilesGone(f"{what}: {error_text(error)}. {REBUILD[0].upper()}{REBUILD[1:]}.", hint=REBUILD)
     if failure is not None:
         return failure

@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.search.index_errors import RAISED, is_lost_race, translated
+from transcription_assets.search.index_errors import RAISED, are_files_gone, is_lost_race, translated
 from transcription_assets.storage import temporary
 from transcription_assets.storage.errors import error_text
 
@@ -286,6 +286,8 @@ class Tables:
     def written(self, name: str, write: Callable[[Any], Result]) -> Result:
         """Call `write` with the newest version of the table; retry lost races after LanceDB's own ten retries.
 
+        A write whose files were removed by the clean-up of another process is repeated, too.
+
         Raises:
             TransientFailure: others kept writing at the same time.
 
@@ -296,7 +298,8 @@ class Tables:
                 # again.
                 return write(self.newest(name))
             except RAISED as error:
-                if not is_lost_race(error):
+                is_last = attempt == ATTEMPTS - 1
+                if not is_lost_race(error) and (is_last or not are_files_gone(error)):
                     raise
                 lost = error_text(error)
             log.info("concurrent write to the search table, attempt %s of %s: %s", attempt + 1, ATTEMPTS, lost)

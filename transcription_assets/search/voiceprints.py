@@ -7,6 +7,7 @@ confirmed, "" if nobody has.
 
 import functools
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ PREFIX = "voiceprints"
 BATCH_ROWS = 10_000
 COMPACT_EVERY = 50
 """Versions after which the table is compacted."""
+
+_ERASING = threading.Lock()
+"""Held while rows are erased: what one erasure rewrites may hold rows that another one has just erased."""
 
 Vector = Sequence[float]
 Matrix = NDArray[np.float32]
@@ -86,8 +90,12 @@ class Voiceprints:
         self._tables.forget()
 
     @explained
-    def replace(self, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> None:
+    def replace(self, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> bool:
         """Make `rows` the only voiceprints of these recordings; unchanged rows are not written again.
+
+        Returns whether anything was written. `erase` removes versions of the table at once, and LanceDB then gives
+        their numbers again and cannot check a commit against them: a write during an erasure can have no effect. So
+        callers repeat the call, with rows that they have read again, until nothing is written.
 
         Raises:
             TranscriptionError: the tables cannot be written, or others kept writing at the same time.
@@ -97,12 +105,14 @@ class Voiceprints:
         for row in rows:
             by_model.setdefault(row.model, []).append(row)
         names = {table_name(model): own for model, own in by_model.items()}
+        has_written = False
         for name in {*names, *self._tables.names(PREFIX)}:
             own = names.get(name, [])
             dimension = max((len(row.vector) for row in own), default=0)
-            if dimension and self._tables.newest(name) is None:
+            if dimension and self._tables.written(name, lambda table: table is None):
                 self._tables.make(name, _schema(dimension))
-            self._replace(name, own, media_keys)
+            has_written |= self._replace(name, own, media_keys)
+        return has_written
 
     @_read_twice
     @explained
@@ -177,9 +187,10 @@ class Voiceprints:
 
         """
         gone = f"person IN ({', '.join(map(quoted, sorted(people)))})"
-        for name in self._tables.names(PREFIX):
-            self._tables.written(name, lambda table: table.delete(gone))
-            self._tables.written(name, _rewrite)
+        with _ERASING:
+            for name in self._tables.names(PREFIX):
+                self._tables.written(name, lambda table: table.delete(gone))
+                self._tables.written(name, _rewrite)
 
     def _confirmed(self, name: str) -> tuple[list[tuple[str, str, str]], Matrix]:
         """Return (media key, label, person) and the voiceprint of each confirmed speaker, cached by table version."""
@@ -206,26 +217,34 @@ class Voiceprints:
             ]
         return found
 
-    def _replace(self, name: str, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> None:
-        table = self._tables.newest(name)
-        if table is None or not media_keys:
-            return
-        stored = table.search().where(_of(media_keys)).limit(None).to_arrow()
-        made = _to_arrow(rows, table.schema)
-        if sorted(map(_comparable, stored.to_pylist())) == sorted(map(_comparable, made.to_pylist())):
-            return
+    def _replace(self, name: str, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> bool:
+        """Write the rows of these recordings to a table; return False if it has them already."""
 
-        def merge(table: Any) -> int:
-            merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            return int(merged.when_not_matched_by_source_delete(_of(media_keys)).execute(made).version)
+        def write(table: Any) -> int:
+            return _write(table, rows, media_keys) if table is not None and media_keys else 0
 
-        if self._tables.written(name, merge) % COMPACT_EVERY == 0:
+        version = self._tables.written(name, write)
+        if version and version % COMPACT_EVERY == 0:
             self._tables.written(name, lambda table: table.optimize(cleanup_older_than=timedelta(hours=1)))
+        return version > 0
 
 
 def table_name(model: str) -> str:
     """Return the table of a diarisation model."""
     return f"{PREFIX}_{hashlib.sha256(model.encode()).hexdigest()[:10]}"
+
+
+def _write(table: Any, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> int:
+    """Make `rows` the only ones of these recordings; return the new version of the table, 0 if nothing was written."""
+    stored = table.search().where(_of(media_keys)).limit(None).to_arrow()
+    made = _to_arrow(rows, table.schema)
+    if sorted(map(_comparable, stored.to_pylist())) == sorted(map(_comparable, made.to_pylist())):
+        return 0
+    if len(set(stored.column("id").to_pylist())) < stored.num_rows:
+        # Two rows of one ID, left by a commit that LanceDB could not check (see `replace`), would both be updated.
+        table.delete(_of(media_keys))
+    merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+    return int(merged.when_not_matched_by_source_delete(_of(media_keys)).execute(made).version)
 
 
 def _rewrite(table: Any) -> None:

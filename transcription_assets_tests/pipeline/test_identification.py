@@ -15,6 +15,7 @@ import pytest
 from transcription_assets.domain import media_keys
 from transcription_assets.domain.people import Identity, InvalidChange, Person
 from transcription_assets.domain.speakers import Turn
+from transcription_assets.errors import TransientFailure
 from transcription_assets.pipeline import embeddings, identification, people, records, speakers, transcript
 from transcription_assets.pipeline.identification import IdentificationTools, Target
 from transcription_assets.search.voiceprints import Voiceprints
@@ -163,6 +164,22 @@ def test_a_person_is_divided_by_naming_again(archive: Archive) -> None:
     with pytest.raises(InvalidChange):
         people.find(archive.store, "Ada")
     assert people.find(archive.store, ada.id) == ada
+
+
+def test_lost_voiceprints_are_published_again(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools, lost = archive.tools, iter([True, True])
+    tools.voiceprints.replace([], [A])
+    replace = tools.voiceprints.replace
+    monkeypatch.setattr(tools.voiceprints, "replace", lambda *given: next(lost, False) or replace(*given))
+    identification.publish(tools.store, tools.voiceprints, [A])
+    assert {row.label for row in tools.voiceprints.of_recordings([A])} == {"1", "2"}
+
+
+def test_voiceprints_that_never_stay_are_reported(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = archive.tools
+    monkeypatch.setattr(tools.voiceprints, "replace", lambda *_: True)
+    with pytest.raises(TransientFailure):
+        identification.publish(tools.store, tools.voiceprints, [A])
 
 
 def traces(archive: Archive, *contents: bytes) -> list[str]:

@@ -7,8 +7,11 @@ import pytest
 
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.search.index import Index
-from transcription_assets.search.voiceprints import PREFIX, Neighbour, Voiceprint, Voiceprints
-from transcription_assets_tests.stores import Case
+from transcription_assets.search.tables import Tables
+from transcription_assets.search.voiceprints import PREFIX, Neighbour, Voiceprint, Voiceprints, table_name
+from transcription_assets.storage import Store
+from transcription_assets_tests import fault_proxy, seaweed
+from transcription_assets_tests.stores import Case, bucket_case
 
 A, B = "audio/it's a.wav", "audio/b.wav"
 X, Y, Z = (1.0, 0.0, 0.0), (0.8, 0.6, 0.0), (0.0, 0.0, 1.0)
@@ -91,7 +94,8 @@ def test_rows_written_during_erasure_are_kept(voiceprints: Voiceprints, case: Ca
 
     def write() -> None:
         for key in keys:
-            other.replace([Voiceprint(key, "1", "m", Z)], [key])
+            while other.replace([Voiceprint(key, "1", "m", Z)], [key]):
+                pass  # until the table has the row: an erasure can undo a write
 
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write)
@@ -99,6 +103,45 @@ def test_rows_written_during_erasure_are_kept(voiceprints: Voiceprints, case: Ca
             voiceprints.erase(["ada"])
         writing.result()
     assert sorted(row.media_key for row in other.of_recordings([*keys, A, B])) == sorted([*keys, B])
+
+
+@pytest.mark.parametrize("path", ["/data/", "/_versions/"])
+def test_a_write_that_an_erasure_undid_is_noticed(
+    s3_endpoint: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    case = bucket_case(s3_endpoint)
+    voiceprints = Voiceprints(case.store.lancedb_uri, case.store.lancedb_options)
+    voiceprints.replace([Voiceprint(A, "1", "m", X, "ada"), Voiceprint(B, "1", "m", Y)], [A, B])
+    rows = [Voiceprint("audio/c.wav", "1", "m", Z), Voiceprint(B, "1", "m", Z)]
+    keys = [row.media_key for row in rows]
+    with fault_proxy.between(s3_endpoint.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        slow = Store.open(case.store.url, s3_session=seaweed.session(), s3_endpoint=proxy.endpoint)
+        other = Voiceprints(slow.lancedb_uri, slow.lancedb_options)
+        held = fault_proxy.Held()
+        proxy.fail(held, times=1, methods="PUT", path=path)
+        writing = pool.submit(other.replace, rows, keys)
+        assert held.reached.wait(60)
+        voiceprints.erase(["ada"])
+        voiceprints.erase(["ada"])
+        held.released.set()
+        assert writing.result()
+        assert other.replace(rows, keys), "LanceDB committed, and the table does not have exactly these rows"
+        assert not other.replace(rows, keys)
+    found = voiceprints.of_recordings([A, *keys])
+    assert sorted((row.media_key, row.vector) for row in found) == sorted((row.media_key, row.vector) for row in rows)
+
+
+def test_rows_that_are_stored_twice_are_repaired(voiceprints: Voiceprints, case: Case) -> None:
+    rows = [Voiceprint(A, "1", "m", X), Voiceprint(A, "2", "m", Z), Voiceprint(B, "1", "m", Y)]
+    assert voiceprints.replace(rows, [A, B])
+    table = Tables(case.store.lancedb_uri, dict(case.store.lancedb_options)).newest(table_name("m"))
+    table.add(table.search().limit(None).to_arrow().slice(0, 2))
+    assert len(voiceprints.of_recordings([A, B])) == 5
+    assert voiceprints.replace(rows, [A, B])
+    assert not voiceprints.replace(rows, [A, B])
+    found = voiceprints.of_recordings([A, B])
+    assert sorted((row.media_key, row.label) for row in found) == sorted((row.media_key, row.label) for row in rows)
 
 
 def test_concurrent_writers_lose_nothing(voiceprints: Voiceprints) -> None:

@@ -15,6 +15,7 @@ from transcription_assets.domain.passages import Sentence
 from transcription_assets.errors import TransientFailure
 from transcription_assets.search import schema, tables
 from transcription_assets.search.index import Index
+from transcription_assets.search.index_errors import FilesGone, translated
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.stores import Case
@@ -164,6 +165,31 @@ def test_repeated_commit_conflict_is_a_transient_failure(
         tables.Tables(table.uri, {}).written(schema.table_name("none"), lose)
     assert len(tried) == tables.ATTEMPTS
     assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
+
+
+FILE_GONE = "lance error: LanceError(IO): Generic N/A error: Wrapped error: Not found: a.lance/_versions/7.manifest"
+
+
+def test_write_whose_files_are_removed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables.time, "sleep", lambda _: None)
+    failures = [RuntimeError(FILE_GONE), OSError(FILE_GONE)]
+
+    def write(_newest: object) -> str:
+        if failures:
+            raise failures.pop()
+        return "written"
+
+    assert tables.Tables(str(tmp_path), {}).written("none", write) == "written"
+
+
+def test_files_that_stay_missing_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables.time, "sleep", lambda _: None)
+
+    def fail(_newest: object) -> None:
+        raise RuntimeError(FILE_GONE)
+
+    with pytest.raises(FilesGone), translated("a"):
+        tables.Tables(str(tmp_path), {}).written("none", fail)
 
 
 if __name__ == "__main__":
