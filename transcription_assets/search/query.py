@@ -53,12 +53,14 @@ _STOPPED_IN: dict[str, set[str]] = {}
 for _language, _words in _STOP_WORD_LISTS.items():
     for _word in _words.split():
         _STOPPED_IN.setdefault(_word, set()).add(_language)
-_HOMOGRAPH_LIST = """
-war hat die bin man mit den oder bis not pour son par ton mes mais sur con era hay sin come dove che or but an as
-if
-"""
-_HOMOGRAPHS = frozenset(_HOMOGRAPH_LIST.split())
-"""Stop words that are nouns, verbs or names in another of these languages (`cold war`, `red hat`, `dove`)."""
+_HOMOGRAPH_LISTS = {
+    "en": "war hat bin man pour son ton con era hay sin come dove par",
+    "de": "mais not",
+    "fr": "an as but or",
+    "es": "che mes sur",
+}
+_HOMOGRAPHS = {word: language for language, words in _HOMOGRAPH_LISTS.items() for word in words.split()}
+"""The language in which a stop word of another one is a noun, a verb or a name (`cold war`, `red hat`, `dove`)."""
 _FIRST_LANGUAGE = 0.5
 """Votes of the main language of an archive when the language of a question is judged, so that it decides ties."""
 # Latin letters that Unicode does not decompose into a letter and an accent, replaced as LanceDB does.
@@ -269,8 +271,8 @@ def parse_query(text: str, spoken: Spoken | None = None) -> ParsedQuery:
 def _quotes(text: str) -> list[Span]:
     """Return the positions of the opening and the closing quote of each phrase.
 
-    A quote opens at the start of a word and closes at the end of one. So inch marks (`12"`) open no phrase, and marks
-    inside of words (`צה"ל`) do neither.
+    A quote opens at the start of a word, so inch marks (`12"`) open no phrase. The next one closes it, except inside
+    of a Hebrew word (`צה"ל`).
     """
     found = []
     opened: int | None = None
@@ -278,7 +280,7 @@ def _quotes(text: str) -> list[Span]:
         at = match.start()
         if opened is None:
             opened = None if at and _joins(text[at - 1]) else at
-        elif at + 1 == len(text) or not _joins(text[at + 1]):
+        elif not (_is_hebrew(text[at - 1]) and _is_hebrew(text[at + 1 : at + 2])):
             found.append((opened, at))
             opened = None
     return found
@@ -289,12 +291,17 @@ def _joins(character: str) -> bool:
     return (character.isalnum() or unicodedata.category(character)[0] == "M") and not is_unspaced(character)
 
 
+def _is_hebrew(character: str) -> bool:
+    return "\u0590" <= character <= "\u05ff"
+
+
 def _informative(
     loose: Sequence[Token], text: str, quoted: Sequence[Token], spoken: Spoken | None
 ) -> tuple[Token, ...]:
     """Return the words of a question that say something about a moment."""
     names = [match.span() for match in _INITIALS.finditer(text)]
-    names += [] if text.isupper() else [(token.start, token.end) for token in loose if _is_abbreviation(token)]
+    if not all(token.text.isupper() for token in (*loose, *quoted)):
+        names += [(token.start, token.end) for token in loose if _is_abbreviation(token)]
     kept = [
         token
         for token in loose
@@ -321,10 +328,10 @@ def _votes(words: Sequence[Token], spoken: Spoken) -> Mapping[str, float]:
 
 
 def _is_stopped(token: Token, votes: Mapping[str, float]) -> bool:
-    """Return whether most words of the question are of a language in which this one is a stop word."""
-    languages = _STOPPED_IN[token.text.lower()]
-    best = max((votes.get(language, 0.0) for language in languages), default=0.0)
-    return best > max((count for language, count in votes.items() if language not in languages), default=0.0)
+    """Return whether the question is rather of a language in which this word is a stop word."""
+    word = token.text.lower()
+    as_stop_word = max(votes.get(language, 0.0) for language in _STOPPED_IN[word])
+    return as_stop_word >= votes.get(_HOMOGRAPHS[word], 0.0)
 
 
 def _typed(words: Sequence[Token]) -> str:

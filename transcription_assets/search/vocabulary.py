@@ -377,6 +377,7 @@ def _numbers_said(
             said.append(digits + unit)
             spoken.append([[digits + unit]])
             lead.setdefault(unit, []).append(digits + unit)
+        spoken.append([[parsed.spelt[term]] for term in terms])
         for term in terms:
             lead.setdefault(term, []).extend(said)
         complete = (tuple(map(tuple, way)) for way in spoken if all(way))
