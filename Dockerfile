@@ -18,7 +18,8 @@ ENV PATH=/opt/app/bin:/opt/venv/bin:$PATH \
 WORKDIR /opt
 
 FROM base AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# Containers run as a user who cannot write bytecode into /opt/venv.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
 RUN python3 -m venv /opt/venv
 WORKDIR /src
 COPY requirements requirements
@@ -28,13 +29,14 @@ FROM build AS cpu-dependencies
 ARG TORCH_INDEX=
 RUN TORCH_INDEX="$TORCH_INDEX" python3 tools/install.py product
 # Headers, and the tests of others: 200 MB that nobody runs.
-RUN cd /opt/venv/lib/python3*/site-packages \
+RUN rm -f /opt/venv/bin/uv /opt/venv/bin/uvx && cd /opt/venv/lib/python3*/site-packages \
  && rm -rf torch/include torch/share torch/test pyarrow/include pyarrow/src pyarrow/tests \
  && find numpy scipy sklearn sympy networkx -type d -name tests -prune -exec rm -rf {} +
 
 FROM build AS gpu-dependencies
 # cuBLAS is the only CUDA library that CTranslate2 opens; the driver comes with the node.
 RUN python3 tools/install.py base && python3 tools/install.py image-gpu \
+ && rm -f /opt/venv/bin/uv /opt/venv/bin/uvx \
  && ln -s /opt/venv/lib/python3*/site-packages/nvidia/cublas/lib /opt/venv/cublas
 
 FROM build AS package

@@ -31,8 +31,10 @@ PIP_ONLY = ("index-url", "no-index", "proxy")
 @cache
 def installer() -> tuple[str, ...]:
     """Return the command that installs into this environment."""
+    if is_pip_configured():
+        return PIP_INSTALL
     found = shutil.which("uv", path=os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent))))
-    if not found and not is_pip_configured():
+    if not found:
         lock = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS / "uv.txt"))
         subprocess.run([*PIP_INSTALL, *lock], check=False, stderr=subprocess.DEVNULL)
         found = shutil.which("uv", path=str(Path(sys.executable).parent))
