@@ -54,21 +54,21 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in of_pip.items() if value} | os.environ
 
 
-def install(*options: str) -> None:
+def install(*options: str, by_pip: bool = False) -> None:
     """Install without dependency resolution: the lock files are complete.
 
     Raises:
         subprocess.CalledProcessError: the installer failed.
 
     """
-    for command in dict.fromkeys((installer(), PIP_INSTALL)):
+    for command in (PIP_INSTALL,) if by_pip else dict.fromkeys((installer(), PIP_INSTALL)):
         done = subprocess.run([*command, "--no-deps", *options], check=False, cwd=ROOT, env=environment())
         if done.returncode == 0:
             return
     done.check_returncode()
 
 
-def install_locks(*names: str, options: Sequence[str] = ()) -> None:
+def install_locks(*names: str, options: Sequence[str] = (), by_pip: bool = False) -> None:
     """Install the locked wheels, each with one of its locked hashes.
 
     Raises:
@@ -76,7 +76,7 @@ def install_locks(*names: str, options: Sequence[str] = ()) -> None:
 
     """
     files = [argument for name in names for argument in ("--requirement", str(LOCKS / f"{name}.txt"))]
-    install("--require-hashes", "--only-binary", ":all:", *options, *files)
+    install("--require-hashes", "--only-binary", ":all:", *options, *files, by_pip=by_pip)
 
 
 def install_torch(index: str) -> None:
@@ -97,7 +97,8 @@ def install_torch(index: str) -> None:
     local = ["--no-index", *(argument for folder in folders for argument in ("--find-links", folder))]
     try:
         if folders and not index:
-            install_locks("torch", options=local)
+            # uv (0.13) finds no hash for a build with a local version, such as 2.13.0+cpu.
+            install_locks("torch", options=local, by_pip=True)
             return
     except subprocess.CalledProcessError:
         print("none of the wheels of torch in PIP_FIND_LINKS is locked; taking PyPI's")
