@@ -61,7 +61,7 @@ class Found:
     passages: int
     note: str
     is_full: bool
-    """Whether more passages may answer the question than were requested."""
+    """True if more passages may answer the question than were requested."""
 
     def ranked(
         self,

@@ -15,7 +15,7 @@ MOST_ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with items: `fetch` now, in this order; `skip` for good; `pending` are left for the next listing.
+    """Decisions about items: `fetch` now, in this order; `skip` for good; `pending` are left for the next listing.
 
     `lifted` were skipped before and are wanted now.
     """

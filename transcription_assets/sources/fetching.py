@@ -58,7 +58,7 @@ class SourceLimits:
 
 @dataclass(frozen=True, slots=True)
 class SourceListing:
-    """What a source offers now, in the order in which it is fetched; `unchanged` if that is as in the last listing.
+    """Items that a source offers, in the order in which they are fetched; `unchanged` if as in the last listing.
 
     `other` is the store from which recordings are copied, if the source is one.
     """
