@@ -34,6 +34,9 @@ LEAVE_S = 5
 UNREAD_S = 60.0
 """Seconds after which a client that receives no sent data is disconnected (Linux only); the default of nginx."""
 
+HEAD_BYTES = 65_536
+"""Request line and headers: a key may have 3072 characters, which take up to 36 KB in a URL. h11's default is 16 KB."""
+
 DESCRIPTORS = 4096
 """Open files: a connection that sends a file of a local store has two."""
 
@@ -142,6 +145,7 @@ def configured(app: App, proxies: Sequence[str] = (), *, verbose: bool = False) 
         ws="none",
         timeout_keep_alive=QUIET_S,
         timeout_graceful_shutdown=LEAVE_S,
+        h11_max_incomplete_event_size=HEAD_BYTES,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from transcription_assets.storage import Store
-from transcription_assets.web.archive import Archive
+from transcription_assets.web.archive import LONGEST_KEY, Archive
 from transcription_assets_tests import served
 from transcription_assets_tests.served import HOSTILE, TALK
 
@@ -151,6 +151,18 @@ def test_incomplete_form_is_refused(store: Store, monkeypatch: pytest.MonkeyPatc
     with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
         asking.sendall(head)
         assert served.response_status(asking) == 401
+
+
+def test_longest_key_may_arrive_in_parts(archive: Archive) -> None:
+    encoded = "%F0%9F%8E%A7" * LONGEST_KEY
+    head = f"GET /api/media/{encoded}/words HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with served.listening(archive) as address, socket.create_connection(served.place(address), 60) as asking:
+        asking.sendall(head[:30_000])
+        with socket.create_connection(served.place(address), 60) as other:
+            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert served.response_status(other) == 200  # by now the server has read the first part
+        asking.sendall(head[30_000:])
+        assert served.response_status(asking) == 404
 
 
 def test_too_long_url_is_refused_and_the_server_keeps_working(archive: Archive) -> None:
