@@ -38,7 +38,10 @@ def installer() -> tuple[str, ...]:
         lock = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKS / "uv.txt"))
         subprocess.run([*PIP_INSTALL, *lock], check=False, stderr=subprocess.DEVNULL)
         found = shutil.which("uv", path=str(Path(sys.executable).parent))
-    return (found, "pip", "install", "--quiet", "--python", sys.executable) if found else PIP_INSTALL
+    if not found:
+        return PIP_INSTALL
+    # Like pip: where bytecode must not be written later, each process would compile what it imports.
+    return (found, "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable)
 
 
 def is_pip_configured() -> bool:

@@ -194,7 +194,9 @@ def test_uv_is_fetched_from_its_lock_and_tried_first(status: int, project: Proje
     assert project.install("base") == 0
     (call,) = project.uv_calls()
     assert call.startswith("pip install")
-    assert {"--no-deps", "--require-hashes", str(project.root / "requirements/base.txt")} <= set(call.split())
+    assert {"--no-deps", "--require-hashes", "--compile-bytecode", str(project.root / "requirements/base.txt")} <= set(
+        call.split()
+    )
     assert ("ours" in project.installed()) == (status != 0), "pip installs only what uv did not"
 
 
