@@ -16,6 +16,8 @@ from transcription_assets_tests.fault_proxy import FaultProxy
 
 DECODER = MediaDecoder(recordings.wheel_ffmpeg())
 MINUTES = 10
+SMALL_PART = 0.4
+"""A share of the film. ffmpeg reads much less, but what it leaves in the buffers of a socket counts as sent."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def test_video_step_reads_a_small_part_and_audio_step_reads_once(film: str, stor
     proxy.behave()
     seen = video.materialise(store, film, DECODER)
     assert seen.has_poster
-    assert 0 < seen.bytes_read <= proxy.sent < 0.2 * size
+    assert 0 < seen.bytes_read < 0.2 * size
+    assert seen.bytes_read <= proxy.sent < SMALL_PART * size
     proxy.behave()
     heard = audio.materialise(store, film, DECODER)
     assert heard.duration == pytest.approx(MINUTES * 60, abs=2.0)  # each joint of the loop adds a few milliseconds
@@ -63,7 +66,7 @@ def test_reading_the_last_minute_fetches_a_part_of_the_film(film: str, store: St
     assert sum(map(len, media.read_samples(link, ffmpeg=DECODER.ffmpeg, start=start))) == pytest.approx(
         60 * media.SAMPLE_RATE, rel=0.05
     )
-    assert proxy.sent < 0.2 * size
+    assert proxy.sent < SMALL_PART * size
 
 
 def test_no_step_keeps_the_film_on_disk(
