@@ -8,11 +8,9 @@ that a switch can be undone; older ones are dropped. A table that a user has swi
 `maintain` does not switch back to it, whatever is written to it, until the user rebuilds it or switches again.
 """
 
-import json
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -22,11 +20,13 @@ from transcription_assets.errors import PermanentFailure
 from transcription_assets.search import retrieval, schema
 from transcription_assets.search import vocabulary as vocabularies
 from transcription_assets.search.filters import Facets, Filters, facets, quoted
-from transcription_assets.search.index_errors import explained, translated
+from transcription_assets.search.index_errors import translate_lancedb_errors, translate_method_errors
+from transcription_assets.search.index_files import IndexFiles
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.tables import IndexState, Tables, VersionState, awaited, has_cards
+from transcription_assets.search.table_roles import TableRoles
+from transcription_assets.search.tables import IndexState, Tables, VersionState, has_current_columns, run_coroutine
 from transcription_assets.search.vocabulary import Forms, Vocabulary
 
 BATCH_ROWS = 4096
@@ -34,12 +34,7 @@ NAMED = 3
 """Maximum number of recordings that a message names."""
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
-VOCABULARY_S = 30.0
-"""Seconds for which readers cache the vocabulary of a table, and the calibrations."""
-CALIBRATIONS = "calibrations.json"
 NO_FORMS = Forms()
-
-log = logging.getLogger(__name__)
 
 
 class Index:
@@ -51,10 +46,9 @@ class Index:
         self._served: tuple[float, str] = (float("-inf"), "")
         self._models: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
-        self._vocabularies: dict[str, _ReadVocabulary] = {}
-        self._calibrations: tuple[float, dict[str, Weights]] = (float("-inf"), {})
+        self._files = IndexFiles(self._tables)
 
-    @explained
+    @translate_method_errors
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         """Make `rows` the only rows of `media_keys`, and return the version of the table that holds them.
 
@@ -72,17 +66,17 @@ class Index:
             self._remove(media_keys)
             return 0
         own_table = schema.table_name(recipes[0])
-        self._named(own_table)
+        self._take_role(own_table)
         if self._tables.newest(own_table) is None:
             self._tables.make(own_table, schema.keyed(rows.clear()).schema)
-        version = self._merged(own_table, rows, media_keys)
+        version = self._merge(own_table, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
-        served = self._named(own_table)
+        served = self._take_role(own_table)
         if served != own_table:
-            self._beside(served, rows, media_keys)
+            self._write_to_served(served, rows, media_keys)
         return version
 
-    @explained
+    @translate_method_errors
     def holds(self, rows: pl.DataFrame, media_key: str) -> bool:
         """Return whether the served table holds exactly these rows of the recording, and is the table of their recipe.
 
@@ -95,11 +89,17 @@ class Index:
         if table is None or {schema.table_name(recipe) for recipe in rows["recipe"].unique()} - {served}:
             return False
         if not rows.height:
-            return not table.count_rows(_of([media_key]))
-        found = table.search().where(_of([media_key])).select(list(schema.SCALAR_COLUMNS)).limit(None).to_polars()
+            return not table.count_rows(_of_recordings([media_key]))
+        found = (
+            table.search()
+            .where(_of_recordings([media_key]))
+            .select(list(schema.SCALAR_COLUMNS))
+            .limit(None)
+            .to_polars()
+        )
         return bool(found.sort("id").equals(rows.select(schema.SCALAR_COLUMNS).sort("id")))
 
-    @explained
+    @translate_method_errors
     def remove(self, media_keys: Sequence[str]) -> None:
         """Delete all rows of `media_keys` from every table.
 
@@ -109,7 +109,7 @@ class Index:
         """
         self._remove(media_keys)
 
-    @explained
+    @translate_method_errors
     def snapshot(self) -> Snapshot | None:
         """Return a snapshot of the served table, or None if nothing has been indexed.
 
@@ -124,35 +124,28 @@ class Index:
         table = self._tables.open_cached(served) if served else None
         if table is None:
             return None
-        pinned, version = self._snapshots.get(served), int(table.version)
-        if pinned is None or pinned.version != version:
-            pinned = self._snapshots[served] = self._pinned(served, version)
-        return pinned
+        snapshot, version = self._snapshots.get(served), int(table.version)
+        if snapshot is None or snapshot.version != version:
+            snapshot = self._snapshots[served] = self._snapshot_of(served, version)
+        return snapshot
 
     def forget(self) -> None:
         """Discard all open tables and snapshots: the tables may have been deleted and created again."""
         self._snapshots.clear()
-        self._vocabularies.clear()
-        self._calibrations = (float("-inf"), {})
+        self._files.forget()
         self._tables.forget()
 
-    @explained
-    def vocabulary(self, pinned: Snapshot) -> Vocabulary:
+    @translate_method_errors
+    def vocabulary(self, snapshot: Snapshot) -> Vocabulary:
         """Return the vocabulary of the table as of its last maintenance, empty before the first.
 
         Raises:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        name = str(pinned.table.name)
-        known = self._vocabularies.get(name)
-        now = time.monotonic()
-        if known is None or now - known.read_at > VOCABULARY_S:
-            known = self._read_vocabulary(name, known)
-            self._vocabularies[name] = known
-        return known.vocabulary
+        return self._files.vocabulary(str(snapshot.table.name))
 
-    @explained
+    @translate_method_errors
     def calibrated(self, model: str) -> Weights | None:
         """Return the weights that were measured for this model and stored beside the tables, None if there are none.
 
@@ -160,13 +153,9 @@ class Index:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        read_at, weights = self._calibrations
-        if time.monotonic() - read_at > VOCABULARY_S:
-            weights = self._read_calibrations()
-            self._calibrations = (time.monotonic(), weights)
-        return weights.get(model)
+        return self._files.calibrated(model)
 
-    @explained
+    @translate_method_errors
     def calibrate(self, model: str, weights: Weights) -> None:
         """Store the weights of a model beside the tables, for all who search.
 
@@ -174,34 +163,10 @@ class Index:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        both = {**self._read_calibrations(), model: weights}
-        document = {name: asdict(found) for name, found in sorted(both.items())}
-        self._tables.put(CALIBRATIONS, json.dumps(document, indent=1).encode())
-        self._calibrations = (float("-inf"), {})
+        self._files.calibrate(model, weights)
 
-    def _read_calibrations(self) -> dict[str, Weights]:
-        content, _ = self._tables.get(CALIBRATIONS)
-        try:
-            return {name: Weights(**found) for name, found in json.loads(content or b"{}").items()}
-        except (ValueError, TypeError, AttributeError):
-            log.warning(
-                "%s/%s is damaged; `transcription-assets eval calibrate` writes it again", self.uri, CALIBRATIONS
-            )
-            return {}
-
-    def _read_vocabulary(self, name: str, known: "_ReadVocabulary | None") -> "_ReadVocabulary":
-        content, etag = self._tables.get(_vocabulary_path(name), known.etag if known else None)
-        if content is None:
-            unchanged = known.vocabulary if known and etag else Vocabulary()
-            return _ReadVocabulary(time.monotonic(), etag, unchanged)
-        try:
-            return _ReadVocabulary(time.monotonic(), etag, vocabularies.from_parquet(content))
-        except ValueError as error:
-            log.warning("%s/%s: %s; the next refresh replaces it", self.uri, _vocabulary_path(name), error)
-            return _ReadVocabulary(time.monotonic(), etag, Vocabulary())
-
-    @explained
-    def search_vectors(self, pinned: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
+    @translate_method_errors
+    def search_vectors(self, snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> Sequence[int]:
         """Return row ids among which are the nearest to `vector` (unit length, of the table's model).
 
         Raises:
@@ -209,14 +174,14 @@ class Index:
             TransientFailure: the store does not answer.
 
         """
-        if len(vector) != pinned.dimension:
-            raise ValueError(f"the table has vectors of dimension {pinned.dimension}, the query has {len(vector)}")
-        return awaited(retrieval.search_vectors(pinned, vector, filters, most))
+        if len(vector) != snapshot.dimension:
+            raise ValueError(f"the table has vectors of dimension {snapshot.dimension}, the query has {len(vector)}")
+        return run_coroutine(retrieval.search_vectors(snapshot, vector, filters, most))
 
-    @explained
+    @translate_method_errors
     def search_words(
         self,
-        pinned: Snapshot,
+        snapshot: Snapshot,
         parsed: ParsedQuery,
         filters: Filters,
         most: int,
@@ -228,11 +193,11 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_words(pinned, parsed, filters, most, forms))
+        return run_coroutine(retrieval.search_words(snapshot, parsed, filters, most, forms))
 
-    @explained
+    @translate_method_errors
     def search_typed(
-        self, pinned: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms = NO_FORMS
+        self, snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms = NO_FORMS
     ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds the words of the question as they were typed.
 
@@ -240,11 +205,11 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_typed(pinned, parsed, filters, most, forms))
+        return run_coroutine(retrieval.search_typed(snapshot, parsed, filters, most, forms))
 
-    @explained
+    @translate_method_errors
     def search_similar_words(
-        self, pinned: Snapshot, words: Sequence[str], filters: Filters, most: int
+        self, snapshot: Snapshot, words: Sequence[str], filters: Filters, most: int
     ) -> Mapping[int, float]:
         """Return the BM25 score of each row that holds a word spelt like one of `words`.
 
@@ -252,20 +217,20 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.search_similar_words(pinned, words, filters, most))
+        return run_coroutine(retrieval.search_similar_words(snapshot, words, filters, most))
 
-    @explained
-    def has_word(self, pinned: Snapshot, word: str, filters: Filters) -> bool:
+    @translate_method_errors
+    def has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
         """Return whether any passage that passes the filters holds the word.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.has_word(pinned, word, filters))
+        return run_coroutine(retrieval.has_word(snapshot, word, filters))
 
-    @explained
-    def passages_at(self, pinned: Snapshot, media_key: str, second: float, kind: str = "speech") -> Sequence[int]:
+    @translate_method_errors
+    def passages_at(self, snapshot: Snapshot, media_key: str, second: float, kind: str = "speech") -> Sequence[int]:
         """Return the row ids of what is said in a recording at this second, the most central passage first.
 
         With the kind `slide` they are those of its slides, the one that appeared last first.
@@ -274,19 +239,19 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.passages_at(pinned, media_key, second, kind))
+        return run_coroutine(retrieval.passages_at(snapshot, media_key, second, kind))
 
-    @explained
-    def read(self, pinned: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
+    @translate_method_errors
+    def read(self, snapshot: Snapshot, rows: Sequence[int]) -> Mapping[int, Candidate]:
         """Return the passages with these row ids.
 
         Raises:
             TranscriptionError: the table cannot be read.
 
         """
-        return awaited(retrieval.read(pinned, rows))
+        return run_coroutine(retrieval.read(snapshot, rows))
 
-    @explained
+    @translate_method_errors
     def facets(self) -> Facets:
         """Return the values that the served table can be filtered by.
 
@@ -294,16 +259,16 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        pinned = self.snapshot()
-        if pinned is None:
+        snapshot = self.snapshot()
+        if snapshot is None:
             return Facets(0, {}, {}, {}, None, None)
-        kind = ["kind"] if pinned.has_kinds else []
-        search = pinned.table.search().select(["media_key", "language", "speakers", "recorded", *kind])
-        rows = pl.from_arrow(search.limit(pinned.passages or 1).to_arrow())
+        kind = ["kind"] if snapshot.has_kinds else []
+        search = snapshot.table.search().select(["media_key", "language", "speakers", "recorded", *kind])
+        rows = pl.from_arrow(search.limit(snapshot.passages or 1).to_arrow())
         assert isinstance(rows, pl.DataFrame)  # noqa: S101 -- for the type checker: a table gives a frame
         return facets(rows if kind else rows.with_columns(kind=pl.lit("speech")))
 
-    @explained
+    @translate_method_errors
     def recordings(self) -> set[str]:
         """Return the media keys of the recordings in the served table.
 
@@ -313,7 +278,7 @@ class Index:
         """
         return {key for key, _ in self._recordings(self._served_now())}
 
-    @explained
+    @translate_method_errors
     def rows(self, media_key: str) -> int:
         """Return the number of passages of a recording in the served table.
 
@@ -323,7 +288,7 @@ class Index:
         """
         return sum(count for (key, _), count in self._row_counts([media_key]).items() if key == media_key)
 
-    @explained
+    @translate_method_errors
     def row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
         """Return the number of served passages by (media key, ETag); recordings without passages are left out.
 
@@ -333,7 +298,7 @@ class Index:
         """
         return self._row_counts(media_keys)
 
-    @explained
+    @translate_method_errors
     def count(self) -> int:
         """Return the number of passages in the served table.
 
@@ -341,10 +306,10 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        pinned = self.snapshot()
-        return 0 if pinned is None else pinned.passages
+        snapshot = self.snapshot()
+        return 0 if snapshot is None else snapshot.passages
 
-    @explained
+    @translate_method_errors
     def dimension(self) -> int:
         """Return the dimension of the vectors in the served table, 0 if nothing has been indexed.
 
@@ -352,8 +317,8 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        pinned = self.snapshot()
-        return pinned.dimension if pinned else 0
+        snapshot = self.snapshot()
+        return snapshot.dimension if snapshot else 0
 
     def passage_schema(self, columns: Sequence[str]) -> dict[str, pl.DataType]:
         """Return the Polars types of these columns.
@@ -372,15 +337,15 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        pinned = self.snapshot()
-        if pinned is None:
+        snapshot = self.snapshot()
+        if snapshot is None:
             return
         types = self.passage_schema(columns)
-        stored = [name for name in columns if name != "kind" or pinned.has_kinds]
-        for batch in self._batches(pinned, stored):
+        stored = [name for name in columns if name != "kind" or snapshot.has_kinds]
+        for batch in self._batches(snapshot, stored):
             yield _frame(batch, types)
 
-    @explained
+    @translate_method_errors
     def maintain(self) -> IndexState:
         """Build indexes and compact every table, and switch to the table under construction if it is complete.
 
@@ -391,19 +356,17 @@ class Index:
         names = self._tables.names(schema.FIRST_TABLE)
         for name in names:
             self._tables.maintain(name)
-        pointer = self._tables.pointer()
-        building, served = pointer.get("building", ""), self._served_now()
-        if building == pointer.get("refused"):
-            building = ""
+        served = self._served_now()
+        building = self._roles().next_served
         if building in names and not self._missing(building, served):
-            self._switched(building, instead_of=served)
+            self._change_roles(lambda roles: roles.switched(building, instead_of=served))
             building = ""
         self._drop_old(names)
         for name in self._tables.names(schema.FIRST_TABLE):
             self._maintain_vocabulary(name)
         return self._state(building if building in names else "")
 
-    @explained
+    @translate_method_errors
     def status(self) -> list[VersionState]:
         """Return the state of every table, the served one first.
 
@@ -411,15 +374,14 @@ class Index:
             TranscriptionError: the tables cannot be read.
 
         """
-        pointer, served = self._tables.pointer(), self._served_now()
-        roles = {pointer.get("building", ""): "building", pointer.get("before", ""): "before", served: "served"}
+        roles = self._roles()
         states = [
-            replace(self._version(name, roles.get(name, "unused"), served), refused=name == pointer.get("refused"))
+            replace(self._version(name, roles.role_of(name), roles.served), refused=name == roles.refused)
             for name in self._tables.names(schema.FIRST_TABLE)
         ]
         return sorted(states, key=lambda state: (state.role != "served", state.table))
 
-    @explained
+    @translate_method_errors
     def switch(self, table: str, *, even_incomplete: bool = False) -> None:
         """Serve another table from now on; `maintain` does not switch back to the one that was served.
 
@@ -439,9 +401,9 @@ class Index:
             raise PermanentFailure(
                 f"{table} lacks {len(missing)} recordings of the served table ({some}): {hint}", hint=hint
             )
-        self._switched(table, is_refusal=True)
+        self._change_roles(lambda roles: roles.switched(table, is_refusal=True))
 
-    @explained
+    @translate_method_errors
     def accept(self, table: str) -> None:
         """Let `maintain` switch to this table once it is complete, although a user has switched away from it.
 
@@ -449,97 +411,108 @@ class Index:
             TranscriptionError: others kept changing the served table, or the store does not answer.
 
         """
-
-        def accepted(pointer: dict[str, str]) -> dict[str, str]:
-            return {role: name for role, name in pointer.items() if (role, name) != ("refused", table)}
-
-        self._tables.point(accepted)
+        self._change_roles(lambda roles: roles.accepting(table))
 
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
         table = self._tables.newest(name)
-        if table is None or not has_cards(table):
+        if table is None or not has_current_columns(table):
             return
-        written = self._read_vocabulary(name, None).vocabulary
+        written = self._files.stored_vocabulary(name)
         now_s = time.time()
         if written.is_current(int(table.version), int(table.count_rows()), now_s):
             return
         columns = {"text": pl.String(), "language": pl.String()}
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             batches = table.search().select(list(columns)).limit(int(table.count_rows()) or 1).to_batches(BATCH_ROWS)
             passages = (_frame(batch, columns) for batch in batches)
             made = vocabularies.build(passages, int(table.version), written, now_s)
-        self._tables.put(_vocabulary_path(name), made.to_parquet())
-        self._vocabularies.pop(name, None)
+        self._files.put_vocabulary(name, made)
 
-    def _batches(self, pinned: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
-        with translated(self.uri):
-            search = pinned.table.search().select(list(columns)).limit(pinned.passages or 1)
+    def _batches(self, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[Any]:
+        with translate_lancedb_errors(self.uri):
+            search = snapshot.table.search().select(list(columns)).limit(snapshot.passages or 1)
             yield from search.to_batches(BATCH_ROWS)
 
-    def _merged(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+    def _merge(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         def merge(table: Any) -> int:
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merged = merged.when_not_matched_by_source_delete(_of(media_keys))
+            merged = merged.when_not_matched_by_source_delete(_of_recordings(media_keys))
             fitting = schema.keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
             # A row of another model has no vector here; by default LanceDB rejects missing vectors.
             return int(merged.execute(fitting, on_bad_vectors="null").version)
 
-        return self._tables.written(name, merge)
+        return self._tables.retry_write(name, merge)
 
-    def _named(self, own_table: str) -> str:
-        """Record `own` as served if no table is, else as under construction; return the name of the served table.
+    def _first(self) -> str:
+        """Return the table that is served if the pointer file names none, "" if it does not exist."""
+        return schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
+
+    def _roles(self) -> TableRoles:
+        """Return the roles of the tables as stored now."""
+        pointer = self._tables.pointer()
+        return TableRoles.from_pointer(pointer, "" if pointer.get("table") else self._first())
+
+    def _change_roles(self, change: Callable[[TableRoles], TableRoles]) -> TableRoles:
+        """Store the roles changed by `change`, which may be called several times, and return the new ones."""
+        first = self._first()
+
+        def changed(pointer: dict[str, str]) -> dict[str, str]:
+            roles = TableRoles.from_pointer(pointer, first)
+            new = change(roles)
+            return pointer if new == roles else new.to_pointer()
+
+        stored = self._tables.change_pointer(changed)
+        self._served = (float("-inf"), "")
+        return TableRoles.from_pointer(stored, first)
+
+    def _take_role(self, own_table: str) -> str:
+        """Record `own_table` as served if no table is, else as under construction; return the served table.
 
         Called before the table is created and again afterwards: `maintain` drops tables without a role.
         """
-        first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
         exists = self._tables.newest(own_table) is not None
+        return self._change_roles(lambda roles: roles.with_own(own_table, exists=exists)).served
 
-        def named(pointer: dict[str, str]) -> dict[str, str]:
-            served = pointer.get("table") or first
-            if not served:
-                return {"table": own_table} if exists else pointer
-            return (
-                pointer
-                if own_table in {served, pointer.get("building")}
-                else {**pointer, "table": served, "building": own_table}
-            )
-
-        return self._tables.point(named).get("table", "") or first
-
-    def _beside(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
+    def _write_to_served(self, served: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> None:
         """Write new and changed recordings to the served table as well.
 
         Recordings that it holds unchanged are skipped: rows of another model would overwrite the vectors in use.
         """
         table = self._tables.newest(served)
-        if table is None or not has_cards(table):
+        if table is None or not has_current_columns(table):
             return
-        found = table.search().where(_of(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
-        x, made = schema.contents(found), schema.contents(rows)
-        changed = [key for key in media_keys if x.get(key) != made.get(key)]
+        found = table.search().where(_of_recordings(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
+        stored, new = schema.contents(found), schema.contents(rows)
+        changed = [key for key in media_keys if stored.get(key) != new.get(key)]
         if changed:
             guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
-            if not _has_near_in_steps(table):
+            if not _has_int8_near(table):
                 guests = schema.with_halves(guests, _dimension(table))
-            self._merged(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
+            self._merge(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names(schema.FIRST_TABLE):
-            self._tables.written(name, lambda table: table.delete(_of(media_keys)))
+            self._tables.retry_write(name, lambda table: table.delete(_of_recordings(media_keys)))
 
     def _row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
-        pinned = self.snapshot()
-        if pinned is None or not media_keys:
+        snapshot = self.snapshot()
+        if snapshot is None or not media_keys:
             return {}
-        found = pinned.table.search().where(_of(media_keys)).select(["media_key", "media_etag"]).limit(None).to_polars()
+        found = (
+            snapshot.table.search()
+            .where(_of_recordings(media_keys))
+            .select(["media_key", "media_etag"])
+            .limit(None)
+            .to_polars()
+        )
         return {(key, etag): count for key, etag, count in found.group_by("media_key", "media_etag").len().iter_rows()}
 
-    def _pinned(self, name: str, version: int) -> Snapshot:
+    def _snapshot_of(self, name: str, version: int) -> Snapshot:
         """Return a snapshot of the table at this version."""
         table = self._tables.newest(name)
         table.checkout(version)
-        if not has_cards(table):
+        if not has_current_columns(table):
             hint = "run `transcription-assets index rebuild` (nothing is transcribed again)"
             raise PermanentFailure(f"search table {name} has the columns of an earlier version; {hint}", hint=hint)
         return Snapshot(
@@ -550,7 +523,7 @@ class Index:
             embedding_model=self._model_of(name, table),
             dimension=_dimension(table),
             has_kinds="kind" in table.schema.names,
-            near_in_steps=_has_near_in_steps(table),
+            has_int8_near=_has_int8_near(table),
         )
 
     def _served_name(self) -> str:
@@ -562,38 +535,19 @@ class Index:
 
     def _served_now(self) -> str:
         """Return the served table as stored now, "" if there is none."""
-        name = self._tables.pointer().get("table", "")
-        if not name and self._tables.newest(schema.FIRST_TABLE) is not None:
-            name = schema.FIRST_TABLE
+        name = self._roles().served
         self._served = (time.monotonic(), name)
         return name
-
-    def _switched(self, table: str, *, instead_of: str | None = None, is_refusal: bool = False) -> None:
-        """Serve this table; if `instead_of` is given, only if that one is still served.
-
-        With `is_refusal` the one served until now is recorded as refused.
-        """
-
-        def switched(pointer: dict[str, str]) -> dict[str, str]:
-            served = pointer.get("table") or first
-            if served == table or instead_of not in {None, served}:
-                return pointer
-            others = {"building": building} if (building := pointer.get("building", table)) != table else {}
-            refused = {"refused": served} if is_refusal and served else {}
-            return {"table": table, "before": served, **others, **refused}
-
-        first = schema.FIRST_TABLE if self._tables.newest(schema.FIRST_TABLE) is not None else ""
-        self._tables.point(switched)
-        self._served = (float("-inf"), "")
 
     def _drop_old(self, names: Sequence[str]) -> None:
         """Drop the tables that are not served, under construction, or the one served before."""
         pointer = self._tables.pointer()
-        in_use = {pointer.get(role, "") for role in ("table", "building", "before")}
+        in_use = TableRoles.from_pointer(pointer, "").in_use
         for name in names:
+            # Without a pointer file nothing is known of the tables, and all are kept.
             if name.startswith(schema.FIRST_TABLE) and name not in in_use and pointer:
                 self._tables.drop(name)
-                self._tables.delete(_vocabulary_path(name))
+                self._files.delete_vocabulary(name)
 
     def _missing(self, table: str, served: str) -> set[tuple[str, str]]:
         """Return the (media key, ETag) pairs that the served table has and this one lacks."""
@@ -633,7 +587,7 @@ class Index:
     def _version(self, name: str, role: str, served: str) -> VersionState:
         table = self._tables.newest(name)
         recipes = []
-        if has_cards(table):
+        if has_current_columns(table):
             recipes = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
         return VersionState(
             table=name,
@@ -645,19 +599,6 @@ class Index:
             missing=len(self._missing(name, served)),
             indexes=tuple(sorted(column for item in table.list_indices() for column in item.columns)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadVocabulary:
-    """A vocabulary with the time (monotonic) and the ETag of its reading."""
-
-    read_at: float
-    etag: str | None
-    vocabulary: Vocabulary
-
-
-def _vocabulary_path(table: str) -> str:
-    return f"words/{table}.parquet"
 
 
 def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -674,12 +615,12 @@ def _dimension(table: Any) -> int:
     return int(table.schema.field("vector").type.list_size)
 
 
-def _has_near_in_steps(table: Any) -> bool:
+def _has_int8_near(table: Any) -> bool:
     """Return whether `near` is in 8 bits: it is float16 in the tables of earlier columns, whose vectors are float32."""
     import pyarrow as pa
 
     return bool(table.schema.field("vector").type.value_type == pa.float16())
 
 
-def _of(media_keys: Sequence[str]) -> str:
+def _of_recordings(media_keys: Sequence[str]) -> str:
     return f"media_key IN ({', '.join(map(quoted, media_keys))})"

@@ -56,26 +56,26 @@ def are_files_gone(error: Exception) -> bool:
     return isinstance(failure, NotFound) or (failure is None and "not found" in error_text(error).lower())
 
 
-def explained(
+def translate_method_errors(
     method: Callable[Concatenate[Owner, Arguments], Result],
 ) -> Callable[Concatenate[Owner, Arguments], Result]:
     """Translate the exceptions of LanceDB in a method, after LanceDB's own retries.
 
     Raises:
-        TranscriptionError: raised by the decorated method, as by `translated`.
+        TranscriptionError: raised by the decorated method, as by `translate_lancedb_errors`.
 
     """
 
     @functools.wraps(method)
     def wrapped(index: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with translated(index.uri):
+        with translate_lancedb_errors(index.uri):
             return method(index, *args, **kwargs)
 
     return wrapped
 
 
 @contextmanager
-def translated(uri: str) -> Iterator[None]:
+def translate_lancedb_errors(uri: str) -> Iterator[None]:
     """Translate the exceptions of LanceDB in a block; a generator has to enter it inside its own body.
 
     Raises:

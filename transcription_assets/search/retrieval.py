@@ -38,7 +38,7 @@ class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
     `reading` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), or
-    float16 numbers in `near` (no `near_in_steps`).
+    float16 numbers in `near` (no `has_int8_near`).
     """
 
     table: Any
@@ -48,7 +48,7 @@ class Snapshot:
     embedding_model: str
     dimension: int
     has_kinds: bool = True
-    near_in_steps: bool = True
+    has_int8_near: bool = True
 
 
 async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
@@ -203,7 +203,7 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
         return {}
     columns = ["card", "near", "vector"]
     found = await snapshot.reading.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
-    decode = schema.decode_vectors if snapshot.near_in_steps else schema.decode_halves
+    decode = schema.decode_vectors if snapshot.has_int8_near else schema.decode_halves
     vectors = iter(_matrix(found["vector"], snapshot.dimension))
     has_vector = found["vector"].is_valid().to_pylist()
     stored = zip(found[ROW].to_pylist(), found["card"].to_pylist(), found["near"].to_pylist(), has_vector, strict=True)

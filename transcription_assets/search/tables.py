@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
-from transcription_assets.search.index_errors import RAISED, are_files_gone, is_lost_race, translated
+from transcription_assets.search.index_errors import RAISED, are_files_gone, is_lost_race, translate_lancedb_errors
 from transcription_assets.storage import temporary
 from transcription_assets.storage.errors import error_text
 
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def awaited(work: Coroutine[Any, Any, Result]) -> Result:
+def run_coroutine(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on LanceDB's own event loop, which survives a fork, and return its result."""
     from lancedb.background_loop import LOOP
 
@@ -47,7 +47,7 @@ def awaited(work: Coroutine[Any, Any, Result]) -> Result:
     return done
 
 
-def has_cards(table: Any) -> bool:
+def has_current_columns(table: Any) -> bool:
     """Return whether the table has the columns of decision 19; one that has not is never searched."""
     return "card" in table.schema.names
 
@@ -109,7 +109,7 @@ class Tables:
             await table.checkout(version)
             return table
 
-        return awaited(opened())
+        return run_coroutine(opened())
 
     def forget(self) -> None:
         """Clear the cache of open tables."""
@@ -141,7 +141,7 @@ class Tables:
             is_first = self.put_new(path, manifest.read_bytes())
         if is_first and "text" in schema.names:
             # Without this index LanceDB splits text at spaces only and keeps accents: some words would not be found.
-            self._indexed(name, "text", _of_words())
+            self._create_index(name, "text", _word_index())
 
     def put_new(self, path: str, content: bytes) -> bool:
         """Write a file of the folder if none exists; return False if another process was first.
@@ -150,7 +150,7 @@ class Tables:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             try:
                 obstore.put(self._files, path, content, mode="create")
             except (AlreadyExistsError, PreconditionError):
@@ -165,7 +165,7 @@ class Tables:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             obstore.put(self._files, path, content)
 
     def get(self, path: str, known_etag: str | None = None) -> tuple[bytes | None, str | None]:
@@ -179,7 +179,7 @@ class Tables:
         """
         if self._is_missing:
             return None, None
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             try:
                 etag = obstore.head(self._files, path)["e_tag"]
                 if etag is not None and etag == known_etag:
@@ -196,7 +196,7 @@ class Tables:
             TranscriptionError: the store refuses or does not answer.
 
         """
-        with translated(self.uri), suppress(NotFoundError, FileNotFoundError):
+        with translate_lancedb_errors(self.uri), suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._files, path)
 
     def pointer(self) -> dict[str, str]:
@@ -209,7 +209,7 @@ class Tables:
         """
         return self._pointer()[0]
 
-    def point(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    def change_pointer(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
         """Replace the content of the pointer file by `change(content)` and return the new content.
 
         `change` is called again if another process wrote first, so that no change is lost. It must have no side
@@ -224,7 +224,7 @@ class Tables:
         if change(current) == current:
             return current
         for attempt in range(ATTEMPTS):
-            with self._one_at_a_time():
+            with self._pointer_lock():
                 before, etag = self._pointer()
                 after = change(before)
                 if after == before or self._put_pointer(after, etag):
@@ -236,7 +236,7 @@ class Tables:
         """Return the content of the pointer file and its ETag, which is None if there is no file."""
         if self._is_missing:
             return {}, None
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             try:
                 found = obstore.get(self._files, POINTER)
                 content = json.loads(bytes(found.bytes()))
@@ -256,7 +256,7 @@ class Tables:
         content = json.dumps(pointer, indent=1).encode()
         if etag is None:
             return self.put_new(POINTER, content)
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             try:
                 # Local folders have no conditional writes: there the lock excludes others.
                 obstore.put(self._files, POINTER, content, mode="overwrite" if self._is_local else {"e_tag": etag})
@@ -265,14 +265,14 @@ class Tables:
         return True
 
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
+    def _pointer_lock(self) -> Iterator[None]:
         """Hold the lock on the pointer file of a local folder; a bucket has conditional writes by ETag instead."""
         if not self._is_local:
             yield
             return
         from filelock import FileLock, Timeout
 
-        with translated(self.uri):
+        with translate_lancedb_errors(self.uri):
             Path(self.uri).mkdir(parents=True, exist_ok=True)
             try:
                 lock = FileLock(f"{self.uri}/{POINTER}.lock").acquire(timeout=LOCK_S)
@@ -283,7 +283,7 @@ class Tables:
         with lock:
             yield
 
-    def written(self, name: str, write: Callable[[Any], Result]) -> Result:
+    def retry_write(self, name: str, write: Callable[[Any], Result]) -> Result:
         """Call `write` with the newest version of the table; retry lost races after LanceDB's own ten retries.
 
         A write whose files were removed by the clean-up of another process is repeated, too.
@@ -316,17 +316,17 @@ class Tables:
 
         """
         table = self.newest(name)
-        if table is None or not has_cards(table):
+        if table is None or not has_current_columns(table):
             return  # dropped meanwhile by the maintenance of another process, or not searched any more
         rows = int(table.count_rows())
         indexed = {column for item in table.list_indices() if _is_complete(item) for column in item.columns}
-        for column, config in _worthwhile(rows):
+        for column, config in _indexes_for(rows):
             if column not in indexed and column in table.schema.names:  # those of earlier columns have no kind
-                self._indexed(name, column, config)
-        self.written(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+                self._create_index(name, column, config)
+        self.retry_write(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
-    def _indexed(self, name: str, column: str, config: Any) -> None:
-        self.written(name, lambda table: table.create_index(column, config=config))
+    def _create_index(self, name: str, column: str, config: Any) -> None:
+        self.retry_write(name, lambda table: table.create_index(column, config=config))
 
     @property
     def _is_local(self) -> bool:
@@ -356,7 +356,7 @@ def _pause(attempt: int) -> float:
     return random.uniform(0.0, min(LONGEST_PAUSE_S, 0.25 * 2**attempt))  # noqa: S311 -- no secret
 
 
-def _of_words() -> Any:
+def _word_index() -> Any:
     """Return the full-text index of words in any script.
 
     It has no stemming, which is specific to one language, and no stop words, so that "to be or not to be" can be found
@@ -375,13 +375,13 @@ def _is_complete(index: Any) -> bool:
     return (index.index_details or {}).get("max_token_length") is None
 
 
-def _worthwhile(rows: int) -> list[tuple[str, Any]]:
+def _indexes_for(rows: int) -> list[tuple[str, Any]]:
     """Return the indexes that pay for so many rows: words first, then filters, then vectors."""
     from lancedb.index import Bitmap, BTree, IvfRq, LabelList
 
     if not rows:
         return []
-    indexes: list[tuple[str, Any]] = [("text", _of_words())]
+    indexes: list[tuple[str, Any]] = [("text", _word_index())]
     if rows >= VECTOR_INDEX_ROWS:
         indexes += [("media_key", BTree()), ("language", Bitmap()), ("recorded", BTree()), ("duration_s", BTree())]
         indexes += [("kind", Bitmap()), ("speakers", LabelList()), ("vector", IvfRq(distance_type="dot"))]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcription_assets.search.filters import quoted
-from transcription_assets.search.index_errors import FilesGone, explained
+from transcription_assets.search.index_errors import FilesGone, translate_method_errors
 from transcription_assets.search.tables import Tables
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Voiceprints:
         self._people.clear()
         self._tables.forget()
 
-    @explained
+    @translate_method_errors
     def replace(self, rows: Sequence[Voiceprint], media_keys: Collection[str]) -> bool:
         """Make `rows` the only voiceprints of these recordings; unchanged rows are not written again.
 
@@ -109,13 +109,13 @@ class Voiceprints:
         for name in {*names, *self._tables.names(PREFIX)}:
             own = names.get(name, [])
             dimension = max((len(row.vector) for row in own), default=0)
-            if dimension and self._tables.written(name, lambda table: table is None):
+            if dimension and self._tables.retry_write(name, lambda table: table is None):
                 self._tables.make(name, _schema(dimension))
             has_written |= self._replace(name, own, media_keys)
         return has_written
 
     @_read_twice
-    @explained
+    @translate_method_errors
     def people_near(self, model: str, vectors: Sequence[Vector], least: float) -> list[list[Neighbour]]:
         """Return for each vector the confirmed speakers whose voiceprint has at least this cosine with it.
 
@@ -136,7 +136,7 @@ class Voiceprints:
         ]
 
     @_read_twice
-    @explained
+    @translate_method_errors
     def recordings_near(self, model: str, vectors: Sequence[Vector], least: float) -> set[str]:
         """Return the recordings in which a speaker has a voiceprint with at least this cosine with one of `vectors`.
 
@@ -155,7 +155,7 @@ class Voiceprints:
         return found
 
     @_read_twice
-    @explained
+    @translate_method_errors
     def of_people(self, people: Collection[str]) -> list[Voiceprint]:
         """Return the confirmed voiceprints of these people (IDs).
 
@@ -168,7 +168,7 @@ class Voiceprints:
         return self._rows(f"person IN ({', '.join(map(quoted, sorted(people)))})")
 
     @_read_twice
-    @explained
+    @translate_method_errors
     def of_recordings(self, media_keys: Collection[str]) -> list[Voiceprint]:
         """Return the voiceprints of these recordings.
 
@@ -178,7 +178,7 @@ class Voiceprints:
         """
         return self._rows(_of(media_keys)) if media_keys else []
 
-    @explained
+    @translate_method_errors
     def erase(self, people: Collection[str]) -> None:
         """Remove the rows of these people (IDs), and everything that was removed before, from all files of the tables.
 
@@ -189,8 +189,8 @@ class Voiceprints:
         gone = f"person IN ({', '.join(map(quoted, sorted(people)))})"
         with _ERASING:
             for name in self._tables.names(PREFIX):
-                self._tables.written(name, lambda table: table.delete(gone))
-                self._tables.written(name, _rewrite)
+                self._tables.retry_write(name, lambda table: table.delete(gone))
+                self._tables.retry_write(name, _rewrite)
 
     def _confirmed(self, name: str) -> tuple[list[tuple[str, str, str]], Matrix]:
         """Return (media key, label, person) and the voiceprint of each confirmed speaker, cached by table version."""
@@ -223,9 +223,9 @@ class Voiceprints:
         def write(table: Any) -> int:
             return _write(table, rows, media_keys) if table is not None and media_keys else 0
 
-        version = self._tables.written(name, write)
+        version = self._tables.retry_write(name, write)
         if version and version % COMPACT_EVERY == 0:
-            self._tables.written(name, lambda table: table.optimize(cleanup_older_than=timedelta(hours=1)))
+            self._tables.retry_write(name, lambda table: table.optimize(cleanup_older_than=timedelta(hours=1)))
         return version > 0
 
 

@@ -8,7 +8,8 @@ from transcription_assets.embedding import Weights
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.calibration import SENTENCE, SENTENCE_WORDS, WORDS, fit
 from transcription_assets.evaluation.search_quality import Question, questions, talks
-from transcription_assets.search.index import CALIBRATIONS, Index
+from transcription_assets.search.index import Index
+from transcription_assets.search.index_files import CALIBRATIONS
 from transcription_assets.search.query import Query
 from transcription_assets.search.searcher import Searcher
 from transcription_assets_tests.search.talks import BREAD, CHESS, SEA, ThemeEncoder, fill

@@ -32,7 +32,7 @@ NOBODY = 65_534
 
 
 def kind_of(text: str, raised: type[Exception] = RuntimeError) -> type[TranscriptionError]:
-    with pytest.raises(TranscriptionError) as failure, index_errors.translated("lancedb"):
+    with pytest.raises(TranscriptionError) as failure, index_errors.translate_lancedb_errors("lancedb"):
         raise raised(text)
     assert "delete" not in str(failure.value)
     assert ".rs" not in str(failure.value)

@@ -54,13 +54,13 @@ def test_writer_does_not_revert_a_finished_switch(case: Case) -> None:
 
     def change(said: dict[str, str]) -> dict[str, str]:
         asked.append(said)
-        if len(asked) == 2:  # after the pointer was read, before the change is written
-            other._switched(table_name(NEW)) if not case.store.is_local else None  # noqa: SLF001
+        if len(asked) == 2 and not case.store.is_local:  # after the pointer was read, before the change is written
+            other.switch(table_name(NEW))
         return {**said, "building": table_name("third")}
 
     if case.store.is_local:
         other.maintain()
-    said = late.point(change)
+    said = late.change_pointer(change)
     assert said["table"] == table_name(NEW)
     assert said["before"] == table_name(OLD)
     assert tables(case).pointer() == said
@@ -95,4 +95,4 @@ if __name__ == "__main__":
     own = Tables(sys.argv[1], literal_eval(os.environ["OPTIONS"]))
     sys.stdin.readline()
     for turn in range(TURNS):
-        own.point(lambda said, turn=turn: {**said, f"{sys.argv[2]}-{turn}": "x"})
+        own.change_pointer(lambda said, turn=turn: {**said, f"{sys.argv[2]}-{turn}": "x"})

@@ -15,7 +15,7 @@ from transcription_assets.domain.passages import Sentence
 from transcription_assets.errors import TransientFailure
 from transcription_assets.search import schema, tables
 from transcription_assets.search.index import Index
-from transcription_assets.search.index_errors import FilesGone, translated
+from transcription_assets.search.index_errors import FilesGone, translate_lancedb_errors
 from transcription_assets.storage import Store
 from transcription_assets_tests import seaweed
 from transcription_assets_tests.stores import Case
@@ -162,7 +162,7 @@ def test_repeated_commit_conflict_is_a_transient_failure(
         raise RuntimeError(lost)
 
     with pytest.raises(TransientFailure):
-        tables.Tables(table.uri, {}).written(schema.table_name("none"), lose)
+        tables.Tables(table.uri, {}).retry_write(schema.table_name("none"), lose)
     assert len(tried) == tables.ATTEMPTS
     assert all(0 <= pause <= tables.LONGEST_PAUSE_S for pause in pauses)
 
@@ -179,7 +179,7 @@ def test_write_whose_files_are_removed_is_repeated(tmp_path: Path, monkeypatch: 
             raise failures.pop()
         return "written"
 
-    assert tables.Tables(str(tmp_path), {}).written("none", write) == "written"
+    assert tables.Tables(str(tmp_path), {}).retry_write("none", write) == "written"
 
 
 def test_files_that_stay_missing_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +188,8 @@ def test_files_that_stay_missing_are_reported(tmp_path: Path, monkeypatch: pytes
     def fail(_newest: object) -> None:
         raise RuntimeError(FILE_GONE)
 
-    with pytest.raises(FilesGone), translated("a"):
-        tables.Tables(str(tmp_path), {}).written("none", fail)
+    with pytest.raises(FilesGone), translate_lancedb_errors("a"):
+        tables.Tables(str(tmp_path), {}).retry_write("none", fail)
 
 
 if __name__ == "__main__":
