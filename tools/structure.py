@@ -64,9 +64,9 @@ def _module(name: str, lines: int, tree: ast.Module) -> Module:
             module.functions[node.name] = node
         elif isinstance(node, ast.ClassDef):
             module.functions |= {f"{node.name}.{item.name}": item for item in node.body if isinstance(item, Function)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
-            module.imports |= {item.asname or item.name: f"{node.module}.{item.name}" for item in node.names}
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.ImportFrom) and (inner.module or "").startswith(PACKAGE):
+            module.imports |= {item.asname or item.name: f"{inner.module}.{item.name}" for item in inner.names}
     return module
 
 
