@@ -16,6 +16,9 @@ hypothesis.settings.register_profile("transcription_assets", deadline=None, dera
 hypothesis.settings.load_profile("transcription_assets")
 
 
+# A test process of CI has less than one core: further threads of torch would wait for each other at full speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
 
