@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 
 from transcription_assets import models, settings
-from transcription_assets_tests import seaweed
+from transcription_assets_tests import recordings, seaweed
 from transcription_assets_tests.stores import Case, bucket_case, folder_case
 
 # A busy machine is no reason for a property to fail. In CI the same examples are tried each time: whether a change
@@ -15,6 +15,9 @@ from transcription_assets_tests.stores import Case, bucket_case, folder_case
 hypothesis.settings.register_profile("transcription_assets", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("transcription_assets")
 
+
+# A test process of CI has less than one core: further threads of torch would wait for each other at full speed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
@@ -81,6 +84,19 @@ def _service_models_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("botocore.session.create_loader", cache(create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _wheel_ffmpeg_is_first_on_the_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A distribution's ffmpeg loads some 200 shared libraries, which takes longer than decoding a test recording.
+
+    The tests in `media/` try that one as well.
+    """
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "ffmpeg").symlink_to(recordings.wheel_ffmpeg())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
         yield
 
 

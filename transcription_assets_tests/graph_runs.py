@@ -150,7 +150,7 @@ class Graph:
         found = self.instance.get_status_by_partition(dg.AssetKey(asset), keys, partitions)
         return {key: status.value for key, status in (found or {}).items() if status}
 
-    def evaluations(self, result: dg.ExecuteInProcessResult, asset: str) -> Counter[tuple[str, str]]:
+    def evaluations(self, result: dg.ExecuteInProcessResult | dg.DagsterRun, asset: str) -> Counter[tuple[str, str]]:
         """Return how often each (check, partition) was evaluated in the run."""
         found: Counter[tuple[str, str]] = Counter()
         for entry in self.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):

@@ -108,12 +108,13 @@ def test_our_systems_are_always_available() -> None:
 @pytest.mark.models
 def test_difficult_audio_gives_a_result_without_hallucinations(engine: Whisper, spoken: Samples) -> None:
     silence = np.zeros(120 * SAMPLE_RATE, np.float32)
+    spoken = spoken[: 5 * SAMPLE_RATE]
     sounds = {
         "speech": spoken,
         "clipped": np.clip(spoken * 8, -1, 1),
         "quiet": spoken * np.float32(0.05),
         "telephone": np.repeat(spoken[::2], 2)[: len(spoken)],
-        "a few words in long silence": np.concatenate([silence, spoken[: 5 * SAMPLE_RATE], silence]),
+        "a few words in long silence": np.concatenate([silence, spoken, silence]),
         "not a number": np.where(np.arange(len(spoken)) % 5000 == 0, np.nan, spoken).astype(np.float32),
         "a blink": spoken[: SAMPLE_RATE // 3],
         "silence": silence,
@@ -137,7 +138,7 @@ def test_alternating_languages_are_transcribed_by_sentence(engine: Whisper) -> N
     truth = {FOLDER / entry["file"]: entry for entry in json.loads(TOLD.read_text(encoding="utf-8"))}
     ffmpeg = recordings.wheel_ffmpeg()
     parts, said, pause = [], [], np.zeros(SAMPLE_RATE // 2, np.float32)
-    for english, italian in zip(truth[BEES]["sentences"][:3], truth[BREAD]["sentences"], strict=False):
+    for english, italian in zip(truth[BEES]["sentences"][:2], truth[BREAD]["sentences"], strict=False):
         for path, sentence in ((BEES, english), (BREAD, italian)):
             start, end = sentence["start"] - 0.05, sentence["end"] + 0.1
             parts += [*read_samples(path, ffmpeg=ffmpeg, start=max(start, 0.0), duration=end - start), pause]

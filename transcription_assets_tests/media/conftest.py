@@ -13,13 +13,16 @@ from transcription_assets_tests import recordings
 from transcription_assets_tests.media import http_store
 from transcription_assets_tests.media.http_store import HttpStore
 
+USERS_FFMPEG = shutil.which("ffmpeg")
+"""Found before a fixture puts that of the wheel in front of it."""
+
 
 @pytest.fixture(params=["wheel", "PATH"])
 def ffmpeg(request: pytest.FixtureRequest) -> str:
     """Return each supported ffmpeg: that of the wheel and the (often older) one on the PATH."""
     if request.param == "wheel":
         return recordings.wheel_ffmpeg()
-    return shutil.which("ffmpeg") or pytest.skip("no ffmpeg on PATH")
+    return USERS_FFMPEG or pytest.skip("no ffmpeg on PATH")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ LEVELS = 4000
 
 def loud(samples: Samples) -> list[Region]:
     """Fake voice activity detector: return the regions that are not zero."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], samples != 0, [0]])))
+    active = np.concatenate([[False], samples != 0, [False]])
+    edges = np.flatnonzero(active[1:] != active[:-1])
     return [Region(float(start / SAMPLE_RATE), float(end / SAMPLE_RATE)) for start, end in edges.reshape(-1, 2)]
 
 
@@ -64,12 +65,12 @@ class SpellingDecoder:
 
 
 def spelt(samples: Samples) -> Iterator[Word]:
-    clock = 0
-    for level, run in groupby(np.round(samples * LEVELS).astype(int).tolist()):
-        length = len(list(run))
-        if level:
-            yield Word(clock / SAMPLE_RATE, (clock + length) / SAMPLE_RATE, f" {level}", 0.9)
-        clock += length
+    """Yield the words in these samples: the runs of one level that is not zero."""
+    levels = np.round(samples * LEVELS).astype(np.int16)
+    edges = [0, *(np.flatnonzero(levels[1:] != levels[:-1]) + 1).tolist(), len(levels)]
+    for start, end in pairwise(edges):
+        if start < end and levels[start]:
+            yield Word(start / SAMPLE_RATE, end / SAMPLE_RATE, f" {levels[start]}", 0.9)
 
 
 def spelling(words: Sequence[Word], duration: float) -> Samples:

@@ -107,7 +107,7 @@ def test_batches_are_bounded_and_spread_evenly_over_workers(jobs: int, most: int
     assert jobs < workers or math.ceil(jobs / size) <= math.ceil(jobs / (most * workers)) * workers
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 6))
 def test_batches_do_not_depend_on_the_threads(phrases: int, threads: int, parallel: int) -> None:
     """Words may differ between batches, so workers with any number of threads must make the same ones."""

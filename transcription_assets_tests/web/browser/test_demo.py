@@ -1,5 +1,6 @@
 """The demo in a real browser, processed by the real models: each question lands on its second, and slides are shown."""
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,22 +10,30 @@ from playwright.sync_api import Browser
 
 from transcription_assets import models
 from transcription_assets.cli.process import Report, process
+from transcription_assets.pipeline import slides
 from transcription_assets.settings import Settings
 from transcription_assets.web.archive import Archive
 from transcription_assets.wiring import Services
-from transcription_assets_tests import demo, recordings, served
+from transcription_assets_tests import demo, demo_library, recordings, served
 from transcription_assets_tests.web.browser import browsing
 from transcription_assets_tests.web.browser.browsing import PHONE, Opened, picture, stands_at
 
-pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("browser"), pytest.mark.timeout(demo_library.TIMEOUT_S)]
 
-WATCH_BREAD = f"/watch/video/{demo.BREAD.name}"
+WATCH_BREAD = f"/watch/{demo_library.KEYS[demo.BREAD]}"
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Embed the transcripts of the demo library with the multilingual model, and read the slides of BREAD.
+
+    Reading the slides of the others too would take as long as everything else.
+    """
+    root = tmp_path_factory.mktemp("demo") / "store"
+    with demo_library.opened(request.config, tmp_path_factory) as made:
+        shutil.copytree(made.graph.root, root, ignore=shutil.ignore_patterns("lancedb"))
     chosen = Settings(
-        store=str(tmp_path_factory.mktemp("demo") / "store"),
+        store=str(root),
         model="base",
         encoder_model="universal-sentence-encoder-multilingual",
         ffmpeg=recordings.wheel_ffmpeg(),
@@ -34,21 +43,39 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
         serve_searches_per_minute=100_000,
     )
     locate = partial(models.pull, folder=chosen.models_dir)
-    tools = Services(chosen, locate)
-    keys = [f"video/{path.name}" for path in (demo.BEES, demo.BREAD, demo.WIZARD)]
-    for key, path in zip(keys, (demo.BEES, demo.BREAD, demo.WIZARD), strict=True):
-        tools.store.put_media(key, path)
-    report = Report()
-    for _ in process(tools, keys, lambda _step: None, report):
-        pass
-    assert report.failed == {}
+    for with_slides, path in ((False, demo.BEES), (False, demo.WIZARD), (True, demo.BREAD)):
+        tools = Services(chosen.model_copy(update={"slides": with_slides}), locate)
+        report = Report()
+        for _ in process(tools, [demo_library.KEYS[path]], lambda _step: None, report):
+            pass
+        assert (report.failed, report.incomplete) == ({}, {})
+        assert report.audio_s == 0.0, "the transcripts are those of the demo library"
     return Archive(chosen, locate)
 
 
+@pytest.fixture(scope="module")
+def address(archive: Archive) -> Iterator[str]:
+    with served.listening(archive) as address:
+        yield address
+
+
 @pytest.fixture
-def opened(browser: Browser, archive: Archive) -> Iterator[Opened]:
-    with served.listening(archive) as address, browsing.opening(browser, address) as opened:
+def opened(browser: Browser, address: str) -> Iterator[Opened]:
+    with browsing.opening(browser, address) as opened:
         yield opened
+
+
+def test_the_italian_slides_of_the_demo_are_read(archive: Archive) -> None:
+    made = slides.load(archive.tools.store, demo_library.KEYS[demo.BREAD])
+    assert made is not None
+    assert [slide.text.split("\n")[1] for slide in made.slides] == [
+        "Alle due di notte",
+        "Un vecchio lievito",
+        "Il pane dorme",
+        "L’anello nel pane",
+        "Prima di sera",
+    ]
+    assert [slide.start for slide in made.slides] == pytest.approx([0.0, 10.2, 21.4, 32.8, 46.2], abs=0.25)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +91,7 @@ def opened(browser: Browser, archive: Archive) -> Iterator[Opened]:
 def test_first_hit_starts_the_player_at_its_second(opened: Opened, question: str, path: Path, second: float) -> None:
     page = opened(f"/?q={question}")
     page.locator(".hits .hit").first.click()
-    page.wait_for_url(f"**/watch/video/{path.name}**")
+    page.wait_for_url(f"**/watch/{demo_library.KEYS[path]}**")
     stands_at(page, second, within=0.6)
 
 
