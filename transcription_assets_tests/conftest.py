@@ -18,6 +18,9 @@ hypothesis.settings.load_profile("transcription_assets")
 
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
+# Tests start hundreds of Python processes: without bytecode each would compile all of our modules, a second of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
