@@ -1,6 +1,7 @@
 """Composition root: builds stores, encoders and other services from settings, for commands, web server and Dagster.
 
-`worker_wiring` builds the speech engine and the workers.
+`worker_wiring` builds the speech engine and the workers. What a service needs is imported when it is built: a worker
+process, of which a run starts many, needs few of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,35 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from transcription_assets import media, models
-from transcription_assets.answers.asking import Asker
-from transcription_assets.answers.service import LanguageModel
-from transcription_assets.domain.transcript import Segment
-from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder, universal
-from transcription_assets.embedding.api import ApiEncoder
+from transcription_assets.embedding import Encoder, Prompts, SentenceEncoder
 from transcription_assets.embedding.profiles import profile
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.events import catalogue
-from transcription_assets.events.delivery import Deliverer
-from transcription_assets.events.webhooks import Sender
-from transcription_assets.guarded_http import parse_networks
-from transcription_assets.pipeline import audio, embeddings, transcript
-from transcription_assets.pipeline.embeddings import PassageOptions
-from transcription_assets.pipeline.identification import IdentificationTools
-from transcription_assets.pipeline.slides import SlideTools
-from transcription_assets.pipeline.speakers import SpeakerTools
+from transcription_assets.pipeline import audio
 from transcription_assets.pipeline.video import MediaDecoder
-from transcription_assets.search.index import Index
-from transcription_assets.search.searcher import Searcher
-from transcription_assets.search.voiceprints import Voiceprints
 from transcription_assets.settings import Settings
-from transcription_assets.slides.local import LocalReader
-from transcription_assets.sources.fetching import Fetcher, SourceLimits
-from transcription_assets.sources.spool import SpoolLimits, UploadSpool
-from transcription_assets.speakers.diariser import Bounds, Diariser
-from transcription_assets.speakers.local import LocalDiariser
 from transcription_assets.speech import AudioSource, Engine, transcribe_one, usable_cores
 from transcription_assets.storage import Store
 from transcription_assets.worker_wiring import (
@@ -49,6 +31,22 @@ from transcription_assets.worker_wiring import (
 from transcription_assets.workers.manifest import Stage
 from transcription_assets.workers.recordings import RecordingWorkers
 from transcription_assets.workers.worker import Decoding, StageWork, WholeRecordings
+
+if TYPE_CHECKING:
+    from transcription_assets.answers.asking import Asker
+    from transcription_assets.domain.transcript import Segment
+    from transcription_assets.events.delivery import Deliverer
+    from transcription_assets.pipeline.embeddings import PassageOptions
+    from transcription_assets.pipeline.identification import IdentificationTools
+    from transcription_assets.pipeline.slides import SlideTools
+    from transcription_assets.pipeline.speakers import SpeakerTools
+    from transcription_assets.pipeline.transcript import TranscriptTools
+    from transcription_assets.search.index import Index
+    from transcription_assets.search.searcher import Searcher
+    from transcription_assets.search.voiceprints import Voiceprints
+    from transcription_assets.sources.fetching import Fetcher, SourceLimits
+    from transcription_assets.sources.spool import UploadSpool
+    from transcription_assets.speakers.diariser import Diariser
 
 DIARISER_MODEL = "campplus-segmentation"
 READER_MODEL = "pp-ocrv6-small"
@@ -63,6 +61,8 @@ def build_encoder(locate: Locate, name: str, device: str) -> Encoder:
         TranscriptionError: the model cannot be located.
 
     """
+    from transcription_assets.embedding import universal
+
     located = locate(name, "encoder")
     if located.name == universal.NAME:
         return universal.UniversalEncoder(located.path, name=located.name, revision=located.revision)
@@ -82,6 +82,8 @@ def build_api_encoder(url: str, name: str, key: str, dollars_per_million: float)
         PermanentFailure: `key` holds characters that are not allowed in an HTTP header.
 
     """
+    from transcription_assets.embedding.api import ApiEncoder
+
     return ApiEncoder(url, name, key=key, dollars_per_million=dollars_per_million, prompts=_prompts(name))
 
 
@@ -90,13 +92,16 @@ def _prompts(name: str) -> Prompts:
     return Prompts(known.query, known.passage)
 
 
-def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> SpeakerTools:
+def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> "SpeakerTools":
     """Build the diariser; its weights load with the first recording.
 
     Raises:
         TranscriptionError: its model cannot be located, a package is missing, or the bounds exclude each other.
 
     """
+    from transcription_assets.pipeline.speakers import SpeakerTools
+    from transcription_assets.speakers.diariser import Bounds
+
     if 0 < chosen.speakers_max < chosen.speakers_min:
         raise PermanentFailure(
             f"TRANSCRIPTION_SPEAKERS_MIN={chosen.speakers_min} is above TRANSCRIPTION_SPEAKERS_MAX="
@@ -108,18 +113,23 @@ def build_speaker_tools(locate: Locate, chosen: Settings, ffmpeg: str) -> Speake
 
         diariser = PyannoteDiariser("cpu" if chosen.executor == "k8s" else chosen.device)  # its pod has no GPU
     else:
+        from transcription_assets.speakers.local import LocalDiariser
+
         diariser = LocalDiariser(locate(DIARISER_MODEL, "voice"))
     bounds = Bounds(chosen.speakers_min, chosen.speakers_max)
     return SpeakerTools(diariser, ffmpeg, bounds, only_several=chosen.speakers == "auto")
 
 
-def build_slide_tools(locate: Locate, decoder: MediaDecoder) -> SlideTools:
+def build_slide_tools(locate: Locate, decoder: MediaDecoder) -> "SlideTools":
     """Build the reader of text; its weights load with the first picture.
 
     Raises:
         TranscriptionError: its model cannot be located.
 
     """
+    from transcription_assets.pipeline.slides import SlideTools
+    from transcription_assets.slides.local import LocalReader
+
     return SlideTools(LocalReader(locate(READER_MODEL, "ocr"), usable_cores()), decoder)
 
 
@@ -146,48 +156,58 @@ class Services:
         return Store.open(chosen.store, link_roots=chosen.link_folders, read_only=self.read_only)
 
     @cached_property
-    def table(self) -> Index:
+    def table(self) -> "Index":
         """The search index in the store.
 
         Raises:
             TranscriptionError: the store cannot be opened.
 
         """
+        from transcription_assets.search.index import Index
+
         return Index(self.store.lancedb_uri, self.store.lancedb_options)
 
     @cached_property
-    def voiceprints(self) -> Voiceprints:
+    def voiceprints(self) -> "Voiceprints":
         """The tables of voiceprints in the store.
 
         Raises:
             TranscriptionError: the store cannot be opened.
 
         """
+        from transcription_assets.search.voiceprints import Voiceprints
+
         return Voiceprints(self.store.lancedb_uri, self.store.lancedb_options)
 
     @property
-    def identification(self) -> IdentificationTools:
+    def identification(self) -> "IdentificationTools":
         """What is needed to change who the speakers are.
 
         Raises:
             TranscriptionError: the store cannot be opened.
 
         """
+        from transcription_assets.pipeline.identification import IdentificationTools
+
         return IdentificationTools(self.store, self.voiceprints, self.table, lambda: self.encoder, self.passage_options)
 
     @cached_property
-    def fetcher(self) -> Fetcher:
+    def fetcher(self) -> "Fetcher":
         """Fetches recordings of the sources into the store.
 
         Raises:
             TranscriptionError: ffmpeg is missing, or the store cannot be opened.
 
         """
+        from transcription_assets.sources.fetching import Fetcher
+
         return Fetcher(self.store, self.decoder, source_limits(self.settings))
 
     @cached_property
-    def spool(self) -> UploadSpool:
+    def spool(self) -> "UploadSpool":
         """The unfinished uploads for this store; several stores share the folder of the settings."""
+        from transcription_assets.sources.spool import SpoolLimits, UploadSpool
+
         chosen = self.settings
         limits = SpoolLimits(
             int(chosen.upload_max_gb * 1e9),
@@ -228,16 +248,18 @@ class Services:
         return build_engine(self.locate, SpeechSettings.of(self.settings), self.settings.speech_key)
 
     @cached_property
-    def transcript_tools(self) -> transcript.TranscriptTools:
+    def transcript_tools(self) -> "TranscriptTools":
         """The tools of the transcript step; its worker processes are kept until the end of the command.
 
         Raises:
             TranscriptionError: ffmpeg is missing, or the model cannot be located.
 
         """
+        from transcription_assets.pipeline.transcript import TranscriptTools
+
         ffmpeg = self.decoder.ffmpeg
         chosen = SpeechSettings.of(self.settings)
-        return transcript.TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg, uuid4().hex), ffmpeg)
+        return TranscriptTools(build_transcriber(self.engine, chosen, ffmpeg, uuid4().hex), ffmpeg)
 
     @cached_property
     def audio_workers(self) -> RecordingWorkers:
@@ -257,6 +279,8 @@ class Services:
             TranscriptionError: the encoder cannot be built, or a setting that they need is missing.
 
         """
+        from transcription_assets.pipeline import embeddings
+
         options = embeddings.options(self.encoder, self.passage_options)
         return build_recording_workers("embeddings", options, uuid4().hex, self.settings)
 
@@ -271,6 +295,8 @@ class Services:
             extract: Callable[[Store, str], object] = lambda store, key: audio.materialise(store, key, self.decoder)  # noqa: E731
             return WholeRecordings(stage, audio.options(self.decoder), extract)
         if stage == "embeddings":
+            from transcription_assets.pipeline import embeddings
+
             encoder, passage_options = self.encoder, self.passage_options
             return WholeRecordings(
                 stage,
@@ -280,7 +306,7 @@ class Services:
         return Decoding(self.engine, self.decoder.ffmpeg)
 
     @cached_property
-    def speaker_tools(self) -> SpeakerTools:
+    def speaker_tools(self) -> "SpeakerTools":
         """The diariser of the step `speakers`.
 
         Raises:
@@ -290,7 +316,7 @@ class Services:
         return build_speaker_tools(self.locate, self.settings, self.decoder.ffmpeg)
 
     @cached_property
-    def slide_tools(self) -> SlideTools:
+    def slide_tools(self) -> "SlideTools":
         """The reader of text of the step `slides`.
 
         Raises:
@@ -299,7 +325,7 @@ class Services:
         """
         return build_slide_tools(self.locate, self.decoder)
 
-    def segments_of(self, path: Path) -> Sequence[Segment]:
+    def segments_of(self, path: Path) -> Sequence["Segment"]:
         """Return the words of a file that is not in the store, decoded in this process.
 
         Raises:
@@ -312,8 +338,10 @@ class Services:
         return transcribe_one(self.engine, source).segments
 
     @property
-    def passage_options(self) -> PassageOptions:
+    def passage_options(self) -> "PassageOptions":
         """The options of the embeddings step."""
+        from transcription_assets.pipeline.embeddings import PassageOptions
+
         chosen = self.settings
         return PassageOptions(chosen.passage_s, chosen.search_low_confidence, chosen.slides)
 
@@ -332,17 +360,19 @@ class Services:
         return build_encoder(self.locate, chosen.encoder_model, chosen.encodes_on)
 
     @cached_property
-    def searcher(self) -> Searcher:
+    def searcher(self) -> "Searcher":
         """The search, one for all requests of a process.
 
         Raises:
             TranscriptionError: the store cannot be opened.
 
         """
+        from transcription_assets.search.searcher import Searcher
+
         return Searcher(self.table, self.encoder_of)
 
     @cached_property
-    def asker(self) -> Asker | None:
+    def asker(self) -> "Asker | None":
         """Answering of questions, None if no language model is set.
 
         Raises:
@@ -352,6 +382,9 @@ class Services:
         chosen = self.settings
         if not chosen.ask_url:
             return None
+        from transcription_assets.answers.asking import Asker
+        from transcription_assets.answers.service import LanguageModel
+
         key = chosen.ask_key.get_secret_value()
         model = LanguageModel(chosen.ask_url, chosen.ask_model, key=key, timeout_s=chosen.ask_timeout_s)
         return Asker(model, chosen.ask_tokens)
@@ -385,8 +418,11 @@ class Services:
         return found
 
 
-def source_limits(chosen: Settings) -> SourceLimits:
+def source_limits(chosen: Settings) -> "SourceLimits":
     """Return the limits of sources."""
+    from transcription_assets.guarded_http import parse_networks
+    from transcription_assets.sources.fetching import SourceLimits
+
     return SourceLimits(
         chosen.downloads_dir,
         parse_networks(chosen.source_allowed),
@@ -396,13 +432,18 @@ def source_limits(chosen: Settings) -> SourceLimits:
     )
 
 
-def build_deliverer(store: Store, chosen: Settings) -> Deliverer:
+def build_deliverer(store: Store, chosen: Settings) -> "Deliverer":
     """Build the delivery of events.
 
     Raises:
         InvalidEvents: a setting about receivers is invalid.
 
     """
+    from transcription_assets.events import catalogue
+    from transcription_assets.events.delivery import Deliverer
+    from transcription_assets.events.webhooks import Sender
+    from transcription_assets.guarded_http import parse_networks
+
     secrets = catalogue.parse_secrets(chosen.event_secrets.get_secret_value())
     sender = Sender(secrets=secrets, networks=parse_networks(chosen.event_allowed))
     return Deliverer(store, sender, catalogue.parse_channels(chosen.event_channels.get_secret_value()))

@@ -1,25 +1,27 @@
-"""All processing steps for recordings in any store, run without Dagster, with fake models."""
+"""All processing steps for recordings in any store, run without Dagster, with fake models.
+
+Worker processes use the script too, so what only the steps need is imported when they run.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from transcription_assets.cli.process import Report, process
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.models import Located
-from transcription_assets.pipeline.slides import SlideTools
-from transcription_assets.pipeline.speakers import SpeakerTools
-from transcription_assets.search.schema import FIRST_TABLE
 from transcription_assets.settings import Settings
-from transcription_assets.slides.reader import TextReader
-from transcription_assets.speakers.diariser import Diariser
 from transcription_assets.storage import Store
 from transcription_assets.wiring import Services
 from transcription_assets_tests import recordings
 from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
+
+if TYPE_CHECKING:
+    from transcription_assets.cli.process import Report
+    from transcription_assets.slides.reader import TextReader
+    from transcription_assets.speakers.diariser import Diariser
 
 PASSAGE_S = 5.0
 
@@ -48,8 +50,8 @@ class Chain:
     done_prefix: bool = False
     engine: ScriptedEngine = field(default_factory=lambda: ScriptedEngine(script()))
     encoder: HashEncoder = field(default_factory=HashEncoder)
-    diariser: Diariser | None = None
-    reader: TextReader | None = None
+    diariser: "Diariser | None" = None
+    reader: "TextReader | None" = None
 
     @property
     def tools(self) -> Services:
@@ -66,19 +68,25 @@ class Chain:
         tools = Services(chosen, no_model)
         tools.__dict__.update(store=self.store, engine=self.engine, encoder=self.encoder)
         if self.diariser:
+            from transcription_assets.pipeline.speakers import SpeakerTools
+
             tools.__dict__.update(speaker_tools=SpeakerTools(self.diariser, chosen.ffmpeg))
         if self.reader:
+            from transcription_assets.pipeline.slides import SlideTools
+
             tools.__dict__.update(slide_tools=SlideTools(self.reader, tools.decoder))
         return tools
 
-    def run(self, *keys: str) -> Report:
+    def run(self, *keys: str) -> "Report":
         """Process these recordings, asserting that all succeed."""
         report = self.attempt(*keys)
         assert report.failed == {}
         return report
 
-    def attempt(self, *keys: str) -> Report:
+    def attempt(self, *keys: str) -> "Report":
         """Process these recordings and return the report, which may contain failures."""
+        from transcription_assets.cli.process import Report, process
+
         report = Report()
         for _ in process(self.tools, keys, lambda _step: None, report):
             pass
@@ -87,6 +95,8 @@ class Chain:
     def table(self) -> Any:
         """Open the search table with all its versions."""
         import lancedb
+
+        from transcription_assets.search.schema import FIRST_TABLE
 
         database = lancedb.connect(self.store.lancedb_uri, storage_options=self.store.lancedb_options)
         (name,) = [name for name in database.list_tables().tables if name.startswith(FIRST_TABLE)]

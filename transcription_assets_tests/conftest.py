@@ -21,6 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
+# Tests start hundreds of Python processes: without bytecode each would compile all of our modules, a second of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -1,19 +1,15 @@
-"""FAKES for tests of the graph: they recognise no speech and encode no meaning."""
+"""FAKES that recognise no speech and encode no meaning, without Dagster: worker processes would wait for its import."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import dagster as dg
 import numpy as np
 
-from transcription_assets.defs.resources import EncoderResource, SpeechResource
 from transcription_assets.embedding import EmbeddingModel, Vectors, Weights
-from transcription_assets.pipeline.decoding import InProcessTranscriber, Transcriber
 from transcription_assets.speech.fake_engine import ScriptedEngine
-from transcription_assets.workers.coordinator import Announce
 
-__all__ = ["HashEncoder", "HashEncoding", "ScriptedEngine", "ScriptedSpeech"]
+__all__ = ["HashEncoder", "ScriptedEngine"]
 
 DIMENSION = 8
 
@@ -40,27 +36,3 @@ class HashEncoder:
         vectors = vectors.reshape(len(texts), self.dimension)
         unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
-
-
-class ScriptedSpeech(SpeechResource):
-    """FAKE: provides the engine that the test created."""
-
-    whisper_model: str = "scripted"
-    models_dir: str = ""
-    scripted: dg.ResourceDependency[ScriptedEngine]
-
-    def transcriber(self, ffmpeg: str, owner: str, _announce: Announce) -> Transcriber:
-        """Return a transcriber with the same engine each time, so that a test can inspect its calls."""
-        return InProcessTranscriber(self.scripted, ffmpeg, owner)
-
-
-class HashEncoding(EncoderResource):
-    """FAKE: provides the encoder that the test created."""
-
-    name: str = "hash"
-    models_dir: str = ""
-    encoder: dg.ResourceDependency[HashEncoder]
-
-    def open(self) -> HashEncoder:
-        """Return the same encoder each time."""
-        return self.encoder

@@ -27,7 +27,8 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.schema import polars_schema
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings
-from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
+from transcription_assets_tests.fake_resources import HashEncoding, ScriptedSpeech
+from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 
 CHAIN = ("video", "audio", "transcript", "embeddings")
 CHECKS = {

@@ -247,6 +247,8 @@ def test_file_with_an_unusual_name_is_processed_and_found(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRANSCRIPTION_WHISPER_MODEL", "tiny.en")
+    # The default encoder takes 10 s of CPU to import in each process, most of it for PyTorch.
+    monkeypatch.setenv("TRANSCRIPTION_ENCODER_MODEL", "universal-sentence-encoder-multilingual")
     empty = command("search", "--json", "anything")
     assert (empty.exit_code, empty.stdout.strip()) == (0, "[]"), empty.output
 

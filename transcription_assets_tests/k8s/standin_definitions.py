@@ -17,7 +17,8 @@ batch.RETRIES = dg.RetryPolicy(max_retries=2, delay=0.2)  # before the assets us
 
 from transcription_assets import definitions  # noqa: E402
 from transcription_assets.speech import DecodedWindow, PlannedWindow  # noqa: E402
-from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech  # noqa: E402
+from transcription_assets_tests.fake_resources import HashEncoding, ScriptedSpeech  # noqa: E402
+from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine  # noqa: E402
 
 
 @dataclass(slots=True)

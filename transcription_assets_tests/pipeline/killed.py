@@ -2,7 +2,9 @@
 
 Run as a program, it reads `url n` lines. For each line it forks a child that processes the recording in the store at
 that URL and kills itself during the n-th of the instrumented calls; the answer is `killed`, or the names of all calls
-if the child survived. It forks because importing everything again would take longer than the rest.
+if the child survived. It forks because importing everything again would take longer than the rest; libraries that the
+steps import when they need them are imported before the first fork for the same reason. None is used before it, so
+that no lock or thread of a library is in use at a fork.
 """
 
 import os
@@ -13,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +31,16 @@ from transcription_assets_tests.chain import PASSAGE_S, Chain
 from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 
 KEY = "video/talks/a.mp4"
+IMPORTED_BEFORE = (
+    "boto3",
+    "faster_whisper",
+    "icu4py.breakers",
+    "lancedb",
+    "numpy.random",
+    "onnxruntime",
+    "pysubs2",
+    "transcription_assets.cli.process",
+)
 
 
 @dataclass(slots=True)
@@ -129,6 +142,8 @@ def in_a_child(work: Callable[[], list[str]]) -> str:
 
 
 if __name__ == "__main__":
+    for library in IMPORTED_BEFORE:
+        import_module(library)
     for line in sys.stdin:
         url, _, number = line.rstrip("\n").rpartition(" ")
         print(in_a_child(lambda url=url, number=number: process(url, int(number))), flush=True)  # type: ignore[misc] # noqa: T201

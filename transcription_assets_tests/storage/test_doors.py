@@ -24,7 +24,8 @@ from transcription_assets.errors import PermanentFailure
 from transcription_assets.settings import Settings
 from transcription_assets.storage import Store
 from transcription_assets_tests import recordings, seaweed
-from transcription_assets_tests.fakes import HashEncoder, HashEncoding, ScriptedEngine, ScriptedSpeech
+from transcription_assets_tests.fake_resources import HashEncoding, ScriptedSpeech
+from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 
 SECONDS = 6
 

@@ -52,14 +52,26 @@ def left_behind(store: Store) -> list[str]:
     return [*store.list(media_keys.work()), *store.list("checkpoints/"), *store.list("deaths/")]
 
 
+LENGTHS = (47, 5, 20, 31)
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return the words of recordings of `LENGTHS` in short windows, decoded in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "WINDOW_S", 10.0)
+        store = Store.open(str(tmp_path_factory.mktemp("one process") / "store"))
+        return words(extracted(store, *LENGTHS).transcribe(in_process()))
+
+
 @pytest.mark.usefixtures("short_windows")
 @pytest.mark.parametrize("count", [1, 3])
-def test_workers_give_the_words_of_a_single_process(store: Store, tmp_path: Path, count: int) -> None:
-    lengths = (47, 5, 20, 31)
-    expected = words(extracted(Store.open(str(tmp_path / "other")), *lengths).transcribe(in_process()))
-    batch = extracted(store, *lengths)
+def test_workers_give_the_words_of_a_single_process(
+    store: Store, of_one_process: dict[str, object], count: int
+) -> None:
+    batch = extracted(store, *LENGTHS)
     with workers(count, shard_s=20.0, group_s=8.0) as tools:
-        assert words(batch.transcribe(tools)) == expected
+        assert words(batch.transcribe(tools)) == of_one_process
     assert left_behind(store) == []
 
 
