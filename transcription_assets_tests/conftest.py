@@ -84,6 +84,24 @@ def _service_models_are_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_read_once() -> Iterator[None]:
+    """Every database of a Dagster instance, of which each has two or more, would load all of Dagster's migrations."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    found: dict[str, ScriptDirectory] = {}
+    load = ScriptDirectory.from_config
+
+    def from_config(config: Config) -> ScriptDirectory:
+        place = str(config.get_main_option("script_location"))
+        return found.get(place) or found.setdefault(place, load(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
     """One real S3 server for all tests that ask for it."""
