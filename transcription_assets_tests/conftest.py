@@ -47,7 +47,6 @@ LONGEST_FIRST = (
     "web/test_assistants.py",
     "pipeline/test_replaced.py",
     "web/browser/test_library.py",
-    "defs/test_dev.py",
     "pipeline/test_slides.py",
     "evaluation/test_competitors.py",
     "web/browser/test_views.py",
@@ -61,7 +60,6 @@ LONGEST_FIRST = (
     "web/browser/test_search.py",
     "web/test_uploads_killed.py",
     "cli/test_commands.py",
-    "test_dev_server.py",
 )
 """Files of a minute or more on a busy machine, the longest first: begun last, one of them would be alone at the end."""
 
