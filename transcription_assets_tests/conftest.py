@@ -18,11 +18,10 @@ hypothesis.settings.load_profile("transcription_assets")
 
 # A test process of CI has less than one core: further threads of torch would wait for each other at full speed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
-
 # Tests start hundreds of Python processes: without bytecode each would compile all of our modules, a second of CPU.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +52,6 @@ LONGEST_FIRST = (
     "web/test_assistants.py",
     "pipeline/test_replaced.py",
     "web/browser/test_library.py",
-    "defs/test_dev.py",
     "pipeline/test_slides.py",
     "evaluation/test_competitors.py",
     "web/browser/test_views.py",
@@ -67,7 +65,6 @@ LONGEST_FIRST = (
     "web/browser/test_search.py",
     "web/test_uploads_killed.py",
     "cli/test_commands.py",
-    "test_dev_server.py",
 )
 """Files of a minute or more on a busy machine, the longest first: begun last, one of them would be alone at the end."""
 
@@ -100,6 +97,24 @@ def _wheel_ffmpeg_is_first_on_the_path(tmp_path_factory: pytest.TempPathFactory)
     (folder / "ffmpeg").symlink_to(recordings.wheel_ffmpeg())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_read_once() -> Iterator[None]:
+    """Every database of a Dagster instance, of which each has two or more, would load all of Dagster's migrations."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    found: dict[str, ScriptDirectory] = {}
+    load = ScriptDirectory.from_config
+
+    def from_config(config: Config) -> ScriptDirectory:
+        place = str(config.get_main_option("script_location"))
+        return found.get(place) or found.setdefault(place, load(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
 
 

@@ -47,7 +47,7 @@ class Graph:
     instance: dg.DagsterInstance
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
     encoder: HashEncoder = field(default_factory=HashEncoder)
-    decoder: DecoderResource = field(default_factory=DecoderResource)
+    decoder: DecoderResource = field(default_factory=lambda: DecoderResource(ffmpeg=recordings.wheel_ffmpeg()))
     speech: SpeechResource | None = None
     encoding: EncoderResource | None = None
     passage_s: float = 30.0

@@ -11,6 +11,8 @@ import pytest
 
 STALL_S = 300.0
 """Time without progress after which a wait fails."""
+POLL_S = 1.0
+"""A poll costs CPU time, which the processes waited for need."""
 ASK_S = 2.0
 
 
@@ -25,7 +27,7 @@ def until(
     asked = since
     while not condition():
         while True:
-            time.sleep(0.3)
+            time.sleep(POLL_S)
             now = progress()
             if now != seen:
                 seen, since = now, time.monotonic()

@@ -6,8 +6,8 @@ import dagster as dg
 
 from transcription_assets.defs.resources import DecoderResource
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.media import find_ffmpeg
 from transcription_assets_tests.graph_runs import Graph
+from transcription_assets_tests.recordings import wheel_ffmpeg
 
 BAD = 3
 
@@ -15,7 +15,7 @@ BAD = 3
 def decoder(tmp_path: Path, script: str) -> DecoderResource:
     """Return a decoder whose ffmpeg is a shell script that runs `script` first; `$*` is the command line."""
     program = tmp_path / "ffmpeg"
-    program.write_text(f'#!/bin/sh\n{script}\nexec {find_ffmpeg()} "$@"\n')
+    program.write_text(f'#!/bin/sh\n{script}\nexec {wheel_ffmpeg()} "$@"\n')
     program.chmod(0o755)
     return DecoderResource(ffmpeg=str(program))
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -115,9 +116,28 @@ def test_definitions_load_without_heavy_imports_or_warnings() -> None:
     assert loaded.strip() == "[]", "slows every code server, daemon and step"
 
 
-def test_library_and_command_line_do_not_import_dagster() -> None:
-    code = """
-import importlib, pkgutil, sys, json, transcription_assets
+@dataclass(frozen=True, slots=True)
+class Imports:
+    """What a process had imported in the end, and what at three earlier moments."""
+
+    modules: set[str]
+    definitions_by_pipeline: bool
+    heavy: list[str]
+    dagster: list[str]
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    """Import a step, then what the command line needs, then every module but those for Dagster, in one process."""
+    code = f"""
+import importlib, pkgutil, sys, json
+sys.modules["transcription_assets.defs"] = None  # walk_packages imports packages to list their modules
+import transcription_assets.pipeline.audio
+definitions = "transcription_assets.definitions" in sys.modules
+from transcription_assets import storage, media, speech, embedding, models, settings, wiring
+from transcription_assets.cli import main, doctor, process
+from transcription_assets.search import index
+heavy = [m for m in {HEAVY} if m in sys.modules]
 modules = [
     module.name
     for module in pkgutil.walk_packages(transcription_assets.__path__, "transcription_assets.")
@@ -125,32 +145,28 @@ modules = [
 ]
 for module in modules:
     importlib.import_module(module)
-print(json.dumps([modules, [m for m in sys.modules if m.partition(".")[0] in ("dagster", "dagster_aws")]]))
+dagster = [m for m in sys.modules if m.partition(".")[0] in ("dagster", "dagster_aws")]
+print(json.dumps([modules, definitions, heavy, dagster]))
 """
-    # walk_packages imports packages to list their modules, so the import of `defs` is blocked first.
-    modules, dagster = json.loads(python(f"import sys\nsys.modules['transcription_assets.defs'] = None\n{code}"))
+    modules, definitions, heavy, dagster = json.loads(python(code))
+    return Imports(set(modules), definitions, heavy, dagster)
+
+
+def test_library_and_command_line_do_not_import_dagster(imports: Imports) -> None:
     assert {
         "transcription_assets.domain.media_keys",
         "transcription_assets.pipeline.video",
         "transcription_assets.cli.main",
-    } <= {*modules}
-    assert dagster == []
+    } <= imports.modules
+    assert imports.dagster == []
 
 
-def test_importing_the_library_loads_no_heavy_packages() -> None:
-    code = f"""
-import sys
-from transcription_assets import storage, media, speech, embedding, models, settings, wiring
-from transcription_assets.cli import main, doctor, process
-from transcription_assets.search import index
-print([m for m in {HEAVY} if m in sys.modules])
-"""
-    assert python(code).strip() == "[]", "`--help` would take seconds"
+def test_importing_the_library_loads_no_heavy_packages(imports: Imports) -> None:
+    assert imports.heavy == [], "`--help` would take seconds"
 
 
-def test_pipeline_modules_do_not_import_the_definitions() -> None:
-    code = "import sys, transcription_assets.pipeline.audio; print('transcription_assets.definitions' in sys.modules)"
-    assert python(code).strip() == "False"
+def test_pipeline_modules_do_not_import_the_definitions(imports: Imports) -> None:
+    assert not imports.definitions_by_pipeline
 
 
 def ruff(path: str, code: str) -> str:
@@ -190,9 +206,17 @@ def test_linter_allows_dagster_in_defs_and_definitions() -> None:
         assert "TID251" not in ruff(f"transcription_assets/{path}", "import dagster as dg\n\nVALUE = dg.AssetKey('a')")
 
 
-@pytest.mark.parametrize("heavy", ["torch", "faster_whisper", "lancedb", "av", "boto3", "sentence_transformers"])
 @pytest.mark.parametrize("path", ["speech/whisper.py", "defs/assets.py", "cli/main.py"])
-def test_linter_rejects_heavy_imports_at_module_level(path: str, heavy: str) -> None:
-    assert "TID253" in ruff(f"transcription_assets/{path}", f"import {heavy}\n\nVALUE = {heavy}")
-    inside = f'def work() -> object:\n    """Work."""\n    import {heavy}\n\n    return {heavy}'
-    assert "TID253" not in ruff(f"transcription_assets/{path}", inside)
+def test_linter_rejects_heavy_imports_at_module_level(path: str) -> None:
+    heavy = ["av", "boto3", "faster_whisper", "lancedb", "sentence_transformers", "torch"]
+    lines = [f"import {name}" for name in heavy]
+    said = ruff(f"transcription_assets/{path}", "\n".join([*lines, "", f"VALUE = [{', '.join(heavy)}]"]))
+    assert all(f"TID253 `{name}`" in said for name in heavy), said
+    inside = [
+        "def work() -> object:",
+        '    """Work."""',
+        *(f"    {line}" for line in lines),
+        "",
+        f"    return {heavy[0]}",
+    ]
+    assert "TID253" not in ruff(f"transcription_assets/{path}", "\n".join(inside))

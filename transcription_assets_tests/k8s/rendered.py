@@ -56,6 +56,7 @@ def data(overlay: str, config_map: str) -> dict[str, str]:
     return dict(named(overlay, "ConfigMap", config_map)["data"])
 
 
+@cache
 def instance(overlay: str) -> Document:
     """Return dagster.yaml as the pods of the overlay read it."""
     return dict(yaml.safe_load(data(overlay, "dagster-instance")["dagster.yaml"]))

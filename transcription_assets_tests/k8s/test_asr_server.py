@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from transcription_assets import settings
 from transcription_assets.asr.server import LEAVE_S
 from transcription_assets.cli.main import main
+from transcription_assets_tests.k8s import schemas
 from transcription_assets_tests.k8s.rendered import K8S, Workload, references, selects
 
 NAME = "asr-server"
@@ -55,7 +55,7 @@ def test_objects_are_valid_and_in_the_namespace(documents: list[dict[str, Any]])
     ]
     for each in documents:
         assert each["metadata"]["namespace"] == "transcription"
-        kubernetes_validate.validate(each, "1.31", strict=True)
+        schemas.validate(each, "1.31")
 
 
 def test_the_pod_is_restricted_and_has_time_to_end(workload: Workload) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,28 @@ class Built:
         self.jobs[job["metadata"]["labels"]["dagster/op"]] = job
 
 
+@cache
+def history() -> Mapping[str, bytes]:
+    """Return the files of a Dagster home that knows the recordings: to create its tables takes more than a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "dagster.yaml").touch()
+        with dg.DagsterInstance.from_config(folder) as instance:
+            instance.add_dynamic_partitions(str(recordings.name), KEYS)
+            for key, seconds in zip(KEYS, (3600.0, 1800.0), strict=True):
+                told = {"duration_s": dg.MetadataValue.float(seconds)}
+                instance.report_runless_asset_event(dg.AssetMaterialization("audio", partition=key, metadata=told))
+        return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*.db")}
+
+
 def built(folder: Path, **settings: Any) -> Built:
+    for name, content in history().items():
+        path = folder / "home" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     kubeconfig = cluster_instance.write_kubeconfig(folder / "kubeconfig.json", "http://127.0.0.1:9")
     cluster_instance.write(folder / "home", kubeconfig)
     instance = dg.DagsterInstance.from_config(str(folder / "home"))
-    instance.add_dynamic_partitions(str(recordings.name), KEYS)
-    for key, seconds in zip(KEYS, (3600.0, 1800.0), strict=True):
-        told = {"duration_s": dg.MetadataValue.float(seconds)}
-        instance.report_runless_asset_event(dg.AssetMaterialization("audio", partition=key, metadata=told))
     return Built(instance, Settings.model_validate({"executor": "k8s", **settings}))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -15,7 +14,7 @@ from transcription_assets import definitions, settings
 from transcription_assets.defs.executors.placement import pod_config
 from transcription_assets.workers.kubernetes_job import COMPONENT
 from transcription_assets.workers.nodes import Cluster
-from transcription_assets_tests.k8s import rendered
+from transcription_assets_tests.k8s import rendered, schemas
 from transcription_assets_tests.k8s.rendered import K8S, OVERLAYS, Document, selects
 from transcription_assets_tests.k8s.test_jobs import built, pod
 
@@ -25,17 +24,18 @@ COORDINATOR = {
 }
 
 
-@pytest.fixture(params=OVERLAYS)
-def documents(request: pytest.FixtureRequest, tmp_path: Path) -> list[Document]:
+@pytest.fixture(scope="module", params=OVERLAYS)
+def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
     """Render an overlay with the component, as docs/how-to/deploy-on-kubernetes.md says."""
+    folder = tmp_path_factory.mktemp("workers").resolve()
     config = {
-        "resources": [os.path.relpath(K8S / "overlays" / request.param, tmp_path.resolve())],
-        "components": [os.path.relpath(K8S / "components/workers", tmp_path.resolve())],
+        "resources": [os.path.relpath(K8S / "overlays" / request.param, folder)],
+        "components": [os.path.relpath(K8S / "components/workers", folder)],
         "namespace": "transcription",
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     kubectl = Path(sys.executable).parent / "kubectl"
-    told = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False, timeout=60)
     assert not told.returncode, told.stderr
     return list(yaml.safe_load_all(told.stdout))
 
@@ -75,7 +75,7 @@ def test_coordinator_may_manage_jobs_and_read_pods_only(documents: list[Document
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
 def test_component_is_valid(documents: list[Document], version: str) -> None:
     for document in documents:
-        kubernetes_validate.validate(document, version, strict=True)
+        schemas.validate(document, version)
 
 
 def test_component_chooses_the_launcher(documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:

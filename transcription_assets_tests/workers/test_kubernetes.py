@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 
 from transcription_assets.domain.transcript import Transcript
@@ -26,6 +25,7 @@ from transcription_assets.workers.pods import Pod
 from transcription_assets_tests import waiting
 from transcription_assets_tests.chain import script
 from transcription_assets_tests.fakes import ScriptedEngine
+from transcription_assets_tests.k8s import schemas
 from transcription_assets_tests.k8s.cluster_instance import NAMESPACE
 from transcription_assets_tests.workers.batch import FFMPEG, WORKER, extracted
 from transcription_assets_tests.workers.launchers import all_final, processes, watched, work
@@ -51,7 +51,7 @@ def gpu_job(shards: int = 7) -> dict[str, Any]:
 def test_job_is_valid_for_old_and_current_api_servers(version: str) -> None:
     body = gpu_job()
     body["metadata"]["namespace"] = NAMESPACE
-    kubernetes_validate.validate(body, version, strict=True)
+    schemas.validate(body, version)
 
 
 def test_job_has_an_index_for_each_shard_and_ends_with_its_owner() -> None:
