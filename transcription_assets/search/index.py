@@ -68,7 +68,7 @@ class Index:
         own_table = schema.table_name(recipes[0])
         self._take_role(own_table)
         if self._tables.newest(own_table) is None:
-            self._tables.make(own_table, schema.keyed(rows.clear()).schema)
+            self._tables.create(own_table, schema.keyed(rows.clear()).schema)
         version = self._merge(own_table, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
         served = self._take_role(own_table)
@@ -517,7 +517,7 @@ class Index:
             raise PermanentFailure(f"search table {name} has the columns of an earlier version; {hint}", hint=hint)
         return Snapshot(
             table=table,
-            reading=self._tables.reading(name, version),
+            async_table=self._tables.open_async(name, version),
             version=version,
             passages=int(table.count_rows()),
             embedding_model=self._model_of(name, table),

@@ -37,12 +37,12 @@ MAX_AT_ONCE = 16
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `reading` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), or
+    `async_table` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), or
     float16 numbers in `near` (no `has_int8_near`).
     """
 
     table: Any
-    reading: Any
+    async_table: Any
     version: int
     passages: int
     embedding_model: str
@@ -56,9 +56,9 @@ async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, m
 
     LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
     """
-    search = snapshot.reading.query().nearest_to(vector.astype(np.float32)).column("vector")
+    search = snapshot.async_table.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
-    return list(await _found(search, filters, round(REFINE * most), "_distance"))
+    return list(await _run(search, filters, round(REFINE * most), "_distance"))
 
 
 async def search_words(
@@ -74,13 +74,13 @@ async def search_words(
     texts = [parsed.loose]
     if others := forms.looked_up:
         texts.append(" ".join(dict.fromkeys(other for words in others.values() for other in words)))
-    searches = [_held(snapshot, _question(parsed, forms, _match(text)), filters, most) for text in texts]
+    searches = [_search_text(snapshot, _question(parsed, forms, _match(text)), filters, most) for text in texts]
     as_typed, in_forms = [*await asyncio.gather(*searches), {}][:2]
     found = in_forms | as_typed
-    every = _all_of(parsed, forms)
+    every = _all_terms(parsed, forms)
     if max(len(as_typed), len(in_forms)) < most or every is None:
         return found
-    together = await _held(snapshot, _question(parsed, forms, every), filters, most)
+    together = await _search_text(snapshot, _question(parsed, forms, every), filters, most)
     if len(together) >= most and parsed.typed[1:]:
         beside = await search_typed(snapshot, parsed, filters, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
@@ -94,10 +94,10 @@ async def search_typed(
     """Return the scores of rows that hold the words of the question as they were typed."""
     typed = parsed.loose if parsed.phrases else parsed.meaning
     query = _question(parsed, forms, _queries().PhraseQuery(typed, "text"))
-    return await _held(snapshot, query, filters, most)
+    return await _search_text(snapshot, query, filters, most)
 
 
-def _all_of(parsed: ParsedQuery, forms: Forms) -> Any:
+def _all_terms(parsed: ParsedQuery, forms: Forms) -> Any:
     """Return the query for all terms, each as it was typed or in another form; None if any is enough."""
     others = forms.looked_up
     if parsed.terms[1:] and not others:
@@ -105,9 +105,9 @@ def _all_of(parsed: ParsedQuery, forms: Forms) -> Any:
     numerals = {term for number in forms.numbers for term in number.terms}
     words = [(parsed.spelt[term], *others.get(term, ())) for term in parsed.terms if term not in numerals]
     clauses = [_match(*each) for each in words]
-    clauses += [_any(_every([_match(*part) for part in way]) for way in number.ways) for number in forms.numbers]
+    clauses += [_any_of(_all_of([_match(*part) for part in way]) for way in number.ways) for number in forms.numbers]
     is_one = not clauses[1:] and not any(way[1:] for number in forms.numbers for way in number.ways)
-    return None if is_one else _every(clauses)
+    return None if is_one else _all_of(clauses)
 
 
 def _match(*words: str) -> Any:
@@ -118,12 +118,12 @@ def _match(*words: str) -> Any:
     return _queries().MatchQuery(" ".join(words).replace("i\u0307", "\u0130"), "text")
 
 
-def _any(found: Iterable[Any]) -> Any:
-    return _queries().BooleanQuery([(_queries().Occur.SHOULD, query) for query in found])
+def _any_of(queries: Iterable[Any]) -> Any:
+    return _queries().BooleanQuery([(_queries().Occur.SHOULD, query) for query in queries])
 
 
-def _every(found: Iterable[Any]) -> Any:
-    return _queries().BooleanQuery([(_queries().Occur.MUST, query) for query in found])
+def _all_of(queries: Iterable[Any]) -> Any:
+    return _queries().BooleanQuery([(_queries().Occur.MUST, query) for query in queries])
 
 
 def _question(parsed: ParsedQuery, forms: Forms, terms: Any) -> Any:
@@ -140,10 +140,10 @@ def _question(parsed: ParsedQuery, forms: Forms, terms: Any) -> Any:
     return clauses[0][1] if len(clauses) == 1 else queries.BooleanQuery(clauses)
 
 
-async def _held(snapshot: Snapshot, query: Any, filters: Filters, most: int) -> dict[int, float]:
+async def _search_text(snapshot: Snapshot, query: Any, filters: Filters, most: int) -> dict[int, float]:
     if query is None:
         return {}
-    return await _found(snapshot.reading.query().nearest_to_text(query), filters, most, "_score")
+    return await _run(snapshot.async_table.query().nearest_to_text(query), filters, most, "_score")
 
 
 def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
@@ -151,7 +151,7 @@ def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
     if not phrase[1:]:
         return _match(*spelt)
     found = [_queries().PhraseQuery(one.replace("i\u0307", "\u0130"), "text") for one in spelt]
-    return _any(found) if found[1:] else found[0]
+    return _any_of(found) if found[1:] else found[0]
 
 
 async def search_similar_words(
@@ -167,15 +167,15 @@ async def search_similar_words(
         if edits := allowed_edits(word):
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = queries.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
-            search = snapshot.reading.query().nearest_to_text(query)
-            found = {**await _found(search, filters, most, "_score"), **found}
+            search = snapshot.async_table.query().nearest_to_text(query)
+            found = {**await _run(search, filters, most, "_score"), **found}
     return found
 
 
 async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
     """Return whether any passage that passes the filters holds the word."""
-    search = snapshot.reading.query().nearest_to_text(_match(word))
-    return bool(await _found(search, filters, 1, "_score"))
+    search = snapshot.async_table.query().nearest_to_text(_match(word))
+    return bool(await _run(search, filters, 1, "_score"))
 
 
 async def passages_at(snapshot: Snapshot, media_key: str, second: float, kind: str = "speech") -> list[int]:
@@ -188,7 +188,7 @@ async def passages_at(snapshot: Snapshot, media_key: str, second: float, kind: s
     where = f"media_key = {quoted(media_key)} AND start_s <= {float(second)!r} AND end_s >= {float(second)!r}"
     if snapshot.has_kinds:
         where += f" AND kind = {quoted(kind)}"
-    found = snapshot.reading.query().where(where).with_row_id().select(["start_s", "end_s"])
+    found = snapshot.async_table.query().where(where).with_row_id().select(["start_s", "end_s"])
     rows = (await found.limit(MAX_AT_ONCE).to_arrow(timeout=QUERY_TIMEOUT)).to_pylist()
     if kind == "slide":  # one ends where the next one begins
         rows.sort(key=lambda row: -row["start_s"])
@@ -202,7 +202,7 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
     if not rows:
         return {}
     columns = ["card", "near", "vector"]
-    found = await snapshot.reading.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
+    found = await snapshot.async_table.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
     decode = schema.decode_vectors if snapshot.has_int8_near else schema.decode_halves
     vectors = iter(_matrix(found["vector"], snapshot.dimension))
     has_vector = found["vector"].is_valid().to_pylist()
@@ -229,7 +229,7 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-async def _found(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
+async def _run(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
     """Run the search and return the measure of each row, best first."""
     where = expression(filters)
     if where:

@@ -97,7 +97,7 @@ class Tables:
                 self._opened[name] = table
         return table
 
-    def reading(self, name: str, version: int) -> Any:
+    def open_async(self, name: str, version: int) -> Any:
         """Open the table at this version for use in coroutines."""
 
         async def opened() -> Any:
@@ -121,7 +121,7 @@ class Tables:
         self._connection.drop_table(name, ignore_missing=True)
         self._opened.pop(name, None)
 
-    def make(self, name: str, schema: "pa.Schema") -> None:
+    def create(self, name: str, schema: "pa.Schema") -> None:
         """Create an empty table unless another process does so at the same time; index its column `text` if it has one.
 
         LanceDB's `create_table` writes an empty version over a table that appeared after its own check (0.40), and the

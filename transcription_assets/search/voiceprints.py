@@ -110,7 +110,7 @@ class Voiceprints:
             own = names.get(name, [])
             dimension = max((len(row.vector) for row in own), default=0)
             if dimension and self._tables.retry_write(name, lambda table: table is None):
-                self._tables.make(name, _schema(dimension))
+                self._tables.create(name, _schema(dimension))
             has_written |= self._replace(name, own, media_keys)
         return has_written
 

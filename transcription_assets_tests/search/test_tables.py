@@ -246,13 +246,13 @@ def test_maintenance_keeps_a_table_that_is_being_created(tmp_path: Path, monkeyp
     old, new = ThemeEncoder("old"), ThemeEncoder("new")
     table = Index(str(tmp_path))
     fill(table, SEA, BREAD, encoder=old)
-    make = tables.Tables.make
+    create = tables.Tables.create
 
-    def made(self: tables.Tables, name: str, schema: pa.Schema) -> None:
-        make(self, name, schema)
+    def create_then_maintain(self: tables.Tables, name: str, schema: pa.Schema) -> None:
+        create(self, name, schema)
         Index(str(tmp_path)).maintain()
 
-    monkeypatch.setattr(tables.Tables, "make", made)
+    monkeypatch.setattr(tables.Tables, "create", create_then_maintain)
     fill(table, CHESS, encoder=new)
     roles = {state.role: state.recordings for state in Index(str(tmp_path)).status()}
     assert roles == {"served": 3, "building": 1}
