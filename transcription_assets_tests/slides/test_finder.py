@@ -121,14 +121,16 @@ def test_a_change_is_timed_between_two_pictures() -> None:
     assert round(slides[0].end, 1) == 14.2
 
 
-def test_a_cut_each_second_is_bounded_for_ten_hours() -> None:
+def test_a_cut_each_second_is_bounded_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_PICTURES", "MOST_READ", "MOST_SLIDES"):  # an hour reaches a tenth of them, as ten reach them all
+        monkeypatch.setattr(sampling, name, getattr(sampling, name) // 10)
     texts = {number: [f"Words of number {number * 7919} {number * 104_729}"] for number in range(1, 400)}
     shots = [pictures.slide(number, f"{number * 7919} words", f"{number}") for number in range(1, 400)]
     reader = ScriptedReader(dict(texts))
     search = finder(reader)
-    every_s = sampling.interval(36_000.0)
-    frames = (Picture(every_s * number, shots[number % len(shots)]) for number in range(int(36_000 / every_s)))
-    slides = list(search.slides(frames, 36_000.0))
+    every_s = sampling.interval(3_600.0)
+    frames = (Picture(every_s * number, shots[number % len(shots)]) for number in range(int(3_600 / every_s)))
+    slides = list(search.slides(frames, 3_600.0))
     assert search.counts.pictures <= sampling.MOST_PICTURES
     assert len(reader.read_numbers) <= sampling.MOST_READ
     assert len(slides) == sampling.MOST_SLIDES
