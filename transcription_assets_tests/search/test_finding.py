@@ -219,8 +219,8 @@ def test_frequent_words_beside_a_word_cost_no_query_if_found(tmp_path: Path, mon
     fill(table, *(spoken(f"audio/{number}.mp3", "They went down the river.") for number in range(60)))
     table.maintain()
     queries = []
-    found = retrieval._found  # noqa: SLF001 -- every query of LanceDB passes it
-    monkeypatch.setattr(retrieval, "_found", lambda *given: (queries.append(given), found(*given))[1])
+    found = retrieval._run  # noqa: SLF001 -- every query of LanceDB passes it
+    monkeypatch.setattr(retrieval, "_run", lambda *given: (queries.append(given), found(*given))[1])
     assert ask(Searcher(table, lambda _model: ThemeEncoder()), "the river", Mode.TEXT).hits
     assert len(queries) == 1
 
