@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from transcription_assets.embedding import Weights
-from transcription_assets.errors import PermanentFailure
+from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.search import retrieval, schema
 from transcription_assets.search import vocabulary as vocabularies
 from transcription_assets.search.filters import Facets, Filters, facets, quoted
@@ -25,8 +25,8 @@ from transcription_assets.search.index_files import IndexFiles
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.table_roles import TableRoles
-from transcription_assets.search.tables import IndexState, Tables, VersionState, has_current_columns, run_coroutine
+from transcription_assets.search.table_roles import KEYS, TableRoles
+from transcription_assets.search.tables import IndexState, Tables, VersionState, is_searchable, run_coroutine
 from transcription_assets.search.vocabulary import Forms, Vocabulary
 
 BATCH_ROWS = 4096
@@ -356,11 +356,11 @@ class Index:
         names = self._tables.names(schema.FIRST_TABLE)
         for name in names:
             self._tables.maintain(name)
-        served = self._served_now()
-        building = self._roles().next_served
+        roles = self._roles()
+        building, served = roles.next_served, roles.served
         if building in names and not self._missing(building, served):
-            self._change_roles(lambda roles: roles.switched(building, instead_of=served))
-            building = ""
+            # Others may have switched, or filled another table, since the roles were read.
+            building = self._change_roles(lambda roles: roles.completed(building, served)).next_served
         self._drop_old(names)
         for name in self._tables.names(schema.FIRST_TABLE):
             self._maintain_vocabulary(name)
@@ -416,7 +416,7 @@ class Index:
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
         table = self._tables.newest(name)
-        if table is None or not has_current_columns(table):
+        if table is None or not is_searchable(table):
             return
         written = self._files.stored_vocabulary(name)
         now_s = time.time()
@@ -436,6 +436,8 @@ class Index:
 
     def _merge(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
         def merge(table: Any) -> int:
+            if table is None:  # two recipes in an empty store: `maintain` of another process dropped one of the tables
+                raise TransientFailure(f"{self.uri}: another process dropped {name}; try again", hint="try again")
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of_recordings(media_keys))
             fitting = schema.keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
@@ -450,21 +452,26 @@ class Index:
 
     def _roles(self) -> TableRoles:
         """Return the roles of the tables as stored now."""
-        pointer = self._tables.pointer()
+        return self._roles_in(self._tables.pointer())
+
+    def _roles_in(self, pointer: Mapping[str, str]) -> TableRoles:
+        """Return the roles in the content of the pointer file."""
         return TableRoles.from_pointer(pointer, "" if pointer.get("table") else self._first())
 
     def _change_roles(self, change: Callable[[TableRoles], TableRoles]) -> TableRoles:
         """Store the roles changed by `change`, which may be called several times, and return the new ones."""
-        first = self._first()
 
         def changed(pointer: dict[str, str]) -> dict[str, str]:
-            roles = TableRoles.from_pointer(pointer, first)
+            roles = self._roles_in(pointer)
             new = change(roles)
-            return pointer if new == roles else new.to_pointer()
+            # Keys of a later version are kept: both may run during an upgrade.
+            others = {name: value for name, value in pointer.items() if name not in KEYS}
+            return pointer if new == roles else others | new.to_pointer()
 
-        stored = self._tables.change_pointer(changed)
-        self._served = (float("-inf"), "")
-        return TableRoles.from_pointer(stored, first)
+        roles = self._roles_in(self._tables.change_pointer(changed))
+        if roles.served != self._served[1]:
+            self._served = (float("-inf"), "")
+        return roles
 
     def _take_role(self, own_table: str) -> str:
         """Record `own_table` as served if no table is, else as under construction; return the served table.
@@ -480,16 +487,16 @@ class Index:
         Recordings that it holds unchanged are skipped: rows of another model would overwrite the vectors in use.
         """
         table = self._tables.newest(served)
-        if table is None or not has_current_columns(table):
+        if table is None or not is_searchable(table):
             return
         found = table.search().where(_of_recordings(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
         stored, new = schema.contents(found), schema.contents(rows)
         changed = [key for key in media_keys if stored.get(key) != new.get(key)]
         if changed:
-            guests = schema.foreign(rows, _dimension(table), self._model_of(served, table))
+            foreign_rows = schema.foreign(rows, _dimension(table), self._model_of(served, table))
             if not _has_int8_near(table):
-                guests = schema.with_halves(guests, _dimension(table))
-            self._merge(served, guests.filter(pl.col("media_key").is_in(changed)), changed)
+                foreign_rows = schema.with_halves(foreign_rows, _dimension(table))
+            self._merge(served, foreign_rows.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names(schema.FIRST_TABLE):
@@ -512,7 +519,7 @@ class Index:
         """Return a snapshot of the table at this version."""
         table = self._tables.newest(name)
         table.checkout(version)
-        if not has_current_columns(table):
+        if not is_searchable(table):
             hint = "run `transcription-assets index rebuild` (nothing is transcribed again)"
             raise PermanentFailure(f"search table {name} has the columns of an earlier version; {hint}", hint=hint)
         return Snapshot(
@@ -541,11 +548,11 @@ class Index:
 
     def _drop_old(self, names: Sequence[str]) -> None:
         """Drop the tables that are not served, under construction, or the one served before."""
-        pointer = self._tables.pointer()
-        in_use = TableRoles.from_pointer(pointer, "").in_use
+        roles = TableRoles.from_pointer(self._tables.pointer(), "")
+        if roles.served not in names:
+            return  # the pointer file or the table was lost: nothing is known of the others, and all are kept
         for name in names:
-            # Without a pointer file nothing is known of the tables, and all are kept.
-            if name.startswith(schema.FIRST_TABLE) and name not in in_use and pointer:
+            if name.startswith(schema.FIRST_TABLE) and name not in roles.in_use:
                 self._tables.drop(name)
                 self._files.delete_vocabulary(name)
 
@@ -587,7 +594,7 @@ class Index:
     def _version(self, name: str, role: str, served: str) -> VersionState:
         table = self._tables.newest(name)
         recipes = []
-        if has_current_columns(table):
+        if is_searchable(table):
             recipes = table.search().where("recipe IS NOT NULL").select(["recipe"]).limit(1).to_list()
         return VersionState(
             table=name,

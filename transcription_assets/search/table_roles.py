@@ -7,6 +7,8 @@ and `refused`.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+KEYS = ("table", "before", "building", "refused")
+
 
 @dataclass(frozen=True, slots=True)
 class TableRoles:
@@ -53,17 +55,18 @@ class TableRoles:
         return roles.get(name, "unused")
 
     def with_own(self, table: str, *, exists: bool) -> "TableRoles":
-        """Give the table that a process writes to a role: served if no table is and it exists, else `building`."""
-        if not self.served:
-            return TableRoles(served=table) if exists else self
+        """Assign a role to the table that a process writes to: served if no table is and it exists, else `building`."""
+        if not self.served and exists:
+            return replace(self, served=table, building=self.building if self.building != table else "")
         return self if table in {self.served, self.building} else replace(self, building=table)
 
-    def switched(self, table: str, *, instead_of: str | None = None, is_refusal: bool = False) -> "TableRoles":
-        """Serve this table; if `instead_of` is given, only if that one is still served.
+    def completed(self, building: str, served: str) -> "TableRoles":
+        """Serve `building`, which has all recordings of `served`, unless either has changed its role meanwhile."""
+        return self.switched(building) if (self.next_served, self.served) == (building, served) else self
 
-        With `is_refusal` the one served until now is refused.
-        """
-        if self.served == table or instead_of not in {None, self.served}:
+    def switched(self, table: str, *, is_refusal: bool = False) -> "TableRoles":
+        """Serve this table; with `is_refusal` the one served until now is refused."""
+        if self.served == table:
             return self
         return TableRoles(
             served=table,

@@ -47,8 +47,8 @@ def run_coroutine(work: Coroutine[Any, Any, Result]) -> Result:
     return done
 
 
-def has_current_columns(table: Any) -> bool:
-    """Return whether the table has the columns of decision 19; one that has not is never searched."""
+def is_searchable(table: Any) -> bool:
+    """Return whether the table has the column `card`; without it a table must be rebuilt (decision 19)."""
     return "card" in table.schema.names
 
 
@@ -316,7 +316,7 @@ class Tables:
 
         """
         table = self.newest(name)
-        if table is None or not has_current_columns(table):
+        if table is None or not is_searchable(table):
             return  # dropped meanwhile by the maintenance of another process, or not searched any more
         rows = int(table.count_rows())
         indexed = {column for item in table.list_indices() if _is_complete(item) for column in item.columns}

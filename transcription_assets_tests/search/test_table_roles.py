@@ -21,8 +21,10 @@ def test_first_table_is_served_without_a_pointer_file() -> None:
 
 
 def test_first_written_table_is_served_once_it_exists() -> None:
-    assert TableRoles().with_own("a", exists=False) == TableRoles()
-    assert TableRoles().with_own("a", exists=True) == TableRoles(served="a")
+    begun = TableRoles().with_own("a", exists=False)
+    assert begun == TableRoles(building="a")
+    assert begun.with_own("a", exists=True) == TableRoles(served="a")
+    assert begun.with_own("b", exists=True) == TableRoles(served="b", building="a")
 
 
 @pytest.mark.parametrize(("own", "building"), [("a", "b"), ("b", "b"), ("d", "d")])
@@ -42,9 +44,20 @@ def test_switch_by_a_user_refuses_the_table_served_before() -> None:
     assert refusing.accepting("b") == refusing
 
 
-@pytest.mark.parametrize(("table", "instead_of"), [("a", None), ("b", "c")])
-def test_switch_that_came_too_late_changes_nothing(table: str, instead_of: str | None) -> None:
-    assert USED.switched(table, instead_of=instead_of) == USED
+def test_complete_table_is_served() -> None:
+    assert USED.completed("b", "a") == TableRoles(served="b", before="a")
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        USED.with_own("d", exists=True),
+        USED.switched("c"),
+        USED.switched("b", is_refusal=True).switched("a", is_refusal=True),
+    ],
+)
+def test_table_that_lost_its_role_meanwhile_is_not_served(meanwhile: TableRoles) -> None:
+    assert meanwhile.completed("b", "a") == meanwhile
 
 
 def test_refused_table_is_not_served_next() -> None:

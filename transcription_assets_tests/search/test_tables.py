@@ -258,6 +258,25 @@ def test_maintenance_keeps_a_table_that_is_being_created(tmp_path: Path, monkeyp
     assert roles == {"served": 3, "building": 1}
 
 
+def test_table_dropped_during_maintenance_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, third = ThemeEncoder("old"), ThemeEncoder("new"), ThemeEncoder("third")
+    for encoder in (old, new):
+        fill(Index(str(tmp_path)), SEA, BREAD, encoder=encoder)
+    missing = Index._missing  # noqa: SLF001 -- the slow part, during which others go on
+
+    def interrupted(self: Index, table: str, served: str) -> set[tuple[str, str]]:
+        monkeypatch.setattr(Index, "_missing", missing)
+        found = missing(self, table, served)
+        fill(Index(str(tmp_path)), CHESS, encoder=third)
+        Index(str(tmp_path)).maintain()
+        return found
+
+    monkeypatch.setattr(Index, "_missing", interrupted)
+    Index(str(tmp_path)).maintain()
+    assert Index(str(tmp_path)).recordings() == {SEA.media.key, BREAD.media.key, CHESS.media.key}
+    assert {state.role for state in Index(str(tmp_path)).status()} == {"served", "building"}
+
+
 def test_search_falls_back_to_text_until_vectors_exist(tmp_path: Path) -> None:
     old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
     fill(Index(str(tmp_path)), SEA, encoder=old)
