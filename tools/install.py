@@ -40,7 +40,7 @@ def installer() -> tuple[str, ...]:
         found = shutil.which("uv", path=str(Path(sys.executable).parent))
     if not found:
         return PIP_INSTALL
-    # Like pip: where bytecode must not be written later, each process would compile what it imports.
+    # As pip does: with PYTHONDONTWRITEBYTECODE each process would otherwise compile all that it imports.
     return (found, "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable)
 
 
