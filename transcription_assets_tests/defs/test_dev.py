@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transcription_assets.defs import dev
@@ -25,27 +27,36 @@ sys.exit(dev.main([]))
 """
 
 
-def supervisor(seconds: str) -> "subprocess.Popen[bytes]":
-    """Start the supervisor, whose last child ends after so many seconds, with SIGINT ignored."""
+@contextmanager
+def supervisor(seconds: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Yield the supervisor, whose last child ends after so many seconds, with SIGINT ignored."""
     command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", SUPERVISOR, seconds, dev.__file__]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()  # a failed test leaves no children
 
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+def wait_for_all(process: "subprocess.Popen[bytes]") -> int:
+    """Return the exit status of the supervisor, once it and its children have closed the output that they share."""
+    process.communicate(timeout=dev.END_LIMIT_S * 6)
+    return process.returncode
+
+
 def test_sigterm_ends_all_processes_if_sigint_is_ignored() -> None:
     with supervisor("600") as process:
         assert process.stdout
         assert process.stdout.readline().startswith(b"Dagster on")
-        started = children(process.pid)
-        assert len(started) == 3
+        assert len(children(process.pid)) == 3
         process.terminate()
-        assert process.wait(dev.END_LIMIT_S * 6) == 128 + signal.SIGTERM
-        assert not any(Path("/proc", pid).exists() for pid in started)
+        assert wait_for_all(process) == 128 + signal.SIGTERM
 
 
 def test_end_of_one_process_ends_the_others() -> None:
     with supervisor("0") as process:
-        assert process.wait(dev.END_LIMIT_S * 6) == 1
+        assert wait_for_all(process) == 1
