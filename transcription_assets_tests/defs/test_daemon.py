@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,22 +122,24 @@ class Machine:
 
     def kill(self) -> None:
         """Kill all processes at once, as a power cut does."""
+        stopped: set[int] = set()
+        while more := set(self.left_behind()) - stopped:  # until none has started another one meanwhile
+            send(signal.SIGSTOP, more)  # stopped, none sees another one end
+            stopped |= more
         until = time.monotonic() + 60
         while (left := self.left_behind()) and time.monotonic() < until:
-            for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, none sees another one end
-                for pid in left:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, number)
+            send(signal.SIGKILL, left)
             if self.process:
                 self.process.poll()
             time.sleep(0.1)
+        assert not self.left_behind()
         self.close()
 
     def close(self) -> None:
         if self.process:
             if self.process.stdout:
                 self.process.stdout.close()
-            self.process.wait()
+            self.process.wait(60)
             self.process, self.make = None, 0
 
     def left_behind(self) -> list[int]:
@@ -165,7 +167,10 @@ class Machine:
 
     def search(self, question: str) -> list[dict[str, Any]]:
         """Return the moments that the search page finds, none while it is too busy to answer in time."""
-        response = httpx2.get(f"{self.at(self.page)}/api/search", params={"q": question}, timeout=120)
+        try:
+            response = httpx2.get(f"{self.at(self.page)}/api/search", params={"q": question}, timeout=120)
+        except httpx2.TransportError:
+            return []
         return response.json()["moments"] if response.is_success else []
 
     def at(self, port: int) -> str:
@@ -204,6 +209,13 @@ class Machine:
 
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")[-5000:]
+
+
+def send(number: signal.Signals, pids: Iterable[int]) -> None:
+    """Send a signal to those of the processes that have not ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def free_port() -> int:
