@@ -3,11 +3,12 @@
 Run as a program, it reads `url n` lines. For each line it forks a child that processes the recording in the store at
 that URL and kills itself during the n-th of the instrumented calls; the answer is `killed`, or the names of all calls
 if the child survived. It forks because importing everything again would take longer than the rest; libraries that the
-steps import when they need them are imported before the first fork for the same reason. None is used before it, so
-that no lock or thread of a library is in use at a fork.
+steps import when they need them are imported before the first fork for the same reason. None is used before it; the
+event loop that LanceDB starts when it is imported is idle then, and LanceDB starts it again in the child.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -31,6 +32,8 @@ from transcription_assets_tests.chain import PASSAGE_S, Chain
 from transcription_assets_tests.fakes import HashEncoder, ScriptedEngine
 
 KEY = "video/talks/a.mp4"
+CHILD_S = 300
+"""Seconds after which a child counts as hung; it needs some seconds."""
 IMPORTED_BEFORE = (
     "boto3",
     "faster_whisper",
@@ -136,6 +139,10 @@ def in_a_child(work: Callable[[], list[str]]) -> str:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
+        if not select.select([answer], [], [], CHILD_S)[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "hung"
         said = answer.read()
     _, status = os.waitpid(child, 0)
     return "killed" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else said
