@@ -16,8 +16,9 @@ hypothesis.settings.register_profile("transcription_assets", deadline=None, dera
 hypothesis.settings.load_profile("transcription_assets")
 
 
-# A test process of CI has less than one core: further threads of torch would wait for each other at full speed.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several test processes share few cores: further threads of torch would wait for each other at full speed.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests start hundreds of Python processes: without bytecode each would compile all of our modules, a second of CPU.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -53,12 +53,12 @@ def test_steps_read_the_film_once_and_never_keep_it_on_disk(
     largest = 0
     upload = store.upload
 
-    def looked_at(path: str, source: Path) -> None:
+    def measure_then_upload(path: str, source: Path) -> None:
         nonlocal largest
         largest = max(largest, sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
         upload(path, source)
 
-    monkeypatch.setattr(store, "upload", looked_at)
+    monkeypatch.setattr(store, "upload", measure_then_upload)
     size = store.stat(film).size
     proxy.behave()
     seen = video.materialise(store, film, DECODER)
