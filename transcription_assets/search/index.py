@@ -500,7 +500,7 @@ class Index:
 
     def _remove(self, media_keys: Sequence[str]) -> None:
         for name in self._tables.names(schema.FIRST_TABLE):
-            self._tables.retry_write(name, lambda table: table.delete(_of_recordings(media_keys)))
+            self._tables.retry_write(name, lambda table: table is None or table.delete(_of_recordings(media_keys)))
 
     def _row_counts(self, media_keys: Sequence[str]) -> dict[tuple[str, str], int]:
         snapshot = self.snapshot()

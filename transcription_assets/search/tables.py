@@ -286,6 +286,7 @@ class Tables:
     def retry_write(self, name: str, write: Callable[[Any], Result]) -> Result:
         """Call `write` with the newest version of the table; retry lost races after LanceDB's own ten retries.
 
+        `write` gets None if there is no such table, for example because another process has just dropped it.
         A write whose files were removed by the clean-up of another process is repeated, too.
 
         Raises:
@@ -323,10 +324,10 @@ class Tables:
         for column, config in _indexes_for(rows):
             if column not in indexed and column in table.schema.names:  # those of earlier columns have no kind
                 self._create_index(name, column, config)
-        self.retry_write(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
+        self.retry_write(name, lambda table: table is None or table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
     def _create_index(self, name: str, column: str, config: Any) -> None:
-        self.retry_write(name, lambda table: table.create_index(column, config=config))
+        self.retry_write(name, lambda table: table is None or table.create_index(column, config=config))
 
     @property
     def _is_local(self) -> bool:

@@ -277,6 +277,26 @@ def test_table_dropped_during_maintenance_is_not_served(tmp_path: Path, monkeypa
     assert {state.role for state in Index(str(tmp_path)).status()} == {"served", "building"}
 
 
+def test_rows_for_a_table_that_was_dropped_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(str(tmp_path))
+    monkeypatch.setattr(tables.Tables, "create", lambda *_: None)  # others dropped the table once it was created
+    with pytest.raises(TransientFailure):
+        fill(index, SEA)
+
+
+def test_table_that_others_drop_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(str(tmp_path))
+    fill(index, SEA)
+    found = tables.Tables(str(tmp_path), {})
+    (name,) = found.names(schema.FIRST_TABLE)
+    opened = iter([found.newest(name)])  # dropped once it was opened
+    monkeypatch.setattr(tables.Tables, "newest", lambda *_: next(opened, None))
+    found.maintain(name)
+    index.remove([SEA.media.key])
+    monkeypatch.undo()
+    assert index.recordings() == {SEA.media.key}
+
+
 def test_search_falls_back_to_text_until_vectors_exist(tmp_path: Path) -> None:
     old, new = ThemeEncoder("old"), ThemeEncoder("new", width=300)
     fill(Index(str(tmp_path)), SEA, encoder=old)
