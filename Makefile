@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # What this machine needs of Dagster lies in one folder, out of the way of everything else.
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_DISABLE_TELEMETRY := 1
+# Many images of Python set it, and each of the processes that we start would compile our package again.
+unexport PYTHONDONTWRITEBYTECODE
 STORE := $(or $(TRANSCRIPTION_STORE),store)
 
 # Where `make dev` serves the search page and Dagster.

@@ -19,8 +19,6 @@ hypothesis.settings.load_profile("transcription_assets")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several test processes share few cores: further threads of torch would wait for each other at full speed.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Tests start hundreds of Python processes: without bytecode each would compile all of our modules, a second of CPU.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
 
