@@ -21,7 +21,7 @@ from transcription_assets_tests import demo, recordings
 from transcription_assets_tests.graph_runs import Graph
 
 TIMEOUT_S = 900
-"""For tests that use the library: the first one in each process may wait until another process has made it."""
+"""Timeout in seconds of tests that use the library: the first in each process may wait until another has made it."""
 KEYS = {path: f"video/{path.relative_to(demo.FOLDER)}" for path in (demo.BEES, demo.BREAD, demo.WIZARD)}
 SPEECHLESS = ("audio/silence.flac", "audio/noise.flac", "audio/tones.flac", "audio/rhythm.flac")
 BOTH = "audio/two languages.flac"

@@ -118,7 +118,7 @@ def test_definitions_load_without_heavy_imports_or_warnings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Imports:
-    """What a process had imported in the end, and what at three earlier moments."""
+    """Names of the modules that a process imported, and which unwanted ones it had at three earlier moments."""
 
     modules: set[str]
     definitions_by_pipeline: bool
