@@ -104,7 +104,7 @@ class SentenceEncoder:
 
         with self._loading:
             if self._loaded is None:
-                disable_progress_bar()  # type: ignore[no-untyped-call]  # it would overwrite our progress bar
+                disable_progress_bar()  # it would overwrite our progress bar
                 with timing.weights.running():
                     self._loaded = SentenceTransformer(str(self._path), device=self._device, local_files_only=True)
         return self._loaded
