@@ -69,18 +69,24 @@ async def search_words(
     Up to `most` rows with the terms as typed and up to `most` with other forms are read: one query for both would
     return only the rarest of them. If `most` rows are found, there may be more that hold one term, or one word of a
     number. Then up to `most` rows with all terms and whole numbers are added, and if these reach the limit too, up to
-    `most` rows that hold the question as it was typed.
+    `most` rows that hold the question as it was typed. The rows with all terms are looked up beside the others: in a
+    large table they are needed, in a small one they cost little.
     """
-    texts = [parsed.loose]
+    queries = [_match(parsed.loose)]
     if others := forms.looked_up:
-        texts.append(" ".join(dict.fromkeys(other for words in others.values() for other in words)))
-    searches = [_search_text(snapshot, _question(parsed, forms, _match(text)), filters, most) for text in texts]
-    as_typed, in_forms = [*await asyncio.gather(*searches), {}][:2]
-    found = in_forms | as_typed
+        queries.append(_match(*dict.fromkeys(other for words in others.values() for other in words)))
     every = _all_terms(parsed, forms)
+    searched = await asyncio.gather(
+        *(
+            _search_text(snapshot, _question(parsed, forms, query), filters, most)
+            for query in (*queries, *([] if every is None else [every]))
+        )
+    )
+    as_typed, in_forms = [*searched[: len(queries)], {}][:2]
+    found = in_forms | as_typed
     if max(len(as_typed), len(in_forms)) < most or every is None:
         return found
-    together = await _search_text(snapshot, _question(parsed, forms, every), filters, most)
+    together = searched[-1]
     if len(together) >= most and parsed.typed[1:]:
         beside = await search_typed(snapshot, parsed, filters, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
