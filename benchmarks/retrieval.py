@@ -38,6 +38,8 @@ from transcription_assets.search.searcher import FEWEST, Searcher
 
 DIMENSION = 384
 CHUNK = 20_000
+FRAGMENT = 1_000_000
+"""Rows that are written into one file, as many as compaction would put there: else it would need the disk twice."""
 WORDS = 75
 SENTENCES = 5
 PASSAGES_OF_A_RECORDING = 40
@@ -215,9 +217,12 @@ def _filled(folder: Path, made: Synthetic) -> Index:
     started = time.perf_counter()
     database = lancedb.connect(folder)
     name = table_name(RECIPE)
-    held = database.create_table(name, made.rows(0))
-    for first in range(CHUNK, made.passages, CHUNK):
-        held.add(made.rows(first))
+    held = database.create_table(name, made.rows(0).slice(0, 0))
+    schema = held.schema
+    for start in range(0, made.passages, FRAGMENT):
+        chunks = range(start, min(start + FRAGMENT, made.passages), CHUNK)
+        batches = (batch for first in chunks for batch in made.rows(first).cast(schema).to_batches())
+        held.add(pa.RecordBatchReader.from_batches(schema, batches))
     table = Index(str(folder))
     table.switch(name)
     print(f"{made.passages} passages made and written in {time.perf_counter() - started:.0f} s")
