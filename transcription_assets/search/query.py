@@ -343,8 +343,16 @@ def _typed(words: Sequence[Token]) -> str:
     return text.strip()
 
 
-def tokens(text: str) -> Iterator[Token]:
-    """Yield the words of a text; in scripts without spaces, each character is a word."""
+@lru_cache(maxsize=1024)
+def tokens(text: str) -> tuple[Token, ...]:
+    """Return the words of a text; in scripts without spaces, each character is a word."""
+    if text.isascii():
+        words = zip(_WORD.finditer(text), _WORD.findall(text.lower()), strict=True)
+        return tuple(Token(*match.span(), match[0], folded) for match, folded in words)
+    return tuple(_tokens(text))
+
+
+def _tokens(text: str) -> Iterator[Token]:
     for match in _WORD.finditer(text):
         start = match.start()
         run = match[0]
@@ -376,11 +384,17 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(token.folded for token in tokens(text))
 
 
-def holds_any(text: str, words: Iterable[str]) -> bool:
-    """Return whether a text holds one of these folded words; ASCII texts, the most, are not split for that."""
+def count_held(text: str, groups: Iterable[Iterable[str]]) -> int:
+    """Return in how many of the groups a text holds one of the (folded) words."""
     if not text.isascii():
-        return not words_of(text).isdisjoint(words)
+        held = words_of(text)
+        return sum(not held.isdisjoint(words) for words in groups)
+    # Texts in ASCII, the most, are not split into words for that.
     lower = text.lower()
+    return sum(_holds_any(lower, words) for words in groups)
+
+
+def _holds_any(lower: str, words: Iterable[str]) -> bool:
     return any(word in lower and _is_word_in(lower, word) for word in words)
 
 

@@ -27,7 +27,8 @@ from transcription_assets.search.query import (
     ParsedQuery,
     Span,
     Token,
-    holds_any,
+    count_held,
+    fold,
     is_frequent,
     is_inflected,
     is_like,
@@ -64,6 +65,8 @@ class Evidence(IntEnum):
 _Rank = tuple[bool, Evidence, Evidence]
 """Whether all words are there as typed, evidence with all forms of the words, and evidence with the words as typed."""
 _NO_EVIDENCE: _Rank = (False, Evidence.SOME, Evidence.SOME)
+_Place = tuple[Evidence, int | None]
+"""Evidence of a text, and the offset of the question in it (None if its words are scattered)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def rank_moments(
     is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
     theirs. What belongs to an `earlier` moment (its best passage, and its slide or what is said) is left out.
     """
-    fitting = [item for item in found if all(_runs(list(tokens(item.text)), phrase) for phrase in query.phrases)]
+    fitting = [item for item in found if all(_runs(tokens(item.text), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
         query=query,
         alike=_alike(fitting, unknown),
@@ -265,7 +268,7 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
     counted = {language: forms.counted(language) for language in {item.language for item in found}}
 
     def is_held(term: str, item: Candidate) -> bool:
-        return holds_any(item.text, (term, *counted[item.language].get(term, _NONE)))
+        return count_held(item.text, [(term, *counted[item.language].get(term, _NONE))]) > 0
 
     terms = (term for term in query.terms if term not in forms.number_words)
     return tuple(term for term in terms if not any(is_held(term, item) for item in found))
@@ -274,7 +277,7 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
 def is_held_as_typed(found: Iterable[Candidate], query: ParsedQuery) -> bool:
     """Return whether a candidate holds the words of the question as they were typed, frequent ones included."""
     typed = frozenset(query.typed)
-    return any(typed <= words_of(item.text) and _runs(list(tokens(item.text)), query.typed) for item in found)
+    return any(typed <= words_of(item.text) and _runs(tokens(item.text), query.typed) for item in found)
 
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -294,16 +297,20 @@ class _Wording:
     terms: Sequence[str]
     spelling: Mapping[str, str]
 
-    def found(self, words_held: Sequence[Token]) -> tuple[Evidence, int | None]:
+    def found(self, words_held: Sequence[Token]) -> _Place:
         """Return the evidence of a text with these words, and the offset of the question in it (None if scattered)."""
-        held = [token._replace(folded=self.spelling.get(token.folded, token.folded)) for token in words_held]
-        if not {token.folded for token in held}.issuperset(self.terms or self.typed):
+        held = [self.spelling.get(token.folded, token.folded) for token in words_held]
+        if not set(held).issuperset(self.terms or self.typed):
             return Evidence.SOME, None
-        if places := _runs(held, self.typed):
-            return Evidence.AS_TYPED, held[places[0]].start
-        informative = [token for token in held if token.folded in self.terms or not is_frequent(token)]
-        if places := _runs(informative, self.terms):
-            return Evidence.IN_ORDER, informative[places[0]].start
+        if places := _places(held, self.typed):
+            return Evidence.AS_TYPED, words_held[places[0]].start
+        informative = [
+            (folded, token.start)
+            for folded, token in zip(held, words_held, strict=True)
+            if folded in self.terms or not is_frequent(token)
+        ]
+        if places := _places([folded for folded, _ in informative], self.terms):
+            return Evidence.IN_ORDER, informative[places[0]][1]
         return Evidence.ALL, None
 
 
@@ -363,8 +370,9 @@ class _Scorer:
         closeness, by_meaning, similarities = 0.0, unmeasured, None
         if self.vector is not None and item.vector is not None and item.sentence_vectors is not None:
             whole, similarities = float(item.vector @ self.vector), item.sentence_vectors @ self.vector
-            by_meaning = whole + self.weights.sentence * (float(similarities.max()) - whole)
-            closeness = max(whole, float(similarities.max()))
+            closest = float(similarities.max())
+            by_meaning = whole + self.weights.sentence * (closest - whole)
+            closeness = max(whole, closest)
         by_words = coverage * item.bm25 / self.best_words if self.best_words else 0.0
         score = {
             Mode.HYBRID: by_meaning + self.weights.words * by_words,
@@ -399,19 +407,38 @@ class _Scorer:
         return best.start, best.end
 
     def _evidence(self, sentence: Sentence, language: str) -> _Rank:
-        if self.mode is Mode.VECTOR or self._coverage(sentence.text, language) < 1:
+        if self.mode is Mode.VECTOR or not self._may_hold_all(sentence.text, language):
             return _NO_EVIDENCE
-        typed = self._as_typed.found(list(tokens(sentence.text)))[0]
-        if not self._counted(language) and self.forms.numerals is None:
-            return typed >= Evidence.ALL, typed, typed
-        in_forms = self._in_all_forms(language).found(self._words(sentence.text, language))[0]
+        if self._coverage(sentence.text, language) < 1:
+            return _NO_EVIDENCE
+        (typed, _), (in_forms, _) = self._found(sentence.text, language)
         return typed >= Evidence.ALL, max(typed, in_forms), typed
+
+    def _may_hold_all(self, text: str, language: str) -> bool:
+        """Return False if a text lacks a word of a question with numbers, apart from these: merging them is slow."""
+        if self.forms.numerals is None:
+            return True
+        folded = fold(text)
+        words = (term for term in self._in_all_forms(language).terms if not term.startswith("#"))
+        return all(any(word in folded for word in self._accepted_for(term, language)) for term in words)
 
     def place(self, text: str, language: str) -> int | None:
         """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""
-        typed, at = self._as_typed.found(list(tokens(text)))
-        in_forms, there = self._in_all_forms(language).found(self._words(text, language))
+        (typed, at), (in_forms, there) = self._found(text, language)
         return there if in_forms > typed else at
+
+    def _found(self, text: str, language: str) -> tuple[_Place, _Place]:
+        """Return where a text holds the question as it was typed, and with all forms of its words."""
+        if (text, language) not in self._places:
+            typed = self._as_typed.found(tokens(text))
+            is_varied = self._counted(language) or self.forms.numerals is not None
+            in_forms = self._in_all_forms(language).found(self._words(text, language)) if is_varied else typed
+            self._places[text, language] = typed, in_forms
+        return self._places[text, language]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], tuple[_Place, _Place]]:
+        return {}
 
     def highlights(self, text: str, language: str) -> list[Span]:
         """Return the character ranges of the question's words in a text, in any form."""
@@ -424,10 +451,17 @@ class _Scorer:
         outer = [one for one in found if not any(_is_inside(one, other) for other in found)]
         return sorted(outer)
 
-    def _words(self, text: str, language: str) -> list[Token]:
+    def _words(self, text: str, language: str) -> Sequence[Token]:
         """Return the words of a text, its numbers merged if the question has any."""
-        held = list(tokens(text))
-        return held if self.forms.numerals is None else merge_numbers(text, held, language)
+        if self.forms.numerals is None:
+            return tokens(text)
+        if (text, language) not in self._merged:
+            self._merged[text, language] = merge_numbers(text, tokens(text), language)
+        return self._merged[text, language]
+
+    @cached_property
+    def _merged(self) -> dict[tuple[str, str], list[Token]]:
+        return {}
 
     def _coverage(self, text: str, language: str) -> float:
         """Return the share of the question's words in a text, in any form; a similar word counts for an unknown one.
@@ -437,7 +471,7 @@ class _Scorer:
         accepted = self._accepted(language)
         if not accepted:
             return 0.0
-        share = sum(holds_any(text, words) for words in accepted) / len(accepted)
+        share = count_held(text, accepted) / len(accepted)
         if self.forms.numerals is None or share == 1:
             return share
         merged = frozenset(token.folded for token in self._words(text, language))
@@ -520,7 +554,7 @@ def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozense
     inflected = (word for word, others in near if any(is_inflected(word, term) for term in others))
     found = set(spans(text, frozenset(query.terms).union(inflected, *(alike.get(term, _NONE) for term in query.terms))))
     if query.phrases:
-        words_held = list(tokens(text))
+        words_held = tokens(text)
         for phrase in query.phrases:
             for first in _runs(words_held, phrase):
                 found.update((token.start, token.end) for token in words_held[first : first + len(phrase)])
@@ -528,11 +562,16 @@ def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozense
 
 
 def _runs(words_held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
-    """Return the positions in `held` at which the phrase (not empty) begins."""
+    """Return the positions in `words_held` at which the phrase begins."""
+    return _places([token.folded for token in words_held], phrase)
+
+
+def _places(held: Sequence[str], phrase: Sequence[str]) -> list[int]:
+    """Return the positions in `held` at which the phrase begins; an empty one has none."""
     if not phrase:
         return []
-    folded = [token.folded for token in words_held]
-    return [at for at in range(len(words_held) - len(phrase) + 1) if folded[at : at + len(phrase)] == list(phrase)]
+    first, count = phrase[0], len(phrase)
+    return [at for at, word in enumerate(held) if word == first and list(held[at : at + count]) == list(phrase)]
 
 
 def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:

@@ -141,7 +141,13 @@ class _Spoken:
 def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
     """Return the numbers among the words of a text, in order: in digits, and in words of the language."""
     said = _in_words(words, language) if language in NUMBER_LANGUAGES else ()
-    return _scaled(text, words, sorted([*_in_digits(text, words, language), *_years(text, words, said)]))
+    written = _in_digits(text, words, language) if _has_digits(words) else ()
+    return _scaled(text, words, sorted([*written, *_years(text, words, said)]))
+
+
+def _has_digits(words: Sequence[Token]) -> bool:
+    """Return whether any word has digits: most texts have none, and need not be searched for numbers word by word."""
+    return _DIGITS.search(" ".join([word.folded for word in words])) is not None
 
 
 def _in_digits(text: str, words: Sequence[Token], language: str) -> Iterable[Number]:
@@ -246,7 +252,8 @@ def merge_numbers(text: str, words: Sequence[Token], language: str) -> list[Toke
 
     A number and a unit that are one word (`5km`) become two.
     """
-    words = [part for word in words for part in _without_unit(word, language)]
+    if _has_digits(words):
+        words = [part for word in words for part in _without_unit(word, language)]
     merged: list[Token] = []
     position = 0
     for number in numbers(text, words, language):
