@@ -30,15 +30,16 @@ from transcription_assets.embedding import EmbeddingModel, SentenceEncoder, Vect
 from transcription_assets.evaluation.search_quality import talks
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
+from transcription_assets.search.packing import pack
 from transcription_assets.search.query import Answer, Mode, Query
 from transcription_assets.search.ranking import nearest
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.schema import encode_card, encode_vectors, polars_schema, table_name
+from transcription_assets.search.schema import encode_card, table_name, table_schema
 from transcription_assets.search.searcher import FEWEST, Searcher
 
 DIMENSION = 384
 CHUNK = 20_000
-FRAGMENT = 1_000_000
+FRAGMENT = 1 << 20
 """Rows that are written into one file, as many as compaction would put there: else it would need the disk twice."""
 WORDS = 75
 SENTENCES = 5
@@ -105,15 +106,22 @@ class Synthetic:
             "embedding_model": pa.array(["synthetic"] * CHUNK),
             "recipe": pa.array([RECIPE] * CHUNK),
             "media_etag": pa.array(["1"] * CHUNK),
-            "card": pa.array([_card(int(item), said) for item, said in zip(number, sentences, strict=True)]),
-            "near": pa.array(self.near(vectors)),
+            "packed": pa.array(
+                [
+                    pack(self.with_sentences(vectors, row), _card(int(item), said))
+                    for row, (item, said) in enumerate(zip(number, sentences, strict=True))
+                ],
+                pa.binary(),
+            ),
         }
-        return pa.table({name: columns[name] for name in polars_schema(DIMENSION)})
+        schema = table_schema(DIMENSION)
+        return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
-    def near(self, vectors: Vectors) -> list[bytes]:
-        """Return the encoded vectors of each passage's sentences; their cosine with its own is 0.7 as with MiniLM."""
-        found = (vectors[row] + self.noise[row : row + SENTENCES] for row in range(len(vectors)))
-        return [encode_vectors(each / np.linalg.norm(each, axis=1, keepdims=True)) for each in found]
+    def with_sentences(self, vectors: Vectors, row: int) -> Vectors:
+        """Return the vector of a passage and those of its sentences; their cosine with it is 0.7 as with MiniLM."""
+        found = np.vstack([vectors[row], vectors[row] + self.noise[row : row + SENTENCES]])
+        unit: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
+        return unit
 
     def question(self, random: np.random.Generator) -> str:
         """Return two to five words that are neither the most frequent nor the rarest."""
@@ -217,11 +225,11 @@ def _filled(folder: Path, made: Synthetic) -> Index:
     started = time.perf_counter()
     database = lancedb.connect(folder)
     name = table_name(RECIPE)
-    held = database.create_table(name, made.rows(0).slice(0, 0))
-    schema = held.schema
+    schema = table_schema(DIMENSION)
+    held = database.create_table(name, schema=schema)
     for start in range(0, made.passages, FRAGMENT):
         chunks = range(start, min(start + FRAGMENT, made.passages), CHUNK)
-        batches = (batch for first in chunks for batch in made.rows(first).cast(schema).to_batches())
+        batches = (batch for first in chunks for batch in made.rows(first).to_batches())
         held.add(pa.RecordBatchReader.from_batches(schema, batches))
     table = Index(str(folder))
     table.switch(name)

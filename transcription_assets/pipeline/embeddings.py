@@ -32,7 +32,9 @@ from transcription_assets.search.schema import (
 from transcription_assets.slides.finder import Slide
 from transcription_assets.storage import Store
 
-VERSION = "6"
+VERSION = "7"
+SAME_VECTORS = ("6", "7")
+"""Versions of the columns whose rows have the same vectors."""
 OVERLAP_S = 8.0
 """Seconds of a passage that the next one repeats; for the evaluation see docs/benchmarks/search.md."""
 FINGERPRINT = "fingerprint"
@@ -215,9 +217,9 @@ class RecordingInfo:
     recorded: date | None
 
 
-def recipe_of(embedding_model: str, passage_s: float) -> str:
+def recipe_of(embedding_model: str, passage_s: float, version: str = VERSION) -> str:
     """Return everything that vectors and columns depend on: rows of two recipes are never in one table."""
-    return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {VERSION}"
+    return f"{embedding_model} | passages of {passage_s:g} s, {OVERLAP_S:g} s of them twice | columns {version}"
 
 
 def _searchable(transcript: Transcript, passage_options: PassageOptions) -> list[Segment]:
@@ -252,8 +254,8 @@ def known_vectors(store: Store, key: str, encoder: Encoder, passage_options: Pas
 
     """
     rows = _stored(store, key)
-    recipe = recipe_of(str(encoder.model), passage_options.passage_s)
-    if rows is None or not rows.height or "recipe" not in rows.columns or set(rows["recipe"]) != {recipe}:
+    recipes = {recipe_of(str(encoder.model), passage_options.passage_s, version) for version in SAME_VECTORS}
+    if rows is None or not rows.height or "recipe" not in rows.columns or not set(rows["recipe"]) <= recipes:
         return KnownVectors()
     dimension = len(rows["vector"][0])
     vectors = rows["vector"].to_numpy()

@@ -11,6 +11,7 @@ that a switch can be undone; older ones are dropped. A table that a user has swi
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -25,6 +26,7 @@ from transcription_assets.search.index_files import IndexFiles
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
+from transcription_assets.search.selection import ALL, Selection
 from transcription_assets.search.table_roles import KEYS, TableRoles
 from transcription_assets.search.tables import IndexState, Tables, VersionState, is_searchable, run_coroutine
 from transcription_assets.search.vocabulary import Forms, Vocabulary
@@ -34,6 +36,8 @@ NAMED = 3
 """Maximum number of recordings that a message names."""
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
+MOST_SELECTIONS = 4
+"""Filters whose rows are kept for a snapshot: at most 8 MB each."""
 NO_FORMS = Forms()
 
 
@@ -47,6 +51,7 @@ class Index:
         self._models: dict[str, str] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._files = IndexFiles(self._tables)
+        self._selecting = Lock()
 
     @translate_method_errors
     def replace(self, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
@@ -68,7 +73,7 @@ class Index:
         own_table = schema.table_name(recipes[0])
         self._take_role(own_table)
         if self._tables.newest(own_table) is None:
-            self._tables.create(own_table, schema.keyed(rows.clear()).schema)
+            self._tables.create(own_table, schema.keyed(schema.packed(rows.clear())).schema)
         version = self._merge(own_table, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
         served = self._take_role(own_table)
@@ -93,10 +98,11 @@ class Index:
         found = (
             table.search()
             .where(_of_recordings([media_key]))
-            .select(list(schema.SCALAR_COLUMNS))
+            .select(schema.stored_as(schema.SCALAR_COLUMNS, table.schema))
             .limit(None)
             .to_polars()
         )
+        found = schema.with_cards(found).select(schema.SCALAR_COLUMNS)
         return bool(found.sort("id").equals(rows.select(schema.SCALAR_COLUMNS).sort("id")))
 
     @translate_method_errors
@@ -176,7 +182,7 @@ class Index:
         """
         if len(vector) != snapshot.dimension:
             raise ValueError(f"the table has vectors of dimension {snapshot.dimension}, the query has {len(vector)}")
-        return run_coroutine(retrieval.search_vectors(snapshot, vector, filters, most))
+        return run_coroutine(retrieval.search_vectors(snapshot, vector, self._select(snapshot, filters), most))
 
     @translate_method_errors
     def search_words(
@@ -193,7 +199,7 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return run_coroutine(retrieval.search_words(snapshot, parsed, filters, most, forms))
+        return run_coroutine(retrieval.search_words(snapshot, parsed, self._select(snapshot, filters), most, forms))
 
     @translate_method_errors
     def search_typed(
@@ -205,7 +211,7 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return run_coroutine(retrieval.search_typed(snapshot, parsed, filters, most, forms))
+        return run_coroutine(retrieval.search_typed(snapshot, parsed, self._select(snapshot, filters), most, forms))
 
     @translate_method_errors
     def search_similar_words(
@@ -217,7 +223,7 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return run_coroutine(retrieval.search_similar_words(snapshot, words, filters, most))
+        return run_coroutine(retrieval.search_similar_words(snapshot, words, self._select(snapshot, filters), most))
 
     @translate_method_errors
     def has_word(self, snapshot: Snapshot, word: str, filters: Filters) -> bool:
@@ -227,7 +233,7 @@ class Index:
             TranscriptionError: the table cannot be read.
 
         """
-        return run_coroutine(retrieval.has_word(snapshot, word, filters))
+        return run_coroutine(retrieval.has_word(snapshot, word, self._select(snapshot, filters)))
 
     @translate_method_errors
     def passages_at(self, snapshot: Snapshot, media_key: str, second: float, kind: str = "speech") -> Sequence[int]:
@@ -413,6 +419,19 @@ class Index:
         """
         self._change_roles(lambda roles: roles.accepting(table))
 
+    def _select(self, snapshot: Snapshot, filters: Filters) -> Selection:
+        """Return the rows that pass the filters; they are read once for a snapshot, whichever query is first."""
+        if filters == Filters():
+            return ALL
+        with self._selecting:
+            found = snapshot.selections.pop(filters, None)
+            if found is None:
+                found = run_coroutine(retrieval.select(snapshot, filters))
+                for oldest in list(snapshot.selections)[: 1 - MOST_SELECTIONS]:
+                    snapshot.selections.pop(oldest)
+            snapshot.selections[filters] = found
+        return found
+
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
         table = self._tables.newest(name)
@@ -440,9 +459,8 @@ class Index:
                 raise TransientFailure(f"{self.uri}: another process dropped {name}; try again", hint="try again")
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of_recordings(media_keys))
-            fitting = schema.keyed(rows.select(table.schema.names)).cast(table.schema.remove_metadata())
             # A row of another model has no vector here; by default LanceDB rejects missing vectors.
-            return int(merged.execute(fitting, on_bad_vectors="null").version)
+            return int(merged.execute(schema.fitting(rows, table.schema), on_bad_vectors="null").version)
 
         return self._tables.retry_write(name, merge)
 
@@ -489,13 +507,12 @@ class Index:
         table = self._tables.newest(served)
         if table is None or not is_searchable(table):
             return
-        found = table.search().where(_of_recordings(media_keys)).select(list(schema.CONTENT)).limit(None).to_polars()
-        stored, new = schema.contents(found), schema.contents(rows)
+        columns = schema.stored_as(schema.CONTENT, table.schema)
+        found = table.search().where(_of_recordings(media_keys)).select(columns).limit(None).to_polars()
+        stored, new = schema.contents(schema.with_cards(found)), schema.contents(rows)
         changed = [key for key in media_keys if stored.get(key) != new.get(key)]
         if changed:
             foreign_rows = schema.foreign(rows, _dimension(table), self._model_of(served, table))
-            if not _has_int8_near(table):
-                foreign_rows = schema.with_halves(foreign_rows, _dimension(table))
             self._merge(served, foreign_rows.filter(pl.col("media_key").is_in(changed)), changed)
 
     def _remove(self, media_keys: Sequence[str]) -> None:
@@ -530,7 +547,8 @@ class Index:
             embedding_model=self._model_of(name, table),
             dimension=_dimension(table),
             has_kinds="kind" in table.schema.names,
-            has_int8_near=_has_int8_near(table),
+            has_int8_near=schema.has_int8_near(table.schema),
+            is_packed=schema.PACKED in table.schema.names,
         )
 
     def _served_name(self) -> str:
@@ -620,13 +638,6 @@ def _frame(batch: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
 def _dimension(table: Any) -> int:
     """Return the dimension of the table's vectors."""
     return int(table.schema.field("vector").type.list_size)
-
-
-def _has_int8_near(table: Any) -> bool:
-    """Return whether `near` is in 8 bits: it is float16 in the tables of earlier columns, whose vectors are float32."""
-    import pyarrow as pa
-
-    return bool(table.schema.field("vector").type.value_type == pa.float16())
 
 
 def _of_recordings(media_keys: Sequence[str]) -> str:

@@ -7,20 +7,23 @@ switches between threads five times for each query. `Index` translates LanceDB's
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from transcription_assets.search import schema
+from transcription_assets.search import packing, schema
 from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
+from transcription_assets.search.selection import ALL, Selection, is_worth_reading, may_be_read
 from transcription_assets.search.vocabulary import Forms
 
 ROW = "_rowid"
+SCORE = "_score"
 NPROBES = 50
 REFINE = 1.5
 """NPROBES cells of the vector index are searched for REFINE times the rows wanted, as its distances are approximate.
@@ -37,8 +40,8 @@ MAX_AT_ONCE = 16
 class Snapshot:
     """A snapshot: one version of a table, its number of passages, and the model of their vectors ("" if none).
 
-    `async_table` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), or
-    float16 numbers in `near` (no `has_int8_near`).
+    `async_table` is the same as `table`, for coroutines. A table of earlier columns has no slides (no `has_kinds`), no
+    column `packed` (not `is_packed`), or float16 numbers in `near` (no `has_int8_near`).
     """
 
     table: Any
@@ -49,20 +52,23 @@ class Snapshot:
     dimension: int
     has_kinds: bool = True
     has_int8_near: bool = True
+    is_packed: bool = True
+    selections: dict[Filters, Selection] = field(default_factory=dict, compare=False)
+    """The selections of recent filters (`Index` fills it)."""
 
 
-async def search_vectors(snapshot: Snapshot, vector: Vector, filters: Filters, most: int) -> list[int]:
+async def search_vectors(snapshot: Snapshot, vector: Vector, selection: Selection, most: int) -> list[int]:
     """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
 
     LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
     """
     search = snapshot.async_table.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
-    return list(await _run(search, filters, round(REFINE * most), "_distance"))
+    return list(await _run(search, selection, round(REFINE * most), "_distance"))
 
 
 async def search_words(
-    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms
+    snapshot: Snapshot, parsed: ParsedQuery, selection: Selection, most: int, forms: Forms
 ) -> dict[int, float]:
     """Return the BM25 scores of rows that hold the phrases and any of the terms or their other forms.
 
@@ -78,7 +84,7 @@ async def search_words(
     every = _all_terms(parsed, forms)
     searched = await asyncio.gather(
         *(
-            _search_text(snapshot, _question(parsed, forms, query), filters, most)
+            _search_text(snapshot, _question(parsed, forms, query), selection, most)
             for query in (*queries, *([] if every is None else [every]))
         )
     )
@@ -88,19 +94,19 @@ async def search_words(
         return found
     together = searched[-1]
     if len(together) >= most and parsed.typed[1:]:
-        beside = await search_typed(snapshot, parsed, filters, most, forms)
+        beside = await search_typed(snapshot, parsed, selection, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
         together |= dict.fromkeys(beside.keys() - together.keys(), min(together.values()))
     return together | found
 
 
 async def search_typed(
-    snapshot: Snapshot, parsed: ParsedQuery, filters: Filters, most: int, forms: Forms
+    snapshot: Snapshot, parsed: ParsedQuery, selection: Selection, most: int, forms: Forms
 ) -> dict[int, float]:
     """Return the scores of rows that hold the words of the question as they were typed."""
     typed = parsed.loose if parsed.phrases else parsed.meaning
     query = _question(parsed, forms, _queries().PhraseQuery(typed, "text"))
-    return await _search_text(snapshot, query, filters, most)
+    return await _search_text(snapshot, query, selection, most)
 
 
 def _all_terms(parsed: ParsedQuery, forms: Forms) -> Any:
@@ -146,10 +152,10 @@ def _question(parsed: ParsedQuery, forms: Forms, terms: Any) -> Any:
     return clauses[0][1] if len(clauses) == 1 else queries.BooleanQuery(clauses)
 
 
-async def _search_text(snapshot: Snapshot, query: Any, filters: Filters, most: int) -> dict[int, float]:
+async def _search_text(snapshot: Snapshot, query: Any, selection: Selection, most: int) -> dict[int, float]:
     if query is None:
         return {}
-    return await _run(snapshot.async_table.query().nearest_to_text(query), filters, most, "_score")
+    return await _run(snapshot.async_table.query().nearest_to_text(query), selection, most, SCORE)
 
 
 def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
@@ -161,7 +167,7 @@ def _phrase(phrase: Sequence[str], spelt: Sequence[str]) -> Any:
 
 
 async def search_similar_words(
-    snapshot: Snapshot, words: Sequence[str], filters: Filters, most: int
+    snapshot: Snapshot, words: Sequence[str], selection: Selection, most: int
 ) -> dict[int, float]:
     """Return the BM25 scores of the rows that hold a word spelt like one of `words`.
 
@@ -174,14 +180,14 @@ async def search_similar_words(
             # Lower case: LanceDB does not analyse the words of a fuzzy query.
             query = queries.MatchQuery(word, "text", fuzziness=edits, prefix_length=1, max_expansions=FUZZY_EXPANSIONS)
             search = snapshot.async_table.query().nearest_to_text(query)
-            found = {**await _run(search, filters, most, "_score"), **found}
+            found = {**await _run(search, selection, most, SCORE), **found}
     return found
 
 
-async def has_word(snapshot: Snapshot, word: str, filters: Filters) -> bool:
-    """Return whether any passage that passes the filters holds the word."""
+async def has_word(snapshot: Snapshot, word: str, selection: Selection) -> bool:
+    """Return whether any of the selected passages holds the word."""
     search = snapshot.async_table.query().nearest_to_text(_match(word))
-    return bool(await _run(search, filters, 1, "_score"))
+    return bool(await _run(search, selection, 1, SCORE))
 
 
 async def passages_at(snapshot: Snapshot, media_key: str, second: float, kind: str = "speech") -> list[int]:
@@ -207,6 +213,18 @@ async def read(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
     """Return the passages with these row ids."""
     if not rows:
         return {}
+    if not snapshot.is_packed:
+        return await _read_earlier(snapshot, rows)
+    found = await snapshot.async_table.take_row_ids(list(rows)).select([schema.PACKED]).with_row_id().to_arrow()
+    parts = packing.unpack(found[schema.PACKED].to_pylist(), snapshot.dimension)
+    return {
+        row: schema.candidate(row, card, *((None, None) if vectors is None else (vectors[0], vectors[1:])))
+        for row, (card, vectors) in zip(found[ROW].to_pylist(), parts, strict=True)
+    }
+
+
+async def _read_earlier(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Candidate]:
+    """Return the passages with these row ids from a table of earlier columns."""
     columns = ["card", "near", "vector"]
     found = await snapshot.async_table.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
     decode = schema.decode_vectors if snapshot.has_int8_near else schema.decode_halves
@@ -235,11 +253,35 @@ def _queries() -> Any:
     return import_module("lancedb.query")
 
 
-async def _run(search: Any, filters: Filters, most: int, measure: str) -> dict[int, float]:
-    """Run the search and return the measure of each row, best first."""
+async def select(snapshot: Snapshot, filters: Filters) -> Selection:
+    """Return the rows that pass the filters."""
     where = expression(filters)
-    if where:
-        search = search.where(where)
+    if where is None:
+        return ALL
+    if not may_be_read(filters, snapshot.passages):
+        return Selection(where)
+    count = int(await snapshot.async_table.count_rows(where))
+    if not is_worth_reading(count, snapshot.passages):
+        return Selection(where)
+    search = snapshot.async_table.query().where(where).with_row_id().select([ROW]).limit(count)
+    rows = (await search.to_arrow(timeout=QUERY_TIMEOUT))[ROW].to_numpy()
+    return Selection(where, np.sort(rows), count / snapshot.passages)
+
+
+async def _run(search: Any, selection: Selection, most: int, measure: str) -> dict[int, float]:
+    """Run the search and return the measure of each row, best first."""
+    if returned := selection.returned(most):
+        unfiltered = await _rows(search, returned, measure)
+        found = selection.selected(unfiltered)
+        # A search by words that returns fewer rows than it may has returned all; one by vectors searches some cells.
+        if len(found) >= most or (measure == SCORE and len(unfiltered) < returned):
+            return dict(islice(found.items(), most))
+    if selection.where:
+        search = search.where(selection.where)
+    return await _rows(search, most, measure)
+
+
+async def _rows(search: Any, most: int, measure: str) -> dict[int, float]:
     # The column is named explicitly: LanceDB warns at each search that adds it implicitly.
     rows = await search.with_row_id().select([measure]).limit(most).to_arrow(timeout=QUERY_TIMEOUT)
     return dict(zip(rows[ROW].to_pylist(), rows[measure].to_pylist(), strict=True))

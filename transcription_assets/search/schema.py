@@ -1,16 +1,15 @@
-"""Columns of the search tables with the encoding of their values, and the table of each recipe.
+"""Columns of the rows of passages and of the search tables, and the table of each recipe.
 
-Columns: id (`<media_key>#<index>`, `<media_key>#slide<number>`), kind (`speech` or `slide`), media_key, title, start_s,
-end_s, text, language, speakers, recorded, duration_s, vector (float16, unit length), embedding_model, recipe,
-media_etag, and two that are read for candidates: card (JSON: media_key, title, language, recorded, duration_s, the
-number of the slide or 0, and the sentences, each [start, end, text, speaker, [[offset in the text, second] of each word
-if the sentence is long]]) and near (the vector of each sentence, as 8-bit integers with a factor each). `recipe` names
-everything that vectors depend on: all rows of a table have the same recipe.
+Columns of a row: id (`<media_key>#<index>`, `<media_key>#slide<number>`), kind (`speech` or `slide`), media_key, title,
+start_s, end_s, text, language, speakers, recorded, duration_s, vector (float32, unit length), embedding_model, recipe,
+media_etag, card (JSON: media_key, title, language, recorded, duration_s, the number of the slide or 0, and the
+sentences, each [start, end, text, speaker, [[offset in the text, second] of each word if the sentence is long]]) and
+near (the vector of each sentence, as 8-bit integers with a factor each). `recipe` names everything that vectors depend
+on: all rows of a table have the same recipe.
 
-In a table of a million rows each column that is read costs half a millisecond, nested lists several. So `card`, `near`
-and `vector` hold all that ranking and display need of a passage: its text is one JSON string, the vectors of its
-sentences are one byte string. The rows of the pipeline and `embeddings/<key>.parquet` have vectors of float32; the
-table stores half of that. Up to version 5 of the columns `near` began with the vector of the passage.
+So are the rows of the pipeline and of `embeddings/<key>.parquet`. A table has `packed` instead of `card` and `near`
+(`packing`), and vectors of float16, for the index. Tables of earlier columns have `card` and `near`; up to version 5
+`near` begins with the vector of the passage, and up to version 3 it is of float16.
 """
 
 import hashlib
@@ -23,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from transcription_assets.domain.passages import Sentence, join_sentences
+from transcription_assets.search import packing
 from transcription_assets.search.ranking import LONG_SENTENCE_S, Candidate, Vector
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ FIRST_TABLE = "passages"
 
 STEPS = 127
 """Largest number of `near` in 8 bits."""
+PACKED = "packed"
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 SCALAR_COLUMNS = (
@@ -57,7 +58,7 @@ SCALAR_COLUMNS = (
 
 
 def polars_schema(dimension: int) -> dict[str, pl.DataType]:
-    """Return the Polars schema of a table and of `embeddings/<key>.parquet`."""
+    """Return the Polars schema of the rows of passages."""
     return {
         "id": pl.String(),
         "kind": pl.String(),
@@ -82,6 +83,50 @@ def polars_schema(dimension: int) -> dict[str, pl.DataType]:
 def table_name(recipe: str) -> str:
     """Return the table of a recipe: derived from its hash, so that concurrent writers use the same name."""
     return f"{FIRST_TABLE}_{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
+
+
+def table_schema(dimension: int) -> "pa.Schema":
+    """Return the Arrow schema of a table."""
+    return keyed(packed(pl.DataFrame(schema=polars_schema(dimension)))).schema
+
+
+def fitting(rows: pl.DataFrame, columns: "pa.Schema") -> "pa.Table":
+    """Return rows as a table with these columns stores them."""
+    if PACKED in columns.names:
+        rows = packed(rows)
+    elif not has_int8_near(columns):
+        rows = with_halves(rows, columns.field("vector").type.list_size)
+    return keyed(rows.select(columns.names)).cast(columns.remove_metadata())
+
+
+def has_int8_near(columns: "pa.Schema") -> bool:
+    """Return whether `near` is in 8 bits: it is float16 in the tables of earlier columns, whose vectors are float32."""
+    import pyarrow as pa
+
+    return bool(columns.field("vector").type.value_type == pa.float16())
+
+
+def packed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the column `packed` instead of `card` and `near`."""
+    dimension = rows.schema["vector"].size  # type: ignore[attr-defined]  # of an array
+    values = [
+        packing.pack(None if near is None else np.vstack([vector, decode_vectors(near, dimension)]), card)
+        for vector, near, card in rows.select("vector", "near", "card").iter_rows()
+    ]
+    return rows.drop("card", "near").with_columns(pl.Series(PACKED, values, dtype=pl.Binary()))
+
+
+def stored_as(names: Sequence[str], columns: "pa.Schema") -> list[str]:
+    """Return the columns of a table that hold these columns of the rows; with `with_cards` they become them again."""
+    return [PACKED if name == "card" and PACKED in columns.names else name for name in names]
+
+
+def with_cards(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of a table with the column `card`."""
+    if PACKED not in rows.columns:
+        return rows
+    cards = pl.Series("card", [packing.card_of(value) for value in rows[PACKED]], dtype=pl.String())
+    return rows.drop(PACKED).with_columns(cards)
 
 
 def keyed(rows: pl.DataFrame) -> "pa.Table":

@@ -17,6 +17,7 @@ from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionEr
 
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.search.index_errors import RAISED, are_files_gone, is_lost_race, translate_lancedb_errors
+from transcription_assets.search.schema import PACKED
 from transcription_assets.storage import temporary
 from transcription_assets.storage.errors import error_text
 
@@ -48,8 +49,8 @@ def run_coroutine(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def is_searchable(table: Any) -> bool:
-    """Return whether the table has the column `card`; without it a table must be rebuilt (decision 19)."""
-    return "card" in table.schema.names
+    """Return whether the table has a card for each row; without it a table must be rebuilt (decision 19)."""
+    return not {"card", PACKED}.isdisjoint(table.schema.names)
 
 
 class Tables:

@@ -1,14 +1,17 @@
 """Rebuild of the search table for another encoder: from transcripts alone, resumable, and reversible."""
 
+import io
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from transcription_assets.cli.main import main
+from transcription_assets.domain import media_keys
 from transcription_assets.embedding import EmbeddingModel
 from transcription_assets.errors import PermanentFailure
-from transcription_assets.pipeline.embeddings import PassageOptions
+from transcription_assets.pipeline.embeddings import FINGERPRINT, SAME_VECTORS, PassageOptions, recipe_of
 from transcription_assets.pipeline.search_index import rebuild
 from transcription_assets.search.query import Mode, Query
 from transcription_assets.search.searcher import Searcher
@@ -42,6 +45,19 @@ def test_rebuild_serves_new_model_without_transcription(chain: Chain) -> None:
     hits = Searcher(table, lambda _model: other).search(Query("sentence of 20 seconds", mode=Mode.TEXT)).hits
     assert hits[0].media_key == "audio/b.wav"
     assert {state.role: state.recordings for state in table.status()} == {"served": 2, "before": 2}
+
+
+def test_rebuild_for_other_columns_encodes_nothing_again(chain: Chain) -> None:
+    earlier = recipe_of(str(chain.encoder.model), PASSAGE_S, SAME_VECTORS[0])
+    for key in KEYS:
+        rows = pl.read_parquet(io.BytesIO(chain.store.read(media_keys.passages(key))))
+        target = io.BytesIO()
+        rows.with_columns(recipe=pl.lit(earlier)).write_parquet(target, metadata={FINGERPRINT: "of earlier columns"})
+        chain.store.write(media_keys.passages(key), target.getvalue())
+    chain.encoder.encoded.clear()
+    *_, report = rebuild(chain.store, chain.tools.table, chain.encoder, PassageOptions(PASSAGE_S))
+    assert sorted(report.done) == sorted(KEYS)
+    assert chain.encoder.encoded == []
 
 
 def test_stopped_rebuild_resumes_where_it_stopped(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
