@@ -24,7 +24,7 @@ from transcription_assets.search.vocabulary import Forms
 
 ROW = "_rowid"
 SCORE = "_score"
-NPROBES = 50
+NPROBES = 70
 REFINE = 1.5
 """NPROBES cells of the vector index are searched for REFINE times the rows wanted, as its distances are approximate.
 
