@@ -56,7 +56,9 @@ def evaluate_search(*, as_json: bool) -> None:
     chosen = settings.load()
     services = Services(chosen, locate_installed(chosen), read_only=True)
     encoder = services.encoder
-    result = evaluate(encoder, chosen.passage_s, services.table.calibrated(str(encoder.model)))
+    # The questions are about recordings of their own: a store is needed for calibrated weights only.
+    weights = services.table.calibrated(str(encoder.model)) if _has_store(chosen.store) else None
+    result = evaluate(encoder, chosen.passage_s, weights)
     if as_json:
         click.echo(json.dumps(document(result), ensure_ascii=False, indent=1))
     else:
@@ -64,6 +66,10 @@ def evaluate_search(*, as_json: bool) -> None:
     alone = (result.both.overall[Mode.VECTOR], result.both.overall[Mode.TEXT])
     if result.both.overall[Mode.HYBRID].mrr < max(figure.mrr for figure in alone):
         raise click.exceptions.Exit(1)
+
+
+def _has_store(store: str) -> bool:
+    return "://" in store or Path(store).is_dir()
 
 
 @evaluation.command("calibrate")
