@@ -1,17 +1,16 @@
 """Ranking: fusion of the candidates by vector and by words, merging of neighbours, and the start of each moment. Pure.
 
-Candidates are ordered by the evidence in their sentences (`Evidence`): those with all words of the question as typed
+Candidates are ordered by the evidence in their sentences (`evidence`): those with all words of the question as typed
 first, then by the evidence with all forms of the words, then by that with the words as typed, then by a score:
 closeness (cosine of the passage and of its best sentence) plus a share for the words of the question that it holds,
 weighted by how rare they are (BM25). Weak moments come last. Evaluation: docs/benchmarks/search.md; reasons:
 docs/decisions/0026.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import IntEnum
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -19,25 +18,18 @@ from numpy.typing import NDArray
 
 from transcription_assets.domain.passages import Sentence, join_sentences
 from transcription_assets.embedding.profiles import Weights
+from transcription_assets.search.evidence import NO_EVIDENCE, QuestionWords, Rank, runs
 from transcription_assets.search.query import (
-    STEM_LETTERS,
     Hit,
     HitSlide,
     Mode,
     ParsedQuery,
-    Span,
-    Token,
     count_held,
-    fold,
-    is_frequent,
-    is_inflected,
     is_like,
-    spans,
     tokens,
     words_of,
 )
 from transcription_assets.search.vocabulary import Forms
-from transcription_assets.search.word_forms import merge_numbers
 
 Vector = NDArray[np.float32]
 DEFAULT = Weights()
@@ -50,23 +42,6 @@ _NONE: frozenset[str] = frozenset()
 LONG_SENTENCE_S = 10.0
 LEAD_IN_S = 2.0
 """In a sentence longer than LONG_SENTENCE_S, seconds before the matching words at which a moment starts."""
-
-
-class Evidence(IntEnum):
-    """Degree to which one sentence holds the words of the question; more evidence always ranks first."""
-
-    SOME = 0
-    ALL = 1
-    IN_ORDER = 2
-    """One after another, with only frequent words between them."""
-    AS_TYPED = 3
-
-
-_Rank = tuple[bool, Evidence, Evidence]
-"""Whether all words are there as typed, evidence with all forms of the words, and evidence with the words as typed."""
-_NO_EVIDENCE: _Rank = (False, Evidence.SOME, Evidence.SOME)
-_Place = tuple[Evidence, int | None]
-"""Evidence of a text, and the offset of the question in it (None if its words are scattered)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +76,7 @@ class _Scored:
     closeness: float
     coverage: float
     similarities: Vector | None
-    evidence: "_Rank"
+    evidence: Rank
 
 
 def rank_moments(
@@ -124,11 +99,9 @@ def rank_moments(
     is below that of `weights` and it does not hold most of the words. With `speakers`, moments start in a sentence of
     theirs. What belongs to an `earlier` moment (its best passage, and its slide or what is said) is left out.
     """
-    fitting = [item for item in found if all(_runs(tokens(item.text), phrase) for phrase in query.phrases)]
+    fitting = [item for item in found if all(runs(tokens(item.text), phrase) for phrase in query.phrases)]
     scorer = _Scorer(
-        query=query,
-        alike=_alike(fitting, unknown),
-        forms=forms or Forms(),
+        words=QuestionWords(query, _alike(fitting, unknown), forms or Forms()),
         vector=vector,
         mode=mode,
         best_words=max((item.bm25 for item in fitting), default=0.0),
@@ -238,9 +211,9 @@ class RankedMoments:
         best_sentence = self._sentence(best)
         text, places = join_sentences(context)
         place = places[context.index(best_sentence)]
-        matches = self.scorer.highlights(text, item.language)
+        matches = self.scorer.words.highlights(text, item.language)
         inside = [match[0] - place[0] for match in matches if place[0] <= match[0] < place[1]]
-        words_at = self.scorer.place(best_sentence.text, item.language)
+        words_at = self.scorer.words.place(best_sentence.text, item.language)
         return Hit(
             media_key=item.media_key,
             recording=item.title,
@@ -277,7 +250,7 @@ def unknown_words(found: Sequence[Candidate], query: ParsedQuery, forms: Forms) 
 def is_held_as_typed(found: Iterable[Candidate], query: ParsedQuery) -> bool:
     """Return whether a candidate holds the words of the question as they were typed, frequent ones included."""
     typed = frozenset(query.typed)
-    return any(typed <= words_of(item.text) and _runs(tokens(item.text), query.typed) for item in found)
+    return any(typed <= words_of(item.text) and runs(tokens(item.text), query.typed) for item in found)
 
 
 def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -290,35 +263,8 @@ def _alike(found: Sequence[Candidate], unknown: Sequence[str]) -> dict[str, froz
 
 
 @dataclass(frozen=True, slots=True)
-class _Wording:
-    """A way to read the question: the words as typed, its terms, and the term that another word of a text counts as."""
-
-    typed: Sequence[str]
-    terms: Sequence[str]
-    spelling: Mapping[str, str]
-
-    def found(self, words_held: Sequence[Token]) -> _Place:
-        """Return the evidence of a text with these words, and the offset of the question in it (None if scattered)."""
-        held = [self.spelling.get(token.folded, token.folded) for token in words_held]
-        if not set(held).issuperset(self.terms or self.typed):
-            return Evidence.SOME, None
-        if places := _places(held, self.typed):
-            return Evidence.AS_TYPED, words_held[places[0]].start
-        informative = [
-            (folded, token.start)
-            for folded, token in zip(held, words_held, strict=True)
-            if folded in self.terms or not is_frequent(token)
-        ]
-        if places := _places([folded for folded, _ in informative], self.terms):
-            return Evidence.IN_ORDER, informative[places[0]][1]
-        return Evidence.ALL, None
-
-
-@dataclass(frozen=True)
 class _Scorer:
-    query: ParsedQuery
-    alike: Mapping[str, frozenset[str]]
-    forms: Forms
+    words: QuestionWords
     vector: Vector | None
     mode: Mode
     best_words: float
@@ -329,42 +275,8 @@ class _Scorer:
         """The score of a passage with the question's meaning and all of its words."""
         return 1.0 + self.weights.words
 
-    @cached_property
-    def _as_typed(self) -> _Wording:
-        """The question as it was typed; one of phrases only is located by its first phrase."""
-        typed = self.query.typed or next(iter(self.query.phrases), ())
-        return _Wording(typed, self.query.terms, _spelling(self.alike, self.query.terms))
-
-    @cached_property
-    def _wordings(self) -> dict[str, _Wording]:
-        return {}
-
-    def _in_all_forms(self, language: str) -> _Wording:
-        """Return the question with other forms of its words in this language, and with its numbers merged."""
-        if language not in self._wordings:
-            self._wordings[language] = self._worded(language)
-        return self._wordings[language]
-
-    def _worded(self, language: str) -> _Wording:
-        spelling = _spelling(self._counted(language), self.query.terms) | _spelling(self.alike, self.query.terms)
-        if self.forms.numerals is None:
-            return _Wording(self._as_typed.typed, self.query.terms, spelling)
-        read = self.forms.numerals
-        terms = tuple(dict.fromkeys(token.folded for token in read if _is_term(token, self.query)))
-        return _Wording(tuple(token.folded for token in read), terms, spelling)
-
-    @cached_property
-    def _forms_in(self) -> dict[str, Mapping[str, frozenset[str]]]:
-        return {}
-
-    def _counted(self, language: str) -> Mapping[str, frozenset[str]]:
-        """Return the folded other forms of each term in a passage of this language."""
-        if language not in self._forms_in:
-            self._forms_in[language] = self.forms.counted(language)
-        return self._forms_in[language]
-
     def scored(self, item: Candidate) -> _Scored:
-        coverage = self._coverage(item.text, item.language)
+        coverage = self.words.coverage(item.text, item.language)
         # A passage without a vector yet is scored as neither close nor far.
         unmeasured = self.weights.weak_below if self.vector is not None else 0.0
         closeness, by_meaning, similarities = 0.0, unmeasured, None
@@ -379,10 +291,10 @@ class _Scorer:
             Mode.VECTOR: by_meaning,
             Mode.TEXT: self.full_score * by_words,
         }[self.mode]
-        evidence = _NO_EVIDENCE
+        evidence = NO_EVIDENCE
         # A sentence holds no word that its passage lacks, unless numbers of two sentences are merged.
-        if coverage == 1 or self.forms.numerals is not None:
-            evidence = max((self._evidence(one, item.language) for one in item.sentences), default=_NO_EVIDENCE)
+        if coverage == 1 or self.words.forms.numerals is not None:
+            evidence = max((self._evidence(one, item.language) for one in item.sentences), default=NO_EVIDENCE)
         return _Scored(item, score, closeness, coverage, similarities, evidence)
 
     def best_sentence(self, scored: _Scored, speakers: frozenset[str]) -> int:
@@ -390,7 +302,7 @@ class _Scorer:
         spoken, language = scored.candidate.sentences, scored.candidate.language
         fit = np.zeros(len(spoken)) if scored.similarities is None else scored.similarities.astype(np.float64)
         if self.mode is not Mode.VECTOR:
-            shares = np.array([self._coverage(sentence.text, language) for sentence in spoken])
+            shares = np.array([self.words.coverage(sentence.text, language) for sentence in spoken])
             fit = fit + self.weights.sentence_words * shares
         ranks = [
             (not speakers or sentence.speaker in speakers, self._evidence(sentence, language), fit_of_it)
@@ -406,104 +318,8 @@ class _Scorer:
         best = item.sentences[self.best_sentence(scored, speakers)]
         return best.start, best.end
 
-    def _evidence(self, sentence: Sentence, language: str) -> _Rank:
-        if self.mode is Mode.VECTOR or not self._may_hold_all(sentence.text, language):
-            return _NO_EVIDENCE
-        if self._coverage(sentence.text, language) < 1:
-            return _NO_EVIDENCE
-        (typed, _), (in_forms, _) = self._found(sentence.text, language)
-        return typed >= Evidence.ALL, max(typed, in_forms), typed
-
-    def _may_hold_all(self, text: str, language: str) -> bool:
-        """Return False if a text lacks a word of a question with numbers, apart from these: merging them is slow."""
-        if self.forms.numerals is None:
-            return True
-        folded = fold(text)
-        words = (term for term in self._in_all_forms(language).terms if not term.startswith("#"))
-        return all(any(word in folded for word in self._accepted_for(term, language)) for term in words)
-
-    def place(self, text: str, language: str) -> int | None:
-        """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""
-        (typed, at), (in_forms, there) = self._found(text, language)
-        return there if in_forms > typed else at
-
-    def _found(self, text: str, language: str) -> tuple[_Place, _Place]:
-        """Return where a text holds the question as it was typed, and with all forms of its words."""
-        if (text, language) not in self._places:
-            typed = self._as_typed.found(tokens(text))
-            is_varied = self._counted(language) or self.forms.numerals is not None
-            in_forms = self._in_all_forms(language).found(self._words(text, language)) if is_varied else typed
-            self._places[text, language] = typed, in_forms
-        return self._places[text, language]
-
-    @cached_property
-    def _places(self) -> dict[tuple[str, str], tuple[_Place, _Place]]:
-        return {}
-
-    def highlights(self, text: str, language: str) -> list[Span]:
-        """Return the character ranges of the question's words in a text, in any form."""
-        counted = self._counted(language)
-        others = {term: self.alike.get(term, _NONE) | counted.get(term, _NONE) for term in self.query.terms}
-        found = set(highlight_ranges(text, self.query, others))
-        if self.forms.numerals is not None:
-            keys = {token.folded for token in self.forms.numerals if token.folded.startswith("#")}
-            found |= {(token.start, token.end) for token in self._words(text, language) if token.folded in keys}
-        outer = [one for one in found if not any(_is_inside(one, other) for other in found)]
-        return sorted(outer)
-
-    def _words(self, text: str, language: str) -> Sequence[Token]:
-        """Return the words of a text, its numbers merged if the question has any."""
-        if self.forms.numerals is None:
-            return tokens(text)
-        if (text, language) not in self._merged:
-            self._merged[text, language] = merge_numbers(text, tokens(text), language)
-        return self._merged[text, language]
-
-    @cached_property
-    def _merged(self) -> dict[tuple[str, str], list[Token]]:
-        return {}
-
-    def _coverage(self, text: str, language: str) -> float:
-        """Return the share of the question's words in a text, in any form; a similar word counts for an unknown one.
-
-        If the question has numbers, the share with the numbers merged counts if it is larger.
-        """
-        accepted = self._accepted(language)
-        if not accepted:
-            return 0.0
-        share = count_held(text, accepted) / len(accepted)
-        if self.forms.numerals is None or share == 1:
-            return share
-        merged = frozenset(token.folded for token in self._words(text, language))
-        terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms(language).terms]
-        return max(share, sum(not merged.isdisjoint(self._accepted_for(term, language)) for term in terms) / len(terms))
-
-    @cached_property
-    def _accepted_in(self) -> dict[str, list[frozenset[str]]]:
-        return {}
-
-    def _accepted(self, language: str) -> list[frozenset[str]]:
-        """Return for each word of the question the words that count as it in a passage of this language."""
-        if language not in self._accepted_in:
-            self._accepted_in[language] = [self._accepted_for(word, language) for word in self.query.words]
-        return self._accepted_in[language]
-
-    def _accepted_for(self, word: str, language: str) -> frozenset[str]:
-        return frozenset((word,)) | self._counted(language).get(word, _NONE) | self.alike.get(word, _NONE)
-
-
-def _spelling(others: Mapping[str, frozenset[str]], terms: Sequence[str]) -> dict[str, str]:
-    """Return the term that each of the other words counts as; a term counts as itself."""
-    return {word: term for term, words in others.items() for word in words if word not in terms}
-
-
-def _is_term(token: Token, query: ParsedQuery) -> bool:
-    """Return whether a word of the question, its numbers merged, is a number, a term, or the unit in one (`5km`)."""
-    return token.folded.startswith("#") or token.folded in query.terms or token.folded not in query.typed
-
-
-def _is_inside(one: Span, other: Span) -> bool:
-    return one != other and other[0] <= one[0] and one[1] <= other[1]
+    def _evidence(self, sentence: Sentence, language: str) -> Rank:
+        return NO_EVIDENCE if self.mode is Mode.VECTOR else self.words.evidence(sentence.text, language)
 
 
 def are_neighbours(one: Candidate, other: Candidate) -> bool:
@@ -543,35 +359,6 @@ def _second(sentence: Sentence, offset: int) -> float:
         return sentence.start
     earlier = [start for start in spoken if start >= spoken[-1] - LEAD_IN_S]
     return max(sentence.start, min(earlier))
-
-
-def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozenset[str]]) -> list[tuple[int, int]]:
-    """Return the character ranges of the question's words, also inflected ones, and those `alike` to unknown words."""
-    terms: dict[str, list[str]] = {}
-    for term in query.terms:
-        terms.setdefault(term[:STEM_LETTERS], []).append(term)
-    near = ((word, terms.get(word[:STEM_LETTERS], ())) for word in words_of(text))
-    inflected = (word for word, others in near if any(is_inflected(word, term) for term in others))
-    found = set(spans(text, frozenset(query.terms).union(inflected, *(alike.get(term, _NONE) for term in query.terms))))
-    if query.phrases:
-        words_held = tokens(text)
-        for phrase in query.phrases:
-            for first in _runs(words_held, phrase):
-                found.update((token.start, token.end) for token in words_held[first : first + len(phrase)])
-    return sorted(found)
-
-
-def _runs(words_held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
-    """Return the positions in `words_held` at which the phrase begins."""
-    return _places([token.folded for token in words_held], phrase)
-
-
-def _places(held: Sequence[str], phrase: Sequence[str]) -> list[int]:
-    """Return the positions in `held` at which the phrase begins; an empty one has none."""
-    if not phrase:
-        return []
-    first, count = phrase[0], len(phrase)
-    return [at for at, word in enumerate(held) if word == first and list(held[at : at + count]) == list(phrase)]
 
 
 def nearest(found: Iterable[Candidate], vector: Vector, most: int) -> list[Candidate]:

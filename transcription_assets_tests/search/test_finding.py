@@ -12,10 +12,10 @@ from transcription_assets.domain.passages import cut_sentences
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.search_quality import talks
 from transcription_assets.search import retrieval
+from transcription_assets.search.evidence import highlight_ranges
 from transcription_assets.search.filters import Filters
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import MAX_LIMIT, Mode, Query, is_frequent, is_like, parse_query, tokens
-from transcription_assets.search.ranking import highlight_ranges
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.vocabulary import build
 from transcription_assets_tests.search.talks import BREAD, CHESS, SAID, SEA, ThemeEncoder, ask, fill, keys, spoken
