@@ -11,7 +11,6 @@ from transcription_assets.search.query import (
     Span,
     Token,
     count_held,
-    fold,
     is_frequent,
     is_inflected,
     spans,
@@ -54,15 +53,15 @@ class _Wording:
         held = [self.spelling.get(token.folded, token.folded) for token in words_held]
         if not set(held).issuperset(self.terms or self.typed):
             return Evidence.SOME, None
-        if places := _places(held, self.typed):
-            return Evidence.AS_TYPED, words_held[places[0]].start
+        if starts := _starts(held, self.typed):
+            return Evidence.AS_TYPED, words_held[starts[0]].start
         informative = [
             (folded, token.start)
             for folded, token in zip(held, words_held, strict=True)
             if folded in self.terms or not is_frequent(token)
         ]
-        if places := _places([folded for folded, _ in informative], self.terms):
-            return Evidence.IN_ORDER, informative[places[0]][1]
+        if starts := _starts([folded for folded, _ in informative], self.terms):
+            return Evidence.IN_ORDER, informative[starts[0]][1]
         return Evidence.ALL, None
 
 
@@ -114,33 +113,34 @@ class QuestionWords:
             return NO_EVIDENCE
         if self.coverage(text, language) < 1:
             return NO_EVIDENCE
-        (typed, _), (in_forms, _) = self._found(text, language)
+        (typed, _), (in_forms, _) = self._located(text, language)
         return typed >= Evidence.ALL, max(typed, in_forms), typed
 
     def _may_hold_all(self, text: str, language: str) -> bool:
         """Return False if a text lacks a word of a question with numbers, apart from these: merging them is slow."""
         if self.forms.numerals is None:
             return True
-        folded = fold(text)
+        # Not `fold(text)`: signs that are tokens by themselves in scripts without spaces would be dropped.
+        folded = "".join(token.folded for token in tokens(text))
         words = (term for term in self._in_all_forms(language).terms if not term.startswith("#"))
         return all(any(word in folded for word in self._accepted_for(term, language)) for term in words)
 
     def place(self, text: str, language: str) -> int | None:
         """Return the offset of the question's words in a text that holds all of them, None if they are scattered."""
-        (typed, at), (in_forms, there) = self._found(text, language)
+        (typed, at), (in_forms, there) = self._located(text, language)
         return there if in_forms > typed else at
 
-    def _found(self, text: str, language: str) -> tuple[_Place, _Place]:
+    def _located(self, text: str, language: str) -> tuple[_Place, _Place]:
         """Return where a text holds the question as it was typed, and with all forms of its words."""
-        if (text, language) not in self._places:
+        if (text, language) not in self._located_in:
             typed = self._as_typed.found(tokens(text))
             is_varied = self._counted(language) or self.forms.numerals is not None
             in_forms = self._in_all_forms(language).found(self._words(text, language)) if is_varied else typed
-            self._places[text, language] = typed, in_forms
-        return self._places[text, language]
+            self._located_in[text, language] = typed, in_forms
+        return self._located_in[text, language]
 
     @cached_property
-    def _places(self) -> dict[tuple[str, str], tuple[_Place, _Place]]:
+    def _located_in(self) -> dict[tuple[str, str], tuple[_Place, _Place]]:
         return {}
 
     def highlights(self, text: str, language: str) -> list[Span]:
@@ -227,12 +227,12 @@ def highlight_ranges(text: str, query: ParsedQuery, alike: Mapping[str, frozense
 
 def runs(words_held: Sequence[Token], phrase: Sequence[str]) -> list[int]:
     """Return the positions in `words_held` at which the phrase begins."""
-    return _places([token.folded for token in words_held], phrase)
+    return _starts([token.folded for token in words_held], phrase)
 
 
-def _places(held: Sequence[str], phrase: Sequence[str]) -> list[int]:
+def _starts(held: Sequence[str], phrase: Sequence[str]) -> list[int]:
     """Return the positions in `held` at which the phrase begins; an empty one has none."""
     if not phrase:
         return []
-    first, count = phrase[0], len(phrase)
-    return [at for at, word in enumerate(held) if word == first and list(held[at : at + count]) == list(phrase)]
+    wanted = list(phrase)
+    return [at for at, word in enumerate(held) if word == wanted[0] and list(held[at : at + len(wanted)]) == wanted]

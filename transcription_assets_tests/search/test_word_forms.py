@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcription_assets.search import vocabulary as words_of_table
+from transcription_assets.search.evidence import Evidence, QuestionWords
 from transcription_assets.search.index import Index
 from transcription_assets.search.query import Mode, parse_query, tokens
 from transcription_assets.search.searcher import Searcher
-from transcription_assets.search.vocabulary import Vocabulary, build, forms_of, from_parquet
+from transcription_assets.search.vocabulary import Forms, Vocabulary, build, forms_of, from_parquet
 from transcription_assets.search.word_forms import merge_numbers, numbers, parts, read_question, ways
 from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spoken
 
@@ -443,3 +444,9 @@ def test_numbers_of_known_words_are_not_parsed_again(monkeypatch: pytest.MonkeyP
     assert sorted(parsed) == ["nove", "ten"]
     assert after.number_words([9]) == ["nine"]
     assert after.rows == 3
+
+
+def test_signs_of_unspaced_scripts_count_beside_numbers() -> None:
+    text = "ทุ่ง 5"
+    forms = Forms(numerals=read_question(text, ("th",), lambda _word, _language: True))
+    assert QuestionWords(parse_query(text), {}, forms).evidence(text, "th")[2] is Evidence.AS_TYPED
