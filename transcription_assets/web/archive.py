@@ -1,5 +1,6 @@
 """Data access of the site: the store, its search table, and one encoder that stays loaded."""
 
+import gc
 import logging
 import threading
 import time
@@ -319,6 +320,9 @@ class Archive:
             self._encoder = (time.monotonic(), ready)
             ready.set_exception(PermanentFailure(f"the sentence encoder cannot be loaded: {reason}"))
         else:
+            # All libraries are loaded now. Each full collection would examine their objects again, 100 ms in a search.
+            gc.collect()
+            gc.freeze()
             self._encoder = (time.monotonic(), ready)
             ready.set_result(None)
 
