@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from transcription_assets.cli.main import main
 from transcription_assets.embedding import Weights
 from transcription_assets.errors import PermanentFailure
 from transcription_assets.evaluation.calibration import SENTENCE, SENTENCE_WORDS, WORDS, fit
@@ -12,6 +14,7 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.index_files import CALIBRATIONS
 from transcription_assets.search.query import Query
 from transcription_assets.search.searcher import Searcher
+from transcription_assets.wiring import Services
 from transcription_assets_tests.search.talks import BREAD, CHESS, SEA, ThemeEncoder, fill
 
 MODEL = "themes@1"
@@ -63,3 +66,19 @@ def test_damaged_calibrations_are_ignored_and_replaced(tmp_path: Path, content: 
     assert table.calibrated(MODEL) is None
     table.calibrate(MODEL, Weights(words=0.2))
     assert table.calibrated(MODEL) == Weights(words=0.2)
+
+
+def test_evaluation_needs_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = list[Weights | None]()
+
+    def evaluated(_encoder: object, _passage_s: float, weights: Weights | None) -> None:
+        used.append(weights)
+        raise PermanentFailure("enough")
+
+    monkeypatch.setattr("transcription_assets.cli.evaluation.evaluate", evaluated)
+    monkeypatch.setattr("transcription_assets.wiring.locate_installed", lambda _settings: None)
+    monkeypatch.setattr(Services, "encoder", ThemeEncoder())
+    monkeypatch.setenv("TRANSCRIPTION_STORE", str(tmp_path / "none"))
+    assert CliRunner().invoke(main, ["eval", "search"]).exit_code == 1
+    assert used == [None]
+    assert not (tmp_path / "none").exists()
