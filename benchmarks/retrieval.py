@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -34,12 +35,12 @@ from transcription_assets.search.packing import pack
 from transcription_assets.search.query import Answer, Mode, Query
 from transcription_assets.search.ranking import nearest
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.schema import encode_card, table_name, table_schema
+from transcription_assets.search.schema import encode_card, polars_schema, table_name, table_schema
 from transcription_assets.search.searcher import FEWEST, Searcher
 
 DIMENSION = 384
-CHUNK = 20_000
-FRAGMENT = 1 << 20
+CHUNK = 1 << 14
+FRAGMENT = 64 * CHUNK
 """Rows that are written into one file, as many as compaction would put there: else it would need the disk twice."""
 WORDS = 75
 SENTENCES = 5
@@ -52,6 +53,7 @@ P50_MS, P99_MS, RECALL = 15.0, 40.0, 0.95
 ROUNDS = 5
 EMBEDDING = 1.0
 RECIPE = "synthetic"
+SCHEMA = table_schema(pl.DataFrame(schema=polars_schema(DIMENSION)))
 
 
 @dataclass(slots=True)
@@ -114,8 +116,7 @@ class Synthetic:
                 pa.binary(),
             ),
         }
-        schema = table_schema(DIMENSION)
-        return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+        return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
     def with_sentences(self, vectors: Vectors, row: int) -> Vectors:
         """Return the vector of a passage and those of its sentences; their cosine with it is 0.7 as with MiniLM."""
@@ -225,11 +226,12 @@ def _filled(folder: Path, made: Synthetic) -> Index:
     started = time.perf_counter()
     database = lancedb.connect(folder)
     name = table_name(RECIPE)
-    schema = table_schema(DIMENSION)
+    schema = SCHEMA
     held = database.create_table(name, schema=schema)
     for start in range(0, made.passages, FRAGMENT):
         chunks = range(start, min(start + FRAGMENT, made.passages), CHUNK)
-        batches = (batch for first in chunks for batch in made.rows(first).to_batches())
+        tables = (made.rows(first).slice(0, made.passages - first) for first in chunks)
+        batches = (batch for table in tables for batch in table.to_batches())
         held.add(pa.RecordBatchReader.from_batches(schema, batches))
     table = Index(str(folder))
     table.switch(name)

@@ -20,13 +20,13 @@ from transcription_assets.embedding import Weights
 from transcription_assets.errors import PermanentFailure, TransientFailure
 from transcription_assets.search import retrieval, schema
 from transcription_assets.search import vocabulary as vocabularies
-from transcription_assets.search.filters import Facets, Filters, facets, quoted
+from transcription_assets.search.filters import Facets, Filters, expression, facets, quoted
 from transcription_assets.search.index_errors import translate_lancedb_errors, translate_method_errors
 from transcription_assets.search.index_files import IndexFiles
 from transcription_assets.search.query import ParsedQuery
 from transcription_assets.search.ranking import Candidate, Vector
 from transcription_assets.search.retrieval import Snapshot
-from transcription_assets.search.selection import ALL, Selection
+from transcription_assets.search.selection import Selection, may_be_read
 from transcription_assets.search.table_roles import KEYS, TableRoles
 from transcription_assets.search.tables import IndexState, Tables, VersionState, is_searchable, run_coroutine
 from transcription_assets.search.vocabulary import Forms, Vocabulary
@@ -37,7 +37,7 @@ NAMED = 3
 POINTER_S = 1.0
 """Seconds for which readers cache the name of the served table."""
 MOST_SELECTIONS = 4
-"""Filters whose rows are kept for a snapshot: at most 8 MB each."""
+"""Filters whose rows are kept for a snapshot: at most 2 MB each."""
 NO_FORMS = Forms()
 
 
@@ -73,7 +73,7 @@ class Index:
         own_table = schema.table_name(recipes[0])
         self._take_role(own_table)
         if self._tables.newest(own_table) is None:
-            self._tables.create(own_table, schema.keyed(schema.packed(rows.clear())).schema)
+            self._tables.create(own_table, schema.table_schema(rows))
         version = self._merge(own_table, rows, media_keys)
         # Read again: a process that has switched since the first call did not see these rows.
         served = self._take_role(own_table)
@@ -421,16 +421,17 @@ class Index:
 
     def _select(self, snapshot: Snapshot, filters: Filters) -> Selection:
         """Return the rows that pass the filters; they are read once for a snapshot, whichever query is first."""
-        if filters == Filters():
-            return ALL
+        if not may_be_read(filters, snapshot.passages):
+            return Selection(expression(filters))
+        if found := snapshot.selections.get(filters):
+            return found
         with self._selecting:
-            found = snapshot.selections.pop(filters, None)
-            if found is None:
+            if filters not in snapshot.selections:
                 found = run_coroutine(retrieval.select(snapshot, filters))
-                for oldest in list(snapshot.selections)[: 1 - MOST_SELECTIONS]:
-                    snapshot.selections.pop(oldest)
-            snapshot.selections[filters] = found
-        return found
+                while len(snapshot.selections) >= MOST_SELECTIONS:
+                    snapshot.selections.pop(next(iter(snapshot.selections)))
+                snapshot.selections[filters] = found
+            return snapshot.selections[filters]
 
     def _maintain_vocabulary(self, name: str) -> None:
         """Write the vocabulary of a table of which a good part has changed since it was written."""
@@ -454,13 +455,18 @@ class Index:
             yield from search.to_batches(BATCH_ROWS)
 
     def _merge(self, name: str, rows: pl.DataFrame, media_keys: Sequence[str]) -> int:
+        fitting: dict[tuple[str, ...], Any] = {}
+
         def merge(table: Any) -> int:
             if table is None:  # two recipes in an empty store: `maintain` of another process dropped one of the tables
                 raise TransientFailure(f"{self.uri}: another process dropped {name}; try again", hint="try again")
             merged = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merged = merged.when_not_matched_by_source_delete(_of_recordings(media_keys))
+            columns = tuple(table.schema.names)
+            if columns not in fitting:  # made once, however often the write is repeated
+                fitting[columns] = schema.fitting(rows, table.schema)
             # A row of another model has no vector here; by default LanceDB rejects missing vectors.
-            return int(merged.execute(schema.fitting(rows, table.schema), on_bad_vectors="null").version)
+            return int(merged.execute(fitting[columns], on_bad_vectors="null").version)
 
         return self._tables.retry_write(name, merge)
 

@@ -5,8 +5,8 @@ those of its sentences; none in a row of another model), and the `card` in UTF-8
 numbers as multiples of it, of 6 bits each: four in three bytes. Integers and floats are little-endian.
 
 LanceDB reads each column of a row by itself, and strings of variable length in two steps: one column takes half the
-time of three. With 6 bits a cosine changes by less than 0.01, which changes no figure of the evaluation
-(docs/decisions/0049-packed-column.md).
+time of three. With 6 bits a cosine changes by about 0.01 at most, by more only if single numbers are much larger than
+the others; the figures of the evaluation are in docs/decisions/0049-packed-column.md.
 """
 
 from collections.abc import Sequence

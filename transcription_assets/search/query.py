@@ -343,7 +343,7 @@ def _typed(words: Sequence[Token]) -> str:
     return text.strip()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def tokens(text: str) -> tuple[Token, ...]:
     """Return the words of a text; in scripts without spaces, each character is a word."""
     if text.isascii():
@@ -381,7 +381,7 @@ def words_of(text: str) -> frozenset[str]:
     """Return the folded words of a text."""
     if text.isascii():
         return frozenset(_WORD.findall(text.lower()))
-    return frozenset(token.folded for token in tokens(text))
+    return frozenset(token.folded for token in _tokens(text))
 
 
 def count_held(text: str, groups: Iterable[Iterable[str]]) -> int:

@@ -19,7 +19,7 @@ from transcription_assets.search import packing, schema
 from transcription_assets.search.filters import Filters, expression, quoted
 from transcription_assets.search.query import ParsedQuery, allowed_edits
 from transcription_assets.search.ranking import Candidate, Vector
-from transcription_assets.search.selection import ALL, Selection, is_worth_reading, may_be_read
+from transcription_assets.search.selection import Selection, is_worth_reading
 from transcription_assets.search.vocabulary import Forms
 
 ROW = "_rowid"
@@ -58,9 +58,9 @@ class Snapshot:
 
 
 async def search_vectors(snapshot: Snapshot, vector: Vector, selection: Selection, most: int) -> list[int]:
-    """Return row ids that include the `most` nearest vectors; the caller ranks them by exact distance.
+    """Return row ids that include the `most` nearest vectors; the caller ranks them by their stored vectors.
 
-    LanceDB's `refine_factor` would read the exact vectors twice: they are read with the passages anyway.
+    LanceDB's `refine_factor` would read vectors here as well: they are read with the passages anyway.
     """
     search = snapshot.async_table.query().nearest_to(vector.astype(np.float32)).column("vector")
     search = search.distance_type("dot").nprobes(NPROBES)
@@ -78,21 +78,18 @@ async def search_words(
     `most` rows that hold the question as it was typed. The rows with all terms are looked up beside the others: in a
     large table they are needed, in a small one they cost little.
     """
-    queries = [_match(parsed.loose)]
-    if others := forms.looked_up:
-        queries.append(_match(*dict.fromkeys(other for words in others.values() for other in words)))
+
+    async def found_by(terms: Any) -> dict[int, float]:
+        return {} if terms is None else await _search_text(snapshot, _question(parsed, forms, terms), selection, most)
+
+    others = dict.fromkeys(word for words in forms.looked_up.values() for word in words)
     every = _all_terms(parsed, forms)
-    searched = await asyncio.gather(
-        *(
-            _search_text(snapshot, _question(parsed, forms, query), selection, most)
-            for query in (*queries, *([] if every is None else [every]))
-        )
+    as_typed, in_forms, together = await asyncio.gather(
+        found_by(_match(parsed.loose)), found_by(_match(*others) if others else None), found_by(every)
     )
-    as_typed, in_forms = [*searched[: len(queries)], {}][:2]
     found = in_forms | as_typed
     if max(len(as_typed), len(in_forms)) < most or every is None:
         return found
-    together = searched[-1]
     if len(together) >= most and parsed.typed[1:]:
         beside = await search_typed(snapshot, parsed, selection, most, forms)
         # The BM25 of a phrase is on another scale; rows outside the best with all terms get the lowest score of these.
@@ -254,13 +251,9 @@ def _queries() -> Any:
 
 
 async def select(snapshot: Snapshot, filters: Filters) -> Selection:
-    """Return the rows that pass the filters."""
+    """Return the rows that pass the filters, with their ids if that is worth it."""
     where = expression(filters)
-    if where is None:
-        return ALL
-    if not may_be_read(filters, snapshot.passages):
-        return Selection(where)
-    count = int(await snapshot.async_table.count_rows(where))
+    count = await asyncio.wait_for(snapshot.async_table.count_rows(where), QUERY_TIMEOUT.total_seconds())
     if not is_worth_reading(count, snapshot.passages):
         return Selection(where)
     search = snapshot.async_table.query().where(where).with_row_id().select([ROW]).limit(count)

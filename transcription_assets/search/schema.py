@@ -7,9 +7,9 @@ sentences, each [start, end, text, speaker, [[offset in the text, second] of eac
 near (the vector of each sentence, as 8-bit integers with a factor each). `recipe` names everything that vectors depend
 on: all rows of a table have the same recipe.
 
-So are the rows of the pipeline and of `embeddings/<key>.parquet`. A table has `packed` instead of `card` and `near`
-(`packing`), and vectors of float16, for the index. Tables of earlier columns have `card` and `near`; up to version 5
-`near` begins with the vector of the passage, and up to version 3 it is of float16.
+The rows of the pipeline and of `embeddings/<key>.parquet` have these columns. A table has `packed` instead of `card`
+and `near` (`packing`), and vectors of float16, for the index. Tables of earlier columns have `card` and `near`; up to
+version 5 `near` begins with the vector of the passage, and up to version 3 it is of float16.
 """
 
 import hashlib
@@ -85,9 +85,9 @@ def table_name(recipe: str) -> str:
     return f"{FIRST_TABLE}_{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
 
 
-def table_schema(dimension: int) -> "pa.Schema":
-    """Return the Arrow schema of a table."""
-    return keyed(packed(pl.DataFrame(schema=polars_schema(dimension)))).schema
+def table_schema(rows: pl.DataFrame) -> "pa.Schema":
+    """Return the Arrow schema of a new table for such rows."""
+    return keyed(packed(rows.clear())).schema
 
 
 def fitting(rows: pl.DataFrame, columns: "pa.Schema") -> "pa.Table":
@@ -110,14 +110,24 @@ def packed(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows with the column `packed` instead of `card` and `near`."""
     dimension = rows.schema["vector"].size  # type: ignore[attr-defined]  # of an array
     values = [
-        packing.pack(None if near is None else np.vstack([vector, decode_vectors(near, dimension)]), card)
+        packing.pack(_stacked(vector, near, dimension), card)
         for vector, near, card in rows.select("vector", "near", "card").iter_rows()
     ]
     return rows.drop("card", "near").with_columns(pl.Series(PACKED, values, dtype=pl.Binary()))
 
 
+def _stacked(vector: Sequence[float] | None, near: bytes | None, dimension: int) -> Vector | None:
+    """Return the vectors of a passage, the first, and of its sentences; None if it has none, or one that is not finite.
+
+    LanceDB stores a vector that is not finite as null, too.
+    """
+    if vector is None or near is None or not np.isfinite(vector).all():
+        return None
+    return np.vstack([np.asarray(vector, np.float32), decode_vectors(near, dimension)])
+
+
 def stored_as(names: Sequence[str], columns: "pa.Schema") -> list[str]:
-    """Return the columns of a table that hold these columns of the rows; with `with_cards` they become them again."""
+    """Return the columns of a table that hold these columns of the rows; `with_cards` restores `card`."""
     return [PACKED if name == "card" and PACKED in columns.names else name for name in names]
 
 

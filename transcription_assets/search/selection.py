@@ -2,8 +2,8 @@
 
 LanceDB evaluates a filter for each query of a search. A range over an ordered index (a prefix of the media key, dates,
 durations) takes 10 to 15 ms each time in a million rows. So the ids of the rows in such a range are read once for a
-version of a table, and the queries, of which only ids are read, return more rows than are wanted, without a filter:
-the best of them that are selected are the same rows.
+version of a table, and the queries, of which only ids are read, return more rows than are wanted, without a filter: the
+best of them that are selected are the same rows, except which of several with the same BM25 is the last one.
 """
 
 import math
@@ -17,9 +17,10 @@ from transcription_assets.search.filters import Filters
 
 FEWEST_PASSAGES = 20_000
 """In a smaller table a filter takes about as long as anything else."""
-LEAST_SHARE = 0.02
+LEAST_SHARE = 0.01
 """If fewer of the rows are selected, a query without the filter would have to return too many others."""
-MOST_SELECTED = 1_000_000
+MOST_SELECTED = 250_000
+"""Reading more ids takes longer than evaluating the filter for all queries of several searches."""
 MOST_RETURNED = 5_000
 MARGIN = 2.0
 """A query returns MARGIN times the rows among which the wanted number are selected on average."""
@@ -29,7 +30,7 @@ MARGIN = 2.0
 class Selection:
     """A filter as an SQL expression, None if all rows are selected.
 
-    If it is worth it, also the sorted ids of its rows, and the share of the table that they are; else `rows` is None.
+    `rows` are the sorted ids of the selected rows if they were read, else None; `share` is their part of the table.
     """
 
     where: str | None = None
@@ -51,9 +52,6 @@ class Selection:
         places = np.minimum(np.searchsorted(self.rows, ids), len(self.rows) - 1)
         is_selected = (self.rows[places] == ids).tolist()
         return {row: measure for (row, measure), kept in zip(found.items(), is_selected, strict=True) if kept}
-
-
-ALL = Selection()
 
 
 def may_be_read(filters: Filters, passages: int) -> bool:

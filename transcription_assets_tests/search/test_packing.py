@@ -1,11 +1,14 @@
 """The column `packed`: vectors and card of a passage come back as they were, but for the rounding of the vectors."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcription_assets.search import schema
 from transcription_assets.search.packing import STEPS, Vectors, card_of, pack, unpack
+from transcription_assets_tests.search.talks import SEA, rows
 
 CARDS = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.floats(-1, 1, width=32, allow_subnormal=False)
@@ -44,3 +47,13 @@ def test_packed_vectors_keep_their_cosines(dimension: int) -> None:
     assert vectors is not None
     assert np.abs(vectors @ vectors.T - exact @ exact.T).max() < 0.01
     assert len(value) == 4 + 20 * (4 + dimension * 6 // 8)
+
+
+def test_passage_without_finite_vector_has_no_vectors() -> None:
+    said = rows(SEA)
+    vectors = said["vector"].to_numpy().copy()
+    vectors[0, 3] = np.nan
+    stored = schema.packed(said.with_columns(pl.Series("vector", vectors, dtype=said.schema["vector"])))
+    first, second, *_ = unpack(stored[schema.PACKED].to_list(), vectors.shape[1])
+    assert first[1] is None
+    assert second[1] is not None
