@@ -1,12 +1,15 @@
 import os
 from collections.abc import Generator, Iterator
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from transcription_assets import models, settings
+from transcription_assets.domain.chunking import Region
+from transcription_assets.speech import Samples, windowing
 from transcription_assets_tests import recordings, seaweed
 from transcription_assets_tests.stores import Case, bucket_case, folder_case
 
@@ -114,6 +117,23 @@ def _migrations_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_sound_is_examined_once() -> Iterator[None]:
+    """Voice activity detection of one tone, which many tests process, takes longer than most of the other steps."""
+    found: dict[bytes, tuple[Region, ...]] = {}
+    detect = windowing.voiced_regions
+
+    def voiced_regions(samples: Samples) -> list[Region]:
+        sound = sha256(samples).digest()
+        if sound not in found:
+            found[sound] = tuple(detect(samples))
+        return list(found[sound])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windowing, "voiced_regions", voiced_regions)
         yield
 
 
