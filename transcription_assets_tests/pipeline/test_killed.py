@@ -49,29 +49,46 @@ class Place:
         return self.victim.stdout.readline().rstrip("\n")
 
 
-@pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def victim(kind: str, request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """Start the process once for all tests of a kind of store: what it imports takes longer than many of its steps."""
+    account: dict[str, str] = {}
+    if kind == "s3":
+        server: seaweed.S3Server = request.getfixturevalue("s3_server")
+        account = {**seaweed.OWNER.variables, "AWS_ENDPOINT_URL_S3": server.endpoint}
+    command = [sys.executable, "-m", "transcription_assets_tests.pipeline.killed"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **account}
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def place(kind: str, victim: "subprocess.Popen[str]", request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     def into_folder(name: str, data: bytes) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
     root, put = str(tmp_path), into_folder
-    if request.param == "s3":
-        root, put = bucket(request.getfixturevalue("s3_account"))
-    command = [sys.executable, "-m", "transcription_assets_tests.pipeline.killed"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
-    ) as victim:
-        yield Place(root, put, victim, parity=int(request.param == "s3"))
-        victim.kill()
+    if kind == "s3":
+        root, put = bucket(request.getfixturevalue("s3_account"), tmp_path.name)
+    return Place(root, put, victim, parity=int(kind == "s3"))
 
 
-def bucket(server: seaweed.S3Server) -> tuple[str, Callable[[str, bytes], None]]:
+def bucket(server: seaweed.S3Server, name: str) -> tuple[str, Callable[[str, bytes], None]]:
+    root = f"killed/{name}"
+
     def put(name: str, data: bytes) -> None:
-        server.client().put_object(Bucket=server.bucket, Key=f"killed/{name}", Body=data)
+        server.client().put_object(Bucket=server.bucket, Key=f"{root}/{name}", Body=data)
 
-    return f"s3://{server.bucket}/killed", put
+    return f"s3://{server.bucket}/{root}", put
 
 
 def film(tmp_path: Path, seconds: int) -> bytes:
