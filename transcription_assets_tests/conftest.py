@@ -1,3 +1,4 @@
+import gc
 import os
 from collections.abc import Generator, Iterator
 from functools import cache
@@ -24,6 +25,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAY_BE_SKIPPED_IN_CI = ("root can read every folder",)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exclude all imports and collected tests, which live to the end, from garbage collection.
+
+    It would look for garbage among millions of objects many times during the imports, and again during the tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
