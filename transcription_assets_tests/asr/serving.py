@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import uvicorn
-from openai import OpenAI
 
 from transcription_assets.asr import server as asr_server
 from transcription_assets.asr.service import Limits, TranscriptionService
@@ -17,6 +17,9 @@ from transcription_assets.speech.engine import silent
 from transcription_assets.speech.fake_engine import ScriptedEngine
 from transcription_assets.web import server as web_server
 from transcription_assets.web.access import Access
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 SCRIPT = {
     5: ["The first sentence.", "The second one."],
@@ -54,8 +57,10 @@ class Running:
     service: TranscriptionService
     server: uvicorn.Server
 
-    def client(self, key: str = "none") -> OpenAI:
+    def client(self, key: str = "none") -> "OpenAI":
         """Return the official client, without its retries."""
+        from openai import OpenAI
+
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=240)
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 import pysubs2
 import pytest
-from openai import OpenAI
 
 from transcription_assets.asr import batching, uploads
 from transcription_assets.asr import server as asr_server
@@ -25,6 +23,9 @@ from transcription_assets_tests.asr.serving import LIMITS, SCRIPT, GatedEngine, 
 from transcription_assets_tests.fakes import ScriptedEngine
 from transcription_assets_tests.served import place
 from transcription_assets_tests.waiting import until
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 LARGE_BYTES = 100_000
 """Between the clips of 5 and 10 s."""
@@ -48,7 +49,7 @@ def served() -> Iterator[Running]:
 
 
 @pytest.fixture
-def client(served: Running) -> OpenAI:
+def client(served: Running) -> "OpenAI":
     return served.client()
 
 
@@ -59,14 +60,14 @@ def gated() -> Iterator[GatedEngine]:
     engine.gate.set()
 
 
-def test_json_has_the_text(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_json_has_the_text(client: "OpenAI", clips: dict[int, bytes]) -> None:
     found = client.audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]))
     assert found.text == TEXT
     assert found.usage is not None
     assert found.usage.model_dump() == {"type": "duration", "seconds": 5}
 
 
-def test_verbose_json_has_words_and_segments(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_verbose_json_has_words_and_segments(client: "OpenAI", clips: dict[int, bytes]) -> None:
     found = client.audio.transcriptions.create(
         model=MODEL,
         file=("a.wav", clips[5]),
@@ -82,25 +83,25 @@ def test_verbose_json_has_words_and_segments(client: OpenAI, clips: dict[int, by
     assert found.segments[0].avg_logprob == -0.2
 
 
-def test_verbose_json_has_segments_by_default(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_verbose_json_has_segments_by_default(client: "OpenAI", clips: dict[int, bytes]) -> None:
     found = client.audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]), response_format="verbose_json")
     assert found.words is None
     assert len(found.segments or ()) == 2
 
 
 @pytest.mark.parametrize("file_format", ["srt", "vtt"])
-def test_subtitles_can_be_parsed(file_format: Any, client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_subtitles_can_be_parsed(file_format: Any, client: "OpenAI", clips: dict[int, bytes]) -> None:
     found = client.audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]), response_format=file_format)
     cues = pysubs2.SSAFile.from_string(str(found), format_=file_format)
     assert " ".join(cue.plaintext for cue in cues).split() == TEXT.split()
 
 
-def test_text_is_one_line(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_text_is_one_line(client: "OpenAI", clips: dict[int, bytes]) -> None:
     found = client.audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]), response_format="text")
     assert str(found) == f"{TEXT}\n"
 
 
-def test_streamed_segments_are_the_whole_text(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_streamed_segments_are_the_whole_text(client: "OpenAI", clips: dict[int, bytes]) -> None:
     events = list(client.audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]), stream=True))
     assert [event.type for event in events] == ["transcript.text.delta"] * 2 + ["transcript.text.done"]
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == TEXT
@@ -123,13 +124,17 @@ def test_a_quiet_stream_is_kept_alive(
 
 
 def test_a_failure_of_a_stream_has_its_status(clips: dict[int, bytes]) -> None:
+    import openai
+
     engine = ScriptedEngine(failures={5: [TransientFailure("the GPU failed")]})
     with running(engine) as served, pytest.raises(openai.InternalServerError) as failure:
         list(served.client().audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]), stream=True))
     assert failure.value.status_code == 503
 
 
-def test_the_model_and_its_alias_are_listed(client: OpenAI, clips: dict[int, bytes]) -> None:
+def test_the_model_and_its_alias_are_listed(client: "OpenAI", clips: dict[int, bytes]) -> None:
+    import openai
+
     assert {model.id for model in client.models.list()} == {MODEL, "whisper-1"}
     assert client.models.retrieve(MODEL).id == MODEL
     assert client.audio.transcriptions.create(model="whisper-1", file=("a.wav", clips[5])).text == TEXT
@@ -270,6 +275,8 @@ def test_other_paths_and_methods_answer_in_the_same_form(served: Running) -> Non
 
 
 def test_a_token_is_required_if_one_is_set(clips: dict[int, bytes]) -> None:
+    import openai
+
     with running(ScriptedEngine(SCRIPT), token="right") as served:
         with pytest.raises(openai.AuthenticationError):
             served.client("wrong").audio.transcriptions.create(model=MODEL, file=("a.wav", clips[5]))

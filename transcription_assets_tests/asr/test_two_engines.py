@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from openai import OpenAI
 from rapidfuzz.distance import Levenshtein
 
 from transcription_assets import media, models, service_client, settings
@@ -29,6 +29,9 @@ from transcription_assets.wiring import Services
 from transcription_assets_tests import demo
 from transcription_assets_tests.asr.serving import running
 from transcription_assets_tests.fakes import HashEncoder
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 pytestmark = pytest.mark.models
 BEES_S, BREAD_S, LONG_S = 13.5, 10.2, 21.5
@@ -54,7 +57,7 @@ class Both:
 
     whisper: Whisper
     remote: ServiceEngine
-    client: OpenAI
+    client: "OpenAI"
     ffmpeg: str
 
 

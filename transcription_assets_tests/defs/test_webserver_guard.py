@@ -5,7 +5,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from transcription_assets.defs.webserver import WebGuard
 from transcription_assets.domain.hosts import parse_hosts
 
 HOST = "localhost:3000"
@@ -21,6 +20,8 @@ async def nobody(*_: Any) -> None:
 def refused(
     path: str = "/", method: str = "GET", query: str = "", hosts: str = "", kind: str = "http", **headers: str
 ) -> bool:
+    from transcription_assets.defs.webserver import WebGuard
+
     given = {"host": HOST} | {name.replace("_", "-"): value for name, value in headers.items()}
     scope = {
         "type": kind,

@@ -16,7 +16,6 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig
 
 from transcription_assets import settings
-from transcription_assets.defs import webserver
 from transcription_assets.settings import PREFIX, Settings
 from transcription_assets_tests.k8s import cluster_instance, schemas
 from transcription_assets_tests.k8s.rendered import (
@@ -190,6 +189,8 @@ def test_dagster_yaml_is_valid(overlay: str) -> None:
 
 
 def test_webserver_runs_with_the_guard(overlay: str) -> None:
+    from transcription_assets.defs import webserver
+
     (container,) = Workload(named(overlay, "Deployment", "webserver")).containers
     assert container["command"] == ["python", "-m", webserver.__name__]
     assert {container[probe]["httpGet"]["path"] for probe in PROBES} == {webserver.PROBE}

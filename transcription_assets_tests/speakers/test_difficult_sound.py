@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.signal import butter, resample_poly, sosfilt
 
 from transcription_assets import media, models
 from transcription_assets.speakers.diariser import Bounds, Diarisation
@@ -61,6 +60,8 @@ def conversation() -> Samples:
 
 def telephone(samples: Samples) -> Samples:
     """Return what is left of the samples at a rate of 8 kHz, in the band of a telephone."""
+    from scipy.signal import butter, resample_poly, sosfilt
+
     narrow = sosfilt(butter(4, [300, 3400], "bandpass", fs=SAMPLE_RATE, output="sos"), samples)
     return resample_poly(resample_poly(narrow, 1, 2), 2, 1).astype(np.float32)
 
@@ -104,12 +105,16 @@ def test_two_at_once_all_the_time_are_marked(real: LocalDiariser) -> None:
 
 
 def test_a_voice_that_becomes_muffled_is_one_speaker(real: LocalDiariser) -> None:
+    from scipy.signal import butter, sosfilt
+
     muffled = sosfilt(butter(2, 1500, fs=SAMPLE_RATE, output="sos"), said(RUTH, 20.0, 38.0)) / 4
     samples = np.concatenate([said(RUTH, 2.0, 20.0), muffled.astype(np.float32), said(RUTH, 38.0, 50.0)])
     assert len(diarised(real, samples).voiceprints) == 1
 
 
 def test_thirty_voices_need_no_bound(real: LocalDiariser) -> None:
+    from scipy.signal import resample_poly
+
     voices = [
         resample_poly(said((RUTH, NARRATOR)[number % 2], 2.0 + number, 6.0 + number), 100, 70 + 2 * number)
         for number in range(30)

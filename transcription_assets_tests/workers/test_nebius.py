@@ -34,8 +34,6 @@ pytest.importorskip("nebius", reason="the extra `nebius` is not installed")
 
 import grpc
 
-from transcription_assets_tests.workers import nebius_stand_in
-
 if TYPE_CHECKING:
     from transcription_assets_tests.workers.nebius_stand_in import NebiusStandIn
 
@@ -68,6 +66,8 @@ def launcher(service: "NebiusStandIn", **changes: Any) -> Iterator[NebiusLaunche
 
 @contextmanager
 def served(**faults: Any) -> Iterator["NebiusStandIn"]:
+    from transcription_assets_tests.workers import nebius_stand_in
+
     with nebius_stand_in.serve(secrets={"mbsec-1": SECRET}, **faults) as service:
         yield service
 
@@ -185,6 +185,8 @@ def test_interrupted_run_leaves_no_job_behind(store: Store) -> None:
             )
             raise KeyboardInterrupt
 
+    from transcription_assets_tests.workers import nebius_stand_in
+
     with served(command=nebius_stand_in.SLEEPER) as service, launcher(service) as made:
         with pytest.raises(KeyboardInterrupt):
             interrupted(made, service.calls)
@@ -194,6 +196,8 @@ def test_interrupted_run_leaves_no_job_behind(store: Store) -> None:
 
 
 def test_jobs_of_a_killed_coordinator_are_ended_by_the_next(store: Store) -> None:
+    from transcription_assets_tests.workers import nebius_stand_in
+
     key = "audio/a.wav"
     with served(command=nebius_stand_in.SLEEPER) as service:
         with launcher(service) as made:
