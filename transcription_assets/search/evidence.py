@@ -18,7 +18,7 @@ from transcription_assets.search.query import (
     words_of,
 )
 from transcription_assets.search.vocabulary import Forms
-from transcription_assets.search.word_forms import merge_numbers
+from transcription_assets.search.word_forms import SMALLEST, may_hold_numbers, merge_numbers, value_of
 
 _NONE: frozenset[str] = frozenset()
 
@@ -121,7 +121,7 @@ class QuestionWords:
         if self.forms.numerals is None:
             return True
         # Not `fold(text)`: signs that are tokens by themselves in scripts without spaces would be dropped.
-        folded = "".join(token.folded for token in tokens(text))
+        folded = text.lower() if text.isascii() else "".join(token.folded for token in tokens(text))
         words = (term for term in self._in_all_forms(language).terms if not term.startswith("#"))
         return all(any(word in folded for word in self._accepted_for(term, language)) for term in words)
 
@@ -156,7 +156,7 @@ class QuestionWords:
 
     def _words(self, text: str, language: str) -> Sequence[Token]:
         """Return the words of a text, its numbers merged if the question has any."""
-        if self.forms.numerals is None:
+        if not self._may_hold_its_numbers(text, language):
             return tokens(text)
         if (text, language) not in self._merged:
             self._merged[text, language] = merge_numbers(text, tokens(text), language)
@@ -165,6 +165,18 @@ class QuestionWords:
     @cached_property
     def _merged(self) -> dict[tuple[str, str], list[Token]]:
         return {}
+
+    def _may_hold_its_numbers(self, text: str, language: str) -> bool:
+        """Return False if the question has no numbers, or a text certainly none of them: merging them is slow."""
+        if self.forms.numerals is None:
+            return False
+        return self._has_small_number or may_hold_numbers(text, language)
+
+    @cached_property
+    def _has_small_number(self) -> bool:
+        """Numbers below SMALLEST are also said by words that are no numbers by themselves (one point one)."""
+        values = (value_of(token.folded) for token in self.forms.numerals or ())
+        return any(value is not None and value < SMALLEST for value in values)
 
     def coverage(self, text: str, language: str) -> float:
         """Return the share of the question's words in a text, in any form; a similar word counts for an unknown one.
@@ -177,7 +189,10 @@ class QuestionWords:
         share = count_held(text, accepted) / len(accepted)
         if self.forms.numerals is None or share == 1:
             return share
-        merged = frozenset(token.folded for token in self._words(text, language))
+        if self._may_hold_its_numbers(text, language):
+            merged = frozenset(token.folded for token in self._words(text, language))
+        else:
+            merged = words_of(text)
         terms = [*(word for phrase in self.query.phrases for word in phrase), *self._in_all_forms(language).terms]
         return max(share, sum(not merged.isdisjoint(self._accepted_for(term, language)) for term in terms) / len(terms))
 

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from threading import Lock
 from typing import NamedTuple, Protocol
 
-from transcription_assets.search.query import Token, fold, tokens
+from transcription_assets.search.query import Token, fold, tokens, words_of
 
 STEMMERS = {
     "ar": "arabic",
@@ -143,6 +143,19 @@ def numbers(text: str, words: Sequence[Token], language: str) -> list[Number]:
     said = _in_words(words, language) if language in NUMBER_LANGUAGES else ()
     written = _in_digits(text, words, language) if _has_digits(words) else ()
     return _scaled(text, words, sorted([*written, *_years(text, words, said)]))
+
+
+def may_hold_numbers(text: str, language: str) -> bool:
+    """Return False only if a text holds no number of at least SMALLEST; whether a word is one is looked up once."""
+    words = words_of(text) if text.isascii() else {token.text.lower() for token in tokens(text)}
+    return any(_is_number(word, language) for word in words)
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_number(word: str, language: str) -> bool:
+    """Return whether a word in lower case has digits, or is a number by itself."""
+    folded = fold(word)
+    return any(map(str.isdigit, folded)) or bool(numbers(word, [Token(0, len(word), word, folded)], language))
 
 
 def _has_digits(words: Sequence[Token]) -> bool:

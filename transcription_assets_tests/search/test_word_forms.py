@@ -14,7 +14,15 @@ from transcription_assets.search.index import Index
 from transcription_assets.search.query import Mode, parse_query, tokens
 from transcription_assets.search.searcher import Searcher
 from transcription_assets.search.vocabulary import Forms, Vocabulary, build, forms_of, from_parquet
-from transcription_assets.search.word_forms import merge_numbers, numbers, parts, read_question, ways
+from transcription_assets.search.word_forms import (
+    SMALLEST,
+    may_hold_numbers,
+    merge_numbers,
+    numbers,
+    parts,
+    read_question,
+    ways,
+)
 from transcription_assets_tests.search.talks import ThemeEncoder, ask, fill, spoken
 
 
@@ -450,3 +458,23 @@ def test_signs_of_unspaced_scripts_count_beside_numbers() -> None:
     text = "ทุ่ง 5"
     forms = Forms(numerals=read_question(text, ("th",), lambda _word, _language: True))
     assert QuestionWords(parse_query(text), {}, forms).evidence(text, "th")[2] is Evidence.AS_TYPED
+
+
+SMALL_WORDS = {
+    "de": "ein eins eine und komma null erste",
+    "en": "one a and point zero first second half o",
+    "es": "un uno una y coma cero primero",
+    "fr": "un une et virgule zéro premier",
+    "it": "un uno una e virgola zero primo",
+    "nl": "een en komma nul eerste",
+    "pt": "um uma e vírgula zero primeiro",
+}
+
+
+@given(st.sampled_from(sorted(SMALL_WORDS)), st.data())
+def test_only_small_numbers_are_said_without_number_words(language: str, data: st.DataObject) -> None:
+    others = ("twenty", "5km", "3rd", "zwei", "mille", "sea", "ice")
+    said = st.lists(st.sampled_from((*SMALL_WORDS[language].split(), *others)), max_size=6)
+    text = " ".join(data.draw(said))
+    found = [number.value for number in numbers(text, list(tokens(text)), language)]
+    assert may_hold_numbers(text, language) or all(value < SMALLEST for value in found)
