@@ -34,10 +34,13 @@ class Evidence(IntEnum):
 
 
 Rank = tuple[bool, Evidence, Evidence]
-"""Whether all words are there as typed, evidence with all forms of the words, and evidence with the words as typed."""
+"""Key by which sentences are ordered.
+
+It is whether all words are there as typed, the evidence with all forms of the words, and that with the words as typed.
+"""
 NO_EVIDENCE: Rank = (False, Evidence.SOME, Evidence.SOME)
 _Place = tuple[Evidence, int | None]
-"""Evidence of a text, and the offset of the question in it (None if its words are scattered)."""
+"""Evidence of a text, and the offset of the question in it; None if its words are scattered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,7 @@ class QuestionWords:
 
     def evidence(self, text: str, language: str) -> Rank:
         """Return the evidence of a text (a sentence), by which moments are ordered."""
-        if not self._may_hold_all(text, language):
-            return NO_EVIDENCE
-        if self.coverage(text, language) < 1:
+        if not self._may_hold_all(text, language) or self.coverage(text, language) < 1:
             return NO_EVIDENCE
         (typed, _), (in_forms, _) = self._located(text, language)
         return typed >= Evidence.ALL, max(typed, in_forms), typed
